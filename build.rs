@@ -1,0 +1,10 @@
+//! Compiles `proto/` into client code, in Rust alone: no system `protoc` is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["reservation/v1/inventory.proto"], ["proto"])?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_fds(files)?;
+    Ok(())
+}
