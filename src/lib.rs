@@ -1,3 +1,7 @@
 //! x
 #![allow(missing_docs)]
-pub mod pb { tonic::include_proto!("common.v1"); }
+pub mod event;
+pub mod excerpt;
+pub mod pb {
+    tonic::include_proto!("common.v1");
+}
