@@ -5,3 +5,5 @@ pub mod excerpt;
 pub mod pb {
     tonic::include_proto!("common.v1");
 }
+pub mod metrics;
+pub mod telemetry;
