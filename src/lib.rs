@@ -1,9 +1,12 @@
 //! x
-#![allow(missing_docs)]
+#![allow(missing_docs, dead_code)]
 pub mod event;
-pub mod excerpt;
+mod excerpt;
+pub mod idempotency;
+pub mod inflight;
+pub mod metrics;
 pub mod pb {
     tonic::include_proto!("common.v1");
 }
-pub mod metrics;
+pub mod queue;
 pub mod telemetry;

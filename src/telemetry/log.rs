@@ -89,7 +89,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 /// The whole pipeline, with a sink that gets one whole line, newline included, at a time.
-fn subscriber(
+pub(super) fn subscriber(
     settings: LogSettings,
     sink: impl Fn(&str) + Send + Sync + 'static,
 ) -> impl Subscriber + Send + Sync {

@@ -139,3 +139,63 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
         self.exporter.set_resource(resource);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry_sdk::error::OTelSdkError;
+
+    use super::*;
+    use crate::telemetry::log::{self, LogFormat, LogLevel, LogSettings};
+
+    #[derive(Debug)]
+    struct Never;
+
+    impl SpanExporter for Never {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_collector_that_is_away_is_logged_when_it_begins_and_when_it_ends() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let settings = LogSettings {
+            level: LogLevel::Info,
+            format: LogFormat::Json,
+            color: false,
+        };
+        let subscriber = log::subscriber(settings, move |line| {
+            sink.lock().unwrap().push(line.to_owned());
+        });
+        let down = || Err(OTelSdkError::InternalFailure("connection refused".into()));
+        tracing::subscriber::with_default(subscriber, || {
+            let watched = Watched::new(Never);
+            for _ in 0..2 {
+                watched.note(5, &Ok(()));
+                watched.note(7, &down());
+                watched.note(3, &down());
+                watched.note(0, &down());
+                watched.note(1, &Ok(()));
+                watched.note(1, &Ok(()));
+            }
+        });
+        let lines = lines.lock().unwrap();
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[0].contains("connection refused") && lines[0].contains("\"warn\""));
+        assert!(lines[1].contains("\"lost_spans\":10"), "{}", lines[1]);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_needs_no_scheme_and_may_ask_for_tls() {
+        for good in ["otel-collector:4317", "http://[::1]:4317", "https://collector.example:4317", "HTTPS://c:1"] {
+            assert!(channel(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "http://", "http:// x"] {
+            assert!(channel(bad).is_err(), "{bad:?}");
+        }
+    }
+}
