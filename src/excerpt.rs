@@ -4,11 +4,11 @@
 use std::fmt::{self, Write as _};
 
 /// Characters of the value that are shown at most.
-pub const CHARACTERS_MAX: usize = 64;
+pub(crate) const CHARACTERS_MAX: usize = 64;
 
 /// Shows a value as `"..."`, with control characters, quotes and backslashes escaped as Rust does it.
 #[derive(Clone, Copy, Debug)]
-pub struct Excerpt<'a>(pub &'a str);
+pub(crate) struct Excerpt<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,9 +34,6 @@ mod tests {
         assert_eq!(Excerpt("a\nb\"\u{1b}").to_string(), r#""a\nb\"\u{1b}""#);
         let shown = Excerpt(&"é".repeat(65)).to_string();
         assert_eq!(shown, format!("\"{}\"...", "é".repeat(64)));
-        assert_eq!(
-            Excerpt(&"x".repeat(64)).to_string(),
-            format!("\"{}\"", "x".repeat(64))
-        );
+        assert_eq!(Excerpt(&"x".repeat(64)).to_string(), format!("\"{}\"", "x".repeat(64)));
     }
 }

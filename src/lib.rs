@@ -1,5 +1,7 @@
 //! x
 #![allow(missing_docs, dead_code)]
+pub mod cli;
+pub mod config;
 pub mod event;
 mod excerpt;
 pub mod idempotency;
