@@ -1,3 +1,3 @@
 //! x
 #![allow(missing_docs)]
-pub mod pb { tonic::include_proto!("common.v1"); }
+pub mod client;
