@@ -1,3 +1,5 @@
 //! x
 #![allow(missing_docs)]
 pub mod client;
+pub mod event;
+pub mod excerpt;
