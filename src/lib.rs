@@ -1,5 +1,6 @@
 //! x
-#![allow(missing_docs)]
+#![allow(missing_docs, dead_code)]
 pub mod client;
 pub mod event;
 pub mod excerpt;
+pub mod queue;
