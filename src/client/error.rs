@@ -48,11 +48,7 @@ pub struct Failure {
 impl Failure {
     /// A failure that names no time.
     pub(crate) fn new(class: Class, code: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            class,
-            code: code.into(),
-            retry_after: None,
-        }
+        Self { class, code: code.into(), retry_after: None }
     }
 
     /// The service is well enough to say when to come back.
@@ -113,11 +109,7 @@ pub(crate) fn excerpt(text: &str, chars_max: usize) -> String {
     let mut out = String::new();
     let mut chars = 0;
     for c in text.chars() {
-        let width = if is_plain(c) {
-            1
-        } else {
-            c.escape_default().count()
-        };
+        let width = if is_plain(c) { 1 } else { c.escape_default().count() };
         // One place is kept for the mark of the cut.
         if chars + width >= chars_max {
             out.push('…');
@@ -166,11 +158,7 @@ mod tests {
         assert_eq!(excerpt("plain, 한국어", 64), "plain, 한국어");
         assert_eq!(excerpt("a\nb\u{1b}[31m", 64), "a\\nb\\u{1b}[31m");
         assert_eq!(excerpt("x\u{202e}y", 64), "x\\u{202e}y");
-        for text in [
-            "x".repeat(10_000),
-            "\u{7}".repeat(10_000),
-            "한".repeat(10_000),
-        ] {
+        for text in ["x".repeat(10_000), "\u{7}".repeat(10_000), "한".repeat(10_000)] {
             let cut = excerpt(&text, 64);
             assert!(cut.chars().count() <= 64, "{cut}");
             assert!(cut.ends_with('…'));
@@ -190,9 +178,6 @@ mod tests {
     #[test]
     fn a_chain_names_each_cause_once() {
         let error = std::io::Error::other(ClientError::Http("no roots".into()));
-        assert_eq!(
-            chain(&error),
-            "the HTTP client could not be built: no roots"
-        );
+        assert_eq!(chain(&error), "the HTTP client could not be built: no roots");
     }
 }

@@ -15,11 +15,7 @@ pub(crate) fn parse(value: &[u8], now: SystemTime) -> Option<Duration> {
         return Some(Duration::from_secs(seconds).min(PACE_MAX));
     }
     let at = httpdate::parse_http_date(text).ok()?;
-    Some(
-        at.duration_since(now)
-            .unwrap_or(Duration::ZERO)
-            .min(PACE_MAX),
-    )
+    Some(at.duration_since(now).unwrap_or(Duration::ZERO).min(PACE_MAX))
 }
 
 #[cfg(test)]

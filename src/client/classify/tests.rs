@@ -85,26 +85,15 @@ fn every_grpc_code_has_its_class() {
         for (rpc, want) in [(Rpc::ReleaseHold, release), (Rpc::Commit, Some(commit))] {
             let plain = classify_grpc(code, None, rpc).err();
             assert_eq!(plain.as_ref().map(|f| f.class), want, "{code:?} {rpc:?}");
-            assert!(
-                plain.is_none_or(|f| f.code == word && f.retry_after.is_none()),
-                "{code:?}"
-            );
+            assert!(plain.is_none_or(|f| f.code == word && f.retry_after.is_none()), "{code:?}");
 
             let paced = classify_grpc(code, Some(TIME), rpc).err();
             let (class, time) = match want {
                 Some(Outage | Transient) => (Some(Class::Paced), Some(TIME)),
                 other => (other, None),
             };
-            assert_eq!(
-                paced.as_ref().map(|f| f.class),
-                class,
-                "{code:?} {rpc:?} with RetryInfo"
-            );
-            assert_eq!(
-                paced.and_then(|f| f.retry_after),
-                time,
-                "{code:?} {rpc:?} with RetryInfo"
-            );
+            assert_eq!(paced.as_ref().map(|f| f.class), class, "{code:?} {rpc:?} with RetryInfo");
+            assert_eq!(paced.and_then(|f| f.retry_after), time, "{code:?} {rpc:?} with RetryInfo");
         }
     }
     // A code that no protocol knows is read as UNKNOWN.
@@ -120,23 +109,11 @@ fn answers_that_are_not_grpc_are_read_by_their_http_status() {
             403 => Class::Forbidden,
             _ => Class::Transient,
         };
-        assert_eq!(
-            (plain.class, plain.code.as_ref()),
-            (want, "not_grpc"),
-            "{status}"
-        );
+        assert_eq!((plain.class, plain.code.as_ref()), (want, "not_grpc"), "{status}");
         let paced = classify_not_grpc(StatusCode::from_u16(status).unwrap(), Some(TIME));
-        let want = if status == 429 || (500..600).contains(&status) {
-            Class::Paced
-        } else {
-            want
-        };
+        let want = if status == 429 || (500..600).contains(&status) { Class::Paced } else { want };
         assert_eq!(paced.class, want, "{status}");
-        assert_eq!(
-            paced.retry_after,
-            (want == Class::Paced).then_some(TIME),
-            "{status}"
-        );
+        assert_eq!(paced.retry_after, (want == Class::Paced).then_some(TIME), "{status}");
     }
 }
 
@@ -152,10 +129,7 @@ fn every_release_status_is_read() {
         (-1, "release_status_unknown"),
         (i32::MAX, "release_status_unknown"),
     ] {
-        assert_eq!(
-            classify_release_status(status),
-            Err(Failure::new(Class::Permanent, word))
-        );
+        assert_eq!(classify_release_status(status), Err(Failure::new(Class::Permanent, word)));
     }
 }
 
@@ -171,9 +145,6 @@ fn every_commit_status_is_read() {
         (-1, Class::Permanent, "commit_status_unknown"),
         (i32::MIN, Class::Permanent, "commit_status_unknown"),
     ] {
-        assert_eq!(
-            classify_commit_status(status),
-            Err(Failure::new(class, word))
-        );
+        assert_eq!(classify_commit_status(status), Err(Failure::new(class, word)));
     }
 }
