@@ -1,16 +1,18 @@
 //! Stands between the generated client and its channel, and lets only gRPC through: what a proxy, or some other server, answers
-//! over the same port is told apart by its content type, and a malformed status cannot do harm.
+//! over the same port is told apart, a malformed status cannot do harm, and a status that came over the wire is marked.
 //!
-//! Without it `tonic` reads an HTML page as a damaged message, whatever its HTTP status, and panics on a
-//! `grpc-status-details-bin` that is not base64. What such answers mean is left to `classify`.
+//! Without it `tonic` reads an HTML page as a damaged message, whatever its HTTP status, panics on a
+//! `grpc-status-details-bin` that is not base64, and gives a damaged answer a status that a service might have sent as well
+//! (`OUT_OF_RANGE` for one that is too long). What an answer means is left to `classify`.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Context, Poll, Service, StdError};
 use tonic::metadata::MetadataMap;
@@ -20,6 +22,14 @@ use super::retry_after;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+
+/// Stands beside a status that came over the wire, and only there.
+const FROM_SERVER: HeaderName = HeaderName::from_static("reservation-worker-status-from-server");
+
+/// Whether the server sent this status. Else this end made it, of an answer that it could not read.
+pub(super) fn is_from_server(status: &Status) -> bool {
+    status.metadata().contains_key(FROM_SERVER.as_str())
+}
 
 /// A channel whose answers are gRPC.
 #[derive(Debug, Clone)]
@@ -56,18 +66,18 @@ impl Service<Request<Body>> for GrpcOnly {
 }
 
 fn check(mut answer: Response<Body>) -> Result<Response<Body>, NotGrpc> {
-    if !is_grpc(answer.headers()) {
+    if !is_grpc(&answer) {
         let retry_after = answer
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| retry_after::parse(value.as_bytes(), SystemTime::now()));
         return Err(NotGrpc { status: answer.status(), retry_after });
     }
-    drop_bad_details(answer.headers_mut());
+    tidy(answer.headers_mut());
     Ok(answer.map(|body| {
         Body::new(body.map_frame(|frame| match frame.into_trailers() {
             Ok(mut trailers) => {
-                drop_bad_details(&mut trailers);
+                tidy(&mut trailers);
                 Frame::trailers(trailers)
             }
             Err(data) => data,
@@ -75,24 +85,35 @@ fn check(mut answer: Response<Body>) -> Result<Response<Body>, NotGrpc> {
     }))
 }
 
-/// By the content type, `application/grpc` with or without `+proto` and parameters; or by a status of gRPC's own.
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// By a status of gRPC's own; or else, as one must follow at the end, by HTTP's 200 and the content type: `application/grpc`
+/// with or without `+proto` and parameters.
+fn is_grpc<B>(answer: &Response<B>) -> bool {
+    let headers = answer.headers();
     headers.contains_key(GRPC_STATUS)
-        || headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        || answer.status() == StatusCode::OK
+            && headers
+                .get(CONTENT_TYPE)
+                .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Details only refine a status: those that cannot be read are left out.
-fn drop_bad_details(headers: &mut HeaderMap) {
-    let Some(value) = headers.get(GRPC_STATUS_DETAILS) else { return };
-    let mut details = HeaderMap::with_capacity(1);
-    details.insert(GRPC_STATUS_DETAILS, value.clone());
-    let details = MetadataMap::from_headers(details);
-    let readable =
-        details.get_bin(GRPC_STATUS_DETAILS.as_str()).is_some_and(|value| value.to_bytes().is_ok());
-    if !readable {
+/// Marks headers, or trailers, that hold a status. Its details only refine it: those that cannot be read are left out.
+fn tidy(headers: &mut HeaderMap) {
+    headers.remove(FROM_SERVER);
+    if headers.contains_key(GRPC_STATUS) {
+        headers.insert(FROM_SERVER, HeaderValue::from_static("1"));
+    }
+    if let Some(value) = headers.get(GRPC_STATUS_DETAILS)
+        && !is_base64(value)
+    {
         headers.remove(GRPC_STATUS_DETAILS);
     }
+}
+
+/// As `tonic` judges it, which has no other way in.
+fn is_base64(value: &HeaderValue) -> bool {
+    let mut headers = HeaderMap::with_capacity(1);
+    headers.insert(GRPC_STATUS_DETAILS, value.clone());
+    let metadata = MetadataMap::from_headers(headers);
+    metadata.get_bin(GRPC_STATUS_DETAILS.as_str()).is_some_and(|value| value.to_bytes().is_ok())
 }

@@ -55,6 +55,10 @@ impl TestBody {
         Self { frames: VecDeque::from([Frame::data(data.into())]), end, is_sent: false }
     }
 
+    pub(crate) fn empty() -> Self {
+        Self { frames: VecDeque::new(), end: End::Clean, is_sent: false }
+    }
+
     pub(crate) fn with_trailers(mut self, trailers: HeaderMap) -> Self {
         self.frames.push_back(Frame::trailers(trailers));
         self
@@ -120,7 +124,16 @@ impl TestServer {
         http2: bool,
         answer: impl Fn(&Asked) -> Response<TestBody> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), http2, answer).await
+    }
+
+    /// As [`start`](Self::start), at an address where a server was before.
+    pub(crate) async fn start_at(
+        address: SocketAddr,
+        http2: bool,
+        answer: impl Fn(&Asked) -> Response<TestBody> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let connections: Arc<AtomicUsize> = Arc::default();

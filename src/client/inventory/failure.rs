@@ -8,13 +8,13 @@ use tonic_types::StatusExt;
 
 use crate::client::classify::{Rpc, classify_grpc, classify_not_grpc};
 use crate::client::error::{CallError, Class, EXCERPT_CHARS_MAX, Failure, chain, excerpt};
-use crate::client::not_grpc::NotGrpc;
+use crate::client::not_grpc::{NotGrpc, is_from_server};
 
 /// Reads a status that is not success.
 ///
-/// `tonic` makes statuses of its own for what goes wrong on the wire, with codes that mean something else when a service sends
-/// them (a connection that is reset is `UNKNOWN`, its deadline `CANCELLED`). Those carry the error that they were made of as
-/// their source; what a service sends has none.
+/// `tonic` makes statuses of its own, with codes that mean something else when a service sends them: a connection that is reset is
+/// `UNKNOWN`, its own deadline `CANCELLED`. For what goes wrong on the wire they carry the error that they were made of as their
+/// source. Without one, and not sent by the server, they mean an answer that could not be read.
 pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), CallError> {
     if let Some(answer) = cause::<NotGrpc>(status) {
         return Err(
@@ -28,11 +28,13 @@ pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), C
         let code = if cause::<ConnectError>(status).is_some() { "connect" } else { "transport" };
         return Err(Failure::new(Class::Outage, code).explain(&chain(source)));
     }
+    let message = excerpt(status.message(), EXCERPT_CHARS_MAX);
+    let detail = format!("{:?}, message \"{message}\"", status.code());
+    if !is_from_server(status) {
+        return Err(Failure::new(Class::Transient, "bad_answer").explain(&detail));
+    }
     let retry_info = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    classify_grpc(status.code(), retry_info, rpc).map_err(|failure| {
-        let message = excerpt(status.message(), EXCERPT_CHARS_MAX);
-        failure.explain(&format!("{:?}, message \"{message}\"", status.code()))
-    })
+    classify_grpc(status.code(), retry_info, rpc).map_err(|failure| failure.explain(&detail))
 }
 
 /// The attempt's time ran out.

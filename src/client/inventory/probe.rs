@@ -9,8 +9,8 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::failure;
-use crate::client::classify::Rpc;
-use crate::client::not_grpc::GrpcOnly;
+use crate::client::classify::{Rpc, grpc_code};
+use crate::client::not_grpc::{GrpcOnly, is_from_server};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
@@ -37,7 +37,7 @@ pub(super) async fn probe(channel: GrpcOnly, timeout: Duration) -> Result<String
     // Which call it was makes no difference to what is asked here.
     let error = failure::read(&status, Rpc::Commit, timeout).err();
     let error = error.map_or_else(String::new, |error| error.to_string());
-    if std::error::Error::source(&status).is_some() {
+    if !is_from_server(&status) {
         return Err(format!("{error}; {hint}"));
     }
     match status.code() {
@@ -57,10 +57,7 @@ pub(super) async fn probe(channel: GrpcOnly, timeout: Duration) -> Result<String
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unimplemented
-        | Code::DataLoss => Ok(format!(
-            "a gRPC server answers ({})",
-            crate::client::classify::grpc_code(status.code())
-        )),
+        | Code::DataLoss => Ok(format!("a gRPC server answers ({})", grpc_code(status.code()))),
     }
 }
 
