@@ -2,8 +2,6 @@
 #![allow(missing_docs, dead_code)]
 pub mod event;
 mod excerpt;
-pub mod idempotency;
-pub mod inflight;
 pub mod metrics;
 pub mod pb {
     tonic::include_proto!("common.v1");

@@ -54,10 +54,7 @@ fn the_three_flat_events_of_the_specification() {
     assert_eq!(event.show_id.as_str(), "evt_2025_1001");
     assert_eq!(event.occurred_at.as_deref(), Some("2024-01-01T12:00:00Z"));
     assert_eq!(event.trace_parent, None);
-    let seats = Seats {
-        seat_ids: vec!["A-12".into(), "A-13".into()],
-        quantity: 2,
-    };
+    let seats = Seats { seat_ids: vec!["A-12".into(), "A-13".into()], quantity: 2 };
     assert_eq!(event.seats(), Some(&seats));
     assert_eq!(event.payload, Payload::ReservationExpired(seats));
 
@@ -102,10 +99,7 @@ fn a_payment_may_carry_all_its_fields() {
         user_id: Some("u".into()),
         error_code: Some("card_declined".into()),
         error_message: Some("no funds".into()),
-        seats: Some(Seats {
-            seat_ids: Vec::new(),
-            quantity: 3,
-        }),
+        seats: Some(Seats { seat_ids: Vec::new(), quantity: 3 }),
     };
     assert_eq!(read(&body).payload, Payload::PaymentFailed(payment));
 }
@@ -127,23 +121,14 @@ fn seats_by_name_by_number_or_both() {
             body["payload"] = payload.clone();
             let event = read(&body);
             let seats = event.seats().unwrap();
-            assert_eq!(
-                (seats.quantity, seats.seat_ids.len()),
-                (quantity, named),
-                "{body}"
-            );
+            assert_eq!((seats.quantity, seats.seat_ids.len()), (quantity, named), "{body}");
         }
     }
 }
 
 #[test]
 fn a_payment_without_seats_names_none() {
-    for payload in [
-        json!({}),
-        json!(null),
-        json!({"seat_ids": []}),
-        json!({"qty": null}),
-    ] {
+    for payload in [json!({}), json!(null), json!({"seat_ids": []}), json!({"qty": null})] {
         let mut body = value(APPROVED);
         body["payload"] = payload;
         assert_eq!(read(&body).seats(), None);
@@ -169,13 +154,7 @@ fn a_whole_flat_event_wins_over_its_envelopes() {
     for body in [typed(&whole), sns(&typed(&whole))] {
         let event = read(&body);
         assert!(event.trace_parent.is_some());
-        assert_eq!(
-            Event {
-                trace_parent: None,
-                ..event
-            },
-            flat
-        );
+        assert_eq!(Event { trace_parent: None, ..event }, flat);
     }
 }
 
@@ -186,19 +165,13 @@ fn inner_fields_take_type_id_and_time_from_the_nearest_envelope() {
         (typed(&inner()), "td-1", "2024-03-03T00:00:00Z"),
         (sns(&event_bridge(&inner())), "eb-1", "2024-02-02T00:00:00Z"),
         (sns(&typed(&inner())), "td-1", "2024-03-03T00:00:00Z"),
-        (
-            event_bridge(&typed(&inner())),
-            "td-1",
-            "2024-03-03T00:00:00Z",
-        ),
+        (event_bridge(&typed(&inner())), "td-1", "2024-03-03T00:00:00Z"),
     ] {
         let event = read(&body);
         assert_eq!(event.event_type(), EventType::PaymentApproved);
         assert_eq!(event.id.as_str(), id);
         assert_eq!(event.occurred_at.as_deref(), Some(time));
-        let Payload::PaymentApproved(payment) = event.payload else {
-            panic!("{body}")
-        };
+        let Payload::PaymentApproved(payment) = event.payload else { panic!("{body}") };
         assert_eq!(payment.payment_intent_id.as_deref(), Some("pay_1"));
         assert_eq!(payment.amount, Some(5));
         assert_eq!(payment.seats.unwrap().quantity, 2);
@@ -210,19 +183,13 @@ fn each_of_type_id_and_time_falls_back_on_its_own() {
     let mut detail = inner();
     detail["type"] = json!("payment.failed");
     let event = read(&event_bridge(&detail));
-    assert_eq!(
-        (event.event_type(), event.id.as_str()),
-        (EventType::PaymentFailed, "eb-1")
-    );
+    assert_eq!((event.event_type(), event.id.as_str()), (EventType::PaymentFailed, "eb-1"));
     let mut detail = inner();
     detail["id"] = json!("own");
     detail["ts"] = json!("T");
     detail["type"] = json!(null);
     let event = read(&event_bridge(&detail));
-    assert_eq!(
-        (event.event_type(), event.id.as_str()),
-        (EventType::PaymentApproved, "own")
-    );
+    assert_eq!((event.event_type(), event.id.as_str()), (EventType::PaymentApproved, "own"));
     assert_eq!(event.occurred_at.as_deref(), Some("T"));
 }
 
@@ -279,14 +246,8 @@ fn fields_that_only_describe_are_no_reason_to_refuse() {
 
 #[test]
 fn ids_hold_what_producers_write() {
-    for id in [
-        "a/b?c#d%2e",
-        "예약-1",
-        " spaces stay ",
-        "...",
-        "a\"b\\c",
-        &"x".repeat(ID_BYTES_MAX),
-    ] {
+    for id in ["a/b?c#d%2e", "예약-1", " spaces stay ", "...", "a\"b\\c", &"x".repeat(ID_BYTES_MAX)]
+    {
         let mut body = value(EXPIRED);
         for key in ["id", "reservation_id", "event_id"] {
             body[key] = json!(id);
@@ -327,10 +288,7 @@ fn the_innermost_traceparent_wins_and_a_trace_id_is_the_last_resort() {
     assert_eq!(read(&typed(&detail)).trace_parent.as_deref(), Some(made));
     let mut envelope = typed(&detail);
     envelope["traceparent"] = json!(other);
-    assert_eq!(
-        read(&envelope).trace_parent.as_deref(),
-        Some(other.as_str())
-    );
+    assert_eq!(read(&envelope).trace_parent.as_deref(), Some(other.as_str()));
     detail["traceparent"] = json!(PARENT);
     envelope["detail"] = detail;
     assert_eq!(read(&envelope).trace_parent.as_deref(), Some(PARENT));
@@ -351,10 +309,7 @@ fn only_usable_trace_contexts_are_kept() {
     let made = "00-5759e988bd862e3fe1be46a994272793-e1be46a994272793-01";
     assert_eq!(from("trace_id", x_ray).as_deref(), Some(made));
     let half = "00-5759e988bd862e3f0000000000000000-5759e988bd862e3f-01";
-    assert_eq!(
-        from("trace_id", "5759E988BD862E3F0000000000000000").as_deref(),
-        Some(half)
-    );
+    assert_eq!(from("trace_id", "5759E988BD862E3F0000000000000000").as_deref(), Some(half));
     for bad in [
         "",
         "x",
