@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::{KeyValue as WireKeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::{Span as WireSpan, span::SpanKind as WireKind};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tonic::transport::server::TcpIncoming;
 
@@ -27,16 +27,14 @@ impl TraceService for Collector {
     }
 }
 
-/// A collector's address, and what it gets.
-async fn collector() -> (String, mpsc::UnboundedReceiver<ExportTraceServiceRequest>) {
+/// What a collector gets at this listener.
+fn collect(listener: TcpListener) -> mpsc::UnboundedReceiver<ExportTraceServiceRequest> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
     let service = TraceServiceServer::new(Collector(sender));
     let server = tonic::transport::Server::builder()
         .serve_with_incoming(service, TcpIncoming::from(listener));
     tokio::spawn(server);
-    (address, receiver)
+    receiver
 }
 
 fn text(attributes: &[WireKeyValue], key: &str) -> Option<String> {
@@ -105,7 +103,9 @@ fn check_spans(spans: &[WireSpan]) {
 
 #[tokio::test]
 async fn one_events_spans_arrive_whole() {
-    let (address, mut requests) = collector().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut requests = collect(listener);
     let tracing = Tracing::new(&settings(address)).unwrap();
     one_event(&tracing);
     tracing.shutdown(Duration::from_secs(10)).await;
@@ -127,12 +127,19 @@ async fn one_events_spans_arrive_whole() {
 
 #[tokio::test]
 async fn a_collector_that_comes_late_gets_what_is_sent_then() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let tracing = Tracing::new(&settings(address.to_string())).unwrap();
+    // Bound and not listening: the port is ours, and connections are refused.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let tracing = Tracing::new(&settings(address)).unwrap();
     one_event(&tracing);
-    let began = Instant::now();
-    tracing.shutdown(Duration::from_secs(5)).await;
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    let inner = Arc::clone(&tracing.0);
+    let lost = tokio::task::spawn_blocking(move || inner.processor.as_ref().unwrap().force_flush());
+    assert!(lost.await.unwrap().is_err());
+
+    let mut requests = collect(socket.listen(16).unwrap());
+    one_event(&tracing);
+    tracing.shutdown(Duration::from_secs(10)).await;
+    let request = requests.recv().await.unwrap();
+    check_spans(&request.resource_spans[0].scope_spans[0].spans);
 }
