@@ -64,11 +64,8 @@ pub enum EventType {
 
 impl EventType {
     /// Every type, in the order of the specification.
-    pub const ALL: [Self; 3] = [
-        Self::ReservationExpired,
-        Self::PaymentApproved,
-        Self::PaymentFailed,
-    ];
+    pub const ALL: [Self; 3] =
+        [Self::ReservationExpired, Self::PaymentApproved, Self::PaymentFailed];
 
     /// The name on the wire, in logs and in metric labels.
     #[must_use]

@@ -34,9 +34,6 @@ mod tests {
         assert_eq!(Excerpt("a\nb\"\u{1b}").to_string(), r#""a\nb\"\u{1b}""#);
         let shown = Excerpt(&"é".repeat(65)).to_string();
         assert_eq!(shown, format!("\"{}\"...", "é".repeat(64)));
-        assert_eq!(
-            Excerpt(&"x".repeat(64)).to_string(),
-            format!("\"{}\"", "x".repeat(64))
-        );
+        assert_eq!(Excerpt(&"x".repeat(64)).to_string(), format!("\"{}\"", "x".repeat(64)));
     }
 }

@@ -15,6 +15,7 @@
 //!
 //! [`app`] builds all of it, owns every task, and knows the order in which they end.
 #![allow(missing_docs, dead_code)]
+pub mod app;
 pub mod poller;
 
 pub mod event;
@@ -32,6 +33,7 @@ pub mod settle;
 
 pub mod queue;
 
+pub mod admin;
 pub mod health;
 pub mod metrics;
 pub mod retry;

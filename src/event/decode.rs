@@ -70,12 +70,7 @@ fn open(text: &str, place: &str, around: Around<'_>, envelopes: u8) -> Result<Ev
             Shape::Event => return read::event(*layer, around),
             Shape::Sns => {
                 let message = sns_message(&mut layer)?;
-                return open(
-                    &message,
-                    "Message",
-                    inside_sns(around, &mut layer),
-                    envelopes,
-                );
+                return open(&message, "Message", inside_sns(around, &mut layer), envelopes);
             }
             Shape::Detail => {
                 let detail = std::mem::take(&mut layer.detail);
@@ -99,10 +94,7 @@ fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, Fault> {
         Node::Absent => wire::Kind::Null,
         Node::Other(kind) => kind,
     };
-    Err(Fault::new(
-        PoisonReason::InvalidEnvelope,
-        format!("{place} is {kind}: must be an object"),
-    ))
+    Err(Fault::new(PoisonReason::InvalidEnvelope, format!("{place} is {kind}: must be an object")))
 }
 
 /// The text inside an SNS notification. SNS also sends confirmations of subscriptions in this shape: no event is in those.
@@ -111,10 +103,7 @@ fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, F
     match layer.get(Key::SnsType) {
         Value::Text(kind) if kind == "Notification" => {}
         Value::Text(kind) => {
-            return Err(broken(format!(
-                "Type is {}: must be \"Notification\"",
-                Excerpt(kind)
-            )));
+            return Err(broken(format!("Type is {}: must be \"Notification\"", Excerpt(kind))));
         }
         Value::Absent | Value::Integer(_) | Value::Other(_) => {
             return Err(broken("Type is no string: must be \"Notification\"".into()));
@@ -122,9 +111,9 @@ fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, F
     }
     match layer.take(Key::SnsMessage) {
         Value::Text(message) => Ok(message),
-        Value::Absent | Value::Integer(_) | Value::Other(_) => Err(broken(
-            "Message is no string: must be JSON as a string".into(),
-        )),
+        Value::Absent | Value::Integer(_) | Value::Other(_) => {
+            Err(broken("Message is no string: must be JSON as a string".into()))
+        }
     }
 }
 

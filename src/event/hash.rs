@@ -88,9 +88,7 @@ impl Fields {
 
     fn finish(self) -> ContentHash {
         let digest = self.0.finalize();
-        let (first, _) = digest
-            .split_first_chunk::<16>()
-            .expect("SHA-256 has 32 bytes");
+        let (first, _) = digest.split_first_chunk::<16>().expect("SHA-256 has 32 bytes");
         ContentHash(*first)
     }
 }

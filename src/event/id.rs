@@ -47,11 +47,7 @@ fn check_id(text: &str) -> Result<(), IdError> {
 }
 
 fn check_segment(text: &str) -> Result<(), IdError> {
-    if matches!(text, "." | "..") {
-        Err(IdError::DotSegment)
-    } else {
-        check_id(text)
-    }
+    if matches!(text, "." | "..") { Err(IdError::DotSegment) } else { check_id(text) }
 }
 
 macro_rules! id {

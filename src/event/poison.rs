@@ -73,10 +73,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(reason: PoisonReason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 
     /// An event that has the right shape but a wrong field.

@@ -21,10 +21,7 @@ const TIME_BYTES_MAX: usize = 64;
 /// Checks everything that an event needs. The fault is the first in the order type, id, reservation, show, payload.
 pub(super) fn event(mut layer: Layer<'_>, around: Around<'_>) -> Result<Event, Poison> {
     checked(&mut layer, &around)
-        .map(|event| Event {
-            trace_parent: around.trace.clone().into_trace_parent(),
-            ..event
-        })
+        .map(|event| Event { trace_parent: around.trace.clone().into_trace_parent(), ..event })
         .map_err(|fault| Poison {
             event_type: event_type(&layer, &around).ok(),
             id: event_id(&layer, &around).ok(),
@@ -46,14 +43,7 @@ fn checked(layer: &mut Layer<'_>, around: &Around<'_>) -> Result<Event, Fault> {
         Node::Absent => payload(event_type, layer)?,
         Node::Other(kind) => return Err(wrong_type(Key::Payload, kind, "an object")),
     };
-    Ok(Event {
-        id,
-        reservation_id,
-        show_id,
-        occurred_at,
-        payload,
-        trace_parent: None,
-    })
+    Ok(Event { id, reservation_id, show_id, occurred_at, payload, trace_parent: None })
 }
 
 fn event_type(layer: &Layer<'_>, around: &Around<'_>) -> Result<EventType, Fault> {
@@ -67,11 +57,7 @@ fn event_type(layer: &Layer<'_>, around: &Around<'_>) -> Result<EventType, Fault
 }
 
 fn event_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<EventId, Fault> {
-    required(
-        own_or(layer.get(Key::Id), &around.id),
-        Key::Id,
-        EventId::new,
-    )
+    required(own_or(layer.get(Key::Id), &around.id), Key::Id, EventId::new)
 }
 
 fn reservation_id(layer: &Layer<'_>) -> Result<ReservationId, Fault> {
@@ -139,14 +125,10 @@ fn seat_ids(list: SeatList) -> Result<Vec<String>, Fault> {
         SeatList::Absent => return Ok(Vec::new()),
         SeatList::Seats(seats) => seats,
         SeatList::TooMany => {
-            return Err(Fault::event(format!(
-                "seat_ids has more than {SEATS_MAX} seats"
-            )));
+            return Err(Fault::event(format!("seat_ids has more than {SEATS_MAX} seats")));
         }
         SeatList::WrongElement(index, kind) => {
-            return Err(Fault::event(format!(
-                "seat_ids[{index}] is {kind}: must be a string"
-            )));
+            return Err(Fault::event(format!("seat_ids[{index}] is {kind}: must be a string")));
         }
         SeatList::Other(kind) => {
             return Err(wrong_type(Key::SeatIds, kind, "an array of strings"));

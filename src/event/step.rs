@@ -20,11 +20,8 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 3] = [
-        Self::ReservationStatus,
-        Self::InventoryRelease,
-        Self::InventoryCommit,
-    ];
+    pub const ALL: [Self; 3] =
+        [Self::ReservationStatus, Self::InventoryRelease, Self::InventoryCommit];
 
     /// The name in idempotency keys, stored records and logs. Never changes: keys of events in flight are made from it.
     #[must_use]

@@ -45,8 +45,7 @@ fn is_zero(hex: &str) -> bool {
 }
 
 fn is_lower_hex(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A `traceparent` of any version, read as version 00 (W3C Trace Context, 3.2 and 4.3: later versions may only append).
@@ -68,10 +67,7 @@ fn trace_parent(text: &str) -> Option<Box<str>> {
 /// A trace id of 32 hexadecimal digits, or in X-Ray's form, `1-<8>-<24>`, which holds the same 128 bits
 /// (AWS X-Ray developer guide, "Trace ID format").
 fn trace_id(text: &str) -> Option<Box<str>> {
-    let id = match text
-        .strip_prefix("1-")
-        .and_then(|rest| rest.split_once('-'))
-    {
+    let id = match text.strip_prefix("1-").and_then(|rest| rest.split_once('-')) {
         Some((epoch, rest)) if epoch.len() == 8 => format!("{epoch}{rest}"),
         Some(_) => return None,
         None => text.to_owned(),

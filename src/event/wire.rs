@@ -161,10 +161,7 @@ impl<'a> Layer<'a> {
     }
 
     pub(super) fn take(&mut self, key: Key) -> Value<'a> {
-        self.values
-            .get_mut(key as usize)
-            .map(std::mem::take)
-            .unwrap_or_default()
+        self.values.get_mut(key as usize).map(std::mem::take).unwrap_or_default()
     }
 }
 

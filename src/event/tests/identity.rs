@@ -61,22 +61,13 @@ fn the_same_event_has_the_same_hash_in_every_envelope() {
     assert_eq!(read(&flat).content_hash(), event.content_hash());
     flat["ts"] = json!("another time");
     flat["traceparent"] = json!(PARENT);
-    for body in [
-        flat.clone(),
-        sns(&flat),
-        event_bridge(&flat),
-        typed(&flat),
-        sns(&typed(&flat)),
-    ] {
+    for body in [flat.clone(), sns(&flat), event_bridge(&flat), typed(&flat), sns(&typed(&flat))] {
         assert_eq!(read(&body).content_hash(), event.content_hash(), "{body}");
     }
     let mut expired = value(EXPIRED);
     expired["type"] = json!("reservation.hold.expired");
     expired["payload"]["qty"] = json!(null);
-    assert_eq!(
-        read(&expired).content_hash(),
-        decode(EXPIRED).unwrap().content_hash()
-    );
+    assert_eq!(read(&expired).content_hash(), decode(EXPIRED).unwrap().content_hash());
 }
 
 #[test]
