@@ -41,6 +41,12 @@ use crate::worker::Worker;
 /// event takes five.
 const BUFFERED_PER_WORKER: usize = 4;
 
+/// The most calls that one attempt makes: status, what stands in its way, seats.
+const CALLS_PER_ATTEMPT: u32 = 3;
+
+/// What an attempt may take beyond its calls before its worker counts as stuck.
+const ATTEMPT_MARGIN: Duration = Duration::from_secs(30);
+
 /// What of the shutdown's time is kept for the last two steps: two calls to SQS.
 const FLUSH_RESERVE: Duration = Duration::from_secs(2);
 
@@ -124,7 +130,8 @@ impl App {
             services,
             settler: settler.clone(),
             metrics: Arc::clone(&metrics),
-            pool: health.pool(settings.call_timeout_max),
+            health: Arc::clone(&health),
+            attempt_max: settings.call_timeout_max * CALLS_PER_ATTEMPT + ATTEMPT_MARGIN,
         };
         let intake = Intake {
             inflight: Arc::clone(&inflight),
@@ -143,7 +150,7 @@ impl App {
             wait: settings.wait,
             metrics,
             ledger: Arc::clone(&ledger),
-            beat: health.beat("poller", poller::turn_max(settings.wait)),
+            beat: health.register("poller", poller::turn_max(settings.wait)),
             health,
         };
         let keeper = LeaseKeeper {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::handler::{self, End, Services};
-use crate::health::Beat;
+use crate::health::Health;
 use crate::idempotency::{Claim, Token};
 use crate::inflight::{InFlight, Job, Key};
 use crate::metrics::Metrics;
@@ -34,18 +34,23 @@ pub struct Worker {
     pub settler: Settler,
     /// What counts busy workers.
     pub metrics: Arc<Metrics>,
-    /// Shows that the pool makes progress.
-    pub beat: Beat,
+    /// Where each worker shows that it makes progress.
+    pub health: Arc<Health>,
+    /// How long an attempt may take before its worker counts as stuck.
+    pub attempt_max: Duration,
 }
 
 impl Worker {
     /// Works until told to stop; the job in hand is finished first.
     pub async fn run(self, stop: CancellationToken) {
+        let beat = self.health.register("worker", self.attempt_max);
+        beat.idle();
         while let Some(key) = self.next(&stop).await {
             if let Some(job) = self.inflight.start(key) {
                 let _active = self.metrics.pool_active();
-                let _busy = self.beat.busy();
+                beat.beat();
                 self.work(job).await;
+                beat.idle();
             }
         }
     }
