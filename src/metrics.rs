@@ -84,8 +84,7 @@ impl Metrics {
         if messages == 0 {
             self.empty_receives.inc();
         }
-        self.messages_received
-            .inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
+        self.messages_received.inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
     }
 
     /// A receive failed.

@@ -17,14 +17,12 @@ use super::{
 use crate::event::EventType;
 
 /// From a warm call on the same network (1 ms) to the longest wait that still counts as handling (60 s).
-const LATENCY_BUCKETS: [f64; 15] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
+const LATENCY_BUCKETS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// From an idle queue (10 ms) to the longest that a message can be held (12 h).
-const AGE_BUCKETS: [f64; 14] = [
-    0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 43200.0,
-];
+const AGE_BUCKETS: [f64; 14] =
+    [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 43200.0];
 
 /// What a dead-letter reason that was not announced is counted as.
 const OTHER: &str = "other";
@@ -53,10 +51,8 @@ impl Metrics {
                 PollErrorKind::ALL.map(PollErrorKind::as_str),
             ),
             receives: make.counter("worker_receives_total", "Receives that were answered."),
-            empty_receives: make.counter(
-                "worker_empty_receives_total",
-                "Receives that brought no message.",
-            ),
+            empty_receives: make
+                .counter("worker_empty_receives_total", "Receives that brought no message."),
             messages_received: make.counter("worker_messages_received_total", "Messages received."),
             held: make.held(),
             event_age: make.histogram(
@@ -120,9 +116,7 @@ struct Maker(Registry);
 impl Maker {
     fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
         let collector = made.expect("names, labels and buckets are constants and well formed");
-        self.0
-            .register(Box::new(collector.clone()))
-            .expect("each name is registered once");
+        self.0.register(Box::new(collector.clone())).expect("each name is registered once");
         collector
     }
 
@@ -166,11 +160,8 @@ impl Maker {
             "Events by outcome: retried once for each retry scheduled, the others once for each event settled.",
             &["type", "outcome"],
         );
-        let outcomes: [&str; OUTCOMES] = array::from_fn(|i| {
-            Outcome::ALL
-                .get(i)
-                .map_or("retried", |outcome| outcome.as_str())
-        });
+        let outcomes: [&str; OUTCOMES] =
+            array::from_fn(|i| Outcome::ALL.get(i).map_or("retried", |outcome| outcome.as_str()));
         type_labels().map(|kind| outcomes.map(|outcome| vec.with_label_values(&[kind, outcome])))
     }
 
@@ -184,10 +175,8 @@ impl Maker {
     }
 
     fn held(&self) -> Arc<[IntGauge; HeldState::ALL.len()]> {
-        let opts = Opts::new(
-            "worker_messages_in_flight",
-            "Messages held now, by what they are doing.",
-        );
+        let opts =
+            Opts::new("worker_messages_in_flight", "Messages held now, by what they are doing.");
         let vec = self.register(IntGaugeVec::new(opts, &["state"]));
         Arc::new(HeldState::ALL.map(|state| vec.with_label_values(&[state.as_str()])))
     }
@@ -228,18 +217,12 @@ impl Maker {
         started.set(since_epoch.unwrap_or_default().as_secs_f64());
         #[cfg(target_os = "linux")]
         self.0
-            .register(Box::new(
-                prometheus::process_collector::ProcessCollector::for_self(),
-            ))
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("the process collector's names are its own");
     }
 }
 
 /// The `type` label's values, in the order of `type_index`.
 fn type_labels() -> [&'static str; TYPES] {
-    array::from_fn(|i| {
-        EventType::ALL
-            .get(i)
-            .map_or("unknown", |kind| kind.as_str())
-    })
+    array::from_fn(|i| EventType::ALL.get(i).map_or("unknown", |kind| kind.as_str()))
 }

@@ -73,36 +73,20 @@ fn guards_take_back_what_they_counted() {
     let active = metrics.pool_active();
     let mut held = metrics.held(HeldState::Buffered);
     assert!(has(&metrics, "worker_pool_active_gauge 1"));
-    assert!(has(
-        &metrics,
-        "worker_messages_in_flight{state=\"buffered\"} 1"
-    ));
+    assert!(has(&metrics, "worker_messages_in_flight{state=\"buffered\"} 1"));
     held.set(HeldState::Running);
     assert_eq!(held.state(), HeldState::Running);
-    assert!(has(
-        &metrics,
-        "worker_messages_in_flight{state=\"buffered\"} 0"
-    ));
-    assert!(has(
-        &metrics,
-        "worker_messages_in_flight{state=\"running\"} 1"
-    ));
+    assert!(has(&metrics, "worker_messages_in_flight{state=\"buffered\"} 0"));
+    assert!(has(&metrics, "worker_messages_in_flight{state=\"running\"} 1"));
     drop((active, held));
     assert!(has(&metrics, "worker_pool_active_gauge 0"));
-    assert!(has(
-        &metrics,
-        "worker_messages_in_flight{state=\"running\"} 0"
-    ));
+    assert!(has(&metrics, "worker_messages_in_flight{state=\"running\"} 0"));
 }
 
 #[test]
 fn calls_polls_and_reasons_are_counted_once_each() {
     let metrics = Metrics::new(&["unknown_type"]);
-    metrics.call(
-        Call::PatchReservation,
-        CallResult::Conflict,
-        Duration::from_millis(3),
-    );
+    metrics.call(Call::PatchReservation, CallResult::Conflict, Duration::from_millis(3));
     metrics.poll_error(PollErrorKind::Denied);
     metrics.received(0);
     metrics.received(10);
@@ -129,9 +113,7 @@ fn calls_polls_and_reasons_are_counted_once_each() {
 
 #[test]
 fn label_values_are_distinct() {
-    let mut calls = Call::ALL
-        .map(|call| (call.service().as_str(), call.as_str()))
-        .to_vec();
+    let mut calls = Call::ALL.map(|call| (call.service().as_str(), call.as_str())).to_vec();
     calls.sort_unstable();
     calls.dedup();
     assert_eq!(calls.len(), Call::ALL.len());

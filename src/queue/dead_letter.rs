@@ -146,8 +146,14 @@ mod tests {
     #[test]
     fn error_text_is_what_sqs_accepts() {
         assert_eq!(value(&letter("", vec![]).all_attributes(), "dlq_error"), "-");
-        assert_eq!(value(&letter("a\u{0}b\nc\u{FFFF}", vec![]).all_attributes(), "dlq_error"), "a b c ");
+        assert_eq!(
+            value(&letter("a\u{0}b\nc\u{FFFF}", vec![]).all_attributes(), "dlq_error"),
+            "a b c "
+        );
         let long = "é".repeat(2_000);
-        assert_eq!(value(&letter(&long, vec![]).all_attributes(), "dlq_error").len(), ERROR_BYTES_MAX);
+        assert_eq!(
+            value(&letter(&long, vec![]).all_attributes(), "dlq_error").len(),
+            ERROR_BYTES_MAX
+        );
     }
 }

@@ -82,10 +82,7 @@ impl SqsQueue {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .build_https();
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .load()
-            .await;
+        let shared = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
         let config = aws_sdk_sqs::config::Builder::from(&shared)
             .retry_config(RetryConfig::disabled())
             // Every call has a deadline of its own; watching each stream's speed as well buys nothing.

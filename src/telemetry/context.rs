@@ -59,9 +59,7 @@ impl TraceParent {
     /// the recommendation keeps the `traceparent` then.
     #[must_use]
     pub fn with_tracestate(mut self, text: &str) -> Self {
-        let printable = text
-            .bytes()
-            .all(|b| (0x20..=0x7e).contains(&b) || b == b'\t');
+        let printable = text.bytes().all(|b| (0x20..=0x7e).contains(&b) || b == b'\t');
         if printable && text.len() <= TRACESTATE_LEN_MAX {
             self.state = TraceState::from_str(text).unwrap_or_default();
         }
@@ -114,9 +112,7 @@ fn fixed_hex(text: &str, digits: usize) -> Option<u128> {
 /// Hexadecimal digits in lower case, at most 32 of them.
 fn lower_hex(text: &str) -> Option<u128> {
     let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    text.bytes()
-        .all(lower)
-        .then(|| u128::from_str_radix(text, 16).ok())?
+    text.bytes().all(lower).then(|| u128::from_str_radix(text, 16).ok())?
 }
 
 /// Text of `N` ASCII characters without an allocation: a trace id, or a whole `traceparent`.
@@ -173,10 +169,7 @@ mod tests {
         assert_eq!(parent.sampled, Some(true));
         let text = traceparent_text(parent.trace_id, parent.span_id, true);
         assert_eq!(text.as_str(), GOOD);
-        assert_eq!(
-            trace_id_text(parent.trace_id).as_str(),
-            "4bf92f3577b34da6a3ce929d0e0e4736"
-        );
+        assert_eq!(trace_id_text(parent.trace_id).as_str(), "4bf92f3577b34da6a3ce929d0e0e4736");
     }
 
     #[test]
@@ -190,10 +183,7 @@ mod tests {
 
     #[test]
     fn a_later_version_may_have_more_fields() {
-        for text in [
-            format!("cc{}", &GOOD[2..]),
-            format!("cc{}-what-comes-later", &GOOD[2..]),
-        ] {
+        for text in [format!("cc{}", &GOOD[2..]), format!("cc{}-what-comes-later", &GOOD[2..])] {
             assert!(TraceParent::parse(&text).is_some(), "{text}");
         }
     }
@@ -228,25 +218,15 @@ mod tests {
 
     #[test]
     fn a_tracestate_is_carried_or_left_out_whole() {
-        let carried = |text: &str| {
-            TraceParent::parse(GOOD)
-                .unwrap()
-                .with_tracestate(text)
-                .state
-                .header()
-        };
+        let carried =
+            |text: &str| TraceParent::parse(GOOD).unwrap().with_tracestate(text).state.header();
         assert_eq!(
             carried("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
             "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
         );
-        for bad in [
-            "",
-            "no-separator",
-            "Upper=1",
-            "a=1\r\nX-Evil: 1",
-            "a=\u{e9}",
-            &"a=1,".repeat(200),
-        ] {
+        for bad in
+            ["", "no-separator", "Upper=1", "a=1\r\nX-Evil: 1", "a=\u{e9}", &"a=1,".repeat(200)]
+        {
             assert_eq!(carried(bad), "", "{bad:?}");
         }
     }

@@ -94,12 +94,9 @@ pub(super) fn subscriber(
     sink: impl Fn(&str) + Send + Sync + 'static,
 ) -> impl Subscriber + Send + Sync {
     let level = settings.level.filter();
-    let filter = Targets::new()
-        .with_target(OWN_TARGET, level)
-        .with_default(level.min(LevelFilter::WARN));
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(Lines { settings, sink })
+    let filter =
+        Targets::new().with_target(OWN_TARGET, level).with_default(level.min(LevelFilter::WARN));
+    tracing_subscriber::registry().with(filter).with(Lines { settings, sink })
 }
 
 impl LogLevel {

@@ -50,10 +50,7 @@ pub struct Sampling {
 
 impl Sampling {
     /// The decision of the parent, else everything: OpenTelemetry's default.
-    pub const DEFAULT: Self = Self {
-        ratio: 1.0,
-        parent_based: true,
-    };
+    pub const DEFAULT: Self = Self { ratio: 1.0, parent_based: true };
 
     /// Reads a sampler by OpenTelemetry's name for it. A ratio that is missing or not a number from 0 to 1 counts as 1.
     /// `None` for an unknown name.
@@ -72,10 +69,7 @@ impl Sampling {
                 .unwrap_or(1.0),
             _ => return None,
         };
-        Some(Self {
-            ratio,
-            parent_based,
-        })
+        Some(Self { ratio, parent_based })
     }
 
     fn decide(self, trace_id: TraceId, parent: Option<bool>) -> bool {
@@ -135,10 +129,7 @@ impl Tracing {
     /// # Panics
     /// When enabled and called outside a Tokio runtime.
     pub fn new(settings: &TraceSettings) -> Result<Self, TraceError> {
-        let processor = settings
-            .enabled
-            .then(|| export::processor(settings))
-            .transpose()?;
+        let processor = settings.enabled.then(|| export::processor(settings)).transpose()?;
         Ok(Self::with(processor, settings.sampling, settings.propagate))
     }
 
@@ -173,10 +164,7 @@ impl Tracing {
         if self.0.processor.is_none() {
             return EventSpan::pass_on(trace_id, parent);
         }
-        let sampled = self
-            .0
-            .sampling
-            .decide(trace_id, parent.and_then(|parent| parent.sampled));
+        let sampled = self.0.sampling.decide(trace_id, parent.and_then(|parent| parent.sampled));
         EventSpan::start(self, &start, parent, trace_id, sampled)
     }
 

@@ -52,16 +52,35 @@ where
 
 fn kind_of(code: &str, status: u16) -> QueueErrorKind {
     match code {
-        "ThrottlingException" | "Throttling" | "RequestThrottled" | "TooManyRequestsException"
-        | "RequestLimitExceeded" | "SlowDown" | "OverLimit" | "KmsThrottled"
+        "ThrottlingException"
+        | "Throttling"
+        | "RequestThrottled"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "SlowDown"
+        | "OverLimit"
+        | "KmsThrottled"
         | "AWS.SimpleQueueService.OverLimit" => QueueErrorKind::Throttled,
-        "AccessDenied" | "AccessDeniedException" | "UnrecognizedClientException"
-        | "InvalidClientTokenId" | "SignatureDoesNotMatch" | "InvalidSignatureException"
-        | "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "KmsAccessDenied"
-        | "InvalidSecurity" | "MissingAuthenticationToken" | "MissingAuthenticationTokenException"
-        | "IncompleteSignature" | "IncompleteSignatureException" | "NotAuthorized"
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "SignatureDoesNotMatch"
+        | "InvalidSignatureException"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "KmsAccessDenied"
+        | "InvalidSecurity"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "NotAuthorized"
         | "OptInRequired" => QueueErrorKind::Denied,
-        "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" | "InvalidAddress"
+        "QueueDoesNotExist"
+        | "AWS.SimpleQueueService.NonExistentQueue"
+        | "InvalidAddress"
         | "QueueDeletedRecently" => QueueErrorKind::NoSuchQueue,
         _ if status == 429 => QueueErrorKind::Throttled,
         _ if status == 403 => QueueErrorKind::Denied,
@@ -117,10 +136,7 @@ fn entry_error(entry: &BatchResultErrorEntry) -> EntryError {
 }
 
 fn shorten(text: &str) -> String {
-    text.chars()
-        .take(DETAIL_CHARS_MAX)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().take(DETAIL_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -50,11 +50,7 @@ impl Fields {
     /// Adds a text; one that finds no room is left out.
     pub(super) fn put_text(&mut self, key: &'static str, value: fmt::Arguments<'_>) {
         let long = matches!(key, MESSAGE | "error");
-        let bytes_max = if long {
-            2 * VALUE_BYTES_MAX
-        } else {
-            VALUE_BYTES_MAX
-        };
+        let bytes_max = if long { 2 * VALUE_BYTES_MAX } else { VALUE_BYTES_MAX };
         let Some(room) = self.room(key) else { return };
         let start = self.text.len();
         let mut escaped = Escaped::new(&mut self.text, bytes_max.min(room));
@@ -76,9 +72,7 @@ impl Fields {
         if self.entries.iter().any(|entry| entry.key == key) {
             return None;
         }
-        let room = self
-            .bytes_left
-            .checked_sub(6 * key.len() + KEY_OVERHEAD_BYTES)?;
+        let room = self.bytes_left.checked_sub(6 * key.len() + KEY_OVERHEAD_BYTES)?;
         (room > CUT.len()).then_some(room)
     }
 
@@ -88,11 +82,7 @@ impl Fields {
         if key == MESSAGE {
             self.message = value;
         } else {
-            self.entries.push(Entry {
-                key,
-                value,
-                is_text,
-            });
+            self.entries.push(Entry { key, value, is_text });
         }
     }
 }
@@ -150,11 +140,7 @@ impl<'a> Escaped<'a> {
     /// `bytes_max` is at least 3, for the sign that the text was cut.
     pub(super) fn new(out: &'a mut String, bytes_max: usize) -> Self {
         let bytes_left = bytes_max.saturating_sub(CUT.len());
-        Self {
-            out,
-            bytes_left,
-            cut: false,
-        }
+        Self { out, bytes_left, cut: false }
     }
 
     fn put(&mut self, piece: &str) {

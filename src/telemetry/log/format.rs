@@ -10,15 +10,8 @@ use tracing::{Event, Level};
 use super::fields::{Entry, Escaped, Fields, LINE_BYTES_MAX};
 
 /// Keys that stand first, in this order.
-const FIRST: [&str; 7] = [
-    "event_type",
-    "reservation_id",
-    "attempt",
-    "latency_ms",
-    "trace_id",
-    "outcome",
-    "error",
-];
+const FIRST: [&str; 7] =
+    ["event_type", "reservation_id", "attempt", "latency_ms", "trace_id", "outcome", "error"];
 /// Keys that are the line's own: a field of that name gets an underscore before it.
 const OWN: [&str; 3] = ["ts", "level", "msg"];
 
@@ -39,10 +32,7 @@ impl Buffers {
             self.fields.put_text("target", format_args!("{target}"));
         }
         self.fields.entries.sort_by_key(|entry| {
-            FIRST
-                .iter()
-                .position(|first| *first == entry.key)
-                .unwrap_or(FIRST.len())
+            FIRST.iter().position(|first| *first == entry.key).unwrap_or(FIRST.len())
         });
     }
 
@@ -64,21 +54,13 @@ impl Buffers {
             level_name(level)
         );
         for entry in &fields.entries {
-            line.push_str(if OWN.contains(&entry.key) {
-                ",\"_"
-            } else {
-                ",\""
-            });
+            line.push_str(if OWN.contains(&entry.key) { ",\"_" } else { ",\"" });
             put_key(line, entry);
             let quote = if entry.is_text { "\"" } else { "" };
             let value = &fields.text[entry.value.clone()];
             let _ = write!(line, "\":{quote}{value}{quote}");
         }
-        let _ = writeln!(
-            line,
-            ",\"msg\":\"{}\"}}",
-            &fields.text[fields.message.clone()]
-        );
+        let _ = writeln!(line, ",\"msg\":\"{}\"}}", &fields.text[fields.message.clone()]);
         debug_assert!(line.len() <= LINE_BYTES_MAX);
         line
     }
@@ -88,11 +70,8 @@ impl Buffers {
         let Self { fields, line } = self;
         line.clear();
         let t = OffsetDateTime::from(at);
-        let (begin, dim, end) = if color {
-            (level_color(level), "\u{1b}[2m", "\u{1b}[0m")
-        } else {
-            ("", "", "")
-        };
+        let (begin, dim, end) =
+            if color { (level_color(level), "\u{1b}[2m", "\u{1b}[0m") } else { ("", "", "") };
         let message = fields.text[fields.message.clone()].replace("\\\"", "\"");
         let _ = write!(
             line,
@@ -107,11 +86,7 @@ impl Buffers {
             let _ = write!(line, " {dim}");
             put_key(line, entry);
             let value = &fields.text[entry.value.clone()];
-            let quote = if value.is_empty() || value.contains([' ', '=', '"']) {
-                "\""
-            } else {
-                ""
-            };
+            let quote = if value.is_empty() || value.contains([' ', '=', '"']) { "\"" } else { "" };
             let _ = write!(line, "={end}{quote}{value}{quote}");
         }
         line.push('\n');

@@ -34,11 +34,7 @@ impl Sink {
 fn logged(level: LogLevel, format: LogFormat, log: impl FnOnce()) -> Sink {
     let sink = Sink::default();
     let lines = sink.clone();
-    let settings = LogSettings {
-        level,
-        format,
-        color: false,
-    };
+    let settings = LogSettings { level, format, color: false };
     let subscriber = subscriber(settings, move |line| {
         lines.0.lock().unwrap().push(line.to_owned());
     });
@@ -87,11 +83,7 @@ fn times_are_rfc_3339_in_utc_with_milliseconds() {
         let line: Value = serde_json::from_str(buffers.json(Level::WARN, at)).unwrap();
         assert_eq!(line["ts"], expected);
         assert_eq!(line["level"], "warn");
-        assert!(
-            buffers
-                .pretty(Level::WARN, at, false)
-                .starts_with(&expected[11..23])
-        );
+        assert!(buffers.pretty(Level::WARN, at, false).starts_with(&expected[11..23]));
     }
 }
 
@@ -179,14 +171,7 @@ fn a_long_line_is_cut_and_still_json() {
 #[test]
 fn fields_cannot_pose_as_the_lines_own_keys_nor_come_twice() {
     let line = json(|| {
-        tracing::warn!(
-            level = "fake",
-            ts = 1,
-            msg = "fake",
-            attempt = 1,
-            attempt = 2,
-            "true"
-        )
+        tracing::warn!(level = "fake", ts = 1, msg = "fake", attempt = 1, attempt = 2, "true")
     });
     let text = line.only();
     let line = line.json();
@@ -265,14 +250,9 @@ fn pretty_is_one_readable_line() {
 fn a_panic_is_one_line_with_its_place() {
     let sink = Sink::default();
     let lines = sink.clone();
-    let settings = LogSettings {
-        level: LogLevel::Info,
-        format: LogFormat::Json,
-        color: false,
-    };
-    let subscriber = subscriber(settings, move |line| {
-        lines.0.lock().unwrap().push(line.to_owned())
-    });
+    let settings = LogSettings { level: LogLevel::Info, format: LogFormat::Json, color: false };
+    let subscriber =
+        subscriber(settings, move |line| lines.0.lock().unwrap().push(line.to_owned()));
     let _default = tracing::subscriber::set_default(subscriber);
     let previous = panic::take_hook();
     install_panic_hook();
@@ -282,9 +262,6 @@ fn a_panic_is_one_line_with_its_place() {
     let line = sink.json();
     assert_eq!(line["level"], "error");
     assert_eq!(line["msg"], "Panic");
-    assert_eq!(
-        line["error"].as_str().unwrap().chars().count(),
-        PANIC_CHARS_MAX
-    );
+    assert_eq!(line["error"].as_str().unwrap().chars().count(), PANIC_CHARS_MAX);
     assert!(line["location"].as_str().unwrap().contains("tests.rs:"));
 }

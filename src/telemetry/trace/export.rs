@@ -54,14 +54,9 @@ fn batching(exporter: impl SpanExporter + 'static, settings: &TraceSettings) -> 
 }
 
 fn channel(endpoint: &str) -> Result<Channel, tonic::transport::Error> {
-    let url = if endpoint.contains("://") {
-        endpoint.to_owned()
-    } else {
-        format!("http://{endpoint}")
-    };
-    let tls = url
-        .get(..8)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+    let url =
+        if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
+    let tls = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
     let mut endpoint = Endpoint::from_shared(url)?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(EXPORT_TIMEOUT)
@@ -92,10 +87,7 @@ struct Watched<E> {
 
 impl<E> Watched<E> {
     fn new(exporter: E) -> Self {
-        Self {
-            exporter,
-            lost_spans: AtomicU64::new(0),
-        }
+        Self { exporter, lost_spans: AtomicU64::new(0) }
     }
 
     fn note(&self, spans: u64, result: &OTelSdkResult) {
@@ -163,11 +155,7 @@ mod tests {
     fn a_collector_that_is_away_is_logged_when_it_begins_and_when_it_ends() {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
-        let settings = LogSettings {
-            level: LogLevel::Info,
-            format: LogFormat::Json,
-            color: false,
-        };
+        let settings = LogSettings { level: LogLevel::Info, format: LogFormat::Json, color: false };
         let subscriber = log::subscriber(settings, move |line| {
             sink.lock().unwrap().push(line.to_owned());
         });
@@ -191,7 +179,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_endpoint_needs_no_scheme_and_may_ask_for_tls() {
-        for good in ["otel-collector:4317", "http://[::1]:4317", "https://collector.example:4317", "HTTPS://c:1"] {
+        for good in [
+            "otel-collector:4317",
+            "http://[::1]:4317",
+            "https://collector.example:4317",
+            "HTTPS://c:1",
+        ] {
             assert!(channel(good).is_ok(), "{good}");
         }
         for bad in ["", "a b", "http://", "http:// x"] {

@@ -170,10 +170,7 @@ impl EventSpan {
     pub fn set_event(&mut self, event_type: &'static str, reservation_id: &str, event_id: &str) {
         if let Some(recording) = &mut self.recording {
             recording.set("reservation_worker.event_type", event_type);
-            recording.set(
-                "reservation_worker.reservation_id",
-                reservation_id.to_owned(),
-            );
+            recording.set("reservation_worker.reservation_id", reservation_id.to_owned());
             recording.set("reservation_worker.event_id", event_id.to_owned());
         }
     }
@@ -191,9 +188,7 @@ impl EventSpan {
             data.events.dropped_count += 1;
             return;
         }
-        let attributes = attributes
-            .into_iter()
-            .map(|(key, value)| KeyValue::new(key, value));
+        let attributes = attributes.into_iter().map(|(key, value)| KeyValue::new(key, value));
         let event = Event::new(name, SystemTime::now(), attributes.collect(), 0);
         data.events.events.push(event);
     }
@@ -276,35 +271,21 @@ impl CallSpan {
 impl CallStart<'_> {
     fn span_name(&self) -> Cow<'static, str> {
         match *self {
-            Self::Http {
-                method,
-                url_template,
-                ..
-            } => format!("{method} {url_template}").into(),
+            Self::Http { method, url_template, .. } => format!("{method} {url_template}").into(),
             Self::Rpc { method, .. } => method.into(),
         }
     }
 
     fn attributes(&self) -> Vec<KeyValue> {
         match *self {
-            Self::Http {
-                method,
-                url_template,
-                url,
-                server_address,
-                server_port,
-            } => vec![
+            Self::Http { method, url_template, url, server_address, server_port } => vec![
                 KeyValue::new("http.request.method", method),
                 KeyValue::new("url.template", url_template),
                 KeyValue::new("url.full", url.to_owned()),
                 KeyValue::new("server.address", server_address.to_owned()),
                 KeyValue::new("server.port", i64::from(server_port)),
             ],
-            Self::Rpc {
-                method,
-                server_address,
-                server_port,
-            } => vec![
+            Self::Rpc { method, server_address, server_port } => vec![
                 KeyValue::new("rpc.system.name", "grpc"),
                 KeyValue::new("rpc.method", method),
                 KeyValue::new("server.address", server_address.to_owned()),
@@ -350,10 +331,7 @@ impl Recording {
             status: Status::Unset,
             instrumentation_scope: tracing.scope(),
         };
-        Box::new(Self {
-            tracing: tracing.clone(),
-            data: Some(data),
-        })
+        Box::new(Self { tracing: tracing.clone(), data: Some(data) })
     }
 
     fn set(&mut self, key: &'static str, value: impl Into<Value>) {
@@ -382,10 +360,7 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         if self.data.is_some() {
-            self.finish(Some(Failure {
-                error_type: ABANDONED,
-                message: ABANDONED,
-            }));
+            self.finish(Some(Failure { error_type: ABANDONED, message: ABANDONED }));
         }
     }
 }

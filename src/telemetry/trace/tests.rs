@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use opentelemetry::trace::Status;
+use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, SpanExporter};
 
@@ -20,12 +21,7 @@ fn parent(text: &str) -> TraceParent {
 }
 
 fn start<'a>(parent: Option<&'a TraceParent>) -> EventStart<'a> {
-    EventStart {
-        queue_name: "events",
-        message_id: "m-1",
-        parent,
-        received_at: SystemTime::now(),
-    }
+    EventStart { queue_name: "events", message_id: "m-1", parent, received_at: SystemTime::now() }
 }
 
 fn http_call() -> CallStart<'static> {
@@ -63,7 +59,8 @@ impl SpanExporter for Kept {
 impl Kept {
     fn tracing(sampling: Sampling) -> (Self, Tracing) {
         let kept = Self::default();
-        let processor = BatchSpanProcessor::new(kept.clone(), BatchConfigBuilder::default().build());
+        let processor =
+            BatchSpanProcessor::new(kept.clone(), BatchConfigBuilder::default().build());
         (kept, Tracing::with(Some(processor), sampling, true))
     }
 
