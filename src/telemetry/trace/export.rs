@@ -140,7 +140,8 @@ mod tests {
     use opentelemetry_sdk::error::OTelSdkError;
 
     use super::*;
-    use crate::telemetry::log::{self, LogFormat, LogLevel, LogSettings};
+    use crate::config::{LogFormat, LogLevel};
+    use crate::telemetry::log::{self, LogSettings};
 
     #[derive(Debug)]
     struct Never;
