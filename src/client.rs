@@ -21,6 +21,7 @@ use std::time::Duration;
 
 pub use error::{CallError, Class, ClientError};
 pub use inventory::{Commit, GrpcInventory, Inventory, ReleaseHold, ReleaseReason};
+pub(crate) use reservation::path_segment;
 pub use reservation::{Found, HttpReservationApi, ReservationApi, Target};
 
 /// How both clients name themselves.

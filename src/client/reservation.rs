@@ -4,6 +4,7 @@ mod answer;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,6 +33,11 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The reservation that `check` asks for; it need not exist.
 const PROBE_ID: &str = "reservation-worker-check";
+
+/// An id as one percent-encoded path segment (RFC 3986, section 3.3), whatever it contains.
+pub(crate) fn path_segment(id: &str) -> impl fmt::Display {
+    utf8_percent_encode(id, SEGMENT)
+}
 
 /// The status that an event wants its reservation to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -189,7 +195,7 @@ impl HttpReservationApi {
 
     /// `{base}/internal/reservations/{id}`, the id as one segment.
     fn url(&self, id: &str) -> Url {
-        let segment = utf8_percent_encode(id, SEGMENT);
+        let segment = path_segment(id);
         let mut url = self.base.clone();
         url.set_path(&format!("{}/internal/reservations/{segment}", self.prefix));
         url
