@@ -59,7 +59,11 @@ pub(super) fn body(
     random: &mut fastrand::Rng,
 ) -> String {
     let alias = kind == Kind::Expired && random.u8(..4) == 0;
-    let kind_name = if alias { "reservation.hold.expired" } else { kind.as_str() };
+    let kind_name = if alias {
+        "reservation.hold.expired"
+    } else {
+        kind.as_str()
+    };
     let payload = payload(kind, with_seats, random);
     let flat = || {
         json!({"id": id, "type": kind_name, "reservation_id": reservation_id, "event_id": SHOW, "ts": TIME,
@@ -114,7 +118,10 @@ fn payload(kind: Kind, with_seats: bool, random: &mut fastrand::Rng) -> Map<Stri
     match kind {
         Kind::Expired => {}
         Kind::Approved | Kind::Failed => {
-            fields.insert("payment_intent_id".to_owned(), format!("pay_{:08x}", random.u32(..)).into());
+            fields.insert(
+                "payment_intent_id".to_owned(),
+                format!("pay_{:08x}", random.u32(..)).into(),
+            );
             fields.insert("amount".to_owned(), random.u32(1_000..200_000).into());
             fields.insert("user_id".to_owned(), "usr_42".into());
         }

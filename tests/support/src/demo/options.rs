@@ -62,9 +62,18 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> 
         if name == "--help" || name == "-h" {
             return Ok(Command::Help);
         }
-        let known = ["--worker", "--events", "--seed", "--concurrency", "--time-limit"];
+        let known = [
+            "--worker",
+            "--events",
+            "--seed",
+            "--concurrency",
+            "--time-limit",
+        ];
         if !known.contains(&name.as_str()) {
-            return Err(format!("unknown argument `{name}`; allowed: {}, --help", known.join(", ")));
+            return Err(format!(
+                "unknown argument `{name}`; allowed: {}, --help",
+                known.join(", ")
+            ));
         }
         let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
@@ -82,8 +91,12 @@ fn number<N>(name: &str, value: &str, min: N, max: N) -> Result<N, String>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
-    let parsed = value.parse::<N>().ok().filter(|number| *number >= min && *number <= max);
-    parsed.ok_or_else(|| format!("{name} must be a whole number from {min} to {max}, not `{value}`"))
+    let parsed = value
+        .parse::<N>()
+        .ok()
+        .filter(|number| *number >= min && *number <= max);
+    parsed
+        .ok_or_else(|| format!("{name} must be a whole number from {min} to {max}, not `{value}`"))
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use crate::ledger::Effect;
 use crate::reservation_api::ReservationStatus;
 
 /// A message that no retry can help: cut off in the middle. The line break and the `é` show that the copy is exact.
-pub const POISON_BODY: &str = "{\"id\":\"evt_poison\",\"type\":\"payment.approved\",\n \"reservation_id\":\"rsv_é";
+pub const POISON_BODY: &str =
+    "{\"id\":\"evt_poison\",\"type\":\"payment.approved\",\n \"reservation_id\":\"rsv_é";
 /// Of a hundred events, how many are sent twice.
 const DUPLICATES_PERCENT: u8 = 8;
 
@@ -50,16 +51,21 @@ pub enum Step {
 }
 
 impl Step {
+    /// The name in the key.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "reservation-status",
+            Self::Release => "inventory-release",
+            Self::Commit => "inventory-commit",
+        }
+    }
+
     /// The key of this step of this event: the worker's published rule, worked out here a second time, so that
     /// the demo can tell whose effect it sees without asking the worker.
     #[must_use]
     pub fn key(self, event_id: &str) -> String {
-        let step = match self {
-            Self::Status => "reservation-status",
-            Self::Release => "inventory-release",
-            Self::Commit => "inventory-commit",
-        };
-        let name = format!("urn:reservation-worker:{event_id}/{step}");
+        let name = format!("urn:reservation-worker:{event_id}/{}", self.as_str());
         Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
     }
 }
@@ -149,7 +155,12 @@ impl Workload {
         while events.len() < count {
             reservation += 1;
             let story = pick(&mut random);
-            tell(story, &format!("rsv_{reservation:06}"), &mut events, &mut random);
+            tell(
+                story,
+                &format!("rsv_{reservation:06}"),
+                &mut events,
+                &mut random,
+            );
         }
         events.truncate(count);
         let mut burst = Vec::new();
@@ -164,7 +175,11 @@ impl Workload {
         }
         burst.push(None);
         random.shuffle(&mut burst);
-        Self { events, burst, later }
+        Self {
+            events,
+            burst,
+            later,
+        }
     }
 
     /// Messages that will be sent, duplicates and poison included.
@@ -190,21 +205,51 @@ fn tell(story: Story, reservation_id: &str, events: &mut Vec<Planned>, random: &
     use ReservationStatus::{Cancelled, Confirmed, Expired};
     let mut add = |kind, seats, expected: Expected, first| {
         let id = format!("evt_{:06}", events.len() + 1);
-        events.push(plan(id, reservation_id, kind, seats, expected, first, random));
+        events.push(plan(
+            id,
+            reservation_id,
+            kind,
+            seats,
+            expected,
+            first,
+            random,
+        ));
     };
-    let expired = || Expected::Effects(vec![(Step::Status, Status(Expired)), (Step::Release, SeatsReleased)]);
-    let sold = || Expected::Effects(vec![(Step::Status, Status(Confirmed)), (Step::Commit, SeatsCommitted)]);
-    let failed = || Expected::Effects(vec![(Step::Status, Status(Cancelled)), (Step::Release, SeatsReleased)]);
+    let expired = || {
+        Expected::Effects(vec![
+            (Step::Status, Status(Expired)),
+            (Step::Release, SeatsReleased),
+        ])
+    };
+    let sold = || {
+        Expected::Effects(vec![
+            (Step::Status, Status(Confirmed)),
+            (Step::Commit, SeatsCommitted),
+        ])
+    };
+    let failed = || {
+        Expected::Effects(vec![
+            (Step::Status, Status(Cancelled)),
+            (Step::Release, SeatsReleased),
+        ])
+    };
     let only = |status| Expected::Effects(vec![(Step::Status, Status(status))]);
     match story {
         Story::HoldRanOut => add(Kind::Expired, true, expired(), When::AtOnce),
         Story::Sold => add(Kind::Approved, true, sold(), When::AtOnce),
         Story::PaidWithoutSeatsNamed => add(Kind::Approved, false, only(Confirmed), When::AtOnce),
         Story::PaymentFailed => add(Kind::Failed, true, failed(), When::AtOnce),
-        Story::PaymentFailedWithoutSeatsNamed => add(Kind::Failed, false, only(Cancelled), When::AtOnce),
+        Story::PaymentFailedWithoutSeatsNamed => {
+            add(Kind::Failed, false, only(Cancelled), When::AtOnce)
+        }
         Story::SoldThenExpired => {
             add(Kind::Approved, true, sold(), When::AtOnce);
-            add(Kind::Expired, true, Expected::Superseded, When::OnceStatusIs(Confirmed));
+            add(
+                Kind::Expired,
+                true,
+                Expected::Superseded,
+                When::OnceStatusIs(Confirmed),
+            );
         }
         Story::FailedThenExpired => {
             add(Kind::Failed, false, only(Cancelled), When::AtOnce);
@@ -231,7 +276,15 @@ fn plan(
         let late = matches!(expected, Expected::Effects(_)) && random.bool();
         sends.push(if late { When::OnceDone } else { first });
     }
-    Planned { id, reservation_id: reservation_id.to_owned(), kind, envelope, body, expected, sends }
+    Planned {
+        id,
+        reservation_id: reservation_id.to_owned(),
+        kind,
+        envelope,
+        body,
+        expected,
+        sends,
+    }
 }
 
 #[cfg(test)]
@@ -242,9 +295,18 @@ mod tests {
 
     #[test]
     fn keys_are_the_published_ones() {
-        assert_eq!(Step::Status.key("evt_123456"), "17f16bd2-d941-53dc-8b73-fff0816074c2");
-        assert_eq!(Step::Release.key("evt_123456"), "43e622ac-f4c7-5c4b-8456-802403703e17");
-        assert_eq!(Step::Commit.key("evt_123456"), "f03cccc4-9f0d-5e82-b2b1-1a604e6e4d8c");
+        assert_eq!(
+            Step::Status.key("evt_123456"),
+            "17f16bd2-d941-53dc-8b73-fff0816074c2"
+        );
+        assert_eq!(
+            Step::Release.key("evt_123456"),
+            "43e622ac-f4c7-5c4b-8456-802403703e17"
+        );
+        assert_eq!(
+            Step::Commit.key("evt_123456"),
+            "f03cccc4-9f0d-5e82-b2b1-1a604e6e4d8c"
+        );
     }
 
     #[test]
@@ -254,7 +316,13 @@ mod tests {
 
     #[test]
     fn the_same_seed_plans_the_same_and_another_seed_does_not() {
-        let bodies = |seed| Workload::new(50, seed).events.into_iter().map(|event| event.body).collect::<Vec<_>>();
+        let bodies = |seed| {
+            Workload::new(50, seed)
+                .events
+                .into_iter()
+                .map(|event| event.body)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(bodies(1), bodies(1));
         assert_ne!(bodies(1), bodies(2));
     }
@@ -264,14 +332,32 @@ mod tests {
         for seed in 0..20 {
             let load = Workload::new(400, seed);
             assert_eq!(load.events.len(), 400);
-            let pairs: HashSet<_> = load.events.iter().map(|event| (event.kind, event.envelope)).collect();
+            let pairs: HashSet<_> = load
+                .events
+                .iter()
+                .map(|event| (event.kind, event.envelope))
+                .collect();
             assert_eq!(pairs.len(), Kind::ALL.len() * Envelope::ALL.len());
-            assert!(load.events.iter().filter(|event| event.expected == Expected::Superseded).count() > 5);
+            assert!(
+                load.events
+                    .iter()
+                    .filter(|event| event.expected == Expected::Superseded)
+                    .count()
+                    > 5
+            );
             let ids: HashSet<_> = load.events.iter().map(|event| &event.id).collect();
             assert_eq!(ids.len(), 400);
-            assert!(load.events.iter().any(|event| event.body.contains("reservation.hold.expired")));
+            assert!(
+                load.events
+                    .iter()
+                    .any(|event| event.body.contains("reservation.hold.expired"))
+            );
             for when in [When::AtOnce, When::OnceDone] {
-                assert!(load.events.iter().any(|event| event.sends.len() == 2 && event.sends[1] == when));
+                assert!(
+                    load.events
+                        .iter()
+                        .any(|event| event.sends.len() == 2 && event.sends[1] == when)
+                );
             }
             assert_eq!(load.burst.iter().filter(|index| index.is_none()).count(), 1);
             let sends: usize = load.events.iter().map(|event| event.sends.len()).sum();
