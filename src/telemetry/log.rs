@@ -1,5 +1,6 @@
 //! Log lines on stdout: which events of the `tracing` macros become one, and the layer that writes it with one write.
-//! What a line looks like is in [`format`], how a hostile value is made harmless in [`fields`].
+//! What a line looks like is in `log/format.rs`, how a hostile value is made harmless in
+//! `log/fields.rs`.
 //!
 //! Spans of the `tracing` crate are not looked at: what a line should say is among its own fields.
 

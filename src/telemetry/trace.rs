@@ -1,5 +1,5 @@
-//! Traces: whether an event is recorded, and how recorded spans leave. The spans themselves are in [`span`], what leaves
-//! them in [`export`]; [`super::context`] reads the parents.
+//! Traces: whether an event is recorded, and how recorded spans leave. The spans themselves are in
+//! `trace/span.rs`, the way to the collector in `trace/export.rs`; [`super::context`] reads the parents.
 //!
 //! Spans are made as the SDK's own `SpanData` and handed to its batch processor (a bounded queue and one thread). The
 //! sampling decision is made here, before anything is gathered: an event that is not recorded costs two random numbers.
@@ -71,6 +71,12 @@ pub enum TraceError {
     /// The exporter refused its settings.
     #[error("the OTLP exporter cannot be made: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The collector refused, or could not be reached: only [`Tracing::probe`] finds that out.
+    #[error("{0}")]
+    Refused(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// The collector did not answer [`Tracing::probe`] in time.
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
 }
 
 /// Where spans begin. Cheap to clone.
@@ -112,6 +118,15 @@ impl Tracing {
         Ok(Self::with(processor, settings.sampling, settings.propagate))
     }
 
+    /// Asks the collector once whether it takes spans, by sending it none.
+    ///
+    /// # Errors
+    /// When it cannot be asked, refuses, or has not answered within the deadline.
+    pub async fn probe(settings: &TraceSettings, deadline: Duration) -> Result<(), TraceError> {
+        let asked = tokio::time::timeout(deadline, export::probe(settings)).await;
+        asked.map_err(|_| TraceError::NoAnswer(deadline))?
+    }
+
     /// Nothing is recorded; events still have trace ids to log and to pass on.
     #[must_use]
     pub fn disabled() -> Self {
@@ -136,7 +151,6 @@ impl Tracing {
     }
 
     /// Begins an event's consumer span, and makes the ids that the event is logged under.
-    #[must_use]
     pub fn start_event(&self, start: EventStart<'_>) -> EventSpan {
         let parent = start.parent.filter(|_| self.0.propagate);
         let trace_id = parent.map_or_else(new_trace_id, |parent| parent.trace_id);
