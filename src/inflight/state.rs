@@ -212,16 +212,16 @@ impl State {
 
     pub(super) fn start(&mut self, key: Key) -> Option<Box<Job>> {
         let entry = self.entries.get_mut(&key)?;
+        if !matches!(entry.place, Place::Idle(_, Idle::Ready)) {
+            return None;
+        }
+        self.ready -= 1;
         match mem::replace(&mut entry.place, Place::Running) {
-            Place::Idle(mut job, Idle::Ready) => {
-                self.ready -= 1;
+            Place::Idle(mut job, _) => {
                 job.held.set(HeldState::Running);
                 Some(job)
             }
-            other => {
-                entry.place = other;
-                None
-            }
+            Place::Running => None,
         }
     }
 
@@ -306,8 +306,9 @@ impl State {
         due
     }
 
+    /// None while stopping: nothing is made ready any more.
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first().filter(|_| !self.stopped).map(|(at, _)| *at)
     }
 
     pub(super) fn stop(&mut self) {

@@ -39,10 +39,7 @@ impl fmt::Display for DemoError {
         match self {
             Self::Io(error) => write!(out, "{error}"),
             Self::WorkerEnded(status, lines) => {
-                write!(
-                    out,
-                    "the worker ended by itself ({status}); the end of its log:"
-                )?;
+                write!(out, "the worker ended by itself ({status}); the end of its log:")?;
                 lines.iter().try_for_each(|line| write!(out, "\n  {line}"))
             }
             Self::Interrupted => write!(out, "interrupted"),
@@ -69,10 +66,8 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
     let workload = Workload::new(options.events, options.seed);
     let world = World::start().await?;
     world.misbehave(options.seed);
-    let log = std::env::temp_dir().join(format!(
-        "reservation-worker-demo-{}.log",
-        std::process::id()
-    ));
+    let log =
+        std::env::temp_dir().join(format!("reservation-worker-demo-{}.log", std::process::id()));
     let mut worker = world.start_worker(options, &log)?;
     screen.line(&format!(
         "{} events (seed {}) through {} (pid {}), its log: {}",
@@ -91,10 +86,7 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
         driven = drive(&world, &mut mail, &mut screen) => driven.map(|()| true)?,
     };
     if !in_time {
-        screen.line(&format!(
-            "not done after {} s",
-            options.time_limit.as_secs()
-        ))?;
+        screen.line(&format!("not done after {} s", options.time_limit.as_secs()))?;
     }
 
     worker.terminate();
@@ -105,20 +97,14 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
     };
     let clean = left.is_some_and(|status| status.success());
     screen.line(&match left {
-        Some(status) => format!(
-            "SIGTERM: the worker left after {} ms ({status})",
-            asked.elapsed().as_millis()
-        ),
-        None => format!(
-            "SIGTERM: the worker had not left after {} s",
-            LEAVE_LIMIT.as_secs()
-        ),
+        Some(status) => {
+            format!("SIGTERM: the worker left after {} ms ({status})", asked.elapsed().as_millis())
+        }
+        None => format!("SIGTERM: the worker had not left after {} s", LEAVE_LIMIT.as_secs()),
     })?;
     let balance = world.judge(&mail);
-    screen.line(&format!(
-        "\n{}",
-        report::table(&workload.events, workload.messages(), &balance)
-    ))?;
+    screen
+        .line(&format!("\n{}", report::table(&workload.events, workload.messages(), &balance)))?;
     conclude(&mut screen, &balance, clean)?;
     Ok(in_time && clean && balance.holds())
 }
@@ -156,15 +142,9 @@ async fn drive(world: &World, mail: &mut Mail<'_>, screen: &mut Screen) -> Resul
     // One event ahead of the burst: once it has arrived the worker is up, so its start is not part of the latencies.
     mail.send_first(world);
     while world.ledger.totals().effects == 0 {
-        changes
-            .changed()
-            .await
-            .expect("the ledger holds the sender");
+        changes.changed().await.expect("the ledger holds the sender");
     }
-    screen.line(&format!(
-        "first effect {} ms after the start",
-        started.elapsed().as_millis()
-    ))?;
+    screen.line(&format!("first effect {} ms after the start", started.elapsed().as_millis()))?;
     mail.send_burst(world);
     loop {
         mail.send_due(world);

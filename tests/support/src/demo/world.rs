@@ -41,27 +41,12 @@ impl World {
         let ledger = Ledger::default();
         let sqs = Sqs::start_on(any_port).await?;
         let dlq_url = sqs.create_queue("reservations-dlq", QueueSpec::default());
-        let redrive = Some(Redrive {
-            dlq: dlq_url.clone(),
-            max_receive_count: 10,
-        });
-        let queue_url = sqs.create_queue(
-            "reservations",
-            QueueSpec {
-                redrive,
-                ..QueueSpec::default()
-            },
-        );
+        let redrive = Some(Redrive { dlq: dlq_url.clone(), max_receive_count: 10 });
+        let queue_url =
+            sqs.create_queue("reservations", QueueSpec { redrive, ..QueueSpec::default() });
         let api = ReservationApi::start_on(any_port, ledger.clone()).await?;
         let inventory = Inventory::start_on(any_port, ledger.clone()).await?;
-        Ok(Self {
-            sqs,
-            queue_url,
-            dlq_url,
-            api,
-            inventory,
-            ledger,
-        })
+        Ok(Self { sqs, queue_url, dlq_url, api, inventory, ledger })
     }
 
     /// A few milliseconds for each call, and of a hundred calls a handful that go wrong in one of many ways.
@@ -121,9 +106,7 @@ impl World {
         let totals = self.ledger.totals();
         Progress {
             messages: mail.workload.messages(),
-            settled: mail
-                .sent
-                .saturating_sub(self.sqs.counts(&self.queue_url).total()),
+            settled: mail.sent.saturating_sub(self.sqs.counts(&self.queue_url).total()),
             calls: totals.calls,
             retried: totals.repeated_keys,
             dead_lettered: self.sqs.counts(&self.dlq_url).total(),
@@ -133,20 +116,12 @@ impl World {
     pub(super) fn judge(&self, mail: &Mail<'_>) -> Balance {
         let events = &mail.workload.events;
         let ids: HashSet<&String> = events.iter().map(|event| &event.reservation_id).collect();
-        let statuses: HashMap<_, _> = ids
-            .iter()
-            .filter_map(|id| Some(((*id).clone(), self.api.status(id)?)))
-            .collect();
-        let holds: HashMap<_, _> = ids
-            .iter()
-            .filter_map(|id| Some(((*id).clone(), self.inventory.hold(id)?)))
-            .collect();
-        let dead_letters: Vec<String> = self
-            .sqs
-            .peek_all(&self.dlq_url)
-            .into_iter()
-            .map(|message| message.body)
-            .collect();
+        let statuses: HashMap<_, _> =
+            ids.iter().filter_map(|id| Some(((*id).clone(), self.api.status(id)?))).collect();
+        let holds: HashMap<_, _> =
+            ids.iter().filter_map(|id| Some(((*id).clone(), self.inventory.hold(id)?))).collect();
+        let dead_letters: Vec<String> =
+            self.sqs.peek_all(&self.dlq_url).into_iter().map(|message| message.body).collect();
         balance(&Facts {
             events,
             sent_at: &mail.sent_at,
@@ -161,7 +136,5 @@ impl World {
 
 /// A port that was free a moment ago.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
