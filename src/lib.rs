@@ -14,9 +14,13 @@
 //! ```
 //!
 //! [`app`] builds all of it, owns every task, and knows the order in which they end.
-#![allow(missing_docs, dead_code)]
-pub mod app;
+
+pub mod check;
 pub mod cli;
+pub mod run;
+mod signals;
+
+pub mod app;
 pub mod poller;
 
 pub mod event;
