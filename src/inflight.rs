@@ -207,9 +207,9 @@ impl InFlight {
         renewed
     }
 
-    /// How many jobs are in each state, for metrics: ready or in a lane, running, waiting.
-    pub fn counts(&self) -> Counts {
-        self.lock().counts()
+    /// How many events are held.
+    pub fn held(&self) -> usize {
+        self.lock().held()
     }
 
     fn promote(&self, state: &mut State, Promoted(next): Promoted) {
@@ -231,15 +231,4 @@ impl InFlight {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic happens under this lock")
     }
-}
-
-/// How many events are in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Ready, or behind another event of the same reservation.
-    pub buffered: usize,
-    /// In a worker's hands.
-    pub running: usize,
-    /// Waiting for a backoff to end.
-    pub waiting: usize,
 }

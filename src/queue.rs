@@ -1,10 +1,9 @@
 //! The queue's contract, in the terms of Amazon SQS, and nothing of its SDK.
 //!
 //! Everything that the engine asks of a queue stands in [`Queue`]; `sqs` is the one implementation
-//! that a user runs, and the only file that names the AWS SDK. `batch` gathers deletes and
-//! visibility changes; `dead_letter` says what a copy in the dead-letter queue carries.
+//! that a user runs, and the only one that names the AWS SDK. `dead_letter` says what a copy in the
+//! dead-letter queue carries.
 
-pub mod batch;
 pub mod dead_letter;
 pub mod sqs;
 

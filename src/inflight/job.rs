@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::room::RoomPermit;
 use crate::event::{ContentHash, Event, StepSet};
 use crate::idempotency::Token;
+use crate::metrics::HeldGuard;
 use crate::queue::{Attribute, Message, MessageId, ReceiptHandle};
 use crate::telemetry::EventSpan;
 
@@ -48,12 +49,20 @@ pub struct Job {
     pub lease: Lease,
     /// The consumer span.
     pub span: EventSpan,
+    /// Counts it among the messages held, by state.
+    pub held: HeldGuard,
 }
 
 impl Job {
     /// A job for a message received at `received_at`.
     #[must_use]
-    pub fn new(event: Event, message: &Message, received_at: Instant, span: EventSpan) -> Self {
+    pub fn new(
+        event: Event,
+        message: &Message,
+        received_at: Instant,
+        span: EventSpan,
+        held: HeldGuard,
+    ) -> Self {
         Self {
             key: Key(0),
             hash: event.content_hash(),
@@ -67,6 +76,7 @@ impl Job {
             receive_count: message.receive_count,
             lease: Lease::new(received_at),
             span,
+            held,
         }
     }
 }

@@ -43,12 +43,13 @@ pub struct Reserved {
 }
 
 impl Room {
-    /// Room for `messages_max` messages whose bodies have at most `mib_max` MiB together.
+    /// Room for `messages_max` messages whose bodies have at most `bytes_max` bytes together.
     #[must_use]
-    pub fn new(messages_max: usize, mib_max: u32) -> Self {
+    pub fn new(messages_max: usize, bytes_max: u64) -> Self {
+        let kib = usize::try_from(bytes_max / 1_024).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             messages: Arc::new(Semaphore::new(messages_max)),
-            kib: Arc::new(Semaphore::new(usize_from(mib_max * 1_024))),
+            kib: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
             messages_max,
         }
     }
@@ -133,9 +134,11 @@ fn usize_from(n: u32) -> usize {
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+
     #[tokio::test(start_paused = true)]
     async fn a_receive_gets_a_full_batch_where_there_is_room_and_what_there_is_otherwise() {
-        let room = Room::new(13, 64);
+        let room = Room::new(13, 64 * MIB);
         let full = room.reserve().await;
         assert_eq!(full.len(), BATCH_MAX);
         let rest = room.reserve().await;
@@ -147,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_room_makes_the_next_receive_wait() {
-        let room = Room::new(1, 64);
+        let room = Room::new(1, 64 * MIB);
         let held = room.reserve().await;
         assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
         drop(held);
@@ -156,7 +159,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_bound_what_a_receive_may_bring() {
-        let room = Room::new(1_000, 2);
+        let room = Room::new(1_000, 2 * MIB);
         let mut reserved = room.reserve().await;
         assert_eq!(reserved.len(), 2, "2 MiB are two messages of the largest size");
         let small = reserved.take(10).expect("room");
@@ -169,7 +172,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_taken_stays_taken_until_it_is_dropped() {
-        let room = Room::new(10, 64);
+        let room = Room::new(10, 64 * MIB);
         let mut reserved = room.reserve().await;
         let permits: Vec<_> = (0..3).map_while(|_| reserved.take(5_000_000)).collect();
         drop(reserved);
@@ -180,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_wait_leaves_nothing_reserved() {
-        let room = Room::new(5, 64);
+        let room = Room::new(5, 64 * MIB);
         let mut wait = Box::pin(room.reserve());
         assert!(timeout(Duration::from_millis(1), &mut wait).await.is_err(), "still gathering");
         drop(wait);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Counts;
 use super::job::{Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
 use crate::event::{ContentHash, EventId, ReservationId};
+use crate::metrics::HeldState;
 use crate::queue::{BATCH_MAX, ReceiptHandle};
 
 /// What became of a message that was taken in.
@@ -131,7 +131,6 @@ pub(super) struct State {
     extending: HashMap<ReceiptKey, Key>,
     /// Released while being extended.
     released: HashMap<ReceiptKey, (Receipt, Duration)>,
-    counts: Counts,
     ready: usize,
 }
 
@@ -148,7 +147,6 @@ impl State {
             renewals: BTreeMap::new(),
             extending: HashMap::new(),
             released: HashMap::new(),
-            counts: Counts::default(),
             ready: 0,
         }
     }
@@ -185,7 +183,6 @@ impl State {
             place: Place::Idle(job, Idle::InLane),
         };
         self.entries.insert(key, entry);
-        self.counts.buffered += 1;
         let earlier = self.add_receipt(key, receipt);
         (if first { Admitted::Ready(key) } else { Admitted::InLane }, earlier)
     }
@@ -216,10 +213,9 @@ impl State {
     pub(super) fn start(&mut self, key: Key) -> Option<Box<Job>> {
         let entry = self.entries.get_mut(&key)?;
         match mem::replace(&mut entry.place, Place::Running) {
-            Place::Idle(job, Idle::Ready) => {
+            Place::Idle(mut job, Idle::Ready) => {
                 self.ready -= 1;
-                self.counts.buffered -= 1;
-                self.counts.running += 1;
+                job.held.set(HeldState::Running);
                 Some(job)
             }
             other => {
@@ -230,12 +226,11 @@ impl State {
     }
 
     /// Whether the timer is now the first.
-    pub(super) fn wait(&mut self, job: Box<Job>, until: Instant) -> bool {
+    pub(super) fn wait(&mut self, mut job: Box<Job>, until: Instant) -> bool {
         let key = job.key;
+        job.held.set(HeldState::Waiting);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
         entry.place = Place::Idle(job, Idle::Waiting(until));
-        self.counts.running -= 1;
-        self.counts.waiting += 1;
         let earlier = self.next_timer().is_none_or(|first| until < first);
         self.timers.insert((until, key));
         earlier
@@ -265,13 +260,12 @@ impl State {
         (now, promoted)
     }
 
-    pub(super) fn forget_lost(&mut self, job: Box<Job>) -> (Option<Forgotten>, Promoted) {
+    pub(super) fn forget_lost(&mut self, mut job: Box<Job>) -> (Option<Forgotten>, Promoted) {
         let key = job.key;
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
         if entry.lease.is_held() {
+            job.held.set(HeldState::Buffered);
             entry.place = Place::Idle(job, Idle::InLane);
-            self.counts.running -= 1;
-            self.counts.buffered += 1;
             return (None, Promoted(Some(key)));
         }
         let (taken, promoted) = self.take(key);
@@ -303,11 +297,10 @@ impl State {
         {
             self.timers.pop_first();
             let entry = self.entries.get_mut(&key).expect("a timer's job is in the table");
-            if let Place::Idle(_, idle) = &mut entry.place {
+            if let Place::Idle(job, idle) = &mut entry.place {
                 *idle = Idle::InLane;
+                job.held.set(HeldState::Buffered);
             }
-            self.counts.waiting -= 1;
-            self.counts.buffered += 1;
             due.push(key);
         }
         due
@@ -337,9 +330,6 @@ impl State {
         }
         self.timers.clear();
         self.ready = 0;
-        self.counts.running += self.counts.buffered + self.counts.waiting;
-        self.counts.buffered = 0;
-        self.counts.waiting = 0;
         // In order of receipt, so that a hand-back is orderly too.
         jobs.sort_by_key(|(job, _)| job.key);
         jobs
@@ -452,16 +442,11 @@ impl State {
             self.by_event.remove(&entry.event_id);
         }
         match &entry.place {
-            Place::Running => self.counts.running -= 1,
             Place::Idle(_, Idle::Waiting(until)) => {
                 self.timers.remove(&(*until, key));
-                self.counts.waiting -= 1;
             }
-            Place::Idle(_, Idle::Ready) => {
-                self.ready -= 1;
-                self.counts.buffered -= 1;
-            }
-            Place::Idle(_, Idle::InLane) => self.counts.buffered -= 1,
+            Place::Idle(_, Idle::Ready) => self.ready -= 1,
+            Place::Idle(_, Idle::InLane) | Place::Running => {}
         }
         let promoted = self.leave_lane(&entry.reservation_id, key);
         (entry, promoted)
@@ -496,8 +481,8 @@ impl State {
         self.ready
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        self.counts
+    pub(super) fn held(&self) -> usize {
+        self.entries.len()
     }
 
     fn next_number(&mut self) -> u64 {

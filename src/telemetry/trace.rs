@@ -38,8 +38,7 @@ pub struct TraceSettings {
     pub propagate: bool,
 }
 
-/// Which traces are recorded: `OTEL_TRACES_SAMPLER` and its argument
-/// (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
+/// Which traces are recorded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// The share of traces, 0 to 1, that are recorded where the decision is ours.
@@ -51,26 +50,6 @@ pub struct Sampling {
 impl Sampling {
     /// The decision of the parent, else everything: OpenTelemetry's default.
     pub const DEFAULT: Self = Self { ratio: 1.0, parent_based: true };
-
-    /// Reads a sampler by OpenTelemetry's name for it. A ratio that is missing or not a number from 0 to 1 counts as 1.
-    /// `None` for an unknown name.
-    #[must_use]
-    pub fn from_name(name: &str, arg: Option<&str>) -> Option<Self> {
-        let (parent_based, root) = match name.strip_prefix("parentbased_") {
-            Some(root) => (true, root),
-            None => (false, name),
-        };
-        let ratio = match root {
-            "always_on" => 1.0,
-            "always_off" => 0.0,
-            "traceidratio" => arg
-                .and_then(|arg| arg.trim().parse().ok())
-                .filter(|ratio| (0.0..=1.0).contains(ratio))
-                .unwrap_or(1.0),
-            _ => return None,
-        };
-        Some(Self { ratio, parent_based })
-    }
 
     fn decide(self, trace_id: TraceId, parent: Option<bool>) -> bool {
         if let Some(sampled) = parent.filter(|_| self.parent_based) {

@@ -99,7 +99,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::telemetry::log::{self, LogFormat, LogLevel, LogSettings};
+    use crate::config::{LogFormat, LogLevel};
+    use crate::telemetry::log::{self, LogSettings};
 
     fn logged(act: impl FnOnce()) -> Vec<String> {
         let lines = Arc::new(Mutex::new(Vec::new()));

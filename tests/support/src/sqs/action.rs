@@ -1,0 +1,88 @@
+//! The actions that this server knows, by the names that the protocol gives them.
+
+/// One action of the SQS API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Changes how long one received message stays hidden.
+    ChangeMessageVisibility,
+    /// The same for up to ten messages.
+    ChangeMessageVisibilityBatch,
+    /// Makes a queue.
+    CreateQueue,
+    /// Deletes one received message.
+    DeleteMessage,
+    /// Deletes up to ten received messages.
+    DeleteMessageBatch,
+    /// Deletes a queue with all that is in it.
+    DeleteQueue,
+    /// Reads a queue's settings and counts.
+    GetQueueAttributes,
+    /// Finds a queue's URL by its name.
+    GetQueueUrl,
+    /// Lists the queues that use a queue as their dead-letter queue.
+    ListDeadLetterSourceQueues,
+    /// Lists queues by a prefix of their name.
+    ListQueues,
+    /// Deletes all messages of a queue.
+    PurgeQueue,
+    /// Receives up to ten messages.
+    ReceiveMessage,
+    /// Sends one message.
+    SendMessage,
+    /// Sends up to ten messages.
+    SendMessageBatch,
+    /// Changes a queue's settings.
+    SetQueueAttributes,
+    /// Moves a dead-letter queue's messages back to where they came from.
+    StartMessageMoveTask,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 16] = [
+        Self::ChangeMessageVisibility,
+        Self::ChangeMessageVisibilityBatch,
+        Self::CreateQueue,
+        Self::DeleteMessage,
+        Self::DeleteMessageBatch,
+        Self::DeleteQueue,
+        Self::GetQueueAttributes,
+        Self::GetQueueUrl,
+        Self::ListDeadLetterSourceQueues,
+        Self::ListQueues,
+        Self::PurgeQueue,
+        Self::ReceiveMessage,
+        Self::SendMessage,
+        Self::SendMessageBatch,
+        Self::SetQueueAttributes,
+        Self::StartMessageMoveTask,
+    ];
+
+    /// The action's name, as in `X-Amz-Target: AmazonSQS.<name>`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ChangeMessageVisibility => "ChangeMessageVisibility",
+            Self::ChangeMessageVisibilityBatch => "ChangeMessageVisibilityBatch",
+            Self::CreateQueue => "CreateQueue",
+            Self::DeleteMessage => "DeleteMessage",
+            Self::DeleteMessageBatch => "DeleteMessageBatch",
+            Self::DeleteQueue => "DeleteQueue",
+            Self::GetQueueAttributes => "GetQueueAttributes",
+            Self::GetQueueUrl => "GetQueueUrl",
+            Self::ListDeadLetterSourceQueues => "ListDeadLetterSourceQueues",
+            Self::ListQueues => "ListQueues",
+            Self::PurgeQueue => "PurgeQueue",
+            Self::ReceiveMessage => "ReceiveMessage",
+            Self::SendMessage => "SendMessage",
+            Self::SendMessageBatch => "SendMessageBatch",
+            Self::SetQueueAttributes => "SetQueueAttributes",
+            Self::StartMessageMoveTask => "StartMessageMoveTask",
+        }
+    }
+
+    /// Reads an `X-Amz-Target` header.
+    pub(crate) fn from_target(target: &str) -> Option<Self> {
+        let name = target.strip_prefix("AmazonSQS.")?;
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+}

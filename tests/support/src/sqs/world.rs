@@ -1,0 +1,273 @@
+//! All queues of a server behind its one lock, and its clock.
+//! The lock is held for look-ups and moves only: parsing, digests and rendering happen outside.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::{Duration, Instant};
+
+use super::error::{ErrorCode, SqsError};
+use super::queue::{Delivery, Now, Queue};
+use super::settings::{ACCOUNT, QueueSpec, Settings, check_queue_name, queue_arn, queue_name};
+
+/// Source: API_DeleteQueue and API_PurgeQueue.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// What every handler shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    world: Mutex<World>,
+    started: Instant,
+    started_epoch_ms: u64,
+    pub(crate) endpoint: String,
+}
+
+impl Shared {
+    pub(crate) fn new(endpoint: String) -> Self {
+        let epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            world: Mutex::new(World::default()),
+            started: Instant::now(),
+            started_epoch_ms: millis(epoch),
+            endpoint,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.world
+            .lock()
+            .expect("no code panics while it holds the lock")
+    }
+
+    /// The moment, by a clock that a test can pause.
+    pub(crate) fn now(&self) -> Now {
+        let instant = Instant::now();
+        let since_start_ms = millis(instant.duration_since(self.started));
+        Now {
+            instant,
+            since_start_ms,
+            epoch_ms: self.started_epoch_ms + since_start_ms,
+        }
+    }
+
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("{}/{ACCOUNT}/{name}", self.endpoint)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("2^64 ms are more than any run")
+}
+
+/// The queues.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    queues: BTreeMap<String, Queue>,
+    deleted: HashMap<String, Instant>,
+}
+
+impl World {
+    /// The queue of this name or URL, without letting time pass.
+    pub(crate) fn queue_mut(&mut self, url: &str) -> Option<&mut Queue> {
+        self.queues.get_mut(queue_name(url))
+    }
+
+    /// The queue of this name or URL as it stands now.
+    pub(crate) fn queue(&mut self, url: Option<&str>, now: Now) -> Result<&mut Queue, SqsError> {
+        let url = url.ok_or_else(|| SqsError::missing("QueueUrl"))?;
+        let queue = self
+            .queues
+            .get_mut(queue_name(url))
+            .ok_or_else(SqsError::no_such_queue)?;
+        queue.advance(now);
+        Ok(queue)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.queues.keys()
+    }
+
+    /// Makes a queue, or finds the one of that name if `attributes` do not contradict it.
+    pub(crate) fn create(
+        &mut self,
+        name: &str,
+        attributes: &BTreeMap<String, String>,
+        now: Now,
+    ) -> Result<(), SqsError> {
+        let fifo = attributes
+            .get("FifoQueue")
+            .is_some_and(|flag| flag == "true");
+        check_queue_name(name, fifo)?;
+        let mut settings = Settings::new(QueueSpec {
+            fifo,
+            ..QueueSpec::default()
+        });
+        settings.apply(attributes)?;
+        self.check_redrive(&settings)?;
+        if let Some(queue) = self.queues.get(name) {
+            let existing = queue.settings.attributes();
+            let asked = settings.attributes();
+            let same = attributes
+                .keys()
+                .all(|name| existing.get(name) == asked.get(name));
+            return if same {
+                Ok(())
+            } else {
+                Err(SqsError::new(
+                    ErrorCode::QueueNameExists,
+                    "A queue already exists with the same name and a different value for an attribute",
+                ))
+            };
+        }
+        if self
+            .deleted
+            .get(name)
+            .is_some_and(|at| *at + PAUSE > now.instant)
+        {
+            return Err(SqsError::new(
+                ErrorCode::QueueDeletedRecently,
+                "You must wait 60 seconds after deleting a queue before you can create another with the same name.",
+            ));
+        }
+        self.insert(name, settings, now);
+        Ok(())
+    }
+
+    /// Puts a queue in place, whatever was there.
+    pub(crate) fn insert(&mut self, name: &str, settings: Settings, now: Now) {
+        self.queues
+            .insert(name.to_owned(), Queue::new(name, settings, now));
+    }
+
+    /// Changes a queue's settings.
+    pub(crate) fn reconfigure(
+        &mut self,
+        url: Option<&str>,
+        attributes: &BTreeMap<String, String>,
+        now: Now,
+    ) -> Result<(), SqsError> {
+        let mut settings = self.queue(url, now)?.settings.clone();
+        settings.apply(attributes)?;
+        self.check_redrive(&settings)?;
+        let queue = self.queue(url, now)?;
+        queue.settings = settings;
+        queue.modified_s = now.epoch_ms / 1000;
+        queue.arrived.notify_waiters();
+        Ok(())
+    }
+
+    /// A dead-letter queue must exist and be of the same kind. Source: API_SetQueueAttributes.
+    fn check_redrive(&self, settings: &Settings) -> Result<(), SqsError> {
+        let Some(redrive) = &settings.spec.redrive else {
+            return Ok(());
+        };
+        let target = self.queues.get(queue_name(&redrive.dlq));
+        if target.is_some_and(|dlq| dlq.settings.spec.fifo == settings.spec.fifo) {
+            return Ok(());
+        }
+        Err(SqsError::new(
+            ErrorCode::InvalidParameterValue,
+            "Value for parameter RedrivePolicy is invalid. Reason: Dead letter target does not exist, or is of another kind.",
+        ))
+    }
+
+    pub(crate) fn delete(&mut self, url: Option<&str>, now: Now) -> Result<(), SqsError> {
+        let queue = self.queue(url, now)?;
+        queue.arrived.notify_waiters();
+        queue.changed.notify_waiters();
+        let name = queue.name.clone();
+        self.queues.remove(&name);
+        self.deleted.insert(name, now.instant);
+        Ok(())
+    }
+
+    pub(crate) fn purge(&mut self, url: Option<&str>, now: Now) -> Result<(), SqsError> {
+        let queue = self.queue(url, now)?;
+        if queue.purged_at.is_some_and(|at| at + PAUSE > now.instant) {
+            return Err(SqsError::new(
+                ErrorCode::PurgeQueueInProgress,
+                "Only one PurgeQueue operation on a queue is allowed every 60 seconds.",
+            ));
+        }
+        queue.purged_at = Some(now.instant);
+        queue.clear();
+        Ok(())
+    }
+
+    /// Hands out messages, and moves those that were received too often.
+    pub(crate) fn receive(
+        &mut self,
+        url: Option<&str>,
+        max: usize,
+        visibility_s: Option<u32>,
+        now: Now,
+    ) -> Result<Vec<Delivery>, SqsError> {
+        let redrive = self.queue(url, now)?.settings.spec.redrive.clone();
+        let target = redrive.filter(|redrive| self.queues.contains_key(queue_name(&redrive.dlq)));
+        let receives_max = target.as_ref().map(|redrive| redrive.max_receive_count);
+        let queue = self.queue(url, now)?;
+        let visibility_s = visibility_s.unwrap_or(queue.settings.spec.visibility_timeout_s);
+        let visibility = Duration::from_secs(u64::from(visibility_s));
+        let (deliveries, dead) = queue.take(max, visibility, receives_max, now);
+        let source_arn = queue_arn(&queue.name);
+        if let Some(dlq) = target.and_then(|redrive| self.queues.get_mut(queue_name(&redrive.dlq)))
+        {
+            for message in dead {
+                dlq.adopt(message, Some(source_arn.clone()), now);
+            }
+        }
+        Ok(deliveries)
+    }
+
+    /// Queues whose redrive policy names this one.
+    pub(crate) fn sources_of(&self, name: &str) -> Vec<String> {
+        let names_it = |queue: &&Queue| {
+            let redrive = queue.settings.spec.redrive.as_ref();
+            redrive.is_some_and(|redrive| queue_name(&redrive.dlq) == name)
+        };
+        self.queues
+            .values()
+            .filter(names_it)
+            .map(|queue| queue.name.clone())
+            .collect()
+    }
+
+    /// Moves a dead-letter queue's visible messages to `destination`, or each to where it came from.
+    pub(crate) fn move_back(
+        &mut self,
+        source: &str,
+        destination: Option<&str>,
+        now: Now,
+    ) -> Result<(), SqsError> {
+        if self.sources_of(queue_name(source)).is_empty() {
+            return Err(SqsError::new(
+                ErrorCode::InvalidParameterValue,
+                "Source queue must be configured as a Dead Letter Queue.",
+            ));
+        }
+        if destination.is_some_and(|arn| !self.queues.contains_key(queue_name(arn))) {
+            return Err(SqsError::new(
+                ErrorCode::ResourceNotFound,
+                "The resource that you specified for the DestinationArn parameter doesn't exist.",
+            ));
+        }
+        let messages = self.queue(Some(source), now)?.drain_visible();
+        for message in messages {
+            let back = destination
+                .map(str::to_owned)
+                .or_else(|| message.source_arn.clone());
+            let target = back.as_deref().map(queue_name);
+            let (arn, name) = match target.filter(|name| self.queues.contains_key(*name)) {
+                Some(name) => (None, name),
+                None => (message.source_arn.clone(), queue_name(source)),
+            };
+            if let Some(queue) = self.queues.get_mut(name) {
+                queue.adopt(message, arn, now);
+            }
+        }
+        Ok(())
+    }
+}
