@@ -162,7 +162,8 @@ pub fn unique_name() -> String {
     format!("case-{}", uuid::Uuid::new_v4().simple())
 }
 
-fn client(endpoint: &str) -> Client {
+/// The SDK's client as these tests use it.
+pub(crate) fn client(endpoint: &str) -> Client {
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(endpoint)

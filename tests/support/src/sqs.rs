@@ -190,7 +190,8 @@ impl Sqs {
             .unwrap_or_default()
     }
 
-    /// Waits until the counts are as you want them, woken by every change. False when `timeout` has
+    /// Waits until `what` holds, asked again after every change and every entry in the ledger; it may
+    /// look at the ledger as well as at the counts that it is given. False when `timeout` has
     /// passed first, or the queue does not exist. Cancel-safe.
     pub async fn wait_until(
         &self,
@@ -208,11 +209,14 @@ impl Sqs {
             let mut notified = std::pin::pin!(changed.notified());
             // Registered before the look, so that no change falls between look and wait.
             notified.as_mut().enable();
-            let timer = match self.shared.lock().queue(Some(queue_url), now) {
-                Ok(queue) if what(&queue.counts()) => return true,
-                Ok(queue) => queue.next_timer(),
+            let (counts, timer) = match self.shared.lock().queue(Some(queue_url), now) {
+                Ok(queue) => (queue.counts(), queue.next_timer()),
                 Err(_) => return false,
             };
+            // Outside the lock: it may look at the ledger.
+            if what(&counts) {
+                return true;
+            }
             if now.instant >= deadline {
                 return false;
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
 
-use super::{Kind, Target, assert_took, bodies, code, handle, system};
+use super::{Target, assert_took, bodies, code, handle, system};
 
 /// Ten at most; one by default; each message once.
 pub async fn ten_messages_at_most(target: &Target) {

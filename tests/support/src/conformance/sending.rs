@@ -8,7 +8,7 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeValue, QueueAttributeName,
 };
 
-use super::{Kind, Target, assert_took, bodies, code, system};
+use super::{Target, assert_took, bodies, code, system};
 
 const LIMIT_BYTES: usize = 1_048_576;
 const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
