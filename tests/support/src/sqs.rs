@@ -1,7 +1,8 @@
 //! An SQS-compatible server in memory, for tests and demonstrations: the AWS JSON protocol over
 //! HTTP on a local port, with a ledger of what it saw and knobs for what should go wrong.
 //!
-//! It follows the AWS documentation, not any other stand-in. Signatures are not checked. What real
+//! It follows the AWS documentation, not any other stand-in. Signatures are not checked, and the older
+//! XML protocol (boto3 before 1.28 and its like) is not spoken. What real
 //! SQS leaves open it does in the plain way: a standard queue hands out what has been visible longest.
 //! One conformance suite (`crate::conformance`) holds it to what the AWS SDK expects.
 
