@@ -1,0 +1,249 @@
+//! The side port, for Prometheus, the kubelet and people. Every route, `GET` or `HEAD`:
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `/metrics` | 200: all metrics in the Prometheus text format |
+//! | `/healthz`, `/health` | 200 while the worker is alive, else 503, with a JSON reason |
+//! | `/readyz`, `/ready` | 200 while the worker is ready, else 503, with a JSON reason |
+//!
+//! Another path is 404, another method 405. Nothing here changes anything, and no request body is read. What the
+//! answers say is found in [`crate::metrics`] and [`crate::health`].
+
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::{Health, Problem};
+use crate::metrics::Metrics;
+
+/// Connections at once; more wait in the kernel. A scraper, a kubelet and a few people need a handful.
+const CONNECTIONS_MAX: usize = 64;
+/// For a request's head to arrive, and for an idle connection's next one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How old a connection grows, so that one that is never read from does not stay.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+/// For the answer in hand when a connection is to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A request's head is a few hundred bytes; this is hyper's least.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Between attempts to accept while the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For the whole of [`health_probe`].
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is read of an answer to [`health_probe`].
+const PROBE_BYTES_MAX: u64 = 4096;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const METRICS_TEXT: HeaderValue = HeaderValue::from_static(Metrics::CONTENT_TYPE);
+
+/// The side port, bound and not yet served.
+#[derive(Debug)]
+pub struct AdminServer {
+    listener: TcpListener,
+}
+
+impl AdminServer {
+    /// Takes the port on every address: IPv6 and IPv4, or IPv4 alone on a host without IPv6. Port 0 takes any.
+    ///
+    /// # Errors
+    /// When the port is taken, or may not be had.
+    pub async fn bind(port: u16) -> io::Result<Self> {
+        let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+            Ok(listener) => listener,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?,
+        };
+        Ok(Self { listener })
+    }
+
+    /// The address that was taken.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until `stop`, then lets answers in hand finish, for a second at most. Dropping the future closes all
+    /// connections at once.
+    pub async fn serve(self, metrics: Arc<Metrics>, health: Arc<Health>, stop: CancellationToken) {
+        let routes = Arc::new(Routes { metrics, health });
+        let mut connections = JoinSet::new();
+        loop {
+            let room = connections.len() < CONNECTIONS_MAX;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = connections.join_next() => note_panic(ended),
+                stream = accept(&self.listener), if room => {
+                    connections.spawn(connection(stream, Arc::clone(&routes), stop.clone()));
+                }
+            }
+        }
+        drop(self.listener);
+        while let Some(ended) = connections.join_next().await {
+            note_panic(ended);
+        }
+    }
+}
+
+fn note_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(error = %error, "A connection to the side port ended badly");
+    }
+}
+
+/// The next connection. Errors are those of one client that left, or of a process without file descriptors: time helps.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut said = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                if !said {
+                    tracing::warn!(error = %error, "The side port could not accept a connection");
+                }
+                said = true;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, routes: Arc<Routes>, stop: CancellationToken) {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let answer = routes.answer(request.method(), request.uri().path());
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    tokio::select! {
+        // An error is the client's: it left, was too slow, or did not speak HTTP.
+        _ = connection.as_mut() => return,
+        () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
+        () = stop.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(CLOSE_TIMEOUT, connection).await;
+}
+
+struct Routes {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+impl Routes {
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let known = matches!(path, "/metrics" | "/healthz" | "/health" | "/readyz" | "/ready");
+        if known && !matches!(*method, Method::GET | Method::HEAD) {
+            let mut response = reason(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, allowed);
+            return response;
+        }
+        match path {
+            "/metrics" => self.metrics(),
+            "/healthz" | "/health" => state(self.health.alive()),
+            "/readyz" | "/ready" => state(self.health.ready()),
+            _ => reason(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut text = Vec::new();
+        match self.metrics.render(&mut text) {
+            Ok(()) => response(StatusCode::OK, METRICS_TEXT, text),
+            Err(error) => {
+                tracing::error!(error = %error, "Metrics cannot be rendered");
+                reason(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be rendered")
+            }
+        }
+    }
+}
+
+fn state(state: Result<(), Problem>) -> Response<Full<Bytes>> {
+    match state {
+        Ok(()) => response(StatusCode::OK, JSON, "{\"status\":\"ok\"}\n"),
+        Err(problem) => reason(StatusCode::SERVICE_UNAVAILABLE, &problem.to_string()),
+    }
+}
+
+/// An answer that says why it is not the one asked for.
+fn reason(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
+    let body = serde_json::json!({ "status": "error", "reason": reason });
+    response(status, JSON, format!("{body}\n"))
+}
+
+fn response(
+    status: StatusCode,
+    kind: HeaderValue,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    response
+}
+
+/// Asks the worker on this host whether it is alive, for container runtimes that run a command to find out.
+///
+/// # Errors
+/// What is wrong, for a person: not reachable, no answer within 2 s, or the reason it gives.
+pub async fn health_probe(port: u16) -> Result<(), String> {
+    match timeout(PROBE_TIMEOUT, ask_healthz(port)).await {
+        Err(_) => Err(format!("port {port}: no answer within {PROBE_TIMEOUT:?}")),
+        Ok(Err(error)) => Err(format!("port {port}: {error}")),
+        Ok(Ok(answer)) => read_answer(&answer).map_err(|reason| format!("port {port}: {reason}")),
+    }
+}
+
+async fn ask_healthz(port: u16) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    stream.take(PROBE_BYTES_MAX).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The whole answer is ours and short: a status line, a head without continuation lines, a JSON body.
+fn read_answer(answer: &[u8]) -> Result<(), String> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("not an HTTP answer")?;
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    match status {
+        Some("200") => Ok(()),
+        Some("503") => {
+            let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+            let reason = body["reason"].as_str().unwrap_or("no reason given");
+            Err(format!("not alive: {}", reason.escape_debug()))
+        }
+        Some(_) | None => Err("the answer is not the worker's".to_owned()),
+    }
+}

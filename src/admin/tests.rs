@@ -1,0 +1,216 @@
+//! Every route over a real socket, and clients that misbehave.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::metrics::{Outcome, PollErrorKind};
+
+struct Served {
+    port: u16,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn serve() -> Served {
+    let server = AdminServer::bind(0).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let metrics = Arc::new(Metrics::new(&[]));
+    let health = Arc::new(Health::new());
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(server.serve(metrics.clone(), health.clone(), stop.clone()));
+    Served { port, metrics, health, stop, task }
+}
+
+impl Served {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap()
+    }
+
+    /// A whole answer: head and body.
+    async fn ask(&self, request_line: &str) -> (String, String) {
+        let mut stream = self.connect().await;
+        let request = format!("{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+
+    async fn status(&self, request_line: &str) -> String {
+        self.ask(request_line).await.0[9..12].to_owned()
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_served_as_prometheus_text() {
+    let served = serve().await;
+    served.metrics.event_settled(None, Outcome::Dropped);
+    served.metrics.poll_error(PollErrorKind::Timeout);
+    let (head, body) = served.ask("GET /metrics").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK"));
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"));
+    assert!(body.contains("worker_events_total{outcome=\"dropped\",type=\"unknown\"} 1\n"));
+    assert!(body.contains("sqs_poll_errors_total 1\n"));
+}
+
+#[tokio::test]
+async fn health_and_readiness_go_by_two_names_each() {
+    let served = serve().await;
+    for path in ["/healthz", "/health", "/healthz?verbose=1"] {
+        assert_eq!(served.ask(&format!("GET {path}")).await.1, "{\"status\":\"ok\"}\n");
+    }
+    for path in ["/readyz", "/ready"] {
+        let (head, body) = served.ask(&format!("GET {path}")).await;
+        assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+        assert!(head.contains("content-type: application/json"));
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["reason"], "receiving from the queue does not work");
+        served.health.polling(true);
+        assert_eq!(served.status(&format!("GET {path}")).await, "200");
+        served.health.polling(false);
+    }
+}
+
+#[tokio::test]
+async fn a_stale_part_makes_healthz_fail_and_the_probe_says_which() {
+    let served = serve().await;
+    assert_eq!(health_probe(served.port).await, Ok(()));
+    let _beat = served.health.register("poll loop", Duration::ZERO);
+    let mut said = health_probe(served.port).await;
+    while said.is_ok() {
+        // The clock needs a millisecond to turn.
+        said = health_probe(served.port).await;
+    }
+    let said = said.unwrap_err();
+    assert!(said.contains("not alive: poll loop: no progress for 0 s"), "{said}");
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused() {
+    let served = serve().await;
+    for path in ["/", "/metrics/", "/metricsx", "//healthz", "/admin", "/%6detrics"] {
+        assert_eq!(served.status(&format!("GET {path}")).await, "404", "{path}");
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+        let (head, _) = served.ask(&format!("{method} /metrics")).await;
+        assert!(head.starts_with("HTTP/1.1 405") && head.contains("allow: GET, HEAD"), "{head}");
+    }
+    let (head, body) = served.ask("HEAD /healthz").await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-length: 16"), "{head}");
+    assert_eq!(body, "");
+}
+
+#[tokio::test]
+async fn scrapes_at_once_all_get_their_answer() {
+    let served = Arc::new(serve().await);
+    let mut scrapes = JoinSet::new();
+    for _ in 0..3 * CONNECTIONS_MAX {
+        let served = served.clone();
+        scrapes.spawn(async move { served.status("GET /metrics").await });
+    }
+    while let Some(status) = scrapes.join_next().await {
+        assert_eq!(status.unwrap(), "200");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_blocks_nobody() {
+    let served = serve().await;
+    let mut dawdlers = Vec::new();
+    for half in [
+        "",
+        "GET /hea",
+        "GET /metrics HTTP/1.1\r\nHost: x\r\n",
+        "\u{0}\u{1}\u{2}",
+        "POST /metrics HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n",
+    ] {
+        let mut stream = served.connect().await;
+        stream.write_all(half.as_bytes()).await.unwrap();
+        dawdlers.push(stream);
+    }
+    assert_eq!(served.status("GET /healthz").await, "200");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dawdlers_that_fill_every_place_are_closed_in_time() {
+    let served = serve().await;
+    let mut dawdlers = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut stream = served.connect().await;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+        dawdlers.push(stream);
+    }
+    let began = tokio::time::Instant::now();
+    assert_eq!(served.status("GET /healthz").await, "200");
+    // It waited for a place, and the place came when the first head was overdue.
+    let waited = began.elapsed();
+    assert!((HEAD_TIMEOUT / 2..HEAD_TIMEOUT * 2).contains(&waited), "{waited:?}");
+    let mut rest = Vec::new();
+    for mut stream in dawdlers {
+        // Closed by the server: with an answer or without, and with a reset or not.
+        let _ = stream.read_to_end(&mut rest).await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let served = serve().await;
+    let (head, _) = served.ask(&format!("GET /{}", "a".repeat(2 * HEAD_BYTES_MAX))).await;
+    assert!(head.starts_with("HTTP/1.1 4"), "{head}");
+    assert_eq!(served.status("GET /healthz").await, "200");
+}
+
+#[tokio::test]
+async fn stopping_closes_idle_connections_and_ends() {
+    let served = serve().await;
+    let mut idle = served.connect().await;
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    idle.read_exact(&mut first).await.unwrap();
+    served.stop.cancel();
+    served.task.await.unwrap();
+    idle.read_to_end(&mut Vec::new()).await.unwrap();
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, served.port)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error() {
+    let first = AdminServer::bind(0).await.unwrap();
+    let port = first.local_addr().unwrap().port();
+    let error = AdminServer::bind(port).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
+    let port = v4.local_addr().unwrap().port();
+    assert!(AdminServer::bind(port).await.is_err());
+}
+
+#[tokio::test]
+async fn a_probe_says_what_is_wrong() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for (answer, said) in [
+        (&b"SSH-2.0-OpenSSH_9.6\r\n"[..], "not an HTTP answer"),
+        (b"", "not an HTTP answer"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "not the worker's"),
+        (b"HTTP/1.1 503 x\r\n\r\n<html>", "no reason given"),
+    ] {
+        let reply = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 512]).await.unwrap() > 0);
+            stream.write_all(answer).await.unwrap();
+        };
+        let (probed, ()) = tokio::join!(health_probe(port), reply);
+        assert!(probed.as_ref().unwrap_err().contains(said), "{probed:?}");
+    }
+    drop(listener);
+    assert!(health_probe(port).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_gets_no_answer_gives_up() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let probed = health_probe(listener.local_addr().unwrap().port()).await;
+    assert!(probed.unwrap_err().contains("no answer within 2s"));
+}

@@ -1,0 +1,290 @@
+//! The one place that starts every task, and knows the order in which they end.
+//!
+//! Leaving takes these steps, all within one deadline:
+//!
+//! 1. The poller sends no further receive. Workers take no further job and finish the one in hand.
+//! 2. Every job that no worker has in hand is handed back: at once, or when its backoff ends.
+//! 3. A receive that is open is awaited; what it brings is handed back at once.
+//! 4. When the workers are done, what they put aside is handed back too. Those that are not done in
+//!    time are stopped; their messages stay hidden until the call that was open can no longer take
+//!    effect.
+//! 5. The lease keeper finishes the extensions that are open, and ends.
+//! 6. The batches are flushed.
+//!
+//! The side port and the spans end after that, in `main`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::handler::Services;
+use crate::health::Health;
+use crate::inflight::lease::{LeaseKeeper, wake_waiting};
+use crate::inflight::room::Room;
+use crate::inflight::InFlight;
+use crate::intake::Intake;
+use crate::poller::{self, Poller};
+use crate::queue::Queue;
+use crate::settle::batch::{Batcher, Settlement};
+use crate::settle::ledger::{Ledger, Left};
+use crate::settle::{RetryPolicy, Settler};
+use crate::telemetry::Tracing;
+use crate::worker::Worker;
+
+/// Ready jobs for each worker, beyond which no receive is sent. What is buffered here, another
+/// process cannot take; four jobs a worker bridge a receive of twenty milliseconds even where an
+/// event takes five.
+const BUFFERED_PER_WORKER: usize = 4;
+
+/// The most calls that one attempt makes: status, what stands in its way, seats.
+const CALLS_PER_ATTEMPT: u32 = 3;
+
+/// What an attempt may take beyond its calls before its worker counts as stuck.
+const ATTEMPT_MARGIN: Duration = Duration::from_secs(30);
+
+/// What of the shutdown's time is kept for the last two steps: two calls to SQS.
+const FLUSH_RESERVE: Duration = Duration::from_secs(2);
+
+/// What the app is made of.
+pub struct Parts {
+    /// Where messages come from and go to.
+    pub queue: Arc<dyn Queue>,
+    /// What events are applied to.
+    pub services: Services,
+    /// Where spans begin.
+    pub tracing: Tracing,
+    /// Who says whether all is well.
+    pub health: Arc<Health>,
+}
+
+/// How much, how often, how long.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The queue's name, for spans.
+    pub queue_name: String,
+    /// The long-poll wait.
+    pub wait: Duration,
+    /// The visibility timeout.
+    pub visibility: Duration,
+    /// Events handled at once.
+    pub concurrency: usize,
+    /// Messages held at most.
+    pub in_flight_max: usize,
+    /// Bytes of bodies held at most.
+    pub in_flight_bytes_max: u64,
+    /// Retries.
+    pub policy: RetryPolicy,
+    /// The longest that one call to a service takes.
+    pub call_timeout_max: Duration,
+}
+
+/// The running worker. Dropping it stops every task at once, and hands nothing back.
+pub struct App {
+    settings: Settings,
+    inflight: Arc<InFlight>,
+    settler: Settler,
+    ledger: Arc<Ledger>,
+    stop: CancellationToken,
+    stop_keepers: CancellationToken,
+    poller: JoinSet<()>,
+    workers: JoinSet<()>,
+    keepers: JoinSet<()>,
+    batcher: JoinSet<()>,
+}
+
+impl App {
+    /// Starts everything.
+    #[must_use]
+    pub fn start(parts: Parts, settings: Settings) -> Self {
+        let Parts { queue, services, tracing, health } = parts;
+        let metrics = Arc::clone(&services.metrics);
+        let ledger = Arc::new(Ledger::default());
+        let (inflight, ready) = InFlight::new(
+            settings.in_flight_max,
+            settings.concurrency * BUFFERED_PER_WORKER,
+            settings.visibility,
+        );
+        let inflight = Arc::new(inflight);
+        let (batches, batcher) = Batcher::new(
+            Arc::clone(&queue),
+            Arc::clone(&metrics),
+            Arc::clone(&ledger),
+            settings.in_flight_max,
+        );
+        let settler = Settler {
+            inflight: Arc::clone(&inflight),
+            store: Arc::clone(&services.store),
+            batches,
+            policy: settings.policy,
+            metrics: Arc::clone(&metrics),
+            ledger: Arc::clone(&ledger),
+        };
+        let worker = Worker {
+            ready: Arc::new(Mutex::new(ready)),
+            inflight: Arc::clone(&inflight),
+            services,
+            settler: settler.clone(),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            attempt_max: settings.call_timeout_max * CALLS_PER_ATTEMPT + ATTEMPT_MARGIN,
+        };
+        let intake = Intake {
+            inflight: Arc::clone(&inflight),
+            settler: settler.clone(),
+            tracing,
+            metrics: Arc::clone(&metrics),
+            ledger: Arc::clone(&ledger),
+            queue_name: settings.queue_name.clone(),
+            visibility: settings.visibility,
+        };
+        let poller = Poller {
+            queue: Arc::clone(&queue),
+            room: Room::new(settings.in_flight_max, settings.in_flight_bytes_max),
+            inflight: Arc::clone(&inflight),
+            intake,
+            wait: settings.wait,
+            metrics,
+            ledger: Arc::clone(&ledger),
+            beat: health.register("poller", poller::turn_max(settings.wait)),
+            health,
+        };
+        let keeper = LeaseKeeper {
+            inflight: Arc::clone(&inflight),
+            queue,
+            visibility: settings.visibility,
+            events: Arc::new(settler.clone()),
+        };
+        let mut app = Self {
+            settings,
+            inflight,
+            settler,
+            ledger,
+            stop: CancellationToken::new(),
+            stop_keepers: CancellationToken::new(),
+            poller: JoinSet::new(),
+            workers: JoinSet::new(),
+            keepers: JoinSet::new(),
+            batcher: JoinSet::new(),
+        };
+        app.spawn_all(poller, &worker, keeper, batcher);
+        app
+    }
+
+    fn spawn_all(&mut self, poller: Poller, worker: &Worker, keeper: LeaseKeeper, batcher: Batcher) {
+        self.batcher.spawn(batcher.run());
+        self.keepers.spawn(keeper.run(self.stop_keepers.clone()));
+        self.keepers.spawn(wake_waiting(Arc::clone(&self.inflight), self.stop_keepers.clone()));
+        for _ in 0..self.settings.concurrency {
+            self.workers.spawn(worker.clone().run(self.stop.clone()));
+        }
+        self.poller.spawn(poller.run(self.stop.clone()));
+    }
+
+    /// The account of the messages so far.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Waits for a task to end that never should, and names it. Cancel-safe.
+    pub async fn broken(&mut self) -> &'static str {
+        let (name, ended) = tokio::select! {
+            Some(ended) = self.poller.join_next() => ("poller", ended),
+            Some(ended) = self.workers.join_next() => ("worker", ended),
+            Some(ended) = self.keepers.join_next() => ("lease keeper", ended),
+            Some(ended) = self.batcher.join_next() => ("batches", ended),
+        };
+        let error = ended.err().map_or_else(|| "it returned".to_owned(), |e| e.to_string());
+        error!(task = name, error, "A task ended that never should: leaving");
+        name
+    }
+
+    /// Leaves, as the module's docs say, by `deadline`. Returns the account.
+    pub async fn drain(mut self, deadline: Instant) -> Arc<Ledger> {
+        let finish_by = deadline.checked_sub(FLUSH_RESERVE).unwrap_or(deadline);
+        self.inflight.stop();
+        self.stop.cancel();
+        self.hand_back_idle().await;
+        self.finish_work(finish_by).await;
+        self.hand_back_idle().await;
+        self.hand_back_unfinished().await;
+        self.stop_keepers.cancel();
+        end(&mut self.keepers, deadline, "lease keeper").await;
+        let Self { settler, mut batcher, ledger, keepers, poller, workers, .. } = self;
+        // The batches end when nobody can hand anything in any more.
+        drop((settler, keepers, poller, workers));
+        end(&mut batcher, deadline, "batches").await;
+        log_account(&ledger);
+        ledger
+    }
+
+    async fn finish_work(&mut self, finish_by: Instant) {
+        let ledger = Arc::clone(&self.ledger);
+        info!(
+            held = self.inflight.held(),
+            received = ledger.received_total(),
+            "Finishing what is in hand"
+        );
+        let (poller, workers) = (&mut self.poller, &mut self.workers);
+        tokio::join!(end(poller, finish_by, "poller"), end(workers, finish_by, "workers"));
+    }
+
+    async fn hand_back_idle(&self) {
+        for (job, after) in self.inflight.take_idle(Instant::now()) {
+            self.settler.hand_back(job, after).await;
+        }
+    }
+
+    /// What the workers had in hand when they were stopped: a call may still be open.
+    async fn hand_back_unfinished(&self) {
+        let unfinished = self.inflight.take_all();
+        if !unfinished.is_empty() {
+            warn!(
+                messages = unfinished.len(),
+                "Events were cut off in the middle: they are handed back once their calls cannot take effect any more"
+            );
+        }
+        for receipt in unfinished {
+            let after = self.settings.call_timeout_max;
+            self.settler.batches.send(Settlement::Release(receipt, after)).await;
+        }
+    }
+}
+
+/// Waits for the tasks until `deadline`, then stops them.
+async fn end(tasks: &mut JoinSet<()>, deadline: Instant, name: &'static str) {
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            note(&ended, name);
+        }
+    };
+    if timeout_at(deadline, all).await.is_err() {
+        warn!(task = name, "Not done in time, stopped");
+        tasks.shutdown().await;
+    }
+}
+
+fn note(ended: &Result<(), JoinError>, name: &'static str) {
+    if let Err(why) = ended {
+        error!(task = name, error = %why, "A task failed while leaving");
+    }
+}
+
+fn log_account(ledger: &Ledger) {
+    info!(
+        received = ledger.received_total(),
+        deleted = ledger.left_total(Left::Deleted),
+        dead_lettered = ledger.left_total(Left::DeadLettered),
+        handed_back = ledger.left_total(Left::HandedBack),
+        lease_lost = ledger.left_total(Left::LeaseLost),
+        replaced = ledger.left_total(Left::Replaced),
+        unsettled = ledger.left_total(Left::Unsettled),
+        balanced = ledger.balances(),
+        "Stopped"
+    );
+}

@@ -1,0 +1,46 @@
+//! The two services as the handlers see them: the Reservation API over HTTP, the Inventory service over gRPC.
+//!
+//! One call is one attempt, on a pooled connection, within a deadline. Retries, pacing, outages and what an answer means for
+//! the event are left to the callers: a call says what happened ([`CallError`]) and remembers nothing.
+//!
+//! Neither client goes through a proxy, whatever `HTTP_PROXY` and its like say: both services are internal ones, and the
+//! configuration names every variable that counts.
+
+pub mod classify;
+pub mod error;
+pub mod inventory;
+mod not_grpc;
+mod proto;
+pub mod reservation;
+mod retry_after;
+
+#[cfg(test)]
+mod test_server;
+
+use std::time::Duration;
+
+pub use error::{CallError, Class, ClientError};
+pub use inventory::{Commit, GrpcInventory, Inventory, ReleaseHold, ReleaseReason};
+pub(crate) use reservation::path_segment;
+pub use reservation::{Found, HttpReservationApi, ReservationApi, Target};
+
+/// How both clients name themselves.
+const USER_AGENT: &str = concat!("reservation-worker/", env!("CARGO_PKG_VERSION"));
+
+/// Bytes of an answer that are read at most. The contract's answers have a few hundred.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection is given this long, or the whole attempt's time where that is shorter: one lost SYN, which is sent again
+/// after a second, is survived.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(2);
+
+/// What goes along with a call, beside what it says.
+#[derive(Debug, Clone, Copy)]
+pub struct CallContext<'a> {
+    /// The step's key: the same for each attempt, in every process.
+    pub idempotency_key: uuid::Uuid,
+    /// W3C `traceparent`. One that cannot be sent is left out: a trace is no reason to fail a call.
+    pub traceparent: &'a str,
+    /// W3C `tracestate`, treated likewise.
+    pub tracestate: Option<&'a str>,
+}

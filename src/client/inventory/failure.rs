@@ -1,0 +1,56 @@
+//! Reads a gRPC status: who made it, the service or this end of the wire, and what it says. What it means is left to `classify`.
+
+use std::error::Error;
+use std::time::Duration;
+
+use tonic::{ConnectError, Status, TimeoutExpired};
+use tonic_types::StatusExt;
+
+use crate::client::classify::{Rpc, classify_grpc, classify_not_grpc};
+use crate::client::error::{CallError, Class, Failure, chain};
+use crate::client::not_grpc::{NotGrpc, is_from_server};
+use crate::excerpt::Excerpt;
+
+/// Reads a status that is not success.
+///
+/// `tonic` makes statuses of its own, with codes that mean something else when a service sends them: a connection that is reset is
+/// `UNKNOWN`, its own deadline `CANCELLED`. For what goes wrong on the wire they carry the error that they were made of as their
+/// source. Without one, and not sent by the server, they mean an answer that could not be read.
+pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), CallError> {
+    if let Some(answer) = cause::<NotGrpc>(status) {
+        return Err(
+            classify_not_grpc(answer.status, answer.retry_after).explain(&answer.to_string())
+        );
+    }
+    if cause::<TimeoutExpired>(status).is_some() {
+        return Err(timed_out(timeout));
+    }
+    if let Some(source) = status.source() {
+        let code = if cause::<ConnectError>(status).is_some() { "connect" } else { "transport" };
+        return Err(Failure::new(Class::Outage, code).explain(&chain(source)));
+    }
+    let detail = format!("{:?}, message {}", status.code(), Excerpt(status.message()));
+    if !is_from_server(status) {
+        return Err(Failure::new(Class::Transient, "bad_answer").explain(&detail));
+    }
+    let retry_info = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    classify_grpc(status.code(), retry_info, rpc).map_err(|failure| failure.explain(&detail))
+}
+
+/// The attempt's time ran out.
+pub(super) fn timed_out(timeout: Duration) -> CallError {
+    let detail = format!("no whole answer within {} ms", timeout.as_millis());
+    Failure::new(Class::Outage, "timeout").explain(&detail)
+}
+
+/// The first error of type `E` among a status's causes.
+fn cause<E: Error + 'static>(status: &Status) -> Option<&E> {
+    let mut next = status.source();
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

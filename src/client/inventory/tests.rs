@@ -1,0 +1,248 @@
+//! The Inventory service's client against a server on port 0: what it sends, and how it reads answers.
+#![allow(clippy::unwrap_used)]
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response};
+use prost::Message;
+use tonic::Code;
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::*;
+use crate::client::error::{Class, PACE_MAX};
+use crate::client::proto::reservation::v1::{CommitReservationResponse, ReleaseHoldResponse};
+use crate::client::test_server::{Asked, End, TestBody, TestServer};
+
+mod broken;
+mod probe;
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// For answers that come: far above what they take.
+const LONG: Duration = Duration::from_secs(10);
+/// For answers that do not.
+const SHORT: Duration = Duration::from_millis(150);
+
+fn call() -> CallContext<'static> {
+    CallContext {
+        idempotency_key: uuid::uuid!("43e622ac-f4c7-5c4b-8456-802403703e17"),
+        traceparent: TRACE,
+        tracestate: None,
+    }
+}
+
+fn client(server: &TestServer, timeout: Duration) -> GrpcInventory {
+    GrpcInventory::new(GrpcSettings { uri: format!("http://{}", server.address), timeout }).unwrap()
+}
+
+async fn release(api: &GrpcInventory) -> Result<(), CallError> {
+    let release = ReleaseHold {
+        reservation_id: &ReservationId::new("rsv_abc123").unwrap(),
+        show_id: &ShowId::new("evt_2025_1001").unwrap(),
+        seats: &Seats { seat_ids: vec!["A-12".into(), "A-13".into()], quantity: 2 },
+        reason: ReleaseReason::Expired,
+    };
+    api.release_hold(&call(), release).await
+}
+
+async fn commit(api: &GrpcInventory) -> Result<(), CallError> {
+    let commit = Commit {
+        reservation_id: &ReservationId::new("rsv_abc123").unwrap(),
+        show_id: &ShowId::new("evt_2025_1001").unwrap(),
+        seats: &Seats { seat_ids: vec![], quantity: 3 },
+        payment_intent_id: Some("pay_xyz789"),
+        user_id: None,
+    };
+    api.commit(&CallContext { tracestate: Some("vendor=1"), ..call() }, commit).await
+}
+
+/// A message as gRPC frames it: a byte for compression, four for its length, itself.
+fn framed(message: &impl Message) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.encoded_len()).unwrap());
+    message.encode(&mut frame).unwrap();
+    frame.freeze()
+}
+
+fn trailers(code: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static(code),
+    )])
+}
+
+fn with_body(body: TestBody) -> Response<TestBody> {
+    Response::builder().header("content-type", "application/grpc+proto").body(body).unwrap()
+}
+
+fn success(message: &impl Message) -> Response<TestBody> {
+    with_body(TestBody::new(framed(message), End::Clean).with_trailers(trailers("0")))
+}
+
+fn released(status: i32) -> Response<TestBody> {
+    success(&ReleaseHoldResponse { status, error: None })
+}
+
+fn committed(status: i32) -> Response<TestBody> {
+    let error = Some(Error { code: 7, message: "\u{1b}taken".into(), trace_id: "t".into() });
+    success(&CommitReservationResponse { order_id: "o".into(), status, error })
+}
+
+/// A status alone, in the headers; or behind an empty answer, in the trailers.
+fn refusal(status: Status, in_trailers: bool) -> Response<TestBody> {
+    let (head, ()) = status.into_http::<()>().into_parts();
+    if in_trailers {
+        return with_body(TestBody::empty().with_trailers(head.headers));
+    }
+    Response::from_parts(head, TestBody::empty())
+}
+
+async fn always(answer: impl Fn() -> Response<TestBody> + Send + Sync + 'static) -> TestServer {
+    TestServer::start(true, move |_| answer()).await
+}
+
+/// The message of a request, without gRPC's five bytes.
+fn message<M: Message + Default>(asked: &Asked) -> M {
+    M::decode(asked.body.slice(5..)).unwrap()
+}
+
+#[tokio::test]
+async fn a_release_says_what_the_contract_asks_for() {
+    let server = always(|| released(1)).await;
+    let api = client(&server, LONG);
+    release(&api).await.unwrap();
+    let asked = server.asked();
+    assert_eq!(asked[0].head.uri.path(), "/reservation.v1.InventoryService/ReleaseHold");
+    assert_eq!(asked[0].header("traceparent"), Some(TRACE));
+    assert_eq!(asked[0].header("tracestate"), None);
+    assert!(asked[0].header("user-agent").unwrap().starts_with(USER_AGENT));
+    assert_eq!(asked[0].header("grpc-timeout"), Some("10000000u"), "the attempt's deadline");
+    assert_eq!(
+        message::<ReleaseHoldRequest>(&asked[0]),
+        ReleaseHoldRequest {
+            reservation_id: "rsv_abc123".into(),
+            event_id: "evt_2025_1001".into(),
+            seat_ids: vec!["A-12".into(), "A-13".into()],
+            quantity: 2,
+            reason: "EXPIRED".into(),
+            idempotency_key: "43e622ac-f4c7-5c4b-8456-802403703e17".into(),
+        }
+    );
+    assert_eq!(ReleaseReason::FailedPayment.as_str(), "FAILED_PAYMENT");
+}
+
+#[tokio::test]
+async fn a_commit_says_what_the_contract_asks_for() {
+    let server = always(|| committed(1)).await;
+    commit(&client(&server, LONG)).await.unwrap();
+    let asked = server.asked();
+    assert_eq!(asked[0].head.uri.path(), "/reservation.v1.InventoryService/CommitReservation");
+    assert_eq!(asked[0].header("tracestate"), Some("vendor=1"));
+    assert_eq!(
+        message::<CommitReservationRequest>(&asked[0]),
+        CommitReservationRequest {
+            reservation_id: "rsv_abc123".into(),
+            event_id: "evt_2025_1001".into(),
+            seat_ids: vec![],
+            quantity: 3,
+            payment_intent_id: "pay_xyz789".into(),
+            user_id: String::new(),
+            idempotency_key: "43e622ac-f4c7-5c4b-8456-802403703e17".into(),
+        }
+    );
+}
+
+#[tokio::test]
+async fn calls_share_one_connection() {
+    let server = always(|| released(1)).await;
+    let api = client(&server, LONG);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let api = api.clone();
+        calls.spawn(async move { release(&api).await });
+    }
+    while let Some(done) = calls.join_next().await {
+        assert_eq!(done.unwrap(), Ok(()));
+    }
+    assert_eq!((server.asked().len(), server.connections()), (50, 1));
+}
+
+#[tokio::test]
+async fn a_trace_that_cannot_be_sent_is_left_out() {
+    let server = always(|| released(1)).await;
+    let api = client(&server, LONG);
+    let call = CallContext { traceparent: "00-x\r\ny", tracestate: Some("\u{7f}"), ..call() };
+    let request = api.request(&call, ());
+    assert!(request.metadata().get("traceparent").is_none());
+    assert!(request.metadata().get("tracestate").is_none());
+}
+
+#[tokio::test]
+async fn the_status_in_an_answer_is_read_by_the_table() {
+    for status in [0, 1, 2, 3, 4, 5, -1] {
+        let server = always(move || released(status)).await;
+        let got = release(&client(&server, LONG)).await;
+        let want = classify_release_status(status).map_err(|failure| failure.code);
+        assert_eq!(got.map_err(|error| error.code), want, "{status}");
+
+        let server = always(move || committed(status)).await;
+        let got = commit(&client(&server, LONG)).await;
+        let want = classify_commit_status(status).map_err(|failure| (failure.class, failure.code));
+        assert_eq!(got.map_err(|error| (error.class, error.code)), want, "{status}");
+    }
+    let server = always(|| committed(4)).await;
+    let error = commit(&client(&server, LONG)).await.unwrap_err();
+    assert_eq!(error.class, Class::MoneyWithoutSeat);
+    assert_eq!(
+        error.detail,
+        r#"CommitStatus 4, code 7, trace_id "t", message "\\u{1b}taken""#.replace("\\\\", "\\")
+    );
+}
+
+#[tokio::test]
+async fn a_status_that_is_sent_is_read_by_the_table() {
+    for in_trailers in [false, true] {
+        for number in 1..=16 {
+            let code = Code::from_i32(number);
+            let server = always(move || refusal(Status::new(code, "said\nso"), in_trailers)).await;
+            let api = client(&server, LONG);
+            for (rpc, got) in
+                [(Rpc::ReleaseHold, release(&api).await), (Rpc::Commit, commit(&api).await)]
+            {
+                let want = super::super::classify::classify_grpc(code, None, rpc);
+                let detail = got.as_ref().err().map(|error| error.detail.clone());
+                assert_eq!(
+                    got.map_err(|error| (error.class, error.code)),
+                    want.map_err(|failure| (failure.class, failure.code)),
+                    "{code:?} {rpc:?}"
+                );
+                assert!(
+                    detail
+                        .is_none_or(|detail| detail == format!("{code:?}, message \"said\\nso\""))
+                );
+            }
+            assert_eq!(server.asked().len(), 2, "one call is one attempt");
+        }
+    }
+}
+
+#[tokio::test]
+async fn retry_info_paces() {
+    let table = [
+        (Code::Unavailable, 7, Class::Paced, Some(Duration::from_secs(7))),
+        (Code::ResourceExhausted, 7, Class::Paced, Some(Duration::from_secs(7))),
+        (Code::Aborted, 86_400, Class::Paced, Some(PACE_MAX)),
+        (Code::Internal, 0, Class::Paced, Some(Duration::ZERO)),
+        (Code::InvalidArgument, 7, Class::Permanent, None),
+    ];
+    for in_trailers in [false, true] {
+        for (code, seconds, class, time) in table {
+            let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(seconds)));
+            let server = always(move || {
+                refusal(Status::with_error_details(code, "later", details.clone()), in_trailers)
+            })
+            .await;
+            let error = release(&client(&server, LONG)).await.unwrap_err();
+            assert_eq!((error.class, error.retry_after), (class, time), "{code:?}");
+        }
+    }
+}

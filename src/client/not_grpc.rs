@@ -1,0 +1,119 @@
+//! Stands between the generated client and its channel, and lets only gRPC through: what a proxy, or some other server, answers
+//! over the same port is told apart, a malformed status cannot do harm, and a status that came over the wire is marked.
+//!
+//! Without it `tonic` reads an HTML page as a damaged message, whatever its HTTP status, panics on a
+//! `grpc-status-details-bin` that is not base64, and gives a damaged answer a status that a service might have sent as well
+//! (`OUT_OF_RANGE` for one that is too long). What an answer means is left to `classify`.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Context, Poll, Service, StdError};
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+
+use super::retry_after;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+
+/// Stands beside a status that came over the wire, and only there.
+const FROM_SERVER: HeaderName = HeaderName::from_static("reservation-worker-status-from-server");
+
+/// Whether the server sent this status. Else this end made it, of an answer that it could not read.
+pub(super) fn is_from_server(status: &Status) -> bool {
+    status.metadata().contains_key(FROM_SERVER.as_str())
+}
+
+/// A channel whose answers are gRPC.
+#[derive(Debug, Clone)]
+pub(super) struct GrpcOnly(pub(super) Channel);
+
+/// The error of [`GrpcOnly`] for an answer of another kind.
+#[derive(Debug, Clone)]
+pub(super) struct NotGrpc {
+    pub(super) status: StatusCode,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl fmt::Display for NotGrpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {} that is not gRPC", self.status.as_u16())
+    }
+}
+
+impl std::error::Error for NotGrpc {}
+
+impl Service<Request<Body>> for GrpcOnly {
+    type Response = Response<Body>;
+    type Error = StdError;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.0.call(request);
+        Box::pin(async move { Ok(check(answer.await?)?) })
+    }
+}
+
+fn check(mut answer: Response<Body>) -> Result<Response<Body>, NotGrpc> {
+    if !is_grpc(&answer) {
+        let retry_after = answer
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| retry_after::parse(value.as_bytes(), SystemTime::now()));
+        return Err(NotGrpc { status: answer.status(), retry_after });
+    }
+    tidy(answer.headers_mut());
+    Ok(answer.map(|body| {
+        Body::new(body.map_frame(|frame| match frame.into_trailers() {
+            Ok(mut trailers) => {
+                tidy(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(data) => data,
+        }))
+    }))
+}
+
+/// By a status of gRPC's own; or else, as one must follow at the end, by HTTP's 200 and the content type: `application/grpc`
+/// with or without `+proto` and parameters.
+fn is_grpc<B>(answer: &Response<B>) -> bool {
+    let headers = answer.headers();
+    headers.contains_key(GRPC_STATUS)
+        || answer.status() == StatusCode::OK
+            && headers
+                .get(CONTENT_TYPE)
+                .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Marks headers, or trailers, that hold a status. Its details only refine it: those that cannot be read are left out.
+fn tidy(headers: &mut HeaderMap) {
+    headers.remove(FROM_SERVER);
+    if headers.contains_key(GRPC_STATUS) {
+        headers.insert(FROM_SERVER, HeaderValue::from_static("1"));
+    }
+    if let Some(value) = headers.get(GRPC_STATUS_DETAILS)
+        && !is_base64(value)
+    {
+        headers.remove(GRPC_STATUS_DETAILS);
+    }
+}
+
+/// As `tonic` judges it, which has no other way in.
+fn is_base64(value: &HeaderValue) -> bool {
+    let mut headers = HeaderMap::with_capacity(1);
+    headers.insert(GRPC_STATUS_DETAILS, value.clone());
+    let metadata = MetadataMap::from_headers(headers);
+    metadata.get_bin(GRPC_STATUS_DETAILS.as_str()).is_some_and(|value| value.to_bytes().is_ok())
+}

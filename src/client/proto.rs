@@ -1,0 +1,18 @@
+//! The code that `build.rs` makes of `proto/`, in modules named as its packages. No hand-written code here.
+#![allow(missing_docs, unreachable_pub)]
+
+/// Package `common`.
+pub mod common {
+    /// Package `common.v1`.
+    pub mod v1 {
+        tonic::include_proto!("common.v1");
+    }
+}
+
+/// Package `reservation`.
+pub mod reservation {
+    /// Package `reservation.v1`.
+    pub mod v1 {
+        tonic::include_proto!("reservation.v1");
+    }
+}

@@ -1,0 +1,297 @@
+//! The Reservation API: sets a reservation's status, and asks for it. What a conflict means for an event is left to the handlers.
+
+mod answer;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::{Method, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{RequestBuilder, Response, Url};
+use serde::Serialize;
+
+use super::classify::{HttpCall, classify_http};
+use super::error::{CallError, Class, ClientError, Failure, chain};
+use super::{CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT};
+use crate::event::ReservationId;
+use crate::excerpt::Excerpt;
+use answer::{Answer, drain, found};
+
+/// Idle connections are closed after this long: before AWS's load balancers do it (60 s), as that race costs a call.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
+
+/// What must be encoded in a path segment: everything but RFC 3986's unreserved characters.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The reservation that `check` asks for; it need not exist.
+const PROBE_ID: &str = "reservation-worker-check";
+
+/// An id as one percent-encoded path segment (RFC 3986, section 3.3), whatever it contains.
+pub(crate) fn path_segment(id: &str) -> impl fmt::Display {
+    utf8_percent_encode(id, SEGMENT)
+}
+
+/// The status that an event wants its reservation to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The hold ran out.
+    Expired,
+    /// It is paid.
+    Confirmed,
+    /// The payment failed.
+    Cancelled,
+}
+
+impl Target {
+    /// As the API spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "EXPIRED",
+            Self::Confirmed => "CONFIRMED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+/// The status that a reservation has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It is sold.
+    Confirmed,
+    /// Its hold ran out.
+    Expired,
+    /// It was given up.
+    Cancelled,
+    /// Any other, quoted, escaped and cut: fit for a log, and for nothing else.
+    Other(String),
+}
+
+/// What the worker asks of the Reservation API.
+///
+/// Dropping a call's future gives up waiting for it: whether it took effect is then unknown.
+#[async_trait]
+pub trait ReservationApi: Send + Sync {
+    /// Sets the reservation's status, naming the payment where there is one. Safe to repeat with the same key.
+    ///
+    /// # Errors
+    /// [`Class::Conflict`] where the reservation is in a state that does not allow it; else as the tables of
+    /// [`classify_http`] have it, and [`Class::Outage`] where no whole answer came in time.
+    async fn set_status(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+        target: Target,
+        payment_intent_id: Option<&str>,
+    ) -> Result<(), CallError>;
+
+    /// Asks for the reservation's status. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`set_status`](Self::set_status), without the conflict; a success that names no status is [`Class::Transient`].
+    async fn status(&self, call: &CallContext<'_>, id: &ReservationId) -> Result<Found, CallError>;
+}
+
+/// What the HTTP client needs to know. Checked where the configuration is.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// `http` or `https`; its path is a prefix, with or without a slash at its end. Query and fragment do not count.
+    pub base: Url,
+    /// For a whole attempt: connecting, sending, and reading the answer to its end.
+    pub timeout: Duration,
+    /// Connections kept while idle, at most: as many as calls are made at once.
+    pub idle_connections_max: usize,
+}
+
+/// The Reservation API over HTTP/1.1.
+#[derive(Debug, Clone)]
+pub struct HttpReservationApi {
+    client: reqwest::Client,
+    /// The base without query and fragment; its path is `prefix`.
+    base: Url,
+    /// The base's path without a slash at its end.
+    prefix: String,
+    timeout: Duration,
+}
+
+impl HttpReservationApi {
+    /// Builds the client. Connects to nothing.
+    ///
+    /// # Errors
+    /// Where no TLS can be had: no crypto provider, or, for an `https` base, no root certificates on this machine.
+    pub fn new(settings: HttpSettings) -> Result<Self, ClientError> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(ClientError::NoCryptoProvider);
+        }
+        let HttpSettings { mut base, timeout, idle_connections_max } = settings;
+        base.set_query(None);
+        base.set_fragment(None);
+        let prefix = base.path().trim_end_matches('/').to_owned();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .timeout(timeout)
+            .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(idle_connections_max)
+            .tcp_nodelay(true)
+            .http1_only()
+            .referer(false)
+            // An API that redirects is misconfigured, and a `PATCH` must not turn into something else on the way.
+            .redirect(reqwest::redirect::Policy::none())
+            // The worker owns the retries.
+            .retry(reqwest::retry::never())
+            // Without this it would read `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+            .no_proxy();
+        if base.scheme() == "http" {
+            // No TLS is spoken: do not load, or miss, the machine's root certificates.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|error| ClientError::Http(chain(&error)))?;
+        Ok(Self { client, base, prefix, timeout })
+    }
+
+    /// Asks for a reservation that need not exist, to see whether this API answers at all.
+    ///
+    /// # Errors
+    /// One line: what is wrong, and what to do about it.
+    pub async fn probe(&self) -> Result<String, String> {
+        let request = self.client.request(Method::GET, self.url(PROBE_ID));
+        let response = self.send(request).await.map_err(|error| {
+            format!("{error}; see that RESERVATION_API_BASE is right and that the service is up and can be reached from here")
+        })?;
+        let status = response.status();
+        let location = response
+            .headers()
+            .get(LOCATION)
+            .map(|to| Excerpt(&String::from_utf8_lossy(to.as_bytes())).to_string());
+        let from_api = if status.is_success() {
+            found(response).await.is_ok_and(|found| found.is_some())
+        } else {
+            Answer::read(response).await.api_error.is_some()
+        };
+        match status.as_u16() {
+            300..=399 => Err(format!(
+                "redirects (HTTP {status}) to {}; redirects are not followed: set RESERVATION_API_BASE to where the API is",
+                location.as_deref().unwrap_or("nowhere")
+            )),
+            401 | 403 => Err(format!("refuses this client (HTTP {status}); see what it asks for")),
+            429 | 500..=599 => {
+                Err(format!("is reached but not well (HTTP {status}); see its own logs"))
+            }
+            _ if from_api => Ok(format!("answers as the Reservation API (HTTP {status})")),
+            _ => Err(format!(
+                "answers (HTTP {status}), but not as the Reservation API; check the path of RESERVATION_API_BASE"
+            )),
+        }
+    }
+
+    /// `{base}/internal/reservations/{id}`, the id as one segment.
+    fn url(&self, id: &str) -> Url {
+        let segment = path_segment(id);
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/internal/reservations/{segment}", self.prefix));
+        url
+    }
+
+    /// A request with what goes along with each call.
+    fn request(
+        &self,
+        method: Method,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+    ) -> RequestBuilder {
+        let mut request =
+            self.client.request(method, self.url(id.as_str())).header(ACCEPT, "application/json");
+        let trace = [(TRACEPARENT, Some(call.traceparent)), (TRACESTATE, call.tracestate)];
+        for (name, value) in trace {
+            if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+                request = request.header(name, value);
+            }
+        }
+        request
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
+        request.send().await.map_err(|error| self.broken(error))
+    }
+
+    /// No whole answer came.
+    fn broken(&self, error: reqwest::Error) -> CallError {
+        if error.is_timeout() {
+            let detail = format!("no whole answer within {} ms", self.timeout.as_millis());
+            return Failure::new(Class::Outage, "timeout").explain(&detail);
+        }
+        let code = if error.is_connect() { "connect" } else { "transport" };
+        Failure::new(Class::Outage, code).explain(&chain(&error.without_url()))
+    }
+
+    /// Says why an answer is not success.
+    async fn refused(&self, response: Response, call: HttpCall) -> CallError {
+        let answer = Answer::read(response).await;
+        let from_api = answer.api_error.is_some();
+        let failure = classify_http(answer.status, from_api, answer.retry_after, call)
+            .expect_err("asked only about answers that are not success");
+        let detail = answer.describe();
+        match answer.broken {
+            // Nothing is given up for good on half an answer.
+            Some(error) if matches!(failure.class, Class::Permanent | Class::Forbidden) => {
+                self.broken(error)
+            }
+            Some(_) | None => failure.explain(&detail),
+        }
+    }
+}
+
+/// The body of the `PATCH`.
+#[derive(Serialize)]
+struct SetStatus<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_intent_id: Option<&'a str>,
+}
+
+#[async_trait]
+impl ReservationApi for HttpReservationApi {
+    async fn set_status(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+        target: Target,
+        payment_intent_id: Option<&str>,
+    ) -> Result<(), CallError> {
+        let body = SetStatus { status: target.as_str(), payment_intent_id };
+        let body = serde_json::to_vec(&body).expect("strings always have a JSON form");
+        let request = self
+            .request(Method::PATCH, call, id)
+            .header(CONTENT_TYPE, "application/json")
+            .header(IDEMPOTENCY_KEY, call.idempotency_key.to_string())
+            .body(body);
+        let response = self.send(request).await?;
+        if response.status().is_success() {
+            drain(response).await;
+            return Ok(());
+        }
+        Err(self.refused(response, HttpCall::SetStatus).await)
+    }
+
+    async fn status(&self, call: &CallContext<'_>, id: &ReservationId) -> Result<Found, CallError> {
+        let response = self.send(self.request(Method::GET, call, id)).await?;
+        let status: StatusCode = response.status();
+        if !status.is_success() {
+            return Err(self.refused(response, HttpCall::Status).await);
+        }
+        let found = found(response).await.map_err(|error| self.broken(error))?;
+        found.ok_or_else(|| {
+            let detail = format!("HTTP {} whose body names no reservation status", status.as_u16());
+            Failure::new(Class::Transient, "bad_answer").explain(&detail)
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! What the worker is told: an [`Event`], decoded from the text of one message by [`decode`], or a [`Poison`] that says why
+//! that text can never be an event. Pure: no clock, no network, no configuration.
+//!
+//! Leaves to others: which steps an event needs and what their answers mean (handlers), whether it was seen before
+//! (the idempotency store), what becomes of poison (settlement).
+//!
+//! # What is refused, and why
+//!
+//! | field | rule | reason |
+//! | --- | --- | --- |
+//! | `id`, `reservation_id`, `event_id` | a string of 1 to [`ID_BYTES_MAX`] bytes without control characters | room for an ARN or URN; they become URL segments, store keys and log fields |
+//! | `reservation_id` | not `.` or `..` | as a URL path segment these mean "here" and "one up", percent-encoded or not (WHATWG URL, *double-dot URL path segment*) |
+//! | `seat_ids` | at most [`SEATS_MAX`] strings of 1 to [`SEAT_ID_BYTES_MAX`] bytes without control characters | the request to the inventory stays well under gRPC's usual 4 MiB |
+//! | `qty` | a whole number from 1 to 2,147,483,647 | it is an `int32` on the wire |
+//! | `payment_intent_id`, `user_id` | a string of at most [`ID_BYTES_MAX`] bytes without control characters; empty means absent | they are sent on |
+//! | envelopes | at most [`ENVELOPES_MAX`] around one event | nothing legitimate nests deeper |
+//! | JSON | what `serde_json` reads; values that are not needed are skipped, however deep they nest | reading goes a fixed number of objects deep, skipping does not recurse: no body can exhaust the stack, so `serde_json`'s limit of 128 is never met |
+//!
+//! - **Strict where it decides.** A field that decides an effect, all of the above and `type`, is refused when it has the wrong type:
+//!   its producer is broken, and a guess could release the wrong seats. A field that only describes (`ts`, `amount`, `currency`,
+//!   `error_code`, `error_message`, and whatever carries a trace) counts as absent when it does not fit: it is no reason to lose a paid seat.
+//! - **`null` means absent**, everywhere. Unknown fields are ignored.
+//! - **A known field given twice** in one object is refused: readers differ on which one wins (RFC 8259, section 4).
+//! - **Nothing is trimmed or re-cased**: an id with a space at its end is another id.
+//! - Seat ids that repeat are passed on: the inventory judges them.
+//!
+//! # Envelopes
+//!
+//! Told apart by shape, layer by layer: an object with `Type` and a string `Message` is from SNS; an object with its own
+//! `reservation_id` or `payload` is the event; any other with a `detail` is from EventBridge (`detail-type`) or a typed detail (`type`).
+//! *The innermost wins*: id, type, time and trace context are the event's own where it has them, so a whole flat event is taken
+//! as it stands, else they are those of the nearest envelope. So an SNS `MessageId`, which names a publication rather
+//! than an event, is the identity only where nothing inside has one: it survives redelivery and redrive, but not a second publish.
+//! The SQS message id never is. The payload's fields are read from `payload`, and only where there is none, from beside it.
+
+mod decode;
+mod hash;
+mod id;
+mod poison;
+mod read;
+mod step;
+mod trace;
+mod wire;
+
+pub use decode::{ENVELOPES_MAX, decode};
+pub use hash::ContentHash;
+pub use id::{EventId, ID_BYTES_MAX, IdError, ReservationId, ShowId};
+pub use poison::{Poison, PoisonReason};
+pub use read::{SEAT_ID_BYTES_MAX, SEATS_MAX};
+pub use step::{Step, StepSet, idempotency_key};
+
+use std::fmt;
+
+/// The kinds of event that the worker handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EventType {
+    /// A hold ran out before it was paid for.
+    ReservationExpired,
+    /// The payment went through.
+    PaymentApproved,
+    /// The payment was refused.
+    PaymentFailed,
+}
+
+impl EventType {
+    /// Every type, in the order of the specification.
+    pub const ALL: [Self; 3] =
+        [Self::ReservationExpired, Self::PaymentApproved, Self::PaymentFailed];
+
+    /// The name on the wire, in logs and in metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReservationExpired => "reservation.expired",
+            Self::PaymentApproved => "payment.approved",
+            Self::PaymentFailed => "payment.failed",
+        }
+    }
+
+    /// The type that a producer calls `name`; `reservation.hold.expired` is an alias of `reservation.expired`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "reservation.expired" | "reservation.hold.expired" => Some(Self::ReservationExpired),
+            "payment.approved" => Some(Self::PaymentApproved),
+            "payment.failed" => Some(Self::PaymentFailed),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One event, checked: what it says can be acted on as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// This event's identity, from which every step's idempotency key is made.
+    pub id: EventId,
+    /// The reservation that it is about. Events of one reservation are handled one at a time.
+    pub reservation_id: ReservationId,
+    /// The show that seats are sold for; the JSON calls it `event_id`.
+    pub show_id: ShowId,
+    /// When it happened, as the producer wrote it (`ts`, or the envelope's time): described, never computed with.
+    pub occurred_at: Option<Box<str>>,
+    /// What happened.
+    pub payload: Payload,
+    /// A well-formed W3C `traceparent` found in the body, for when the message's own attributes carry none.
+    pub trace_parent: Option<Box<str>>,
+}
+
+/// What happened, by type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// The hold on these seats ran out.
+    ReservationExpired(Seats),
+    /// This payment went through.
+    PaymentApproved(Payment),
+    /// This payment was refused.
+    PaymentFailed(Payment),
+}
+
+/// Seats of one show: by name, or only a number of them (general admission).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seats {
+    /// The seats' names, as given; empty for general admission.
+    pub seat_ids: Vec<String>,
+    /// How many; at least 1, and the number of `seat_ids` where those are named.
+    pub quantity: i32,
+}
+
+/// What a payment event says. No field is required.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payment {
+    /// The payment provider's name for the payment; never empty.
+    pub payment_intent_id: Option<Box<str>>,
+    /// In the smallest unit of the currency.
+    pub amount: Option<i64>,
+    /// As given; not checked against ISO 4217.
+    pub currency: Option<Box<str>>,
+    /// Who pays; never empty.
+    pub user_id: Option<Box<str>>,
+    /// Why the payment failed, as a code.
+    pub error_code: Option<Box<str>>,
+    /// Why the payment failed, in words. May name a person: not for logs.
+    pub error_message: Option<Box<str>>,
+    /// The seats paid for, where the event names any or a quantity: only then has the inventory a part in it.
+    pub seats: Option<Seats>,
+}
+
+impl Event {
+    /// What kind of event it is.
+    #[must_use]
+    pub const fn event_type(&self) -> EventType {
+        match &self.payload {
+            Payload::ReservationExpired(_) => EventType::ReservationExpired,
+            Payload::PaymentApproved(_) => EventType::PaymentApproved,
+            Payload::PaymentFailed(_) => EventType::PaymentFailed,
+        }
+    }
+
+    /// The seats that it names, if it names any or a quantity.
+    #[must_use]
+    pub const fn seats(&self) -> Option<&Seats> {
+        match &self.payload {
+            Payload::ReservationExpired(seats) => Some(seats),
+            Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) => {
+                payment.seats.as_ref()
+            }
+        }
+    }
+
+    /// The content, condensed: two deliveries with the same id *and* the same hash are one event; with another hash, the
+    /// id was used twice. See [`ContentHash`] for what counts.
+    #[must_use]
+    pub fn content_hash(&self) -> ContentHash {
+        hash::of(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

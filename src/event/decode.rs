@@ -1,0 +1,144 @@
+//! From a message's text to the innermost layer: opens envelopes, told apart by shape, and remembers what they say.
+//! What the event's own fields must be is left to `read`.
+
+use super::poison::Fault;
+use super::read;
+use super::trace::TraceContext;
+use super::wire::{self, Key, Layer, Node, Value};
+use super::{Event, Poison, PoisonReason};
+use crate::excerpt::Excerpt;
+
+/// Envelopes that are opened around one event at most: EventBridge, or a typed detail, sent through SNS.
+pub const ENVELOPES_MAX: u8 = 2;
+
+/// Objects in objects: the envelopes, the event, its payload.
+const OBJECTS_MAX: u8 = ENVELOPES_MAX + 2;
+
+/// What the envelopes opened so far say, the nearest one first.
+#[derive(Clone, Default)]
+pub(super) struct Around<'a> {
+    pub(super) id: Value<'a>,
+    pub(super) type_name: Value<'a>,
+    pub(super) time: Value<'a>,
+    pub(super) trace: TraceContext,
+}
+
+/// Reads one message's body.
+///
+/// # Errors
+/// [`Poison`], when it can never be handled, however often it is delivered.
+pub fn decode(body: &str) -> Result<Event, Poison> {
+    open(body, "the body", Around::default(), 0)
+}
+
+/// What an object is, by its shape.
+enum Shape {
+    Event,
+    Sns,
+    Detail,
+}
+
+fn shape(layer: &Layer<'_>) -> Shape {
+    let is_absent = |node: &Node<'_>| matches!(node, Node::Absent);
+    if layer.has(Key::ReservationId) || !is_absent(&layer.payload) {
+        Shape::Event
+    } else if layer.has(Key::SnsType) && layer.has(Key::SnsMessage) {
+        Shape::Sns
+    } else if !is_absent(&layer.detail) {
+        Shape::Detail
+    } else {
+        Shape::Event
+    }
+}
+
+fn open(text: &str, place: &str, around: Around<'_>, envelopes: u8) -> Result<Event, Poison> {
+    let node = wire::parse(text, OBJECTS_MAX)
+        .map_err(|error| Fault::new(PoisonReason::InvalidJson, format!("{place}: {error}")))?;
+    let mut layer = object(node, place)?;
+    let mut around = around;
+    let mut envelopes = envelopes;
+    loop {
+        around.trace = around.trace.inside(&layer);
+        let shape = shape(&layer);
+        if !matches!(shape, Shape::Event) {
+            envelopes += 1;
+            if envelopes > ENVELOPES_MAX {
+                return Err(too_deep().into());
+            }
+        }
+        match shape {
+            Shape::Event => return read::event(*layer, around),
+            Shape::Sns => {
+                let message = sns_message(&mut layer)?;
+                return open(&message, "Message", inside_sns(around, &mut layer), envelopes);
+            }
+            Shape::Detail => {
+                let detail = std::mem::take(&mut layer.detail);
+                around = inside_detail(around, &mut layer);
+                layer = object(detail, Key::Detail.as_str())?;
+            }
+        }
+    }
+}
+
+fn too_deep() -> Fault {
+    Fault::new(
+        PoisonReason::NestedTooDeep,
+        format!("more than {ENVELOPES_MAX} envelopes around the event"),
+    )
+}
+
+fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, Fault> {
+    let kind = match node {
+        Node::Object(layer) => return Ok(layer),
+        Node::Absent => wire::Kind::Null,
+        Node::Other(kind) => kind,
+    };
+    Err(Fault::new(PoisonReason::InvalidEnvelope, format!("{place} is {kind}: must be an object")))
+}
+
+/// The text inside an SNS notification. SNS also sends confirmations of subscriptions in this shape: no event is in those.
+fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, Fault> {
+    let broken = |detail: String| Fault::new(PoisonReason::InvalidEnvelope, detail);
+    match layer.get(Key::SnsType) {
+        Value::Text(kind) if kind == "Notification" => {}
+        Value::Text(kind) => {
+            return Err(broken(format!("Type is {}: must be \"Notification\"", Excerpt(kind))));
+        }
+        Value::Absent | Value::Integer(_) | Value::Other(_) => {
+            return Err(broken("Type is no string: must be \"Notification\"".into()));
+        }
+    }
+    match layer.take(Key::SnsMessage) {
+        Value::Text(message) => Ok(message),
+        Value::Absent | Value::Integer(_) | Value::Other(_) => {
+            Err(broken("Message is no string: must be JSON as a string".into()))
+        }
+    }
+}
+
+fn inside_sns<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
+    Around {
+        id: first(layer.take(Key::SnsMessageId), around.id),
+        type_name: around.type_name,
+        time: first(layer.take(Key::SnsTimestamp), around.time),
+        trace: around.trace,
+    }
+}
+
+fn inside_detail<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
+    let type_name = first(layer.take(Key::DetailType), layer.take(Key::Type));
+    Around {
+        id: first(layer.take(Key::Id), around.id),
+        type_name: first(type_name, around.type_name),
+        time: first(layer.take(Key::Time), around.time),
+        trace: around.trace,
+    }
+}
+
+fn first<'a>(value: Value<'a>, otherwise: Value<'a>) -> Value<'a> {
+    match value {
+        Value::Absent => otherwise,
+        Value::Text(_) | Value::Integer(_) | Value::Other(_) => value,
+    }
+}

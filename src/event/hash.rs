@@ -1,0 +1,94 @@
+//! An event's content, condensed, to tell a true duplicate from an id that was used twice. What follows from either is left
+//! to the idempotency store.
+
+use sha2::{Digest, Sha256};
+
+use super::{Event, Payload, Payment, Seats};
+
+/// The first 128 bits of a SHA-256 over what the event *means*: type, id, reservation, show and payload, with the alias resolved,
+/// the quantity worked out and the seats sorted. Left out is what may differ between two publications of one event: envelopes, unknown
+/// fields, the time and the trace context. The same in every process and version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ContentHash([u8; 16]);
+
+impl ContentHash {
+    /// Its bytes, to be stored.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// The hash with these bytes, as stored.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+/// Begins every hash: a change of the format below must change it, so that old and new are told apart.
+const FORMAT: &str = "reservation-worker event 1";
+
+pub(super) fn of(event: &Event) -> ContentHash {
+    let mut fields = Fields(Sha256::new());
+    fields.text(FORMAT);
+    fields.text(event.event_type().as_str());
+    fields.text(event.id.as_str());
+    fields.text(event.reservation_id.as_str());
+    fields.text(event.show_id.as_str());
+    match &event.payload {
+        Payload::ReservationExpired(seats) => fields.seats(Some(seats)),
+        Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) => {
+            fields.payment(payment);
+        }
+    }
+    fields.finish()
+}
+
+/// A hash under way. Each field is prefixed by its presence and length, so that no two lists of fields look alike.
+struct Fields(Sha256);
+
+impl Fields {
+    fn payment(&mut self, payment: &Payment) {
+        self.optional(payment.payment_intent_id.as_deref());
+        self.optional(payment.amount.map(|amount| amount.to_string()).as_deref());
+        self.optional(payment.currency.as_deref());
+        self.optional(payment.user_id.as_deref());
+        self.optional(payment.error_code.as_deref());
+        self.optional(payment.error_message.as_deref());
+        self.seats(payment.seats.as_ref());
+    }
+
+    fn seats(&mut self, seats: Option<&Seats>) {
+        self.optional(seats.map(|seats| seats.quantity.to_string()).as_deref());
+        if let Some(seats) = seats {
+            let mut seat_ids: Vec<&str> = seats.seat_ids.iter().map(String::as_str).collect();
+            seat_ids.sort_unstable();
+            self.text(&seat_ids.len().to_string());
+            for seat_id in seat_ids {
+                self.text(seat_id);
+            }
+        }
+    }
+
+    fn optional(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => {
+                self.0.update([1]);
+                self.text(text);
+            }
+            None => self.0.update([0]),
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        let length = u64::try_from(text.len()).expect("a length in memory fits 64 bits");
+        self.0.update(length.to_be_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    fn finish(self) -> ContentHash {
+        let digest = self.0.finalize();
+        let (first, _) = digest.split_first_chunk::<16>().expect("SHA-256 has 32 bytes");
+        ContentHash(*first)
+    }
+}

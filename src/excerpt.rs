@@ -1,0 +1,39 @@
+//! One value from outside, made fit for a log line or an error text: quoted, escaped, cut. What may be shown at all is left
+//! to the caller: never a body, never a secret.
+
+use std::fmt::{self, Write as _};
+
+/// Characters of the value that are shown at most.
+pub(crate) const CHARACTERS_MAX: usize = 64;
+
+/// Shows a value as `"..."`, with control characters, quotes and backslashes escaped as Rust does it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Excerpt<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        let mut characters = self.0.chars();
+        for character in characters.by_ref().take(CHARACTERS_MAX) {
+            write!(f, "{}", character.escape_debug())?;
+        }
+        f.write_char('"')?;
+        if characters.next().is_some() {
+            f.write_str("...")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Excerpt;
+
+    #[test]
+    fn a_value_is_quoted_escaped_and_cut() {
+        assert_eq!(Excerpt("a\nb\"\u{1b}").to_string(), r#""a\nb\"\u{1b}""#);
+        let shown = Excerpt(&"é".repeat(65)).to_string();
+        assert_eq!(shown, format!("\"{}\"...", "é".repeat(64)));
+        assert_eq!(Excerpt(&"x".repeat(64)).to_string(), format!("\"{}\"", "x".repeat(64)));
+    }
+}

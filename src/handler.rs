@@ -1,0 +1,101 @@
+//! From an event to its effects: exhaustive dispatch on the type, one file a type.
+//!
+//! A handler says which steps its event takes, in order; [`Attempt`] carries a step out, once: it
+//! skips what is done, stops when the message is no longer held, and records what succeeded. How
+//! an attempt [ended](End) is all that a handler says; what follows is decided in `settle`.
+//!
+//! A new event type is a variant of [`Payload`], a file here, and the arm that the compiler asks for.
+
+mod attempt;
+pub mod conflict;
+mod payment_approved;
+mod payment_failed;
+mod reservation_expired;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::client::{CallError, Inventory, ReservationApi};
+use crate::event::Payload;
+use crate::idempotency::{Store, StoreError, Token};
+use crate::inflight::Job;
+use crate::metrics::Metrics;
+
+use self::attempt::Attempt;
+
+/// How one attempt at an event ended.
+#[derive(Debug)]
+pub enum End {
+    /// Every step is done.
+    Applied,
+    /// The reservation has gone past this event: nothing is to be done.
+    Superseded {
+        /// The status that was found.
+        found: &'static str,
+    },
+    /// A call failed; its class says what that means.
+    Failed(CallError),
+    /// The reservation is in a state from which the event cannot be judged yet.
+    Unclear {
+        /// The status that was found.
+        found: String,
+    },
+    /// A payment was approved for a reservation whose seats are gone.
+    MoneyWithoutSeat {
+        /// What showed it.
+        detail: String,
+    },
+    /// No receipt of the message is ours any more: somebody else may have it.
+    LeaseLost,
+    /// The store gave no answer, or gave the event to somebody else.
+    Store(StoreError),
+    /// The code failed. The attempt is spent, the process lives.
+    Panicked,
+}
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// Owns a reservation's status.
+    pub reservations: Arc<dyn ReservationApi>,
+    /// Owns seats.
+    pub inventory: Arc<dyn Inventory>,
+    /// Knows which steps are done.
+    pub store: Arc<dyn Store>,
+    /// Counts calls.
+    pub metrics: Arc<Metrics>,
+    /// Where the services are, for spans.
+    pub peers: Arc<Peers>,
+}
+
+/// Where the services are, as client spans say it.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    /// The Reservation API's base URL, without credentials and without a slash at its end.
+    pub reservation_base: String,
+    /// The Reservation API's host and port.
+    pub reservation: (String, u16),
+    /// The Inventory service's host and port.
+    pub inventory: (String, u16),
+}
+
+/// Makes one attempt at the job's event, from its first step that is not done.
+///
+/// `token` is the job's claim. Not cancel-safe: a call that is cut off may have taken effect, and
+/// is then repeated with the same key.
+pub async fn handle(job: &mut Job, token: Token, services: &Services) -> End {
+    let Job { event, done, lease, span, .. } = job;
+    let mut attempt = Attempt { event, done, lease, span, token, services };
+    let ended = match &event.payload {
+        Payload::ReservationExpired(seats) => {
+            reservation_expired::handle(&mut attempt, seats).await
+        }
+        Payload::PaymentApproved(payment) => payment_approved::handle(&mut attempt, payment).await,
+        Payload::PaymentFailed(payment) => payment_failed::handle(&mut attempt, payment).await,
+    };
+    match ended {
+        Ok(()) => End::Applied,
+        Err(end) => end,
+    }
+}

@@ -1,0 +1,16 @@
+//! `payment.approved`: the seats are sold.
+
+use super::End;
+use super::attempt::Attempt;
+use crate::client::Target;
+use crate::event::Payment;
+
+/// The inventory is told only where the event names what was bought.
+pub(super) async fn handle(attempt: &mut Attempt<'_>, payment: &Payment) -> Result<(), End> {
+    let payment_intent_id = payment.payment_intent_id.as_deref();
+    attempt.reservation_status(Target::Confirmed, payment_intent_id).await?;
+    match &payment.seats {
+        Some(seats) => attempt.inventory_commit(seats, payment).await,
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,182 @@
+//! What the table holds: jobs, the messages that they came from, and their receipts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::room::RoomPermit;
+use crate::event::{ContentHash, Event, StepSet};
+use crate::idempotency::Token;
+use crate::metrics::HeldGuard;
+use crate::queue::{Attribute, Message, MessageId, ReceiptHandle};
+use crate::telemetry::EventSpan;
+
+/// Names a job in the table; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub(super) u64);
+
+/// Names a receipt in the table; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReceiptKey(pub(super) u64);
+
+/// One event on its way from receipt to settlement. Not `Clone`: it is in one place at a time, and
+/// settling it consumes it.
+#[derive(Debug)]
+pub struct Job {
+    /// Its name in the table; set when it is admitted.
+    pub key: Key,
+    /// What is to take effect.
+    pub event: Event,
+    /// By which a true duplicate is told from an id that was used twice.
+    pub hash: ContentHash,
+    /// Attempts begun in this delivery, the present one included.
+    pub attempt: u32,
+    /// Retries used up; a paced wait costs none.
+    pub retries: u32,
+    /// Steps that have succeeded, in this delivery or, where the store knows, an earlier one.
+    pub done: StepSet,
+    /// The right to handle this event, once the store has given it.
+    pub claim: Option<Token>,
+    /// When the message came in.
+    pub received_at: Instant,
+    /// When its sender handed it to SQS.
+    pub sent_at: Option<SystemTime>,
+    /// How often SQS has handed it out, this time included.
+    pub receive_count: u32,
+    /// Whether a receipt of it is still ours.
+    pub lease: Lease,
+    /// The consumer span.
+    pub span: EventSpan,
+    /// Counts it among the messages held, by state.
+    pub held: HeldGuard,
+}
+
+impl Job {
+    /// A job for a message received at `received_at`.
+    #[must_use]
+    pub fn new(
+        event: Event,
+        message: &Message,
+        received_at: Instant,
+        span: EventSpan,
+        held: HeldGuard,
+    ) -> Self {
+        Self {
+            key: Key(0),
+            hash: event.content_hash(),
+            event,
+            attempt: 0,
+            retries: 0,
+            done: StepSet::default(),
+            claim: None,
+            received_at,
+            sent_at: message.sent_at,
+            receive_count: message.receive_count,
+            lease: Lease::new(received_at),
+            span,
+            held,
+        }
+    }
+}
+
+/// Whether the messages of a job are still held: until when the last of its receipts stands.
+///
+/// Read before each step. It needs nobody to notice that the time is up: a process that was
+/// suspended sees it too.
+#[derive(Clone, Debug)]
+pub struct Lease(Arc<LeaseInner>);
+
+#[derive(Debug)]
+struct LeaseInner {
+    /// The clock's origin for `until_us`.
+    origin: Instant,
+    /// Microseconds after `origin`; 0 when no receipt is left.
+    until_us: AtomicU64,
+}
+
+impl Lease {
+    fn new(origin: Instant) -> Self {
+        Self(Arc::new(LeaseInner { origin, until_us: AtomicU64::new(0) }))
+    }
+
+    /// Whether at least one receipt of the job is still ours.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let until = Duration::from_micros(self.0.until_us.load(Ordering::Acquire));
+        Instant::now().saturating_duration_since(self.0.origin) < until
+    }
+
+    pub(super) fn set(&self, until: Option<Instant>) {
+        let after = until.map_or(Duration::ZERO, |at| at.saturating_duration_since(self.0.origin));
+        let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.0.until_us.store(us, Ordering::Release);
+    }
+}
+
+/// What a copy in the dead-letter queue needs of the message.
+#[derive(Debug)]
+pub struct Original {
+    /// The body, untouched.
+    pub body: String,
+    /// SQS's id.
+    pub message_id: MessageId,
+    /// The FIFO group.
+    pub group_id: Option<Box<str>>,
+    /// The sender's attributes.
+    pub attributes: Vec<Attribute>,
+    /// How often it had been received.
+    pub receive_count: u32,
+}
+
+/// One receipt of one message: what settles it, how long it lasts, and the room that it takes.
+#[derive(Debug)]
+pub struct Receipt {
+    /// SQS's id of the message.
+    pub message_id: MessageId,
+    /// What settles it.
+    pub handle: ReceiptHandle,
+    /// When the message came in.
+    pub received_at: Instant,
+    /// When its visibility timeout ends, as far as we know: never later than SQS thinks.
+    pub deadline: Instant,
+    /// The room that it takes until it is settled.
+    pub room: RoomPermit,
+}
+
+impl Receipt {
+    /// Splits a message that came in at `received_at` into what settles it and what it said.
+    #[must_use]
+    pub fn split(
+        message: Message,
+        received_at: Instant,
+        deadline: Instant,
+        room: RoomPermit,
+    ) -> (Self, Original) {
+        let receipt = Self {
+            message_id: message.id.clone(),
+            handle: message.handle,
+            received_at,
+            deadline,
+            room,
+        };
+        let original = Original {
+            body: message.body,
+            message_id: message.id,
+            group_id: message.group_id,
+            attributes: message.attributes,
+            receive_count: message.receive_count,
+        };
+        (receipt, original)
+    }
+}
+
+/// A job's messages, taken out of the table to be settled together.
+#[derive(Debug)]
+pub struct Taken {
+    /// The message that the job was made of.
+    pub original: Original,
+    /// Its receipts, and those of the copies that joined it.
+    pub receipts: Vec<Receipt>,
+}

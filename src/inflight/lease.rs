@@ -1,0 +1,139 @@
+//! Keeps messages invisible for as long as they are held, and wakes those whose backoff has ended.
+//!
+//! Each receipt is extended when half of its time is left, together with up to nine others that
+//! are due about then. An extension that fails is tried again while there is time; a receipt that
+//! is lost stops its job before the next step. This module decides when to call; the queue calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{DueRenewal, Forgotten, InFlight, Receipt, ReceiptKey, Renewal, Renewed};
+use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
+use crate::retry::Backoff;
+
+/// How many extensions are open at once. At ten messages a call and some ten milliseconds each
+/// this keeps the most messages that may be held (20,000) at the shortest timeout (5 s).
+const CALLS_MAX: usize = 8;
+
+/// Between the tries of an extension: short, as half a timeout is all the time that there is.
+const RETRY: Backoff =
+    Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
+
+/// What the keeper hands on.
+#[async_trait::async_trait]
+pub trait LeaseEvents: Send + Sync {
+    /// Messages were extended, or could not be.
+    fn extended(&self, ok: usize, failed: usize, lost: usize);
+    /// This receipt was released while it was being extended; the extension is over now.
+    async fn release(&self, receipt: Receipt, after: Duration);
+    /// The last receipt of this job is lost, and nobody had the job in hand.
+    async fn lost(&self, forgotten: Forgotten);
+}
+
+/// The task that extends leases.
+pub struct LeaseKeeper {
+    /// Whose leases.
+    pub inflight: Arc<InFlight>,
+    /// Who extends them.
+    pub queue: Arc<dyn Queue>,
+    /// How long each extension lasts.
+    pub visibility: Duration,
+    /// Who wants to know.
+    pub events: Arc<dyn LeaseEvents>,
+}
+
+type Answers = Vec<(ReceiptKey, Renewal)>;
+
+impl LeaseKeeper {
+    /// Runs until told to stop; then waits for the extensions that are open, so that none can
+    /// overtake what is said of its message later.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut calls = JoinSet::new();
+        loop {
+            while calls.len() < CALLS_MAX {
+                let due = self.inflight.renewals_due(Instant::now());
+                if due.is_empty() {
+                    break;
+                }
+                calls.spawn(extend(Arc::clone(&self.queue), due, self.visibility));
+            }
+            let next = self.inflight.next_renewal();
+            tokio::select! {
+                biased;
+                Some(answers) = calls.join_next() => self.book(answers.expect("an extension does not panic")).await,
+                () = stop.cancelled() => break,
+                () = self.inflight.renewals_changed() => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() && calls.len() < CALLS_MAX => {}
+            }
+        }
+        while let Some(answers) = calls.join_next().await {
+            self.book(answers.expect("an extension does not panic")).await;
+        }
+    }
+
+    async fn book(&self, answers: Answers) {
+        let ok = answers.iter().filter(|(_, a)| matches!(a, Renewal::Extended(_))).count();
+        let failed = answers.len() - ok;
+        let Renewed { released, lost, receipts_lost } =
+            self.inflight.renewed(answers, Instant::now());
+        self.events.extended(ok, failed, receipts_lost);
+        for (receipt, after) in released {
+            self.events.release(receipt, after).await;
+        }
+        for job in lost {
+            self.events.lost(Forgotten { job, receipts_lost: 0 }).await;
+        }
+    }
+}
+
+/// Extends up to ten receipts with one call, which ends before the first of their deadlines.
+async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>, visibility: Duration) -> Answers {
+    let changes: Vec<_> = due.iter().map(|due| (due.handle.clone(), visibility)).collect();
+    let first_deadline = due.iter().map(|due| due.deadline).min().expect("not empty");
+    // SQS counts from when it handles the call, which is not before this instant.
+    let until = Instant::now() + visibility;
+    let answer = match timeout_at(first_deadline, queue.change_visibility(&changes)).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => {
+            let detail = "no answer before the lease ended".to_owned();
+            Err(QueueError { kind: QueueErrorKind::Timeout, detail })
+        }
+    };
+    let retry_at = Instant::now() + RETRY.delay(0, &mut fastrand::Rng::new());
+    match answer {
+        Ok(entries) => due
+            .into_iter()
+            .zip(entries)
+            .map(|(due, entry)| (due.key, entry_renewal(entry, until, retry_at)))
+            .collect(),
+        Err(error) => {
+            warn!(error = %error, count = due.len(), "Extending the visibility timeout failed, trying again");
+            due.into_iter().map(|due| (due.key, Renewal::RetryAt(retry_at))).collect()
+        }
+    }
+}
+
+fn entry_renewal(entry: Result<(), EntryError>, until: Instant, retry_at: Instant) -> Renewal {
+    match entry {
+        Ok(()) => Renewal::Extended(until),
+        Err(EntryError::Retry(_)) => Renewal::RetryAt(retry_at),
+        Err(EntryError::Lost(_)) => Renewal::Lost,
+    }
+}
+
+/// The task that makes ready what has waited long enough.
+pub async fn wake_waiting(inflight: Arc<InFlight>, stop: CancellationToken) {
+    loop {
+        let next = inflight.wake_due(Instant::now());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = inflight.timers_changed() => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! From a message to a job: decodes it, begins its span, and puts it into the table, or sets it
+//! aside where it is no event.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use crate::event::{Event, decode};
+use crate::inflight::room::RoomPermit;
+use crate::inflight::{Admitted, InFlight, Job, Receipt, Taken};
+use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
+use crate::queue::Message;
+use crate::settle::Settler;
+use crate::settle::ledger::{Ledger, Left};
+use crate::telemetry::{EventSpan, EventStart, TraceParent, Tracing};
+
+/// The name of the attributes that carry W3C trace context.
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// How much earlier than SQS we take a receipt's visibility timeout to end: SQS began to count when
+/// it handed the message out, and the answer was on its way for a while.
+const TRANSIT_MAX: Duration = Duration::from_secs(1);
+
+/// Takes messages in.
+pub struct Intake {
+    /// Where they are held.
+    pub inflight: Arc<InFlight>,
+    /// What becomes of those that are no events.
+    pub settler: Settler,
+    /// Where their spans begin.
+    pub tracing: Tracing,
+    /// What counts them.
+    pub metrics: Arc<Metrics>,
+    /// What accounts for them.
+    pub ledger: Arc<Ledger>,
+    /// The queue's name, for spans.
+    pub queue_name: String,
+    /// How long each receipt lasts.
+    pub visibility: Duration,
+}
+
+impl Intake {
+    /// Takes in one message that has just been received.
+    pub async fn take_in(&self, message: Message, room: RoomPermit, received_at: Instant) {
+        match decode(&message.body) {
+            Ok(event) => self.admit(event, message, room, received_at).await,
+            Err(poison) => {
+                let span = self.start_span(&message, None);
+                let (receipt, original) = self.split(message, room, received_at);
+                let taken = Taken { original, receipts: vec![receipt] };
+                self.settler.reject_poison(taken, poison, span).await;
+            }
+        }
+    }
+
+    /// Hands a message back unopened: the worker is leaving.
+    pub async fn hand_back(&self, message: Message, room: RoomPermit, received_at: Instant) {
+        let (receipt, _) = self.split(message, room, received_at);
+        self.settler.hand_back_unopened(receipt).await;
+    }
+
+    async fn admit(
+        &self,
+        event: Event,
+        message: Message,
+        room: RoomPermit,
+        received_at: Instant,
+    ) {
+        let mut span =
+            self.start_span(&message, event.trace_parent.as_deref().and_then(TraceParent::parse));
+        span.set_event(
+            event.event_type().as_str(),
+            event.reservation_id.as_str(),
+            event.id.as_str(),
+        );
+        debug!(
+            event_type = event.event_type().as_str(),
+            reservation_id = event.reservation_id.as_str(),
+            trace_id = span.trace_id(),
+            message_id = %message.id,
+            event_id = event.id.as_str(),
+            receive_count = message.receive_count,
+            "Event received"
+        );
+        let held = self.metrics.held(HeldState::Buffered);
+        let job = Box::new(Job::new(event, &message, received_at, span, held));
+        let (receipt, original) = self.split(message, room, received_at);
+        match self.inflight.admit(job, original, receipt) {
+            Admitted::Ready(_) | Admitted::InLane => {}
+            Admitted::Joined { job, replaced } => self.joined(*job, replaced),
+            Admitted::IdReused(job, taken) => self.settler.reject_reused_id(job, *taken).await,
+        }
+    }
+
+    /// A copy shares the settlement of the one that is held; its own fate is told here.
+    fn joined(&self, job: Job, replaced: bool) {
+        if replaced {
+            self.ledger.left(Left::Replaced, 1);
+        } else {
+            self.metrics.duplicate(DuplicateReason::Joined);
+            self.metrics.event_settled(Some(job.event.event_type()), Outcome::Dropped);
+        }
+        info!(
+            event_type = job.event.event_type().as_str(),
+            reservation_id = job.event.reservation_id.as_str(),
+            trace_id = job.span.trace_id(),
+            outcome = Outcome::Dropped.as_str(),
+            "Duplicate of an event in flight, settled with it"
+        );
+        let Job { span, .. } = job;
+        span.end(Outcome::Dropped.as_str(), 1, None);
+    }
+
+    /// The parent is the message's `traceparent`, else its X-Ray header, else what the body says.
+    fn start_span(&self, message: &Message, in_body: Option<TraceParent>) -> EventSpan {
+        let attribute = message.text_attribute(TRACEPARENT).and_then(TraceParent::parse);
+        let parent = attribute
+            .map(|parent| match message.text_attribute(TRACESTATE) {
+                Some(state) => parent.with_tracestate(state),
+                None => parent,
+            })
+            .or_else(|| message.trace_header.as_deref().and_then(TraceParent::from_xray))
+            .or(in_body);
+        self.tracing.start_event(EventStart {
+            queue_name: &self.queue_name,
+            message_id: &message.id.0,
+            parent: parent.as_ref(),
+            received_at: SystemTime::now(),
+        })
+    }
+
+    fn split(
+        &self,
+        message: Message,
+        room: RoomPermit,
+        received_at: Instant,
+    ) -> (Receipt, crate::inflight::Original) {
+        let deadline = received_at + self.visibility - TRANSIT_MAX.min(self.visibility / 10);
+        Receipt::split(message, received_at, deadline, room)
+    }
+}

@@ -1,0 +1,228 @@
+//! Makes and registers every metric: names, help texts, labels and buckets stand here and nowhere else.
+
+use std::array;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+use super::{
+    Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, PollErrorKind,
+    SettlementKind, TYPES,
+};
+use crate::event::EventType;
+
+/// From a warm call on the same network (1 ms) to the longest wait that still counts as handling (60 s).
+const LATENCY_BUCKETS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// From an idle queue (10 ms) to the longest that a message can be held (12 h).
+const AGE_BUCKETS: [f64; 14] =
+    [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 43200.0];
+
+/// What a dead-letter reason that was not announced is counted as.
+const OTHER: &str = "other";
+
+impl Metrics {
+    /// Makes every metric, all at 0. `dead_letter_reasons` are the values that the `reason` label of
+    /// `worker_dead_letters_total` can have, beside `other`.
+    #[must_use]
+    pub fn new(dead_letter_reasons: &[&'static str]) -> Self {
+        let make = Maker(Registry::new());
+        make.process();
+        let dead_letters = make.counter_vec(
+            "worker_dead_letters_total",
+            "Messages sent to the dead-letter queue, by reason.",
+            &["reason"],
+        );
+        Self {
+            events: make.events(),
+            latency: make.latency(),
+            poll_errors: make.counter("sqs_poll_errors_total", "Receives that failed."),
+            pool_active: make.gauge("worker_pool_active_gauge", "Workers busy now."),
+            poll_errors_by_kind: make.counters(
+                "worker_receive_errors_total",
+                "Receives that failed, by kind.",
+                "kind",
+                PollErrorKind::ALL.map(PollErrorKind::as_str),
+            ),
+            receives: make.counter("worker_receives_total", "Receives that were answered."),
+            empty_receives: make
+                .counter("worker_empty_receives_total", "Receives that brought no message."),
+            messages_received: make.counter("worker_messages_received_total", "Messages received."),
+            held: make.held(),
+            event_age: make.histogram(
+                "worker_event_age_seconds",
+                "Time from a message's SentTimestamp to its settlement.",
+                &AGE_BUCKETS,
+            ),
+            settlements: make.counters(
+                "worker_settlements_total",
+                "Settlements that SQS acknowledged, by kind.",
+                "kind",
+                SettlementKind::ALL.map(SettlementKind::as_str),
+            ),
+            settlement_failures: make.counters(
+                "worker_settlement_failures_total",
+                "Settlements that failed, tried again or not, by kind.",
+                "kind",
+                SettlementKind::ALL.map(SettlementKind::as_str),
+            ),
+            lease_extensions: make.counter(
+                "worker_lease_extensions_total",
+                "Messages whose visibility was extended.",
+            ),
+            lease_extension_failures: make.counter(
+                "worker_lease_extension_failures_total",
+                "Extensions that failed, tried again or not.",
+            ),
+            leases_lost: make.counter(
+                "worker_leases_lost_total",
+                "Messages that became visible while they were held.",
+            ),
+            calls: make.calls(),
+            call_duration: make.call_duration(),
+            duplicates: make.counters(
+                "worker_duplicates_total",
+                "Deliveries that were copies, by how that was noticed.",
+                "reason",
+                DuplicateReason::ALL.map(DuplicateReason::as_str),
+            ),
+            superseded: make.counter(
+                "worker_superseded_total",
+                "Events dropped because a later status stands.",
+            ),
+            money_without_seat: make.counter(
+                "worker_money_without_seat_total",
+                "Payments that were taken and got no seat: somebody must act.",
+            ),
+            dead_letters_other: dead_letters.with_label_values(&[OTHER]),
+            dead_letters: dead_letter_reasons
+                .iter()
+                .map(|reason| (*reason, dead_letters.with_label_values(&[*reason])))
+                .collect(),
+            registry: make.0,
+        }
+    }
+}
+
+/// Registers what it makes. Names and labels are constants, so a failure is a slip of ours that every test would meet.
+struct Maker(Registry);
+
+impl Maker {
+    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let collector = made.expect("names, labels and buckets are constants and well formed");
+        self.0.register(Box::new(collector.clone())).expect("each name is registered once");
+        collector
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::new(name, help))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::new(name, help))
+    }
+
+    fn counter_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counters<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: [&str; N],
+    ) -> [IntCounter; N] {
+        let vec = self.counter_vec(name, help, &[label]);
+        values.map(|value| vec.with_label_values(&[value]))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.register(Histogram::with_opts(
+            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+        ))
+    }
+
+    fn histogram_vec(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let opts = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
+        self.register(HistogramVec::new(opts, labels))
+    }
+
+    fn events(&self) -> [[IntCounter; OUTCOMES]; TYPES] {
+        let vec = self.counter_vec(
+            "worker_events_total",
+            "Events by outcome: retried once for each retry scheduled, the others once for each event settled.",
+            &["type", "outcome"],
+        );
+        let outcomes: [&str; OUTCOMES] =
+            array::from_fn(|i| Outcome::ALL.get(i).map_or("retried", |outcome| outcome.as_str()));
+        type_labels().map(|kind| outcomes.map(|outcome| vec.with_label_values(&[kind, outcome])))
+    }
+
+    fn latency(&self) -> [Histogram; TYPES] {
+        let vec = self.histogram_vec(
+            "worker_latency_seconds",
+            "Time from an event's receipt to its last effect, waits included.",
+            &["type"],
+        );
+        type_labels().map(|kind| vec.with_label_values(&[kind]))
+    }
+
+    fn held(&self) -> Arc<[IntGauge; HeldState::ALL.len()]> {
+        let opts =
+            Opts::new("worker_messages_in_flight", "Messages held now, by what they are doing.");
+        let vec = self.register(IntGaugeVec::new(opts, &["state"]));
+        Arc::new(HeldState::ALL.map(|state| vec.with_label_values(&[state.as_str()])))
+    }
+
+    fn calls(&self) -> [[IntCounter; CallResult::ALL.len()]; Call::ALL.len()] {
+        let vec = self.counter_vec(
+            "worker_calls_total",
+            "Calls out, by how they ended.",
+            &["service", "method", "result"],
+        );
+        Call::ALL.map(|call| {
+            CallResult::ALL.map(|result| {
+                vec.with_label_values(&[call.service().as_str(), call.as_str(), result.as_str()])
+            })
+        })
+    }
+
+    /// Without the result: it would make six times as many series, and `worker_calls_total` has it.
+    fn call_duration(&self) -> [Histogram; Call::ALL.len()] {
+        let vec = self.histogram_vec(
+            "worker_call_duration_seconds",
+            "Time of calls out; ReceiveMessage includes the long poll's wait.",
+            &["service", "method"],
+        );
+        Call::ALL.map(|call| vec.with_label_values(&[call.service().as_str(), call.as_str()]))
+    }
+
+    /// What is known of the process itself: the build, when it started, and on Linux what `/proc` says.
+    fn process(&self) {
+        let opts = Opts::new("worker_build_info", "Always 1; the labels say what runs.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        self.register(IntGauge::with_opts(opts)).set(1);
+        let started = self.register(Gauge::new(
+            "worker_start_time_seconds",
+            "When the worker started, in seconds since the Unix epoch.",
+        ));
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        started.set(since_epoch.unwrap_or_default().as_secs_f64());
+        #[cfg(target_os = "linux")]
+        self.0
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .expect("the process collector's names are its own");
+    }
+}
+
+/// The `type` label's values, in the order of `type_index`.
+fn type_labels() -> [&'static str; TYPES] {
+    array::from_fn(|i| EventType::ALL.get(i).map_or("unknown", |kind| kind.as_str()))
+}

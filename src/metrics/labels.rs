@@ -1,0 +1,174 @@
+//! The fixed sets that label values come from, as enums: a label can never be made from what a message says.
+//! Event types live in [`crate::event`]; the metrics themselves in [`crate::metrics`].
+
+/// Declares a label's set of values: the enum, `ALL`, and the text of each.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident => $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$value_doc])* $value,)+ }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: [Self; [$($text),+].len()] = [$(Self::$value),+];
+
+            /// The label's text.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text,)+ }
+            }
+        }
+    };
+}
+
+label! {
+    /// How an event was settled. A retry is not a settlement and is counted by a method of its own.
+    Outcome {
+        /// All its effects are applied.
+        Success => "success",
+        /// Given up: dead-lettered, or released for the queue's redrive policy to decide.
+        Failed => "failed",
+        /// Nothing was to be done: a duplicate, or superseded by a later status.
+        Dropped => "dropped",
+    }
+}
+
+label! {
+    /// Who is called.
+    Service {
+        /// Amazon SQS.
+        Sqs => "sqs",
+        /// The Reservation API.
+        Reservation => "reservation",
+        /// The Inventory service.
+        Inventory => "inventory",
+    }
+}
+
+label! {
+    /// A call out: the operation's own name. It belongs to one [`Service`].
+    Call {
+        /// SQS `ReceiveMessage`; its time includes the long poll's wait.
+        ReceiveMessage => "ReceiveMessage",
+        /// SQS `DeleteMessageBatch`.
+        DeleteMessageBatch => "DeleteMessageBatch",
+        /// SQS `ChangeMessageVisibilityBatch`.
+        ChangeMessageVisibilityBatch => "ChangeMessageVisibilityBatch",
+        /// SQS `SendMessage`, to the dead-letter queue.
+        SendMessage => "SendMessage",
+        /// SQS `GetQueueAttributes`.
+        GetQueueAttributes => "GetQueueAttributes",
+        /// `PATCH` of a reservation's status.
+        PatchReservation => "PATCH",
+        /// `GET` of a reservation.
+        GetReservation => "GET",
+        /// Inventory `ReleaseHold`.
+        ReleaseHold => "ReleaseHold",
+        /// Inventory `CommitReservation`.
+        CommitReservation => "CommitReservation",
+    }
+}
+
+impl Call {
+    /// The service that this call goes to.
+    #[must_use]
+    pub const fn service(self) -> Service {
+        match self {
+            Self::ReceiveMessage
+            | Self::DeleteMessageBatch
+            | Self::ChangeMessageVisibilityBatch
+            | Self::SendMessage
+            | Self::GetQueueAttributes => Service::Sqs,
+            Self::PatchReservation | Self::GetReservation => Service::Reservation,
+            Self::ReleaseHold | Self::CommitReservation => Service::Inventory,
+        }
+    }
+}
+
+label! {
+    /// How a call out ended, in the classes that decide what happens next.
+    CallResult {
+        /// It did what was asked.
+        Ok => "ok",
+        /// Worth another try.
+        Transient => "transient",
+        /// The service named a time before which it wants no calls (or throttled us).
+        Paced => "paced",
+        /// The service, or the way to it, is at fault.
+        Outage => "outage",
+        /// The state did not fit (409, 412): what stands there is asked for next.
+        Conflict => "conflict",
+        /// No further try can help.
+        Permanent => "permanent",
+    }
+}
+
+label! {
+    /// Why a receive failed.
+    PollErrorKind {
+        /// SQS throttled us.
+        Throttled => "throttled",
+        /// Credentials or policy do not allow it.
+        Denied => "denied",
+        /// There is no such queue.
+        NoSuchQueue => "no_such_queue",
+        /// The connection failed.
+        Network => "network",
+        /// No answer within the deadline.
+        Timeout => "timeout",
+        /// Anything else.
+        Other => "other",
+    }
+}
+
+label! {
+    /// Where a held message stands.
+    HeldState {
+        /// Received, not begun.
+        Buffered => "buffered",
+        /// A worker is busy with it.
+        Running => "running",
+        /// It waits for its next attempt, or for an earlier event of its reservation.
+        Waiting => "waiting",
+        /// It waits for a service that is away.
+        Parked => "parked",
+        /// Its delete, release or dead-lettering is under way.
+        Settling => "settling",
+    }
+}
+
+label! {
+    /// What settles a message on the queue's side.
+    SettlementKind {
+        /// It is deleted.
+        Delete => "delete",
+        /// It is handed back, visible at once or later.
+        Release => "release",
+        /// A copy goes to the dead-letter queue.
+        DeadLetter => "dead_letter",
+    }
+}
+
+label! {
+    /// How a duplicate was noticed.
+    DuplicateReason {
+        /// The event had been handled before.
+        Handled => "handled",
+        /// The event was in flight: this copy shares its settlement.
+        Joined => "joined",
+    }
+}
+
+/// Gives the enums that index arrays of series their place.
+macro_rules! indexed {
+    ($($name:ident)+) => { $(
+        impl $name {
+            /// The place of this value in [`Self::ALL`].
+            pub(super) const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    )+ };
+}
+
+indexed!(Outcome Call CallResult PollErrorKind HeldState SettlementKind DuplicateReason);

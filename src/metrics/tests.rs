@@ -1,0 +1,123 @@
+//! The text that is scraped, as dashboards see it.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn text(metrics: &Metrics) -> String {
+    let mut text = Vec::new();
+    metrics.render(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn has(metrics: &Metrics, line: &str) -> bool {
+    text(metrics).lines().any(|found| found == line)
+}
+
+#[test]
+fn every_known_series_stands_at_zero_from_the_start() {
+    let text = text(&Metrics::new(&["unknown_type", "invalid_json"]));
+    let types = EventType::ALL.map(EventType::as_str);
+    for kind in types.into_iter().chain(["unknown"]) {
+        for outcome in ["success", "failed", "dropped", "retried"] {
+            let line = format!("worker_events_total{{outcome=\"{outcome}\",type=\"{kind}\"}} 0\n");
+            assert!(text.contains(&line), "{line}");
+        }
+        let line = format!("worker_latency_seconds_bucket{{type=\"{kind}\",le=\"0.001\"}} 0\n");
+        assert!(text.contains(&line), "{line}");
+    }
+    for line in [
+        "sqs_poll_errors_total 0",
+        "worker_pool_active_gauge 0",
+        "worker_receive_errors_total{kind=\"throttled\"} 0",
+        "worker_messages_in_flight{state=\"parked\"} 0",
+        "worker_settlements_total{kind=\"dead_letter\"} 0",
+        "worker_calls_total{method=\"ReleaseHold\",result=\"outage\",service=\"inventory\"} 0",
+        "worker_dead_letters_total{reason=\"unknown_type\"} 0",
+        "worker_dead_letters_total{reason=\"other\"} 0",
+        "worker_duplicates_total{reason=\"joined\"} 0",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}");
+    }
+    assert!(text.contains("worker_build_info{version="));
+    #[cfg(target_os = "linux")]
+    assert!(text.contains("process_resident_memory_bytes"));
+}
+
+#[test]
+fn each_event_type_is_counted_under_its_own_name() {
+    let metrics = Metrics::new(&[]);
+    for (n, kind) in EventType::ALL.into_iter().enumerate() {
+        for _ in 0..=n {
+            metrics.event_settled(Some(kind), Outcome::Success);
+        }
+        let line = format!(
+            "worker_events_total{{outcome=\"success\",type=\"{}\"}} {}",
+            kind.as_str(),
+            n + 1
+        );
+        assert!(has(&metrics, &line), "{line}");
+    }
+    metrics.event_settled(None, Outcome::Failed);
+    metrics.event_retried(EventType::PaymentFailed);
+    for line in [
+        "worker_events_total{outcome=\"failed\",type=\"unknown\"} 1",
+        "worker_events_total{outcome=\"retried\",type=\"payment.failed\"} 1",
+    ] {
+        assert!(has(&metrics, line), "{line}");
+    }
+}
+
+#[test]
+fn guards_take_back_what_they_counted() {
+    let metrics = Metrics::new(&[]);
+    let active = metrics.pool_active();
+    let mut held = metrics.held(HeldState::Buffered);
+    assert!(has(&metrics, "worker_pool_active_gauge 1"));
+    assert!(has(&metrics, "worker_messages_in_flight{state=\"buffered\"} 1"));
+    held.set(HeldState::Running);
+    assert_eq!(held.state(), HeldState::Running);
+    assert!(has(&metrics, "worker_messages_in_flight{state=\"buffered\"} 0"));
+    assert!(has(&metrics, "worker_messages_in_flight{state=\"running\"} 1"));
+    drop((active, held));
+    assert!(has(&metrics, "worker_pool_active_gauge 0"));
+    assert!(has(&metrics, "worker_messages_in_flight{state=\"running\"} 0"));
+}
+
+#[test]
+fn calls_polls_and_reasons_are_counted_once_each() {
+    let metrics = Metrics::new(&["unknown_type"]);
+    metrics.call(Call::PatchReservation, CallResult::Conflict, Duration::from_millis(3));
+    metrics.poll_error(PollErrorKind::Denied);
+    metrics.received(0);
+    metrics.received(10);
+    metrics.dead_letter("unknown_type");
+    metrics.dead_letter("never announced");
+    metrics.latency(Some(EventType::PaymentApproved), Duration::from_millis(150));
+    for line in [
+        "worker_calls_total{method=\"PATCH\",result=\"conflict\",service=\"reservation\"} 1",
+        "worker_call_duration_seconds_bucket{method=\"PATCH\",service=\"reservation\",le=\"0.005\"} 1",
+        "worker_call_duration_seconds_bucket{method=\"PATCH\",service=\"reservation\",le=\"0.0025\"} 0",
+        "sqs_poll_errors_total 1",
+        "worker_receive_errors_total{kind=\"denied\"} 1",
+        "worker_receives_total 2",
+        "worker_empty_receives_total 1",
+        "worker_messages_received_total 10",
+        "worker_dead_letters_total{reason=\"unknown_type\"} 1",
+        "worker_dead_letters_total{reason=\"other\"} 1",
+        "worker_latency_seconds_bucket{type=\"payment.approved\",le=\"0.25\"} 1",
+        "worker_latency_seconds_bucket{type=\"payment.approved\",le=\"0.1\"} 0",
+    ] {
+        assert!(has(&metrics, line), "{line}\n{}", text(&metrics));
+    }
+}
+
+#[test]
+fn label_values_are_distinct() {
+    let mut calls = Call::ALL.map(|call| (call.service().as_str(), call.as_str())).to_vec();
+    calls.sort_unstable();
+    calls.dedup();
+    assert_eq!(calls.len(), Call::ALL.len());
+    for (place, state) in HeldState::ALL.into_iter().enumerate() {
+        assert_eq!(state.index(), place);
+    }
+}

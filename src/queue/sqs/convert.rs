@@ -1,0 +1,127 @@
+//! Between the SDK's types and ours.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_sdk_sqs::primitives::Blob;
+use aws_sdk_sqs::types::{self, MessageAttributeValue, MessageSystemAttributeName};
+
+use crate::queue::{Attribute, AttributeValue, Message, MessageId, ReceiptHandle};
+
+/// The longest visibility timeout that SQS takes: 12 hours (AWS: `ChangeMessageVisibility`).
+const VISIBILITY_MAX_S: u64 = 12 * 60 * 60;
+
+/// Whole seconds, rounded up, as SQS counts; never more than it allows.
+pub(super) fn whole_seconds(duration: Duration) -> i32 {
+    let up = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    i32::try_from(up.min(VISIBILITY_MAX_S)).expect("12 hours fit")
+}
+
+/// Whether a queue's URL, name or ARN is that of a FIFO queue: their names end in `.fifo`.
+pub(super) fn fifo_name(name: &str) -> bool {
+    name.ends_with(".fifo")
+}
+
+/// `None` for a message without an id or a receipt handle: SQS gives both with every message, and
+/// without a handle nothing can be done with it.
+pub(super) fn to_message(mut raw: types::Message) -> Option<Message> {
+    let id = MessageId(raw.message_id.take()?.into());
+    let handle = ReceiptHandle(raw.receipt_handle.take()?.into());
+    let mut system = raw.attributes.take().unwrap_or_default();
+    let receive_count = system
+        .get(&MessageSystemAttributeName::ApproximateReceiveCount)
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(1);
+    let sent_at = system
+        .get(&MessageSystemAttributeName::SentTimestamp)
+        .and_then(|ms| ms.parse().ok())
+        .and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+    let mut take = |name| system.remove(&name).map(String::into_boxed_str);
+    Some(Message {
+        id,
+        handle,
+        body: raw.body.unwrap_or_default(),
+        receive_count,
+        sent_at,
+        group_id: take(MessageSystemAttributeName::MessageGroupId),
+        trace_header: take(MessageSystemAttributeName::AwsTraceHeader),
+        attributes: raw
+            .message_attributes
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(to_attribute)
+            .collect(),
+    })
+}
+
+fn to_attribute((name, raw): (String, MessageAttributeValue)) -> Option<Attribute> {
+    let value = match (raw.string_value, raw.binary_value) {
+        (Some(text), _) => AttributeValue::Text(text),
+        (None, Some(blob)) => AttributeValue::Binary(blob.into_inner()),
+        (None, None) => return None,
+    };
+    Some(Attribute { name, data_type: raw.data_type, value })
+}
+
+pub(super) fn to_sdk_attribute(attribute: Attribute) -> MessageAttributeValue {
+    let builder = MessageAttributeValue::builder().data_type(attribute.data_type);
+    match attribute.value {
+        AttributeValue::Text(text) => builder.string_value(text),
+        AttributeValue::Binary(bytes) => builder.binary_value(Blob::new(bytes)),
+    }
+    .build()
+    .expect("the data type is set")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_rounded_up_and_capped_at_twelve_hours() {
+        assert_eq!(whole_seconds(Duration::ZERO), 0);
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_secs(30)), 30);
+        assert_eq!(whole_seconds(Duration::from_millis(30_001)), 31);
+        assert_eq!(whole_seconds(Duration::from_secs(1_000_000)), 43_200);
+    }
+
+    #[test]
+    fn a_message_needs_an_id_and_a_handle() {
+        let whole = types::Message::builder().message_id("m").receipt_handle("h").body("{}");
+        let message = to_message(whole.build()).expect("whole");
+        assert_eq!((&*message.id.0, &*message.handle.0, &*message.body), ("m", "h", "{}"));
+        assert_eq!(message.receive_count, 1);
+        assert!(to_message(types::Message::builder().message_id("m").build()).is_none());
+        assert!(to_message(types::Message::builder().receipt_handle("h").build()).is_none());
+    }
+
+    #[test]
+    fn system_attributes_are_read_and_garbage_in_them_is_survived() {
+        let raw = |count: &str, sent: &str| {
+            types::Message::builder()
+                .message_id("m")
+                .receipt_handle("h")
+                .attributes(MessageSystemAttributeName::ApproximateReceiveCount, count)
+                .attributes(MessageSystemAttributeName::SentTimestamp, sent)
+                .attributes(MessageSystemAttributeName::AwsTraceHeader, "Root=1")
+                .attributes(MessageSystemAttributeName::MessageGroupId, "g")
+                .build()
+        };
+        let message = to_message(raw("7", "1500")).expect("whole");
+        assert_eq!(message.receive_count, 7);
+        assert_eq!(message.sent_at, Some(UNIX_EPOCH + Duration::from_millis(1_500)));
+        assert_eq!(message.trace_header.as_deref(), Some("Root=1"));
+        assert_eq!(message.group_id.as_deref(), Some("g"));
+        let message = to_message(raw("many", "18446744073709551615")).expect("whole");
+        assert_eq!(message.receive_count, 1);
+    }
+
+    #[test]
+    fn attributes_go_there_and_back() {
+        for value in [AttributeValue::Text("t".into()), AttributeValue::Binary(vec![0, 255])] {
+            let there = Attribute { name: "n".into(), data_type: "String.x".into(), value };
+            let back = to_attribute(("n".into(), to_sdk_attribute(there.clone())));
+            assert_eq!(back, Some(there));
+        }
+    }
+}

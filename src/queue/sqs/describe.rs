@@ -1,0 +1,143 @@
+//! What the queue says of itself: for the dead-letter target, the start-up warnings and `check`.
+
+use std::time::Duration;
+
+use aws_sdk_sqs::types::QueueAttributeName;
+use serde::Deserialize;
+
+use super::error::queue_error;
+use super::{DlqTarget, SqsQueue};
+use crate::queue::{QueueError, QueueErrorKind};
+
+/// The queue's attributes that the worker cares for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueFacts {
+    /// The queue's own visibility timeout (the worker asks for its own at each receive).
+    pub visibility: Duration,
+    /// How long SQS keeps a message.
+    pub retention: Duration,
+    /// Messages visible now, about.
+    pub visible: u64,
+    /// Messages in flight now, about.
+    pub in_flight: u64,
+    /// Where the queue sends what was received too often, if anywhere.
+    pub redrive: Option<Redrive>,
+}
+
+/// A queue's redrive policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    /// The ARN of the dead-letter queue.
+    pub target_arn: String,
+    /// How many receives a message has before SQS moves it.
+    pub max_receive_count: u32,
+}
+
+impl SqsQueue {
+    /// Asks SQS for the queue's attributes.
+    pub async fn facts(&self) -> Result<QueueFacts, QueueError> {
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.settings.queue_url)
+            .attribute_names(QueueAttributeName::All)
+            .send()
+            .await
+            .map_err(|error| queue_error(&error))?;
+        let get = |name| answer.attributes().and_then(|all| all.get(&name)).map(String::as_str);
+        let number = |name| get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        Ok(QueueFacts {
+            visibility: Duration::from_secs(number(QueueAttributeName::VisibilityTimeout)),
+            retention: Duration::from_secs(number(QueueAttributeName::MessageRetentionPeriod)),
+            visible: number(QueueAttributeName::ApproximateNumberOfMessages),
+            in_flight: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+            redrive: get(QueueAttributeName::RedrivePolicy).and_then(parse_redrive),
+        })
+    }
+
+    /// Where poison goes, for a person to read: the URL, or `None` where there is no such place.
+    pub async fn dead_letter_url(&self) -> Result<Option<String>, QueueError> {
+        let target = self.dlq.get_or_try_init(|| self.find_dead_letter_queue()).await?;
+        Ok(target.as_ref().map(|target| target.url.clone()))
+    }
+
+    /// The redrive policy's target, if SQS lets us read it. A refusal is an answer (no target is
+    /// known); trouble on the way is not, and is asked again the next time.
+    pub(super) async fn find_dead_letter_queue(&self) -> Result<Option<DlqTarget>, QueueError> {
+        let redrive = match self.facts().await {
+            Ok(facts) => facts.redrive,
+            Err(error) if error.kind == QueueErrorKind::Denied => None,
+            Err(error) => return Err(error),
+        };
+        let Some((account, name)) = redrive.as_ref().and_then(|r| arn_parts(&r.target_arn)) else {
+            return Ok(None);
+        };
+        let call = self.client.get_queue_url().queue_name(name);
+        match call.queue_owner_aws_account_id(account).send().await {
+            Ok(answer) => Ok(answer.queue_url.map(DlqTarget::new)),
+            Err(error) => {
+                let error = queue_error(&error);
+                match error.kind {
+                    QueueErrorKind::Denied | QueueErrorKind::NoSuchQueue => Ok(None),
+                    QueueErrorKind::Throttled
+                    | QueueErrorKind::Timeout
+                    | QueueErrorKind::Network
+                    | QueueErrorKind::Refused
+                    | QueueErrorKind::NoDeadLetterQueue
+                    | QueueErrorKind::Other => Err(error),
+                }
+            }
+        }
+    }
+}
+
+fn parse_redrive(json: &str) -> Option<Redrive> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Policy {
+        dead_letter_target_arn: String,
+        // A number, or a string with one: both are accepted by SQS, and given back as they came.
+        max_receive_count: serde_json::Value,
+    }
+    let policy: Policy = serde_json::from_str(json).ok()?;
+    let count = match &policy.max_receive_count {
+        serde_json::Value::Number(number) => number.as_u64(),
+        serde_json::Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    Some(Redrive {
+        target_arn: policy.dead_letter_target_arn,
+        max_receive_count: u32::try_from(count?).ok()?,
+    })
+}
+
+/// Account and queue name of `arn:aws:sqs:region:account:name`.
+fn arn_parts(arn: &str) -> Option<(&str, &str)> {
+    let mut parts = arn.splitn(6, ':').skip(4);
+    Some((parts.next()?, parts.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redrive_policy_is_read_with_its_count_as_number_or_text() {
+        for count in ["3", "\"3\""] {
+            let json = format!(
+                r#"{{"deadLetterTargetArn":"arn:aws:sqs:r:1:d","maxReceiveCount":{count}}}"#
+            );
+            let expected =
+                Redrive { target_arn: "arn:aws:sqs:r:1:d".to_owned(), max_receive_count: 3 };
+            assert_eq!(parse_redrive(&json), Some(expected));
+        }
+        assert_eq!(parse_redrive("{}"), None);
+        assert_eq!(parse_redrive("nonsense"), None);
+    }
+
+    #[test]
+    fn an_arn_names_account_and_queue() {
+        assert_eq!(arn_parts("arn:aws:sqs:eu-1:42:jobs-dlq"), Some(("42", "jobs-dlq")));
+        assert_eq!(arn_parts("arn:aws:sqs"), None);
+    }
+}

@@ -1,0 +1,361 @@
+//! Settlements on their way to SQS: deletes and visibility changes in batches of ten, dead letters
+//! one by one.
+//!
+//! A batch is sent when it has ten entries, or when its oldest has waited for [`FLUSH_AFTER`].
+//! Nobody waits for a delete (its effects are done), so a short wait costs no latency; what it
+//! costs is that a crash within it repeats a delivery, which the keys and the store make harmless.
+//! Entries that fail are tried again, one by one as SQS answers them, until their lease ends: from
+//! then on the message is SQS's again, and is left alone.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::{error, warn};
+
+use super::decide::{DeadLetterReason, release_delay};
+use super::ledger::{Ledger, Left};
+use crate::inflight::{Receipt, Taken};
+use crate::metrics::{Metrics, SettlementKind};
+use crate::queue::{
+    BATCH_MAX, BatchAnswer, DeadLetter, EntryError, MessageId, Queue, QueueError, QueueErrorKind,
+    ReceiptHandle,
+};
+use crate::retry::Backoff;
+
+/// The longest that a settlement waits for company. At 50 events a second it makes batches of
+/// five; it is a fiftieth of the shortest visibility timeout, and leases are extended at half time,
+/// so that much more than this is left of any lease.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// Between the tries of a call that failed.
+const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
+
+/// One settlement.
+#[derive(Debug)]
+pub enum Settlement {
+    /// Delete the message; it leaves in that way.
+    Delete(Receipt, Left),
+    /// Make the message visible after that time.
+    Release(Receipt, Duration),
+    /// Send a copy to the dead-letter queue, then delete.
+    DeadLetter(Box<Taken>, Box<Grounds>),
+}
+
+/// What a dead letter says beside the message.
+#[derive(Debug)]
+pub struct Grounds {
+    /// Why.
+    pub reason: DeadLetterReason,
+    /// Why, in words.
+    pub error: String,
+    /// The event's type, or `unknown`.
+    pub event_type: &'static str,
+}
+
+/// Where settlements are handed in.
+#[derive(Clone, Debug)]
+pub struct Batches(mpsc::Sender<Settlement>);
+
+impl Batches {
+    /// Hands one in. Waits only where SQS is so slow that as many wait as messages may be held.
+    pub async fn send(&self, settlement: Settlement) {
+        if let Err(mpsc::error::SendError(settlement)) = self.0.send(settlement).await {
+            // Closed only after everybody who settles is gone.
+            error!(settlement = ?mem::discriminant(&settlement), "A settlement came after the end");
+        }
+    }
+}
+
+/// The task that settles.
+pub struct Batcher {
+    settlements: mpsc::Receiver<Settlement>,
+    context: Arc<Context>,
+    calls: JoinSet<Vec<Settlement>>,
+    deletes: Vec<(Receipt, Left)>,
+    releases: Vec<(Receipt, Duration)>,
+    flush_at: Option<Instant>,
+}
+
+struct Context {
+    queue: Arc<dyn Queue>,
+    metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
+}
+
+impl Batcher {
+    /// `messages_max` bounds the channel: each settlement is a message that is held.
+    #[must_use]
+    pub fn new(
+        queue: Arc<dyn Queue>,
+        metrics: Arc<Metrics>,
+        ledger: Arc<Ledger>,
+        messages_max: usize,
+    ) -> (Batches, Self) {
+        let (sender, settlements) = mpsc::channel(messages_max);
+        let batcher = Self {
+            settlements,
+            context: Arc::new(Context { queue, metrics, ledger }),
+            calls: JoinSet::new(),
+            deletes: Vec::with_capacity(BATCH_MAX),
+            releases: Vec::with_capacity(BATCH_MAX),
+            flush_at: None,
+        };
+        (Batches(sender), batcher)
+    }
+
+    /// Runs until every [`Batches`] is dropped and all that they handed in is settled, or lost.
+    pub async fn run(mut self) {
+        loop {
+            let flush_at = self.flush_at;
+            tokio::select! {
+                biased;
+                Some(more) = self.calls.join_next() => {
+                    for settlement in more.expect("a settlement does not panic") {
+                        self.add(settlement);
+                    }
+                }
+                settlement = self.settlements.recv() => match settlement {
+                    Some(settlement) => self.add(settlement),
+                    None => break,
+                },
+                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush(),
+            }
+        }
+        self.flush();
+        while let Some(more) = self.calls.join_next().await {
+            for settlement in more.expect("a settlement does not panic") {
+                self.add(settlement);
+            }
+            self.flush();
+        }
+    }
+
+    fn add(&mut self, settlement: Settlement) {
+        match settlement {
+            Settlement::Delete(receipt, how) => {
+                self.deletes.push((receipt, how));
+                if self.deletes.len() == BATCH_MAX {
+                    self.flush_deletes();
+                }
+            }
+            Settlement::Release(receipt, after) => {
+                self.releases.push((receipt, after));
+                if self.releases.len() == BATCH_MAX {
+                    self.flush_releases();
+                }
+            }
+            Settlement::DeadLetter(taken, grounds) => {
+                self.calls.spawn(dead_letter(Arc::clone(&self.context), taken, *grounds));
+            }
+        }
+        if self.deletes.is_empty() && self.releases.is_empty() {
+            self.flush_at = None;
+        } else if self.flush_at.is_none() {
+            self.flush_at = Some(Instant::now() + FLUSH_AFTER);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.flush_at = None;
+        self.flush_deletes();
+        self.flush_releases();
+    }
+
+    fn flush_deletes(&mut self) {
+        if !self.deletes.is_empty() {
+            let batch = mem::replace(&mut self.deletes, Vec::with_capacity(BATCH_MAX));
+            self.calls.spawn(delete(Arc::clone(&self.context), batch));
+        }
+    }
+
+    fn flush_releases(&mut self) {
+        if !self.releases.is_empty() {
+            let batch = mem::replace(&mut self.releases, Vec::with_capacity(BATCH_MAX));
+            self.calls.spawn(release(Arc::clone(&self.context), batch));
+        }
+    }
+}
+
+async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settlement> {
+    let mut rest = batch;
+    let mut failures = 0;
+    while !rest.is_empty() {
+        let handles: Vec<ReceiptHandle> = rest.iter().map(|(r, _)| r.handle.clone()).collect();
+        let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
+        let answer = within(deadline, context.queue.delete(&handles)).await;
+        rest = context.book(rest, answer, SettlementKind::Delete, |how| *how);
+        context.pause(&mut failures, rest.is_empty()).await;
+        rest = context.drop_expired(rest);
+    }
+    Vec::new()
+}
+
+async fn release(context: Arc<Context>, batch: Vec<(Receipt, Duration)>) -> Vec<Settlement> {
+    let mut rest = batch;
+    let mut failures = 0;
+    while !rest.is_empty() {
+        let changes: Vec<_> = rest.iter().map(|(r, after)| (r.handle.clone(), *after)).collect();
+        let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
+        let answer = within(deadline, context.queue.change_visibility(&changes)).await;
+        rest = context.book(rest, answer, SettlementKind::Release, |_| Left::HandedBack);
+        context.pause(&mut failures, rest.is_empty()).await;
+        rest = context.drop_expired(rest);
+    }
+    Vec::new()
+}
+
+/// Sends the copy; what follows is a delete, or a release where no copy can be sent.
+async fn dead_letter(
+    context: Arc<Context>,
+    taken: Box<Taken>,
+    grounds: Grounds,
+) -> Vec<Settlement> {
+    let Taken { original, receipts } = *taken;
+    let Grounds { reason, error, event_type } = grounds;
+    let receive_count = original.receive_count;
+    let letter = DeadLetter {
+        body: original.body,
+        message_id: original.message_id,
+        group_id: original.group_id,
+        reason: reason.as_str(),
+        error,
+        event_type,
+        receive_count,
+        at: SystemTime::now(),
+        attributes: original.attributes,
+    };
+    let deadline = receipts.iter().map(|receipt| receipt.deadline).max();
+    let sent = match deadline {
+        Some(deadline) => send_copy(&context, &letter, deadline).await,
+        // Its last lease was lost: whoever has it next judges it again.
+        None => return Vec::new(),
+    };
+    match sent {
+        Ok(()) => {
+            context.metrics.dead_letter(reason.as_str());
+            context.metrics.settled(SettlementKind::DeadLetter);
+            receipts.into_iter().map(|r| Settlement::Delete(r, Left::DeadLettered)).collect()
+        }
+        Err(why) => {
+            let after = release_delay(receive_count);
+            left_to_redrive(&letter.message_id, reason, &why, after);
+            receipts.into_iter().map(|r| Settlement::Release(r, after)).collect()
+        }
+    }
+}
+
+fn left_to_redrive(id: &MessageId, reason: DeadLetterReason, why: &QueueError, after: Duration) {
+    warn!(
+        message_id = %id,
+        reason = reason.as_str(),
+        error = %why,
+        visible_after_s = after.as_secs(),
+        "No copy could be sent to a dead-letter queue: the message is left to the queue's redrive policy",
+    );
+}
+
+/// Leaves time after it to release the message where no copy could be sent.
+async fn send_copy(
+    context: &Context,
+    letter: &DeadLetter,
+    deadline: Instant,
+) -> Result<(), QueueError> {
+    let give_up_at = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+    let mut failures = 0;
+    loop {
+        let answer = within(give_up_at, context.queue.dead_letter(letter)).await;
+        let Err(why) = answer else { return Ok(()) };
+        context.metrics.settlement_failed(SettlementKind::DeadLetter);
+        match why.kind {
+            QueueErrorKind::NoDeadLetterQueue
+            | QueueErrorKind::Refused
+            | QueueErrorKind::NoSuchQueue
+            | QueueErrorKind::Denied => return Err(why),
+            QueueErrorKind::Throttled
+            | QueueErrorKind::Timeout
+            | QueueErrorKind::Network
+            | QueueErrorKind::Other => {}
+        }
+        context.pause(&mut failures, false).await;
+        if Instant::now() >= give_up_at {
+            return Err(why);
+        }
+    }
+}
+
+impl Context {
+    /// Counts what was settled, and gives back what is to be tried again.
+    fn book<T>(
+        &self,
+        batch: Vec<(Receipt, T)>,
+        answer: BatchAnswer,
+        kind: SettlementKind,
+        left: impl Fn(&T) -> Left,
+    ) -> Vec<(Receipt, T)> {
+        let answers = match answer {
+            Ok(answers) => answers,
+            Err(why) => {
+                warn!(error = %why, count = batch.len(), settlement = kind.as_str(), "Settling failed, trying again while the leases last");
+                batch.iter().for_each(|_| self.metrics.settlement_failed(kind));
+                return batch;
+            }
+        };
+        let mut rest = Vec::new();
+        for ((receipt, what), answer) in batch.into_iter().zip(answers) {
+            match answer {
+                Ok(()) => {
+                    self.metrics.settled(kind);
+                    self.ledger.left(left(&what), 1);
+                }
+                Err(EntryError::Lost(why)) => {
+                    self.metrics.settlement_failed(kind);
+                    self.ledger.left(Left::LeaseLost, 1);
+                    warn!(message_id = %receipt.message_id, error = why, settlement = kind.as_str(), "The message was not ours any more when it was settled");
+                }
+                Err(EntryError::Retry(_)) => {
+                    self.metrics.settlement_failed(kind);
+                    rest.push((receipt, what));
+                }
+            }
+        }
+        rest
+    }
+
+    /// Waits before another try; a try that left nothing waits for nothing.
+    async fn pause(&self, failures: &mut u32, done: bool) {
+        if !done {
+            sleep(RETRY.delay(*failures, &mut fastrand::Rng::new())).await;
+            *failures += 1;
+        }
+    }
+
+    /// What can no longer be settled in time is SQS's again.
+    fn drop_expired<T>(&self, batch: Vec<(Receipt, T)>) -> Vec<(Receipt, T)> {
+        let now = Instant::now();
+        let (rest, expired): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|(receipt, _)| receipt.deadline > now);
+        for (receipt, _) in expired {
+            self.ledger.left(Left::Unsettled, 1);
+            warn!(message_id = %receipt.message_id, "The message could not be settled before its lease ended: SQS delivers it again");
+        }
+        rest
+    }
+}
+
+fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
+    receipts.map(|receipt| receipt.deadline).min().expect("a batch is not empty")
+}
+
+async fn within<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, QueueError>>,
+) -> Result<T, QueueError> {
+    timeout_at(deadline, call).await.unwrap_or_else(|_elapsed| {
+        let detail = "no answer before the lease ended".to_owned();
+        Err(QueueError { kind: QueueErrorKind::Timeout, detail })
+    })
+}

@@ -1,0 +1,276 @@
+//! Trace context as messages carry it: W3C `traceparent` and `tracestate`
+//! (<https://www.w3.org/TR/trace-context-2/>), and SQS's `AWSTraceHeader`
+//! (<https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>).
+//! Which of them an event has, and which wins, is for the worker to say; spans are made in [`super::trace`].
+//!
+//! All of it is text that a stranger wrote: what does not fit its grammar is as good as absent.
+
+use std::fmt;
+use std::str::FromStr;
+
+use opentelemetry::trace::{SpanId, TraceId, TraceState};
+
+/// The longest `traceparent` that is looked at: 55 characters make version 00, a later version may add fields.
+const TRACEPARENT_LEN_MAX: usize = 256;
+/// The longest `tracestate` that is carried on (W3C: at least 512 characters should be).
+const TRACESTATE_LEN_MAX: usize = 512;
+/// The longest `AWSTraceHeader` that is looked at; X-Ray's own are under 128 characters.
+const XRAY_LEN_MAX: usize = 512;
+
+/// The span, in another process, that an event's span is a child of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    pub(super) trace_id: TraceId,
+    pub(super) span_id: SpanId,
+    /// `None`: whoever began the trace left the decision to us (X-Ray's `Sampled=?`).
+    pub(super) sampled: Option<bool>,
+    pub(super) state: TraceState,
+}
+
+impl TraceParent {
+    /// Reads a W3C `traceparent`. `None` where it is not one: wrong lengths, upper case, version `ff`, zero ids.
+    ///
+    /// A later version is read by the rules of version 00, as the recommendation asks.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() < 55 || bytes.len() > TRACEPARENT_LEN_MAX || !text.is_ascii() {
+            return None;
+        }
+        let version = lower_hex(&text[..2])?;
+        let dashes = bytes[2] == b'-' && bytes[35] == b'-' && bytes[52] == b'-';
+        let ends = match version {
+            0 => bytes.len() == 55,
+            0xff => false,
+            _ => bytes.len() == 55 || bytes[55] == b'-',
+        };
+        if !dashes || !ends {
+            return None;
+        }
+        let flags = lower_hex(&text[53..55])?;
+        Self::new(
+            lower_hex(&text[3..35])?,
+            u64::try_from(lower_hex(&text[36..52])?).ok()?,
+            Some(flags & 1 == 1),
+        )
+    }
+
+    /// Adds the `tracestate` that came beside it. One that is malformed or longer than 512 characters is left out:
+    /// the recommendation keeps the `traceparent` then.
+    #[must_use]
+    pub fn with_tracestate(mut self, text: &str) -> Self {
+        let printable = text.bytes().all(|b| (0x20..=0x7e).contains(&b) || b == b'\t');
+        if printable && text.len() <= TRACESTATE_LEN_MAX {
+            self.state = TraceState::from_str(text).unwrap_or_default();
+        }
+        self
+    }
+
+    /// Reads an `AWSTraceHeader`: `Root=1-xxxxxxxx-yyyyyyyyyyyyyyyyyyyyyyyy;Parent=zzzzzzzzzzzzzzzz;Sampled=1`, in any
+    /// order, with fields of others between. `None` without a root and a parent. Without `Sampled`, or with
+    /// `Sampled=?`, the decision is ours.
+    #[must_use]
+    pub fn from_xray(text: &str) -> Option<Self> {
+        if text.len() > XRAY_LEN_MAX || !text.is_ascii() {
+            return None;
+        }
+        let (mut root, mut parent, mut sampled) = (None, None, None);
+        for field in text.split(';') {
+            match field.trim().split_once('=') {
+                Some(("Root", value)) => root = Some(xray_root(value)?),
+                Some(("Parent", value)) => parent = Some(fixed_hex(value, 16)?),
+                Some(("Sampled", "1")) => sampled = Some(true),
+                Some(("Sampled", "0")) => sampled = Some(false),
+                Some(_) | None => {}
+            }
+        }
+        Self::new(root?, u64::try_from(parent?).ok()?, sampled)
+    }
+
+    fn new(trace_id: u128, span_id: u64, sampled: Option<bool>) -> Option<Self> {
+        (trace_id != 0 && span_id != 0).then(|| Self {
+            trace_id: TraceId::from(trace_id),
+            span_id: SpanId::from(span_id),
+            sampled,
+            state: TraceState::NONE,
+        })
+    }
+}
+
+/// `1-` and 8 and 24 hexadecimal digits: the epoch seconds and the rest of a 128-bit trace id.
+fn xray_root(value: &str) -> Option<u128> {
+    let (epoch, rest) = value.strip_prefix("1-")?.split_once('-')?;
+    Some(fixed_hex(epoch, 8)? << 96 | fixed_hex(rest, 24)?)
+}
+
+/// Exactly so many hexadecimal digits, of either case.
+fn fixed_hex(text: &str, digits: usize) -> Option<u128> {
+    let well_formed = text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+    well_formed.then(|| u128::from_str_radix(text, 16).ok())?
+}
+
+/// Hexadecimal digits in lower case, at most 32 of them.
+fn lower_hex(text: &str) -> Option<u128> {
+    let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.bytes().all(lower).then(|| u128::from_str_radix(text, 16).ok())?
+}
+
+/// Text of `N` ASCII characters without an allocation: a trace id, or a whole `traceparent`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ascii<const N: usize>([u8; N]);
+
+impl<const N: usize> Ascii<N> {
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("only hexadecimal digits and dashes are put in")
+    }
+}
+
+impl<const N: usize> fmt::Debug for Ascii<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A trace id in 32 lower-case digits.
+pub(super) fn trace_id_text(trace_id: TraceId) -> Ascii<32> {
+    let mut text = Ascii([b'0'; 32]);
+    put_hex(&mut text.0, &trace_id.to_bytes());
+    text
+}
+
+/// A `traceparent` of version 00.
+pub(super) fn traceparent_text(trace_id: TraceId, span_id: SpanId, sampled: bool) -> Ascii<55> {
+    let mut text = Ascii([b'-'; 55]);
+    put_hex(&mut text.0[..2], &[0]);
+    put_hex(&mut text.0[3..35], &trace_id.to_bytes());
+    put_hex(&mut text.0[36..52], &span_id.to_bytes());
+    put_hex(&mut text.0[53..], &[u8::from(sampled)]);
+    text
+}
+
+fn put_hex(text: &mut [u8], bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_traceparent_is_read_and_written_back() {
+        let parent = TraceParent::parse(GOOD).unwrap();
+        assert_eq!(parent.sampled, Some(true));
+        let text = traceparent_text(parent.trace_id, parent.span_id, true);
+        assert_eq!(text.as_str(), GOOD);
+        assert_eq!(trace_id_text(parent.trace_id).as_str(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
+
+    #[test]
+    fn only_the_lowest_flag_says_sampled() {
+        for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("ff", true)] {
+            let text = format!("{}{flags}", &GOOD[..53]);
+            let parent = TraceParent::parse(&text).unwrap();
+            assert_eq!(parent.sampled, Some(sampled), "{flags}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_may_have_more_fields() {
+        for text in [format!("cc{}", &GOOD[2..]), format!("cc{}-what-comes-later", &GOOD[2..])] {
+            assert!(TraceParent::parse(&text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_traceparent_is_refused() {
+        let zero_trace = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        let zero_span = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
+        let bad = [
+            String::new(),
+            "00".into(),
+            GOOD.to_uppercase(),
+            format!("ff{}", &GOOD[2..]),
+            format!("{GOOD}-extra"),
+            format!("{GOOD} "),
+            format!(" {GOOD}"),
+            format!("cc{}.extra", &GOOD[2..]),
+            format!("+0{}", &GOOD[2..]),
+            GOOD.replace('-', "_"),
+            GOOD.replace("4bf9", "4bg9"),
+            GOOD.replace("00f0", "+0f0"),
+            GOOD.replace("4b", "é"),
+            zero_trace.into(),
+            zero_span.into(),
+            format!("cc{}-{}", &GOOD[2..], "x".repeat(1 << 20)),
+            "\u{0}".repeat(55),
+        ];
+        for text in bad {
+            assert_eq!(TraceParent::parse(&text), None, "{text:.80}");
+        }
+    }
+
+    #[test]
+    fn a_tracestate_is_carried_or_left_out_whole() {
+        let carried =
+            |text: &str| TraceParent::parse(GOOD).unwrap().with_tracestate(text).state.header();
+        assert_eq!(
+            carried("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+            "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
+        );
+        for bad in
+            ["", "no-separator", "Upper=1", "a=1\r\nX-Evil: 1", "a=\u{e9}", &"a=1,".repeat(200)]
+        {
+            assert_eq!(carried(bad), "", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_xray_header_is_converted() {
+        let root = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        let parent = "Parent=53995c3f42cd8ad8";
+        for (text, sampled) in [
+            (format!("{root};{parent};Sampled=1"), Some(true)),
+            (format!("Sampled=0;{parent};{root}"), Some(false)),
+            (format!("Self=1-2-3; {root} ;{parent};Lineage=a:0"), None),
+            (format!("{root};{parent};Sampled=?"), None),
+        ] {
+            let found = TraceParent::from_xray(&text).unwrap();
+            assert_eq!(found.sampled, sampled, "{text}");
+            assert_eq!(
+                traceparent_text(found.trace_id, found.span_id, false).as_str(),
+                "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-00"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_xray_header_is_refused() {
+        for text in [
+            "",
+            ";;;===",
+            "Root=1-5759e988-bd862e3fe1be46a994272793",
+            "Root=2-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",
+            "Root=1-5759e988-bd862e3fe1be46a99427279;Parent=53995c3f42cd8ad8",
+            "Root=1-5759e98-8bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8adg",
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=0000000000000000",
+            "Root=1-00000000-000000000000000000000000;Parent=53995c3f42cd8ad8",
+            "Root=1-+759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",
+            "root=1-5759e988-bd862e3fe1be46a994272793;parent=53995c3f42cd8ad8",
+        ] {
+            assert_eq!(TraceParent::from_xray(text), None, "{text}");
+        }
+        let long = format!(
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;{}",
+            "a=b;".repeat(1000)
+        );
+        assert_eq!(TraceParent::from_xray(&long), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! An event's fields, gathered for one line: every text escaped as it arrives, and cut so that the line stays short.
+//! Where they go in the line is for [`super::format`].
+
+use std::fmt::{self, Debug, Write};
+use std::ops::Range;
+
+use tracing::field::{Field, Visit};
+
+/// A whole line, newline included: under what container runtimes split (16 KiB), with room for their own wrapping.
+pub(super) const LINE_BYTES_MAX: usize = 8 * 1024;
+/// Kept for what a line always has: time, level, braces, the keys of `msg` and `target`, colours.
+const OVERHEAD_BYTES: usize = 256;
+/// The most that one value takes, escaped; `message` and `error` may take twice as much.
+const VALUE_BYTES_MAX: usize = 1024;
+/// For a key's quotes, colon and comma, or its colours.
+const KEY_OVERHEAD_BYTES: usize = 24;
+/// The longest number: a 128-bit integer, or an `f64` with all its digits.
+const NUMBER_BYTES_MAX: usize = 400;
+/// Ends a text that was cut.
+const CUT: &str = "…";
+
+/// The name that the `tracing` macros give to a line's text.
+const MESSAGE: &str = "message";
+
+/// One field: where its escaped text, or its number, stands in [`Fields::text`].
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: &'static str,
+    pub(super) value: Range<usize>,
+    pub(super) is_text: bool,
+}
+
+/// The fields of one event.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub(super) entries: Vec<Entry>,
+    pub(super) message: Range<usize>,
+    pub(super) text: String,
+    bytes_left: usize,
+}
+
+impl Fields {
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.text.clear();
+        self.message = 0..0;
+        self.bytes_left = LINE_BYTES_MAX - OVERHEAD_BYTES;
+    }
+
+    /// Adds a text; one that finds no room is left out.
+    pub(super) fn put_text(&mut self, key: &'static str, value: fmt::Arguments<'_>) {
+        let long = matches!(key, MESSAGE | "error");
+        let bytes_max = if long { 2 * VALUE_BYTES_MAX } else { VALUE_BYTES_MAX };
+        let Some(room) = self.room(key) else { return };
+        let start = self.text.len();
+        let mut escaped = Escaped::new(&mut self.text, bytes_max.min(room));
+        // Escaped never fails; a `Display` that fails by itself has said what it could.
+        let _ = escaped.write_fmt(value);
+        self.add(key, start, true);
+    }
+
+    fn put_number(&mut self, key: &'static str, value: fmt::Arguments<'_>) {
+        if self.room(key).is_some_and(|room| room >= NUMBER_BYTES_MAX) {
+            let start = self.text.len();
+            let _ = self.text.write_fmt(value);
+            self.add(key, start, false);
+        }
+    }
+
+    /// The bytes that a value may take; `None` where there is no room worth using, or the key is there already.
+    fn room(&self, key: &str) -> Option<usize> {
+        if self.entries.iter().any(|entry| entry.key == key) {
+            return None;
+        }
+        let room = self.bytes_left.checked_sub(6 * key.len() + KEY_OVERHEAD_BYTES)?;
+        (room > CUT.len()).then_some(room)
+    }
+
+    fn add(&mut self, key: &'static str, start: usize, is_text: bool) {
+        let value = start..self.text.len();
+        self.bytes_left -= (6 * key.len() + KEY_OVERHEAD_BYTES + value.len()).min(self.bytes_left);
+        if key == MESSAGE {
+            self.message = value;
+        } else {
+            self.entries.push(Entry { key, value, is_text });
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.put_text(field.name(), format_args!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put_text(field.name(), format_args!("{value}"));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.put_text(field.name(), format_args!("{value}"));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put_number(field.name(), format_args!("{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put_number(field.name(), format_args!("{value}"));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.put_number(field.name(), format_args!("{value}"));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.put_number(field.name(), format_args!("{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put_number(field.name(), format_args!("{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.put_number(field.name(), format_args!("{value:?}"));
+        } else {
+            self.put_number(field.name(), format_args!("null"));
+        }
+    }
+}
+
+/// Writes a text so that it can stand between the quotes of a JSON string and on a terminal, up to so many bytes.
+pub(super) struct Escaped<'a> {
+    out: &'a mut String,
+    bytes_left: usize,
+    cut: bool,
+}
+
+impl<'a> Escaped<'a> {
+    /// `bytes_max` is at least 3, for the sign that the text was cut.
+    pub(super) fn new(out: &'a mut String, bytes_max: usize) -> Self {
+        let bytes_left = bytes_max.saturating_sub(CUT.len());
+        Self { out, bytes_left, cut: false }
+    }
+
+    fn put(&mut self, piece: &str) {
+        if let Some(left) = self.bytes_left.checked_sub(piece.len()) {
+            self.bytes_left = left;
+            self.out.push_str(piece);
+        } else if !self.cut {
+            self.cut = true;
+            self.out.push_str(CUT);
+        }
+    }
+
+    fn put_escaped(&mut self, c: char) {
+        match c {
+            '"' => self.put("\\\""),
+            '\\' => self.put("\\\\"),
+            '\n' => self.put("\\n"),
+            '\r' => self.put("\\r"),
+            '\t' => self.put("\\t"),
+            c if must_escape(c) => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let code = u32::from(c);
+                let digit = |shift: u32| {
+                    let nibble = usize::try_from(code >> shift & 15).expect("four bits fit");
+                    char::from(DIGITS[nibble])
+                };
+                let escape = ['\\', 'u', digit(12), digit(8), digit(4), digit(0)];
+                self.put(&String::from_iter(escape));
+            }
+            c => self.put(c.encode_utf8(&mut [0; 4])),
+        }
+    }
+}
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
+        if text.len() <= self.bytes_left && text.as_bytes().iter().all(plain) {
+            self.put(text);
+            return Ok(());
+        }
+        for c in text.chars() {
+            if self.cut {
+                break;
+            }
+            self.put_escaped(c);
+        }
+        Ok(())
+    }
+}
+
+/// Control characters, what JavaScript takes for a line's end (U+2028, U+2029), and what makes a terminal show a text
+/// in another order than it is written. All lie below U+10000.
+fn must_escape(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

@@ -1,0 +1,120 @@
+//! The two forms of a line. JSON is flat, its keys in a fixed order: `ts`, `level`, what is known of the event, other
+//! fields as they come, `msg`. Pretty says the same to a person.
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use time::OffsetDateTime;
+use tracing::{Event, Level};
+
+use super::fields::{Entry, Escaped, Fields, LINE_BYTES_MAX};
+
+/// Keys that stand first, in this order.
+const FIRST: [&str; 7] =
+    ["event_type", "reservation_id", "attempt", "latency_ms", "trace_id", "outcome", "error"];
+/// Keys that are the line's own: a field of that name gets an underscore before it.
+const OWN: [&str; 3] = ["ts", "level", "msg"];
+
+/// The memory that lines are made in.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    fields: Fields,
+    line: String,
+}
+
+impl Buffers {
+    /// Takes an event's fields in.
+    pub(super) fn collect(&mut self, event: &Event<'_>, with_target: bool) {
+        self.fields.clear();
+        event.record(&mut self.fields);
+        if with_target {
+            let target = event.metadata().target();
+            self.fields.put_text("target", format_args!("{target}"));
+        }
+        self.fields.entries.sort_by_key(|entry| {
+            FIRST.iter().position(|first| *first == entry.key).unwrap_or(FIRST.len())
+        });
+    }
+
+    /// The line, in JSON.
+    pub(super) fn json(&mut self, level: Level, at: SystemTime) -> &str {
+        let Self { fields, line } = self;
+        line.clear();
+        let t = OffsetDateTime::from(at);
+        let _ = write!(
+            line,
+            "{{\"ts\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\"level\":\"{}\"",
+            t.year(),
+            u8::from(t.month()),
+            t.day(),
+            t.hour(),
+            t.minute(),
+            t.second(),
+            t.millisecond(),
+            level_name(level)
+        );
+        for entry in &fields.entries {
+            line.push_str(if OWN.contains(&entry.key) { ",\"_" } else { ",\"" });
+            put_key(line, entry);
+            let quote = if entry.is_text { "\"" } else { "" };
+            let value = &fields.text[entry.value.clone()];
+            let _ = write!(line, "\":{quote}{value}{quote}");
+        }
+        let _ = writeln!(line, ",\"msg\":\"{}\"}}", &fields.text[fields.message.clone()]);
+        debug_assert!(line.len() <= LINE_BYTES_MAX);
+        line
+    }
+
+    /// The line, for a person.
+    pub(super) fn pretty(&mut self, level: Level, at: SystemTime, color: bool) -> &str {
+        let Self { fields, line } = self;
+        line.clear();
+        let t = OffsetDateTime::from(at);
+        let (begin, dim, end) =
+            if color { (level_color(level), "\u{1b}[2m", "\u{1b}[0m") } else { ("", "", "") };
+        let message = fields.text[fields.message.clone()].replace("\\\"", "\"");
+        let _ = write!(
+            line,
+            "{:02}:{:02}:{:02}.{:03} {begin}{:5}{end} {message}",
+            t.hour(),
+            t.minute(),
+            t.second(),
+            t.millisecond(),
+            level.as_str()
+        );
+        for entry in &fields.entries {
+            let _ = write!(line, " {dim}");
+            put_key(line, entry);
+            let value = &fields.text[entry.value.clone()];
+            let quote = if value.is_empty() || value.contains([' ', '=', '"']) { "\"" } else { "" };
+            let _ = write!(line, "={end}{quote}{value}{quote}");
+        }
+        line.push('\n');
+        debug_assert!(line.len() <= LINE_BYTES_MAX);
+        line
+    }
+}
+
+fn put_key(line: &mut String, entry: &Entry) {
+    let _ = Escaped::new(line, LINE_BYTES_MAX).write_str(entry.key);
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+fn level_color(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\u{1b}[31m",
+        Level::WARN => "\u{1b}[33m",
+        Level::INFO => "\u{1b}[32m",
+        Level::DEBUG => "\u{1b}[34m",
+        Level::TRACE => "\u{1b}[35m",
+    }
+}

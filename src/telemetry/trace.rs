@@ -1,0 +1,200 @@
+//! Traces: whether an event is recorded, and how recorded spans leave. The spans themselves are in
+//! `trace/span.rs`, the way to the collector in `trace/export.rs`; [`super::context`] reads the parents.
+//!
+//! Spans are made as the SDK's own `SpanData` and handed to its batch processor (a bounded queue and one thread). The
+//! sampling decision is made here, before anything is gathered: an event that is not recorded costs two random numbers.
+
+mod export;
+mod span;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::{SpanId, SpanKind, TraceId};
+use opentelemetry_sdk::trace::{
+    BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData, SpanProcessor,
+};
+
+pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
+use super::context::TraceParent;
+
+/// What tracing needs to know. Where each comes from is the configuration's business.
+#[derive(Clone, Debug)]
+pub struct TraceSettings {
+    /// `false`: nothing is exported (`OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER=none`).
+    pub enabled: bool,
+    /// OTLP over gRPC: a URL, or `host:port` for plain text. An https URL is checked against the system's roots.
+    pub endpoint: String,
+    /// `service.name`.
+    pub service_name: String,
+    /// `OTEL_RESOURCE_ATTRIBUTES`, decoded. A `service.name` among them gives way to the field above.
+    pub resource_attributes: Vec<(String, String)>,
+    /// Which traces are recorded.
+    pub sampling: Sampling,
+    /// `false`: parents are not read, each event begins a trace (`OTEL_PROPAGATORS=none`).
+    pub propagate: bool,
+}
+
+/// Which traces are recorded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// The share of traces, 0 to 1, that are recorded where the decision is ours.
+    pub ratio: f64,
+    /// A parent's decision stands.
+    pub parent_based: bool,
+}
+
+impl Sampling {
+    /// The decision of the parent, else everything: OpenTelemetry's default.
+    pub const DEFAULT: Self = Self { ratio: 1.0, parent_based: true };
+
+    fn decide(self, trace_id: TraceId, parent: Option<bool>) -> bool {
+        if let Some(sampled) = parent.filter(|_| self.parent_based) {
+            return sampled;
+        }
+        // The SDK's own arithmetic, so that every service of a trace draws the line at the same ids.
+        let sampler = Sampler::TraceIdRatioBased(self.ratio);
+        let result = sampler.should_sample(None, trace_id, "", &SpanKind::Consumer, &[], &[]);
+        result.decision == SamplingDecision::RecordAndSample
+    }
+}
+
+/// Why tracing could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The endpoint is not a URL or `host:port`, or its TLS could not be set up.
+    #[error("the OTLP endpoint cannot be used: {0}")]
+    Endpoint(#[source] tonic::transport::Error),
+    /// The exporter refused its settings.
+    #[error("the OTLP exporter cannot be made: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The collector refused, or could not be reached: only [`Tracing::probe`] finds that out.
+    #[error("{0}")]
+    Refused(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// The collector did not answer [`Tracing::probe`] in time.
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
+}
+
+/// Where spans begin. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tracing(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sampling: Sampling,
+    propagate: bool,
+    /// `None`: tracing is disabled, and events have ids only.
+    processor: Option<BatchSpanProcessor>,
+    scope: InstrumentationScope,
+}
+
+/// What is known of an event when its message arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct EventStart<'a> {
+    /// The queue's name: the last segment of its URL.
+    pub queue_name: &'a str,
+    /// The SQS message id.
+    pub message_id: &'a str,
+    /// The span that sent it.
+    pub parent: Option<&'a TraceParent>,
+    /// When it was received: the span begins here.
+    pub received_at: SystemTime,
+}
+
+impl Tracing {
+    /// Sets tracing up and connects to nothing yet: a collector that is down is no error.
+    ///
+    /// # Errors
+    /// When the endpoint cannot be one.
+    ///
+    /// # Panics
+    /// When enabled and called outside a Tokio runtime.
+    pub fn new(settings: &TraceSettings) -> Result<Self, TraceError> {
+        let processor = settings.enabled.then(|| export::processor(settings)).transpose()?;
+        Ok(Self::with(processor, settings.sampling, settings.propagate))
+    }
+
+    /// Asks the collector once whether it takes spans, by sending it none.
+    ///
+    /// # Errors
+    /// When it cannot be asked, refuses, or has not answered within the deadline.
+    pub async fn probe(settings: &TraceSettings, deadline: Duration) -> Result<(), TraceError> {
+        let asked = tokio::time::timeout(deadline, export::probe(settings)).await;
+        asked.map_err(|_| TraceError::NoAnswer(deadline))?
+    }
+
+    /// Nothing is recorded; events still have trace ids to log and to pass on.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Self::with(None, Sampling::DEFAULT, true)
+    }
+
+    fn with(processor: Option<BatchSpanProcessor>, sampling: Sampling, propagate: bool) -> Self {
+        Self(Arc::new(Inner {
+            sampling,
+            propagate,
+            processor,
+            scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
+        }))
+    }
+
+    /// Whether trace context should be sent on: not where `OTEL_PROPAGATORS` is `none`.
+    #[must_use]
+    pub fn propagates(&self) -> bool {
+        self.0.propagate
+    }
+
+    /// Begins an event's consumer span, and makes the ids that the event is logged under.
+    pub fn start_event(&self, start: EventStart<'_>) -> EventSpan {
+        let parent = start.parent.filter(|_| self.0.propagate);
+        let trace_id = parent.map_or_else(new_trace_id, |parent| parent.trace_id);
+        if self.0.processor.is_none() {
+            return EventSpan::pass_on(trace_id, parent);
+        }
+        let sampled = self.0.sampling.decide(trace_id, parent.and_then(|parent| parent.sampled));
+        EventSpan::start(self, &start, parent, trace_id, sampled)
+    }
+
+    /// Sends what is left and stops exporting, within the deadline, however long the collector takes. Spans that end
+    /// later are lost. Calling it again does nothing.
+    ///
+    /// Dropping the future leaves the flush to go on in the background, to its deadline.
+    pub async fn shutdown(&self, deadline: Duration) {
+        if self.0.processor.is_none() {
+            return;
+        }
+        let inner = Arc::clone(&self.0);
+        let flush = tokio::task::spawn_blocking(move || {
+            let processor = inner.processor.as_ref();
+            processor.map(|processor| processor.shutdown_with_timeout(deadline))
+        });
+        if let Ok(Some(Err(error))) = flush.await {
+            tracing::warn!(error = %error, "Spans were left unsent");
+        }
+    }
+
+    fn export(&self, span: SpanData) {
+        if let Some(processor) = &self.0.processor {
+            processor.on_end(span);
+        }
+    }
+
+    fn scope(&self) -> InstrumentationScope {
+        self.0.scope.clone()
+    }
+}
+
+/// Zero means "no id" on the wire, so it is never drawn.
+fn new_trace_id() -> TraceId {
+    TraceId::from(fastrand::u128(1..))
+}
+
+fn new_span_id() -> SpanId {
+    SpanId::from(fastrand::u64(1..))
+}

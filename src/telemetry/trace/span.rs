@@ -1,0 +1,366 @@
+//! The two kinds of spans: one consumer span an event, one client span for each call out, with the attributes of
+//! OpenTelemetry's semantic conventions 1.44:
+//! <https://opentelemetry.io/docs/specs/semconv/messaging/sqs/>,
+//! <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
+//! <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>. What is ours alone begins with `reservation_worker.`.
+//!
+//! A span that is dropped before its end (a panic, a cancelled call) still ends, as an error of the type `abandoned`.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use opentelemetry::trace::{
+    Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{KeyValue, Value};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+
+use super::super::context::{Ascii, TraceParent, trace_id_text, traceparent_text};
+use super::{EventStart, Tracing, new_span_id};
+
+/// Events kept of one span: the SDK's default limit.
+const EVENTS_MAX: usize = 128;
+/// Characters kept of an error's text.
+const MESSAGE_CHARS_MAX: usize = 256;
+/// The error type of a span that nobody ended.
+const ABANDONED: &str = "abandoned";
+
+/// What went wrong, as a span shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure<'a> {
+    /// A word from a fixed set (`error.type`).
+    pub error_type: &'a str,
+    /// A short text for a person; never a body.
+    pub message: &'a str,
+}
+
+/// A call out that is about to be made.
+#[derive(Clone, Copy, Debug)]
+pub enum CallStart<'a> {
+    /// An HTTP request.
+    Http {
+        /// The request's method.
+        method: &'static str,
+        /// The path with names in place of ids: `/internal/reservations/{reservation_id}`.
+        url_template: &'static str,
+        /// The whole URL, which must not hold credentials.
+        url: &'a str,
+        /// The server's host.
+        server_address: &'a str,
+        /// The server's port.
+        server_port: u16,
+    },
+    /// A gRPC call.
+    Rpc {
+        /// The method with its service: `reservation.v1.InventoryService/ReleaseHold`.
+        method: &'static str,
+        /// The server's host.
+        server_address: &'a str,
+        /// The server's port.
+        server_port: u16,
+    },
+}
+
+/// The status that a call was answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallStatus {
+    /// The HTTP status code.
+    Http(u16),
+    /// The gRPC code by name: `OK`, `UNAVAILABLE`.
+    Rpc(&'static str),
+    /// There was no answer.
+    None,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallEnd<'a> {
+    /// What was answered.
+    pub status: CallStatus,
+    /// What was wrong with it.
+    pub failure: Option<Failure<'a>>,
+}
+
+/// An event's span, from receipt to settlement, and the ids it is logged and passed on under.
+#[derive(Debug)]
+#[must_use = "a span that is dropped ends as abandoned"]
+pub struct EventSpan {
+    trace_id: TraceId,
+    span_id: SpanId,
+    sampled: bool,
+    trace_id_text: Ascii<32>,
+    state: TraceState,
+    state_text: Option<Box<str>>,
+    recording: Option<Box<Recording>>,
+}
+
+impl EventSpan {
+    /// Tracing is disabled: the parent's context is passed on as it came.
+    pub(super) fn pass_on(trace_id: TraceId, parent: Option<&TraceParent>) -> Self {
+        let span_id = parent.map_or_else(new_span_id, |parent| parent.span_id);
+        let sampled = parent.and_then(|parent| parent.sampled).unwrap_or(false);
+        Self::ids(trace_id, span_id, sampled, parent)
+    }
+
+    pub(super) fn start(
+        tracing: &Tracing,
+        start: &EventStart<'_>,
+        parent: Option<&TraceParent>,
+        trace_id: TraceId,
+        sampled: bool,
+    ) -> Self {
+        let mut span = Self::ids(trace_id, new_span_id(), sampled, parent);
+        if sampled {
+            let begin = Begin {
+                context: span.context(span.span_id),
+                parent: parent.map(|parent| parent.span_id),
+                parent_is_remote: true,
+                kind: SpanKind::Consumer,
+                name: format!("process {}", start.queue_name).into(),
+                at: start.received_at,
+                attributes: vec![
+                    KeyValue::new("messaging.system", "aws_sqs"),
+                    KeyValue::new("messaging.operation.name", "process"),
+                    KeyValue::new("messaging.operation.type", "process"),
+                    KeyValue::new("messaging.destination.name", start.queue_name.to_owned()),
+                    KeyValue::new("messaging.message.id", start.message_id.to_owned()),
+                ],
+            };
+            span.recording = Some(Recording::begin(tracing, begin));
+        }
+        span
+    }
+
+    fn ids(
+        trace_id: TraceId,
+        span_id: SpanId,
+        sampled: bool,
+        parent: Option<&TraceParent>,
+    ) -> Self {
+        let state = parent.map_or(TraceState::NONE, |parent| parent.state.clone());
+        Self {
+            trace_id,
+            span_id,
+            sampled,
+            trace_id_text: trace_id_text(trace_id),
+            state_text: (state != TraceState::NONE).then(|| state.header().into()),
+            state,
+            recording: None,
+        }
+    }
+
+    fn context(&self, span_id: SpanId) -> SpanContext {
+        let flags = TraceFlags::default().with_sampled(self.sampled);
+        SpanContext::new(self.trace_id, span_id, flags, false, self.state.clone())
+    }
+
+    /// The trace id in 32 lower-case hexadecimal digits; there is always one.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        self.trace_id_text.as_str()
+    }
+
+    /// Whether this event is recorded.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// Says which event the message turned out to hold.
+    pub fn set_event(&mut self, event_type: &'static str, reservation_id: &str, event_id: &str) {
+        if let Some(recording) = &mut self.recording {
+            recording.set("reservation_worker.event_type", event_type);
+            recording.set("reservation_worker.reservation_id", reservation_id.to_owned());
+            recording.set("reservation_worker.event_id", event_id.to_owned());
+        }
+    }
+
+    /// Notes a moment of the event's life: a retry scheduled, parked, let go. At most 128 are kept.
+    pub fn add_event(
+        &mut self,
+        name: &'static str,
+        attributes: impl IntoIterator<Item = (&'static str, Value)>,
+    ) {
+        let Some(data) = self.recording.as_mut().and_then(|r| r.data.as_mut()) else {
+            return;
+        };
+        if data.events.len() == EVENTS_MAX {
+            data.events.dropped_count += 1;
+            return;
+        }
+        let attributes = attributes.into_iter().map(|(key, value)| KeyValue::new(key, value));
+        let event = Event::new(name, SystemTime::now(), attributes.collect(), 0);
+        data.events.events.push(event);
+    }
+
+    /// Begins the client span of a call that this event makes.
+    pub fn start_call(&self, start: CallStart<'_>) -> CallSpan {
+        let state_text = self.state_text.clone();
+        let Some(tracing) = self.recording.as_ref().map(|recording| &recording.tracing) else {
+            return CallSpan {
+                traceparent: traceparent_text(self.trace_id, self.span_id, self.sampled),
+                tracestate: state_text,
+                recording: None,
+            };
+        };
+        let span_id = new_span_id();
+        let begin = Begin {
+            context: self.context(span_id),
+            parent: Some(self.span_id),
+            parent_is_remote: false,
+            kind: SpanKind::Client,
+            name: start.span_name(),
+            at: SystemTime::now(),
+            attributes: start.attributes(),
+        };
+        CallSpan {
+            traceparent: traceparent_text(self.trace_id, span_id, self.sampled),
+            tracestate: state_text,
+            recording: Some(Recording::begin(tracing, begin)),
+        }
+    }
+
+    /// Ends the span: how the event was settled, at which attempt (from 1), and what was wrong.
+    pub fn end(mut self, outcome: &'static str, attempt: u32, failure: Option<Failure<'_>>) {
+        if let Some(mut recording) = self.recording.take() {
+            recording.set("reservation_worker.outcome", outcome);
+            recording.set("reservation_worker.attempt", i64::from(attempt));
+            recording.finish(failure);
+        }
+    }
+}
+
+/// The span of one call out.
+#[derive(Debug)]
+#[must_use = "a span that is dropped ends as abandoned"]
+pub struct CallSpan {
+    traceparent: Ascii<55>,
+    tracestate: Option<Box<str>>,
+    recording: Option<Box<Recording>>,
+}
+
+impl CallSpan {
+    /// The W3C `traceparent` to send.
+    #[must_use]
+    pub fn traceparent(&self) -> &str {
+        self.traceparent.as_str()
+    }
+
+    /// The W3C `tracestate` to send beside it.
+    #[must_use]
+    pub fn tracestate(&self) -> Option<&str> {
+        self.tracestate.as_deref()
+    }
+
+    /// Ends the span with what was answered.
+    pub fn end(mut self, end: CallEnd<'_>) {
+        let Some(mut recording) = self.recording.take() else {
+            return;
+        };
+        match end.status {
+            CallStatus::Http(status) => {
+                recording.set("http.response.status_code", i64::from(status));
+            }
+            CallStatus::Rpc(code) => recording.set("rpc.response.status_code", code),
+            CallStatus::None => {}
+        }
+        recording.finish(end.failure);
+    }
+}
+
+impl CallStart<'_> {
+    fn span_name(&self) -> Cow<'static, str> {
+        match *self {
+            Self::Http { method, url_template, .. } => format!("{method} {url_template}").into(),
+            Self::Rpc { method, .. } => method.into(),
+        }
+    }
+
+    fn attributes(&self) -> Vec<KeyValue> {
+        match *self {
+            Self::Http { method, url_template, url, server_address, server_port } => vec![
+                KeyValue::new("http.request.method", method),
+                KeyValue::new("url.template", url_template),
+                KeyValue::new("url.full", url.to_owned()),
+                KeyValue::new("server.address", server_address.to_owned()),
+                KeyValue::new("server.port", i64::from(server_port)),
+            ],
+            Self::Rpc { method, server_address, server_port } => vec![
+                KeyValue::new("rpc.system.name", "grpc"),
+                KeyValue::new("rpc.method", method),
+                KeyValue::new("server.address", server_address.to_owned()),
+                KeyValue::new("server.port", i64::from(server_port)),
+            ],
+        }
+    }
+}
+
+/// What a recorded span begins with.
+struct Begin {
+    context: SpanContext,
+    parent: Option<SpanId>,
+    parent_is_remote: bool,
+    kind: SpanKind,
+    name: Cow<'static, str>,
+    at: SystemTime,
+    attributes: Vec<KeyValue>,
+}
+
+/// A span that is being recorded. Boxed by its owners, so that events that are not recorded stay small.
+#[derive(Debug)]
+struct Recording {
+    tracing: Tracing,
+    /// `None` once it was handed to the exporter.
+    data: Option<SpanData>,
+}
+
+impl Recording {
+    fn begin(tracing: &Tracing, begin: Begin) -> Box<Self> {
+        let data = SpanData {
+            span_context: begin.context,
+            parent_span_is_remote: begin.parent.is_some() && begin.parent_is_remote,
+            parent_span_id: begin.parent.unwrap_or(SpanId::INVALID),
+            span_kind: begin.kind,
+            name: begin.name,
+            start_time: begin.at,
+            end_time: begin.at,
+            attributes: begin.attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: tracing.scope(),
+        };
+        Box::new(Self { tracing: tracing.clone(), data: Some(data) })
+    }
+
+    fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        if let Some(data) = &mut self.data {
+            data.attributes.push(KeyValue::new(key, value));
+        }
+    }
+
+    fn finish(&mut self, failure: Option<Failure<'_>>) {
+        if let Some(failure) = failure {
+            self.set("error.type", failure.error_type.to_owned());
+        }
+        let Some(mut data) = self.data.take() else {
+            return;
+        };
+        if let Some(failure) = failure {
+            let message: String = failure.message.chars().take(MESSAGE_CHARS_MAX).collect();
+            data.status = Status::error(message);
+        }
+        // A clock that was set back must not make a span end before it began.
+        data.end_time = SystemTime::now().max(data.start_time);
+        self.tracing.export(data);
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if self.data.is_some() {
+            self.finish(Some(Failure { error_type: ABANDONED, message: ABANDONED }));
+        }
+    }
+}

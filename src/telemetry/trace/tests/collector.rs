@@ -1,0 +1,168 @@
+//! The whole way over a socket, to a collector made from OTLP's own service definition.
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue as WireKeyValue, any_value};
+use opentelemetry_proto::tonic::trace::v1::{Span as WireSpan, span::SpanKind as WireKind};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
+use tonic::transport::server::TcpIncoming;
+
+use super::*;
+
+struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        self.0.send(request.into_inner()).unwrap();
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// What a collector gets at this listener.
+fn collect(listener: TcpListener) -> mpsc::UnboundedReceiver<ExportTraceServiceRequest> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let service = TraceServiceServer::new(Collector(sender));
+    let server = tonic::transport::Server::builder()
+        .serve_with_incoming(service, TcpIncoming::from(listener));
+    tokio::spawn(server);
+    receiver
+}
+
+fn text(attributes: &[WireKeyValue], key: &str) -> Option<String> {
+    let value = attributes.iter().find(|kv| kv.key == key)?.value.clone()?.value?;
+    if let any_value::Value::IntValue(number) = value {
+        return Some(number.to_string());
+    }
+    let any_value::Value::StringValue(text) = value else { panic!("{key}: {value:?}") };
+    Some(text)
+}
+
+fn one_event(tracing: &Tracing) {
+    let sender = parent(PARENT);
+    let mut event = tracing.start_event(start(Some(&sender)));
+    event.set_event("reservation.expired", "rsv_1", "evt_1");
+    let ok = |status| CallEnd { status, failure: None };
+    event.start_call(http_call()).end(ok(CallStatus::Http(200)));
+    let call = event.start_call(CallStart::Rpc {
+        method: "reservation.v1.InventoryService/ReleaseHold",
+        server_address: "inventory",
+        server_port: 50051,
+    });
+    call.end(ok(CallStatus::Rpc("OK")));
+    event.end("success", 1, None);
+}
+
+fn check_spans(spans: &[WireSpan]) {
+    let [http, rpc, event] = spans else { panic!("{spans:?}") };
+    let trace_id = parent(PARENT).trace_id.to_bytes();
+    assert!(spans.iter().all(|span| span.trace_id == trace_id));
+    assert_eq!(event.parent_span_id, parent(PARENT).span_id.to_bytes());
+    assert_eq!(http.parent_span_id, event.span_id);
+    assert_eq!(rpc.parent_span_id, event.span_id);
+    assert_eq!(event.kind, i32::from(WireKind::Consumer));
+    assert_eq!([http.kind, rpc.kind], [i32::from(WireKind::Client); 2]);
+    let names = [&*event.name, &http.name, &rpc.name];
+    let expected = [
+        "process events",
+        "PATCH /internal/reservations/{reservation_id}",
+        "reservation.v1.InventoryService/ReleaseHold",
+    ];
+    assert_eq!(names, expected);
+    for (span, key, value) in [
+        (event, "messaging.system", "aws_sqs"),
+        (event, "messaging.operation.name", "process"),
+        (event, "messaging.operation.type", "process"),
+        (event, "messaging.destination.name", "events"),
+        (event, "messaging.message.id", "m-1"),
+        (event, "reservation_worker.event_type", "reservation.expired"),
+        (event, "reservation_worker.reservation_id", "rsv_1"),
+        (event, "reservation_worker.event_id", "evt_1"),
+        (event, "reservation_worker.outcome", "success"),
+        (event, "reservation_worker.attempt", "1"),
+        (http, "http.request.method", "PATCH"),
+        (http, "url.full", "http://api:80/internal/reservations/rsv_1"),
+        (http, "http.response.status_code", "200"),
+        (http, "server.port", "80"),
+        (rpc, "rpc.system.name", "grpc"),
+        (rpc, "rpc.method", "reservation.v1.InventoryService/ReleaseHold"),
+        (rpc, "rpc.response.status_code", "OK"),
+        (rpc, "server.address", "inventory"),
+    ] {
+        assert_eq!(text(&span.attributes, key).as_deref(), Some(value), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn one_events_spans_arrive_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut requests = collect(listener);
+    let tracing = Tracing::new(&settings(address)).unwrap();
+    one_event(&tracing);
+    tracing.shutdown(Duration::from_secs(10)).await;
+
+    let request = requests.recv().await.unwrap();
+    let [of_resource] = request.resource_spans.as_slice() else { panic!("{request:?}") };
+    let resource = of_resource.resource.as_ref().unwrap();
+    for (key, value) in [
+        ("service.name", "reservation-worker"),
+        ("deployment.environment.name", "test"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("telemetry.sdk.language", "rust"),
+    ] {
+        assert_eq!(text(&resource.attributes, key).as_deref(), Some(value), "{key}");
+    }
+    let [of_scope] = of_resource.scope_spans.as_slice() else { panic!("{request:?}") };
+    check_spans(&of_scope.spans);
+}
+
+#[tokio::test]
+async fn a_probe_tells_a_collector_from_none() {
+    let deadline = Duration::from_secs(5);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut requests = collect(listener);
+    Tracing::probe(&settings(address), deadline).await.unwrap();
+    let asked = requests.recv().await.unwrap().resource_spans;
+    assert!(asked.iter().all(|of_resource| of_resource.scope_spans.is_empty()), "{asked:?}");
+
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = closed.local_addr().unwrap().to_string();
+    let error = Tracing::probe(&settings(address), deadline).await.unwrap_err();
+    assert!(matches!(error, TraceError::Refused(_)), "{error:?}");
+    assert!(error.to_string().contains("Unavailable"), "{error}");
+
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let error = Tracing::probe(&settings(address), Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, TraceError::NoAnswer(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_collector_that_comes_late_gets_what_is_sent_then() {
+    // Bound and not listening: the port is ours, and connections are refused.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let tracing = Tracing::new(&settings(address)).unwrap();
+    one_event(&tracing);
+    let inner = Arc::clone(&tracing.0);
+    let lost = tokio::task::spawn_blocking(move || inner.processor.as_ref().unwrap().force_flush());
+    assert!(lost.await.unwrap().is_err());
+
+    let mut requests = collect(socket.listen(16).unwrap());
+    one_event(&tracing);
+    tracing.shutdown(Duration::from_secs(10)).await;
+    let request = requests.recv().await.unwrap();
+    check_spans(&request.resource_spans[0].scope_spans[0].spans);
+}

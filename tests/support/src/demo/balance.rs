@@ -1,0 +1,329 @@
+//! The judgement over a run: a pure function from recorded facts to a balance.
+//!
+//! The facts are the plan and what SQS and the stand-ins recorded. Nothing that the worker says of itself is looked at.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::problem::Problem;
+use super::workload::{Expected, Kind, POISON_BODY, Planned, Step};
+use crate::inventory::HoldState;
+use crate::ledger::{Answer, Call, Effect, Request};
+use crate::proto::reservation::v1::{CommitStatus, ReleaseStatus};
+use crate::reservation_api::ReservationStatus;
+
+/// An answer within this time reached its caller: a quarter of the time-out that the demo gives the worker.
+const PROMPT: Duration = Duration::from_millis(250);
+
+/// Everything that the judgement is made from.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// What was planned, and sent.
+    pub events: &'a [Planned],
+    /// When each event was first sent, in the order of `events`; `None`: it never was, as what it follows never came.
+    pub sent_at: &'a [Option<Instant>],
+    /// All calls that both services received.
+    pub calls: &'a [Call],
+    /// The status each reservation has at the end.
+    pub statuses: &'a HashMap<String, ReservationStatus>,
+    /// What has become of each reservation's seats; those that were never named are missing.
+    pub holds: &'a HashMap<String, HoldState>,
+    /// The bodies in the dead-letter queue.
+    pub dead_letters: &'a [String],
+    /// Messages left in the queue, in whatever state.
+    pub queue_left: usize,
+}
+
+/// The result of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Balance {
+    /// Effects that came about, by the type of the event that they belong to.
+    pub effects: BTreeMap<(Kind, &'static str), usize>,
+    /// Calls made again with the same key. Derived from the calls that were seen: each is a retry.
+    pub retried: usize,
+    /// Second messages of an event that brought about nothing. Derived: sent twice, in effect once.
+    pub dropped_duplicates: usize,
+    /// Events refused by the Reservation API because the seats are sold, and without effect.
+    pub dropped_superseded: usize,
+    /// Messages in the dead-letter queue.
+    pub dead_lettered: usize,
+    /// Events with an effect missing.
+    pub lost: usize,
+    /// From the first sending of an event to its last effect, ascending.
+    pub latencies: Vec<Duration>,
+    /// What does not add up, in a steady order.
+    pub problems: Vec<Problem>,
+}
+
+impl Balance {
+    /// Whether everything adds up.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The latency that this share (0 to 100) of events does not exceed; `None` without events.
+    #[must_use]
+    pub fn percentile(&self, percent: usize) -> Option<Duration> {
+        let rank = (self.latencies.len() * percent).div_ceil(100).max(1);
+        self.latencies.get(rank - 1).copied()
+    }
+}
+
+/// Judges a run.
+#[must_use]
+pub fn balance(facts: &Facts<'_>) -> Balance {
+    let keys = Keys::of(facts.events);
+    let mut balance = Balance {
+        dead_lettered: facts.dead_letters.len(),
+        ..Balance::default()
+    };
+    let seen = attribute(facts, &keys, &mut balance);
+    for (index, event) in facts.events.iter().enumerate() {
+        judge_event(
+            event,
+            facts.sent_at.get(index).copied().flatten(),
+            &seen[index],
+            &mut balance,
+        );
+    }
+    judge_reservations(facts, &mut balance.problems);
+    judge_queues(facts, &mut balance.problems);
+    balance.latencies.sort();
+    balance.problems.sort();
+    balance
+}
+
+/// An effect's name in tables and problems.
+#[must_use]
+pub fn effect_name(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Status(ReservationStatus::Pending) => "status PENDING",
+        Effect::Status(ReservationStatus::Confirmed) => "status CONFIRMED",
+        Effect::Status(ReservationStatus::Expired) => "status EXPIRED",
+        Effect::Status(ReservationStatus::Cancelled) => "status CANCELLED",
+        Effect::SeatsReleased => "seats released",
+        Effect::SeatsCommitted => "seats sold",
+    }
+}
+
+/// Whose key is whose.
+struct Keys(HashMap<String, (usize, Step)>);
+
+impl Keys {
+    fn of(events: &[Planned]) -> Self {
+        let steps = [Step::Status, Step::Release, Step::Commit];
+        let keys = events.iter().enumerate();
+        Self(
+            keys.flat_map(|(index, event)| steps.map(|step| (step.key(&event.id), (index, step))))
+                .collect(),
+        )
+    }
+}
+
+/// What the services saw of one event.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    effects: Vec<(Step, Effect, Instant)>,
+    /// The Reservation API said that the status does not allow it.
+    refused: bool,
+    /// When a step was first answered with success, and the caller certainly heard it.
+    succeeded: Vec<(Step, Instant)>,
+    /// Steps that were called again after that.
+    needless: Vec<Step>,
+}
+
+impl Seen {
+    fn add(&mut self, step: Step, call: &Call) {
+        if self
+            .succeeded
+            .iter()
+            .any(|(done, at)| *done == step && *at < call.at)
+        {
+            self.needless.push(step);
+        }
+        let patch = matches!(call.request, Request::PatchReservation(_));
+        self.refused |= patch && call.answer == Answer::Http(409);
+        self.effects
+            .extend(call.effect.map(|(effect, at)| (step, effect, at)));
+        self.succeeded
+            .extend(heard_success(call).map(|at| (step, at)));
+    }
+}
+
+/// When a call was answered with success, unless the caller may have missed it: it hung up, or the answer came so
+/// late that its patience may have ended at the same moment.
+fn heard_success(call: &Call) -> Option<Instant> {
+    let success = match (&call.request, &call.answer) {
+        (Request::PatchReservation(_), Answer::Http(200)) => true,
+        (Request::ReleaseHold(_), Answer::GrpcStatus(status)) => {
+            let done = [
+                ReleaseStatus::Success,
+                ReleaseStatus::AlreadyReleased,
+                ReleaseStatus::NotFound,
+            ];
+            done.map(i32::from).contains(status)
+        }
+        (Request::CommitReservation(_), Answer::GrpcStatus(status)) => {
+            *status == i32::from(CommitStatus::Success)
+        }
+        (
+            Request::GetReservation
+            | Request::PatchReservation(_)
+            | Request::ReleaseHold(_)
+            | Request::CommitReservation(_)
+            | Request::Unknown(_),
+            Answer::Pending
+            | Answer::Http(_)
+            | Answer::Grpc(_)
+            | Answer::GrpcStatus(_)
+            | Answer::Lost,
+        ) => false,
+    };
+    let at = call.answered_at?;
+    (success && !call.fault && !call.abandoned && at - call.at < PROMPT).then_some(at)
+}
+
+/// Gives each call to the event whose key it carries.
+fn attribute(facts: &Facts<'_>, keys: &Keys, balance: &mut Balance) -> Vec<Seen> {
+    let mut seen = vec![Seen::default(); facts.events.len()];
+    for call in facts.calls {
+        balance.retried += usize::from(call.repeated_key);
+        let owner = call.key.as_ref().and_then(|key| keys.0.get(key));
+        match (owner, call.effect) {
+            (Some((index, step)), _) => seen[*index].add(*step, call),
+            (None, Some((effect, _))) => {
+                let key = call.key.clone().unwrap_or_else(|| "none".to_owned());
+                balance
+                    .problems
+                    .push(Problem::Stranger(key, effect_name(effect)));
+            }
+            (None, None) => {}
+        }
+    }
+    seen
+}
+
+fn judge_event(event: &Planned, sent_at: Option<Instant>, seen: &Seen, balance: &mut Balance) {
+    let id = || event.id.clone();
+    let before = balance.problems.len();
+    let wanted: &[(Step, Effect)] = match &event.expected {
+        Expected::Effects(wanted) => wanted,
+        Expected::Superseded => &[],
+    };
+    for (step, effect, _) in &seen.effects {
+        *balance
+            .effects
+            .entry((event.kind, effect_name(*effect)))
+            .or_default() += 1;
+        if !wanted.contains(&(*step, *effect)) {
+            balance
+                .problems
+                .push(Problem::Unexpected(id(), effect_name(*effect)));
+        }
+    }
+    let needless = seen
+        .needless
+        .iter()
+        .map(|step| Problem::Needless(id(), step.as_str()));
+    balance.problems.extend(needless);
+    let mut lost = sent_at.is_none();
+    for (step, effect) in wanted {
+        let times = seen
+            .effects
+            .iter()
+            .filter(|(s, e, _)| (s, e) == (step, effect))
+            .count();
+        match times {
+            0 if sent_at.is_some() => {
+                lost = true;
+                balance
+                    .problems
+                    .push(Problem::Missing(id(), effect_name(*effect)));
+            }
+            0 | 1 => {}
+            _ => balance
+                .problems
+                .push(Problem::Repeated(id(), effect_name(*effect), times)),
+        }
+    }
+    if sent_at.is_none() {
+        balance.problems.push(Problem::NotSent(id()));
+    } else if event.expected == Expected::Superseded && !seen.refused {
+        lost = true;
+        balance.problems.push(Problem::DroppedUnseen(id()));
+    }
+    balance.lost += usize::from(lost);
+    if balance.problems.len() > before {
+        return;
+    }
+    balance.dropped_duplicates += event.sends.len() - 1;
+    balance.dropped_superseded += usize::from(event.expected == Expected::Superseded);
+    let last = seen.effects.iter().map(|(_, _, at)| *at).max();
+    if let (Some(sent), Some(last)) = (sent_at, last) {
+        balance.latencies.push(last - sent);
+    }
+}
+
+/// The state at the end says the same as the calls: what the events of a reservation should leave behind.
+fn judge_reservations(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
+    let mut expected: BTreeMap<&str, (Option<ReservationStatus>, Option<HoldState>)> =
+        BTreeMap::new();
+    for event in facts.events {
+        let (status, hold) = expected.entry(&event.reservation_id).or_default();
+        let Expected::Effects(effects) = &event.expected else {
+            continue;
+        };
+        for (_, effect) in effects {
+            match effect {
+                Effect::Status(to) => *status = Some(*to),
+                Effect::SeatsReleased => *hold = Some(HoldState::Released),
+                Effect::SeatsCommitted => *hold = Some(HoldState::Committed),
+            }
+        }
+    }
+    for (reservation, (status, hold)) in expected {
+        let found = facts.statuses.get(reservation).copied();
+        if found != status {
+            problems.push(Problem::WrongStatus(
+                reservation.to_owned(),
+                format!("{found:?}, not {status:?}"),
+            ));
+        }
+        let found = facts.holds.get(reservation).copied();
+        if found != hold {
+            problems.push(Problem::WrongSeats(
+                reservation.to_owned(),
+                format!("{found:?}, not {hold:?}"),
+            ));
+        }
+    }
+}
+
+fn judge_queues(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
+    let bodies: HashMap<&str, &str> = facts
+        .events
+        .iter()
+        .map(|event| (event.body.as_str(), event.id.as_str()))
+        .collect();
+    let mut poison = 0;
+    let mut strange = 0;
+    for body in facts.dead_letters {
+        match bodies.get(body.as_str()) {
+            Some(id) => problems.push(Problem::DeadLettered((*id).to_owned())),
+            None if body == POISON_BODY => poison += 1,
+            None => strange += 1,
+        }
+    }
+    if poison != 1 {
+        problems.push(Problem::PoisonCopies(poison));
+    }
+    if strange > 0 {
+        problems.push(Problem::StrangeDeadLetters(strange));
+    }
+    if facts.queue_left > 0 {
+        problems.push(Problem::QueueNotEmpty(facts.queue_left));
+    }
+}

@@ -1,0 +1,256 @@
+//! What the demo shows: a line while it runs, a table at the end.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::balance::Balance;
+use super::workload::{Kind, Planned};
+
+/// Problems printed; a run that is wrong in the same way everywhere needs no more.
+const PROBLEMS_SHOWN: usize = 20;
+const BAR_WIDTH: usize = 24;
+/// Off a terminal, a line a second.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// How far a run is: from the queue's counts and the stand-ins' ledger.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Messages that will be sent.
+    pub messages: usize,
+    /// Messages that have left the queue.
+    pub settled: usize,
+    /// Calls that the services received.
+    pub calls: u64,
+    /// Of these, calls made again with the same key.
+    pub retried: u64,
+    /// Messages in the dead-letter queue.
+    pub dead_lettered: usize,
+}
+
+/// Where the run is shown: stdout.
+#[derive(Debug)]
+pub struct Screen {
+    terminal: bool,
+    last_line: Option<Instant>,
+    line_is_open: bool,
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        Self {
+            terminal: io::stdout().is_terminal(),
+            last_line: None,
+            line_is_open: false,
+        }
+    }
+}
+
+impl Screen {
+    /// A line that stays.
+    ///
+    /// # Errors
+    ///
+    /// Where stdout cannot be written.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.line_is_open {
+            writeln!(out)?;
+            self.line_is_open = false;
+        }
+        writeln!(out, "{text}")
+    }
+
+    /// Shows how far it is: on a terminal redrawn in place, elsewhere a line a second.
+    ///
+    /// # Errors
+    ///
+    /// Where stdout cannot be written.
+    pub fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+        let text = progress_line(progress);
+        if self.terminal {
+            let mut out = io::stdout().lock();
+            write!(out, "\r\x1b[2K{text}")?;
+            self.line_is_open = true;
+            return out.flush();
+        }
+        if self
+            .last_line
+            .is_some_and(|last| last.elapsed() < LINE_EVERY)
+        {
+            return Ok(());
+        }
+        self.last_line = Some(Instant::now());
+        self.line(&text)
+    }
+}
+
+fn progress_line(progress: &Progress) -> String {
+    let Progress {
+        messages,
+        settled,
+        calls,
+        retried,
+        dead_lettered,
+    } = progress;
+    let filled = (settled * BAR_WIDTH)
+        .checked_div(*messages)
+        .unwrap_or(0)
+        .min(BAR_WIDTH);
+    let bar = "#".repeat(filled) + &".".repeat(BAR_WIDTH - filled);
+    format!(
+        "  [{bar}] {settled}/{messages} messages, {calls} calls, {retried} retried, {dead_lettered} dead-lettered"
+    )
+}
+
+/// The table at the end.
+#[must_use]
+pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
+    let mut rows: Vec<(String, String, String)> = Vec::new();
+    let mut row =
+        |name: &str, value: String, note: String| rows.push((name.to_owned(), value, note));
+    row(
+        "events in",
+        events.len().to_string(),
+        format!("in {messages} messages, duplicates and 1 poison included"),
+    );
+    for (name, count) in count(events.iter().map(|event| event.envelope.as_str())) {
+        row(&format!("  {name}"), count.to_string(), String::new());
+    }
+    row(
+        "effects",
+        balance.effects.values().sum::<usize>().to_string(),
+        "each once".to_owned(),
+    );
+    for kind in Kind::ALL {
+        let of_kind = balance.effects.iter().filter(|((of, _), _)| *of == kind);
+        let note: Vec<String> = of_kind
+            .clone()
+            .map(|((_, effect), count)| format!("{effect} {count}"))
+            .collect();
+        let sum: usize = of_kind.map(|(_, count)| count).sum();
+        row(
+            &format!("  {}", kind.as_str()),
+            sum.to_string(),
+            note.join(", "),
+        );
+    }
+    row(
+        "retried",
+        balance.retried.to_string(),
+        "calls made again with the same key".to_owned(),
+    );
+    row(
+        "dropped as duplicate",
+        balance.dropped_duplicates.to_string(),
+        "sent twice, in effect once".to_owned(),
+    );
+    row(
+        "dropped as superseded",
+        balance.dropped_superseded.to_string(),
+        "sold before, so not released".to_owned(),
+    );
+    row(
+        "dead-lettered",
+        balance.dead_lettered.to_string(),
+        "the poison, whole".to_owned(),
+    );
+    row("lost", balance.lost.to_string(), String::new());
+    let latency = |percent| {
+        balance
+            .percentile(percent)
+            .map_or_else(|| "-".to_owned(), milliseconds)
+    };
+    row(
+        "latency p50",
+        latency(50),
+        "from sending to last effect, the wait in the queue included".to_owned(),
+    );
+    row("latency p99", latency(99), String::new());
+    align(&rows)
+}
+
+/// What does not add up, a line each.
+#[must_use]
+pub fn problems(balance: &Balance) -> String {
+    let mut text = String::new();
+    for problem in balance.problems.iter().take(PROBLEMS_SHOWN) {
+        text.push_str(&format!("  {problem}\n"));
+    }
+    let more = balance.problems.len().saturating_sub(PROBLEMS_SHOWN);
+    if more > 0 {
+        text.push_str(&format!("  and {more} more\n"));
+    }
+    text
+}
+
+fn count<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
+
+fn align(rows: &[(String, String, String)]) -> String {
+    let names = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
+    let values = rows.iter().map(|row| row.1.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value, note) in rows {
+        let line = format!("  {name:<names$}  {value:>values$}  {note}");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::workload::Workload;
+
+    #[test]
+    fn the_bar_fills_and_never_overflows() {
+        let at = |settled| {
+            progress_line(&Progress {
+                messages: 10,
+                settled,
+                ..Progress::default()
+            })
+        };
+        assert!(at(0).contains(&format!("[{}]", ".".repeat(BAR_WIDTH))));
+        assert!(at(5).contains("[############............] 5/10"));
+        assert!(at(12).contains(&format!("[{}]", "#".repeat(BAR_WIDTH))));
+        assert!(progress_line(&Progress::default()).contains("0/0"));
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_has_every_figure() {
+        let load = Workload::new(40, 1);
+        let text = table(&load.events, load.messages(), &Balance::default());
+        for name in [
+            "events in",
+            "effects",
+            "retried",
+            "duplicate",
+            "superseded",
+            "dead-lettered",
+            "lost",
+            "p50",
+            "p99",
+        ] {
+            assert!(text.contains(name), "{name}\n{text}");
+        }
+        let lost = text
+            .lines()
+            .find(|line| line.contains("lost"))
+            .expect("a row for it");
+        assert!(lost.ends_with(" 0"), "{lost}");
+    }
+}

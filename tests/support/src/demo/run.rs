@@ -1,0 +1,181 @@
+//! The demo's run: servers, the worker's process, the burst, the waits, the end.
+//! The servers and their faults are in `world`, sending in `mail`; judging is left to `balance`.
+
+use std::fmt;
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::balance::Balance;
+use super::mail::Mail;
+use super::options::Options;
+use super::report::{self, Screen};
+use super::workload::Workload;
+use super::world::World;
+
+/// How long the worker may take to leave.
+const LEAVE_LIMIT: Duration = Duration::from_secs(15);
+/// How often progress is drawn and the queue's counts are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// Lines of the worker's log that are shown when it dies.
+const LOG_LINES_SHOWN: usize = 15;
+
+/// Why a run has no balance.
+#[derive(Debug)]
+pub enum DemoError {
+    /// Something could not be started, or stdout not be written.
+    Io(io::Error),
+    /// The worker ended by itself.
+    WorkerEnded(ExitStatus, Vec<String>),
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+}
+
+impl fmt::Display for DemoError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(out, "{error}"),
+            Self::WorkerEnded(status, lines) => {
+                write!(
+                    out,
+                    "the worker ended by itself ({status}); the end of its log:"
+                )?;
+                lines.iter().try_for_each(|line| write!(out, "\n  {line}"))
+            }
+            Self::Interrupted => write!(out, "interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for DemoError {}
+
+impl From<io::Error> for DemoError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Runs the demo and shows it; true where the ledger balances and the worker left cleanly.
+///
+/// # Errors
+///
+/// Where there is nothing to judge. The worker's process is ended in every case.
+pub async fn run(options: &Options) -> Result<bool, DemoError> {
+    let deadline = Instant::now() + options.time_limit;
+    let mut screen = Screen::default();
+    let workload = Workload::new(options.events, options.seed);
+    let world = World::start().await?;
+    world.misbehave(options.seed);
+    let log = std::env::temp_dir().join(format!(
+        "reservation-worker-demo-{}.log",
+        std::process::id()
+    ));
+    let mut worker = world.start_worker(options, &log)?;
+    screen.line(&format!(
+        "{} events (seed {}) through {} (pid {}), its log: {}",
+        options.events,
+        options.seed,
+        options.worker.display(),
+        worker.pid(),
+        log.display()
+    ))?;
+
+    let mut mail = Mail::new(&workload);
+    let in_time = tokio::select! {
+        ended = worker.wait() => return Err(DemoError::WorkerEnded(ended?, worker.last_lines(LOG_LINES_SHOWN))),
+        interrupted = interrupted() => return Err(interrupted?),
+        () = sleep_until(deadline) => false,
+        driven = drive(&world, &mut mail, &mut screen) => driven.map(|()| true)?,
+    };
+    if !in_time {
+        screen.line(&format!(
+            "not done after {} s",
+            options.time_limit.as_secs()
+        ))?;
+    }
+
+    worker.terminate();
+    let asked = Instant::now();
+    let left = tokio::select! {
+        left = worker.wait_at_most(LEAVE_LIMIT) => left?,
+        interrupted = interrupted() => return Err(interrupted?),
+    };
+    let clean = left.is_some_and(|status| status.success());
+    screen.line(&match left {
+        Some(status) => format!(
+            "SIGTERM: the worker left after {} ms ({status})",
+            asked.elapsed().as_millis()
+        ),
+        None => format!(
+            "SIGTERM: the worker had not left after {} s",
+            LEAVE_LIMIT.as_secs()
+        ),
+    })?;
+    let balance = world.judge(&mail);
+    screen.line(&format!(
+        "\n{}",
+        report::table(&workload.events, workload.messages(), &balance)
+    ))?;
+    conclude(&mut screen, &balance, clean)?;
+    Ok(in_time && clean && balance.holds())
+}
+
+fn conclude(screen: &mut Screen, balance: &Balance, clean: bool) -> io::Result<()> {
+    if !balance.holds() {
+        screen.line(&format!(
+            "the ledger does NOT balance:\n{}",
+            report::problems(balance).trim_end()
+        ))?;
+    } else if clean {
+        screen.line("the ledger balances: every event took effect once, nothing was lost")?;
+    } else {
+        screen.line("the ledger balances, but the worker did not leave with exit code 0")?;
+    }
+    Ok(())
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn interrupted() -> io::Result<DemoError> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed?,
+        _ = terminated.recv() => {}
+    }
+    Ok(DemoError::Interrupted)
+}
+
+/// Sends everything in its time, and returns when the queue is empty and the services are at rest.
+async fn drive(world: &World, mail: &mut Mail<'_>, screen: &mut Screen) -> Result<(), DemoError> {
+    let started = Instant::now();
+    let mut changes = world.ledger.changes();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // One event ahead of the burst: once it has arrived the worker is up, so its start is not part of the latencies.
+    mail.send_first(world);
+    while world.ledger.totals().effects == 0 {
+        changes
+            .changed()
+            .await
+            .expect("the ledger holds the sender");
+    }
+    screen.line(&format!(
+        "first effect {} ms after the start",
+        started.elapsed().as_millis()
+    ))?;
+    mail.send_burst(world);
+    loop {
+        mail.send_due(world);
+        let left = world.sqs.counts(&world.queue_url).total();
+        let totals = world.ledger.totals();
+        if mail.all_sent() && left == 0 && totals.in_progress == 0 {
+            return Ok(screen.progress(&world.progress(mail))?);
+        }
+        tokio::select! {
+            _ = tick.tick() => screen.progress(&world.progress(mail))?,
+            changed = changes.changed() => changed.expect("the ledger holds the sender"),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The servers of the demo and what goes wrong with them, the worker's environment, and the facts at the end.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use tonic::Code;
+
+use super::balance::{Balance, Facts, balance};
+use super::mail::Mail;
+use super::options::Options;
+use super::report::Progress;
+use crate::inventory::Inventory;
+use crate::ledger::Ledger;
+use crate::process::Process;
+use crate::reservation_api::ReservationApi;
+use crate::script::{Faults, Scripted};
+use crate::sqs::{QueueSpec, Redrive, Sqs};
+
+/// The worker's `INVENTORY_TIMEOUT_MS` and `RESERVATION_TIMEOUT_MS`.
+const TIMEOUT: Duration = Duration::from_millis(1000);
+/// How long a call takes that is to run into the time-out. It takes effect all the same, late.
+const TOO_SLOW: Duration = Duration::from_millis(1500);
+
+/// The servers.
+pub(super) struct World {
+    pub(super) sqs: Sqs,
+    pub(super) queue_url: String,
+    dlq_url: String,
+    pub(super) api: ReservationApi,
+    inventory: Inventory,
+    /// Of both services, so that it has one order.
+    pub(super) ledger: Ledger,
+}
+
+impl World {
+    pub(super) async fn start() -> io::Result<Self> {
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let ledger = Ledger::default();
+        let sqs = Sqs::start_on(any_port).await?;
+        let dlq_url = sqs.create_queue("reservations-dlq", QueueSpec::default());
+        let redrive = Some(Redrive {
+            dlq: dlq_url.clone(),
+            max_receive_count: 10,
+        });
+        let queue_url = sqs.create_queue(
+            "reservations",
+            QueueSpec {
+                redrive,
+                ..QueueSpec::default()
+            },
+        );
+        let api = ReservationApi::start_on(any_port, ledger.clone()).await?;
+        let inventory = Inventory::start_on(any_port, ledger.clone()).await?;
+        Ok(Self {
+            sqs,
+            queue_url,
+            dlq_url,
+            api,
+            inventory,
+            ledger,
+        })
+    }
+
+    /// A few milliseconds for each call, and of a hundred calls a handful that go wrong in one of many ways.
+    pub(super) fn misbehave(&self, seed: u64) {
+        let (latency, jitter) = (Duration::from_millis(2), Duration::from_millis(6));
+        self.api.set_faults(
+            Faults::none()
+                .seed(seed)
+                .latency(latency, jitter)
+                .with(0.02, Scripted::status(500))
+                .with(0.02, Scripted::status(503).without_error_body())
+                .with(0.005, Scripted::status(429).header("Retry-After", "1"))
+                .with(0.01, Scripted::lost_reply())
+                .with(0.005, Scripted::cut_short())
+                .with(0.01, Scripted::normal().delayed(TOO_SLOW)),
+        );
+        self.inventory.set_faults(
+            Faults::none()
+                .seed(seed.wrapping_add(1))
+                .latency(latency, jitter)
+                .with(0.02, Scripted::code(Code::Unavailable))
+                .with(0.01, Scripted::code(Code::Internal))
+                .with(0.01, Scripted::code(Code::Unavailable).applying())
+                .with(
+                    0.005,
+                    Scripted::code_with_retry_info(Code::ResourceExhausted, Duration::from_secs(1)),
+                )
+                .with(0.01, Scripted::normal().delayed(TOO_SLOW)),
+        );
+    }
+
+    pub(super) fn start_worker(&self, options: &Options, log: &Path) -> io::Result<Process> {
+        let variables = [
+            ("SQS_QUEUE_URL", self.queue_url.clone()),
+            ("AWS_ENDPOINT_URL", self.sqs.endpoint_url()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "demo".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "demo".to_owned()),
+            ("INVENTORY_GRPC_ADDR", self.inventory.addr()),
+            ("RESERVATION_API_BASE", self.api.base_url()),
+            ("INVENTORY_TIMEOUT_MS", TIMEOUT.as_millis().to_string()),
+            ("RESERVATION_TIMEOUT_MS", TIMEOUT.as_millis().to_string()),
+            ("SERVER_PORT", free_port()?.to_string()),
+            ("OTEL_SDK_DISABLED", "true".to_owned()),
+            ("LOG_FORMAT", "json".to_owned()),
+            ("WORKER_CONCURRENCY", options.concurrency.to_string()),
+            ("MAX_IN_FLIGHT", "1000".to_owned()),
+            ("BACKOFF_BASE_MS", "100".to_owned()),
+            ("BACKOFF_MAX_MS", "2000".to_owned()),
+            // An open long poll is awaited when the worker leaves; nobody wants to watch that for 20 s.
+            ("SQS_WAIT_TIME", "1".to_owned()),
+        ];
+        Process::start(&options.worker, variables, log)
+    }
+
+    pub(super) fn progress(&self, mail: &Mail<'_>) -> Progress {
+        let totals = self.ledger.totals();
+        Progress {
+            messages: mail.workload.messages(),
+            settled: mail
+                .sent
+                .saturating_sub(self.sqs.counts(&self.queue_url).total()),
+            calls: totals.calls,
+            retried: totals.repeated_keys,
+            dead_lettered: self.sqs.counts(&self.dlq_url).total(),
+        }
+    }
+
+    pub(super) fn judge(&self, mail: &Mail<'_>) -> Balance {
+        let events = &mail.workload.events;
+        let ids: HashSet<&String> = events.iter().map(|event| &event.reservation_id).collect();
+        let statuses: HashMap<_, _> = ids
+            .iter()
+            .filter_map(|id| Some(((*id).clone(), self.api.status(id)?)))
+            .collect();
+        let holds: HashMap<_, _> = ids
+            .iter()
+            .filter_map(|id| Some(((*id).clone(), self.inventory.hold(id)?)))
+            .collect();
+        let dead_letters: Vec<String> = self
+            .sqs
+            .peek_all(&self.dlq_url)
+            .into_iter()
+            .map(|message| message.body)
+            .collect();
+        balance(&Facts {
+            events,
+            sent_at: &mail.sent_at,
+            calls: &self.ledger.calls(),
+            statuses: &statuses,
+            holds: &holds,
+            dead_letters: &dead_letters,
+            queue_left: self.sqs.counts(&self.queue_url).total(),
+        })
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}

@@ -1,0 +1,344 @@
+//! The stand-in held to the contract of the Inventory service, over real connections.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use super::{HoldState, Inventory};
+use crate::ledger::{Answer, Effect, Ledger};
+use crate::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
+use crate::proto::reservation::v1::{
+    CommitReservationRequest, CommitStatus, ReleaseHoldRequest, ReleaseStatus,
+};
+use crate::script::{Faults, Scripted};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+async fn client(inventory: &Inventory) -> InventoryServiceClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", inventory.addr())).unwrap();
+    InventoryServiceClient::new(endpoint.connect().await.unwrap())
+}
+
+fn release(id: &str, key: &str) -> ReleaseHoldRequest {
+    ReleaseHoldRequest {
+        reservation_id: id.to_owned(),
+        event_id: "evt_2025_1001".to_owned(),
+        seat_ids: vec!["A-12".to_owned(), "A-13".to_owned()],
+        quantity: 2,
+        reason: "EXPIRED".to_owned(),
+        idempotency_key: key.to_owned(),
+    }
+}
+
+fn commit(id: &str, key: &str) -> CommitReservationRequest {
+    CommitReservationRequest {
+        reservation_id: id.to_owned(),
+        event_id: "evt_2025_1001".to_owned(),
+        seat_ids: Vec::new(),
+        quantity: 2,
+        payment_intent_id: "pay_xyz789".to_owned(),
+        user_id: String::new(),
+        idempotency_key: key.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_hold_is_released_or_committed_once() {
+    let inventory = Inventory::start().await;
+    let mut client = client(&inventory).await;
+    let released = client
+        .release_hold(release("a", "a1"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (released.status(), inventory.hold("a")),
+        (ReleaseStatus::Success, Some(HoldState::Released))
+    );
+    let again = client
+        .release_hold(release("a", "a2"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(again.status(), ReleaseStatus::AlreadyReleased);
+    let late = client
+        .commit_reservation(commit("a", "a3"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (late.status(), late.order_id.as_str()),
+        (CommitStatus::FailedExpired, "")
+    );
+    assert!(late.error.is_some());
+
+    let sold = client
+        .commit_reservation(commit("b", "b1"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (sold.status(), inventory.hold("b")),
+        (CommitStatus::Success, Some(HoldState::Committed))
+    );
+    assert!(!sold.order_id.is_empty());
+    let twice = client
+        .commit_reservation(commit("b", "b2"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(twice.status(), CommitStatus::FailedConflict);
+    let give_back = client
+        .release_hold(release("b", "b3"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (give_back.status(), inventory.hold("b")),
+        (ReleaseStatus::Failed, Some(HoldState::Committed))
+    );
+
+    assert_eq!(inventory.ledger().effects_for("a"), [Effect::SeatsReleased]);
+    assert_eq!(
+        inventory.ledger().effects_for("b"),
+        [Effect::SeatsCommitted]
+    );
+}
+
+#[tokio::test]
+async fn the_same_key_gets_the_same_answer_and_one_effect() {
+    let inventory = Inventory::start().await;
+    let mut client = client(&inventory).await;
+    let first = client
+        .commit_reservation(commit("a", "k"))
+        .await
+        .unwrap()
+        .into_inner();
+    let second = client
+        .commit_reservation(commit("a", "k"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(first, second);
+    client.release_hold(release("b", "l")).await.unwrap();
+    let repeated = client
+        .release_hold(release("b", "l"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(repeated.status(), ReleaseStatus::Success);
+    assert_eq!(inventory.ledger().totals().effects, 2);
+    assert_eq!(inventory.ledger().totals().repeated_keys, 2);
+
+    let mut other = commit("a", "k");
+    other.quantity = 3;
+    for refused in [
+        client.commit_reservation(other).await.unwrap_err(),
+        client
+            .commit_reservation(commit("c", "l"))
+            .await
+            .unwrap_err(),
+        client
+            .release_hold(release("c", "k"))
+            .await
+            .map(drop)
+            .unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
+async fn holds_that_are_not_known_are_not_found() {
+    let inventory = Inventory::start().await;
+    inventory.set_auto_create(false);
+    let mut client = client(&inventory).await;
+    let released = client
+        .release_hold(release("a", "k"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(released.status(), ReleaseStatus::NotFound);
+    assert_eq!(
+        client
+            .commit_reservation(commit("a", "l"))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::NotFound
+    );
+    inventory.set_hold("a", HoldState::Held);
+    let released = client
+        .release_hold(release("a", "k"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        released.status(),
+        ReleaseStatus::Success,
+        "a refused key is judged anew"
+    );
+}
+
+#[tokio::test]
+async fn requests_that_break_the_contract_are_invalid() {
+    let inventory = Inventory::start().await;
+    let mut client = client(&inventory).await;
+    let broken: [fn(&mut ReleaseHoldRequest); 7] = [
+        |request| request.reservation_id.clear(),
+        |request| request.event_id.clear(),
+        |request| request.idempotency_key.clear(),
+        |request| request.quantity = 3,
+        |request| request.reason = "BORED".to_owned(),
+        |request| {
+            request.seat_ids.clear();
+            request.quantity = 0;
+        },
+        |request| {
+            request.seat_ids.clear();
+            request.quantity = -1;
+        },
+    ];
+    for (number, break_it) in broken.into_iter().enumerate() {
+        let mut request = release("a", "k");
+        break_it(&mut request);
+        let refused = client.release_hold(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "number {number}");
+    }
+    let mut request = commit("a", "k");
+    request.quantity = 0;
+    assert_eq!(
+        client.commit_reservation(request).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+    assert_eq!(inventory.ledger().totals().effects, 0);
+}
+
+#[tokio::test]
+async fn scripted_codes_details_and_values_come_in_order() {
+    let inventory = Inventory::start().await;
+    let mut client = client(&inventory).await;
+    let pause = Duration::from_secs(3);
+    inventory.script_for(
+        "a",
+        [
+            Scripted::code(Code::Unavailable),
+            Scripted::code_with_retry_info(Code::ResourceExhausted, pause),
+            Scripted::status_value(99),
+            Scripted::code(Code::Unknown).applying(),
+        ],
+    );
+    assert_eq!(
+        client
+            .release_hold(release("a", "k"))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::Unavailable
+    );
+    let paced = client.release_hold(release("a", "k")).await.unwrap_err();
+    assert_eq!(paced.code(), Code::ResourceExhausted);
+    assert_eq!(
+        paced.get_details_retry_info().unwrap().retry_delay,
+        Some(pause)
+    );
+    assert_eq!(
+        client
+            .commit_reservation(commit("a", "k"))
+            .await
+            .unwrap()
+            .into_inner()
+            .status,
+        99
+    );
+    assert_eq!(inventory.hold("a"), None, "nothing was applied so far");
+    assert_eq!(
+        client
+            .release_hold(release("a", "k"))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::Unknown
+    );
+    assert_eq!(inventory.hold("a"), Some(HoldState::Released));
+    let answers: Vec<_> = inventory
+        .ledger()
+        .calls()
+        .into_iter()
+        .map(|call| call.answer)
+        .collect();
+    assert_eq!(
+        answers,
+        [
+            Answer::Grpc(Code::Unavailable),
+            Answer::Grpc(Code::ResourceExhausted),
+            Answer::GrpcStatus(99),
+            Answer::Grpc(Code::Unknown),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_lost_reply_applies_and_breaks_the_connection() {
+    let inventory = Inventory::start().await;
+    let mut client = client(&inventory).await;
+    inventory.script([Scripted::lost_reply(), Scripted::hang_up()]);
+    client.release_hold(release("a", "a")).await.unwrap_err();
+    client.release_hold(release("b", "b")).await.unwrap_err();
+    assert_eq!(inventory.hold("a"), Some(HoldState::Released));
+    assert_eq!(inventory.hold("b"), None);
+    assert_eq!(inventory.ledger().calls()[0].answer, Answer::Lost);
+    let again = client
+        .release_hold(release("a", "a"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        again.status(),
+        ReleaseStatus::Success,
+        "on a new connection"
+    );
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_does_not_stop_the_call() {
+    let inventory = Inventory::start().await;
+    let mut client = client(&inventory).await;
+    inventory.set_faults(Faults::none().latency(Duration::from_millis(50), Duration::ZERO));
+    let mut request = Request::new(release("a", "k"));
+    request
+        .metadata_mut()
+        .insert("traceparent", "00-a-b-01".parse().unwrap());
+    let impatient = tokio::time::timeout(Duration::from_millis(10), client.release_hold(request));
+    assert!(impatient.await.is_err());
+    let done = |ledger: &Ledger| {
+        ledger
+            .calls()
+            .first()
+            .is_some_and(|call| call.abandoned && call.applied())
+    };
+    assert!(inventory.ledger().wait_until(done, LIMIT).await);
+    assert_eq!(
+        inventory.ledger().calls()[0].traceparent.as_deref(),
+        Some("00-a-b-01")
+    );
+}
+
+#[tokio::test]
+async fn down_refuses_connections_and_back_is_the_same_port() {
+    let inventory = Inventory::start().await;
+    let mut client = client(&inventory).await;
+    inventory.go_down().await.unwrap();
+    client.release_hold(release("a", "k")).await.unwrap_err();
+    inventory.come_back().await.unwrap();
+    let released = client
+        .release_hold(release("a", "k"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(released.status(), ReleaseStatus::Success);
+}

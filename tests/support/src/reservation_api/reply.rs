@@ -1,0 +1,77 @@
+//! Answers that the Reservation API can be told to give instead of the truth.
+
+use crate::script::{Lose, Scripted};
+
+/// What is sent instead of the true answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply(pub(crate) Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Answer(Answer),
+    /// The connection is closed without a byte.
+    Lost,
+    /// The connection is closed in the middle of the body.
+    CutShort,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    /// `None`: the API's own error body.
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+impl Lose for Reply {
+    fn lost() -> Self {
+        Self(Kind::Lost)
+    }
+}
+
+impl Scripted<Reply> {
+    /// This HTTP status with the API's own error body; the call is not processed.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self::replying(Reply(Kind::Answer(Answer {
+            status,
+            headers: Vec::new(),
+            body: None,
+        })))
+    }
+
+    /// The call is processed, then the connection is closed in the middle of the answer's body.
+    #[must_use]
+    pub fn cut_short() -> Self {
+        Self::replying(Reply(Kind::CutShort)).applying()
+    }
+
+    /// With this body instead of the API's own: what a proxy in between would say, or garbage.
+    #[must_use]
+    pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
+        self.answer(|answer| answer.body = Some(body))
+    }
+
+    /// Without the API's own error body.
+    #[must_use]
+    pub fn without_error_body(self) -> Self {
+        self.body("<html><body>upstream connect error</body></html>")
+    }
+
+    /// With this header, such as `Retry-After` or `Location`.
+    #[must_use]
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.answer(|answer| answer.headers.push((name.to_owned(), value.to_owned())))
+    }
+
+    fn answer(mut self, change: impl FnOnce(&mut Answer)) -> Self {
+        match &mut self.reply {
+            Some(Reply(Kind::Answer(answer))) => change(answer),
+            Some(Reply(Kind::Lost | Kind::CutShort)) | None => {
+                panic!("only an answer made by `status` has headers and a body of its own")
+            }
+        }
+        self
+    }
+}
