@@ -4,6 +4,9 @@
 //! A message is *delayed*, *ready* or *in flight*. Two ordered sets keep every step at O(log n):
 //! `ready` by the moment each became visible, `timers` by the moment each will become so.
 //! On a FIFO queue `groups` decides instead of `ready` who may be received.
+//! Handing out, deleting and hiding by handle are in `delivery`.
+
+mod delivery;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,19 +14,14 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
+pub(crate) use delivery::{Delivery, IN_FLIGHT_MAX};
+
 use super::action::Action;
-use super::error::{ErrorCode, SqsError};
 use super::faults::Plan;
 use super::fifo::Groups;
-use super::handle;
-use super::ledger::{Entry, FaultKind, Ledger, Outcome};
+use super::ledger::{Entry, Ledger, Outcome};
 use super::message::Content;
 use super::settings::Settings;
-
-/// Source: SQS "Message quotas", in-flight messages.
-pub(crate) const IN_FLIGHT_MAX: usize = 120_000;
-/// Source: API_ChangeMessageVisibility, 12 hours from the receive.
-const VISIBILITY_MAX: Duration = Duration::from_secs(43_200);
 
 /// How many messages stand where. Delayed ones count as neither visible nor in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,16 +71,6 @@ pub(crate) struct Message {
     pub(crate) first_receive_ms: Option<u64>,
     pub(crate) source_arn: Option<String>,
     received_at: Option<Instant>,
-}
-
-/// A message as one receive hands it out.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    pub(crate) content: Arc<Content>,
-    pub(crate) receipt_handle: Arc<str>,
-    pub(crate) receive_count: u32,
-    pub(crate) first_receive_ms: u64,
-    pub(crate) source_arn: Option<String>,
 }
 
 /// The moment of a request: by the monotonic clock, since the start, and since 1970.
@@ -235,9 +223,11 @@ impl Queue {
             MessageState::Delayed => {
                 self.delayed += 1;
                 self.timers.insert((placed.at, key));
-                // Who waits must learn of the earlier timer.
-                self.arrived.notify_waiters();
             }
+        }
+        if self.timers.first() == Some(&(placed.at, key)) {
+            // Who waits until the next timer must learn that it is earlier now.
+            self.arrived.notify_waiters();
         }
         self.regroup(key);
         self.changed.notify_waiters();
@@ -300,6 +290,7 @@ impl Queue {
         }
     }
 
+<<<<<<< HEAD
     /// Hands out up to `max` messages, and takes out those that were received `receives_max` times.
     pub(crate) fn take(
         &mut self,
@@ -462,6 +453,8 @@ impl Queue {
         Ok(())
     }
 
+=======
+>>>>>>> wip/sqs
     /// Writes into the ledger.
     pub(crate) fn book(
         &mut self,
@@ -478,5 +471,6 @@ impl Queue {
             receipt_handle,
             outcome,
         });
+        self.changed.notify_waiters();
     }
 }
