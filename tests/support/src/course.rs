@@ -31,11 +31,7 @@ where
 {
     let plan = knobs.plan(&arrival.reservation_id);
     let sequence = ledger.begin(arrival);
-    let mut guard = HangUp {
-        ledger,
-        sequence,
-        answered: false,
-    };
+    let mut guard = HangUp { ledger, sequence, answered: false };
     let book = ledger.clone();
     let course = tokio::spawn(async move {
         let scripted = plan.scripted;

@@ -1,6 +1,7 @@
 //! Development code that the tests, `make demo` and `make sandbox` share: stand-ins for everything the worker talks to.
 //! Nothing here is part of the production image.
 
+pub mod console;
 pub mod demo;
 pub mod inventory;
 pub mod ledger;
@@ -8,6 +9,7 @@ pub mod process;
 pub mod proto;
 pub mod reservation_api;
 pub mod script;
+pub mod servers;
 pub mod sqs;
 
 mod course;

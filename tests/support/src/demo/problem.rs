@@ -46,14 +46,12 @@ impl fmt::Display for Problem {
             Self::Unexpected(event, effect) => {
                 write!(out, "{event}: {effect} should not have come about")
             }
-            Self::Stranger(key, effect) => write!(
-                out,
-                "key {key}: {effect} came about, and no event has this key"
-            ),
-            Self::Needless(event, step) => write!(
-                out,
-                "{event}: {step} was called again though it had succeeded"
-            ),
+            Self::Stranger(key, effect) => {
+                write!(out, "key {key}: {effect} came about, and no event has this key")
+            }
+            Self::Needless(event, step) => {
+                write!(out, "{event}: {step} was called again though it had succeeded")
+            }
             Self::DroppedUnseen(event) => {
                 write!(out, "{event}: dropped, and nobody asked for the status")
             }
@@ -73,10 +71,7 @@ impl fmt::Display for Problem {
                 )
             }
             Self::StrangeDeadLetters(count) => {
-                write!(
-                    out,
-                    "{count} messages in the dead-letter queue that were never sent"
-                )
+                write!(out, "{count} messages in the dead-letter queue that were never sent")
             }
             Self::QueueNotEmpty(count) => write!(out, "{count} messages are left in the queue"),
         }

@@ -44,9 +44,7 @@ impl std::error::Error for Dropped {}
 pub(super) async fn serve(stream: TcpStream, inner: Arc<Inner>) {
     let service = service_fn(move |request| handle(Arc::clone(&inner), request));
     // How a connection ends, dropped answers included, concerns the caller alone.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// What a call turned out to be once its path, headers and body were read.
@@ -66,17 +64,12 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
         .await
         .ok()
         .map(http_body_util::Collected::to_bytes);
-    let json = body
-        .as_deref()
-        .and_then(|body| serde_json::from_slice(body).ok())
-        .unwrap_or(Value::Null);
+    let json =
+        body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or(Value::Null);
 
     let traceparent = text(&head.headers, "traceparent");
-    let trace_id = traceparent
-        .as_deref()
-        .and_then(|parent| parent.split('-').nth(1))
-        .unwrap_or("")
-        .to_owned();
+    let trace_id =
+        traceparent.as_deref().and_then(|parent| parent.split('-').nth(1)).unwrap_or("").to_owned();
     let arrival = Arrival {
         service: Service::ReservationApi,
         reservation_id: id.clone(),
@@ -111,9 +104,7 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
 /// The reservation's id, decoded, and whether the path is one of the API's. An id is one segment.
 fn reservation_id(path: &str) -> (String, bool) {
     let segment = path.strip_prefix(PATH).unwrap_or("");
-    let id = percent_decode_str(segment)
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned);
+    let id = percent_decode_str(segment).decode_utf8().map(std::borrow::Cow::into_owned);
     let is_one = !segment.is_empty() && !segment.contains('/');
     match id {
         Ok(id) => (id, is_one),
@@ -137,27 +128,16 @@ fn read_patch(
 ) -> Result<Asked, (u16, &'static str, &'static str)> {
     let content_type = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     if content_type.split(';').next().map(str::trim) != Some("application/json") {
-        return Err((
-            415,
-            "UNSUPPORTED_MEDIA_TYPE",
-            "Content-Type must be application/json",
-        ));
+        return Err((415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be application/json"));
     }
     let key = text(headers, "idempotency-key").filter(|key| !key.is_empty());
-    let key = key.ok_or((
-        400,
-        "MISSING_IDEMPOTENCY_KEY",
-        "a PATCH needs an Idempotency-Key",
-    ))?;
+    let key = key.ok_or((400, "MISSING_IDEMPOTENCY_KEY", "a PATCH needs an Idempotency-Key"))?;
     let change = Change::parse(body).map_err(|message| (400, "INVALID_REQUEST", message))?;
     Ok(Asked::Patch(key, change))
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 type Sent = (Answer, Result<Response<Body>, Dropped>);
@@ -174,11 +154,7 @@ fn truth(verdict: Verdict, trace_id: &str) -> Sent {
 
 fn instead(kind: Kind, trace_id: &str) -> Sent {
     match kind {
-        Kind::Answer(reply::Answer {
-            status,
-            headers,
-            body,
-        }) => {
+        Kind::Answer(reply::Answer { status, headers, body }) => {
             let own = || error_body("SCRIPTED", "as scripted", trace_id);
             send(status, &headers, body.map_or_else(own, Bytes::from))
         }
@@ -188,9 +164,7 @@ fn instead(kind: Kind, trace_id: &str) -> Sent {
 }
 
 fn error_body(code: &str, message: &str, trace_id: &str) -> Bytes {
-    json!({"error": {"code": code, "message": message, "trace_id": trace_id}})
-        .to_string()
-        .into()
+    json!({"error": {"code": code, "message": message, "trace_id": trace_id}}).to_string().into()
 }
 
 fn send(status: u16, headers: &[(String, String)], body: Bytes) -> Sent {
@@ -202,24 +176,15 @@ fn send(status: u16, headers: &[(String, String)], body: Bytes) -> Sent {
     for (name, value) in headers {
         response = response.header(name, value);
     }
-    let body = Full::new(body)
-        .map_err(|never: Infallible| match never {})
-        .boxed();
-    (
-        Answer::Http(status),
-        Ok(response.body(body).expect("a script names valid headers")),
-    )
+    let body = Full::new(body).map_err(|never: Infallible| match never {}).boxed();
+    (Answer::Http(status), Ok(response.body(body).expect("a script names valid headers")))
 }
 
 /// 200, and a body that ends before its announced length.
 fn cut_short() -> Response<Body> {
     let (mut sender, body) = Channel::<Bytes, Dropped>::new(1);
     tokio::spawn(async move {
-        if sender
-            .send_data(Bytes::from_static(b"{\"reservation_id\":"))
-            .await
-            .is_ok()
-        {
+        if sender.send_data(Bytes::from_static(b"{\"reservation_id\":")).await.is_ok() {
             sender.abort(Dropped);
         }
     });

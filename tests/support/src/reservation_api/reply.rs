@@ -33,11 +33,7 @@ impl Scripted<Reply> {
     /// This HTTP status with the API's own error body; the call is not processed.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self::replying(Reply(Kind::Answer(Answer {
-            status,
-            headers: Vec::new(),
-            body: None,
-        })))
+        Self::replying(Reply(Kind::Answer(Answer { status, headers: Vec::new(), body: None })))
     }
 
     /// The call is processed, then the connection is closed in the middle of the answer's body.

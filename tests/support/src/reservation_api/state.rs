@@ -88,29 +88,17 @@ pub(crate) enum Verdict {
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            auto_create: true,
-            reservations: HashMap::new(),
-            keys: HashMap::new(),
-        }
+        Self { auto_create: true, reservations: HashMap::new(), keys: HashMap::new() }
     }
 }
 
 impl State {
     pub(crate) fn set(&mut self, id: &str, status: ReservationStatus) {
-        self.reservations.insert(
-            id.to_owned(),
-            Reservation {
-                status,
-                payment_intent_id: None,
-            },
-        );
+        self.reservations.insert(id.to_owned(), Reservation { status, payment_intent_id: None });
     }
 
     pub(crate) fn status(&self, id: &str) -> Option<ReservationStatus> {
-        self.reservations
-            .get(id)
-            .map(|reservation| reservation.status)
+        self.reservations.get(id).map(|reservation| reservation.status)
     }
 
     pub(crate) fn get(&mut self, id: &str) -> Verdict {
@@ -131,10 +119,7 @@ impl State {
                 return (Verdict::Ok(known.answer.clone()), None);
             }
             let message = "this Idempotency-Key was used for another request".to_owned();
-            return (
-                Verdict::Refused(422, "IDEMPOTENCY_KEY_REUSED", message),
-                None,
-            );
+            return (Verdict::Refused(422, "IDEMPOTENCY_KEY_REUSED", message), None);
         }
         let Some(reservation) = self.find(id) else {
             return (not_found(id), None);
@@ -147,9 +132,7 @@ impl State {
             return (Verdict::Refused(409, "INVALID_TRANSITION", message), None);
         }
         reservation.status = change.status;
-        reservation
-            .payment_intent_id
-            .clone_from(&change.payment_intent_id);
+        reservation.payment_intent_id.clone_from(&change.payment_intent_id);
         let answer = reservation.body(id);
         let known = Remembered {
             reservation_id: id.to_owned(),
@@ -181,20 +164,15 @@ impl Reservation {
 impl Change {
     /// Reads a `PATCH` body.
     pub(crate) fn parse(body: &Value) -> Result<Self, &'static str> {
-        let status = body
-            .get("status")
-            .and_then(Value::as_str)
-            .and_then(ReservationStatus::from_request);
+        let status =
+            body.get("status").and_then(Value::as_str).and_then(ReservationStatus::from_request);
         let status = status.ok_or("`status` must be CONFIRMED, EXPIRED or CANCELLED")?;
         let payment_intent_id = match body.get("payment_intent_id") {
             None => None,
             Some(Value::String(id)) => Some(id.clone()),
             Some(_) => return Err("`payment_intent_id` must be a string where it is given"),
         };
-        Ok(Self {
-            status,
-            payment_intent_id,
-        })
+        Ok(Self { status, payment_intent_id })
     }
 }
 
