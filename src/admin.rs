@@ -83,7 +83,8 @@ impl AdminServer {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop`, then lets answers in hand finish, for a second at most. Dropping the future closes all at once.
+    /// Answers until `stop`, then lets answers in hand finish, for a second at most. Dropping the future closes all
+    /// connections at once.
     pub async fn serve(self, metrics: Arc<Metrics>, health: Arc<Health>, stop: CancellationToken) {
         let routes = Arc::new(Routes { metrics, health });
         let mut connections = JoinSet::new();
@@ -113,11 +114,15 @@ fn note_panic(ended: Result<(), tokio::task::JoinError>) {
 
 /// The next connection. Errors are those of one client that left, or of a process without file descriptors: time helps.
 async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut said = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             Err(error) => {
-                tracing::debug!(error = %error, "The side port could not accept a connection");
+                if !said {
+                    tracing::warn!(error = %error, "The side port could not accept a connection");
+                }
+                said = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

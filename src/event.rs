@@ -14,12 +14,12 @@
 //! | `qty` | a whole number from 1 to 2,147,483,647 | it is an `int32` on the wire |
 //! | `payment_intent_id`, `user_id` | a string of at most [`ID_BYTES_MAX`] bytes without control characters; empty means absent | they are sent on |
 //! | envelopes | at most [`ENVELOPES_MAX`] around one event | nothing legitimate nests deeper |
-//! | JSON | what `serde_json` reads; arrays and objects that are read nest at most 127 deep | its recursion limit |
+//! | JSON | what `serde_json` reads; values that are not needed are skipped, however deep they nest | reading goes a fixed number of objects deep, skipping does not recurse: no body can exhaust the stack, so `serde_json`'s limit of 128 is never met |
 //!
 //! - **Strict where it decides.** A field that decides an effect, all of the above and `type`, is refused when it has the wrong type:
 //!   its producer is broken, and a guess could release the wrong seats. A field that only describes (`ts`, `amount`, `currency`,
 //!   `error_code`, `error_message`, and whatever carries a trace) counts as absent when it does not fit: it is no reason to lose a paid seat.
-//! - **`null` means absent**, everywhere. Unknown fields are ignored, however deep they go.
+//! - **`null` means absent**, everywhere. Unknown fields are ignored.
 //! - **A known field given twice** in one object is refused: readers differ on which one wins (RFC 8259, section 4).
 //! - **Nothing is trimmed or re-cased**: an id with a space at its end is another id.
 //! - Seat ids that repeat are passed on: the inventory judges them.

@@ -4,11 +4,11 @@
 use std::fmt::{self, Write as _};
 
 /// Characters of the value that are shown at most.
-pub const CHARACTERS_MAX: usize = 64;
+pub(crate) const CHARACTERS_MAX: usize = 64;
 
 /// Shows a value as `"..."`, with control characters, quotes and backslashes escaped as Rust does it.
 #[derive(Clone, Copy, Debug)]
-pub struct Excerpt<'a>(pub &'a str);
+pub(crate) struct Excerpt<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

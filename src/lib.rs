@@ -14,7 +14,12 @@
 //! ```
 //!
 //! [`app`] builds all of it, owns every task, and knows the order in which they end.
-#![allow(missing_docs, dead_code)]
+
+pub mod check;
+pub mod cli;
+pub mod run;
+mod signals;
+
 pub mod app;
 pub mod poller;
 
@@ -34,6 +39,7 @@ pub mod settle;
 pub mod queue;
 
 pub mod admin;
+pub mod config;
 pub mod health;
 pub mod metrics;
 pub mod retry;

@@ -1,2 +1,82 @@
-//! x
-fn main() {}
+//! Arguments, configuration, logs, runtime, command, exit code; nothing else.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use reservation_worker::cli::{self, Command};
+use reservation_worker::config::{Config, LogFormat};
+use reservation_worker::run::{self, EXIT_USAGE};
+use reservation_worker::{admin, check, telemetry};
+use reservation_worker::telemetry::LogSettings;
+use tokio::runtime::{Builder, Runtime};
+
+fn main() -> ExitCode {
+    match Command::parse(std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned())) {
+        Ok(Command::Help) => print(&cli::help_text()),
+        Ok(Command::Version) => print(&cli::version_text()),
+        Ok(command @ (Command::Run | Command::Check | Command::Health)) => {
+            match Config::from_env() {
+                Ok(config) => execute(command, &config),
+                Err(errors) => fail(EXIT_USAGE, &errors),
+            }
+        }
+        Err(unknown) => fail(EXIT_USAGE, &unknown),
+    }
+}
+
+fn execute(command: Command, config: &Config) -> ExitCode {
+    let runtime = match runtime(config) {
+        Ok(runtime) => runtime,
+        Err(why) => return fail(1, &why),
+    };
+    // Both TLS clients and the AWS SDK use the same provider; it is set once, before any of them.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return fail(1, &"a TLS crypto provider is installed already");
+    }
+    match command {
+        Command::Check => runtime.block_on(check::check(config, &mut io::stdout())),
+        Command::Health => match runtime.block_on(admin::health_probe(config.server.port.get())) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(1, &why),
+        },
+        Command::Run => {
+            let logging = telemetry::init_logging(log_settings(config));
+            if let Err(why) = logging {
+                return fail(1, &why);
+            }
+            telemetry::install_panic_hook();
+            match runtime.block_on(run::run(config)) {
+                Ok(code) => code,
+                Err(why) => fail(EXIT_USAGE, &why),
+            }
+        }
+        Command::Help | Command::Version => unreachable!("answered without a configuration"),
+    }
+}
+
+fn runtime(config: &Config) -> io::Result<Runtime> {
+    match config.worker.threads.map_or(1, std::num::NonZeroUsize::get) {
+        1 => Builder::new_current_thread().enable_all().build(),
+        threads => Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+    }
+}
+
+fn log_settings(config: &Config) -> LogSettings {
+    let by_default = if io::stdout().is_terminal() { LogFormat::Pretty } else { LogFormat::Json };
+    LogSettings {
+        level: config.log.level,
+        format: config.log.format.unwrap_or(by_default),
+        color: !config.log.no_color,
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    // A reader that has gone (`| head`) is no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "reservation-worker: {why}");
+    ExitCode::from(code)
+}

@@ -1,5 +1,5 @@
 //! Every metric, in one registry of its own: no globals. Series are made at the start and kept in arrays indexed by
-//! enums, so that counting is an atomic add without a label look-up, and each series exists at 0 before its first event.
+//! enums, so that counting is an atomic add without a label look-up, and each series stands at 0 before its first event.
 //! What is counted, and when, is for the callers to decide; [`crate::admin`] serves the text.
 //!
 //! The names that existing dashboards use come first in [`Metrics`]; the others follow
@@ -57,7 +57,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// An event was settled: once for each event, when its outcome is final. `None` is an event whose type could not be read.
+    /// An event was settled: once for each event, when its outcome is final. `None`: its type could not be read.
     pub fn event_settled(&self, event_type: Option<EventType>, outcome: Outcome) {
         self.events[type_index(event_type)][outcome.index()].inc();
     }

@@ -7,7 +7,7 @@ pub mod log;
 pub mod trace;
 
 pub use self::context::TraceParent;
-pub use self::log::{LogFormat, LogLevel, LogSettings, init_logging, install_panic_hook};
+pub use self::log::{LogSettings, init_logging, install_panic_hook};
 pub use self::trace::{
     CallEnd, CallSpan, CallStart, CallStatus, EventSpan, EventStart, Failure, Sampling, TraceError,
     TraceSettings, Tracing,

@@ -142,7 +142,11 @@ async fn dawdlers_that_fill_every_place_are_closed_in_time() {
         stream.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
         dawdlers.push(stream);
     }
+    let began = tokio::time::Instant::now();
     assert_eq!(served.status("GET /healthz").await, "200");
+    // It waited for a place, and the place came when the first head was overdue.
+    let waited = began.elapsed();
+    assert!((HEAD_TIMEOUT / 2..HEAD_TIMEOUT * 2).contains(&waited), "{waited:?}");
     let mut rest = Vec::new();
     for mut stream in dawdlers {
         // Closed by the server: with an answer or without, and with a reset or not.
@@ -194,7 +198,7 @@ async fn a_probe_says_what_is_wrong() {
     ] {
         let reply = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 512]).await.unwrap();
+            assert!(stream.read(&mut [0; 512]).await.unwrap() > 0);
             stream.write_all(answer).await.unwrap();
         };
         let (probed, ()) = tokio::join!(health_probe(port), reply);

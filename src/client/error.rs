@@ -12,9 +12,6 @@ pub const PACE_MAX: Duration = Duration::from_secs(5 * 60);
 /// Characters of [`CallError::detail`] at most: a log line stays a line.
 pub const DETAIL_CHARS_MAX: usize = 200;
 
-/// Characters of a single value that an answer brought, at most.
-pub(crate) const EXCERPT_CHARS_MAX: usize = 64;
-
 /// What a failed call means for the event, and for the service that was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -65,7 +62,7 @@ impl Failure {
         CallError {
             class: self.class,
             code: self.code,
-            detail: excerpt(detail, DETAIL_CHARS_MAX),
+            detail: one_line(detail),
             retry_after: self.retry_after,
         }
     }
@@ -104,14 +101,14 @@ pub enum ClientError {
     NoCryptoProvider,
 }
 
-/// At most `chars_max` characters of `text`, none of which can break a line or steer a terminal.
-pub(crate) fn excerpt(text: &str, chars_max: usize) -> String {
+/// At most [`DETAIL_CHARS_MAX`] characters of `text`, none of which can break a line or steer a terminal.
+fn one_line(text: &str) -> String {
     let mut out = String::new();
     let mut chars = 0;
     for c in text.chars() {
         let width = if is_plain(c) { 1 } else { c.escape_default().count() };
         // One place is kept for the mark of the cut.
-        if chars + width >= chars_max {
+        if chars + width >= DETAIL_CHARS_MAX {
             out.push('…');
             break;
         }
@@ -154,13 +151,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_is_short_and_harmless() {
-        assert_eq!(excerpt("plain, 한국어", 64), "plain, 한국어");
-        assert_eq!(excerpt("a\nb\u{1b}[31m", 64), "a\\nb\\u{1b}[31m");
-        assert_eq!(excerpt("x\u{202e}y", 64), "x\\u{202e}y");
+    fn a_detail_is_one_short_line() {
+        assert_eq!(one_line("plain, 한국어"), "plain, 한국어");
+        assert_eq!(one_line("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+        assert_eq!(one_line("x\u{202e}y"), "x\\u{202e}y");
         for text in ["x".repeat(10_000), "\u{7}".repeat(10_000), "한".repeat(10_000)] {
-            let cut = excerpt(&text, 64);
-            assert!(cut.chars().count() <= 64, "{cut}");
+            let cut = one_line(&text);
+            assert!(cut.chars().count() <= DETAIL_CHARS_MAX, "{cut}");
             assert!(cut.ends_with('…'));
             assert!(!cut.chars().any(char::is_control));
         }

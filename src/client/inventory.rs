@@ -13,13 +13,14 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
 
 use super::classify::{Rpc, classify_commit_status, classify_release_status};
-use super::error::{CallError, ClientError, EXCERPT_CHARS_MAX, Failure, chain, excerpt};
+use super::error::{CallError, ClientError, Failure, chain};
 use super::not_grpc::GrpcOnly;
 use super::proto::common::v1::Error;
 use super::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use super::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
 use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT};
 use crate::event::{ReservationId, Seats, ShowId};
+use crate::excerpt::Excerpt;
 
 /// A connection with calls open on which nothing arrives for this long, or for an attempt's time where that is longer, is asked
 /// whether it still lives. Never while no call is open, and never in the midst of an attempt: servers close connections that
@@ -125,7 +126,7 @@ impl GrpcInventory {
     pub fn new(settings: GrpcSettings) -> Result<Self, ClientError> {
         let GrpcSettings { uri, timeout } = settings;
         let endpoint = endpoint(&uri, timeout).map_err(|error| ClientError::Grpc {
-            address: excerpt(&uri, EXCERPT_CHARS_MAX),
+            address: Excerpt(&uri).to_string(),
             reason: chain(&error),
         })?;
         Ok(Self { channel: GrpcOnly(endpoint.connect_lazy()), timeout })
@@ -220,9 +221,8 @@ impl Inventory for GrpcInventory {
 fn explain(failure: Failure, name: &str, status: i32, error: Option<Error>) -> CallError {
     let detail = match error {
         Some(Error { code, message, trace_id }) => {
-            let message = excerpt(&message, EXCERPT_CHARS_MAX);
-            let trace_id = excerpt(&trace_id, EXCERPT_CHARS_MAX);
-            format!("{name} {status}, code {code}, trace_id \"{trace_id}\", message \"{message}\"")
+            let (message, trace_id) = (Excerpt(&message), Excerpt(&trace_id));
+            format!("{name} {status}, code {code}, trace_id {trace_id}, message {message}")
         }
         None => format!("{name} {status}"),
     };

@@ -15,9 +15,10 @@ use reqwest::{RequestBuilder, Response, Url};
 use serde::Serialize;
 
 use super::classify::{HttpCall, classify_http};
-use super::error::{CallError, Class, ClientError, EXCERPT_CHARS_MAX, Failure, chain, excerpt};
+use super::error::{CallError, Class, ClientError, Failure, chain};
 use super::{CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT};
 use crate::event::ReservationId;
+use crate::excerpt::Excerpt;
 use answer::{Answer, drain, found};
 
 /// Idle connections are closed after this long: before AWS's load balancers do it (60 s), as that race costs a call.
@@ -70,7 +71,7 @@ pub enum Found {
     Expired,
     /// It was given up.
     Cancelled,
-    /// Any other, escaped and cut: fit for a log, and for nothing else.
+    /// Any other, quoted, escaped and cut: fit for a log, and for nothing else.
     Other(String),
 }
 
@@ -170,7 +171,7 @@ impl HttpReservationApi {
         let location = response
             .headers()
             .get(LOCATION)
-            .map(|to| excerpt(&String::from_utf8_lossy(to.as_bytes()), EXCERPT_CHARS_MAX));
+            .map(|to| Excerpt(&String::from_utf8_lossy(to.as_bytes())).to_string());
         let from_api = if status.is_success() {
             found(response).await.is_ok_and(|found| found.is_some())
         } else {

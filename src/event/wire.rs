@@ -252,15 +252,14 @@ impl<'de> Visitor<'de> for NodeSeed {
                 return Err(A::Error::duplicate_field(key.as_str()));
             }
             seen |= bit;
-            match key {
-                Key::Payload => layer.payload = object.next_value_seed(Self { objects })?,
-                Key::Detail => layer.detail = object.next_value_seed(Self { objects })?,
-                Key::SeatIds => layer.seat_ids = object.next_value()?,
-                plain => {
-                    if let Some(slot) = layer.values.get_mut(plain as usize) {
-                        *slot = object.next_value()?;
-                    }
-                }
+            if let Some(slot) = layer.values.get_mut(key as usize) {
+                *slot = object.next_value()?;
+            } else if key == Key::Payload {
+                layer.payload = object.next_value_seed(Self { objects })?;
+            } else if key == Key::Detail {
+                layer.detail = object.next_value_seed(Self { objects })?;
+            } else {
+                layer.seat_ids = object.next_value()?;
             }
         }
         Ok(Node::Object(layer))

@@ -1,5 +1,6 @@
 //! Log lines on stdout: which events of the `tracing` macros become one, and the layer that writes it with one write.
-//! What a line looks like is in [`format`], how a hostile value is made harmless in [`fields`].
+//! What a line looks like is in `log/format.rs`, how a hostile value is made harmless in
+//! `log/fields.rs`.
 //!
 //! Spans of the `tracing` crate are not looked at: what a line should say is among its own fields.
 
@@ -18,33 +19,12 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use self::format::Buffers;
+use crate::config::{LogFormat, LogLevel};
 
 /// The crate whose events are logged at `LOG_LEVEL`; others are noise below a warning.
 const OWN_TARGET: &str = "reservation_worker";
 /// Characters kept of a panic's message: it may quote a value.
 const PANIC_CHARS_MAX: usize = 256;
-
-/// The least level that is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Everything, with the module that says it.
-    Debug,
-    /// Each event settled, and what changes.
-    Info,
-    /// What may need a look.
-    Warn,
-    /// What needs one.
-    Error,
-}
-
-/// What a line looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One flat JSON object a line.
-    Json,
-    /// For a person at a terminal: time (UTC), level, message, `key=value`.
-    Pretty,
-}
 
 /// What logging needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Traces: whether an event is recorded, and how recorded spans leave. The spans themselves are in [`span`], what leaves
-//! them in [`export`]; [`super::context`] reads the parents.
+//! Traces: whether an event is recorded, and how recorded spans leave. The spans themselves are in
+//! `trace/span.rs`, the way to the collector in `trace/export.rs`; [`super::context`] reads the parents.
 //!
 //! Spans are made as the SDK's own `SpanData` and handed to its batch processor (a bounded queue and one thread). The
 //! sampling decision is made here, before anything is gathered: an event that is not recorded costs two random numbers.
@@ -38,8 +38,7 @@ pub struct TraceSettings {
     pub propagate: bool,
 }
 
-/// Which traces are recorded: `OTEL_TRACES_SAMPLER` and its argument
-/// (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
+/// Which traces are recorded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// The share of traces, 0 to 1, that are recorded where the decision is ours.
@@ -51,26 +50,6 @@ pub struct Sampling {
 impl Sampling {
     /// The decision of the parent, else everything: OpenTelemetry's default.
     pub const DEFAULT: Self = Self { ratio: 1.0, parent_based: true };
-
-    /// Reads a sampler by OpenTelemetry's name for it. A ratio that is missing or not a number from 0 to 1 counts as 1.
-    /// `None` for an unknown name.
-    #[must_use]
-    pub fn from_name(name: &str, arg: Option<&str>) -> Option<Self> {
-        let (parent_based, root) = match name.strip_prefix("parentbased_") {
-            Some(root) => (true, root),
-            None => (false, name),
-        };
-        let ratio = match root {
-            "always_on" => 1.0,
-            "always_off" => 0.0,
-            "traceidratio" => arg
-                .and_then(|arg| arg.trim().parse().ok())
-                .filter(|ratio| (0.0..=1.0).contains(ratio))
-                .unwrap_or(1.0),
-            _ => return None,
-        };
-        Some(Self { ratio, parent_based })
-    }
 
     fn decide(self, trace_id: TraceId, parent: Option<bool>) -> bool {
         if let Some(sampled) = parent.filter(|_| self.parent_based) {
@@ -92,6 +71,12 @@ pub enum TraceError {
     /// The exporter refused its settings.
     #[error("the OTLP exporter cannot be made: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The collector refused, or could not be reached: only [`Tracing::probe`] finds that out.
+    #[error("{0}")]
+    Refused(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// The collector did not answer [`Tracing::probe`] in time.
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
 }
 
 /// Where spans begin. Cheap to clone.
@@ -133,6 +118,15 @@ impl Tracing {
         Ok(Self::with(processor, settings.sampling, settings.propagate))
     }
 
+    /// Asks the collector once whether it takes spans, by sending it none.
+    ///
+    /// # Errors
+    /// When it cannot be asked, refuses, or has not answered within the deadline.
+    pub async fn probe(settings: &TraceSettings, deadline: Duration) -> Result<(), TraceError> {
+        let asked = tokio::time::timeout(deadline, export::probe(settings)).await;
+        asked.map_err(|_| TraceError::NoAnswer(deadline))?
+    }
+
     /// Nothing is recorded; events still have trace ids to log and to pass on.
     #[must_use]
     pub fn disabled() -> Self {
@@ -157,7 +151,6 @@ impl Tracing {
     }
 
     /// Begins an event's consumer span, and makes the ids that the event is logged under.
-    #[must_use]
     pub fn start_event(&self, start: EventStart<'_>) -> EventSpan {
         let parent = start.parent.filter(|_| self.0.propagate);
         let trace_id = parent.map_or_else(new_trace_id, |parent| parent.trace_id);

@@ -20,7 +20,7 @@ fn expected(status: u16, from_api: bool, paced: bool, call: HttpCall) -> Option<
         429 if paced => Class::Paced,
         429 => Class::Transient,
         500..=599 if paced => Class::Paced,
-        502 | 503 | 504 => Class::Outage,
+        502..=504 => Class::Outage,
         500..=599 => Class::Transient,
         _ => Class::Permanent,
     })
@@ -105,7 +105,7 @@ fn answers_that_are_not_grpc_are_read_by_their_http_status() {
     for status in 100..=999 {
         let plain = classify_not_grpc(StatusCode::from_u16(status).unwrap(), None);
         let want = match status {
-            200..=299 | 401 | 404 | 429 | 502 | 503 | 504 => Class::Outage,
+            200..=299 | 401 | 404 | 429 | 502..=504 => Class::Outage,
             403 => Class::Forbidden,
             _ => Class::Transient,
         };

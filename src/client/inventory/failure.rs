@@ -7,8 +7,9 @@ use tonic::{ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt;
 
 use crate::client::classify::{Rpc, classify_grpc, classify_not_grpc};
-use crate::client::error::{CallError, Class, EXCERPT_CHARS_MAX, Failure, chain, excerpt};
+use crate::client::error::{CallError, Class, Failure, chain};
 use crate::client::not_grpc::{NotGrpc, is_from_server};
+use crate::excerpt::Excerpt;
 
 /// Reads a status that is not success.
 ///
@@ -28,8 +29,7 @@ pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), C
         let code = if cause::<ConnectError>(status).is_some() { "connect" } else { "transport" };
         return Err(Failure::new(Class::Outage, code).explain(&chain(source)));
     }
-    let message = excerpt(status.message(), EXCERPT_CHARS_MAX);
-    let detail = format!("{:?}, message \"{message}\"", status.code());
+    let detail = format!("{:?}, message {}", status.code(), Excerpt(status.message()));
     if !is_from_server(status) {
         return Err(Failure::new(Class::Transient, "bad_answer").explain(&detail));
     }

@@ -9,8 +9,8 @@ use reqwest::Response;
 use serde_json::Value;
 
 use super::Found;
-use crate::client::error::{EXCERPT_CHARS_MAX, excerpt};
 use crate::client::{ANSWER_BYTES_MAX, retry_after};
+use crate::excerpt::Excerpt;
 
 /// How long a success may take to end before its connection is given up: the step is done, and reuse is only a saving.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(250);
@@ -25,7 +25,7 @@ pub(super) struct Answer {
     pub(super) broken: Option<reqwest::Error>,
 }
 
-/// The API's own error, its values escaped and cut.
+/// The API's own error, its values quoted, escaped and cut.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ApiError {
     code: String,
@@ -53,9 +53,7 @@ impl Answer {
         let status = self.status.as_u16();
         match &self.api_error {
             Some(ApiError { code, message, trace_id }) => {
-                format!(
-                    "HTTP {status}, code \"{code}\", trace_id \"{trace_id}\", message \"{message}\""
-                )
+                format!("HTTP {status}, code {code}, trace_id {trace_id}, message {message}")
             }
             None => format!("HTTP {status} without the API's error body"),
         }
@@ -67,12 +65,16 @@ impl ApiError {
     fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
         let error = body.get("error")?;
-        let short = |text: &str| excerpt(text, EXCERPT_CHARS_MAX);
+        let short = |text: &str| Excerpt(text).to_string();
         let code = error.get("code")?;
         let code =
             code.as_str().map(short).or_else(|| code.as_i64().map(|number| number.to_string()))?;
         let message = error.get("message")?.as_str().map(short)?;
-        let trace_id = error.get("trace_id").and_then(Value::as_str).map(short).unwrap_or_default();
+        let trace_id = error
+            .get("trace_id")
+            .and_then(Value::as_str)
+            .map(short)
+            .unwrap_or_else(|| "none".into());
         Some(Self { code, message, trace_id })
     }
 }
@@ -89,7 +91,7 @@ pub(super) async fn found(response: Response) -> Result<Option<Found>, reqwest::
         "CONFIRMED" => Found::Confirmed,
         "EXPIRED" => Found::Expired,
         "CANCELLED" => Found::Cancelled,
-        other => Found::Other(excerpt(other, EXCERPT_CHARS_MAX)),
+        other => Found::Other(Excerpt(other).to_string()),
     }))
 }
 

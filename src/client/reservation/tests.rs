@@ -221,9 +221,9 @@ async fn a_get_finds_the_status() {
         (r#"{"reservation_id":"r","status":"CONFIRMED"}"#, Found::Confirmed),
         (r#"{"status":"EXPIRED","more":[1,{"x":2}]}"#, Found::Expired),
         (r#"{"status":"CANCELLED"}"#, Found::Cancelled),
-        (r#"{"status":"PENDING"}"#, Found::Other("PENDING".into())),
-        (r#"{"status":"confirmed"}"#, Found::Other("confirmed".into())),
-        (r#"{"status":"x\ny"}"#, Found::Other("x\\ny".into())),
+        (r#"{"status":"PENDING"}"#, Found::Other("\"PENDING\"".into())),
+        (r#"{"status":"confirmed"}"#, Found::Other("\"confirmed\"".into())),
+        (r#"{"status":"x\ny"}"#, Found::Other(r#""x\ny""#.into())),
     ] {
         let server = always(200, body).await;
         assert_eq!(ask(&client_of(&server, LONG)).await, Ok(found));

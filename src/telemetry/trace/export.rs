@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
+use opentelemetry_otlp::{RetryPolicy, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
@@ -34,12 +34,27 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Makes the batch processor and its exporter, with a connection that is opened at the first batch.
 pub(super) fn processor(settings: &TraceSettings) -> Result<BatchSpanProcessor, TraceError> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
+    let exporter = exporter(settings, RetryPolicy::recommended())?;
+    Ok(batching(Watched::new(exporter), settings))
+}
+
+/// Sends a batch without spans, once.
+pub(super) async fn probe(settings: &TraceSettings) -> Result<(), TraceError> {
+    let exporter = exporter(settings, RetryPolicy::disabled())?;
+    Ok(exporter.export(Vec::new()).await?)
+}
+
+fn exporter(
+    settings: &TraceSettings,
+    retries: RetryPolicy,
+) -> Result<opentelemetry_otlp::SpanExporter, TraceError> {
+    let channel = channel(&settings.endpoint).map_err(TraceError::Endpoint)?;
+    let builder = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_timeout(EXPORT_TIMEOUT)
-        .with_channel(channel(&settings.endpoint).map_err(TraceError::Endpoint)?)
-        .build()?;
-    Ok(batching(Watched::new(exporter), settings))
+        .with_channel(channel)
+        .with_retry_policy(retries);
+    Ok(builder.build()?)
 }
 
 fn batching(exporter: impl SpanExporter + 'static, settings: &TraceSettings) -> BatchSpanProcessor {
@@ -140,7 +155,8 @@ mod tests {
     use opentelemetry_sdk::error::OTelSdkError;
 
     use super::*;
-    use crate::telemetry::log::{self, LogFormat, LogLevel, LogSettings};
+    use crate::config::{LogFormat, LogLevel};
+    use crate::telemetry::log::{self, LogSettings};
 
     #[derive(Debug)]
     struct Never;

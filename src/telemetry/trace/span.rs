@@ -143,7 +143,7 @@ impl EventSpan {
             span_id,
             sampled,
             trace_id_text: trace_id_text(trace_id),
-            state_text: Some(state.header().into()).filter(|text: &Box<str>| !text.is_empty()),
+            state_text: (state != TraceState::NONE).then(|| state.header().into()),
             state,
             recording: None,
         }

@@ -192,27 +192,6 @@ async fn without_propagation_parents_are_not_read() {
 }
 
 #[test]
-fn samplers_go_by_opentelemetrys_names() {
-    for (name, arg, ratio, parent_based) in [
-        ("always_on", None, 1.0, false),
-        ("always_off", None, 0.0, false),
-        ("traceidratio", Some("0.25"), 0.25, false),
-        ("traceidratio", Some("seven"), 1.0, false),
-        ("traceidratio", Some("1.5"), 1.0, false),
-        ("traceidratio", Some("NaN"), 1.0, false),
-        ("parentbased_always_on", None, 1.0, true),
-        ("parentbased_always_off", None, 0.0, true),
-        ("parentbased_traceidratio", Some(" 0.5 "), 0.5, true),
-    ] {
-        let sampling = Sampling::from_name(name, arg);
-        assert_eq!(sampling, Some(Sampling { ratio, parent_based }), "{name} {arg:?}");
-    }
-    for name in ["", "parentbased_", "parentbased_parentbased_always_on", "xray", "Always_On"] {
-        assert_eq!(Sampling::from_name(name, None), None, "{name}");
-    }
-}
-
-#[test]
 fn a_parent_decides_only_where_samplers_are_parent_based() {
     let low = TraceId::from(1_u128);
     let high = TraceId::from(u128::MAX);

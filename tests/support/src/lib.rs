@@ -1,6 +1,7 @@
 //! Development code that the tests, `make demo` and `make sandbox` share: stand-ins for everything the worker talks to.
 //! Nothing here is part of the production image.
 
+pub mod conformance;
 pub mod console;
 pub mod demo;
 pub mod inventory;

@@ -39,11 +39,11 @@ fn collect(listener: TcpListener) -> mpsc::UnboundedReceiver<ExportTraceServiceR
 
 fn text(attributes: &[WireKeyValue], key: &str) -> Option<String> {
     let value = attributes.iter().find(|kv| kv.key == key)?.value.clone()?.value?;
-    match value {
-        any_value::Value::StringValue(text) => Some(text),
-        any_value::Value::IntValue(number) => Some(number.to_string()),
-        other => panic!("{key}: {other:?}"),
+    if let any_value::Value::IntValue(number) = value {
+        return Some(number.to_string());
     }
+    let any_value::Value::StringValue(text) = value else { panic!("{key}: {value:?}") };
+    Some(text)
 }
 
 fn one_event(tracing: &Tracing) {
@@ -123,6 +123,29 @@ async fn one_events_spans_arrive_whole() {
     }
     let [of_scope] = of_resource.scope_spans.as_slice() else { panic!("{request:?}") };
     check_spans(&of_scope.spans);
+}
+
+#[tokio::test]
+async fn a_probe_tells_a_collector_from_none() {
+    let deadline = Duration::from_secs(5);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut requests = collect(listener);
+    Tracing::probe(&settings(address), deadline).await.unwrap();
+    let asked = requests.recv().await.unwrap().resource_spans;
+    assert!(asked.iter().all(|of_resource| of_resource.scope_spans.is_empty()), "{asked:?}");
+
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = closed.local_addr().unwrap().to_string();
+    let error = Tracing::probe(&settings(address), deadline).await.unwrap_err();
+    assert!(matches!(error, TraceError::Refused(_)), "{error:?}");
+    assert!(error.to_string().contains("Unavailable"), "{error}");
+
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let error = Tracing::probe(&settings(address), Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, TraceError::NoAnswer(_)), "{error:?}");
 }
 
 #[tokio::test]

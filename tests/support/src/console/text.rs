@@ -75,7 +75,7 @@ pub fn summary(servers: &Servers) -> String {
     let queue = servers.sqs.ledger(&servers.queue_url);
     let totals = servers.ledger.totals();
     format!(
-        "{} messages sent, {} deleted, {} left, {} in the dead-letter queue; {} calls, {} took effect\n",
+        "messages: {} sent, {} deleted, {} left, {} dead-lettered; calls: {}, of which {} took effect\n",
         queue.sent,
         queue.deletes_effective,
         servers.sqs.counts(&servers.queue_url).total(),

@@ -37,7 +37,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(event) => {
-                write!(out, "{event}: never sent, what it follows never happened")
+                write!(out, "{event}: never sent, as what it waits for never happened")
             }
             Self::Missing(event, effect) => write!(out, "{event}: lost, {effect} is missing"),
             Self::Repeated(event, effect, times) => {

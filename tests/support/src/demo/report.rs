@@ -1,12 +1,12 @@
 //! What the demo shows: a line while it runs, a table at the end.
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::balance::Balance;
+use super::envelope::Envelope;
 use super::workload::{Kind, Planned};
 
 /// Problems printed; a run that is wrong in the same way everywhere needs no more.
@@ -100,8 +100,9 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         events.len().to_string(),
         format!("in {messages} messages, duplicates and 1 poison included"),
     );
-    for (name, count) in count(events.iter().map(|event| event.envelope.as_str())) {
-        row(&format!("  {name}"), count.to_string(), String::new());
+    for envelope in Envelope::ALL {
+        let count = events.iter().filter(|event| event.envelope == envelope).count();
+        row(&format!("  {}", envelope.as_str()), count.to_string(), String::new());
     }
     row("effects", balance.effects.values().sum::<usize>().to_string(), "each once".to_owned());
     for kind in Kind::ALL {
@@ -122,7 +123,7 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         balance.dropped_superseded.to_string(),
         "sold before, so not released".to_owned(),
     );
-    row("dead-lettered", balance.dead_lettered.to_string(), "the poison, whole".to_owned());
+    row("dead-lettered", balance.dead_lettered.to_string(), "the poison message".to_owned());
     row("lost", balance.lost.to_string(), String::new());
     let latency =
         |percent| balance.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds);
@@ -147,14 +148,6 @@ pub fn problems(balance: &Balance) -> String {
         text.push_str(&format!("  and {more} more\n"));
     }
     text
-}
-
-fn count<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
-    let mut counts = BTreeMap::new();
-    for name in names {
-        *counts.entry(name).or_default() += 1;
-    }
-    counts
 }
 
 fn milliseconds(duration: Duration) -> String {

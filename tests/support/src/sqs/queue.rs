@@ -173,12 +173,19 @@ impl Queue {
 
     /// Adds a new message.
     pub(crate) fn push(&mut self, content: Content, delay: Duration, now: Now) {
-        let state = if delay.is_zero() { MessageState::Visible } else { MessageState::Delayed };
+        let state = if delay.is_zero() {
+            MessageState::Visible
+        } else {
+            MessageState::Delayed
+        };
         self.insert(Message {
             id: Arc::from(content.id.as_str()),
             content: Arc::new(content),
             sent_at: now.instant,
-            placed: Placed { state, at: now.instant + delay },
+            placed: Placed {
+                state,
+                at: now.instant + delay,
+            },
             receive_count: 0,
             receives_here: 0,
             first_receive_ms: None,
@@ -189,7 +196,10 @@ impl Queue {
 
     /// Adds a message that comes from another queue: its id, age and count stay.
     pub(crate) fn adopt(&mut self, mut message: Message, source_arn: Option<String>, now: Now) {
-        message.placed = Placed { state: MessageState::Visible, at: now.instant };
+        message.placed = Placed {
+            state: MessageState::Visible,
+            at: now.instant,
+        };
         message.receives_here = 0;
         message.received_at = None;
         message.source_arn = source_arn;
@@ -290,7 +300,9 @@ impl Queue {
     /// Takes out every message that is visible, oldest first, to be moved elsewhere.
     pub(crate) fn drain_visible(&mut self) -> Vec<Message> {
         let keys: Vec<u64> = self.ready.iter().map(|(_, key)| *key).collect();
-        keys.into_iter().filter_map(|key| self.remove(key)).collect()
+        keys.into_iter()
+            .filter_map(|key| self.remove(key))
+            .collect()
     }
 
     fn next_ready(&self) -> Option<u64> {
@@ -337,7 +349,13 @@ impl Queue {
         }
         for key in left_visible {
             let id = self.messages.get(&key).map(|m| Arc::clone(&m.id));
-            self.book(now, Action::ReceiveMessage, id, None, Outcome::Fault(FaultKind::Duplicate));
+            self.book(
+                now,
+                Action::ReceiveMessage,
+                id,
+                None,
+                Outcome::Fault(FaultKind::Duplicate),
+            );
             self.place(key, MessageState::Visible, now.instant);
         }
         if let Some(groups) = &mut self.groups {
@@ -360,9 +378,17 @@ impl Queue {
             first_receive_ms,
             source_arn: message.source_arn.clone(),
         };
-        let outcome = Outcome::Delivered { receive_count: message.receive_count };
+        let outcome = Outcome::Delivered {
+            receive_count: message.receive_count,
+        };
         let id = Arc::clone(&message.id);
-        self.book(now, Action::ReceiveMessage, Some(id), Some(receipt_handle), outcome);
+        self.book(
+            now,
+            Action::ReceiveMessage,
+            Some(id),
+            Some(receipt_handle),
+            outcome,
+        );
         Some(delivery)
     }
 
@@ -399,7 +425,13 @@ impl Queue {
         if !is_newest {
             self.book(now, action, id, receipt_handle, Outcome::DeleteStale);
         } else if self.faults.deletes_silently() {
-            self.book(now, action, id, receipt_handle, Outcome::Fault(FaultKind::SilentDelete));
+            self.book(
+                now,
+                action,
+                id,
+                receipt_handle,
+                Outcome::Fault(FaultKind::SilentDelete),
+            );
         } else {
             self.remove(key);
             self.book(now, action, id, receipt_handle, Outcome::Deleted);
@@ -425,7 +457,11 @@ impl Queue {
         self.book(now, action, id, Some(Arc::from(receipt)), booked);
         outcome?;
         let at = now.instant + Duration::from_secs(u64::from(timeout_s));
-        let state = if timeout_s == 0 { MessageState::Visible } else { MessageState::InFlight };
+        let state = if timeout_s == 0 {
+            MessageState::Visible
+        } else {
+            MessageState::InFlight
+        };
         self.place(key, state, at);
         Ok(())
     }

@@ -1,0 +1,144 @@
+//! `reservation-worker check`: shows the effective configuration and tries each thing that the
+//! worker needs, each with what is wrong and what to do. Changes nothing anywhere.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::queue::sqs::{QueueFacts, SqsQueue};
+use crate::queue::{QueueError, QueueErrorKind};
+use crate::run::{advice, inventory, reservation_api, sqs_settings};
+
+/// How long the collector may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What one thing turned out to be.
+enum Finding {
+    /// It works, and this was seen.
+    Ok(String),
+    /// It works, and this is unwise.
+    Warning(String),
+    /// It does not work: what is wrong, and what to do.
+    Wrong(String),
+}
+
+/// Writes the report to `out`; the code is 0 when nothing is wrong, else 1.
+pub async fn check(config: &Config, out: &mut impl Write) -> ExitCode {
+    match report(config, out).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+async fn report(config: &Config, out: &mut impl Write) -> io::Result<bool> {
+    writeln!(out, "Configuration")?;
+    for (name, value) in config.effective() {
+        writeln!(out, "  {name}={value}")?;
+    }
+    for warning in &config.warnings {
+        writeln!(out, "  warning: {warning}")?;
+    }
+    writeln!(out, "\nChecks")?;
+    let mut all_well = true;
+    for (name, finding) in findings(config).await {
+        let (word, text) = match &finding {
+            Finding::Ok(text) => ("ok", text),
+            Finding::Warning(text) => ("warn", text),
+            Finding::Wrong(text) => ("FAIL", text),
+        };
+        all_well &= !matches!(finding, Finding::Wrong(_));
+        writeln!(out, "  {word:<5} {name:<22} {text}")?;
+    }
+    writeln!(out, "\n{}", if all_well { "All that is needed works." } else { "Not all that is needed works." })?;
+    Ok(all_well)
+}
+
+async fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
+    let mut findings = Vec::new();
+    let queue = SqsQueue::new(sqs_settings(config)).await;
+    match queue.facts().await {
+        Ok(facts) => {
+            findings.push(("queue", Finding::Ok(about_queue(&facts))));
+            findings.push(("visibility timeout", about_visibility(&facts, config)));
+            findings.push(about_dead_letters(&queue).await);
+            let has_dlq_url = config.sqs.dlq_url.is_some();
+            for line in advice(&facts, has_dlq_url) {
+                findings.push(("redrive policy", Finding::Warning(line)));
+            }
+        }
+        Err(error) => findings.push(("queue", Finding::Wrong(queue_trouble(&error)))),
+    }
+    findings.push(("Reservation API", match reservation_api(config) {
+        Ok(api) => finding(api.probe().await),
+        Err(why) => Finding::Wrong(why.to_string()),
+    }));
+    findings.push(("Inventory service", match inventory(config) {
+        Ok(inventory) => finding(inventory.probe().await),
+        Err(why) => Finding::Wrong(why.to_string()),
+    }));
+    findings.push(("collector", about_collector(config).await));
+    findings
+}
+
+fn finding(probe: Result<String, String>) -> Finding {
+    match probe {
+        Ok(text) => Finding::Ok(text),
+        Err(text) => Finding::Wrong(text),
+    }
+}
+
+fn about_queue(facts: &QueueFacts) -> String {
+    format!("{} messages visible, {} in flight", facts.visible, facts.in_flight)
+}
+
+fn about_visibility(facts: &QueueFacts, config: &Config) -> Finding {
+    Finding::Ok(format!(
+        "the worker asks for {} s at each receive (the queue's own is {} s) and extends it while it holds a message",
+        config.sqs.visibility_timeout.as_secs(),
+        facts.visibility.as_secs()
+    ))
+}
+
+async fn about_dead_letters(queue: &SqsQueue) -> (&'static str, Finding) {
+    let finding = match queue.dead_letter_url().await {
+        Ok(Some(url)) => Finding::Ok(format!("poison goes to {url}")),
+        Ok(None) => Finding::Warning(
+            "none is known: poison is left to the queue's redrive policy; set SQS_DLQ_URL, or allow sqs:GetQueueAttributes on the queue and sqs:GetQueueUrl on its dead-letter queue".to_owned(),
+        ),
+        Err(error) => Finding::Wrong(queue_trouble(&error)),
+    };
+    ("dead-letter queue", finding)
+}
+
+fn queue_trouble(error: &QueueError) -> String {
+    let what_to_do = match error.kind {
+        QueueErrorKind::Denied => "check the credentials, and that they allow sqs:GetQueueAttributes on this queue",
+        QueueErrorKind::NoSuchQueue => "check SQS_QUEUE_URL and AWS_REGION",
+        QueueErrorKind::Timeout | QueueErrorKind::Network => "check the way to SQS: DNS, firewalls, AWS_ENDPOINT_URL, AWS_REGION",
+        QueueErrorKind::Throttled => "try again in a while",
+        QueueErrorKind::Refused | QueueErrorKind::NoDeadLetterQueue | QueueErrorKind::Other => "SQS's own words say what is wrong",
+    };
+    format!("{error}; {what_to_do}")
+}
+
+async fn about_collector(config: &Config) -> Finding {
+    let telemetry = &config.telemetry;
+    if !telemetry.is_exported {
+        return Finding::Ok("traces are switched off".to_owned());
+    }
+    let url = &telemetry.otlp_endpoint;
+    let address = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(4_317));
+    let why = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(Ok(_connected)) => return Finding::Ok(format!("{url} accepts connections")),
+        Ok(Err(why)) => why.to_string(),
+        Err(_elapsed) => format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()),
+    };
+    // A worker without a collector handles every event, so this is no failure.
+    Finding::Warning(format!(
+        "{url}: {why}; spans are dropped until it is there; check OTEL_EXPORTER_OTLP_ENDPOINT, or set OTEL_SDK_DISABLED=true"
+    ))
+}

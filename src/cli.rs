@@ -1,0 +1,218 @@
+//! The command line: which command is meant, and the texts of `--help` and `--version`. Runs nothing and prints nothing.
+
+use std::fmt::Write as _;
+
+use crate::config::{Allowed, Fallback, VARIABLES, Variable};
+use crate::excerpt::Excerpt;
+
+/// What the process is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Handle events until told to stop: what happens without an argument.
+    Run,
+    /// Show the effective configuration and try everything that is needed.
+    Check,
+    /// Ask the worker in this container whether it is alive.
+    Health,
+    /// Explain.
+    Help,
+    /// Say which version this is.
+    Version,
+}
+
+/// An argument that is not understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown argument {argument}: give none to run, or one of check, health, --help, --version"
+)]
+pub struct UnknownArgument {
+    /// The argument, escaped and cut.
+    pub argument: String,
+}
+
+impl Command {
+    /// Reads the arguments that follow the program's name. `--help` and `--version` win wherever they stand.
+    ///
+    /// # Errors
+    /// The first argument that is not understood, or one too many.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, UnknownArgument> {
+        let mut command = None;
+        let mut unknown = None;
+        for argument in arguments {
+            let meant = match argument.as_str() {
+                "check" => Self::Check,
+                "health" => Self::Health,
+                "-h" | "--help" | "help" => return Ok(Self::Help),
+                "-V" | "--version" | "version" => return Ok(Self::Version),
+                _ => {
+                    unknown.get_or_insert(argument);
+                    continue;
+                }
+            };
+            if command.replace(meant).is_some() {
+                unknown.get_or_insert(argument);
+            }
+        }
+        match unknown {
+            None => Ok(command.unwrap_or(Self::Run)),
+            Some(argument) => Err(UnknownArgument { argument: Excerpt(&argument).to_string() }),
+        }
+    }
+}
+
+/// The text of `--version`: name and version, one line.
+#[must_use]
+pub fn version_text() -> String {
+    format!("{} {}\n", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+}
+
+const HELP_HEAD: &str = "\
+Consumes reservation and payment events from Amazon SQS, and makes the Reservation API and the
+Inventory service agree about each seat.
+
+Usage: reservation-worker [COMMAND]
+
+Commands:
+  (none)     run until SIGTERM or SIGINT; a second one exits at once
+  check      show the effective configuration and try everything that is needed
+  health     ask the worker on SERVER_PORT whether it is alive
+  --help     this text
+  --version  the version
+
+Exit codes: 0 done; 1 failed; 2 the arguments or the configuration are wrong; 130 or 143 a second
+SIGINT or SIGTERM.
+
+Environment (empty counts as not set):
+";
+
+const HELP_AWS: &str = "
+AWS region, endpoint and credentials are found by the AWS SDK's own rules: AWS_REGION, AWS_PROFILE,
+AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SQS, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
+web identity (IRSA), EKS Pod Identity.
+";
+
+/// Columns of the help text at most.
+const COLUMNS: usize = 100;
+
+/// Columns before the text about a variable.
+const INDENT: usize = 31;
+
+/// The text of `--help`: every command, and every variable with its meaning, range and default.
+#[must_use]
+pub fn help_text() -> String {
+    let mut text = String::from(HELP_HEAD);
+    for variable in VARIABLES {
+        describe(&mut text, variable);
+    }
+    text.push_str(HELP_AWS);
+    text
+}
+
+fn describe(text: &mut String, variable: &Variable) {
+    let rest = match variable.fallback {
+        Fallback::Required => "required".to_owned(),
+        Fallback::Value(value) => format!("default {value}"),
+        Fallback::Told(told) => format!("default: {told}"),
+    };
+    let allowed = match variable.allowed {
+        Allowed::Whole { min, max, also: "" } => format!("{min}-{max}"),
+        Allowed::Whole { min, max, also } => format!("{min}-{max}, {also}"),
+        Allowed::OneOf(words) => words.join(", "),
+        Allowed::Told(told) => told.to_owned(),
+    };
+    let mut lines = wrapped(variable.meaning);
+    lines.extend(wrapped(&format!("[{allowed}; {rest}]")));
+    let mut label = variable.name;
+    for line in lines {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "  {label:<width$}{line}", width = INDENT - 2);
+        label = "";
+    }
+}
+
+/// Breaks a text at spaces so that it fits beside the names.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && INDENT + line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, UnknownArgument> {
+        Command::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn each_command_is_understood() {
+        for (line, command) in [
+            ("", Command::Run),
+            ("check", Command::Check),
+            ("health", Command::Health),
+            ("--help", Command::Help),
+            ("-h", Command::Help),
+            ("help", Command::Help),
+            ("check --help", Command::Help),
+            ("nonsense --help", Command::Help),
+            ("--version", Command::Version),
+            ("-V", Command::Version),
+            ("version", Command::Version),
+        ] {
+            assert_eq!(parse(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_named_with_what_is_allowed() {
+        for (line, named) in [
+            ("run\u{1b}", r#""run\u{1b}""#),
+            ("--check", "\"--check\""),
+            ("check health", "\"health\""),
+            ("check check", "\"check\""),
+            ("check extra", "\"extra\""),
+        ] {
+            let said = parse(line).map_err(|error| error.to_string());
+            let expected = format!(
+                "unknown argument {named}: give none to run, or one of check, health, --help, --version"
+            );
+            assert_eq!(said, Err(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_has_every_variable_with_default_and_range_in_100_columns() {
+        let help = help_text();
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for variable in VARIABLES {
+            assert!(help.contains(&format!("\n  {} ", variable.name)), "{}", variable.name);
+            if let Fallback::Value(value) = variable.fallback {
+                assert!(words.contains(&format!("; default {value}] ")), "{}", variable.name);
+            }
+            if let Allowed::Whole { min, max, .. } = variable.allowed {
+                assert!(help.contains(&format!(" [{min}-{max}")), "{}", variable.name);
+            }
+        }
+        for line in help.lines() {
+            assert!(line.chars().count() <= COLUMNS, "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+    }
+
+    #[test]
+    fn the_version_is_one_line() {
+        let expected = concat!("reservation-worker ", env!("CARGO_PKG_VERSION"), "\n");
+        assert_eq!(version_text(), expected);
+    }
+}

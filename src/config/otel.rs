@@ -1,0 +1,189 @@
+//! OpenTelemetry's own variables, as its specification defines them ("Environment Variable Specification", SDK configuration): a value
+//! that is not understood is warned of and ignored, so that tracing never keeps the worker from its work. Only the collector's
+//! address must be right. What is done with the settings is left to telemetry.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::address;
+use super::raw::Raw;
+use super::read::Reader;
+use super::table;
+
+/// Where traces go, and which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telemetry {
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: OTLP over gRPC.
+    pub otlp_endpoint: Url,
+    /// Whether spans are exported at all: not where `OTEL_SDK_DISABLED` is true, or `OTEL_TRACES_EXPORTER` none.
+    pub is_exported: bool,
+    /// `OTEL_SERVICE_NAME`, else `service.name` of the resource attributes, else `reservation-worker`.
+    pub service_name: String,
+    /// `OTEL_RESOURCE_ATTRIBUTES`, decoded, without `service.name`.
+    pub resource_attributes: Vec<(String, String)>,
+    /// `OTEL_TRACES_SAMPLER` with its argument.
+    pub sampler: Sampler,
+    /// `OTEL_PROPAGATORS`.
+    pub propagators: Propagators,
+}
+
+/// Which traces are sampled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampler {
+    /// How a trace without a parent, or any trace, is decided on.
+    pub root: RootSampler,
+    /// Whether a parent's decision is followed.
+    pub is_parent_based: bool,
+}
+
+/// How a trace is decided on by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RootSampler {
+    /// All are sampled.
+    AlwaysOn,
+    /// None is.
+    AlwaysOff,
+    /// This share is, from 0 to 1, by trace id.
+    TraceIdRatio(f64),
+}
+
+/// Which headers carry the trace from and to other services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagators {
+    /// W3C `traceparent` and `tracestate`.
+    pub trace_context: bool,
+    /// W3C `baggage`.
+    pub baggage: bool,
+}
+
+const SERVICE_NAME: &str = "reservation-worker";
+const SERVICE_NAME_KEY: &str = "service.name";
+
+pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Telemetry> {
+    let otlp_endpoint = reader.parsed(
+        &table::OTEL_EXPORTER_OTLP_ENDPOINT,
+        &raw.otel_exporter_otlp_endpoint,
+        address::collector,
+    );
+    let is_disabled = is_disabled(reader, &raw.otel_sdk_disabled);
+    let has_exporter = has_exporter(reader, &raw.otel_traces_exporter);
+    let mut resource_attributes = resource_attributes(reader, &raw.otel_resource_attributes);
+    let given_name = reader.text(&table::OTEL_SERVICE_NAME, &raw.otel_service_name);
+    let attribute_name = resource_attributes
+        .iter()
+        .rposition(|(key, _)| key == SERVICE_NAME_KEY)
+        .map(|index| resource_attributes.swap_remove(index).1);
+    resource_attributes.retain(|(key, _)| key != SERVICE_NAME_KEY);
+    let service_name = given_name.map(str::to_owned).or(attribute_name);
+    let sampler = sampler(reader, raw);
+    let propagators = propagators(reader, &raw.otel_propagators);
+    Some(Telemetry {
+        otlp_endpoint: otlp_endpoint?,
+        is_exported: !is_disabled && has_exporter,
+        service_name: service_name.unwrap_or_else(|| SERVICE_NAME.to_owned()),
+        resource_attributes,
+        sampler,
+        propagators,
+    })
+}
+
+/// The comma-separated words of a list, without the spaces around them.
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// Anything but `true` means false; anything but those two is warned of.
+fn is_disabled(reader: &mut Reader, given: &Option<String>) -> bool {
+    let variable = &table::OTEL_SDK_DISABLED;
+    let value = reader.text(variable, given).unwrap_or("false");
+    if !value.eq_ignore_ascii_case("true") && !value.eq_ignore_ascii_case("false") {
+        reader.ignored(variable, value, "false holds");
+    }
+    value.eq_ignore_ascii_case("true")
+}
+
+fn has_exporter(reader: &mut Reader, given: &Option<String>) -> bool {
+    let variable = &table::OTEL_TRACES_EXPORTER;
+    let value = reader.text(variable, given).unwrap_or_default();
+    let (mut is_otlp, mut is_none) = (false, false);
+    for word in words(value) {
+        match word.to_ascii_lowercase().as_str() {
+            "otlp" => is_otlp = true,
+            "none" => is_none = true,
+            _ => reader.ignored(variable, word, "the rest holds, or else otlp"),
+        }
+    }
+    is_otlp || !is_none
+}
+
+/// `key=value,key=value`, percent-encoded like W3C baggage. One fault discards the whole value, as the specification asks.
+fn resource_attributes(reader: &mut Reader, given: &Option<String>) -> Vec<(String, String)> {
+    let variable = &table::OTEL_RESOURCE_ATTRIBUTES;
+    let Some(value) = reader.text(variable, given) else {
+        return Vec::new();
+    };
+    let decode = |text: &str| {
+        let decoded = percent_decode_str(text.trim()).decode_utf8();
+        decoded.ok().map(std::borrow::Cow::into_owned)
+    };
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=')?;
+        Some((decode(key).filter(|key| !key.is_empty())?, decode(value)?))
+    };
+    let pairs: Option<Vec<_>> = words(value).map(pair).collect();
+    pairs.unwrap_or_else(|| {
+        reader.ignored(variable, value, "no attributes are added");
+        Vec::new()
+    })
+}
+
+fn sampler(reader: &mut Reader, raw: &Raw) -> Sampler {
+    let ratio = ratio(reader, &raw.otel_traces_sampler_arg);
+    let variable = &table::OTEL_TRACES_SAMPLER;
+    let given = reader.text(variable, &raw.otel_traces_sampler).unwrap_or_default();
+    let name = given.to_ascii_lowercase();
+    let (is_parent_based, root_name) = match name.strip_prefix("parentbased_") {
+        Some(root_name) => (true, root_name),
+        None => (false, name.as_str()),
+    };
+    let root = match root_name {
+        "always_on" => RootSampler::AlwaysOn,
+        "always_off" => RootSampler::AlwaysOff,
+        "traceidratio" => RootSampler::TraceIdRatio(ratio),
+        _ => {
+            reader.ignored(variable, given, "parentbased_always_on holds");
+            return Sampler { root: RootSampler::AlwaysOn, is_parent_based: true };
+        }
+    };
+    Sampler { root, is_parent_based }
+}
+
+fn ratio(reader: &mut Reader, given: &Option<String>) -> f64 {
+    let variable = &table::OTEL_TRACES_SAMPLER_ARG;
+    let Some(value) = reader.text(variable, given) else {
+        return 1.0;
+    };
+    match value.parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
+        Ok(_) | Err(_) => {
+            reader.ignored(variable, value, "1.0 holds");
+            1.0
+        }
+    }
+}
+
+fn propagators(reader: &mut Reader, given: &Option<String>) -> Propagators {
+    let variable = &table::OTEL_PROPAGATORS;
+    let value = reader.text(variable, given).unwrap_or_default();
+    let (mut trace_context, mut baggage, mut none) = (false, false, false);
+    for word in words(value) {
+        match word.to_ascii_lowercase().as_str() {
+            "tracecontext" => trace_context = true,
+            "baggage" => baggage = true,
+            "none" => none = true,
+            _ => reader.ignored(variable, word, "the rest holds, or else tracecontext,baggage"),
+        }
+    }
+    let is_default = !(trace_context || baggage || none);
+    Propagators { trace_context: trace_context || is_default, baggage: baggage || is_default }
+}

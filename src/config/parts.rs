@@ -1,0 +1,178 @@
+//! Each part of the configuration, read from its variables; and the rules that tie one variable to another.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use super::address;
+use super::raw::Raw;
+use super::read::Reader;
+use super::table::{self, Variable};
+use super::{
+    Idempotency, IdempotencyStore, Inventory, Log, LogFormat, LogLevel, Reservation, Retry, Server,
+    Sqs, Worker,
+};
+
+const BYTES_PER_MIB: u64 = 1024 * 1024;
+
+/// What the exit needs, at least, once the longest poll has come back.
+const GRACE_AFTER_POLL: Duration = Duration::from_secs(3);
+
+/// The bytes that begin each key: all are in every key, so few will do.
+const KEY_PREFIX_BYTES_MAX: usize = 64;
+
+/// Notes that `variable`, which holds `value`, is below what another variable makes the least.
+fn below(reader: &mut Reader, variable: &Variable, value: impl ToString, least: &str) {
+    let allowed = format!("{}: at least {least}", variable.allowed);
+    reader.wrong(variable, &value.to_string(), allowed);
+}
+
+impl Sqs {
+    pub(super) fn read(
+        reader: &mut Reader,
+        raw: &Raw,
+        wait_time: Option<Duration>,
+    ) -> Option<Self> {
+        let queue_url = reader.parsed(&table::SQS_QUEUE_URL, &raw.sqs_queue_url, address::queue);
+        let dlq_url = reader.parsed(&table::SQS_DLQ_URL, &raw.sqs_dlq_url, address::queue);
+        if let (Some(queue), Some(dlq)) = (&queue_url, &dlq_url)
+            && queue == dlq
+        {
+            let allowed = table::SQS_DLQ_URL.allowed.to_string();
+            reader.wrong(&table::SQS_DLQ_URL, dlq.as_str(), allowed);
+        }
+        let visibility_timeout =
+            reader.seconds(&table::SQS_VISIBILITY_TIMEOUT, &raw.sqs_visibility_timeout);
+        Some(Self {
+            queue_url: queue_url?,
+            dlq_url,
+            wait_time: wait_time?,
+            visibility_timeout: visibility_timeout?,
+        })
+    }
+}
+
+impl Worker {
+    pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+        let concurrency = reader.count(&table::WORKER_CONCURRENCY, &raw.worker_concurrency);
+        let max_in_flight = reader.count(&table::MAX_IN_FLIGHT, &raw.max_in_flight);
+        if let (Some(concurrency), Some(max_in_flight)) = (concurrency, max_in_flight)
+            && max_in_flight < concurrency
+        {
+            let least = concurrency.to_string();
+            below(reader, &table::MAX_IN_FLIGHT, max_in_flight, &least);
+        }
+        let mib = reader.whole(&table::MAX_IN_FLIGHT_MB, &raw.max_in_flight_mb);
+        let threads = reader.count(&table::WORKER_THREADS, &raw.worker_threads);
+        Some(Self {
+            concurrency: concurrency?,
+            max_in_flight: max_in_flight?,
+            max_in_flight_bytes: mib? * BYTES_PER_MIB,
+            threads,
+        })
+    }
+}
+
+impl Retry {
+    pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+        let max_retries = reader.whole(&table::MAX_RETRIES, &raw.max_retries);
+        let backoff_base = reader.millis(&table::BACKOFF_BASE_MS, &raw.backoff_base_ms);
+        let backoff_max = reader.millis(&table::BACKOFF_MAX_MS, &raw.backoff_max_ms);
+        if let (Some(base), Some(max)) = (backoff_base, backoff_max)
+            && max < base
+        {
+            let least = base.as_millis().to_string();
+            below(reader, &table::BACKOFF_MAX_MS, max.as_millis(), &least);
+        }
+        Some(Self {
+            max_retries: u32::try_from(max_retries?).expect("the table's retries fit 32 bits"),
+            backoff_base: backoff_base?,
+            backoff_max: backoff_max?,
+        })
+    }
+}
+
+impl Inventory {
+    pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+        let url = reader.parsed(
+            &table::INVENTORY_GRPC_ADDR,
+            &raw.inventory_grpc_addr,
+            address::grpc_service,
+        );
+        let timeout = reader.millis(&table::INVENTORY_TIMEOUT_MS, &raw.inventory_timeout_ms);
+        Some(Self { url: url?, timeout: timeout? })
+    }
+}
+
+impl Reservation {
+    pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+        let base =
+            reader.parsed(&table::RESERVATION_API_BASE, &raw.reservation_api_base, address::base);
+        let timeout = reader.millis(&table::RESERVATION_TIMEOUT_MS, &raw.reservation_timeout_ms);
+        Some(Self { base: base?, timeout: timeout? })
+    }
+}
+
+impl Idempotency {
+    pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+        let store = |value: &str| match value {
+            "memory" => Some(IdempotencyStore::Memory),
+            url => address::redis(url).map(IdempotencyStore::Redis),
+        };
+        let store = reader.parsed(&table::IDEMPOTENCY_STORE, &raw.idempotency_store, store);
+        let ttl = reader.seconds(&table::IDEMPOTENCY_TTL, &raw.idempotency_ttl);
+        let capacity = reader.count(&table::IDEMPOTENCY_CAPACITY, &raw.idempotency_capacity);
+        let prefix = |value: &str| {
+            let fits = value.len() <= KEY_PREFIX_BYTES_MAX
+                && value.bytes().all(|byte| byte.is_ascii_graphic());
+            fits.then(|| value.to_owned())
+        };
+        let key_prefix =
+            reader.parsed(&table::IDEMPOTENCY_KEY_PREFIX, &raw.idempotency_key_prefix, prefix);
+        Some(Self { store: store?, ttl: ttl?, capacity: capacity?, key_prefix: key_prefix? })
+    }
+}
+
+impl Log {
+    pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+        let level = |value: &str| match value.to_ascii_lowercase().as_str() {
+            "debug" => Some(LogLevel::Debug),
+            "info" => Some(LogLevel::Info),
+            "warn" => Some(LogLevel::Warn),
+            "error" => Some(LogLevel::Error),
+            _ => None,
+        };
+        let format = |value: &str| match value.to_ascii_lowercase().as_str() {
+            "json" => Some(LogFormat::Json),
+            "pretty" => Some(LogFormat::Pretty),
+            _ => None,
+        };
+        let level = reader.parsed(&table::LOG_LEVEL, &raw.log_level, level);
+        let format = reader.parsed(&table::LOG_FORMAT, &raw.log_format, format);
+        let no_color = reader.text(&table::NO_COLOR, &raw.no_color).is_some();
+        Some(Self { level: level?, format, no_color })
+    }
+}
+
+impl Server {
+    pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+        let port = reader.whole(&table::SERVER_PORT, &raw.server_port)?;
+        let port = u16::try_from(port).expect("the table's ports fit 16 bits");
+        let port = NonZeroU16::new(port).expect("the table's ports begin at 1");
+        Some(Self { port })
+    }
+}
+
+/// The time for the whole exit: the longest poll is awaited within it.
+pub(super) fn shutdown_grace(
+    reader: &mut Reader,
+    raw: &Raw,
+    wait_time: Option<Duration>,
+) -> Option<Duration> {
+    let grace = reader.seconds(&table::SHUTDOWN_GRACE, &raw.shutdown_grace)?;
+    let least = wait_time.unwrap_or_default() + GRACE_AFTER_POLL;
+    if grace < least {
+        let least = least.as_secs().to_string();
+        below(reader, &table::SHUTDOWN_GRACE, grace.as_secs(), &least);
+    }
+    Some(grace)
+}

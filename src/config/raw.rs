@@ -1,0 +1,58 @@
+//! The environment as text, one field for each variable of the table, filled by `envy`. Nothing is required or parsed yet, so that every
+//! fault can be found before any is reported.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::table::VARIABLES;
+
+/// Each variable's text, as given.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Raw {
+    pub(super) sqs_queue_url: Option<String>,
+    pub(super) inventory_grpc_addr: Option<String>,
+    pub(super) reservation_api_base: Option<String>,
+    pub(super) sqs_wait_time: Option<String>,
+    pub(super) sqs_visibility_timeout: Option<String>,
+    pub(super) sqs_dlq_url: Option<String>,
+    pub(super) worker_concurrency: Option<String>,
+    pub(super) max_in_flight: Option<String>,
+    pub(super) max_in_flight_mb: Option<String>,
+    pub(super) worker_threads: Option<String>,
+    pub(super) max_retries: Option<String>,
+    pub(super) backoff_base_ms: Option<String>,
+    pub(super) backoff_max_ms: Option<String>,
+    pub(super) inventory_timeout_ms: Option<String>,
+    pub(super) reservation_timeout_ms: Option<String>,
+    pub(super) idempotency_store: Option<String>,
+    pub(super) idempotency_ttl: Option<String>,
+    pub(super) idempotency_capacity: Option<String>,
+    pub(super) idempotency_key_prefix: Option<String>,
+    pub(super) shutdown_grace: Option<String>,
+    pub(super) server_port: Option<String>,
+    pub(super) log_level: Option<String>,
+    pub(super) log_format: Option<String>,
+    pub(super) no_color: Option<String>,
+    pub(super) otel_exporter_otlp_endpoint: Option<String>,
+    pub(super) otel_sdk_disabled: Option<String>,
+    pub(super) otel_service_name: Option<String>,
+    pub(super) otel_resource_attributes: Option<String>,
+    pub(super) otel_traces_sampler: Option<String>,
+    pub(super) otel_traces_sampler_arg: Option<String>,
+    pub(super) otel_traces_exporter: Option<String>,
+    pub(super) otel_propagators: Option<String>,
+}
+
+impl Raw {
+    /// Takes the table's variables out of `vars`; where one comes twice, the last counts. Empty counts as not set.
+    pub(super) fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        // `envy` takes names in any case, so that `path` and `PATH` would clash: only exact names get through.
+        let known: BTreeMap<String, String> = vars
+            .into_iter()
+            .filter(|(name, _)| VARIABLES.iter().any(|variable| variable.name == name))
+            .collect();
+        let set = known.into_iter().filter(|(_, value)| !value.is_empty());
+        envy::from_iter(set).expect("every field is optional text, and no name comes twice")
+    }
+}

@@ -1,0 +1,146 @@
+//! Every variable that is read, in one table: what it means, what is allowed, what holds where it is not set. `--help`, the checks and the
+//! errors all draw on it, so that they cannot disagree. How a value is checked is left to `read`.
+
+use std::fmt;
+
+/// One environment variable.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// The name.
+    pub name: &'static str,
+    /// What holds where it is not set, or is empty.
+    pub fallback: Fallback,
+    /// What it is for, with its unit.
+    pub meaning: &'static str,
+    /// Which values it may have.
+    pub allowed: Allowed,
+    /// Whether the value may hold a password, to be masked when shown.
+    pub has_secret: bool,
+}
+
+/// What holds where a variable is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// It must be set.
+    Required,
+    /// This value, as if it had been set to it.
+    Value(&'static str),
+    /// Something that is no value of it: this describes it.
+    Told(&'static str),
+}
+
+/// Which values a variable may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Whole decimal numbers, both ends included.
+    Whole {
+        /// The smallest.
+        min: u64,
+        /// The largest.
+        max: u64,
+        /// A rule beside the range that ties it to other variables, or nothing.
+        also: &'static str,
+    },
+    /// One of these words, in any case.
+    OneOf(&'static [&'static str]),
+    /// What this describes.
+    Told(&'static str),
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole { min, max, also: "" } => write!(f, "a whole number from {min} to {max}"),
+            Self::Whole { min, max, also } => {
+                write!(f, "a whole number from {min} to {max}, {also}")
+            }
+            Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
+            Self::Told(text) => f.write_str(text),
+        }
+    }
+}
+
+const fn whole(min: u64, max: u64) -> Allowed {
+    let also = "";
+    Allowed::Whole { min, max, also }
+}
+
+const fn variable(
+    name: &'static str,
+    fallback: Fallback,
+    meaning: &'static str,
+    allowed: Allowed,
+) -> Variable {
+    Variable { name, fallback, meaning, allowed, has_secret: false }
+}
+
+const fn with_secret(variable: Variable) -> Variable {
+    Variable { has_secret: true, ..variable }
+}
+
+macro_rules! variables {
+    ($($name:ident: $fallback:expr, $meaning:literal, $allowed:expr $(, $wrap:ident)?;)*) => {
+        $(
+            pub(super) const $name: Variable =
+                $($wrap)?(variable(stringify!($name), $fallback, $meaning, $allowed));
+        )*
+
+        /// Every variable, in the order of `--help`.
+        pub const VARIABLES: &[Variable] = &[$($name),*];
+    };
+}
+
+use Allowed::{OneOf, Told};
+use Fallback::{Required, Value};
+
+const QUEUE: Allowed = Told(
+    "an http or https URL that ends in the queue's name (1 to 80 letters, digits, `-`, `_`, and maybe `.fifo`)",
+);
+
+variables! {
+    SQS_QUEUE_URL: Required, "the queue that events come from", QUEUE, with_secret;
+    INVENTORY_GRPC_ADDR: Required, "the Inventory service (gRPC); https means TLS",
+        Told("`host:port`, or an http or https URL without a path"), with_secret;
+    RESERVATION_API_BASE: Required, "the Reservation API's base URL",
+        Told("an http or https URL without user, query or fragment"), with_secret;
+    SQS_WAIT_TIME: Value("20"), "long-poll wait, seconds; at 0, empty receives are 0.1 to 1 s apart", whole(0, 20);
+    SQS_VISIBILITY_TIMEOUT: Value("30"), "seconds that a received message stays invisible; extended while held", whole(5, 3600);
+    SQS_DLQ_URL: Fallback::Told("the queue's own redrive target, if it can be read"), "where messages go that can never be handled",
+        Told("as SQS_QUEUE_URL, and another queue"), with_secret;
+    WORKER_CONCURRENCY: Value("20"), "events handled at once", whole(1, 1000);
+    MAX_IN_FLIGHT: Value("1000"), "messages held at most, counting those that wait; times pods, keep it under SQS's 120,000",
+        Allowed::Whole { min: 1, max: 20_000, also: "not below WORKER_CONCURRENCY" };
+    MAX_IN_FLIGHT_MB: Value("64"), "MiB of message bodies held at most", whole(2, 4096);
+    WORKER_THREADS: Fallback::Told("measured"), "threads of the runtime", whole(1, 64);
+    MAX_RETRIES: Value("5"), "retries of an event after its first attempt", whole(0, 10);
+    BACKOFF_BASE_MS: Value("1000"), "first backoff, ms; doubles each time, full jitter", whole(1, 30_000);
+    BACKOFF_MAX_MS: Value("30000"), "the backoff's cap, ms",
+        Allowed::Whole { min: 1, max: 900_000, also: "not below BACKOFF_BASE_MS" };
+    INVENTORY_TIMEOUT_MS: Value("2000"), "per attempt at the Inventory service, ms", whole(10, 60_000);
+    RESERVATION_TIMEOUT_MS: Value("5000"), "per attempt at the Reservation API, ms", whole(10, 60_000);
+    IDEMPOTENCY_STORE: Value("memory"), "where handled events are remembered: in memory, or shared by all pods",
+        Told("`memory`, or a redis:// or rediss:// URL"), with_secret;
+    IDEMPOTENCY_TTL: Value("86400"), "seconds that a handled event is remembered", whole(60, 2_592_000);
+    IDEMPOTENCY_CAPACITY: Value("100000"), "handled events that the memory store remembers", whole(1, 100_000_000);
+    IDEMPOTENCY_KEY_PREFIX: Value("reservation-worker:"), "begins each key in the shared store",
+        Told("1 to 64 printable ASCII characters without spaces");
+    SHUTDOWN_GRACE: Value("25"), "seconds for the whole exit",
+        Allowed::Whole { min: 3, max: 900, also: "at least SQS_WAIT_TIME + 3" };
+    SERVER_PORT: Value("8040"), "side HTTP port: metrics and health", whole(1, 65_535);
+    LOG_LEVEL: Value("info"), "the least severe log lines that are written", OneOf(&["debug", "info", "warn", "error"]);
+    LOG_FORMAT: Fallback::Told("json, or pretty on a terminal"), "how log lines look", OneOf(&["json", "pretty"]);
+    NO_COLOR: Fallback::Told("colours on a terminal"), "switches colours off in pretty logs", Told("any text");
+    OTEL_EXPORTER_OTLP_ENDPOINT: Value("http://otel-collector:4317"), "the collector of traces, OTLP over gRPC",
+        Told("`host:port`, or an http or https URL"), with_secret;
+    OTEL_SDK_DISABLED: Value("false"), "switches the export of traces off", Told("true or false");
+    OTEL_SERVICE_NAME: Fallback::Told("service.name of OTEL_RESOURCE_ATTRIBUTES, else reservation-worker"),
+        "the service's name in traces", Told("any text");
+    OTEL_RESOURCE_ATTRIBUTES: Fallback::Told("none"), "attributes of the service in traces",
+        Told("key=value pairs, comma-separated, percent-encoded");
+    OTEL_TRACES_SAMPLER: Value("parentbased_always_on"), "which traces are exported",
+        OneOf(&["always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"]);
+    OTEL_TRACES_SAMPLER_ARG: Value("1.0"), "the share of traces, for the traceidratio samplers", Told("a number from 0 to 1");
+    OTEL_TRACES_EXPORTER: Value("otlp"), "how traces are exported", OneOf(&["otlp", "none"]);
+    OTEL_PROPAGATORS: Value("tracecontext,baggage"), "which trace headers are read and passed on",
+        Told("none, or any of tracecontext, baggage, comma-separated");
+}

@@ -1,0 +1,317 @@
+//! Tests of the configuration: here the table, defaults and numbers; addresses, secrets and OpenTelemetry in files of their own.
+#![allow(clippy::unwrap_used)]
+
+mod addresses;
+mod otel;
+
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+use super::*;
+
+/// What must be set.
+const REQUIRED: [(&str, &str); 3] = [
+    ("SQS_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/reservation-events"),
+    ("INVENTORY_GRPC_ADDR", "inventory:50051"),
+    ("RESERVATION_API_BASE", "http://reservation-api:8080"),
+];
+
+fn with(vars: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let all = REQUIRED.iter().chain(vars);
+    Config::from_vars(all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+}
+
+/// The errors' text, for a value that must be refused.
+fn refused(name: &str, value: &str) -> String {
+    with(&[(name, value)]).map(|_| format!("{name} took {value:?}")).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_not_set_has_the_specifications_defaults() {
+    let config = with(&[]).unwrap();
+    assert_eq!(config.sqs.queue_url.name(), "reservation-events");
+    assert_eq!(config.sqs.dlq_url, None);
+    assert_eq!(config.sqs.wait_time, Duration::from_secs(20));
+    assert_eq!(config.sqs.visibility_timeout, Duration::from_secs(30));
+    assert_eq!(config.worker.concurrency.get(), 20);
+    assert_eq!(config.worker.max_in_flight.get(), 1000);
+    assert_eq!(config.worker.max_in_flight_bytes, 64 * 1024 * 1024);
+    assert_eq!(config.worker.threads, None);
+    assert_eq!(config.retry.max_retries, 5);
+    assert_eq!(config.retry.backoff_base, Duration::from_secs(1));
+    assert_eq!(config.retry.backoff_max, Duration::from_secs(30));
+    assert_eq!(config.inventory.url.as_str(), "http://inventory:50051/");
+    assert_eq!(config.inventory.timeout, Duration::from_secs(2));
+    assert_eq!(config.reservation.base.as_str(), "http://reservation-api:8080/");
+    assert_eq!(config.reservation.timeout, Duration::from_secs(5));
+    assert_eq!(config.idempotency.store, IdempotencyStore::Memory);
+    assert_eq!(config.idempotency.ttl, Duration::from_secs(86_400));
+    assert_eq!(config.idempotency.capacity.get(), 100_000);
+    assert_eq!(config.idempotency.key_prefix, "reservation-worker:");
+    assert_eq!(config.log.level, LogLevel::Info);
+    assert_eq!(config.log.format, None);
+    assert!(!config.log.no_color);
+    assert_eq!(config.server.port.get(), 8040);
+    assert_eq!(config.shutdown_grace, Duration::from_secs(25));
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+/// A value for each variable that is allowed and differs from the default.
+const SAMPLES: &[(&str, &str)] = &[
+    ("SQS_QUEUE_URL", "http://localhost:4566/000000000000/q.fifo"),
+    ("INVENTORY_GRPC_ADDR", "https://inventory.example.com/"),
+    ("RESERVATION_API_BASE", "https://api.example.com/v1/"),
+    ("SQS_WAIT_TIME", "0"),
+    ("SQS_VISIBILITY_TIMEOUT", "31"),
+    ("SQS_DLQ_URL", "http://localhost:4566/000000000000/dlq"),
+    ("WORKER_CONCURRENCY", "21"),
+    ("MAX_IN_FLIGHT", "1001"),
+    ("MAX_IN_FLIGHT_MB", "65"),
+    ("WORKER_THREADS", "4"),
+    ("MAX_RETRIES", "0"),
+    ("BACKOFF_BASE_MS", "10"),
+    ("BACKOFF_MAX_MS", "40000"),
+    ("INVENTORY_TIMEOUT_MS", "11"),
+    ("RESERVATION_TIMEOUT_MS", "12"),
+    ("IDEMPOTENCY_STORE", "redis://cache:6379/0"),
+    ("IDEMPOTENCY_TTL", "61"),
+    ("IDEMPOTENCY_CAPACITY", "7"),
+    ("IDEMPOTENCY_KEY_PREFIX", "x/"),
+    ("SHUTDOWN_GRACE", "26"),
+    ("SERVER_PORT", "9000"),
+    ("LOG_LEVEL", "WARN"),
+    ("LOG_FORMAT", "Pretty"),
+    ("NO_COLOR", "1"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+    ("OTEL_SDK_DISABLED", "TRUE"),
+    ("OTEL_SERVICE_NAME", "seats"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "a=b"),
+    ("OTEL_TRACES_SAMPLER", "traceidratio"),
+    ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+    ("OTEL_TRACES_EXPORTER", "none"),
+    ("OTEL_PROPAGATORS", "tracecontext"),
+];
+
+#[test]
+fn every_variable_of_the_table_is_read_and_shown() {
+    let samples: BTreeMap<&str, &str> = SAMPLES.iter().copied().collect();
+    let names: Vec<&str> = VARIABLES.iter().map(|variable| variable.name).collect();
+    assert_eq!(samples.len(), names.len());
+    let defaults: BTreeMap<_, _> = with(&[]).unwrap().effective().collect();
+    for name in names {
+        let config = with(&[(name, samples[name])]).unwrap();
+        let effective: Vec<_> = config.effective().collect();
+        let order = effective.iter().map(|(name, _)| *name);
+        assert!(order.eq(VARIABLES.iter().map(|variable| variable.name)));
+        for (shown, value) in effective {
+            let expected = if shown == name { samples[name] } else { &defaults[shown] };
+            assert_eq!(value, expected, "{shown} with {name} set");
+        }
+    }
+}
+
+#[test]
+fn every_sample_reaches_its_field() {
+    let config = with(SAMPLES).unwrap();
+    assert!(config.sqs.queue_url.is_fifo());
+    assert_eq!(config.sqs.queue_url.to_string(), SAMPLES[0].1);
+    assert_eq!(config.sqs.dlq_url.unwrap().name(), "dlq");
+    assert_eq!(config.sqs.wait_time, Duration::ZERO);
+    assert_eq!(config.sqs.visibility_timeout, Duration::from_secs(31));
+    assert_eq!(config.inventory.url.as_str(), "https://inventory.example.com/");
+    assert_eq!(config.reservation.base.as_str(), "https://api.example.com/v1/");
+    assert_eq!(config.worker.concurrency.get(), 21);
+    assert_eq!(config.worker.max_in_flight.get(), 1001);
+    assert_eq!(config.worker.max_in_flight_bytes, 65 << 20);
+    assert_eq!(config.worker.threads.unwrap().get(), 4);
+    assert_eq!(config.retry.max_retries, 0);
+    assert_eq!(config.retry.backoff_base, Duration::from_millis(10));
+    assert_eq!(config.retry.backoff_max, Duration::from_secs(40));
+    assert_eq!(config.inventory.timeout, Duration::from_millis(11));
+    assert_eq!(config.reservation.timeout, Duration::from_millis(12));
+    assert!(matches!(config.idempotency.store, IdempotencyStore::Redis(_)));
+    assert_eq!(config.idempotency.ttl, Duration::from_secs(61));
+    assert_eq!(config.idempotency.capacity.get(), 7);
+    assert_eq!(config.idempotency.key_prefix, "x/");
+    assert_eq!(config.shutdown_grace, Duration::from_secs(26));
+    assert_eq!(config.server.port.get(), 9000);
+    assert_eq!(config.log.level, LogLevel::Warn);
+    assert_eq!(config.log.format, Some(LogFormat::Pretty));
+    assert!(config.log.no_color);
+    assert!(!config.telemetry.is_exported);
+    assert_eq!(config.telemetry.service_name, "seats");
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+/// Learns a struct's field names, as serde knows them.
+struct FieldNames<'a>(&'a mut Vec<&'static str>);
+
+impl<'de> Deserializer<'de> for FieldNames<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(serde::de::Error::custom("only structs are asked for"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.extend_from_slice(fields);
+        visitor
+            .visit_map(serde::de::value::MapDeserializer::new(std::iter::empty::<(&str, &str)>()))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[test]
+fn the_table_and_the_struct_have_the_same_variables() {
+    let mut fields = Vec::new();
+    Raw::deserialize(FieldNames(&mut fields)).unwrap();
+    let table = VARIABLES.iter().map(|variable| variable.name);
+    assert!(table.eq(fields.iter().map(|field| field.to_uppercase())));
+}
+
+#[test]
+fn each_number_has_its_range() {
+    for variable in VARIABLES {
+        let Allowed::Whole { min, max, .. } = variable.allowed else {
+            continue;
+        };
+        let ends = |value: u64| {
+            // Other variables make room, so that only the range counts.
+            let set = [
+                ("SQS_WAIT_TIME", "0"),
+                ("WORKER_CONCURRENCY", "1"),
+                ("BACKOFF_BASE_MS", "1"),
+                ("MAX_IN_FLIGHT", "20000"),
+                ("BACKOFF_MAX_MS", "900000"),
+                ("SHUTDOWN_GRACE", "900"),
+                (variable.name, &value.to_string()),
+            ];
+            with(&set).map_err(|errors| errors.to_string())
+        };
+        assert!(ends(min).is_ok(), "{} {:?}", variable.name, ends(min));
+        assert!(ends(max).is_ok(), "{} {:?}", variable.name, ends(max));
+        assert!(ends(max + 1).is_err(), "{}", variable.name);
+        if let Some(below) = min.checked_sub(1) {
+            let said = ends(below).unwrap_err();
+            let start = format!(
+                "{} is \"{below}\": must be a whole number from {min} to {max}",
+                variable.name
+            );
+            assert!(said.starts_with(&start), "{said}");
+        }
+        for bad in [
+            "x",
+            "-1",
+            "+20",
+            "20.0",
+            "2e1",
+            " 20",
+            "20\n",
+            "0x14",
+            "２０",
+            "99999999999999999999999",
+            "\u{fffd}",
+        ] {
+            let said = refused(variable.name, bad);
+            assert!(said.starts_with(&format!("{} is ", variable.name)), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+}
+
+#[test]
+fn words_are_taken_in_any_case_and_no_others_are() {
+    for (name, word) in [("LOG_LEVEL", "trace"), ("LOG_LEVEL", "info "), ("LOG_FORMAT", "text")] {
+        assert!(refused(name, word).contains("must be one of "));
+    }
+    for (word, level) in
+        [("Debug", LogLevel::Debug), ("info", LogLevel::Info), ("eRRor", LogLevel::Error)]
+    {
+        assert_eq!(with(&[("LOG_LEVEL", word)]).unwrap().log.level, level);
+    }
+    let config = with(&[("LOG_FORMAT", "JSON")]).unwrap();
+    assert_eq!(config.log.format, Some(LogFormat::Json));
+}
+
+#[test]
+fn key_prefixes_are_short_and_plain() {
+    for bad in ["a b", "a\n", "é", &"x".repeat(65)] {
+        assert!(refused("IDEMPOTENCY_KEY_PREFIX", bad).contains("printable ASCII"));
+    }
+    with(&[("IDEMPOTENCY_KEY_PREFIX", &"x".repeat(64))]).unwrap();
+}
+
+#[test]
+fn empty_means_not_set() {
+    let empty: Vec<_> = VARIABLES.iter().map(|variable| (variable.name, "")).collect();
+    let errors = with(&empty).unwrap_err();
+    let names: Vec<_> = errors.as_slice().iter().map(|error| error.name).collect();
+    assert_eq!(names, REQUIRED.map(|(name, _)| name));
+    let optional: Vec<_> = empty.into_iter().filter(|(name, _)| !names.contains(name)).collect();
+    let (with_empty, without): (Vec<_>, Vec<_>) =
+        (with(&optional).unwrap().effective().collect(), with(&[]).unwrap().effective().collect());
+    assert_eq!(with_empty, without);
+}
+
+#[test]
+fn every_fault_is_listed_at_once_in_the_tables_order() {
+    let vars = [
+        ("SERVER_PORT", "http"),
+        ("SQS_WAIT_TIME", "21"),
+        ("SQS_QUEUE_URL", "my-queue"),
+        ("LOG_LEVEL", "loud"),
+        ("MAX_IN_FLIGHT", "5"),
+        ("sqs_wait_time", "not ours"),
+        ("PATH", "not ours"),
+    ];
+    let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let said = Config::from_vars(vars).unwrap_err().to_string();
+    let expected = "\
+SQS_QUEUE_URL is \"my-queue\": must be an http or https URL that ends in the queue's name (1 to 80 letters, digits, `-`, `_`, and maybe `.fifo`)
+INVENTORY_GRPC_ADDR is not set: must be `host:port`, or an http or https URL without a path
+RESERVATION_API_BASE is not set: must be an http or https URL without user, query or fragment
+SQS_WAIT_TIME is \"21\": must be a whole number from 0 to 20
+MAX_IN_FLIGHT is \"5\": must be a whole number from 1 to 20000, not below WORKER_CONCURRENCY: at least 20
+SERVER_PORT is \"http\": must be a whole number from 1 to 65535
+LOG_LEVEL is \"loud\": must be one of debug, info, warn, error";
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn variables_are_held_against_each_other() {
+    assert!(refused("BACKOFF_MAX_MS", "999").ends_with("not below BACKOFF_BASE_MS: at least 1000"));
+    assert!(refused("SHUTDOWN_GRACE", "22").ends_with("at least SQS_WAIT_TIME + 3: at least 23"));
+    assert!(refused("MAX_IN_FLIGHT", "19").ends_with("not below WORKER_CONCURRENCY: at least 20"));
+    assert!(refused("SQS_DLQ_URL", REQUIRED[0].1).contains("another queue"));
+    with(&[("BACKOFF_MAX_MS", "1000")]).unwrap();
+    with(&[("SHUTDOWN_GRACE", "23")]).unwrap();
+    with(&[("SHUTDOWN_GRACE", "3"), ("SQS_WAIT_TIME", "0")]).unwrap();
+    with(&[("MAX_IN_FLIGHT", "20")]).unwrap();
+    // The queue's own fault does not hide that the grace is too short.
+    let said = with(&[("SQS_QUEUE_URL", "x"), ("SHUTDOWN_GRACE", "4")]).unwrap_err();
+    assert_eq!(said.as_slice().len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_utf_8_is_refused_where_it_is_ours_and_passed_over_where_not() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let bad = || OsString::from_vec(vec![b'a', 0xff]);
+    let vars = |extra: Vec<(OsString, OsString)>| {
+        let required = REQUIRED.map(|(name, value)| (name.into(), value.into()));
+        Config::from_os_vars(required.into_iter().chain(extra))
+    };
+    vars(vec![("PATH".into(), bad()), (bad(), bad())]).unwrap();
+    let said = vars(vec![("OTEL_SERVICE_NAME".into(), bad())]).unwrap_err().to_string();
+    assert_eq!(said, "OTEL_SERVICE_NAME is \"a\u{fffd}\": must be UTF-8 text");
+}

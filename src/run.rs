@@ -1,0 +1,249 @@
+//! The command that runs the worker: builds the parts from the configuration, serves the side port,
+//! waits for a signal, leaves.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use url::Url;
+
+use crate::admin::AdminServer;
+use crate::app::{App, Parts, Settings};
+use crate::client::inventory::GrpcSettings;
+use crate::client::reservation::HttpSettings;
+use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
+use crate::config::{Config, IdempotencyStore, RootSampler};
+use crate::handler::{Peers, Services};
+use crate::health::Health;
+use crate::idempotency::memory::MemoryStore;
+use crate::metrics::Metrics;
+use crate::queue::sqs::{QueueFacts, SqsQueue, SqsSettings};
+use crate::retry::Backoff;
+use crate::settle::{DeadLetterReason, RetryPolicy};
+use crate::signals::Signals;
+use crate::telemetry::{Sampling, TraceError, TraceSettings, Tracing};
+
+/// The exit code for arguments, configuration or a side port that cannot be used.
+pub const EXIT_USAGE: u8 = 2;
+
+/// What of the shutdown's time is kept for the side port and the spans.
+const SPANS_RESERVE: Duration = Duration::from_secs(1);
+
+/// Redrive policies with fewer receives than this are warned of: each crash, roll-out and hand-back
+/// spends one.
+const RECEIVES_WISE_MIN: u32 = 10;
+
+/// Why the worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has the side port.
+    #[error("SERVER_PORT: port {port} cannot be listened on: {why}; allowed: a port that is free, 1-65535")]
+    Port {
+        /// The port.
+        port: u16,
+        /// What the operating system says.
+        why: std::io::Error,
+    },
+    /// A client could not be built.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Tracing could not be set up.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    Tracing(#[from] TraceError),
+    /// The signals cannot be listened to.
+    #[error("signals cannot be listened to: {0}")]
+    Signals(std::io::Error),
+    /// The shared store is not part of this version.
+    #[error("IDEMPOTENCY_STORE: a shared store is not supported by this version; allowed: memory")]
+    SharedStore,
+}
+
+/// Runs until a signal comes or a task breaks.
+///
+/// # Errors
+/// What keeps the worker from starting, before anything was received.
+pub async fn run(config: &Config) -> Result<ExitCode, StartError> {
+    let mut signals = Signals::listen().map_err(StartError::Signals)?;
+    let port = config.server.port.get();
+    let side_port =
+        AdminServer::bind(port).await.map_err(|why| StartError::Port { port, why })?;
+    let tracing = Tracing::new(&trace_settings(config))?;
+    let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
+    let metrics = Arc::new(Metrics::new(&reasons));
+    let health = Arc::new(Health::new());
+    let services = services(config, Arc::clone(&metrics))?;
+    let queue = Arc::new(SqsQueue::new(sqs_settings(config)).await);
+
+    let stop_side_port = CancellationToken::new();
+    let mut side = JoinSet::new();
+    side.spawn(side_port.serve(metrics, Arc::clone(&health), stop_side_port.clone()));
+    side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
+
+    log_start(config);
+    let parts =
+        Parts { queue, services, tracing: tracing.clone(), health: Arc::clone(&health) };
+    let mut app = App::start(parts, settings(config));
+    let (why, code) = tokio::select! {
+        signal = signals.first() => (signal, ExitCode::SUCCESS),
+        task = app.broken() => (task, ExitCode::FAILURE),
+    };
+    let deadline = Instant::now() + config.shutdown_grace;
+    info!(reason = why, grace_s = config.shutdown_grace.as_secs(), "Leaving");
+    health.stopping();
+    side.spawn(async { signals.exit_on_second().await });
+    app.drain(deadline.checked_sub(SPANS_RESERVE).unwrap_or(deadline)).await;
+    tracing.shutdown(deadline.saturating_duration_since(Instant::now())).await;
+    stop_side_port.cancel();
+    Ok(code)
+}
+
+fn log_start(config: &Config) {
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        queue = config.sqs.queue_url.as_str(),
+        concurrency = config.worker.concurrency.get(),
+        port = config.server.port.get(),
+        "Worker started"
+    );
+}
+
+/// Says at the start what is unwise about the queue, and finds the dead-letter queue before the
+/// first poison comes. Polling does not wait for it.
+async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
+    match queue.facts().await {
+        Ok(facts) => advice(&facts, has_dlq_url).iter().for_each(|line| warn!("{line}")),
+        Err(error) => warn!(error = %error, "The queue's attributes could not be read"),
+    }
+    if let Err(error) = queue.dead_letter_url().await {
+        warn!(error = %error, "The dead-letter queue could not be found yet");
+    }
+}
+
+/// What is unwise about a queue, one line each.
+#[must_use]
+pub fn advice(facts: &QueueFacts, has_dlq_url: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    match &facts.redrive {
+        None if !has_dlq_url => lines.push(
+            "The queue has no dead-letter queue: poison is never deleted and comes back until its retention ends; set a redrive policy, or SQS_DLQ_URL".to_owned(),
+        ),
+        Some(redrive) if redrive.max_receive_count < RECEIVES_WISE_MIN => lines.push(format!(
+            "The queue's maxReceiveCount is {}: each crash, roll-out and hand-back spends a receive; {RECEIVES_WISE_MIN} or more is wise",
+            redrive.max_receive_count
+        )),
+        None | Some(_) => {}
+    }
+    lines
+}
+
+/// The clients, the store, and what counts them.
+///
+/// # Errors
+/// What cannot be built from this configuration.
+fn services(config: &Config, metrics: Arc<Metrics>) -> Result<Services, StartError> {
+    let store = match config.idempotency.store {
+        IdempotencyStore::Memory => {
+            let capacity = u64::try_from(config.idempotency.capacity.get()).unwrap_or(u64::MAX);
+            Arc::new(MemoryStore::new(capacity, config.idempotency.ttl))
+        }
+        IdempotencyStore::Redis(_) => return Err(StartError::SharedStore),
+    };
+    Ok(Services {
+        reservations: Arc::new(reservation_api(config)?),
+        inventory: Arc::new(inventory(config)?),
+        store,
+        metrics,
+        peers: Arc::new(peers(config)),
+    })
+}
+
+/// The client of the Reservation API.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn reservation_api(config: &Config) -> Result<HttpReservationApi, ClientError> {
+    HttpReservationApi::new(HttpSettings {
+        base: config.reservation.base.clone(),
+        timeout: config.reservation.timeout,
+        idle_connections_max: config.worker.concurrency.get(),
+    })
+}
+
+/// The client of the Inventory service.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn inventory(config: &Config) -> Result<GrpcInventory, ClientError> {
+    GrpcInventory::new(GrpcSettings {
+        uri: config.inventory.url.to_string(),
+        timeout: config.inventory.timeout,
+    })
+}
+
+fn peers(config: &Config) -> Peers {
+    Peers {
+        reservation_base: config.reservation.base.as_str().trim_end_matches('/').to_owned(),
+        reservation: host_and_port(&config.reservation.base),
+        inventory: host_and_port(&config.inventory.url),
+    }
+}
+
+fn host_and_port(url: &Url) -> (String, u16) {
+    (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or_default())
+}
+
+/// What the queue needs to know.
+#[must_use]
+pub fn sqs_settings(config: &Config) -> SqsSettings {
+    SqsSettings {
+        queue_url: config.sqs.queue_url.as_str().to_owned(),
+        dlq_url: config.sqs.dlq_url.as_ref().map(|url| url.as_str().to_owned()),
+        wait: config.sqs.wait_time,
+        visibility: config.sqs.visibility_timeout,
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        queue_name: config.sqs.queue_url.name().to_owned(),
+        wait: config.sqs.wait_time,
+        visibility: config.sqs.visibility_timeout,
+        concurrency: config.worker.concurrency.get(),
+        in_flight_max: config.worker.max_in_flight.get(),
+        in_flight_bytes_max: config.worker.max_in_flight_bytes,
+        policy: RetryPolicy {
+            retries_max: config.retry.max_retries,
+            backoff: Backoff {
+                base: config.retry.backoff_base,
+                cap: config.retry.backoff_max,
+            },
+        },
+        call_timeout_max: config.reservation.timeout.max(config.inventory.timeout),
+    }
+}
+
+fn trace_settings(config: &Config) -> TraceSettings {
+    let telemetry = &config.telemetry;
+    TraceSettings {
+        enabled: telemetry.is_exported,
+        endpoint: telemetry.otlp_endpoint.to_string(),
+        service_name: telemetry.service_name.clone(),
+        resource_attributes: telemetry.resource_attributes.clone(),
+        sampling: Sampling {
+            ratio: match telemetry.sampler.root {
+                RootSampler::AlwaysOn => 1.0,
+                RootSampler::AlwaysOff => 0.0,
+                RootSampler::TraceIdRatio(ratio) => ratio,
+            },
+            parent_based: telemetry.sampler.is_parent_based,
+        },
+        propagate: telemetry.propagators.trace_context,
+    }
+}

@@ -1,0 +1,331 @@
+//! What an SQS server must do, told as cases against the AWS SDK, so that our server is held to the
+//! same as one that nobody here wrote. `tests/conformance.rs` runs each case against both.
+//!
+//! A case asserts what the AWS documentation says. Where LocalStack departs from it, the case says
+//! so, names the page, and asserts what LocalStack does there: the day it changes, we notice.
+
+pub mod batches;
+pub mod fifo;
+pub mod long_poll;
+pub mod queues;
+pub mod receiving;
+pub mod redrive;
+pub mod sending;
+pub mod settling;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
+
+use crate::sqs::Sqs;
+
+/// Which server a case runs against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Our own, in this process.
+    Embedded,
+    /// LocalStack.
+    LocalStack,
+}
+
+/// A server and a client for it.
+#[derive(Debug)]
+pub struct Target {
+    /// Which server it is.
+    pub kind: Kind,
+    /// The SDK's client, without retries: a case wants to see the first answer.
+    pub client: Client,
+    /// Keeps the embedded server running.
+    _server: Option<Sqs>,
+}
+
+impl Target {
+    /// A new embedded server.
+    pub async fn embedded() -> Self {
+        let server = Sqs::start().await;
+        Self {
+            kind: Kind::Embedded,
+            client: client(&server.endpoint_url()),
+            _server: Some(server),
+        }
+    }
+
+    /// The server at `CONFORMANCE_ENDPOINT_URL`.
+    ///
+    /// # Panics
+    /// Where the variable is not set: a case that ran against nothing must not pass.
+    pub fn localstack() -> Self {
+        let endpoint = std::env::var("CONFORMANCE_ENDPOINT_URL")
+            .expect("CONFORMANCE_ENDPOINT_URL names a running LocalStack");
+        Self {
+            kind: Kind::LocalStack,
+            client: client(&endpoint),
+            _server: None,
+        }
+    }
+
+    /// A standard queue of its own.
+    pub async fn queue(&self) -> Queue<'_> {
+        self.queue_with([]).await
+    }
+
+    /// A standard queue with attributes.
+    pub async fn queue_with<const N: usize>(
+        &self,
+        attributes: [(QueueAttributeName, &str); N],
+    ) -> Queue<'_> {
+        self.create(&unique_name(), attributes).await
+    }
+
+    /// A FIFO queue with attributes.
+    pub async fn fifo_with<const N: usize>(
+        &self,
+        attributes: [(QueueAttributeName, &str); N],
+    ) -> Queue<'_> {
+        let name = format!("{}.fifo", unique_name());
+        let request = self
+            .client
+            .create_queue()
+            .queue_name(&name)
+            .attributes(QueueAttributeName::FifoQueue, "true");
+        self.create_from(request, attributes).await
+    }
+
+    /// A queue of this name.
+    pub async fn create<const N: usize>(
+        &self,
+        name: &str,
+        attributes: [(QueueAttributeName, &str); N],
+    ) -> Queue<'_> {
+        let request = self.client.create_queue().queue_name(name);
+        self.create_from(request, attributes).await
+    }
+
+    async fn create_from<const N: usize>(
+        &self,
+        mut request: aws_sdk_sqs::operation::create_queue::builders::CreateQueueFluentBuilder,
+        attributes: [(QueueAttributeName, &str); N],
+    ) -> Queue<'_> {
+        for (name, value) in attributes {
+            request = request.attributes(name, value);
+        }
+        let created = request.send().await.expect("the queue is created");
+        Queue {
+            client: &self.client,
+            url: created.queue_url.expect("a queue has a URL"),
+        }
+    }
+
+    /// A dead-letter queue, and a queue that moves messages there after so many receives.
+    pub async fn queue_with_dlq(&self, receives_max: u32) -> (Queue<'_>, Queue<'_>) {
+        let dlq = self.queue().await;
+        let policy = dlq.redrive_policy(receives_max).await;
+        let queue = self
+            .queue_with([
+                (QueueAttributeName::RedrivePolicy, &policy),
+                (QueueAttributeName::VisibilityTimeout, "30"),
+            ])
+            .await;
+        (queue, dlq)
+    }
+
+    /// How late a visibility timeout may end. LocalStack looks once a second.
+    pub fn lateness(&self) -> Duration {
+        match self.kind {
+            Kind::Embedded => Duration::from_millis(500),
+            Kind::LocalStack => Duration::from_millis(2500),
+        }
+    }
+}
+
+/// A name that no other case uses.
+pub fn unique_name() -> String {
+    format!("case-{}", uuid::Uuid::new_v4().simple())
+}
+
+fn client(endpoint: &str) -> Client {
+    let config = aws_sdk_sqs::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "conformance"))
+        .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Client::from_conf(config)
+}
+
+/// A queue that a case works on.
+#[derive(Debug)]
+pub struct Queue<'a> {
+    client: &'a Client,
+    /// The queue's URL.
+    pub url: String,
+}
+
+impl Queue<'_> {
+    /// Sends a body; returns the message's id.
+    pub async fn send(&self, body: &str) -> String {
+        let sent = self
+            .client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(body)
+            .send()
+            .await
+            .expect("the message is accepted");
+        sent.message_id.expect("a sent message has an id")
+    }
+
+    /// Sends to a FIFO queue; returns the message's id.
+    pub async fn send_fifo(&self, group: &str, deduplication_id: &str) -> String {
+        let sent = self
+            .client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(deduplication_id)
+            .message_group_id(group)
+            .message_deduplication_id(deduplication_id)
+            .send()
+            .await
+            .expect("the message is accepted");
+        sent.message_id.expect("a sent message has an id")
+    }
+
+    /// Receives up to `max`, waiting up to `wait_s`, with all attributes of both kinds.
+    pub async fn receive(&self, max: i32, wait_s: i32) -> Vec<Message> {
+        self.client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(max)
+            .wait_time_seconds(wait_s)
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .message_attribute_names("All")
+            .send()
+            .await
+            .expect("the receive is answered")
+            .messages
+            .unwrap_or_default()
+    }
+
+    /// Receives one message that must be there, or come within 5 s.
+    pub async fn receive_one(&self) -> Message {
+        let mut messages = self.receive(1, 5).await;
+        assert_eq!(messages.len(), 1, "one message is there");
+        messages.remove(0)
+    }
+
+    /// Asserts that nothing can be received now.
+    pub async fn assert_nothing(&self, why: &str) {
+        assert_eq!(
+            bodies(&self.receive(10, 0).await),
+            Vec::<&str>::new(),
+            "{why}"
+        );
+    }
+
+    /// Deletes by handle, which must succeed.
+    pub async fn delete(&self, handle: &str) {
+        self.client
+            .delete_message()
+            .queue_url(&self.url)
+            .receipt_handle(handle)
+            .send()
+            .await
+            .expect("the delete succeeds");
+    }
+
+    /// Changes visibility by handle.
+    ///
+    /// # Errors
+    /// The error's code.
+    pub async fn change_visibility(&self, handle: &str, timeout_s: i32) -> Result<(), String> {
+        self.client
+            .change_message_visibility()
+            .queue_url(&self.url)
+            .receipt_handle(handle)
+            .visibility_timeout(timeout_s)
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| code(&error))
+    }
+
+    /// One queue attribute; empty where the queue has it not.
+    pub async fn attribute(&self, name: QueueAttributeName) -> String {
+        let mut all: HashMap<_, _> = self.attributes().await;
+        all.remove(&name).unwrap_or_default()
+    }
+
+    /// All queue attributes.
+    pub async fn attributes(&self) -> HashMap<QueueAttributeName, String> {
+        self.client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(QueueAttributeName::All)
+            .send()
+            .await
+            .expect("the attributes are answered")
+            .attributes
+            .unwrap_or_default()
+    }
+
+    /// Visible, in flight and delayed messages, as the queue's attributes count them.
+    pub async fn counts(&self) -> [String; 3] {
+        let all = self.attributes().await;
+        [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+        ]
+        .map(|name| all.get(&name).cloned().unwrap_or_default())
+    }
+
+    /// A redrive policy that names this queue.
+    pub async fn redrive_policy(&self, receives_max: u32) -> String {
+        let arn = self.attribute(QueueAttributeName::QueueArn).await;
+        format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":"{receives_max}"}}"#)
+    }
+}
+
+/// The error code that the SDK made out, or what kept it from one.
+pub fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
+    match error.code() {
+        Some(code) => code.to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// A message's receipt handle.
+pub fn handle(message: &Message) -> &str {
+    message
+        .receipt_handle()
+        .expect("a received message has a handle")
+}
+
+/// The messages' bodies.
+pub fn bodies(messages: &[Message]) -> Vec<&str> {
+    messages.iter().filter_map(Message::body).collect()
+}
+
+/// A system attribute; empty where the message has it not.
+pub fn system(message: &Message, name: MessageSystemAttributeName) -> String {
+    let attributes = message.attributes();
+    attributes
+        .and_then(|all| all.get(&name))
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Asserts how long something took since `since`.
+pub fn assert_took(since: Instant, at_least: Duration, at_most: Duration) {
+    let took = since.elapsed();
+    assert!(
+        (at_least..=at_most).contains(&took),
+        "took {took:?}, not {at_least:?} to {at_most:?}"
+    );
+}

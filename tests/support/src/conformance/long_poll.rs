@@ -1,0 +1,144 @@
+//! `ReceiveMessage` with a wait: when it ends, what wakes it, and what a caller who left takes along.
+
+use std::time::{Duration, Instant};
+
+use aws_sdk_sqs::types::QueueAttributeName;
+
+use super::{Kind, Target, assert_took, bodies, code, handle};
+
+/// How soon a waiting receive must be answered once there is a message.
+const WAKE_MAX: Duration = Duration::from_millis(500);
+
+/// Without a wait, an empty queue answers at once.
+pub async fn short_poll_answers_at_once(target: &Target) {
+    let queue = target.queue().await;
+    let since = Instant::now();
+    queue.assert_nothing("the queue is empty").await;
+    assert_took(since, Duration::ZERO, WAKE_MAX);
+}
+
+/// With a wait, an empty queue answers when it is over.
+pub async fn long_poll_waits(target: &Target) {
+    let queue = target.queue().await;
+    let since = Instant::now();
+    assert!(queue.receive(10, 1).await.is_empty());
+    let wait = Duration::from_secs(1);
+    assert_took(since, wait - Duration::from_millis(50), wait + WAKE_MAX);
+}
+
+/// The queue's own wait is the default.
+pub async fn long_poll_by_queue_attribute(target: &Target) {
+    let wait = [(QueueAttributeName::ReceiveMessageWaitTimeSeconds, "1")];
+    let queue = target.queue_with(wait).await;
+    let since = Instant::now();
+    let receive = target.client.receive_message().queue_url(&queue.url);
+    let received = receive.send().await.expect("answered");
+    assert!(received.messages().is_empty());
+    let wait = Duration::from_secs(1);
+    assert_took(since, wait - Duration::from_millis(50), wait + WAKE_MAX);
+}
+
+/// A message wakes it at once, and it does not wait for more.
+pub async fn long_poll_wakes_at_once(target: &Target) {
+    let queue = target.queue().await;
+    // The receive is polled first, so that it waits when the message is sent.
+    let (received, sent_at) = tokio::join!(biased; queue.receive(10, 10), async {
+        queue.assert_nothing("two exchanges let the receive arrive").await;
+        queue.assert_nothing("before the message does").await;
+        let since = Instant::now();
+        queue.send("x").await;
+        since
+    });
+    assert_eq!(bodies(&received), ["x"]);
+    assert_took(sent_at, Duration::ZERO, WAKE_MAX);
+}
+
+/// So does a message handed back.
+pub async fn long_poll_wakes_for_a_message_handed_back(target: &Target) {
+    let queue = target.queue().await;
+    queue.send("x").await;
+    let message = queue.receive_one().await;
+    let (received, since) = tokio::join!(biased; queue.receive(10, 10), async {
+        queue.assert_nothing("two exchanges let the receive arrive").await;
+        queue.assert_nothing("before the message does").await;
+        let since = Instant::now();
+        let changed = queue.change_visibility(handle(&message), 0).await;
+        changed.expect("the message is in flight");
+        since
+    });
+    assert_eq!(bodies(&received), ["x"]);
+    assert_took(since, Duration::ZERO, WAKE_MAX);
+}
+
+/// So does a visibility timeout that ends while it waits.
+pub async fn long_poll_wakes_for_a_timeout(target: &Target) {
+    let visibility = [(QueueAttributeName::VisibilityTimeout, "1")];
+    let queue = target.queue_with(visibility).await;
+    queue.send("x").await;
+    queue.receive_one().await;
+    let since = Instant::now();
+    assert_eq!(bodies(&queue.receive(10, 10).await), ["x"]);
+    let timeout = Duration::from_secs(1);
+    assert_took(
+        since,
+        timeout - Duration::from_millis(200),
+        timeout + target.lateness(),
+    );
+}
+
+/// Several wait; one message wakes one of them.
+pub async fn one_message_goes_to_one_of_many(target: &Target) {
+    let queue = target.queue().await;
+    let wait = || queue.receive(1, 2);
+    let (a, b, c, ()) = tokio::join!(biased; wait(), wait(), wait(), async {
+        queue.assert_nothing("an exchange lets the receives arrive").await;
+        queue.send("x").await;
+    });
+    let received = [a, b, c].concat();
+    assert_eq!(bodies(&received), ["x"]);
+}
+
+/// Waits are 0 to 20 s.
+pub async fn wait_out_of_range_is_refused(target: &Target) {
+    let queue = target.queue().await;
+    let receive = target.client.receive_message().queue_url(&queue.url);
+    let error = receive
+        .wait_time_seconds(21)
+        .send()
+        .await
+        .expect_err("refused");
+    assert!(
+        code(&error).starts_with("InvalidParameterValue"),
+        "{}",
+        code(&error)
+    );
+}
+
+/// A caller that went away takes no message along: the next receive gets it at once.
+///
+/// The documentation speaks only of answered receives (API_ReceiveMessage). LocalStack 4.12 does not
+/// notice that the caller left, and hides the next message until its visibility runs out.
+pub async fn caller_that_left_takes_nothing(target: &Target) {
+    let visibility = [(QueueAttributeName::VisibilityTimeout, "2")];
+    let queue = target.queue_with(visibility).await;
+    tokio::select! {
+        biased;
+        _ = queue.receive(10, 20) => panic!("there is nothing to receive"),
+        () = async {
+            queue.assert_nothing("two exchanges let the receive arrive").await;
+            queue.assert_nothing("before it is dropped").await;
+        } => {}
+    }
+    if target.kind == Kind::Embedded {
+        // The server has seen the closed connection once it answers on another one; ask twice.
+        queue.counts().await;
+        queue.counts().await;
+    }
+    queue.send("x").await;
+    let since = Instant::now();
+    assert_eq!(bodies(&queue.receive(10, 10).await), ["x"]);
+    match target.kind {
+        Kind::Embedded => assert_took(since, Duration::ZERO, WAKE_MAX),
+        Kind::LocalStack => assert_took(since, Duration::from_secs(1), Duration::from_secs(5)),
+    }
+}
