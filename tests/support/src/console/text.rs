@@ -54,6 +54,7 @@ pub fn line(call: &Call, start: Instant) -> String {
         Answer::Http(status) => status.to_string(),
         Answer::Grpc(code) => format!("{code:?}"),
         Answer::GrpcStatus(status) => format!("status {status}"),
+        Answer::CutShort(status) => format!("{status}, cut short"),
         Answer::Lost => "connection closed".to_owned(),
     };
     let mut note = String::new();

@@ -224,6 +224,16 @@ fn a_superseded_event_that_nobody_looked_at_is_a_loss() {
 }
 
 #[test]
+fn a_refusal_that_was_cut_short_is_a_refusal() {
+    let mut run = Run::right();
+    let event = run.superseded();
+    run.call_of(&event, Step::Status).answer = Answer::CutShort(409);
+    assert!(run.judge().holds());
+    run.call_of(&event, Step::Status).answer = Answer::Http(503);
+    assert_eq!(run.judge().problems, [Problem::DroppedUnseen(event.id)]);
+}
+
+#[test]
 fn an_effect_under_a_key_that_is_no_events_is_caught() {
     let mut run = Run::right();
     let event = run.events[0].clone();

@@ -17,7 +17,7 @@ pub enum Problem {
     Stranger(String, &'static str),
     /// A step was asked for again after it had been answered with success.
     Needless(String, &'static str),
-    /// A superseded event that was dropped without ever asking for the reservation's status.
+    /// A superseded event that was dropped without ever being refused.
     DroppedUnseen(String),
     /// The reservation ends in the wrong status.
     WrongStatus(String, String),
@@ -53,7 +53,7 @@ impl fmt::Display for Problem {
                 write!(out, "{event}: {step} was called again though it had succeeded")
             }
             Self::DroppedUnseen(event) => {
-                write!(out, "{event}: dropped, and nobody asked for the status")
+                write!(out, "{event}: dropped, though the Reservation API never refused it")
             }
             Self::WrongStatus(reservation, what) => {
                 write!(out, "{reservation}: the status is {what}")
