@@ -11,7 +11,8 @@ use super::workload::{Kind, Planned};
 
 /// Problems printed; a run that is wrong in the same way everywhere needs no more.
 const PROBLEMS_SHOWN: usize = 20;
-const BAR_WIDTH: usize = 24;
+/// With it the line stays within 80 columns, which redrawing needs.
+const BAR_WIDTH: usize = 10;
 /// Off a terminal, a line a second.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
@@ -85,7 +86,7 @@ fn progress_line(progress: &Progress) -> String {
     let filled = (settled * BAR_WIDTH).checked_div(*messages).unwrap_or(0).min(BAR_WIDTH);
     let bar = "#".repeat(filled) + &".".repeat(BAR_WIDTH - filled);
     format!(
-        "  [{bar}] {settled}/{messages} messages, {calls} calls, {retried} retried, {dead_lettered} dead-lettered"
+        "  [{bar}] {settled}/{messages} settled, {calls} calls, {retried} retried, {dead_lettered} dead-lettered"
     )
 }
 
@@ -127,11 +128,7 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
     row("lost", balance.lost.to_string(), String::new());
     let latency =
         |percent| balance.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds);
-    row(
-        "latency p50",
-        latency(50),
-        "from sending to last effect, the wait in the queue included".to_owned(),
-    );
+    row("latency p50", latency(50), "from sending to last effect, queue included".to_owned());
     row("latency p99", latency(99), String::new());
     align(&rows)
 }
@@ -176,7 +173,7 @@ mod tests {
         let at =
             |settled| progress_line(&Progress { messages: 10, settled, ..Progress::default() });
         assert!(at(0).contains(&format!("[{}]", ".".repeat(BAR_WIDTH))));
-        assert!(at(5).contains("[############............] 5/10"));
+        assert!(at(5).contains("[#####.....] 5/10"));
         assert!(at(12).contains(&format!("[{}]", "#".repeat(BAR_WIDTH))));
         assert!(progress_line(&Progress::default()).contains("0/0"));
     }

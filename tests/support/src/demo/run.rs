@@ -19,7 +19,7 @@ use crate::servers::StartError;
 
 /// How long the worker may take to leave.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
-/// How often progress is drawn and the queue's counts are looked at.
+/// How often progress is drawn, and looked at: is the queue empty, is it time for what follows other events?
 const TICK: Duration = Duration::from_millis(50);
 /// Lines of the worker's log that are shown when it dies.
 const LOG_LINES_SHOWN: usize = 15;
@@ -157,9 +157,7 @@ async fn drive(world: &World, mail: &mut Mail<'_>, screen: &mut Screen) -> Resul
         if mail.all_sent() && left == 0 && totals.in_progress == 0 {
             return Ok(screen.progress(&world.progress(mail))?);
         }
-        tokio::select! {
-            _ = tick.tick() => screen.progress(&world.progress(mail))?,
-            changed = changes.changed() => changed.expect("the ledger holds the sender"),
-        }
+        tick.tick().await;
+        screen.progress(&world.progress(mail))?;
     }
 }
