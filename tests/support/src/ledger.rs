@@ -67,6 +67,12 @@ impl Ledger {
         self.book().calls.iter().cloned().collect()
     }
 
+    /// The call at this position; `None` where it was forgotten or has not come yet.
+    #[must_use]
+    pub fn call(&self, sequence: u64) -> Option<Call> {
+        self.book().get(sequence).cloned()
+    }
+
     /// The calls kept from position `sequence` on: what is new since the last look.
     #[must_use]
     pub fn calls_since(&self, sequence: u64) -> Vec<Call> {

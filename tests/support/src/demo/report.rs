@@ -1,17 +1,18 @@
 //! What the demo shows: a line while it runs, a table at the end.
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::balance::Balance;
+use super::envelope::Envelope;
 use super::workload::{Kind, Planned};
 
 /// Problems printed; a run that is wrong in the same way everywhere needs no more.
 const PROBLEMS_SHOWN: usize = 20;
-const BAR_WIDTH: usize = 24;
+/// With it the line stays within 80 columns, which redrawing needs.
+const BAR_WIDTH: usize = 10;
 /// Off a terminal, a line a second.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
@@ -85,7 +86,7 @@ fn progress_line(progress: &Progress) -> String {
     let filled = (settled * BAR_WIDTH).checked_div(*messages).unwrap_or(0).min(BAR_WIDTH);
     let bar = "#".repeat(filled) + &".".repeat(BAR_WIDTH - filled);
     format!(
-        "  [{bar}] {settled}/{messages} messages, {calls} calls, {retried} retried, {dead_lettered} dead-lettered"
+        "  [{bar}] {settled}/{messages} settled, {calls} calls, {retried} retried, {dead_lettered} dead-lettered"
     )
 }
 
@@ -100,8 +101,9 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         events.len().to_string(),
         format!("in {messages} messages, duplicates and 1 poison included"),
     );
-    for (name, count) in count(events.iter().map(|event| event.envelope.as_str())) {
-        row(&format!("  {name}"), count.to_string(), String::new());
+    for envelope in Envelope::ALL {
+        let count = events.iter().filter(|event| event.envelope == envelope).count();
+        row(&format!("  {}", envelope.as_str()), count.to_string(), String::new());
     }
     row("effects", balance.effects.values().sum::<usize>().to_string(), "each once".to_owned());
     for kind in Kind::ALL {
@@ -122,6 +124,7 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         balance.dropped_superseded.to_string(),
         "sold before, so not released".to_owned(),
     );
+<<<<<<< HEAD
     row("dead-lettered", balance.dead_lettered.to_string(), "the poison, whole".to_owned());
     row("lost", balance.lost.to_string(), String::new());
     let latency =
@@ -131,6 +134,13 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         latency(50),
         "from sending to last effect, the wait in the queue included".to_owned(),
     );
+=======
+    row("dead-lettered", balance.dead_lettered.to_string(), "the poison message".to_owned());
+    row("lost", balance.lost.to_string(), String::new());
+    let latency =
+        |percent| balance.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds);
+    row("latency p50", latency(50), "from sending to last effect, queue included".to_owned());
+>>>>>>> wip/services
     row("latency p99", latency(99), String::new());
     align(&rows)
 }
@@ -147,14 +157,6 @@ pub fn problems(balance: &Balance) -> String {
         text.push_str(&format!("  and {more} more\n"));
     }
     text
-}
-
-fn count<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
-    let mut counts = BTreeMap::new();
-    for name in names {
-        *counts.entry(name).or_default() += 1;
-    }
-    counts
 }
 
 fn milliseconds(duration: Duration) -> String {
@@ -183,7 +185,7 @@ mod tests {
         let at =
             |settled| progress_line(&Progress { messages: 10, settled, ..Progress::default() });
         assert!(at(0).contains(&format!("[{}]", ".".repeat(BAR_WIDTH))));
-        assert!(at(5).contains("[############............] 5/10"));
+        assert!(at(5).contains("[#####.....] 5/10"));
         assert!(at(12).contains(&format!("[{}]", "#".repeat(BAR_WIDTH))));
         assert!(progress_line(&Progress::default()).contains("0/0"));
     }

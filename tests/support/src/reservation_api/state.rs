@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::ledger::Effect;
@@ -81,9 +82,18 @@ pub(crate) enum Verdict {
     /// 200 with this body.
     Ok(Value),
     /// This status, with the API's error body made of code and message.
-    Refused(u16, &'static str, String),
+    Refused(StatusCode, &'static str, String),
     /// This status, without the API's error body, as a web server answers what is not one of its routes.
-    NoSuchRoute(u16),
+    NoSuchRoute(StatusCode),
+}
+
+impl Verdict {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Ok(_) => StatusCode::OK,
+            Self::Refused(status, ..) | Self::NoSuchRoute(status) => *status,
+        }
+    }
 }
 
 impl Default for State {
@@ -119,7 +129,14 @@ impl State {
                 return (Verdict::Ok(known.answer.clone()), None);
             }
             let message = "this Idempotency-Key was used for another request".to_owned();
-            return (Verdict::Refused(422, "IDEMPOTENCY_KEY_REUSED", message), None);
+            return (
+                Verdict::Refused(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "IDEMPOTENCY_KEY_REUSED",
+                    message,
+                ),
+                None,
+            );
         }
         let Some(reservation) = self.find(id) else {
             return (not_found(id), None);
@@ -129,7 +146,7 @@ impl State {
                 "a reservation that is {} cannot become {}",
                 reservation.status, change.status
             );
-            return (Verdict::Refused(409, "INVALID_TRANSITION", message), None);
+            return (Verdict::Refused(StatusCode::CONFLICT, "INVALID_TRANSITION", message), None);
         }
         reservation.status = change.status;
         reservation.payment_intent_id.clone_from(&change.payment_intent_id);
@@ -177,5 +194,5 @@ impl Change {
 }
 
 fn not_found(id: &str) -> Verdict {
-    Verdict::Refused(404, "RESERVATION_NOT_FOUND", format!("no reservation {id}"))
+    Verdict::Refused(StatusCode::NOT_FOUND, "RESERVATION_NOT_FOUND", format!("no reservation {id}"))
 }
