@@ -133,11 +133,7 @@ impl Seen {
             self.needless.push(step);
         }
         let patch = matches!(call.request, Request::PatchReservation(_));
-<<<<<<< HEAD
-        self.refused |= patch && call.answer == Answer::Http(409);
-=======
         self.refused |= patch && matches!(call.answer, Answer::Http(409) | Answer::CutShort(409));
->>>>>>> wip/services
         self.effects.extend(call.effect.map(|(effect, at)| (step, effect, at)));
         self.succeeded.extend(heard_success(call).map(|at| (step, at)));
     }
@@ -146,21 +142,12 @@ impl Seen {
 /// When a call was answered with success, unless the caller may have missed it: it hung up, or the answer came so
 /// late that its patience may have ended at the same moment.
 fn heard_success(call: &Call) -> Option<Instant> {
-<<<<<<< HEAD
-    let success = match (&call.request, &call.answer) {
-        (Request::PatchReservation(_), Answer::Http(200)) => true,
-        (Request::ReleaseHold(_), Answer::GrpcStatus(status)) => {
-            let done =
-                [ReleaseStatus::Success, ReleaseStatus::AlreadyReleased, ReleaseStatus::NotFound];
-            done.map(i32::from).contains(status)
-=======
     let success = match &call.request {
         Request::PatchReservation(_) => call.answer == Answer::Http(200),
         Request::ReleaseHold(_) => {
             [ReleaseStatus::Success, ReleaseStatus::AlreadyReleased, ReleaseStatus::NotFound]
                 .into_iter()
                 .any(|status| call.answer == Answer::GrpcStatus(status.into()))
->>>>>>> wip/services
         }
         Request::CommitReservation(_) => {
             call.answer == Answer::GrpcStatus(CommitStatus::Success.into())

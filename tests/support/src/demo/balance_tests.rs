@@ -221,8 +221,6 @@ fn a_superseded_event_that_nobody_looked_at_is_a_loss() {
     run.calls.retain(|call| call.key.as_ref() != Some(&Step::Status.key(&event.id)));
     let balance = run.judge();
     assert_eq!((balance.lost, balance.problems), (1, vec![Problem::DroppedUnseen(event.id)]));
-<<<<<<< HEAD
-=======
 }
 
 #[test]
@@ -233,7 +231,6 @@ fn a_refusal_that_was_cut_short_is_a_refusal() {
     assert!(run.judge().holds());
     run.call_of(&event, Step::Status).answer = Answer::Http(503);
     assert_eq!(run.judge().problems, [Problem::DroppedUnseen(event.id)]);
->>>>>>> wip/services
 }
 
 #[test]

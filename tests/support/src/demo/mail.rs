@@ -62,11 +62,7 @@ impl<'a> Mail<'a> {
         if let Some(index) = index {
             self.sent_at[index].get_or_insert_with(Instant::now);
         }
-<<<<<<< HEAD
-        let sent = world.sqs.send_message(&world.queue_url, NewMessage::new(body));
-=======
         let sent = world.servers.sqs.send_message(&world.servers.queue_url, NewMessage::new(body));
->>>>>>> wip/services
         sent.expect("the queue is there and the body is within its limits");
         self.sent += 1;
     }

@@ -124,23 +124,11 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         balance.dropped_superseded.to_string(),
         "sold before, so not released".to_owned(),
     );
-<<<<<<< HEAD
-    row("dead-lettered", balance.dead_lettered.to_string(), "the poison, whole".to_owned());
-    row("lost", balance.lost.to_string(), String::new());
-    let latency =
-        |percent| balance.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds);
-    row(
-        "latency p50",
-        latency(50),
-        "from sending to last effect, the wait in the queue included".to_owned(),
-    );
-=======
     row("dead-lettered", balance.dead_lettered.to_string(), "the poison message".to_owned());
     row("lost", balance.lost.to_string(), String::new());
     let latency =
         |percent| balance.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds);
     row("latency p50", latency(50), "from sending to last effect, queue included".to_owned());
->>>>>>> wip/services
     row("latency p99", latency(99), String::new());
     align(&rows)
 }

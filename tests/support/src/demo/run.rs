@@ -145,11 +145,7 @@ async fn drive(world: &World, mail: &mut Mail<'_>, screen: &mut Screen) -> Resul
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // One event ahead of the burst: once it has arrived the worker is up, so its start is not part of the latencies.
     mail.send_first(world);
-<<<<<<< HEAD
-    while world.ledger.totals().effects == 0 {
-=======
     while world.servers.ledger.totals().effects == 0 {
->>>>>>> wip/services
         changes.changed().await.expect("the ledger holds the sender");
     }
     screen.line(&format!("first effect {} ms after the start", started.elapsed().as_millis()))?;

@@ -27,23 +27,9 @@ pub(super) struct World {
 }
 
 impl World {
-<<<<<<< HEAD
-    pub(super) async fn start() -> io::Result<Self> {
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let ledger = Ledger::default();
-        let sqs = Sqs::start_on(any_port).await?;
-        let dlq_url = sqs.create_queue("reservations-dlq", QueueSpec::default());
-        let redrive = Some(Redrive { dlq: dlq_url.clone(), max_receive_count: 10 });
-        let queue_url =
-            sqs.create_queue("reservations", QueueSpec { redrive, ..QueueSpec::default() });
-        let api = ReservationApi::start_on(any_port, ledger.clone()).await?;
-        let inventory = Inventory::start_on(any_port, ledger.clone()).await?;
-        Ok(Self { sqs, queue_url, dlq_url, api, inventory, ledger })
-=======
     pub(super) async fn start() -> Result<Self, StartError> {
         let servers = Servers::start(Ports::default()).await?;
         Ok(Self { servers })
->>>>>>> wip/services
     }
 
     /// A few milliseconds for each call, and of a hundred calls a handful that go wrong in one of many ways.
@@ -96,13 +82,9 @@ impl World {
         let totals = self.servers.ledger.totals();
         Progress {
             messages: mail.workload.messages(),
-<<<<<<< HEAD
-            settled: mail.sent.saturating_sub(self.sqs.counts(&self.queue_url).total()),
-=======
             settled: mail
                 .sent
                 .saturating_sub(self.servers.sqs.counts(&self.servers.queue_url).total()),
->>>>>>> wip/services
             calls: totals.calls,
             retried: totals.repeated_keys,
             dead_lettered: self.servers.sqs.counts(&self.servers.dlq_url).total(),
@@ -112,14 +94,6 @@ impl World {
     pub(super) fn judge(&self, mail: &Mail<'_>) -> Balance {
         let events = &mail.workload.events;
         let ids: HashSet<&String> = events.iter().map(|event| &event.reservation_id).collect();
-<<<<<<< HEAD
-        let statuses: HashMap<_, _> =
-            ids.iter().filter_map(|id| Some(((*id).clone(), self.api.status(id)?))).collect();
-        let holds: HashMap<_, _> =
-            ids.iter().filter_map(|id| Some(((*id).clone(), self.inventory.hold(id)?))).collect();
-        let dead_letters: Vec<String> =
-            self.sqs.peek_all(&self.dlq_url).into_iter().map(|message| message.body).collect();
-=======
         let statuses: HashMap<_, _> = ids
             .iter()
             .filter_map(|id| Some(((*id).clone(), self.servers.api.status(id)?)))
@@ -135,7 +109,6 @@ impl World {
             .into_iter()
             .map(|message| message.body)
             .collect();
->>>>>>> wip/services
         balance(&Facts {
             events,
             sent_at: &mail.sent_at,

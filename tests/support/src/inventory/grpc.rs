@@ -129,19 +129,11 @@ fn answer<M: AnyStatus>(
 ) -> (Answer, Option<Result<M, Status>>) {
     let answer = match outcome {
         Outcome::Truth(answer) => answer,
-<<<<<<< HEAD
-        Outcome::Instead(Reply(Kind::Status(status))) => Ok(M::with_status(status)),
-        Outcome::Instead(Reply(Kind::Code { code, retry_delay: None })) => {
-            Err(Status::new(code, "as scripted"))
-        }
-        Outcome::Instead(Reply(Kind::Code { code, retry_delay })) => {
-=======
         Outcome::Instead(Reply(Kind::Status(status)), _) => Ok(M::with_status(status)),
         Outcome::Instead(Reply(Kind::Code { code, retry_delay: None }), _) => {
             Err(Status::new(code, "as scripted"))
         }
         Outcome::Instead(Reply(Kind::Code { code, retry_delay }), _) => {
->>>>>>> wip/services
             Err(Status::with_error_details(
                 code,
                 "as scripted",
