@@ -5,16 +5,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
 use crate::config::Config;
 use crate::queue::sqs::{QueueFacts, SqsQueue};
 use crate::queue::{QueueError, QueueErrorKind};
-use crate::run::{advice, inventory, reservation_api, sqs_settings};
+use crate::run::{advice, inventory, reservation_api, sqs_settings, trace_settings};
+use crate::telemetry::Tracing;
 
-/// How long the collector may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the collector may take to answer.
+const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What one thing turned out to be.
 enum Finding {
@@ -147,12 +145,9 @@ async fn about_collector(config: &Config) -> Finding {
         return Finding::Ok("traces are switched off".to_owned());
     }
     let url = &telemetry.otlp_endpoint;
-    let address =
-        (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(4_317));
-    let why = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(_connected)) => return Finding::Ok(format!("{url} accepts connections")),
-        Ok(Err(why)) => why.to_string(),
-        Err(_elapsed) => format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()),
+    let why = match Tracing::probe(&trace_settings(config), COLLECTOR_TIMEOUT).await {
+        Ok(()) => return Finding::Ok(format!("{url} takes spans")),
+        Err(why) => why,
     };
     // A worker without a collector handles every event, so this is no failure.
     Finding::Warning(format!(

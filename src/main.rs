@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Ok(command @ (Command::Run | Command::Check | Command::Health)) => {
             match Config::from_env() {
                 Ok(config) => execute(command, &config),
-                Err(errors) => fail(EXIT_USAGE, &errors),
+                Err(errors) => fail(EXIT_USAGE, &format_args!("the configuration is wrong\n{errors}")),
             }
         }
         Err(unknown) => fail(EXIT_USAGE, &unknown),
@@ -67,7 +67,7 @@ fn log_settings(config: &Config) -> LogSettings {
     LogSettings {
         level: config.log.level,
         format: config.log.format.unwrap_or(by_default),
-        color: !config.log.no_color,
+        color: !config.log.no_color && io::stdout().is_terminal(),
     }
 }
 

@@ -226,7 +226,9 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn trace_settings(config: &Config) -> TraceSettings {
+/// Where spans go, and which.
+#[must_use]
+pub fn trace_settings(config: &Config) -> TraceSettings {
     let telemetry = &config.telemetry;
     TraceSettings {
         enabled: telemetry.is_exported,
