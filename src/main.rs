@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use reservation_worker::cli::{self, Command};
 use reservation_worker::config::{Config, LogFormat};
 use reservation_worker::run::{self, EXIT_USAGE};
-use reservation_worker::{admin, check, telemetry};
 use reservation_worker::telemetry::LogSettings;
+use reservation_worker::{admin, check, telemetry};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
-    match Command::parse(std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned())) {
+    match Command::parse(std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()))
+    {
         Ok(Command::Help) => print(&cli::help_text()),
         Ok(Command::Version) => print(&cli::version_text()),
         Ok(command @ (Command::Run | Command::Check | Command::Health)) => {

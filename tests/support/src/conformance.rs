@@ -14,6 +14,7 @@ pub mod sending;
 pub mod settling;
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::Client;
@@ -133,6 +134,20 @@ impl Target {
         (queue, dlq)
     }
 
+    /// Asserts that SQS refuses with `expected` what LocalStack is known to let pass.
+    pub fn refused<T: Debug, E: ProvideErrorMetadata + Debug, R: Debug>(
+        &self,
+        result: Result<T, SdkError<E, R>>,
+        expected: &str,
+    ) {
+        match self.kind {
+            Kind::Embedded => assert_eq!(code(&result.expect_err("to be refused")), expected),
+            Kind::LocalStack => {
+                result.expect("LocalStack, which lets it pass, to do so still");
+            }
+        }
+    }
+
     /// How late a visibility timeout may end. LocalStack looks once a second.
     pub fn lateness(&self) -> Duration {
         match self.kind {
@@ -147,7 +162,8 @@ pub fn unique_name() -> String {
     format!("case-{}", uuid::Uuid::new_v4().simple())
 }
 
-fn client(endpoint: &str) -> Client {
+/// The SDK's client as these tests use it.
+pub(crate) fn client(endpoint: &str) -> Client {
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(endpoint)

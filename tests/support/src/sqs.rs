@@ -1,7 +1,8 @@
 //! An SQS-compatible server in memory, for tests and demonstrations: the AWS JSON protocol over
 //! HTTP on a local port, with a ledger of what it saw and knobs for what should go wrong.
 //!
-//! It follows the AWS documentation, not any other stand-in. Signatures are not checked. What real
+//! It follows the AWS documentation, not any other stand-in. Signatures are not checked, and the older
+//! XML protocol (boto3 before 1.28 and its like) is not spoken. What real
 //! SQS leaves open it does in the plain way: a standard queue hands out what has been visible longest.
 //! One conformance suite (`crate::conformance`) holds it to what the AWS SDK expects.
 
@@ -190,7 +191,8 @@ impl Sqs {
             .unwrap_or_default()
     }
 
-    /// Waits until the counts are as you want them, woken by every change. False when `timeout` has
+    /// Waits until `what` holds, asked again after every change and every entry in the ledger; it may
+    /// look at the ledger as well as at the counts that it is given. False when `timeout` has
     /// passed first, or the queue does not exist. Cancel-safe.
     pub async fn wait_until(
         &self,
@@ -208,11 +210,14 @@ impl Sqs {
             let mut notified = std::pin::pin!(changed.notified());
             // Registered before the look, so that no change falls between look and wait.
             notified.as_mut().enable();
-            let timer = match self.shared.lock().queue(Some(queue_url), now) {
-                Ok(queue) if what(&queue.counts()) => return true,
-                Ok(queue) => queue.next_timer(),
+            let (counts, timer) = match self.shared.lock().queue(Some(queue_url), now) {
+                Ok(queue) => (queue.counts(), queue.next_timer()),
                 Err(_) => return false,
             };
+            // Outside the lock: it may look at the ledger.
+            if what(&counts) {
+                return true;
+            }
             if now.instant >= deadline {
                 return false;
             }

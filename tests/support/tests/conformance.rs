@@ -67,6 +67,7 @@ cases! {
     }
     receiving {
         ten_messages_at_most
+        zero_messages_cannot_be_asked_for
         visibility_timeout_ends
         visibility_timeout_of_the_receive
         visibility_timeout_zero

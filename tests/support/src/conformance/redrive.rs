@@ -81,7 +81,9 @@ pub async fn policy_reads_back(target: &Target) {
     assert_eq!(queue.attribute(QueueAttributeName::RedrivePolicy).await, "");
 }
 
-/// A policy must name a queue that is there.
+/// A policy must name a queue that is there. Source: developer guide, "Configure a dead-letter queue".
+///
+/// LocalStack 4.12 does not look.
 pub async fn policy_needs_its_queue(target: &Target) {
     let queue = target.queue().await;
     let arn = queue.attribute(QueueAttributeName::QueueArn).await;
@@ -92,12 +94,7 @@ pub async fn policy_needs_its_queue(target: &Target) {
         .attributes(QueueAttributeName::RedrivePolicy, policy)
         .send()
         .await;
-    let error = set.expect_err("refused");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
+    target.refused(set, "InvalidParameterValue");
 }
 
 /// A dead-letter queue knows whose it is.

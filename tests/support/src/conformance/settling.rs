@@ -171,14 +171,18 @@ pub async fn change_of_a_deleted_message(target: &Target) {
     assert!(code.starts_with("InvalidParameterValue"), "{code}");
 }
 
-/// Timeouts are 0 to 43,200 s.
+/// Timeouts are 0 to 43,200 s. Source: API_ChangeMessageVisibility.
+///
+/// LocalStack 4.12 does not look.
 pub async fn timeout_out_of_range_is_refused(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
     let message = queue.receive_one().await;
     let changed = queue.change_visibility(handle(&message), 43_201).await;
-    let code = changed.expect_err("more than 12 hours");
-    assert!(code.starts_with("InvalidParameterValue"), "{code}");
+    match target.kind {
+        Kind::Embedded => assert_eq!(changed, Err("InvalidParameterValue".to_owned())),
+        Kind::LocalStack => assert_eq!(changed, Ok(())),
+    }
     assert_eq!(queue.counts().await, ["0", "1", "0"]);
 }
 

@@ -138,8 +138,12 @@ impl World {
 
     /// Puts a queue in place, whatever was there.
     pub(crate) fn insert(&mut self, name: &str, settings: Settings, now: Now) {
-        self.queues
-            .insert(name.to_owned(), Queue::new(name, settings, now));
+        let queue = Queue::new(name, settings, now);
+        if let Some(before) = self.queues.insert(name.to_owned(), queue) {
+            // Who waits on the queue before it must look again.
+            before.arrived.notify_waiters();
+            before.changed.notify_waiters();
+        }
     }
 
     /// Changes a queue's settings.
