@@ -11,12 +11,10 @@ tools := $(CURDIR)/.tools
 deny_version := 0.20.2
 machete_version := 0.9.2
 llvm_cov_version := 0.9.1
-# The standalone sandbox and demo; never part of an image.
-sandbox_package := reservation-worker-sandbox
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-integration test-coverage \
-	dev dev-air docker-build clean check ci fmt-check unused licences readme-check
+	dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -28,14 +26,14 @@ build: ## build the worker for production: ./reservation-worker
 	$(CARGO) build --locked --release --package reservation-worker
 	cp target/release/reservation-worker reservation-worker
 
-run: ## run the worker with the variables of this shell (ARGS=check to try them)
-	$(CARGO) run --locked -- $(ARGS)
+run: debug ## run the worker with the variables of this shell (ARGS=check to try them)
+	./target/debug/reservation-worker $(ARGS)
 
-demo: build ## a burst of events through the real worker, against stand-ins that fail; the ledger must balance
-	$(CARGO) run --locked --release --package $(sandbox_package) --bin demo -- --worker $(WORKER) $(ARGS)
+demo: build debug ## a burst of events through the production build, against stand-ins that fail; the ledger must balance
+	./target/debug/demo --worker $(WORKER) $(ARGS)
 
-sandbox: ## a queue and both services on local ports, until Ctrl-C; prints what to export
-	$(CARGO) run --locked --package $(sandbox_package) --bin sandbox -- $(ARGS)
+sandbox: debug ## a queue and both services on local ports, until Ctrl-C; prints what to export
+	./target/debug/sandbox $(ARGS)
 
 fmt: ## format the code
 	$(CARGO) fmt --all
@@ -46,7 +44,11 @@ vet: ## compile everything without producing binaries
 lint: ## clippy, warnings denied
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-# `--examples` makes cargo choose the same features as `lint` does, so that the crates are compiled once for both.
+# Named in `debug` and `doc`, `--examples` makes cargo choose the features that tests and clippy need too: so crates are compiled
+# once for `run`, `demo`, `sandbox` and `test`, and checked once for `lint` and `doc`.
+debug:
+	$(CARGO) build --locked --workspace --bins --examples
+
 doc: ## the code's documentation, warnings denied: target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --lib --bins --examples
 
@@ -71,7 +73,7 @@ clean: ## remove what was built (.tools/ stays)
 	$(CARGO) clean
 	rm -f reservation-worker coverage.html
 
-check: fmt-check lint doc readme-check unused licences test ## everything that must hold before a push
+check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
 ci: ## what CI runs: check, test-integration, demo
 	.ci/run
@@ -79,7 +81,7 @@ ci: ## what CI runs: check, test-integration, demo
 fmt-check:
 	$(CARGO) fmt --all --check
 
-readme-check:
+readme-check: debug
 	.ci/readme-check
 
 unused:
