@@ -53,7 +53,7 @@ doc: ## the code's documentation, warnings denied: target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --lib --bins --examples
 
 test: ## all tests that need nothing but Rust (ARGS="event:: -- --nocapture" for some of them)
-	$(CARGO) test --locked --workspace $(ARGS)
+	$(CARGO) test --locked --workspace --no-fail-fast $(ARGS)
 
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)
