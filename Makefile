@@ -50,7 +50,7 @@ debug:
 	$(CARGO) build --locked --workspace --bins --examples
 
 doc: ## the code's documentation, warnings denied: target/doc
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --lib --bins --examples
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --workspace --no-deps --lib --bins --examples --document-private-items
 
 test: ## all tests that need nothing but Rust (ARGS="event:: -- --nocapture" for some of them)
 	$(CARGO) test --locked --workspace --no-fail-fast $(ARGS)
