@@ -24,12 +24,13 @@ use tracing::{error, info, warn};
 
 use crate::handler::Services;
 use crate::health::Health;
+use crate::inflight::InFlight;
 use crate::inflight::lease::{LeaseKeeper, wake_waiting};
 use crate::inflight::room::Room;
-use crate::inflight::InFlight;
 use crate::intake::Intake;
 use crate::poller::{self, Poller};
 use crate::queue::Queue;
+use crate::queue::metered::Metered;
 use crate::settle::batch::{Batcher, Settlement};
 use crate::settle::ledger::{Ledger, Left};
 use crate::settle::{RetryPolicy, Settler};
@@ -103,6 +104,7 @@ impl App {
     pub fn start(parts: Parts, settings: Settings) -> Self {
         let Parts { queue, services, tracing, health } = parts;
         let metrics = Arc::clone(&services.metrics);
+        let queue: Arc<dyn Queue> = Arc::new(Metered::new(queue, Arc::clone(&metrics)));
         let ledger = Arc::new(Ledger::default());
         let (inflight, ready) = InFlight::new(
             settings.in_flight_max,
@@ -175,7 +177,13 @@ impl App {
         app
     }
 
-    fn spawn_all(&mut self, poller: Poller, worker: &Worker, keeper: LeaseKeeper, batcher: Batcher) {
+    fn spawn_all(
+        &mut self,
+        poller: Poller,
+        worker: &Worker,
+        keeper: LeaseKeeper,
+        batcher: Batcher,
+    ) {
         self.batcher.spawn(batcher.run());
         self.keepers.spawn(keeper.run(self.stop_keepers.clone()));
         self.keepers.spawn(wake_waiting(Arc::clone(&self.inflight), self.stop_keepers.clone()));

@@ -5,16 +5,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
 use crate::config::Config;
 use crate::queue::sqs::{QueueFacts, SqsQueue};
 use crate::queue::{QueueError, QueueErrorKind};
-use crate::run::{advice, inventory, reservation_api, sqs_settings};
+use crate::run::{advice, inventory, reservation_api, sqs_settings, trace_settings};
+use crate::telemetry::Tracing;
 
-/// How long the collector may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the collector may take to answer.
+const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What one thing turned out to be.
 enum Finding {
@@ -53,7 +51,11 @@ async fn report(config: &Config, out: &mut impl Write) -> io::Result<bool> {
         all_well &= !matches!(finding, Finding::Wrong(_));
         writeln!(out, "  {word:<5} {name:<22} {text}")?;
     }
-    writeln!(out, "\n{}", if all_well { "All that is needed works." } else { "Not all that is needed works." })?;
+    writeln!(
+        out,
+        "\n{}",
+        if all_well { "All that is needed works." } else { "Not all that is needed works." }
+    )?;
     Ok(all_well)
 }
 
@@ -72,14 +74,20 @@ async fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
         }
         Err(error) => findings.push(("queue", Finding::Wrong(queue_trouble(&error)))),
     }
-    findings.push(("Reservation API", match reservation_api(config) {
-        Ok(api) => finding(api.probe().await),
-        Err(why) => Finding::Wrong(why.to_string()),
-    }));
-    findings.push(("Inventory service", match inventory(config) {
-        Ok(inventory) => finding(inventory.probe().await),
-        Err(why) => Finding::Wrong(why.to_string()),
-    }));
+    findings.push((
+        "Reservation API",
+        match reservation_api(config) {
+            Ok(api) => finding(api.probe().await),
+            Err(why) => Finding::Wrong(why.to_string()),
+        },
+    ));
+    findings.push((
+        "Inventory service",
+        match inventory(config) {
+            Ok(inventory) => finding(inventory.probe().await),
+            Err(why) => Finding::Wrong(why.to_string()),
+        },
+    ));
     findings.push(("collector", about_collector(config).await));
     findings
 }
@@ -116,11 +124,17 @@ async fn about_dead_letters(queue: &SqsQueue) -> (&'static str, Finding) {
 
 fn queue_trouble(error: &QueueError) -> String {
     let what_to_do = match error.kind {
-        QueueErrorKind::Denied => "check the credentials, and that they allow sqs:GetQueueAttributes on this queue",
+        QueueErrorKind::Denied => {
+            "check the credentials, and that they allow sqs:GetQueueAttributes on this queue"
+        }
         QueueErrorKind::NoSuchQueue => "check SQS_QUEUE_URL and AWS_REGION",
-        QueueErrorKind::Timeout | QueueErrorKind::Network => "check the way to SQS: DNS, firewalls, AWS_ENDPOINT_URL, AWS_REGION",
+        QueueErrorKind::Timeout | QueueErrorKind::Network => {
+            "check the way to SQS: DNS, firewalls, AWS_ENDPOINT_URL, AWS_REGION"
+        }
         QueueErrorKind::Throttled => "try again in a while",
-        QueueErrorKind::Refused | QueueErrorKind::NoDeadLetterQueue | QueueErrorKind::Other => "SQS's own words say what is wrong",
+        QueueErrorKind::Refused | QueueErrorKind::NoDeadLetterQueue | QueueErrorKind::Other => {
+            "SQS's own words say what is wrong"
+        }
     };
     format!("{error}; {what_to_do}")
 }
@@ -131,11 +145,9 @@ async fn about_collector(config: &Config) -> Finding {
         return Finding::Ok("traces are switched off".to_owned());
     }
     let url = &telemetry.otlp_endpoint;
-    let address = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(4_317));
-    let why = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(_connected)) => return Finding::Ok(format!("{url} accepts connections")),
-        Ok(Err(why)) => why.to_string(),
-        Err(_elapsed) => format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()),
+    let why = match Tracing::probe(&trace_settings(config), COLLECTOR_TIMEOUT).await {
+        Ok(()) => return Finding::Ok(format!("{url} takes spans")),
+        Err(why) => why,
     };
     // A worker without a collector handles every event, so this is no failure.
     Finding::Warning(format!(

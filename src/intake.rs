@@ -62,13 +62,7 @@ impl Intake {
         self.settler.hand_back_unopened(receipt).await;
     }
 
-    async fn admit(
-        &self,
-        event: Event,
-        message: Message,
-        room: RoomPermit,
-        received_at: Instant,
-    ) {
+    async fn admit(&self, event: Event, message: Message, room: RoomPermit, received_at: Instant) {
         let mut span =
             self.start_span(&message, event.trace_parent.as_deref().and_then(TraceParent::parse));
         span.set_event(

@@ -6,18 +6,19 @@ use std::process::ExitCode;
 use reservation_worker::cli::{self, Command};
 use reservation_worker::config::{Config, LogFormat};
 use reservation_worker::run::{self, EXIT_USAGE};
-use reservation_worker::{admin, check, telemetry};
 use reservation_worker::telemetry::LogSettings;
+use reservation_worker::{admin, check, telemetry};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
-    match Command::parse(std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned())) {
+    match Command::parse(std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()))
+    {
         Ok(Command::Help) => print(&cli::help_text()),
         Ok(Command::Version) => print(&cli::version_text()),
         Ok(command @ (Command::Run | Command::Check | Command::Health)) => {
             match Config::from_env() {
                 Ok(config) => execute(command, &config),
-                Err(errors) => fail(EXIT_USAGE, &errors),
+                Err(errors) => fail(EXIT_USAGE, &format_args!("the configuration is wrong\n{errors}")),
             }
         }
         Err(unknown) => fail(EXIT_USAGE, &unknown),
@@ -66,7 +67,7 @@ fn log_settings(config: &Config) -> LogSettings {
     LogSettings {
         level: config.log.level,
         format: config.log.format.unwrap_or(by_default),
-        color: !config.log.no_color,
+        color: !config.log.no_color && io::stdout().is_terminal(),
     }
 }
 

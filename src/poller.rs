@@ -18,12 +18,12 @@ use tracing::{error, info, warn};
 
 use crate::health::{Beat, Health};
 use crate::inflight::InFlight;
-use crate::inflight::room::{Reserved, Room};
+use crate::inflight::room::{Reserved, Room, RoomPermit};
 use crate::intake::Intake;
-use crate::metrics::{Call, CallResult, Metrics, PollErrorKind};
+use crate::metrics::{Metrics, PollErrorKind};
 use crate::queue::{Message, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
-use crate::settle::ledger::Ledger;
+use crate::settle::ledger::{Ledger, Left};
 
 /// Receives that are open at once, at most. Eight replies of ten every ten milliseconds are 8,000
 /// messages a second, more than one pod handles.
@@ -35,6 +35,10 @@ const ERROR_BACKOFF: Backoff =
 
 /// The shortest wait after a failed receive: full jitter may draw next to nothing.
 const ERROR_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Receives in a row that fail before the worker calls itself not ready: one throttled call is
+/// everyday life.
+const UNREADY_AFTER: u32 = 3;
 
 /// Between empty replies where no long poll is asked for (`SQS_WAIT_TIME=0`).
 const SHORT_POLL: Backoff =
@@ -79,7 +83,6 @@ struct Reply {
     asked: usize,
     answer: Result<Vec<Message>, QueueError>,
     received_at: Instant,
-    took: Duration,
 }
 
 /// How the loop goes on.
@@ -136,26 +139,19 @@ impl Poller {
     }
 
     async fn take_in(&self, reply: Reply, pace: &mut Pace) {
-        let Reply { mut room, asked, answer, received_at, took } = reply;
+        let Reply { room, asked, answer, received_at } = reply;
         let messages = match answer {
             Ok(messages) => messages,
-            Err(error) => {
-                self.metrics.call(Call::ReceiveMessage, CallResult::Transient, took);
-                return self.failed(&error, pace);
-            }
+            Err(error) => return self.failed(&error, pace),
         };
-        self.metrics.call(Call::ReceiveMessage, CallResult::Ok, took);
-        self.metrics.received(messages.len());
-        self.ledger.received(messages.len());
         self.succeeded(messages.len(), asked, pace);
-        for message in messages {
-            let permit = room.take(message.body.len()).expect("SQS gives no more than was asked for");
+        for (message, permit) in self.with_room(messages, room) {
             self.intake.take_in(message, permit, received_at).await;
         }
     }
 
     async fn hand_back(&self, reply: Reply) {
-        let Reply { mut room, answer, received_at, .. } = reply;
+        let Reply { room, answer, received_at, .. } = reply;
         let messages = match answer {
             Ok(messages) => messages,
             Err(error) => {
@@ -163,12 +159,27 @@ impl Poller {
                 return;
             }
         };
-        self.metrics.received(messages.len());
-        self.ledger.received(messages.len());
-        for message in messages {
-            let permit = room.take(message.body.len()).expect("SQS gives no more than was asked for");
+        for (message, permit) in self.with_room(messages, room) {
             self.intake.hand_back(message, permit, received_at).await;
         }
+    }
+
+    /// Counts what came in, and gives each message its room. More than was asked for has none: it
+    /// is left alone, and SQS shows it again.
+    fn with_room(&self, messages: Vec<Message>, mut room: Reserved) -> Vec<(Message, RoomPermit)> {
+        self.metrics.received(messages.len());
+        self.ledger.received(messages.len());
+        let mut with_room = Vec::with_capacity(messages.len());
+        for message in messages {
+            match room.take(message.body.len()) {
+                Some(permit) => with_room.push((message, permit)),
+                None => {
+                    warn!(message_id = %message.id, "The queue gave more than was asked for");
+                    self.ledger.left(Left::Unsettled, 1);
+                }
+            }
+        }
+        with_room
     }
 
     fn succeeded(&self, messages: usize, asked: usize, pace: &mut Pace) {
@@ -197,12 +208,13 @@ impl Poller {
         if pace.failures == 1 {
             error!(error = %error, hint = hint(error.kind), "Polling fails, trying again until it works");
         }
-        self.health.polling(false);
+        if pace.failures >= UNREADY_AFTER {
+            self.health.polling(false);
+        }
     }
 }
 
 async fn receive(queue: Arc<dyn Queue>, room: Reserved, wait: Duration) -> Reply {
-    let started_at = Instant::now();
     let asked = room.len();
     // The SDK has this deadline too; a queue that keeps neither must not stop the loop.
     let answer = match timeout(wait + RECEIVE_MARGIN, queue.receive(asked)).await {
@@ -212,7 +224,7 @@ async fn receive(queue: Arc<dyn Queue>, room: Reserved, wait: Duration) -> Reply
             Err(QueueError { kind: QueueErrorKind::Timeout, detail })
         }
     };
-    Reply { room, asked, answer, received_at: Instant::now(), took: started_at.elapsed() }
+    Reply { room, asked, answer, received_at: Instant::now() }
 }
 
 fn poll_error_kind(kind: QueueErrorKind) -> PollErrorKind {
@@ -231,10 +243,18 @@ fn poll_error_kind(kind: QueueErrorKind) -> PollErrorKind {
 /// What the operator can do.
 fn hint(kind: QueueErrorKind) -> &'static str {
     match kind {
-        QueueErrorKind::Throttled => "SQS limits the calls, or too many messages are in flight; nothing is to be done unless it lasts",
-        QueueErrorKind::Denied => "check the credentials, and that they allow sqs:ReceiveMessage on this queue",
+        QueueErrorKind::Throttled => {
+            "SQS limits the calls, or too many messages are in flight; nothing is to be done unless it lasts"
+        }
+        QueueErrorKind::Denied => {
+            "check the credentials, and that they allow sqs:ReceiveMessage on this queue"
+        }
         QueueErrorKind::NoSuchQueue => "check SQS_QUEUE_URL and AWS_REGION",
-        QueueErrorKind::Timeout | QueueErrorKind::Network => "check the way to SQS: DNS, proxies, AWS_ENDPOINT_URL",
-        QueueErrorKind::Refused | QueueErrorKind::NoDeadLetterQueue | QueueErrorKind::Other => "SQS's own words say what is wrong",
+        QueueErrorKind::Timeout | QueueErrorKind::Network => {
+            "check the way to SQS: DNS, proxies, AWS_ENDPOINT_URL"
+        }
+        QueueErrorKind::Refused | QueueErrorKind::NoDeadLetterQueue | QueueErrorKind::Other => {
+            "SQS's own words say what is wrong"
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! dead-letter queue carries.
 
 pub mod dead_letter;
+pub mod metered;
 pub mod sqs;
 
 use std::fmt;

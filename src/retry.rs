@@ -35,8 +35,7 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    const BACKOFF: Backoff =
-        Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
+    const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
 
     #[test]
     fn the_bound_doubles_up_to_the_cap() {

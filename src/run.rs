@@ -41,7 +41,9 @@ const RECEIVES_WISE_MIN: u32 = 10;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another process has the side port.
-    #[error("SERVER_PORT: port {port} cannot be listened on: {why}; allowed: a port that is free, 1-65535")]
+    #[error(
+        "SERVER_PORT: port {port} cannot be listened on: {why}; allowed: a port that is free, 1-65535"
+    )]
     Port {
         /// The port.
         port: u16,
@@ -69,8 +71,7 @@ pub enum StartError {
 pub async fn run(config: &Config) -> Result<ExitCode, StartError> {
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let port = config.server.port.get();
-    let side_port =
-        AdminServer::bind(port).await.map_err(|why| StartError::Port { port, why })?;
+    let side_port = AdminServer::bind(port).await.map_err(|why| StartError::Port { port, why })?;
     let tracing = Tracing::new(&trace_settings(config))?;
     let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
     let metrics = Arc::new(Metrics::new(&reasons));
@@ -84,8 +85,7 @@ pub async fn run(config: &Config) -> Result<ExitCode, StartError> {
     side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
 
     log_start(config);
-    let parts =
-        Parts { queue, services, tracing: tracing.clone(), health: Arc::clone(&health) };
+    let parts = Parts { queue, services, tracing: tracing.clone(), health: Arc::clone(&health) };
     let mut app = App::start(parts, settings(config));
     let (why, code) = tokio::select! {
         signal = signals.first() => (signal, ExitCode::SUCCESS),
@@ -220,16 +220,15 @@ fn settings(config: &Config) -> Settings {
         in_flight_bytes_max: config.worker.max_in_flight_bytes,
         policy: RetryPolicy {
             retries_max: config.retry.max_retries,
-            backoff: Backoff {
-                base: config.retry.backoff_base,
-                cap: config.retry.backoff_max,
-            },
+            backoff: Backoff { base: config.retry.backoff_base, cap: config.retry.backoff_max },
         },
         call_timeout_max: config.reservation.timeout.max(config.inventory.timeout),
     }
 }
 
-fn trace_settings(config: &Config) -> TraceSettings {
+/// Where spans go, and which.
+#[must_use]
+pub fn trace_settings(config: &Config) -> TraceSettings {
     let telemetry = &config.telemetry;
     TraceSettings {
         enabled: telemetry.is_exported,

@@ -170,9 +170,22 @@ async fn stopping_closes_idle_connections_and_ends() {
     let mut first = [0; 12];
     idle.read_exact(&mut first).await.unwrap();
     served.stop.cancel();
-    served.task.await.unwrap();
+    timeout(2 * CLOSE_TIMEOUT, served.task).await.unwrap().unwrap();
     idle.read_to_end(&mut Vec::new()).await.unwrap();
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, served.port)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_cannot_hold_up_the_stop() {
+    let served = serve().await;
+    let mut deaf = served.connect().await;
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    // Until answers fill the way back and the server reads no more requests.
+    let stuck = Duration::from_millis(200);
+    while timeout(stuck, deaf.write_all(&request.repeat(100))).await.is_ok() {}
+    assert_eq!(served.status("GET /healthz").await, "200");
+    served.stop.cancel();
+    timeout(3 * CLOSE_TIMEOUT, served.task).await.unwrap().unwrap();
 }
 
 #[tokio::test]

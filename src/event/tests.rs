@@ -1,6 +1,7 @@
 //! Tests of decoding: here what is accepted; what is refused, and identities, in files of their own.
 #![allow(clippy::unwrap_used)]
 
+mod hostile;
 mod identity;
 mod refused;
 

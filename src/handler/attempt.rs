@@ -170,7 +170,11 @@ impl Attempt<'_> {
         };
         let rpc = |method| {
             let (host, port) = &peers.inventory;
-            self.span.start_call(CallStart::Rpc { method, server_address: host, server_port: *port })
+            self.span.start_call(CallStart::Rpc {
+                method,
+                server_address: host,
+                server_port: *port,
+            })
         };
         match call {
             Call::PatchReservation => http("PATCH", &self.url()),
@@ -209,10 +213,10 @@ impl Attempt<'_> {
             },
         };
         self.services.metrics.call(open.call, result, open.started_at.elapsed());
-        let failure = answer.as_ref().err().map(|error| Failure {
-            error_type: &error.code,
-            message: &error.detail,
-        });
+        let failure = answer
+            .as_ref()
+            .err()
+            .map(|error| Failure { error_type: &error.code, message: &error.detail });
         let status = match answer {
             Ok(_) => CallStatus::None,
             Err(error) => http_status(&error.code).map_or(CallStatus::None, CallStatus::Http),

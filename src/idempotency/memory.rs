@@ -134,10 +134,9 @@ mod tests {
     }
 
     async fn claim(store: &MemoryStore, id: &EventId, hash: ContentHash) -> (Token, StepSet) {
-        match store.claim(id, hash).await.unwrap() {
-            Claim::Ours(token, done) => (token, done),
-            other => panic!("{other:?}"),
-        }
+        let claim = store.claim(id, hash).await.unwrap();
+        let Claim::Ours(token, done) = claim else { panic!("{claim:?}") };
+        (token, done)
     }
 
     #[tokio::test]

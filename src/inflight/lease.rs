@@ -21,8 +21,7 @@ use crate::retry::Backoff;
 const CALLS_MAX: usize = 8;
 
 /// Between the tries of an extension: short, as half a timeout is all the time that there is.
-const RETRY: Backoff =
-    Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
+const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
 
 /// What the keeper hands on.
 #[async_trait::async_trait]

@@ -1,1 +1,393 @@
-#[test] fn x(){}
+//! The table's moves, one by one.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::advance;
+
+use super::room::Room;
+use super::*;
+use crate::event::decode;
+use crate::metrics::{HeldState, Metrics};
+use crate::queue::{Message, MessageId, ReceiptHandle};
+use crate::telemetry::{EventStart, Tracing};
+
+const VISIBILITY: Duration = Duration::from_secs(30);
+
+struct World {
+    table: InFlight,
+    ready: mpsc::Receiver<Key>,
+    room: Room,
+    metrics: Arc<Metrics>,
+    serial: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let (table, ready) = InFlight::new(100, 8, VISIBILITY);
+        let metrics = Arc::new(Metrics::new(&[]));
+        Self { table, ready, room: Room::new(100, 100 << 20), metrics, serial: 0 }
+    }
+
+    /// Admits the event `id` of `reservation`, as a message of its own.
+    async fn admit(&mut self, id: &str, reservation: &str) -> Admitted {
+        self.serial += 1;
+        self.admit_message(&format!("message-{}", self.serial), id, reservation, "show").await
+    }
+
+    async fn admit_message(
+        &mut self,
+        message_id: &str,
+        id: &str,
+        reservation: &str,
+        show: &str,
+    ) -> Admitted {
+        self.serial += 1;
+        let message = Message {
+            id: MessageId(message_id.into()),
+            handle: ReceiptHandle(format!("handle-{}", self.serial).into()),
+            body: format!(
+                r#"{{"id":"{id}","type":"payment.approved","reservation_id":"{reservation}","event_id":"{show}","payload":{{}}}}"#
+            ),
+            receive_count: 1,
+            sent_at: None,
+            group_id: None,
+            trace_header: None,
+            attributes: Vec::new(),
+        };
+        let now = Instant::now();
+        let span = Tracing::disabled().start_event(EventStart {
+            queue_name: "queue",
+            message_id,
+            parent: None,
+            received_at: SystemTime::now(),
+        });
+        let event = decode(&message.body).expect("an event");
+        let held = self.metrics.held(HeldState::Buffered);
+        let job = Box::new(Job::new(event, &message, now, span, held));
+        let permit = self.room.reserve().await.take(message.body.len()).expect("room");
+        let (receipt, original) = Receipt::split(message, now, now + VISIBILITY, permit);
+        self.table.admit(job, original, receipt)
+    }
+
+    /// Starts the next job that is ready.
+    fn start(&mut self) -> Option<Box<Job>> {
+        while let Ok(key) = self.ready.try_recv() {
+            if let Some(job) = self.table.start(key) {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    fn start_id(&mut self) -> Option<String> {
+        self.start().map(|job| job.event.id.as_str().to_owned())
+    }
+
+    /// Extends what is due, with one answer for all.
+    fn renew(&self, answer: impl Fn() -> Renewal) -> Renewed {
+        let now = Instant::now();
+        let due = self.table.renewals_due(now);
+        let answers = due.into_iter().map(|due| (due.key, answer())).collect();
+        self.table.renewed(answers, now)
+    }
+}
+
+fn extended() -> Renewal {
+    Renewal::Extended(Instant::now() + VISIBILITY)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_started_once_and_its_room_comes_back_when_it_is_settled() {
+    let mut world = World::new();
+    assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready(_)));
+    assert_eq!(world.room.taken(), 1);
+    let job = world.start().expect("ready");
+    assert!(world.table.start(job.key).is_none(), "it is in hand");
+    let taken = world.table.take(&job);
+    assert_eq!(taken.receipts.len(), 1);
+    assert_eq!(world.table.held(), 0);
+    drop(taken);
+    assert_eq!(world.room.taken(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_reservation_has_one_event_at_a_time_in_order_of_receipt() {
+    let mut world = World::new();
+    assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready(_)));
+    assert!(matches!(world.admit("e2", "r1").await, Admitted::InLane));
+    assert!(matches!(world.admit("e3", "r1").await, Admitted::InLane));
+    assert!(matches!(world.admit("other", "r2").await, Admitted::Ready(_)));
+    let first = world.start().expect("e1");
+    assert_eq!(world.start_id().as_deref(), Some("other"), "others do not wait");
+    assert!(world.start().is_none());
+    // Waiting for a backoff keeps its turn.
+    world.table.wait(first, Instant::now() + Duration::from_secs(5));
+    assert!(world.start().is_none());
+    advance(Duration::from_secs(5)).await;
+    world.table.wake_due(Instant::now());
+    let first = world.start().expect("e1 again");
+    assert_eq!(first.event.id.as_str(), "e1");
+    // Settling it in any way frees the reservation.
+    drop(world.table.release(&first, Duration::ZERO));
+    let second = world.start().expect("e2");
+    assert_eq!(second.event.id.as_str(), "e2");
+    drop(world.table.take(&second));
+    assert_eq!(world.start_id().as_deref(), Some("e3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_joins_and_shares_the_settlement() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let Admitted::Joined { replaced: false, .. } = world.admit("e1", "r1").await else {
+        panic!("a copy joins");
+    };
+    let job = world.start().expect("one of them");
+    assert!(world.start().is_none(), "and only one");
+    assert_eq!(world.table.take(&job).receipts.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_receipt_of_the_same_message_takes_the_older_ones_place() {
+    let mut world = World::new();
+    world.admit_message("m1", "e1", "r1", "show").await;
+    let Admitted::Joined { replaced: true, .. } =
+        world.admit_message("m1", "e1", "r1", "show").await
+    else {
+        panic!("received again");
+    };
+    assert_eq!(world.room.taken(), 1);
+    let job = world.start().expect("ready");
+    let receipts = world.table.take(&job).receipts;
+    assert_eq!(receipts.len(), 1);
+    assert_eq!(&*receipts[0].handle.0, "handle-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_used_twice_does_not_join() {
+    let mut world = World::new();
+    world.admit_message("m1", "e1", "r1", "show").await;
+    let admitted = world.admit_message("m2", "e1", "r1", "another show").await;
+    let Admitted::IdReused(_, taken) = admitted else { panic!("{admitted:?}") };
+    assert_eq!(&*taken.receipts[0].message_id.0, "m2");
+    let job = world.start().expect("the first");
+    assert_eq!(world.table.take(&job).receipts.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_extended_at_half_time_for_as_long_as_the_job_is_held() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    for _ in 0..100 {
+        let next = world.table.next_renewal().expect("held");
+        assert_eq!(next - Instant::now(), VISIBILITY / 2);
+        assert!(world.table.renewals_due(Instant::now()).is_empty(), "not yet");
+        advance(VISIBILITY / 2).await;
+        assert_eq!(world.renew(extended).receipts_lost, 0);
+        assert!(job.lease.is_held());
+    }
+    drop(world.table.take(&job));
+    assert_eq!(world.table.next_renewal(), None, "never after settlement");
+}
+
+#[tokio::test(start_paused = true)]
+async fn extensions_that_are_due_about_now_share_a_call_of_ten_at_most() {
+    let mut world = World::new();
+    for n in 0..12 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        advance(Duration::from_millis(100)).await;
+    }
+    advance(VISIBILITY / 2).await;
+    assert_eq!(world.table.renewals_due(Instant::now()).len(), 10);
+    assert_eq!(world.table.renewals_due(Instant::now()).len(), 2);
+    assert!(world.table.renewals_due(Instant::now()).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_extension_is_tried_again_while_there_is_time() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    advance(VISIBILITY / 2).await;
+    let retry_at = Instant::now() + Duration::from_secs(1);
+    assert_eq!(world.renew(|| Renewal::RetryAt(retry_at)).receipts_lost, 0);
+    assert_eq!(world.table.next_renewal(), Some(retry_at));
+    assert!(job.lease.is_held());
+    // No time is left.
+    advance(VISIBILITY / 2).await;
+    let renewed = world.renew(|| Renewal::RetryAt(Instant::now() + Duration::from_secs(1)));
+    assert_eq!(renewed.receipts_lost, 1);
+    assert!(!job.lease.is_held());
+    let forgotten = world.table.forget_lost(job).expect("lost");
+    assert_eq!(forgotten.receipts_lost, 0, "it was booked when it was lost");
+    assert_eq!((world.table.held(), world.room.taken()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_by_itself_when_its_time_is_up() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    advance(VISIBILITY - Duration::from_millis(1)).await;
+    assert!(job.lease.is_held());
+    advance(Duration::from_millis(1)).await;
+    assert!(!job.lease.is_held(), "nobody had to notice");
+    assert_eq!(world.table.forget_lost(job).expect("lost").receipts_lost, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_job_that_nobody_has_in_hand_leaves_and_frees_its_reservation() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    advance(Duration::from_secs(4)).await;
+    world.admit("e2", "r1").await;
+    let first = world.start().expect("e1");
+    world.table.wait(first, Instant::now() + Duration::from_secs(600));
+    advance(Duration::from_secs(11)).await;
+    let renewed = world.renew(|| Renewal::Lost);
+    assert_eq!((renewed.lost.len(), renewed.receipts_lost), (1, 1));
+    assert_eq!(world.start_id().as_deref(), Some("e2"));
+    assert_eq!(world.table.wake_due(Instant::now()), None, "its timer is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_lives_as_long_as_one_of_its_receipts() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    advance(Duration::from_secs(10)).await;
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    advance(Duration::from_secs(5)).await;
+    assert_eq!(world.renew(|| Renewal::Lost).receipts_lost, 1);
+    assert!(job.lease.is_held(), "the copy's receipt stands");
+    assert_eq!(world.table.take(&job).receipts.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_job_that_is_received_again_goes_on() {
+    let mut world = World::new();
+    world.admit_message("m1", "e1", "r1", "show").await;
+    let job = world.start().expect("ready");
+    advance(VISIBILITY / 2).await;
+    world.renew(|| Renewal::Lost);
+    assert!(!job.lease.is_held());
+    world.admit_message("m1", "e1", "r1", "show").await;
+    assert!(world.table.forget_lost(job).is_none(), "it has a new receipt");
+    assert_eq!(world.start_id().as_deref(), Some("e1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_the_extension_that_is_under_way() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    advance(VISIBILITY / 2).await;
+    let due = world.table.renewals_due(Instant::now());
+    let after = Duration::from_secs(7);
+    assert!(world.table.release(&job, after).is_empty(), "an extension could overtake it");
+    assert_eq!(world.room.taken(), 1);
+    let answers = due.into_iter().map(|due| (due.key, extended())).collect();
+    let renewed = world.table.renewed(answers, Instant::now());
+    assert_eq!(renewed.released.len(), 1);
+    assert_eq!(renewed.released[0].1, after);
+    assert_eq!((renewed.receipts_lost, world.table.next_renewal()), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_message_is_not_extended_again_by_an_answer_that_comes_late() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    advance(VISIBILITY / 2).await;
+    let due = world.table.renewals_due(Instant::now());
+    assert_eq!(world.table.take(&job).receipts.len(), 1);
+    let answers = due.into_iter().map(|due| (due.key, extended())).collect();
+    let renewed = world.table.renewed(answers, Instant::now());
+    assert_eq!((renewed.released.len(), renewed.receipts_lost), (0, 0));
+    assert_eq!(world.table.next_renewal(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_hands_out_every_idle_job_once_and_starts_none() {
+    let mut world = World::new();
+    for (id, reservation) in [("ready", "r1"), ("lane", "r1"), ("waits", "r2"), ("runs", "r3")] {
+        world.admit(id, reservation).await;
+    }
+    // In order of receipt: "ready" goes back to being ready by waiting for no time.
+    let ready = world.start().expect("ready");
+    let waits = world.start().expect("waits");
+    let runs = world.start().expect("runs");
+    world.table.wait(ready, Instant::now());
+    world.table.wake_due(Instant::now());
+    world.table.wait(waits, Instant::now() + Duration::from_secs(9));
+    world.table.stop();
+    assert!(world.table.wake_due(Instant::now() + Duration::from_secs(60)).is_none());
+    let idle = world.table.take_idle(Instant::now());
+    let idle_ids: Vec<_> =
+        idle.iter().map(|(job, rest)| (job.event.id.as_str(), rest.as_secs())).collect();
+    assert_eq!(idle_ids, [("ready", 0), ("lane", 0), ("waits", 9)]);
+    assert!(world.table.take_idle(Instant::now()).is_empty(), "only once");
+    for (job, after) in idle {
+        assert_eq!(world.table.release(&job, after).len(), 1);
+    }
+    assert!(world.start().is_none(), "the key of a job that is gone starts nothing");
+    // What a worker puts aside after the stop is found the next time, and wakes nobody meanwhile.
+    world.table.wait(runs, Instant::now() + Duration::from_secs(3));
+    assert_eq!(world.table.wake_due(Instant::now() + Duration::from_secs(60)), None);
+    assert_eq!(world.table.take_idle(Instant::now()).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_at_the_very_end_can_be_taken_without_its_job() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    world.admit("e2", "r1").await;
+    let _cut_off = world.start().expect("e1");
+    world.table.stop();
+    assert_eq!(world.table.take_all().len(), 2);
+    assert_eq!((world.table.held(), world.table.next_renewal()), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_buffer_has_room_again_when_workers_have_taken_enough() {
+    let mut world = World::new();
+    for n in 0..8 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+    }
+    let waiting = tokio::time::timeout(Duration::from_secs(1), world.table.buffer_has_room());
+    assert!(waiting.await.is_err(), "eight are ready, and eight is the bound");
+    let _job = world.start().expect("ready");
+    world.table.buffer_has_room().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_messages_are_counted_by_state() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    world.admit("e2", "r1").await;
+    let counts = |world: &World| {
+        let mut text = Vec::new();
+        world.metrics.render(&mut text).expect("text");
+        let text = String::from_utf8(text).expect("UTF-8");
+        ["buffered", "running", "waiting"].map(|state| {
+            let line = text.lines().find(|line| {
+                line.starts_with("worker_messages_in_flight")
+                    && line.contains(&format!("\"{state}\""))
+            });
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).expect("a gauge")
+        })
+    };
+    assert_eq!(counts(&world), [2, 0, 0]);
+    let job = world.start().expect("e1");
+    assert_eq!(counts(&world), [1, 1, 0]);
+    world.table.wait(job, Instant::now());
+    assert_eq!(counts(&world), [1, 0, 1]);
+    world.table.wake_due(Instant::now());
+    assert_eq!(counts(&world), [2, 0, 0]);
+    let job = world.start().expect("e1");
+    drop(world.table.take(&job));
+    drop(job);
+    assert_eq!(counts(&world), [1, 0, 0]);
+}

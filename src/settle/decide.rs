@@ -214,7 +214,8 @@ mod tests {
             };
             assert!(after >= named && after <= named.mul_f64(1.1), "{after:?}");
         }
-        let Verdict::Retry { after, .. } = verdict(&failed(Class::Paced, Some(Duration::ZERO)), 0, 1)
+        let Verdict::Retry { after, .. } =
+            verdict(&failed(Class::Paced, Some(Duration::ZERO)), 0, 1)
         else {
             panic!("paced");
         };

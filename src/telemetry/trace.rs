@@ -8,16 +8,16 @@ mod export;
 mod span;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
-use opentelemetry_sdk::trace::{
-    BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData, SpanProcessor,
-};
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample, SpanData};
 
+use self::export::Exporting;
 pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
 use super::context::TraceParent;
 
@@ -88,7 +88,7 @@ struct Inner {
     sampling: Sampling,
     propagate: bool,
     /// `None`: tracing is disabled, and events have ids only.
-    processor: Option<BatchSpanProcessor>,
+    exporting: Option<Exporting>,
     scope: InstrumentationScope,
 }
 
@@ -114,8 +114,8 @@ impl Tracing {
     /// # Panics
     /// When enabled and called outside a Tokio runtime.
     pub fn new(settings: &TraceSettings) -> Result<Self, TraceError> {
-        let processor = settings.enabled.then(|| export::processor(settings)).transpose()?;
-        Ok(Self::with(processor, settings.sampling, settings.propagate))
+        let exporting = settings.enabled.then(|| Exporting::new(settings)).transpose()?;
+        Ok(Self::with(exporting, settings.sampling, settings.propagate))
     }
 
     /// Asks the collector once whether it takes spans, by sending it none.
@@ -133,11 +133,11 @@ impl Tracing {
         Self::with(None, Sampling::DEFAULT, true)
     }
 
-    fn with(processor: Option<BatchSpanProcessor>, sampling: Sampling, propagate: bool) -> Self {
+    fn with(exporting: Option<Exporting>, sampling: Sampling, propagate: bool) -> Self {
         Self(Arc::new(Inner {
             sampling,
             propagate,
-            processor,
+            exporting,
             scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
                 .with_version(env!("CARGO_PKG_VERSION"))
                 .build(),
@@ -154,7 +154,7 @@ impl Tracing {
     pub fn start_event(&self, start: EventStart<'_>) -> EventSpan {
         let parent = start.parent.filter(|_| self.0.propagate);
         let trace_id = parent.map_or_else(new_trace_id, |parent| parent.trace_id);
-        if self.0.processor.is_none() {
+        if self.0.exporting.is_none() {
             return EventSpan::pass_on(trace_id, parent);
         }
         let sampled = self.0.sampling.decide(trace_id, parent.and_then(|parent| parent.sampled));
@@ -166,13 +166,12 @@ impl Tracing {
     ///
     /// Dropping the future leaves the flush to go on in the background, to its deadline.
     pub async fn shutdown(&self, deadline: Duration) {
-        if self.0.processor.is_none() {
+        if self.0.exporting.is_none() {
             return;
         }
         let inner = Arc::clone(&self.0);
         let flush = tokio::task::spawn_blocking(move || {
-            let processor = inner.processor.as_ref();
-            processor.map(|processor| processor.shutdown_with_timeout(deadline))
+            inner.exporting.as_ref().map(|exporting| exporting.shutdown(deadline))
         });
         if let Ok(Some(Err(error))) = flush.await {
             tracing::warn!(error = %error, "Spans were left unsent");
@@ -180,8 +179,8 @@ impl Tracing {
     }
 
     fn export(&self, span: SpanData) {
-        if let Some(processor) = &self.0.processor {
-            processor.on_end(span);
+        if let Some(exporting) = &self.0.exporting {
+            exporting.export(span);
         }
     }
 

@@ -96,19 +96,21 @@ fn parse_redrive(json: &str) -> Option<Redrive> {
     #[serde(rename_all = "camelCase")]
     struct Policy {
         dead_letter_target_arn: String,
-        // A number, or a string with one: both are accepted by SQS, and given back as they came.
-        max_receive_count: serde_json::Value,
+        max_receive_count: Count,
+    }
+    // A number, or a string with one: SQS takes both, and gives back what came.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Count {
+        Number(u32),
+        Text(String),
     }
     let policy: Policy = serde_json::from_str(json).ok()?;
-    let count = match &policy.max_receive_count {
-        serde_json::Value::Number(number) => number.as_u64(),
-        serde_json::Value::String(text) => text.parse().ok(),
-        _ => None,
+    let max_receive_count = match policy.max_receive_count {
+        Count::Number(count) => count,
+        Count::Text(text) => text.parse().ok()?,
     };
-    Some(Redrive {
-        target_arn: policy.dead_letter_target_arn,
-        max_receive_count: u32::try_from(count?).ok()?,
-    })
+    Some(Redrive { target_arn: policy.dead_letter_target_arn, max_receive_count })
 }
 
 /// Account and queue name of `arn:aws:sqs:region:account:name`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::fields::LINE_BYTES_MAX;
+use super::fields::{Fields, LINE_BYTES_MAX};
 use super::*;
 
 /// What was written, a line for each write.
@@ -166,6 +166,19 @@ fn a_long_line_is_cut_and_still_json() {
         });
         pretty.only();
     }
+}
+
+#[test]
+fn long_keys_count_too() {
+    let mut fields = Fields::default();
+    fields.clear();
+    for n in 0..32 {
+        let key = "\u{1}".repeat(100) + &n.to_string();
+        fields.put_text(key.leak(), format_args!("x"));
+    }
+    let escaped: usize = fields.entries.iter().map(|entry| 6 * entry.key.len()).sum();
+    assert!(!fields.entries.is_empty());
+    assert!(escaped + fields.text.len() < LINE_BYTES_MAX, "{escaped}");
 }
 
 #[test]

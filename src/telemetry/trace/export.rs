@@ -1,10 +1,10 @@
 //! Sends recorded spans to the collector: OTLP over gRPC, in batches, from the SDK's own thread. A collector that is
-//! down or slow costs spans and nothing else, and is logged when it begins and when it ends, not at every batch.
+//! down or slow costs spans and nothing else; [`super::watch`] says so.
 //!
 //! The exporter owns the retries of its batches, within [`EXPORT_TIMEOUT`]. It also reads
 //! `OTEL_EXPORTER_OTLP_HEADERS` by itself: secrets for a hosted collector, which nobody else needs to see.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -17,10 +17,9 @@ use opentelemetry_sdk::trace::{
 };
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
+use super::watch::{Backlog, QUEUE_SPANS_MAX, Watched};
 use super::{TraceError, TraceSettings};
 
-/// Spans waiting at most: a few seconds of them in a burst, some 2 MB. Beyond it spans are dropped, events never wait.
-const QUEUE_SPANS_MAX: usize = 2048;
 /// Spans sent together: OpenTelemetry's default.
 const BATCH_SPANS_MAX: usize = 512;
 /// How long a span waits for a batch to fill: OpenTelemetry's default.
@@ -32,10 +31,49 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// When an idle connection is probed, so that one that went half-open is noticed.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Makes the batch processor and its exporter, with a connection that is opened at the first batch.
-pub(super) fn processor(settings: &TraceSettings) -> Result<BatchSpanProcessor, TraceError> {
-    let exporter = exporter(settings, RetryPolicy::recommended())?;
-    Ok(batching(Watched::new(exporter), settings))
+/// The SDK's batch processor, and a watch over how its collector keeps up.
+#[derive(Debug)]
+pub(super) struct Exporting {
+    processor: BatchSpanProcessor,
+    backlog: Arc<Backlog>,
+}
+
+impl Exporting {
+    /// Over OTLP, with a connection that is opened at the first batch.
+    pub(super) fn new(settings: &TraceSettings) -> Result<Self, TraceError> {
+        let exporter = exporter(settings, RetryPolicy::recommended())?;
+        Ok(Self::through(exporter, settings))
+    }
+
+    pub(super) fn through(exporter: impl SpanExporter + 'static, settings: &TraceSettings) -> Self {
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE_SPANS_MAX)
+            .with_max_export_batch_size(BATCH_SPANS_MAX)
+            .with_scheduled_delay(BATCH_DELAY)
+            .build();
+        let backlog = Arc::<Backlog>::default();
+        let watched = Watched::new(exporter, Arc::clone(&backlog));
+        let mut processor = BatchSpanProcessor::new(watched, config);
+        processor.set_resource(&resource(settings));
+        Self { processor, backlog }
+    }
+
+    /// Puts a span in the queue, or drops it where the queue is full. Never waits.
+    pub(super) fn export(&self, span: SpanData) {
+        if self.backlog.admit() {
+            self.processor.on_end(span);
+        }
+    }
+
+    /// Sends what is left and ends the thread. Waits for that, to the deadline.
+    pub(super) fn shutdown(&self, deadline: Duration) -> OTelSdkResult {
+        self.processor.shutdown_with_timeout(deadline)
+    }
+
+    #[cfg(test)]
+    pub(super) fn flush(&self) -> OTelSdkResult {
+        self.processor.force_flush()
+    }
 }
 
 /// Sends a batch without spans, once.
@@ -55,17 +93,6 @@ fn exporter(
         .with_channel(channel)
         .with_retry_policy(retries);
     Ok(builder.build()?)
-}
-
-fn batching(exporter: impl SpanExporter + 'static, settings: &TraceSettings) -> BatchSpanProcessor {
-    let config = BatchConfigBuilder::default()
-        .with_max_queue_size(QUEUE_SPANS_MAX)
-        .with_max_export_batch_size(BATCH_SPANS_MAX)
-        .with_scheduled_delay(BATCH_DELAY)
-        .build();
-    let mut processor = BatchSpanProcessor::new(exporter, config);
-    processor.set_resource(&resource(settings));
-    processor
 }
 
 fn channel(endpoint: &str) -> Result<Channel, tonic::transport::Error> {
@@ -92,106 +119,10 @@ fn resource(settings: &TraceSettings) -> Resource {
         .build()
 }
 
-/// An exporter that says when its collector goes away and when it is back.
-#[derive(Debug)]
-struct Watched<E> {
-    exporter: E,
-    /// Spans lost since the collector was last reached; 0 while it is.
-    lost_spans: AtomicU64,
-}
-
-impl<E> Watched<E> {
-    fn new(exporter: E) -> Self {
-        Self { exporter, lost_spans: AtomicU64::new(0) }
-    }
-
-    fn note(&self, spans: u64, result: &OTelSdkResult) {
-        match result {
-            Err(error) => {
-                if self.lost_spans.fetch_add(spans, Ordering::Relaxed) == 0 {
-                    tracing::warn!(error = %error, "Traces cannot be exported: events are not affected");
-                }
-            }
-            Ok(()) => {
-                let lost_spans = self.lost_spans.swap(0, Ordering::Relaxed);
-                if lost_spans > 0 {
-                    tracing::info!(lost_spans, "Traces are exported again");
-                }
-            }
-        }
-    }
-}
-
-impl<E: SpanExporter> SpanExporter for Watched<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        let result = self.exporter.export(batch).await;
-        self.note(spans, &result);
-        result
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn shutdown(&self) -> OTelSdkResult {
-        self.exporter.shutdown()
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use opentelemetry_sdk::error::OTelSdkError;
-
     use super::*;
-    use crate::config::{LogFormat, LogLevel};
-    use crate::telemetry::log::{self, LogSettings};
-
-    #[derive(Debug)]
-    struct Never;
-
-    impl SpanExporter for Never {
-        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_collector_that_is_away_is_logged_when_it_begins_and_when_it_ends() {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&lines);
-        let settings = LogSettings { level: LogLevel::Info, format: LogFormat::Json, color: false };
-        let subscriber = log::subscriber(settings, move |line| {
-            sink.lock().unwrap().push(line.to_owned());
-        });
-        let down = || Err(OTelSdkError::InternalFailure("connection refused".into()));
-        tracing::subscriber::with_default(subscriber, || {
-            let watched = Watched::new(Never);
-            for _ in 0..2 {
-                watched.note(5, &Ok(()));
-                watched.note(7, &down());
-                watched.note(3, &down());
-                watched.note(0, &down());
-                watched.note(1, &Ok(()));
-                watched.note(1, &Ok(()));
-            }
-        });
-        let lines = lines.lock().unwrap();
-        assert_eq!(lines.len(), 4, "{lines:?}");
-        assert!(lines[0].contains("connection refused") && lines[0].contains("\"warn\""));
-        assert!(lines[1].contains("\"lost_spans\":10"), "{}", lines[1]);
-    }
 
     #[tokio::test]
     async fn an_endpoint_needs_no_scheme_and_may_ask_for_tls() {

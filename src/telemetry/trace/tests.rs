@@ -9,7 +9,7 @@ use std::time::Instant;
 use opentelemetry::trace::Status;
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{BatchConfigBuilder, SpanExporter};
+use opentelemetry_sdk::trace::SpanExporter;
 
 use super::*;
 
@@ -59,9 +59,8 @@ impl SpanExporter for Kept {
 impl Kept {
     fn tracing(sampling: Sampling) -> (Self, Tracing) {
         let kept = Self::default();
-        let processor =
-            BatchSpanProcessor::new(kept.clone(), BatchConfigBuilder::default().build());
-        (kept, Tracing::with(Some(processor), sampling, true))
+        let exporting = Exporting::through(kept.clone(), &settings(String::new()));
+        (kept, Tracing::with(Some(exporting), sampling, true))
     }
 
     async fn spans(&self, tracing: &Tracing) -> Vec<SpanData> {

@@ -11,8 +11,8 @@ use crate::script::Knobs;
 pub(crate) enum Outcome<R, T> {
     /// Answer with the truth.
     Truth(T),
-    /// Answer with this instead.
-    Instead(R),
+    /// Answer with this instead of the truth (which is missing where the call was not processed).
+    Instead(R, Option<T>),
 }
 
 /// Runs one call. Like any real service it does not stop because the caller hangs up: dropping the future
@@ -31,11 +31,7 @@ where
 {
     let plan = knobs.plan(&arrival.reservation_id);
     let sequence = ledger.begin(arrival);
-    let mut guard = HangUp {
-        ledger,
-        sequence,
-        answered: false,
-    };
+    let mut guard = HangUp { ledger, sequence, answered: false };
     let book = ledger.clone();
     let course = tokio::spawn(async move {
         let scripted = plan.scripted;
@@ -47,7 +43,7 @@ where
         pause(scripted.answer_delay).await;
         let fault = scripted.reply.is_some();
         let outcome = match (scripted.reply, applied) {
-            (Some(reply), _) => Outcome::Instead(reply),
+            (Some(reply), applied) => Outcome::Instead(reply, applied.map(|(truth, _)| truth)),
             (None, Some((truth, _))) => Outcome::Truth(truth),
             (None, None) => unreachable!("a call that is not processed has a scripted reply"),
         };

@@ -67,6 +67,12 @@ impl Ledger {
         self.book().calls.iter().cloned().collect()
     }
 
+    /// The call at this position; `None` where it was forgotten or has not come yet.
+    #[must_use]
+    pub fn call(&self, sequence: u64) -> Option<Call> {
+        self.book().get(sequence).cloned()
+    }
+
     /// The calls kept from position `sequence` on: what is new since the last look.
     #[must_use]
     pub fn calls_since(&self, sequence: u64) -> Vec<Call> {
@@ -79,14 +85,8 @@ impl Ledger {
     #[must_use]
     pub fn calls_for(&self, reservation_id: &str) -> Vec<Call> {
         let book = self.book();
-        let sequences = book
-            .by_reservation
-            .get(reservation_id)
-            .map_or(&[][..], Vec::as_slice);
-        sequences
-            .iter()
-            .filter_map(|sequence| book.get(*sequence).cloned())
-            .collect()
+        let sequences = book.by_reservation.get(reservation_id).map_or(&[][..], Vec::as_slice);
+        sequences.iter().filter_map(|sequence| book.get(*sequence).cloned()).collect()
     }
 
     /// What changed for this reservation, in the order of the calls.
@@ -111,10 +111,7 @@ impl Ledger {
         let mut changes = self.shared.changed.subscribe();
         let met = async {
             while !what(self) {
-                changes
-                    .changed()
-                    .await
-                    .expect("the ledger holds the sender");
+                changes.changed().await.expect("the ledger holds the sender");
             }
         };
         timeout(limit, met).await.is_ok() || what(self)
@@ -167,16 +164,11 @@ impl Ledger {
     }
 
     fn wake(&self) {
-        self.shared
-            .changed
-            .send_modify(|count| *count = count.wrapping_add(1));
+        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.shared
-            .book
-            .lock()
-            .expect("no one panics while holding the ledger")
+        self.shared.book.lock().expect("no one panics while holding the ledger")
     }
 }
 
@@ -204,10 +196,7 @@ impl Book {
         self.totals.repeated_keys += u64::from(repeated_key);
         self.totals.in_progress += 1;
         self.totals.in_progress_peak = self.totals.in_progress_peak.max(self.totals.in_progress);
-        self.by_reservation
-            .entry(arrival.reservation_id.clone())
-            .or_default()
-            .push(sequence);
+        self.by_reservation.entry(arrival.reservation_id.clone()).or_default().push(sequence);
         self.calls.push_back(Call {
             sequence,
             at: Instant::now(),
@@ -248,13 +237,11 @@ impl Book {
     }
 
     fn get(&self, sequence: u64) -> Option<&Call> {
-        self.calls
-            .get(usize::try_from(sequence.checked_sub(self.forgotten)?).ok()?)
+        self.calls.get(usize::try_from(sequence.checked_sub(self.forgotten)?).ok()?)
     }
 
     fn get_mut(&mut self, sequence: u64) -> Option<&mut Call> {
-        self.calls
-            .get_mut(usize::try_from(sequence.checked_sub(self.forgotten)?).ok()?)
+        self.calls.get_mut(usize::try_from(sequence.checked_sub(self.forgotten)?).ok()?)
     }
 }
 
@@ -305,10 +292,7 @@ mod tests {
         for number in 0..5 {
             book.begin(arrival(&number.to_string(), &number.to_string()));
         }
-        assert_eq!(
-            (book.calls.len(), book.forgotten, book.totals.calls),
-            (3, 2, 5)
-        );
+        assert_eq!((book.calls.len(), book.forgotten, book.totals.calls), (3, 2, 5));
         assert_eq!((book.by_reservation.len(), book.keys.len()), (3, 3));
         assert!(book.get(1).is_none() && book.get(2).is_some_and(|call| call.sequence == 2));
     }
@@ -317,18 +301,12 @@ mod tests {
     async fn waiting_ends_with_the_change_or_with_the_limit() {
         let ledger = Ledger::default();
         let limit = Duration::from_secs(1);
-        assert!(
-            !ledger
-                .wait_until(|ledger| ledger.totals().calls == 1, limit)
-                .await
-        );
-        let (met, _) = tokio::join!(
-            ledger.wait_until(|ledger| ledger.totals().calls == 1, limit),
-            async {
+        assert!(!ledger.wait_until(|ledger| ledger.totals().calls == 1, limit).await);
+        let (met, _) =
+            tokio::join!(ledger.wait_until(|ledger| ledger.totals().calls == 1, limit), async {
                 tokio::task::yield_now().await;
                 ledger.begin(arrival("a", "k"))
-            }
-        );
+            });
         assert!(met);
     }
 }

@@ -2,6 +2,7 @@
 //! Nothing here is part of the production image.
 
 pub mod conformance;
+pub mod console;
 pub mod demo;
 pub mod inventory;
 pub mod ledger;
@@ -9,6 +10,7 @@ pub mod process;
 pub mod proto;
 pub mod reservation_api;
 pub mod script;
+pub mod servers;
 pub mod sqs;
 
 mod course;

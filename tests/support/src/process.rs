@@ -45,14 +45,8 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .map_err(named(program))?;
-        let pid = child
-            .id()
-            .expect("a child that was not waited for has an id");
-        Ok(Self {
-            child,
-            pid,
-            log: log.to_owned(),
-        })
+        let pid = child.id().expect("a child that was not waited for has an id");
+        Ok(Self { child, pid, log: log.to_owned() })
     }
 
     /// The process id.
@@ -113,10 +107,7 @@ impl Process {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(count)..]
-            .iter()
-            .map(|line| (*line).to_owned())
-            .collect()
+        lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect()
     }
 }
 
@@ -138,12 +129,7 @@ mod tests {
         let script = folder.join("script");
         std::fs::write(&script, format!("#!/bin/sh\n{lines}\n")).unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Process::start(
-            &script,
-            [("GREETING", "hello".to_owned())],
-            &folder.join("log"),
-        )
-        .unwrap()
+        Process::start(&script, [("GREETING", "hello".to_owned())], &folder.join("log")).unwrap()
     }
 
     #[tokio::test]
@@ -164,13 +150,7 @@ mod tests {
         let lines = "trap 'exit 7' TERM; trap 'exit 8' INT; sleep 60 & echo ready; wait; wait";
         for (name, code) in [("term", 7), ("int", 8)] {
             let mut process = shell(name, lines);
-            assert!(
-                process
-                    .wait_at_most(Duration::from_millis(1))
-                    .await
-                    .unwrap()
-                    .is_none()
-            );
+            assert!(process.wait_at_most(Duration::from_millis(1)).await.unwrap().is_none());
             let ready = async {
                 while process.last_lines(1) != ["ready"] {
                     tokio::task::yield_now().await;
@@ -182,19 +162,13 @@ mod tests {
             } else {
                 process.interrupt()
             }
-            assert_eq!(
-                process.wait_at_most(LIMIT).await.unwrap().unwrap().code(),
-                Some(code)
-            );
+            assert_eq!(process.wait_at_most(LIMIT).await.unwrap().unwrap().code(), Some(code));
         }
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _inside = runtime.enter();
         let log = std::env::temp_dir().join(format!("sandbox-process-{}-none", std::process::id()));
         let error = Process::start(Path::new("/no/such/program"), [], &log).unwrap_err();

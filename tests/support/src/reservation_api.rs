@@ -36,9 +36,7 @@ struct Inner {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, state::State> {
-        self.state
-            .lock()
-            .expect("no one panics while holding the state")
+        self.state.lock().expect("no one panics while holding the state")
     }
 }
 
@@ -50,9 +48,7 @@ impl ReservationApi {
     /// Where 127.0.0.1 has no free port.
     pub async fn start() -> Self {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self::start_on(addr, Ledger::default())
-            .await
-            .expect("127.0.0.1 has a free port")
+        Self::start_on(addr, Ledger::default()).await.expect("127.0.0.1 has a free port")
     }
 
     /// Starts on `addr`, writing to `ledger`.
@@ -61,16 +57,10 @@ impl ReservationApi {
     ///
     /// Where the address cannot be listened on.
     pub async fn start_on(addr: SocketAddr, ledger: Ledger) -> io::Result<Self> {
-        let inner = Arc::new(Inner {
-            ledger,
-            knobs: Knobs::new(),
-            state: Mutex::default(),
-        });
+        let inner = Arc::new(Inner { ledger, knobs: Knobs::new(), state: Mutex::default() });
         let shared = Arc::clone(&inner);
-        let server = Server::start(addr, move |stream, _| {
-            http::serve(stream, Arc::clone(&shared))
-        })
-        .await?;
+        let server =
+            Server::start(addr, move |stream, _| http::serve(stream, Arc::clone(&shared))).await?;
         Ok(Self { server, inner })
     }
 

@@ -22,30 +22,18 @@ impl<R> Scripted<R> {
     /// The true answer: lets one call pass in the middle of a script.
     #[must_use]
     pub fn normal() -> Self {
-        Self {
-            applies: true,
-            delay: Duration::ZERO,
-            answer_delay: Duration::ZERO,
-            reply: None,
-        }
+        Self { applies: true, delay: Duration::ZERO, answer_delay: Duration::ZERO, reply: None }
     }
 
     /// `reply` instead of processing the call; see [`Scripted::applying`].
     pub(crate) fn replying(reply: R) -> Self {
-        Self {
-            applies: false,
-            reply: Some(reply),
-            ..Self::normal()
-        }
+        Self { applies: false, reply: Some(reply), ..Self::normal() }
     }
 
     /// Processes the call all the same, so that its effect is applied though the answer denies it.
     #[must_use]
     pub fn applying(self) -> Self {
-        Self {
-            applies: true,
-            ..self
-        }
+        Self { applies: true, ..self }
     }
 
     /// Waits this long before anything happens. A caller that hangs up meanwhile does not stop the call.
@@ -57,10 +45,7 @@ impl<R> Scripted<R> {
     /// Waits this long between the effect and the answer.
     #[must_use]
     pub fn answering_after(self, answer_delay: Duration) -> Self {
-        Self {
-            answer_delay,
-            ..self
-        }
+        Self { answer_delay, ..self }
     }
 }
 
@@ -95,12 +80,7 @@ pub struct Faults<R> {
 
 impl<R> Default for Faults<R> {
     fn default() -> Self {
-        Self {
-            latency: Duration::ZERO,
-            jitter: Duration::ZERO,
-            seed: 0,
-            chances: Vec::new(),
-        }
+        Self { latency: Duration::ZERO, jitter: Duration::ZERO, seed: 0, chances: Vec::new() }
     }
 }
 
@@ -114,11 +94,7 @@ impl<R> Faults<R> {
     /// Every call takes `latency` plus up to `jitter` (uniform).
     #[must_use]
     pub fn latency(self, latency: Duration, jitter: Duration) -> Self {
-        Self {
-            latency,
-            jitter,
-            ..self
-        }
+        Self { latency, jitter, ..self }
     }
 
     /// Where the random choices start from (0 unless told).
@@ -136,10 +112,7 @@ impl<R> Faults<R> {
     pub fn with(mut self, share: f64, scripted: Scripted<R>) -> Self {
         self.chances.push((share, scripted));
         let sum: f64 = self.chances.iter().map(|(share, _)| share).sum();
-        assert!(
-            share >= 0.0 && sum <= 1.0 + 1e-9,
-            "the shares of faults add up to more than 1"
-        );
+        assert!(share >= 0.0 && sum <= 1.0 + 1e-9, "the shares of faults add up to more than 1");
         self
     }
 }
@@ -186,11 +159,7 @@ impl<R: Clone> Knobs<R> {
         reservation_id: &str,
         answers: impl IntoIterator<Item = Scripted<R>>,
     ) {
-        self.settings()
-            .next_for
-            .entry(reservation_id.to_owned())
-            .or_default()
-            .extend(answers);
+        self.settings().next_for.entry(reservation_id.to_owned()).or_default().extend(answers);
     }
 
     pub(crate) fn clear_script(&self) {
@@ -215,20 +184,13 @@ impl<R: Clone> Knobs<R> {
         let settings = &mut *self.settings();
         let jitter = settings.faults.jitter.mul_f64(settings.random.f64());
         let latency = settings.faults.latency + jitter;
-        let own = settings
-            .next_for
-            .get_mut(reservation_id)
-            .and_then(VecDeque::pop_front);
-        let scripted = own
-            .or_else(|| settings.next.pop_front())
-            .unwrap_or_else(|| settings.draw());
+        let own = settings.next_for.get_mut(reservation_id).and_then(VecDeque::pop_front);
+        let scripted = own.or_else(|| settings.next.pop_front()).unwrap_or_else(|| settings.draw());
         Plan { latency, scripted }
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings<R>> {
-        self.settings
-            .lock()
-            .expect("no one panics while holding the knobs")
+        self.settings.lock().expect("no one panics while holding the knobs")
     }
 }
 
@@ -270,9 +232,7 @@ mod tests {
                     .with(0.25, Scripted::replying("x"))
                     .with(0.25, Scripted::replying("y")),
             );
-            (0..4000)
-                .map(|_| knobs.plan("a").scripted.reply)
-                .collect::<Vec<_>>()
+            (0..4000).map(|_| knobs.plan("a").scripted.reply).collect::<Vec<_>>()
         };
         let drawn = draw();
         assert_eq!(drawn, draw());
@@ -285,8 +245,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "more than 1")]
     fn shares_beyond_1_are_refused() {
-        let _ = Faults::none()
-            .with(0.6, Scripted::replying(()))
-            .with(0.6, Scripted::replying(()));
+        let _ = Faults::none().with(0.6, Scripted::replying(())).with(0.6, Scripted::replying(()));
     }
 }

@@ -51,11 +51,7 @@ impl Server {
         tokio::spawn(async move {
             let _ = stopped.run_until_cancelled(accept).await;
         });
-        Ok(Self {
-            addr,
-            switch,
-            _stop: Arc::new(stop.drop_guard()),
-        })
+        Ok(Self { addr, switch, _stop: Arc::new(stop.drop_guard()) })
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -75,10 +71,7 @@ impl Server {
     async fn switch(&self, position: Position) -> io::Result<()> {
         let (done, is_done) = oneshot::channel();
         let gone = || io::Error::other("the stand-in's listener has ended");
-        self.switch
-            .send((position, done))
-            .await
-            .map_err(|_| gone())?;
+        self.switch.send((position, done)).await.map_err(|_| gone())?;
         is_done.await.map_err(|_| gone())?
     }
 }

@@ -1,7 +1,8 @@
 //! An SQS-compatible server in memory, for tests and demonstrations: the AWS JSON protocol over
 //! HTTP on a local port, with a ledger of what it saw and knobs for what should go wrong.
 //!
-//! It follows the AWS documentation, not any other stand-in. Signatures are not checked. What real
+//! It follows the AWS documentation, not any other stand-in. Signatures are not checked, and the older
+//! XML protocol (boto3 before 1.28 and its like) is not spoken. What real
 //! SQS leaves open it does in the plain way: a standard queue hands out what has been visible longest.
 //! One conformance suite (`crate::conformance`) holds it to what the AWS SDK expects.
 
@@ -100,10 +101,7 @@ impl Sqs {
         let shared = Arc::new(Shared::new(endpoint));
         let stop = CancellationToken::new();
         tokio::spawn(server::serve(Arc::clone(&shared), listener, stop.clone()));
-        Ok(Self {
-            shared,
-            running: Arc::new(Running(stop)),
-        })
+        Ok(Self { shared, running: Arc::new(Running(stop)) })
     }
 
     /// Stops listening and closes every connection. What is in memory can still be looked at.
@@ -148,10 +146,7 @@ impl Sqs {
     pub fn counts(&self, queue_url: &str) -> Counts {
         let now = self.shared.now();
         let mut world = self.shared.lock();
-        world
-            .queue(Some(queue_url), now)
-            .map(|queue| queue.counts())
-            .unwrap_or_default()
+        world.queue(Some(queue_url), now).map(|queue| queue.counts()).unwrap_or_default()
     }
 
     /// All messages of a queue in order of sending, without receiving them.
@@ -184,13 +179,11 @@ impl Sqs {
     pub fn ledger(&self, queue_url: &str) -> Ledger {
         let now = self.shared.now();
         let mut world = self.shared.lock();
-        world
-            .queue(Some(queue_url), now)
-            .map(|queue| queue.ledger.clone())
-            .unwrap_or_default()
+        world.queue(Some(queue_url), now).map(|queue| queue.ledger.clone()).unwrap_or_default()
     }
 
-    /// Waits until the counts are as you want them, woken by every change. False when `timeout` has
+    /// Waits until `what` holds, asked again after every change and every entry in the ledger; it may
+    /// look at the ledger as well as at the counts that it is given. False when `timeout` has
     /// passed first, or the queue does not exist. Cancel-safe.
     pub async fn wait_until(
         &self,
@@ -208,11 +201,14 @@ impl Sqs {
             let mut notified = std::pin::pin!(changed.notified());
             // Registered before the look, so that no change falls between look and wait.
             notified.as_mut().enable();
-            let timer = match self.shared.lock().queue(Some(queue_url), now) {
-                Ok(queue) if what(&queue.counts()) => return true,
-                Ok(queue) => queue.next_timer(),
+            let (counts, timer) = match self.shared.lock().queue(Some(queue_url), now) {
+                Ok(queue) => (queue.counts(), queue.next_timer()),
                 Err(_) => return false,
             };
+            // Outside the lock: it may look at the ledger.
+            if what(&counts) {
+                return true;
+            }
             if now.instant >= deadline {
                 return false;
             }

@@ -157,7 +157,7 @@ async fn a_collector_that_comes_late_gets_what_is_sent_then() {
     let tracing = Tracing::new(&settings(address)).unwrap();
     one_event(&tracing);
     let inner = Arc::clone(&tracing.0);
-    let lost = tokio::task::spawn_blocking(move || inner.processor.as_ref().unwrap().force_flush());
+    let lost = tokio::task::spawn_blocking(move || inner.exporting.as_ref().unwrap().flush());
     assert!(lost.await.unwrap().is_err());
 
     let mut requests = collect(socket.listen(16).unwrap());

@@ -76,18 +76,10 @@ impl Balance {
 #[must_use]
 pub fn balance(facts: &Facts<'_>) -> Balance {
     let keys = Keys::of(facts.events);
-    let mut balance = Balance {
-        dead_lettered: facts.dead_letters.len(),
-        ..Balance::default()
-    };
+    let mut balance = Balance { dead_lettered: facts.dead_letters.len(), ..Balance::default() };
     let seen = attribute(facts, &keys, &mut balance);
     for (index, event) in facts.events.iter().enumerate() {
-        judge_event(
-            event,
-            facts.sent_at.get(index).copied().flatten(),
-            &seen[index],
-            &mut balance,
-        );
+        judge_event(event, facts.sent_at.get(index).copied().flatten(), &seen[index], &mut balance);
     }
     judge_reservations(facts, &mut balance.problems);
     judge_queues(facts, &mut balance.problems);
@@ -137,50 +129,30 @@ struct Seen {
 
 impl Seen {
     fn add(&mut self, step: Step, call: &Call) {
-        if self
-            .succeeded
-            .iter()
-            .any(|(done, at)| *done == step && *at < call.at)
-        {
+        if self.succeeded.iter().any(|(done, at)| *done == step && *at < call.at) {
             self.needless.push(step);
         }
         let patch = matches!(call.request, Request::PatchReservation(_));
-        self.refused |= patch && call.answer == Answer::Http(409);
-        self.effects
-            .extend(call.effect.map(|(effect, at)| (step, effect, at)));
-        self.succeeded
-            .extend(heard_success(call).map(|at| (step, at)));
+        self.refused |= patch && matches!(call.answer, Answer::Http(409) | Answer::CutShort(409));
+        self.effects.extend(call.effect.map(|(effect, at)| (step, effect, at)));
+        self.succeeded.extend(heard_success(call).map(|at| (step, at)));
     }
 }
 
 /// When a call was answered with success, unless the caller may have missed it: it hung up, or the answer came so
 /// late that its patience may have ended at the same moment.
 fn heard_success(call: &Call) -> Option<Instant> {
-    let success = match (&call.request, &call.answer) {
-        (Request::PatchReservation(_), Answer::Http(200)) => true,
-        (Request::ReleaseHold(_), Answer::GrpcStatus(status)) => {
-            let done = [
-                ReleaseStatus::Success,
-                ReleaseStatus::AlreadyReleased,
-                ReleaseStatus::NotFound,
-            ];
-            done.map(i32::from).contains(status)
+    let success = match &call.request {
+        Request::PatchReservation(_) => call.answer == Answer::Http(200),
+        Request::ReleaseHold(_) => {
+            [ReleaseStatus::Success, ReleaseStatus::AlreadyReleased, ReleaseStatus::NotFound]
+                .into_iter()
+                .any(|status| call.answer == Answer::GrpcStatus(status.into()))
         }
-        (Request::CommitReservation(_), Answer::GrpcStatus(status)) => {
-            *status == i32::from(CommitStatus::Success)
+        Request::CommitReservation(_) => {
+            call.answer == Answer::GrpcStatus(CommitStatus::Success.into())
         }
-        (
-            Request::GetReservation
-            | Request::PatchReservation(_)
-            | Request::ReleaseHold(_)
-            | Request::CommitReservation(_)
-            | Request::Unknown(_),
-            Answer::Pending
-            | Answer::Http(_)
-            | Answer::Grpc(_)
-            | Answer::GrpcStatus(_)
-            | Answer::Lost,
-        ) => false,
+        Request::GetReservation | Request::Unknown(_) => false,
     };
     let at = call.answered_at?;
     (success && !call.fault && !call.abandoned && at - call.at < PROMPT).then_some(at)
@@ -196,9 +168,7 @@ fn attribute(facts: &Facts<'_>, keys: &Keys, balance: &mut Balance) -> Vec<Seen>
             (Some((index, step)), _) => seen[*index].add(*step, call),
             (None, Some((effect, _))) => {
                 let key = call.key.clone().unwrap_or_else(|| "none".to_owned());
-                balance
-                    .problems
-                    .push(Problem::Stranger(key, effect_name(effect)));
+                balance.problems.push(Problem::Stranger(key, effect_name(effect)));
             }
             (None, None) => {}
         }
@@ -214,39 +184,23 @@ fn judge_event(event: &Planned, sent_at: Option<Instant>, seen: &Seen, balance: 
         Expected::Superseded => &[],
     };
     for (step, effect, _) in &seen.effects {
-        *balance
-            .effects
-            .entry((event.kind, effect_name(*effect)))
-            .or_default() += 1;
+        *balance.effects.entry((event.kind, effect_name(*effect))).or_default() += 1;
         if !wanted.contains(&(*step, *effect)) {
-            balance
-                .problems
-                .push(Problem::Unexpected(id(), effect_name(*effect)));
+            balance.problems.push(Problem::Unexpected(id(), effect_name(*effect)));
         }
     }
-    let needless = seen
-        .needless
-        .iter()
-        .map(|step| Problem::Needless(id(), step.as_str()));
+    let needless = seen.needless.iter().map(|step| Problem::Needless(id(), step.as_str()));
     balance.problems.extend(needless);
     let mut lost = sent_at.is_none();
     for (step, effect) in wanted {
-        let times = seen
-            .effects
-            .iter()
-            .filter(|(s, e, _)| (s, e) == (step, effect))
-            .count();
+        let times = seen.effects.iter().filter(|(s, e, _)| (s, e) == (step, effect)).count();
         match times {
             0 if sent_at.is_some() => {
                 lost = true;
-                balance
-                    .problems
-                    .push(Problem::Missing(id(), effect_name(*effect)));
+                balance.problems.push(Problem::Missing(id(), effect_name(*effect)));
             }
             0 | 1 => {}
-            _ => balance
-                .problems
-                .push(Problem::Repeated(id(), effect_name(*effect), times)),
+            _ => balance.problems.push(Problem::Repeated(id(), effect_name(*effect), times)),
         }
     }
     if sent_at.is_none() {
@@ -303,11 +257,8 @@ fn judge_reservations(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
 }
 
 fn judge_queues(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
-    let bodies: HashMap<&str, &str> = facts
-        .events
-        .iter()
-        .map(|event| (event.body.as_str(), event.id.as_str()))
-        .collect();
+    let bodies: HashMap<&str, &str> =
+        facts.events.iter().map(|event| (event.body.as_str(), event.id.as_str())).collect();
     let mut poison = 0;
     let mut strange = 0;
     for body in facts.dead_letters {

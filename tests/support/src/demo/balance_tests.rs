@@ -75,24 +75,19 @@ impl Run {
         let sequence = u64::try_from(self.calls.len()).unwrap();
         let at = self.sent_at[0].unwrap() + Duration::from_millis(sequence + 1);
         let (service, request) = match step {
-            Step::Status => (
-                Service::ReservationApi,
-                Request::PatchReservation(serde_json::Value::Null),
-            ),
-            Step::Release => (
-                Service::Inventory,
-                Request::ReleaseHold(ReleaseHoldRequest::default()),
-            ),
+            Step::Status => {
+                (Service::ReservationApi, Request::PatchReservation(serde_json::Value::Null))
+            }
+            Step::Release => {
+                (Service::Inventory, Request::ReleaseHold(ReleaseHoldRequest::default()))
+            }
             Step::Commit => (
                 Service::Inventory,
                 Request::CommitReservation(CommitReservationRequest::default()),
             ),
         };
         let key = step.key(&event.id);
-        let repeated_key = self
-            .calls
-            .iter()
-            .any(|call| call.key.as_ref() == Some(&key));
+        let repeated_key = self.calls.iter().any(|call| call.key.as_ref() == Some(&key));
         self.calls.push(Call {
             sequence,
             at,
@@ -134,19 +129,12 @@ impl Run {
     }
 
     fn superseded(&self) -> Planned {
-        self.events
-            .iter()
-            .find(|event| event.expected == Expected::Superseded)
-            .unwrap()
-            .clone()
+        self.events.iter().find(|event| event.expected == Expected::Superseded).unwrap().clone()
     }
 
     fn call_of(&mut self, event: &Planned, step: Step) -> &mut Call {
         let key = step.key(&event.id);
-        self.calls
-            .iter_mut()
-            .find(|call| call.key.as_ref() == Some(&key))
-            .unwrap()
+        self.calls.iter_mut().find(|call| call.key.as_ref() == Some(&key)).unwrap()
     }
 }
 
@@ -156,27 +144,17 @@ fn a_run_that_is_right_balances_and_is_counted_right() {
     let balance = run.judge();
     assert_eq!(balance.problems, []);
     assert!(balance.holds());
-    assert_eq!(
-        (balance.lost, balance.dead_lettered, balance.retried),
-        (0, 1, 0)
-    );
+    assert_eq!((balance.lost, balance.dead_lettered, balance.retried), (0, 1, 0));
     let copies: usize = run.events.iter().map(|event| event.sends.len() - 1).sum();
     assert!(copies > 0);
     assert_eq!(balance.dropped_duplicates, copies);
-    let superseded = run
-        .events
-        .iter()
-        .filter(|event| event.expected == Expected::Superseded)
-        .count();
+    let superseded =
+        run.events.iter().filter(|event| event.expected == Expected::Superseded).count();
     assert_eq!(balance.dropped_superseded, superseded);
     let expired = run.calls.iter().filter(|call| {
-        call.effect
-            .is_some_and(|(effect, _)| effect == Effect::Status(ReservationStatus::Expired))
+        call.effect.is_some_and(|(effect, _)| effect == Effect::Status(ReservationStatus::Expired))
     });
-    assert_eq!(
-        balance.effects[&(Kind::Expired, "status EXPIRED")],
-        expired.count()
-    );
+    assert_eq!(balance.effects[&(Kind::Expired, "status EXPIRED")], expired.count());
     assert_eq!(balance.latencies.len(), run.events.len() - superseded);
     assert!(balance.percentile(50) < balance.percentile(99));
 }
@@ -184,10 +162,7 @@ fn a_run_that_is_right_balances_and_is_counted_right() {
 #[test]
 fn the_percentile_is_the_smallest_that_enough_do_not_exceed() {
     let latencies = (1..=200).map(Duration::from_millis).collect();
-    let balance = Balance {
-        latencies,
-        ..Balance::default()
-    };
+    let balance = Balance { latencies, ..Balance::default() };
     assert_eq!(balance.percentile(50), Some(Duration::from_millis(100)));
     assert_eq!(balance.percentile(99), Some(Duration::from_millis(198)));
     assert_eq!(balance.percentile(100), Some(Duration::from_millis(200)));
@@ -198,8 +173,7 @@ fn the_percentile_is_the_smallest_that_enough_do_not_exceed() {
 fn an_effect_that_is_missing_is_a_loss() {
     let mut run = Run::right();
     let event = run.events[run.with_seats(Effect::SeatsReleased)].clone();
-    run.calls
-        .retain(|call| call.key.as_ref() != Some(&Step::Release.key(&event.id)));
+    run.calls.retain(|call| call.key.as_ref() != Some(&Step::Release.key(&event.id)));
     run.holds.remove(&event.reservation_id);
     let balance = run.judge();
     assert_eq!(balance.lost, 1);
@@ -214,10 +188,7 @@ fn an_effect_that_came_twice_is_caught() {
     let event = run.events[run.with_seats(Effect::SeatsCommitted)].clone();
     run.call_of(&event, Step::Commit).fault = true;
     run.applied(&event, Step::Commit, Effect::SeatsCommitted);
-    assert_eq!(
-        run.judge().problems,
-        [Problem::Repeated(event.id, "seats sold", 2)]
-    );
+    assert_eq!(run.judge().problems, [Problem::Repeated(event.id, "seats sold", 2)]);
 }
 
 #[test]
@@ -225,16 +196,10 @@ fn a_call_after_a_success_is_caught_unless_the_caller_may_have_missed_it() {
     let mut run = Run::right();
     let event = run.events[run.with_seats(Effect::SeatsCommitted)].clone();
     run.call(&event, Step::Commit, None, Answer::GrpcStatus(1));
-    assert_eq!(
-        run.judge().problems,
-        [Problem::Needless(event.id.clone(), "inventory-commit")]
-    );
+    assert_eq!(run.judge().problems, [Problem::Needless(event.id.clone(), "inventory-commit")]);
     run.call_of(&event, Step::Commit).abandoned = true;
     let balance = run.judge();
-    assert_eq!(
-        (balance.problems.as_slice(), balance.retried),
-        ([].as_slice(), 1)
-    );
+    assert_eq!((balance.problems.as_slice(), balance.retried), ([].as_slice(), 1));
 }
 
 #[test]
@@ -243,14 +208,9 @@ fn a_superseded_event_that_released_seats_is_caught() {
     let event = run.superseded();
     run.applied(&event, Step::Release, Effect::SeatsReleased);
     let problems = run.judge().problems;
-    assert!(
-        problems.contains(&Problem::Unexpected(event.id, "seats released")),
-        "{problems:?}"
-    );
-    let seats = Problem::WrongSeats(
-        event.reservation_id,
-        "Some(Released), not Some(Committed)".to_owned(),
-    );
+    assert!(problems.contains(&Problem::Unexpected(event.id, "seats released")), "{problems:?}");
+    let seats =
+        Problem::WrongSeats(event.reservation_id, "Some(Released), not Some(Committed)".to_owned());
     assert!(problems.contains(&seats), "{problems:?}");
 }
 
@@ -258,30 +218,28 @@ fn a_superseded_event_that_released_seats_is_caught() {
 fn a_superseded_event_that_nobody_looked_at_is_a_loss() {
     let mut run = Run::right();
     let event = run.superseded();
-    run.calls
-        .retain(|call| call.key.as_ref() != Some(&Step::Status.key(&event.id)));
+    run.calls.retain(|call| call.key.as_ref() != Some(&Step::Status.key(&event.id)));
     let balance = run.judge();
-    assert_eq!(
-        (balance.lost, balance.problems),
-        (1, vec![Problem::DroppedUnseen(event.id)])
-    );
+    assert_eq!((balance.lost, balance.problems), (1, vec![Problem::DroppedUnseen(event.id)]));
+}
+
+#[test]
+fn a_refusal_that_was_cut_short_is_a_refusal() {
+    let mut run = Run::right();
+    let event = run.superseded();
+    run.call_of(&event, Step::Status).answer = Answer::CutShort(409);
+    assert!(run.judge().holds());
+    run.call_of(&event, Step::Status).answer = Answer::Http(503);
+    assert_eq!(run.judge().problems, [Problem::DroppedUnseen(event.id)]);
 }
 
 #[test]
 fn an_effect_under_a_key_that_is_no_events_is_caught() {
     let mut run = Run::right();
     let event = run.events[0].clone();
-    run.call(
-        &event,
-        Step::Release,
-        Some(Effect::SeatsReleased),
-        Answer::GrpcStatus(1),
-    );
+    run.call(&event, Step::Release, Some(Effect::SeatsReleased), Answer::GrpcStatus(1));
     run.calls.last_mut().unwrap().key = Some("made-up".to_owned());
-    assert_eq!(
-        run.judge().problems,
-        [Problem::Stranger("made-up".to_owned(), "seats released")]
-    );
+    assert_eq!(run.judge().problems, [Problem::Stranger("made-up".to_owned(), "seats released")]);
 }
 
 #[test]
@@ -291,8 +249,7 @@ fn an_effect_of_the_wrong_kind_is_caught() {
     let at = run.call_of(&event, Step::Status).at;
     run.call_of(&event, Step::Status).effect =
         Some((Effect::Status(ReservationStatus::Cancelled), at));
-    run.statuses
-        .insert(event.reservation_id.clone(), ReservationStatus::Cancelled);
+    run.statuses.insert(event.reservation_id.clone(), ReservationStatus::Cancelled);
     assert_eq!(
         run.judge().problems,
         [
@@ -310,17 +267,10 @@ fn an_effect_of_the_wrong_kind_is_caught() {
 fn an_event_that_was_never_sent_is_a_loss() {
     let mut run = Run::right();
     let event = run.superseded();
-    let index = run
-        .events
-        .iter()
-        .position(|other| other.id == event.id)
-        .unwrap();
+    let index = run.events.iter().position(|other| other.id == event.id).unwrap();
     run.sent_at[index] = None;
     let balance = run.judge();
-    assert_eq!(
-        (balance.lost, balance.problems),
-        (1, vec![Problem::NotSent(event.id)])
-    );
+    assert_eq!((balance.lost, balance.problems), (1, vec![Problem::NotSent(event.id)]));
 }
 
 #[test]
@@ -331,10 +281,7 @@ fn the_queues_must_hold_the_poison_once_and_nothing_else() {
     run.dead_letters = vec![POISON_BODY.to_owned(); 2];
     assert_eq!(run.judge().problems, [Problem::PoisonCopies(2)]);
     run.dead_letters = vec![POISON_BODY.trim_end().replace('\n', " ")];
-    assert_eq!(
-        run.judge().problems,
-        [Problem::PoisonCopies(0), Problem::StrangeDeadLetters(1)]
-    );
+    assert_eq!(run.judge().problems, [Problem::PoisonCopies(0), Problem::StrangeDeadLetters(1)]);
     let good = run.events[5].clone();
     run.dead_letters = vec![POISON_BODY.to_owned(), good.body];
     assert_eq!(run.judge().problems, [Problem::DeadLettered(good.id)]);

@@ -59,11 +59,7 @@ pub(super) fn body(
     random: &mut fastrand::Rng,
 ) -> String {
     let alias = kind == Kind::Expired && random.u8(..4) == 0;
-    let kind_name = if alias {
-        "reservation.hold.expired"
-    } else {
-        kind.as_str()
-    };
+    let kind_name = if alias { "reservation.hold.expired" } else { kind.as_str() };
     let payload = payload(kind, with_seats, random);
     let flat = || {
         json!({"id": id, "type": kind_name, "reservation_id": reservation_id, "event_id": SHOW, "ts": TIME,

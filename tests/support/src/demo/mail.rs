@@ -58,15 +58,11 @@ impl<'a> Mail<'a> {
     }
 
     fn send(&mut self, world: &World, index: Option<usize>) {
-        let body = index.map_or(POISON_BODY, |index| {
-            self.workload.events[index].body.as_str()
-        });
+        let body = index.map_or(POISON_BODY, |index| self.workload.events[index].body.as_str());
         if let Some(index) = index {
             self.sent_at[index].get_or_insert_with(Instant::now);
         }
-        let sent = world
-            .sqs
-            .send_message(&world.queue_url, NewMessage::new(body));
+        let sent = world.servers.sqs.send_message(&world.servers.queue_url, NewMessage::new(body));
         sent.expect("the queue is there and the body is within its limits");
         self.sent += 1;
     }
@@ -75,16 +71,16 @@ impl<'a> Mail<'a> {
 fn is_due(event: &Planned, when: When, world: &World) -> bool {
     match when {
         When::AtOnce => true,
-        When::OnceStatusIs(status) => world.api.status(&event.reservation_id) == Some(status),
+        When::OnceStatusIs(status) => {
+            world.servers.api.status(&event.reservation_id) == Some(status)
+        }
         When::OnceDone => match &event.expected {
             Expected::Superseded => true,
             Expected::Effects(effects) => {
-                let calls = world.ledger.calls_for(&event.reservation_id);
+                let calls = world.servers.ledger.calls_for(&event.reservation_id);
                 effects.iter().all(|(step, _)| {
                     let key = step.key(&event.id);
-                    calls
-                        .iter()
-                        .any(|call| call.applied() && call.key.as_ref() == Some(&key))
+                    calls.iter().any(|call| call.applied() && call.key.as_ref() == Some(&key))
                 })
             }
         },

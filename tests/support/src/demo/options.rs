@@ -62,13 +62,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> 
         if name == "--help" || name == "-h" {
             return Ok(Command::Help);
         }
-        let known = [
-            "--worker",
-            "--events",
-            "--seed",
-            "--concurrency",
-            "--time-limit",
-        ];
+        let known = ["--worker", "--events", "--seed", "--concurrency", "--time-limit"];
         if !known.contains(&name.as_str()) {
             return Err(format!(
                 "unknown argument `{name}`; allowed: {}, --help",
@@ -91,10 +85,7 @@ fn number<N>(name: &str, value: &str, min: N, max: N) -> Result<N, String>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
-    let parsed = value
-        .parse::<N>()
-        .ok()
-        .filter(|number| *number >= min && *number <= max);
+    let parsed = value.parse::<N>().ok().filter(|number| *number >= min && *number <= max);
     parsed
         .ok_or_else(|| format!("{name} must be a whole number from {min} to {max}, not `{value}`"))
 }

@@ -17,7 +17,7 @@ pub enum Problem {
     Stranger(String, &'static str),
     /// A step was asked for again after it had been answered with success.
     Needless(String, &'static str),
-    /// A superseded event that was dropped without ever asking for the reservation's status.
+    /// A superseded event that was dropped without ever being refused.
     DroppedUnseen(String),
     /// The reservation ends in the wrong status.
     WrongStatus(String, String),
@@ -37,7 +37,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(event) => {
-                write!(out, "{event}: never sent, what it follows never happened")
+                write!(out, "{event}: never sent, as what it waits for never happened")
             }
             Self::Missing(event, effect) => write!(out, "{event}: lost, {effect} is missing"),
             Self::Repeated(event, effect, times) => {
@@ -46,16 +46,14 @@ impl fmt::Display for Problem {
             Self::Unexpected(event, effect) => {
                 write!(out, "{event}: {effect} should not have come about")
             }
-            Self::Stranger(key, effect) => write!(
-                out,
-                "key {key}: {effect} came about, and no event has this key"
-            ),
-            Self::Needless(event, step) => write!(
-                out,
-                "{event}: {step} was called again though it had succeeded"
-            ),
+            Self::Stranger(key, effect) => {
+                write!(out, "key {key}: {effect} came about, and no event has this key")
+            }
+            Self::Needless(event, step) => {
+                write!(out, "{event}: {step} was called again though it had succeeded")
+            }
             Self::DroppedUnseen(event) => {
-                write!(out, "{event}: dropped, and nobody asked for the status")
+                write!(out, "{event}: dropped, though the Reservation API never refused it")
             }
             Self::WrongStatus(reservation, what) => {
                 write!(out, "{reservation}: the status is {what}")
@@ -73,10 +71,7 @@ impl fmt::Display for Problem {
                 )
             }
             Self::StrangeDeadLetters(count) => {
-                write!(
-                    out,
-                    "{count} messages in the dead-letter queue that were never sent"
-                )
+                write!(out, "{count} messages in the dead-letter queue that were never sent")
             }
             Self::QueueNotEmpty(count) => write!(out, "{count} messages are left in the queue"),
         }

@@ -1,17 +1,18 @@
 //! What the demo shows: a line while it runs, a table at the end.
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::balance::Balance;
+use super::envelope::Envelope;
 use super::workload::{Kind, Planned};
 
 /// Problems printed; a run that is wrong in the same way everywhere needs no more.
 const PROBLEMS_SHOWN: usize = 20;
-const BAR_WIDTH: usize = 24;
+/// With it the line stays within 80 columns, which redrawing needs.
+const BAR_WIDTH: usize = 10;
 /// Off a terminal, a line a second.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
@@ -40,11 +41,7 @@ pub struct Screen {
 
 impl Default for Screen {
     fn default() -> Self {
-        Self {
-            terminal: io::stdout().is_terminal(),
-            last_line: None,
-            line_is_open: false,
-        }
+        Self { terminal: io::stdout().is_terminal(), last_line: None, line_is_open: false }
     }
 }
 
@@ -76,10 +73,7 @@ impl Screen {
             self.line_is_open = true;
             return out.flush();
         }
-        if self
-            .last_line
-            .is_some_and(|last| last.elapsed() < LINE_EVERY)
-        {
+        if self.last_line.is_some_and(|last| last.elapsed() < LINE_EVERY) {
             return Ok(());
         }
         self.last_line = Some(Instant::now());
@@ -88,20 +82,11 @@ impl Screen {
 }
 
 fn progress_line(progress: &Progress) -> String {
-    let Progress {
-        messages,
-        settled,
-        calls,
-        retried,
-        dead_lettered,
-    } = progress;
-    let filled = (settled * BAR_WIDTH)
-        .checked_div(*messages)
-        .unwrap_or(0)
-        .min(BAR_WIDTH);
+    let Progress { messages, settled, calls, retried, dead_lettered } = progress;
+    let filled = (settled * BAR_WIDTH).checked_div(*messages).unwrap_or(0).min(BAR_WIDTH);
     let bar = "#".repeat(filled) + &".".repeat(BAR_WIDTH - filled);
     format!(
-        "  [{bar}] {settled}/{messages} messages, {calls} calls, {retried} retried, {dead_lettered} dead-lettered"
+        "  [{bar}] {settled}/{messages} settled, {calls} calls, {retried} retried, {dead_lettered} dead-lettered"
     )
 }
 
@@ -116,32 +101,19 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         events.len().to_string(),
         format!("in {messages} messages, duplicates and 1 poison included"),
     );
-    for (name, count) in count(events.iter().map(|event| event.envelope.as_str())) {
-        row(&format!("  {name}"), count.to_string(), String::new());
+    for envelope in Envelope::ALL {
+        let count = events.iter().filter(|event| event.envelope == envelope).count();
+        row(&format!("  {}", envelope.as_str()), count.to_string(), String::new());
     }
-    row(
-        "effects",
-        balance.effects.values().sum::<usize>().to_string(),
-        "each once".to_owned(),
-    );
+    row("effects", balance.effects.values().sum::<usize>().to_string(), "each once".to_owned());
     for kind in Kind::ALL {
         let of_kind = balance.effects.iter().filter(|((of, _), _)| *of == kind);
-        let note: Vec<String> = of_kind
-            .clone()
-            .map(|((_, effect), count)| format!("{effect} {count}"))
-            .collect();
+        let note: Vec<String> =
+            of_kind.clone().map(|((_, effect), count)| format!("{effect} {count}")).collect();
         let sum: usize = of_kind.map(|(_, count)| count).sum();
-        row(
-            &format!("  {}", kind.as_str()),
-            sum.to_string(),
-            note.join(", "),
-        );
+        row(&format!("  {}", kind.as_str()), sum.to_string(), note.join(", "));
     }
-    row(
-        "retried",
-        balance.retried.to_string(),
-        "calls made again with the same key".to_owned(),
-    );
+    row("retried", balance.retried.to_string(), "calls made again with the same key".to_owned());
     row(
         "dropped as duplicate",
         balance.dropped_duplicates.to_string(),
@@ -152,22 +124,13 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         balance.dropped_superseded.to_string(),
         "sold before, so not released".to_owned(),
     );
-    row(
-        "dead-lettered",
-        balance.dead_lettered.to_string(),
-        "the poison, whole".to_owned(),
-    );
+    let poison_alone = balance.dead_lettered == 1 && balance.holds();
+    let note = if poison_alone { "the poison message" } else { "" };
+    row("dead-lettered", balance.dead_lettered.to_string(), note.to_owned());
     row("lost", balance.lost.to_string(), String::new());
-    let latency = |percent| {
-        balance
-            .percentile(percent)
-            .map_or_else(|| "-".to_owned(), milliseconds)
-    };
-    row(
-        "latency p50",
-        latency(50),
-        "from sending to last effect, the wait in the queue included".to_owned(),
-    );
+    let latency =
+        |percent| balance.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds);
+    row("latency p50", latency(50), "from sending to last effect, queue included".to_owned());
     row("latency p99", latency(99), String::new());
     align(&rows)
 }
@@ -184,14 +147,6 @@ pub fn problems(balance: &Balance) -> String {
         text.push_str(&format!("  and {more} more\n"));
     }
     text
-}
-
-fn count<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
-    let mut counts = BTreeMap::new();
-    for name in names {
-        *counts.entry(name).or_default() += 1;
-    }
-    counts
 }
 
 fn milliseconds(duration: Duration) -> String {
@@ -217,15 +172,10 @@ mod tests {
 
     #[test]
     fn the_bar_fills_and_never_overflows() {
-        let at = |settled| {
-            progress_line(&Progress {
-                messages: 10,
-                settled,
-                ..Progress::default()
-            })
-        };
+        let at =
+            |settled| progress_line(&Progress { messages: 10, settled, ..Progress::default() });
         assert!(at(0).contains(&format!("[{}]", ".".repeat(BAR_WIDTH))));
-        assert!(at(5).contains("[############............] 5/10"));
+        assert!(at(5).contains("[#####.....] 5/10"));
         assert!(at(12).contains(&format!("[{}]", "#".repeat(BAR_WIDTH))));
         assert!(progress_line(&Progress::default()).contains("0/0"));
     }
@@ -247,10 +197,7 @@ mod tests {
         ] {
             assert!(text.contains(name), "{name}\n{text}");
         }
-        let lost = text
-            .lines()
-            .find(|line| line.contains("lost"))
-            .expect("a row for it");
+        let lost = text.lines().find(|line| line.contains("lost")).expect("a row for it");
         assert!(lost.ends_with(" 0"), "{lost}");
     }
 }

@@ -15,10 +15,11 @@ use super::options::Options;
 use super::report::{self, Screen};
 use super::workload::Workload;
 use super::world::World;
+use crate::servers::StartError;
 
 /// How long the worker may take to leave.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
-/// How often progress is drawn and the queue's counts are looked at.
+/// How often progress is drawn, and looked at: is the queue empty, is it time for what follows other events?
 const TICK: Duration = Duration::from_millis(50);
 /// Lines of the worker's log that are shown when it dies.
 const LOG_LINES_SHOWN: usize = 15;
@@ -26,7 +27,9 @@ const LOG_LINES_SHOWN: usize = 15;
 /// Why a run has no balance.
 #[derive(Debug)]
 pub enum DemoError {
-    /// Something could not be started, or stdout not be written.
+    /// A server could not be started.
+    Servers(StartError),
+    /// The worker could not be started, or stdout not be written.
     Io(io::Error),
     /// The worker ended by itself.
     WorkerEnded(ExitStatus, Vec<String>),
@@ -37,12 +40,10 @@ pub enum DemoError {
 impl fmt::Display for DemoError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Servers(error) => write!(out, "{error}"),
             Self::Io(error) => write!(out, "{error}"),
             Self::WorkerEnded(status, lines) => {
-                write!(
-                    out,
-                    "the worker ended by itself ({status}); the end of its log:"
-                )?;
+                write!(out, "the worker ended by itself ({status}); the end of its log:")?;
                 lines.iter().try_for_each(|line| write!(out, "\n  {line}"))
             }
             Self::Interrupted => write!(out, "interrupted"),
@@ -67,12 +68,10 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
     let deadline = Instant::now() + options.time_limit;
     let mut screen = Screen::default();
     let workload = Workload::new(options.events, options.seed);
-    let world = World::start().await?;
+    let world = World::start().await.map_err(DemoError::Servers)?;
     world.misbehave(options.seed);
-    let log = std::env::temp_dir().join(format!(
-        "reservation-worker-demo-{}.log",
-        std::process::id()
-    ));
+    let log =
+        std::env::temp_dir().join(format!("reservation-worker-demo-{}.log", std::process::id()));
     let mut worker = world.start_worker(options, &log)?;
     screen.line(&format!(
         "{} events (seed {}) through {} (pid {}), its log: {}",
@@ -91,10 +90,7 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
         driven = drive(&world, &mut mail, &mut screen) => driven.map(|()| true)?,
     };
     if !in_time {
-        screen.line(&format!(
-            "not done after {} s",
-            options.time_limit.as_secs()
-        ))?;
+        screen.line(&format!("not done after {} s", options.time_limit.as_secs()))?;
     }
 
     worker.terminate();
@@ -105,20 +101,14 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
     };
     let clean = left.is_some_and(|status| status.success());
     screen.line(&match left {
-        Some(status) => format!(
-            "SIGTERM: the worker left after {} ms ({status})",
-            asked.elapsed().as_millis()
-        ),
-        None => format!(
-            "SIGTERM: the worker had not left after {} s",
-            LEAVE_LIMIT.as_secs()
-        ),
+        Some(status) => {
+            format!("SIGTERM: the worker left after {} ms ({status})", asked.elapsed().as_millis())
+        }
+        None => format!("SIGTERM: the worker had not left after {} s", LEAVE_LIMIT.as_secs()),
     })?;
     let balance = world.judge(&mail);
-    screen.line(&format!(
-        "\n{}",
-        report::table(&workload.events, workload.messages(), &balance)
-    ))?;
+    screen
+        .line(&format!("\n{}", report::table(&workload.events, workload.messages(), &balance)))?;
     conclude(&mut screen, &balance, clean)?;
     Ok(in_time && clean && balance.holds())
 }
@@ -150,32 +140,24 @@ async fn interrupted() -> io::Result<DemoError> {
 /// Sends everything in its time, and returns when the queue is empty and the services are at rest.
 async fn drive(world: &World, mail: &mut Mail<'_>, screen: &mut Screen) -> Result<(), DemoError> {
     let started = Instant::now();
-    let mut changes = world.ledger.changes();
+    let mut changes = world.servers.ledger.changes();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // One event ahead of the burst: once it has arrived the worker is up, so its start is not part of the latencies.
     mail.send_first(world);
-    while world.ledger.totals().effects == 0 {
-        changes
-            .changed()
-            .await
-            .expect("the ledger holds the sender");
+    while world.servers.ledger.totals().effects == 0 {
+        changes.changed().await.expect("the ledger holds the sender");
     }
-    screen.line(&format!(
-        "first effect {} ms after the start",
-        started.elapsed().as_millis()
-    ))?;
+    screen.line(&format!("first effect {} ms after the start", started.elapsed().as_millis()))?;
     mail.send_burst(world);
     loop {
         mail.send_due(world);
-        let left = world.sqs.counts(&world.queue_url).total();
-        let totals = world.ledger.totals();
+        let left = world.servers.sqs.counts(&world.servers.queue_url).total();
+        let totals = world.servers.ledger.totals();
         if mail.all_sent() && left == 0 && totals.in_progress == 0 {
             return Ok(screen.progress(&world.progress(mail))?);
         }
-        tokio::select! {
-            _ = tick.tick() => screen.progress(&world.progress(mail))?,
-            changed = changes.changed() => changed.expect("the ledger holds the sender"),
-        }
+        tick.tick().await;
+        screen.progress(&world.progress(mail))?;
     }
 }

@@ -155,12 +155,7 @@ impl Workload {
         while events.len() < count {
             reservation += 1;
             let story = pick(&mut random);
-            tell(
-                story,
-                &format!("rsv_{reservation:06}"),
-                &mut events,
-                &mut random,
-            );
+            tell(story, &format!("rsv_{reservation:06}"), &mut events, &mut random);
         }
         events.truncate(count);
         let mut burst = Vec::new();
@@ -175,11 +170,7 @@ impl Workload {
         }
         burst.push(None);
         random.shuffle(&mut burst);
-        Self {
-            events,
-            burst,
-            later,
-        }
+        Self { events, burst, later }
     }
 
     /// Messages that will be sent, duplicates and poison included.
@@ -205,33 +196,15 @@ fn tell(story: Story, reservation_id: &str, events: &mut Vec<Planned>, random: &
     use ReservationStatus::{Cancelled, Confirmed, Expired};
     let mut add = |kind, seats, expected: Expected, first| {
         let id = format!("evt_{:06}", events.len() + 1);
-        events.push(plan(
-            id,
-            reservation_id,
-            kind,
-            seats,
-            expected,
-            first,
-            random,
-        ));
+        events.push(plan(id, reservation_id, kind, seats, expected, first, random));
     };
-    let expired = || {
-        Expected::Effects(vec![
-            (Step::Status, Status(Expired)),
-            (Step::Release, SeatsReleased),
-        ])
-    };
+    let expired =
+        || Expected::Effects(vec![(Step::Status, Status(Expired)), (Step::Release, SeatsReleased)]);
     let sold = || {
-        Expected::Effects(vec![
-            (Step::Status, Status(Confirmed)),
-            (Step::Commit, SeatsCommitted),
-        ])
+        Expected::Effects(vec![(Step::Status, Status(Confirmed)), (Step::Commit, SeatsCommitted)])
     };
     let failed = || {
-        Expected::Effects(vec![
-            (Step::Status, Status(Cancelled)),
-            (Step::Release, SeatsReleased),
-        ])
+        Expected::Effects(vec![(Step::Status, Status(Cancelled)), (Step::Release, SeatsReleased)])
     };
     let only = |status| Expected::Effects(vec![(Step::Status, Status(status))]);
     match story {
@@ -244,12 +217,7 @@ fn tell(story: Story, reservation_id: &str, events: &mut Vec<Planned>, random: &
         }
         Story::SoldThenExpired => {
             add(Kind::Approved, true, sold(), When::AtOnce);
-            add(
-                Kind::Expired,
-                true,
-                Expected::Superseded,
-                When::OnceStatusIs(Confirmed),
-            );
+            add(Kind::Expired, true, Expected::Superseded, When::OnceStatusIs(Confirmed));
         }
         Story::FailedThenExpired => {
             add(Kind::Failed, false, only(Cancelled), When::AtOnce);
@@ -276,15 +244,7 @@ fn plan(
         let late = matches!(expected, Expected::Effects(_)) && random.bool();
         sends.push(if late { When::OnceDone } else { first });
     }
-    Planned {
-        id,
-        reservation_id: reservation_id.to_owned(),
-        kind,
-        envelope,
-        body,
-        expected,
-        sends,
-    }
+    Planned { id, reservation_id: reservation_id.to_owned(), kind, envelope, body, expected, sends }
 }
 
 #[cfg(test)]
@@ -295,18 +255,9 @@ mod tests {
 
     #[test]
     fn keys_are_the_published_ones() {
-        assert_eq!(
-            Step::Status.key("evt_123456"),
-            "17f16bd2-d941-53dc-8b73-fff0816074c2"
-        );
-        assert_eq!(
-            Step::Release.key("evt_123456"),
-            "43e622ac-f4c7-5c4b-8456-802403703e17"
-        );
-        assert_eq!(
-            Step::Commit.key("evt_123456"),
-            "f03cccc4-9f0d-5e82-b2b1-1a604e6e4d8c"
-        );
+        assert_eq!(Step::Status.key("evt_123456"), "17f16bd2-d941-53dc-8b73-fff0816074c2");
+        assert_eq!(Step::Release.key("evt_123456"), "43e622ac-f4c7-5c4b-8456-802403703e17");
+        assert_eq!(Step::Commit.key("evt_123456"), "f03cccc4-9f0d-5e82-b2b1-1a604e6e4d8c");
     }
 
     #[test]
@@ -317,11 +268,7 @@ mod tests {
     #[test]
     fn the_same_seed_plans_the_same_and_another_seed_does_not() {
         let bodies = |seed| {
-            Workload::new(50, seed)
-                .events
-                .into_iter()
-                .map(|event| event.body)
-                .collect::<Vec<_>>()
+            Workload::new(50, seed).events.into_iter().map(|event| event.body).collect::<Vec<_>>()
         };
         assert_eq!(bodies(1), bodies(1));
         assert_ne!(bodies(1), bodies(2));
@@ -332,25 +279,17 @@ mod tests {
         for seed in 0..20 {
             let load = Workload::new(400, seed);
             assert_eq!(load.events.len(), 400);
-            let pairs: HashSet<_> = load
-                .events
-                .iter()
-                .map(|event| (event.kind, event.envelope))
-                .collect();
+            let pairs: HashSet<_> =
+                load.events.iter().map(|event| (event.kind, event.envelope)).collect();
             assert_eq!(pairs.len(), Kind::ALL.len() * Envelope::ALL.len());
             assert!(
-                load.events
-                    .iter()
-                    .filter(|event| event.expected == Expected::Superseded)
-                    .count()
+                load.events.iter().filter(|event| event.expected == Expected::Superseded).count()
                     > 5
             );
             let ids: HashSet<_> = load.events.iter().map(|event| &event.id).collect();
             assert_eq!(ids.len(), 400);
             assert!(
-                load.events
-                    .iter()
-                    .any(|event| event.body.contains("reservation.hold.expired"))
+                load.events.iter().any(|event| event.body.contains("reservation.hold.expired"))
             );
             for when in [When::AtOnce, When::OnceDone] {
                 assert!(

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,62 +12,30 @@ use super::balance::{Balance, Facts, balance};
 use super::mail::Mail;
 use super::options::Options;
 use super::report::Progress;
-use crate::inventory::Inventory;
-use crate::ledger::Ledger;
 use crate::process::Process;
-use crate::reservation_api::ReservationApi;
 use crate::script::{Faults, Scripted};
-use crate::sqs::{QueueSpec, Redrive, Sqs};
+use crate::servers::{Ports, Servers, StartError};
 
 /// The worker's `INVENTORY_TIMEOUT_MS` and `RESERVATION_TIMEOUT_MS`.
 const TIMEOUT: Duration = Duration::from_millis(1000);
 /// How long a call takes that is to run into the time-out. It takes effect all the same, late.
 const TOO_SLOW: Duration = Duration::from_millis(1500);
 
-/// The servers.
+/// The servers, as the demo uses them.
 pub(super) struct World {
-    pub(super) sqs: Sqs,
-    pub(super) queue_url: String,
-    dlq_url: String,
-    pub(super) api: ReservationApi,
-    inventory: Inventory,
-    /// Of both services, so that it has one order.
-    pub(super) ledger: Ledger,
+    pub(super) servers: Servers,
 }
 
 impl World {
-    pub(super) async fn start() -> io::Result<Self> {
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let ledger = Ledger::default();
-        let sqs = Sqs::start_on(any_port).await?;
-        let dlq_url = sqs.create_queue("reservations-dlq", QueueSpec::default());
-        let redrive = Some(Redrive {
-            dlq: dlq_url.clone(),
-            max_receive_count: 10,
-        });
-        let queue_url = sqs.create_queue(
-            "reservations",
-            QueueSpec {
-                redrive,
-                ..QueueSpec::default()
-            },
-        );
-        let api = ReservationApi::start_on(any_port, ledger.clone()).await?;
-        let inventory = Inventory::start_on(any_port, ledger.clone()).await?;
-        Ok(Self {
-            sqs,
-            queue_url,
-            dlq_url,
-            api,
-            inventory,
-            ledger,
-        })
+    pub(super) async fn start() -> Result<Self, StartError> {
+        let servers = Servers::start(Ports::default()).await?;
+        Ok(Self { servers })
     }
 
     /// A few milliseconds for each call, and of a hundred calls a handful that go wrong in one of many ways.
     pub(super) fn misbehave(&self, seed: u64) {
         let (latency, jitter) = (Duration::from_millis(2), Duration::from_millis(6));
-        self.api.set_faults(
+        self.servers.api.set_faults(
             Faults::none()
                 .seed(seed)
                 .latency(latency, jitter)
@@ -78,7 +46,7 @@ impl World {
                 .with(0.005, Scripted::cut_short())
                 .with(0.01, Scripted::normal().delayed(TOO_SLOW)),
         );
-        self.inventory.set_faults(
+        self.servers.inventory.set_faults(
             Faults::none()
                 .seed(seed.wrapping_add(1))
                 .latency(latency, jitter)
@@ -94,18 +62,10 @@ impl World {
     }
 
     pub(super) fn start_worker(&self, options: &Options, log: &Path) -> io::Result<Process> {
-        let variables = [
-            ("SQS_QUEUE_URL", self.queue_url.clone()),
-            ("AWS_ENDPOINT_URL", self.sqs.endpoint_url()),
-            ("AWS_REGION", "us-east-1".to_owned()),
-            ("AWS_ACCESS_KEY_ID", "demo".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "demo".to_owned()),
-            ("INVENTORY_GRPC_ADDR", self.inventory.addr()),
-            ("RESERVATION_API_BASE", self.api.base_url()),
+        let own = [
             ("INVENTORY_TIMEOUT_MS", TIMEOUT.as_millis().to_string()),
             ("RESERVATION_TIMEOUT_MS", TIMEOUT.as_millis().to_string()),
             ("SERVER_PORT", free_port()?.to_string()),
-            ("OTEL_SDK_DISABLED", "true".to_owned()),
             ("LOG_FORMAT", "json".to_owned()),
             ("WORKER_CONCURRENCY", options.concurrency.to_string()),
             ("MAX_IN_FLIGHT", "1000".to_owned()),
@@ -114,19 +74,20 @@ impl World {
             // An open long poll is awaited when the worker leaves; nobody wants to watch that for 20 s.
             ("SQS_WAIT_TIME", "1".to_owned()),
         ];
+        let variables = self.servers.variables().into_iter().chain(own);
         Process::start(&options.worker, variables, log)
     }
 
     pub(super) fn progress(&self, mail: &Mail<'_>) -> Progress {
-        let totals = self.ledger.totals();
+        let totals = self.servers.ledger.totals();
         Progress {
             messages: mail.workload.messages(),
             settled: mail
                 .sent
-                .saturating_sub(self.sqs.counts(&self.queue_url).total()),
+                .saturating_sub(self.servers.sqs.counts(&self.servers.queue_url).total()),
             calls: totals.calls,
             retried: totals.repeated_keys,
-            dead_lettered: self.sqs.counts(&self.dlq_url).total(),
+            dead_lettered: self.servers.sqs.counts(&self.servers.dlq_url).total(),
         }
     }
 
@@ -135,33 +96,32 @@ impl World {
         let ids: HashSet<&String> = events.iter().map(|event| &event.reservation_id).collect();
         let statuses: HashMap<_, _> = ids
             .iter()
-            .filter_map(|id| Some(((*id).clone(), self.api.status(id)?)))
+            .filter_map(|id| Some(((*id).clone(), self.servers.api.status(id)?)))
             .collect();
         let holds: HashMap<_, _> = ids
             .iter()
-            .filter_map(|id| Some(((*id).clone(), self.inventory.hold(id)?)))
+            .filter_map(|id| Some(((*id).clone(), self.servers.inventory.hold(id)?)))
             .collect();
         let dead_letters: Vec<String> = self
+            .servers
             .sqs
-            .peek_all(&self.dlq_url)
+            .peek_all(&self.servers.dlq_url)
             .into_iter()
             .map(|message| message.body)
             .collect();
         balance(&Facts {
             events,
             sent_at: &mail.sent_at,
-            calls: &self.ledger.calls(),
+            calls: &self.servers.ledger.calls(),
             statuses: &statuses,
             holds: &holds,
             dead_letters: &dead_letters,
-            queue_left: self.sqs.counts(&self.queue_url).total(),
+            queue_left: self.servers.sqs.counts(&self.servers.queue_url).total(),
         })
     }
 }
 
 /// A port that was free a moment ago.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -53,10 +53,7 @@ impl AnyStatus for ReleaseHoldResponse {
     }
 
     fn with_status(status: i32) -> Self {
-        Self {
-            status,
-            ..Self::default()
-        }
+        Self { status, ..Self::default() }
     }
 }
 
@@ -66,10 +63,7 @@ impl AnyStatus for CommitReservationResponse {
     }
 
     fn with_status(status: i32) -> Self {
-        Self {
-            status,
-            ..Self::default()
-        }
+        Self { status, ..Self::default() }
     }
 }
 
@@ -135,19 +129,18 @@ fn answer<M: AnyStatus>(
 ) -> (Answer, Option<Result<M, Status>>) {
     let answer = match outcome {
         Outcome::Truth(answer) => answer,
-        Outcome::Instead(Reply(Kind::Status(status))) => Ok(M::with_status(status)),
-        Outcome::Instead(Reply(Kind::Code {
-            code,
-            retry_delay: None,
-        })) => Err(Status::new(code, "as scripted")),
-        Outcome::Instead(Reply(Kind::Code { code, retry_delay })) => {
+        Outcome::Instead(Reply(Kind::Status(status)), _) => Ok(M::with_status(status)),
+        Outcome::Instead(Reply(Kind::Code { code, retry_delay: None }), _) => {
+            Err(Status::new(code, "as scripted"))
+        }
+        Outcome::Instead(Reply(Kind::Code { code, retry_delay }), _) => {
             Err(Status::with_error_details(
                 code,
                 "as scripted",
                 ErrorDetails::with_retry_info(retry_delay),
             ))
         }
-        Outcome::Instead(Reply(Kind::Lost)) => return (Answer::Lost, None),
+        Outcome::Instead(Reply(Kind::Lost), _) => return (Answer::Lost, None),
     };
     let entry = match &answer {
         Ok(message) => Answer::GrpcStatus(message.status()),
@@ -171,10 +164,7 @@ impl InventoryService for Rpcs {
             &message.idempotency_key,
             asked,
         );
-        self.run(envelope, arrival, move |inner| {
-            inner.state().release(&message)
-        })
-        .await
+        self.run(envelope, arrival, move |inner| inner.state().release(&message)).await
     }
 
     async fn commit_reservation(
@@ -190,16 +180,10 @@ impl InventoryService for Rpcs {
             &message.idempotency_key,
             asked,
         );
-        self.run(envelope, arrival, move |inner| {
-            inner.state().commit(&message)
-        })
-        .await
+        self.run(envelope, arrival, move |inner| inner.state().commit(&message)).await
     }
 }
 
 fn text(metadata: &MetadataMap, name: &str) -> Option<String> {
-    metadata
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
+    metadata.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }

@@ -31,19 +31,13 @@ impl Scripted<Reply> {
     /// This gRPC code; the call is not processed.
     #[must_use]
     pub fn code(code: Code) -> Self {
-        Self::replying(Reply(Kind::Code {
-            code,
-            retry_delay: None,
-        }))
+        Self::replying(Reply(Kind::Code { code, retry_delay: None }))
     }
 
     /// This gRPC code with a `RetryInfo` detail (`google.rpc.RetryInfo`); the call is not processed.
     #[must_use]
     pub fn code_with_retry_info(code: Code, retry_delay: Duration) -> Self {
-        Self::replying(Reply(Kind::Code {
-            code,
-            retry_delay: Some(retry_delay),
-        }))
+        Self::replying(Reply(Kind::Code { code, retry_delay: Some(retry_delay) }))
     }
 
     /// A gRPC answer with this value in its status field, known or not; the call is not processed.

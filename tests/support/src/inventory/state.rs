@@ -64,14 +64,7 @@ impl State {
         }
         let key = &request.idempotency_key;
         if let Some((known, answer)) = self.releases.get(key) {
-            return (
-                if known == request {
-                    Ok(answer.clone())
-                } else {
-                    Err(reused())
-                },
-                None,
-            );
+            return (if known == request { Ok(answer.clone()) } else { Err(reused()) }, None);
         }
         if self.commits.contains_key(key) {
             return (Err(reused()), None);
@@ -84,16 +77,12 @@ impl State {
             }
             None => (ReleaseStatus::NotFound, None),
         };
-        let answer = ReleaseHoldResponse {
-            status: status.into(),
-            error,
-        };
+        let answer = ReleaseHoldResponse { status: status.into(), error };
         if status != ReleaseStatus::Success {
             return (Ok(answer), None);
         }
         self.set(&request.reservation_id, HoldState::Released);
-        self.releases
-            .insert(key.clone(), (request.clone(), answer.clone()));
+        self.releases.insert(key.clone(), (request.clone(), answer.clone()));
         (Ok(answer), Some(Effect::SeatsReleased))
     }
 
@@ -106,52 +95,32 @@ impl State {
         }
         let key = &request.idempotency_key;
         if let Some((known, answer)) = self.commits.get(key) {
-            return (
-                if known == request {
-                    Ok(answer.clone())
-                } else {
-                    Err(reused())
-                },
-                None,
-            );
+            return (if known == request { Ok(answer.clone()) } else { Err(reused()) }, None);
         }
         if self.releases.contains_key(key) {
             return (Err(reused()), None);
         }
         let (status, error) = match self.find(&request.reservation_id) {
             Some(HoldState::Held) => (CommitStatus::Success, None),
-            Some(HoldState::Released) => (
-                CommitStatus::FailedExpired,
-                Some(error("the seats were given back")),
-            ),
-            Some(HoldState::Committed) => (
-                CommitStatus::FailedConflict,
-                Some(error("the seats are sold")),
-            ),
+            Some(HoldState::Released) => {
+                (CommitStatus::FailedExpired, Some(error("the seats were given back")))
+            }
+            Some(HoldState::Committed) => {
+                (CommitStatus::FailedConflict, Some(error("the seats are sold")))
+            }
             None => {
-                return (
-                    Err(Refusal::not_found("no hold for this reservation")),
-                    None,
-                );
+                return (Err(Refusal::not_found("no hold for this reservation")), None);
             }
         };
         if status != CommitStatus::Success {
-            let answer = CommitReservationResponse {
-                order_id: String::new(),
-                status: status.into(),
-                error,
-            };
+            let answer =
+                CommitReservationResponse { order_id: String::new(), status: status.into(), error };
             return (Ok(answer), None);
         }
         let order_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()).to_string();
-        let answer = CommitReservationResponse {
-            order_id,
-            status: status.into(),
-            error,
-        };
+        let answer = CommitReservationResponse { order_id, status: status.into(), error };
         self.set(&request.reservation_id, HoldState::Committed);
-        self.commits
-            .insert(key.clone(), (request.clone(), answer.clone()));
+        self.commits.insert(key.clone(), (request.clone(), answer.clone()));
         (Ok(answer), Some(Effect::SeatsCommitted))
     }
 
@@ -164,35 +133,23 @@ impl State {
 }
 
 fn check_release(request: &ReleaseHoldRequest) -> Result<(), Refusal> {
-    check(
-        &request.reservation_id,
-        &request.event_id,
-        &request.idempotency_key,
-    )?;
+    check(&request.reservation_id, &request.event_id, &request.idempotency_key)?;
     check_seats(&request.seat_ids, request.quantity)?;
     if matches!(request.reason.as_str(), "EXPIRED" | "FAILED_PAYMENT") {
         return Ok(());
     }
-    Err(Refusal::invalid_argument(
-        "`reason` must be EXPIRED or FAILED_PAYMENT",
-    ))
+    Err(Refusal::invalid_argument("`reason` must be EXPIRED or FAILED_PAYMENT"))
 }
 
 fn check_commit(request: &CommitReservationRequest) -> Result<(), Refusal> {
-    check(
-        &request.reservation_id,
-        &request.event_id,
-        &request.idempotency_key,
-    )?;
+    check(&request.reservation_id, &request.event_id, &request.idempotency_key)?;
     check_seats(&request.seat_ids, request.quantity)
 }
 
 fn check(reservation_id: &str, event_id: &str, key: &str) -> Result<(), Refusal> {
-    for (name, value) in [
-        ("reservation_id", reservation_id),
-        ("event_id", event_id),
-        ("idempotency_key", key),
-    ] {
+    for (name, value) in
+        [("reservation_id", reservation_id), ("event_id", event_id), ("idempotency_key", key)]
+    {
         if value.is_empty() {
             return Err(Refusal::invalid_argument(format!("`{name}` is empty")));
         }
@@ -215,9 +172,5 @@ fn reused() -> Refusal {
 }
 
 fn error(message: &str) -> Error {
-    Error {
-        code: 409,
-        message: message.to_owned(),
-        trace_id: String::new(),
-    }
+    Error { code: 409, message: message.to_owned(), trace_id: String::new() }
 }

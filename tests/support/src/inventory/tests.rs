@@ -50,86 +50,44 @@ fn commit(id: &str, key: &str) -> CommitReservationRequest {
 async fn a_hold_is_released_or_committed_once() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
-    let released = client
-        .release_hold(release("a", "a1"))
-        .await
-        .unwrap()
-        .into_inner();
+    let released = client.release_hold(release("a", "a1")).await.unwrap().into_inner();
     assert_eq!(
         (released.status(), inventory.hold("a")),
         (ReleaseStatus::Success, Some(HoldState::Released))
     );
-    let again = client
-        .release_hold(release("a", "a2"))
-        .await
-        .unwrap()
-        .into_inner();
+    let again = client.release_hold(release("a", "a2")).await.unwrap().into_inner();
     assert_eq!(again.status(), ReleaseStatus::AlreadyReleased);
-    let late = client
-        .commit_reservation(commit("a", "a3"))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(
-        (late.status(), late.order_id.as_str()),
-        (CommitStatus::FailedExpired, "")
-    );
+    let late = client.commit_reservation(commit("a", "a3")).await.unwrap().into_inner();
+    assert_eq!((late.status(), late.order_id.as_str()), (CommitStatus::FailedExpired, ""));
     assert!(late.error.is_some());
 
-    let sold = client
-        .commit_reservation(commit("b", "b1"))
-        .await
-        .unwrap()
-        .into_inner();
+    let sold = client.commit_reservation(commit("b", "b1")).await.unwrap().into_inner();
     assert_eq!(
         (sold.status(), inventory.hold("b")),
         (CommitStatus::Success, Some(HoldState::Committed))
     );
     assert!(!sold.order_id.is_empty());
-    let twice = client
-        .commit_reservation(commit("b", "b2"))
-        .await
-        .unwrap()
-        .into_inner();
+    let twice = client.commit_reservation(commit("b", "b2")).await.unwrap().into_inner();
     assert_eq!(twice.status(), CommitStatus::FailedConflict);
-    let give_back = client
-        .release_hold(release("b", "b3"))
-        .await
-        .unwrap()
-        .into_inner();
+    let give_back = client.release_hold(release("b", "b3")).await.unwrap().into_inner();
     assert_eq!(
         (give_back.status(), inventory.hold("b")),
         (ReleaseStatus::Failed, Some(HoldState::Committed))
     );
 
     assert_eq!(inventory.ledger().effects_for("a"), [Effect::SeatsReleased]);
-    assert_eq!(
-        inventory.ledger().effects_for("b"),
-        [Effect::SeatsCommitted]
-    );
+    assert_eq!(inventory.ledger().effects_for("b"), [Effect::SeatsCommitted]);
 }
 
 #[tokio::test]
 async fn the_same_key_gets_the_same_answer_and_one_effect() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
-    let first = client
-        .commit_reservation(commit("a", "k"))
-        .await
-        .unwrap()
-        .into_inner();
-    let second = client
-        .commit_reservation(commit("a", "k"))
-        .await
-        .unwrap()
-        .into_inner();
+    let first = client.commit_reservation(commit("a", "k")).await.unwrap().into_inner();
+    let second = client.commit_reservation(commit("a", "k")).await.unwrap().into_inner();
     assert_eq!(first, second);
     client.release_hold(release("b", "l")).await.unwrap();
-    let repeated = client
-        .release_hold(release("b", "l"))
-        .await
-        .unwrap()
-        .into_inner();
+    let repeated = client.release_hold(release("b", "l")).await.unwrap().into_inner();
     assert_eq!(repeated.status(), ReleaseStatus::Success);
     assert_eq!(inventory.ledger().totals().effects, 2);
     assert_eq!(inventory.ledger().totals().repeated_keys, 2);
@@ -138,15 +96,8 @@ async fn the_same_key_gets_the_same_answer_and_one_effect() {
     other.quantity = 3;
     for refused in [
         client.commit_reservation(other).await.unwrap_err(),
-        client
-            .commit_reservation(commit("c", "l"))
-            .await
-            .unwrap_err(),
-        client
-            .release_hold(release("c", "k"))
-            .await
-            .map(drop)
-            .unwrap_err(),
+        client.commit_reservation(commit("c", "l")).await.unwrap_err(),
+        client.release_hold(release("c", "k")).await.map(drop).unwrap_err(),
     ] {
         assert_eq!(refused.code(), Code::InvalidArgument);
     }
@@ -157,31 +108,15 @@ async fn holds_that_are_not_known_are_not_found() {
     let inventory = Inventory::start().await;
     inventory.set_auto_create(false);
     let mut client = client(&inventory).await;
-    let released = client
-        .release_hold(release("a", "k"))
-        .await
-        .unwrap()
-        .into_inner();
+    let released = client.release_hold(release("a", "k")).await.unwrap().into_inner();
     assert_eq!(released.status(), ReleaseStatus::NotFound);
     assert_eq!(
-        client
-            .commit_reservation(commit("a", "l"))
-            .await
-            .unwrap_err()
-            .code(),
+        client.commit_reservation(commit("a", "l")).await.unwrap_err().code(),
         Code::NotFound
     );
     inventory.set_hold("a", HoldState::Held);
-    let released = client
-        .release_hold(release("a", "k"))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(
-        released.status(),
-        ReleaseStatus::Success,
-        "a refused key is judged anew"
-    );
+    let released = client.release_hold(release("a", "k")).await.unwrap().into_inner();
+    assert_eq!(released.status(), ReleaseStatus::Success, "a refused key is judged anew");
 }
 
 #[tokio::test]
@@ -211,10 +146,7 @@ async fn requests_that_break_the_contract_are_invalid() {
     }
     let mut request = commit("a", "k");
     request.quantity = 0;
-    assert_eq!(
-        client.commit_reservation(request).await.unwrap_err().code(),
-        Code::InvalidArgument
-    );
+    assert_eq!(client.commit_reservation(request).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(inventory.ledger().totals().effects, 0);
 }
 
@@ -232,45 +164,15 @@ async fn scripted_codes_details_and_values_come_in_order() {
             Scripted::code(Code::Unknown).applying(),
         ],
     );
-    assert_eq!(
-        client
-            .release_hold(release("a", "k"))
-            .await
-            .unwrap_err()
-            .code(),
-        Code::Unavailable
-    );
+    assert_eq!(client.release_hold(release("a", "k")).await.unwrap_err().code(), Code::Unavailable);
     let paced = client.release_hold(release("a", "k")).await.unwrap_err();
     assert_eq!(paced.code(), Code::ResourceExhausted);
-    assert_eq!(
-        paced.get_details_retry_info().unwrap().retry_delay,
-        Some(pause)
-    );
-    assert_eq!(
-        client
-            .commit_reservation(commit("a", "k"))
-            .await
-            .unwrap()
-            .into_inner()
-            .status,
-        99
-    );
+    assert_eq!(paced.get_details_retry_info().unwrap().retry_delay, Some(pause));
+    assert_eq!(client.commit_reservation(commit("a", "k")).await.unwrap().into_inner().status, 99);
     assert_eq!(inventory.hold("a"), None, "nothing was applied so far");
-    assert_eq!(
-        client
-            .release_hold(release("a", "k"))
-            .await
-            .unwrap_err()
-            .code(),
-        Code::Unknown
-    );
+    assert_eq!(client.release_hold(release("a", "k")).await.unwrap_err().code(), Code::Unknown);
     assert_eq!(inventory.hold("a"), Some(HoldState::Released));
-    let answers: Vec<_> = inventory
-        .ledger()
-        .calls()
-        .into_iter()
-        .map(|call| call.answer)
-        .collect();
+    let answers: Vec<_> = inventory.ledger().calls().into_iter().map(|call| call.answer).collect();
     assert_eq!(
         answers,
         [
@@ -292,16 +194,8 @@ async fn a_lost_reply_applies_and_breaks_the_connection() {
     assert_eq!(inventory.hold("a"), Some(HoldState::Released));
     assert_eq!(inventory.hold("b"), None);
     assert_eq!(inventory.ledger().calls()[0].answer, Answer::Lost);
-    let again = client
-        .release_hold(release("a", "a"))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(
-        again.status(),
-        ReleaseStatus::Success,
-        "on a new connection"
-    );
+    let again = client.release_hold(release("a", "a")).await.unwrap().into_inner();
+    assert_eq!(again.status(), ReleaseStatus::Success, "on a new connection");
 }
 
 #[tokio::test]
@@ -310,22 +204,14 @@ async fn a_caller_that_gives_up_does_not_stop_the_call() {
     let mut client = client(&inventory).await;
     inventory.set_faults(Faults::none().latency(Duration::from_millis(50), Duration::ZERO));
     let mut request = Request::new(release("a", "k"));
-    request
-        .metadata_mut()
-        .insert("traceparent", "00-a-b-01".parse().unwrap());
+    request.metadata_mut().insert("traceparent", "00-a-b-01".parse().unwrap());
     let impatient = tokio::time::timeout(Duration::from_millis(10), client.release_hold(request));
     assert!(impatient.await.is_err());
     let done = |ledger: &Ledger| {
-        ledger
-            .calls()
-            .first()
-            .is_some_and(|call| call.abandoned && call.applied())
+        ledger.calls().first().is_some_and(|call| call.abandoned && call.applied())
     };
     assert!(inventory.ledger().wait_until(done, LIMIT).await);
-    assert_eq!(
-        inventory.ledger().calls()[0].traceparent.as_deref(),
-        Some("00-a-b-01")
-    );
+    assert_eq!(inventory.ledger().calls()[0].traceparent.as_deref(), Some("00-a-b-01"));
 }
 
 #[tokio::test]
@@ -335,10 +221,6 @@ async fn down_refuses_connections_and_back_is_the_same_port() {
     inventory.go_down().await.unwrap();
     client.release_hold(release("a", "k")).await.unwrap_err();
     inventory.come_back().await.unwrap();
-    let released = client
-        .release_hold(release("a", "k"))
-        .await
-        .unwrap()
-        .into_inner();
+    let released = client.release_hold(release("a", "k")).await.unwrap().into_inner();
     assert_eq!(released.status(), ReleaseStatus::Success);
 }

@@ -51,7 +51,9 @@ pub enum Answer {
     Grpc(tonic::Code),
     /// A gRPC answer with this value in its status field (which may be one that the enum does not have).
     GrpcStatus(i32),
-    /// The connection was closed instead of, or in the middle of, an answer.
+    /// An HTTP status, and then the connection was closed in the middle of the body.
+    CutShort(u16),
+    /// The connection was closed instead of an answer.
     Lost,
 }
 

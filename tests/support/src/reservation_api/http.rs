@@ -44,9 +44,7 @@ impl std::error::Error for Dropped {}
 pub(super) async fn serve(stream: TcpStream, inner: Arc<Inner>) {
     let service = service_fn(move |request| handle(Arc::clone(&inner), request));
     // How a connection ends, dropped answers included, concerns the caller alone.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// What a call turned out to be once its path, headers and body were read.
@@ -66,17 +64,12 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
         .await
         .ok()
         .map(http_body_util::Collected::to_bytes);
-    let json = body
-        .as_deref()
-        .and_then(|body| serde_json::from_slice(body).ok())
-        .unwrap_or(Value::Null);
+    let json =
+        body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or(Value::Null);
 
     let traceparent = text(&head.headers, "traceparent");
-    let trace_id = traceparent
-        .as_deref()
-        .and_then(|parent| parent.split('-').nth(1))
-        .unwrap_or("")
-        .to_owned();
+    let trace_id =
+        traceparent.as_deref().and_then(|parent| parent.split('-').nth(1)).unwrap_or("").to_owned();
     let arrival = Arrival {
         service: Service::ReservationApi,
         reservation_id: id.clone(),
@@ -93,7 +86,7 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
     let asked = if known_path {
         read(&head.method, &head.headers, &json)
     } else {
-        Asked::Refused(Verdict::NoSuchRoute(404))
+        Asked::Refused(Verdict::NoSuchRoute(StatusCode::NOT_FOUND))
     };
     let state = Arc::clone(&inner);
     let apply = move || match asked {
@@ -102,8 +95,8 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
         Asked::Refused(verdict) => (verdict, None),
     };
     let answer = move |outcome| match outcome {
-        Outcome::Truth(verdict) => truth(verdict, &trace_id),
-        Outcome::Instead(Reply(kind)) => instead(kind, &trace_id),
+        Outcome::Truth(verdict) => truth(&verdict, &trace_id),
+        Outcome::Instead(Reply(kind), verdict) => instead(kind, verdict, &trace_id),
     };
     course::run(&inner.ledger, &inner.knobs, arrival, apply, answer).await
 }
@@ -111,9 +104,7 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
 /// The reservation's id, decoded, and whether the path is one of the API's. An id is one segment.
 fn reservation_id(path: &str) -> (String, bool) {
     let segment = path.strip_prefix(PATH).unwrap_or("");
-    let id = percent_decode_str(segment)
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned);
+    let id = percent_decode_str(segment).decode_utf8().map(std::borrow::Cow::into_owned);
     let is_one = !segment.is_empty() && !segment.contains('/');
     match id {
         Ok(id) => (id, is_one),
@@ -127,103 +118,88 @@ fn read(method: &Method, headers: &HeaderMap, body: &Value) -> Asked {
         Method::PATCH => read_patch(headers, body).unwrap_or_else(|(status, code, message)| {
             Asked::Refused(Verdict::Refused(status, code, message.to_owned()))
         }),
-        _ => Asked::Refused(Verdict::NoSuchRoute(405)),
+        _ => Asked::Refused(Verdict::NoSuchRoute(StatusCode::METHOD_NOT_ALLOWED)),
     }
 }
 
 fn read_patch(
     headers: &HeaderMap,
     body: &Value,
-) -> Result<Asked, (u16, &'static str, &'static str)> {
+) -> Result<Asked, (StatusCode, &'static str, &'static str)> {
     let content_type = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     if content_type.split(';').next().map(str::trim) != Some("application/json") {
         return Err((
-            415,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "UNSUPPORTED_MEDIA_TYPE",
             "Content-Type must be application/json",
         ));
     }
     let key = text(headers, "idempotency-key").filter(|key| !key.is_empty());
     let key = key.ok_or((
-        400,
+        StatusCode::BAD_REQUEST,
         "MISSING_IDEMPOTENCY_KEY",
         "a PATCH needs an Idempotency-Key",
     ))?;
-    let change = Change::parse(body).map_err(|message| (400, "INVALID_REQUEST", message))?;
+    let change = Change::parse(body)
+        .map_err(|message| (StatusCode::BAD_REQUEST, "INVALID_REQUEST", message))?;
     Ok(Asked::Patch(key, change))
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 type Sent = (Answer, Result<Response<Body>, Dropped>);
 
-fn truth(verdict: Verdict, trace_id: &str) -> Sent {
-    match verdict {
-        Verdict::Ok(body) => send(200, &[], body.to_string().into()),
-        Verdict::Refused(status, code, message) => {
-            send(status, &[], error_body(code, &message, trace_id))
-        }
-        Verdict::NoSuchRoute(status) => send(status, &[], Bytes::from_static(b"page not found\n")),
-    }
+fn truth(verdict: &Verdict, trace_id: &str) -> Sent {
+    let body = match verdict {
+        Verdict::Ok(body) => body.to_string().into(),
+        Verdict::Refused(_, code, message) => error_body(code, message, trace_id),
+        Verdict::NoSuchRoute(_) => Bytes::from_static(b"page not found\n"),
+    };
+    send(verdict.status(), &[], body)
 }
 
-fn instead(kind: Kind, trace_id: &str) -> Sent {
+fn instead(kind: Kind, verdict: Option<Verdict>, trace_id: &str) -> Sent {
     match kind {
-        Kind::Answer(reply::Answer {
-            status,
-            headers,
-            body,
-        }) => {
+        Kind::Answer(reply::Answer { status, headers, body }) => {
             let own = || error_body("SCRIPTED", "as scripted", trace_id);
             send(status, &headers, body.map_or_else(own, Bytes::from))
         }
         Kind::Lost => (Answer::Lost, Err(Dropped)),
-        Kind::CutShort => (Answer::Lost, Ok(cut_short())),
+        Kind::CutShort => {
+            let status = verdict.expect("a call that is cut short is processed").status();
+            (Answer::CutShort(status.as_u16()), Ok(cut_short(status)))
+        }
     }
 }
 
 fn error_body(code: &str, message: &str, trace_id: &str) -> Bytes {
-    json!({"error": {"code": code, "message": message, "trace_id": trace_id}})
-        .to_string()
-        .into()
+    json!({"error": {"code": code, "message": message, "trace_id": trace_id}}).to_string().into()
 }
 
-fn send(status: u16, headers: &[(String, String)], body: Bytes) -> Sent {
-    let mut response = Response::builder()
-        .status(StatusCode::from_u16(status).expect("a script names statuses from 100 to 999"));
+fn send(status: StatusCode, headers: &[(String, String)], body: Bytes) -> Sent {
+    let mut response = Response::builder().status(status);
     if body.starts_with(b"{") {
         response = response.header(header::CONTENT_TYPE, "application/json");
     }
     for (name, value) in headers {
         response = response.header(name, value);
     }
-    let body = Full::new(body)
-        .map_err(|never: Infallible| match never {})
-        .boxed();
-    (
-        Answer::Http(status),
-        Ok(response.body(body).expect("a script names valid headers")),
-    )
+    let body = Full::new(body).map_err(|never: Infallible| match never {}).boxed();
+    (Answer::Http(status.as_u16()), Ok(response.body(body).expect("a script names valid headers")))
 }
 
-/// 200, and a body that ends before its announced length.
-fn cut_short() -> Response<Body> {
+/// This status, and a body that ends before its announced length.
+fn cut_short(status: StatusCode) -> Response<Body> {
     let (mut sender, body) = Channel::<Bytes, Dropped>::new(1);
     tokio::spawn(async move {
-        if sender
-            .send_data(Bytes::from_static(b"{\"reservation_id\":"))
-            .await
-            .is_ok()
-        {
+        if sender.send_data(Bytes::from_static(b"{\"reservation_id\":")).await.is_ok() {
             sender.abort(Dropped);
         }
     });
     Response::builder()
+        .status(status)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONTENT_LENGTH, 1000)
         .body(body.boxed())

@@ -1,5 +1,7 @@
 //! Answers that the Reservation API can be told to give instead of the truth.
 
+use http::StatusCode;
+
 use crate::script::{Lose, Scripted};
 
 /// What is sent instead of the true answer.
@@ -17,7 +19,7 @@ pub(crate) enum Kind {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    pub(crate) status: u16,
+    pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(String, String)>,
     /// `None`: the API's own error body.
     pub(crate) body: Option<Vec<u8>>,
@@ -31,16 +33,18 @@ impl Lose for Reply {
 
 impl Scripted<Reply> {
     /// This HTTP status with the API's own error body; the call is not processed.
+    ///
+    /// # Panics
+    ///
+    /// Where it is not from 200 to 999: what is below is no answer yet.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self::replying(Reply(Kind::Answer(Answer {
-            status,
-            headers: Vec::new(),
-            body: None,
-        })))
+        let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
+        let status = status.expect("a status from 200 to 999");
+        Self::replying(Reply(Kind::Answer(Answer { status, headers: Vec::new(), body: None })))
     }
 
-    /// The call is processed, then the connection is closed in the middle of the answer's body.
+    /// The call is processed, then the connection is closed in the middle of the true answer's body.
     #[must_use]
     pub fn cut_short() -> Self {
         Self::replying(Reply(Kind::CutShort)).applying()

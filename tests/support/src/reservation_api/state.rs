@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::ledger::Effect;
@@ -81,36 +82,33 @@ pub(crate) enum Verdict {
     /// 200 with this body.
     Ok(Value),
     /// This status, with the API's error body made of code and message.
-    Refused(u16, &'static str, String),
+    Refused(StatusCode, &'static str, String),
     /// This status, without the API's error body, as a web server answers what is not one of its routes.
-    NoSuchRoute(u16),
+    NoSuchRoute(StatusCode),
+}
+
+impl Verdict {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Ok(_) => StatusCode::OK,
+            Self::Refused(status, ..) | Self::NoSuchRoute(status) => *status,
+        }
+    }
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            auto_create: true,
-            reservations: HashMap::new(),
-            keys: HashMap::new(),
-        }
+        Self { auto_create: true, reservations: HashMap::new(), keys: HashMap::new() }
     }
 }
 
 impl State {
     pub(crate) fn set(&mut self, id: &str, status: ReservationStatus) {
-        self.reservations.insert(
-            id.to_owned(),
-            Reservation {
-                status,
-                payment_intent_id: None,
-            },
-        );
+        self.reservations.insert(id.to_owned(), Reservation { status, payment_intent_id: None });
     }
 
     pub(crate) fn status(&self, id: &str) -> Option<ReservationStatus> {
-        self.reservations
-            .get(id)
-            .map(|reservation| reservation.status)
+        self.reservations.get(id).map(|reservation| reservation.status)
     }
 
     pub(crate) fn get(&mut self, id: &str) -> Verdict {
@@ -132,7 +130,11 @@ impl State {
             }
             let message = "this Idempotency-Key was used for another request".to_owned();
             return (
-                Verdict::Refused(422, "IDEMPOTENCY_KEY_REUSED", message),
+                Verdict::Refused(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "IDEMPOTENCY_KEY_REUSED",
+                    message,
+                ),
                 None,
             );
         }
@@ -144,12 +146,10 @@ impl State {
                 "a reservation that is {} cannot become {}",
                 reservation.status, change.status
             );
-            return (Verdict::Refused(409, "INVALID_TRANSITION", message), None);
+            return (Verdict::Refused(StatusCode::CONFLICT, "INVALID_TRANSITION", message), None);
         }
         reservation.status = change.status;
-        reservation
-            .payment_intent_id
-            .clone_from(&change.payment_intent_id);
+        reservation.payment_intent_id.clone_from(&change.payment_intent_id);
         let answer = reservation.body(id);
         let known = Remembered {
             reservation_id: id.to_owned(),
@@ -181,23 +181,18 @@ impl Reservation {
 impl Change {
     /// Reads a `PATCH` body.
     pub(crate) fn parse(body: &Value) -> Result<Self, &'static str> {
-        let status = body
-            .get("status")
-            .and_then(Value::as_str)
-            .and_then(ReservationStatus::from_request);
+        let status =
+            body.get("status").and_then(Value::as_str).and_then(ReservationStatus::from_request);
         let status = status.ok_or("`status` must be CONFIRMED, EXPIRED or CANCELLED")?;
         let payment_intent_id = match body.get("payment_intent_id") {
             None => None,
             Some(Value::String(id)) => Some(id.clone()),
             Some(_) => return Err("`payment_intent_id` must be a string where it is given"),
         };
-        Ok(Self {
-            status,
-            payment_intent_id,
-        })
+        Ok(Self { status, payment_intent_id })
     }
 }
 
 fn not_found(id: &str) -> Verdict {
-    Verdict::Refused(404, "RESERVATION_NOT_FOUND", format!("no reservation {id}"))
+    Verdict::Refused(StatusCode::NOT_FOUND, "RESERVATION_NOT_FOUND", format!("no reservation {id}"))
 }

@@ -1,0 +1,166 @@
+//! Each receipt's lease: when it is to be extended, what an answer means for it, and when it is lost.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{HeldReceipt, Place, Promoted, State};
+use crate::inflight::job::{Job, Key, Receipt, ReceiptKey};
+use crate::queue::{BATCH_MAX, ReceiptHandle};
+
+/// What became of one extension.
+#[derive(Debug)]
+pub enum Renewal {
+    /// It lasts until then.
+    Extended(Instant),
+    /// It failed for now; to be tried again then.
+    RetryAt(Instant),
+    /// The receipt does not stand any more.
+    Lost,
+}
+
+/// A receipt that is to be extended.
+#[derive(Debug)]
+pub struct DueRenewal {
+    /// Its name.
+    pub key: ReceiptKey,
+    /// What SQS knows it by.
+    pub handle: ReceiptHandle,
+    /// When it is too late.
+    pub deadline: Instant,
+}
+
+/// What follows from a round of extensions.
+#[derive(Debug, Default)]
+pub struct Renewed {
+    /// Receipts that were released while they were being extended: to be made visible now.
+    pub released: Vec<(Receipt, Duration)>,
+    /// Idle jobs whose last receipt was lost: out of the table, to be forgotten.
+    pub lost: Vec<Box<Job>>,
+    /// Receipts that were lost, of whatever job.
+    pub receipts_lost: usize,
+}
+
+impl State {
+    pub(super) fn add_receipt(&mut self, key: Key, receipt: Receipt) -> bool {
+        let receipt_key = ReceiptKey(self.next_number());
+        let renew_at = renew_at(receipt.received_at, receipt.deadline);
+        let entry = self.entries.get_mut(&key).expect("held");
+        entry.receipts.push(HeldReceipt { receipt, key: receipt_key, renew_at: Some(renew_at) });
+        entry.set_lease();
+        let earlier = self.next_renewal().is_none_or(|first| renew_at < first);
+        self.renewals.insert((renew_at, receipt_key), key);
+        earlier
+    }
+
+    pub(in crate::inflight) fn next_renewal(&self) -> Option<Instant> {
+        self.renewals.keys().next().map(|(at, _)| *at)
+    }
+
+    pub(in crate::inflight) fn renewals_due(&mut self, now: Instant) -> Vec<DueRenewal> {
+        if self.next_renewal().is_none_or(|first| first > now) {
+            return Vec::new();
+        }
+        // What is due within a tenth of the timeout shares the call: still well before its deadline.
+        let soon = now + self.visibility / 10;
+        let mut due = Vec::with_capacity(BATCH_MAX);
+        while due.len() < BATCH_MAX
+            && let Some((&(at, receipt_key), &key)) = self.renewals.first_key_value()
+            && at <= soon
+        {
+            self.renewals.pop_first();
+            let entry = self.entries.get_mut(&key).expect("a renewal's job is in the table");
+            let held = entry.receipts.iter_mut().find(|held| held.key == receipt_key);
+            let held = held.expect("a renewal's receipt is held");
+            held.renew_at = None;
+            self.extending.insert(receipt_key, key);
+            due.push(DueRenewal {
+                key: receipt_key,
+                handle: held.receipt.handle.clone(),
+                deadline: held.receipt.deadline,
+            });
+        }
+        due
+    }
+
+    pub(in crate::inflight) fn renewed(
+        &mut self,
+        answers: Vec<(ReceiptKey, Renewal)>,
+        now: Instant,
+    ) -> (Renewed, Vec<Promoted>) {
+        let mut renewed = Renewed::default();
+        let mut promoted = Vec::new();
+        for (receipt_key, answer) in answers {
+            if let Some(released) = self.released.remove(&receipt_key) {
+                renewed.released.push(released);
+            }
+            let Some(key) = self.extending.remove(&receipt_key) else { continue };
+            let lost = self.book(key, receipt_key, answer, now);
+            renewed.receipts_lost += usize::from(lost);
+            if lost && let Some((job, next)) = self.drop_if_lost(key) {
+                promoted.push(next);
+                renewed.lost.extend(job);
+            }
+        }
+        (renewed, promoted)
+    }
+
+    /// Books one answer; says whether the receipt is lost.
+    fn book(&mut self, key: Key, receipt_key: ReceiptKey, answer: Renewal, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(&key) else { return false };
+        let Some(at) = entry.receipts.iter().position(|held| held.key == receipt_key) else {
+            return false;
+        };
+        let held = &mut entry.receipts[at];
+        held.renew_at = match answer {
+            Renewal::Extended(until) => {
+                held.receipt.deadline = until;
+                Some(renew_at(now, until))
+            }
+            Renewal::RetryAt(retry_at) if retry_at < held.receipt.deadline => Some(retry_at),
+            Renewal::RetryAt(_) | Renewal::Lost => None,
+        };
+        let lost = match held.renew_at {
+            Some(renew_at) => {
+                self.renewals.insert((renew_at, receipt_key), key);
+                false
+            }
+            None => {
+                entry.receipts.swap_remove(at);
+                true
+            }
+        };
+        entry.set_lease();
+        lost
+    }
+
+    /// Takes a job that nobody has in hand out, if no receipt of it stands any more. Whoever has
+    /// one in hand sees it by its lease.
+    fn drop_if_lost(&mut self, key: Key) -> Option<(Option<Box<Job>>, Promoted)> {
+        let entry = self.entries.get(&key)?;
+        if !entry.receipts.is_empty() || matches!(entry.place, Place::Running) {
+            return None;
+        }
+        let (entry, promoted) = self.remove(key);
+        match entry.place {
+            Place::Idle(job, _) => Some((Some(job), promoted)),
+            Place::Running => None,
+        }
+    }
+
+    pub(super) fn stop_renewing(&mut self, held: &HeldReceipt) {
+        match held.renew_at {
+            Some(at) => {
+                self.renewals.remove(&(at, held.key));
+            }
+            None => {
+                self.extending.remove(&held.key);
+            }
+        }
+    }
+}
+
+/// Half of the time that is left: early enough to try again several times before it is too late.
+fn renew_at(now: Instant, deadline: Instant) -> Instant {
+    now + deadline.saturating_duration_since(now) / 2
+}

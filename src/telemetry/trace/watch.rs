@@ -1,0 +1,153 @@
+//! Watches how the collector keeps up, and says so: once when spans begin to be lost, because it is away or because it
+//! is too slow, and once when it has caught up, with their number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+
+/// Spans waiting at most: a few seconds of them in a burst, some 2 MB. Beyond it spans are dropped, events never wait.
+pub(super) const QUEUE_SPANS_MAX: usize = 2048;
+/// A queue that is shorter than this after a batch shows a collector that keeps up: one that is too slow leaves it full.
+const CAUGHT_UP_SPANS_MAX: usize = QUEUE_SPANS_MAX / 2;
+
+/// Spans on their way, and spans lost.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    /// Spans handed over and not yet in a batch.
+    waiting: AtomicUsize,
+    /// Spans lost since the collector last kept up; 0 while it does.
+    lost: AtomicU64,
+}
+
+impl Backlog {
+    /// Takes a place in the queue; `false`, and noted, where there is none.
+    pub(super) fn admit(&self) -> bool {
+        let admitted = self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE_SPANS_MAX;
+        if !admitted {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.note_lost(1, &"the collector is too slow");
+        }
+        admitted
+    }
+
+    fn note_lost(&self, spans: u64, error: &dyn std::fmt::Display) {
+        if self.lost.fetch_add(spans, Ordering::Relaxed) == 0 {
+            tracing::warn!(error = %error, "Traces are being lost: events are not affected");
+        }
+    }
+
+    fn note_sent(&self) {
+        if self.waiting.load(Ordering::Relaxed) > CAUGHT_UP_SPANS_MAX {
+            return;
+        }
+        let lost_spans = self.lost.swap(0, Ordering::Relaxed);
+        if lost_spans > 0 {
+            tracing::info!(lost_spans, "Traces are exported again");
+        }
+    }
+}
+
+/// An exporter whose successes and failures are noted.
+#[derive(Debug)]
+pub(super) struct Watched<E> {
+    exporter: E,
+    backlog: Arc<Backlog>,
+}
+
+impl<E> Watched<E> {
+    pub(super) fn new(exporter: E, backlog: Arc<Backlog>) -> Self {
+        Self { exporter, backlog }
+    }
+}
+
+impl<E: SpanExporter> SpanExporter for Watched<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        self.backlog.waiting.fetch_sub(spans, Ordering::Relaxed);
+        let result = self.exporter.export(batch).await;
+        match &result {
+            Ok(()) => self.backlog.note_sent(),
+            Err(error) => self.backlog.note_lost(u64::try_from(spans).unwrap_or(u64::MAX), error),
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn shutdown(&self) -> OTelSdkResult {
+        self.exporter.shutdown()
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::{LogFormat, LogLevel};
+    use crate::telemetry::log::{self, LogSettings};
+
+    fn logged(act: impl FnOnce()) -> Vec<String> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let (level, format) = (LogLevel::Info, LogFormat::Json);
+        let settings = LogSettings { level, format, color: false };
+        let subscriber = log::subscriber(settings, move |line| {
+            sink.lock().unwrap().push(line.to_owned());
+        });
+        tracing::subscriber::with_default(subscriber, act);
+        lines.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn a_collector_that_is_away_is_logged_when_it_begins_and_when_it_ends() {
+        let lines = logged(|| {
+            let backlog = Backlog::default();
+            for _ in 0..2 {
+                backlog.note_sent();
+                backlog.note_lost(7, &"connection refused");
+                backlog.note_lost(3, &"connection refused");
+                backlog.note_sent();
+                backlog.note_sent();
+            }
+        });
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[0].contains("connection refused") && lines[0].contains("\"warn\""));
+        assert!(lines[1].contains("\"lost_spans\":10"), "{}", lines[1]);
+    }
+
+    #[test]
+    fn a_collector_that_is_too_slow_is_logged_when_it_begins_and_when_it_has_caught_up() {
+        let lines = logged(|| {
+            let backlog = Backlog::default();
+            let admitted = (0..QUEUE_SPANS_MAX + 5).filter(|_| backlog.admit()).count();
+            assert_eq!(admitted, QUEUE_SPANS_MAX);
+            for _ in 0..10 {
+                // One batch leaves, and as many spans come again.
+                backlog.waiting.fetch_sub(512, Ordering::Relaxed);
+                backlog.note_sent();
+                assert_eq!((0..600).filter(|_| backlog.admit()).count(), 512);
+            }
+            backlog.waiting.fetch_sub(QUEUE_SPANS_MAX, Ordering::Relaxed);
+            backlog.note_sent();
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("too slow"), "{}", lines[0]);
+        assert!(lines[1].contains("\"lost_spans\":885"), "{}", lines[1]);
+    }
+}

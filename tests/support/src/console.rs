@@ -1,0 +1,58 @@
+//! `make sandbox`: the servers on fixed ports, the lines that point a worker at them, and a line for each call.
+
+pub mod options;
+pub mod text;
+
+use std::io::{self, Write};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::ledger::{Answer, Ledger};
+use crate::servers::Servers;
+use options::Options;
+
+/// Starts the servers, tells how to use them, and logs calls until Ctrl-C or SIGTERM.
+///
+/// # Errors
+///
+/// A sentence that says what could not be started and what to do, or that stdout is gone.
+pub async fn run(options: &Options) -> Result<(), String> {
+    let servers = Servers::start(options.ports)
+        .await
+        .map_err(|error| format!("{error}; end it, or choose other ports (see --help)"))?;
+    let stdout = |error: io::Error| format!("stdout: {error}");
+    write!(io::stdout(), "{}", text::welcome(&servers)).map_err(stdout)?;
+    let mut terminated =
+        signal(SignalKind::terminate()).map_err(|error| format!("SIGTERM: {error}"))?;
+    let pressed = tokio::select! {
+        logged = log(&servers.ledger) => return logged.map_err(stdout),
+        _ = terminated.recv() => Ok(()),
+        pressed = tokio::signal::ctrl_c() => pressed,
+    };
+    pressed.map_err(|error| format!("Ctrl-C: {error}"))?;
+    write!(io::stdout(), "\n{}", text::summary(&servers)).map_err(stdout)
+}
+
+/// Prints each call when it has been answered; ends only when stdout does.
+async fn log(ledger: &Ledger) -> io::Result<()> {
+    let start = Instant::now();
+    let mut changes = ledger.changes();
+    let mut next = 0;
+    let mut open: Vec<u64> = Vec::new();
+    loop {
+        let calls = ledger.totals().calls;
+        open.extend(next..calls);
+        next = calls;
+        let mut still_open = Vec::new();
+        for sequence in open {
+            match ledger.call(sequence) {
+                Some(call) if call.answer == Answer::Pending => still_open.push(sequence),
+                Some(call) => writeln!(io::stdout(), "{}", text::line(&call, start))?,
+                None => {}
+            }
+        }
+        open = still_open;
+        changes.changed().await.expect("the ledger holds the sender");
+    }
+}
