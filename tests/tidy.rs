@@ -24,8 +24,8 @@ const FLOORS: &[&[&str]] = &[
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Files that wait to be split. The list only ever gets shorter.
-const TOO_LONG_STILL: &[&str] = &["src/inflight/state.rs", "tests/support/src/sqs/queue.rs"];
+/// Functions that are one flat table, and may be as long as it is.
+const TABLES: &[&str] = &["src/metrics/build.rs new"];
 
 /// A source file: its path below the root, and its text.
 struct Source {
@@ -91,7 +91,7 @@ fn all() -> Vec<Source> {
 
 fn floor(module: &str) -> usize {
     let of_it = |floor: &&[&str]| floor.contains(&module);
-    FLOORS.iter().position(|floor| of_it(&floor)).unwrap_or_else(|| panic!("{module}: on no floor"))
+    FLOORS.iter().position(of_it).unwrap_or_else(|| panic!("{module}: on no floor"))
 }
 
 /// The modules named behind `crate::` in a file's code: in `use` lines, braces included, and in paths.
@@ -122,7 +122,9 @@ fn used(source: &Source) -> BTreeSet<String> {
 fn modules_use_only_what_is_below_them() {
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut upward = Vec::new();
-    for source in sources("src").iter().filter(|source| source.path != "src/lib.rs" && !source.is_test()) {
+    for source in
+        sources("src").iter().filter(|source| source.path != "src/lib.rs" && !source.is_test())
+    {
         let module = source.module();
         for other in used(source).into_iter().filter(|other| other != module) {
             if floor(&other) < floor(module) {
@@ -160,11 +162,16 @@ fn walk(
 
 #[test]
 fn every_module_has_a_floor_and_every_floor_its_modules() {
-    let modules: BTreeSet<_> = sources("src").iter().map(|source| source.module().to_owned()).collect();
-    let listed: BTreeSet<_> = FLOORS.iter().flat_map(|floor| floor.iter().map(|m| (*m).to_owned())).collect();
+    let modules: BTreeSet<_> =
+        sources("src").iter().map(|source| source.module().to_owned()).collect();
+    let listed: BTreeSet<_> =
+        FLOORS.iter().flat_map(|floor| floor.iter().map(|m| (*m).to_owned())).collect();
     let unlisted: Vec<_> = modules.difference(&listed).filter(|module| *module != "lib").collect();
     let gone: Vec<_> = listed.difference(&modules).collect();
-    assert!(unlisted.is_empty() && gone.is_empty(), "without a floor: {unlisted:?}; gone: {gone:?}");
+    assert!(
+        unlisted.is_empty() && gone.is_empty(),
+        "without a floor: {unlisted:?}; gone: {gone:?}"
+    );
 }
 
 #[test]
@@ -172,7 +179,8 @@ fn every_file_says_what_it_is_for() {
     let silent: Vec<_> = all()
         .into_iter()
         .filter(|source| {
-            let said: usize = source.text.lines().take_while(|l| l.starts_with("//!")).map(str::len).sum();
+            let said: usize =
+                source.text.lines().take_while(|l| l.starts_with("//!")).map(str::len).sum();
             said < "//! A few words.".len()
         })
         .map(|source| source.path)
@@ -182,37 +190,38 @@ fn every_file_says_what_it_is_for() {
 
 #[test]
 fn no_file_is_too_long() {
-    let mut long: BTreeMap<_, _> = all()
+    let long: Vec<_> = all()
         .iter()
         .map(|source| (source.path.clone(), source.text.lines().count()))
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)
         .collect();
-    for path in TOO_LONG_STILL {
-        assert!(long.remove(*path).is_some(), "{path} is short enough now: take it off the list");
-    }
     assert!(long.is_empty(), "more than {FILE_LINES_MAX} lines: {long:#?}");
 }
 
-/// Functions with the line that they begin at and how many lines they have, by the indentation of formatted code.
+/// Functions (file and name) and how many lines they have, by the indentation of formatted code.
 fn functions(source: &Source) -> Vec<(String, usize)> {
     let lines: Vec<&str> = source.text.lines().collect();
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
-        let trimmed = line.trim_start();
-        let indent = &line[..line.len() - trimmed.len()];
-        let words = trimmed.split("fn ").next().unwrap_or_default();
-        let is_function = trimmed.contains("fn ")
-            && words.split_whitespace().all(|word| {
-                ["const", "async"].contains(&word) || word.starts_with("pub")
-            });
-        if !is_function {
+        let Some((before, after)) = line.trim_start().split_once("fn ") else { continue };
+        let mut words = before.split_whitespace();
+        if !words.all(|word| ["const", "async"].contains(&word) || word.starts_with("pub")) {
             continue;
         }
-        let end = format!("{indent}}}");
-        let ended = |line: &&str| **line == end || (line.starts_with(indent) && line.trim_end().ends_with(';') && line.len() - line.trim_start().len() == indent.len());
-        if let Some(length) = lines[at..].iter().position(|line| ended(&line)) {
-            found.push((format!("{}:{}", source.path, at + 1), length + 1));
+        let indent = &line[..line.len() - line.trim_start().len()];
+        // A body ends with a brace below the function's first letter, a mere signature with a semicolon.
+        let ends = |line: &&str| {
+            line.strip_prefix(indent).is_some_and(|rest| {
+                rest == "}" || (!rest.starts_with(' ') && rest.ends_with([';', '}']))
+            })
+        };
+        let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        // A name that a macro fills in later has no function of its own.
+        if name.is_empty() {
+            continue;
         }
+        let length = lines[at..].iter().position(ends).expect("a function ends");
+        found.push((format!("{} {name}", source.path), length + 1));
     }
     found
 }
@@ -221,15 +230,23 @@ fn functions(source: &Source) -> Vec<(String, usize)> {
 fn no_function_is_too_long() {
     let all: Vec<_> = all().iter().flat_map(functions).collect();
     assert!(all.len() > 500, "the sources were not understood: {} functions", all.len());
-    let long: Vec<_> = all.into_iter().filter(|(_, lines)| *lines > FUNCTION_LINES_MAX).collect();
+    let long = all
+        .into_iter()
+        .filter(|(name, lines)| *lines > FUNCTION_LINES_MAX && !TABLES.contains(&name.as_str()));
+    let long: Vec<_> = long.collect();
     assert!(long.is_empty(), "more than {FUNCTION_LINES_MAX} lines: {long:#?}");
 }
 
 /// Lines of production code that contain one of these, outside the files that may.
 fn offences(words: &[&str], may: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    for source in sources("src").iter().filter(|source| !source.is_test() && !may.contains(&source.path.as_str())) {
-        for (number, line) in source.code().filter(|(_, line)| words.iter().any(|word| line.contains(word))) {
+    for source in sources("src")
+        .iter()
+        .filter(|source| !source.is_test() && !may.contains(&source.path.as_str()))
+    {
+        for (number, line) in
+            source.code().filter(|(_, line)| words.iter().any(|word| line.contains(word)))
+        {
             found.push(format!("{}:{number}: {}", source.path, line.trim()));
         }
     }
@@ -244,7 +261,8 @@ fn nothing_panics_without_saying_which_invariant_broke() {
 
 #[test]
 fn the_environment_is_read_in_one_place() {
-    let found = offences(&["env::", "envy::"], &["src/config.rs", "src/config/raw.rs", "src/main.rs"]);
+    let found =
+        offences(&["env::", "envy::"], &["src/config.rs", "src/config/raw.rs", "src/main.rs"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -257,6 +275,7 @@ fn tasks_begin_in_the_app_or_in_a_set_that_owns_them() {
 #[test]
 fn the_sdk_of_the_queue_is_named_in_one_place() {
     let found = offences(&["aws_sdk_sqs", "aws_config"], &[]);
-    let elsewhere: Vec<_> = found.iter().filter(|line| !line.starts_with("src/queue/sqs")).collect();
+    let elsewhere: Vec<_> =
+        found.iter().filter(|line| !line.starts_with("src/queue/sqs")).collect();
     assert!(elsewhere.is_empty() && !found.is_empty(), "{elsewhere:#?}");
 }

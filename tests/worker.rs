@@ -22,6 +22,8 @@ mod order;
 mod poison;
 #[path = "it/worker/receive.rs"]
 mod receive;
+#[path = "it/worker/retries.rs"]
+mod retries;
 #[path = "it/seams.rs"]
 mod seams;
 #[path = "it/worker/settle.rs"]

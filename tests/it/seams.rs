@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use reservation_worker::client::{CallContext, CallError, Found, ReservationApi, Target};
 use reservation_worker::event::ReservationId;
 use reservation_worker::queue::sqs::SqsQueue;
-use reservation_worker::queue::{BatchAnswer, DeadLetter, Message, Queue, QueueError, ReceiptHandle};
+use reservation_worker::queue::{
+    BatchAnswer, DeadLetter, Message, Queue, QueueError, ReceiptHandle,
+};
 use tokio::sync::watch;
 
 /// A queue that keeps count of the calls made to it.
@@ -99,7 +101,8 @@ impl Gate {
     async fn pass(&self, id: &ReservationId) {
         self.entered.lock().unwrap().push(id.as_str().to_owned());
         let mut closed = self.closed.subscribe();
-        let open = |closed: &HashSet<String>| !closed.contains("*") && !closed.contains(id.as_str());
+        let open =
+            |closed: &HashSet<String>| !closed.contains("*") && !closed.contains(id.as_str());
         closed.wait_for(open).await.expect("the gate holds the sender");
     }
 }

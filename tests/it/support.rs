@@ -50,8 +50,11 @@ impl World {
     pub(crate) fn services_with(&self, timeout: Duration) -> Services {
         // Another test may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http =
-            HttpSettings { base: self.api.base_url().parse().unwrap(), timeout, idle_connections_max: 20 };
+        let http = HttpSettings {
+            base: self.api.base_url().parse().unwrap(),
+            timeout,
+            idle_connections_max: 20,
+        };
         let grpc = GrpcSettings { uri: format!("http://{}", self.inventory.addr()), timeout };
         let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
         Services {
@@ -103,7 +106,8 @@ impl World {
     /// Waits until one message was hidden for a time of its own: neither extended nor handed back at once.
     pub(crate) async fn released(&self, message_id: &str) -> u32 {
         let visibility = u32::try_from(settings().visibility.as_secs()).unwrap();
-        let found = || self.hidden_for(message_id).into_iter().find(|s| ![0, visibility].contains(s));
+        let found =
+            || self.hidden_for(message_id).into_iter().find(|s| ![0, visibility].contains(s));
         eventually("the message is released", || found().is_some()).await;
         found().unwrap()
     }
@@ -114,7 +118,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         queue_name: "events".to_owned(),
         wait: Duration::from_secs(1),
-        visibility: Duration::from_secs(120),
+        visibility: Duration::from_secs(100),
         concurrency: 20,
         in_flight_max: 1_000,
         in_flight_bytes_max: 64 << 20,
@@ -160,7 +164,9 @@ impl Worker {
     /// `worker_events_total` of a type: success, failed, dropped, retried.
     pub(crate) fn outcomes(&self, event_type: &str) -> [f64; 4] {
         ["success", "failed", "dropped", "retried"].map(|outcome| {
-            self.metric(&format!("worker_events_total{{outcome=\"{outcome}\",type=\"{event_type}\"}}"))
+            self.metric(&format!(
+                "worker_events_total{{outcome=\"{outcome}\",type=\"{event_type}\"}}"
+            ))
         })
     }
 }

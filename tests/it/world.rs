@@ -87,11 +87,13 @@ impl World {
 
     /// For how long one message was hidden, change by change, in seconds.
     pub(crate) fn hidden_for(&self, message_id: &str) -> Vec<u32> {
-        let seconds = |outcome: Outcome| match outcome {
-            Outcome::VisibilitySet { timeout_s } => Some(timeout_s),
-            _ => None,
-        };
-        self.history(message_id).into_iter().filter_map(seconds).collect()
+        let mut seconds = Vec::new();
+        for outcome in self.history(message_id) {
+            if let Outcome::VisibilitySet { timeout_s } = outcome {
+                seconds.push(timeout_s);
+            }
+        }
+        seconds
     }
 }
 

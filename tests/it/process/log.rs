@@ -20,7 +20,9 @@ fn is_timestamp(text: &str) -> bool {
 }
 
 fn assert_fits(line: &Map<String, Value>) {
-    let text = |key: &str| line.get(key).map(|value| value.as_str().unwrap_or_else(|| panic!("{key}: {line:?}")));
+    let text = |key: &str| {
+        line.get(key).map(|value| value.as_str().unwrap_or_else(|| panic!("{key}: {line:?}")))
+    };
     assert!(is_timestamp(text("ts").unwrap()), "{line:?}");
     assert!(["debug", "info", "warn", "error"].contains(&text("level").unwrap()), "{line:?}");
     assert!(!text("msg").unwrap().is_empty(), "{line:?}");
@@ -94,7 +96,8 @@ async fn every_line_is_flat_and_known_and_holds_no_secret() {
     for secret in [SECRET, IN_BODY] {
         assert!(!log.contains(secret), "{}", log.lines().find(|l| l.contains(secret)).unwrap());
     }
-    let outcomes: BTreeSet<_> = lines.iter().filter_map(|line| line.get("outcome")?.as_str()).collect();
+    let outcomes: BTreeSet<_> =
+        lines.iter().filter_map(|line| line.get("outcome")?.as_str()).collect();
     assert_eq!(outcomes, BTreeSet::from(["dropped", "failed", "retried", "success"]));
     let done = lines.iter().find(|line| line["msg"] == "Event processed successfully").unwrap();
     for key in ["event_type", "reservation_id", "attempt", "latency_ms", "trace_id", "outcome"] {

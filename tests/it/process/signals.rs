@@ -24,14 +24,22 @@ async fn either_signal_ends_it_with_code_0_and_its_account_as_the_last_line() {
         world.sqs.send(&world.queue, "poison");
         world.emptied().await;
         let begun = Instant::now();
-        if terminate { worker.process.terminate() } else { worker.process.interrupt() }
+        if terminate {
+            worker.process.terminate()
+        } else {
+            worker.process.interrupt()
+        }
         assert_eq!(worker.exit_code().await, Some(0));
         assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
         let account = last_line(&worker);
         assert_eq!(account["msg"], "Stopped", "{account}");
-        for (term, count) in
-            [("received", 6), ("deleted", 5), ("dead_lettered", 1), ("handed_back", 0), ("unsettled", 0)]
-        {
+        for (term, count) in [
+            ("received", 6),
+            ("deleted", 5),
+            ("dead_lettered", 1),
+            ("handed_back", 0),
+            ("unsettled", 0),
+        ] {
             assert_eq!(account[term], json!(count), "{term}: {account}");
         }
         assert_eq!(account["balanced"], json!(true), "{account}");
@@ -67,8 +75,13 @@ async fn a_second_signal_ends_it_at_once() {
         world.send(&expired("evt-1", "a"));
         assert!(world.ledger.wait_until(|ledger| ledger.totals().calls == 1, LIMIT).await);
         worker.process.terminate();
-        eventually("it is leaving", || worker.log().contains("\"Finishing what is in hand\"")).await;
-        if terminate { worker.process.terminate() } else { worker.process.interrupt() }
+        eventually("it is leaving", || worker.log().contains("\"Finishing what is in hand\""))
+            .await;
+        if terminate {
+            worker.process.terminate()
+        } else {
+            worker.process.interrupt()
+        }
         assert_eq!(worker.exit_code().await, Some(code));
         assert!(!worker.log().contains("\"Stopped\""), "it did not wait");
         assert_eq!(world.sqs.counts(&world.queue).total(), 1, "the message is not lost");
@@ -88,7 +101,8 @@ async fn killed_in_the_middle_it_loses_nothing_and_every_effect_happens_once() {
     }
     for target in [40, 120] {
         let mut worker = Running::start(&variables);
-        let middle = world.ledger.wait_until(|ledger| ledger.totals().effects >= target, LIMIT).await;
+        let middle =
+            world.ledger.wait_until(|ledger| ledger.totals().effects >= target, LIMIT).await;
         assert!(middle, "{}", worker.log());
         worker.kill().await;
         assert_eq!(worker.exit_code().await, None, "killed");

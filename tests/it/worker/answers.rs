@@ -1,19 +1,15 @@
-//! "How answers are read", row by row, as the whole worker acts on them: retried, released, dead-lettered, paced.
-
-use std::time::{Duration, SystemTime};
+//! "How answers are read", row by row, as the whole worker acts on them: done, retried, dead-lettered.
 
 use reservation_worker::event::Step;
-use reservation_worker::queue::Queue as _;
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::ledger::{Call, Effect};
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::Scripted;
 use sandbox::sqs::StoredMessage;
 use serde_json::Value;
-use tokio::time::Instant;
 use tonic::Code;
 
-use crate::support::{LIMIT, World, approved, expired, failed, key, settings};
+use crate::support::{World, approved, expired, failed, key};
 
 type Http = Scripted<HttpReply>;
 type Rpc = Scripted<RpcReply>;
@@ -174,7 +170,8 @@ async fn an_rpc_that_failed_for_now_is_repeated_with_its_key_and_the_patch_is_no
     let world = World::start().await;
     let worker = world.worker().await;
     for (name, reply) in rpc_transient() {
-        for (kind, event) in [("release", failed as fn(&str, &str) -> Value), ("commit", approved)] {
+        for (kind, event) in [("release", failed as fn(&str, &str) -> Value), ("commit", approved)]
+        {
             let reservation = format!("{kind}-{name}");
             world.inventory.script_for(&reservation, [reply.clone()]);
             world.send(&event(&format!("evt-{reservation}"), &reservation));
@@ -269,7 +266,8 @@ async fn an_rpc_that_is_refused_for_good_is_dead_lettered() {
     for (name, reply, _) in release.iter().chain(&commit) {
         world.inventory.script_for(name, [reply.clone()]);
         let id = format!("evt-{name}");
-        let event = if name.starts_with("commit") { approved(&id, name) } else { failed(&id, name) };
+        let event =
+            if name.starts_with("commit") { approved(&id, name) } else { failed(&id, name) };
         world.send(&event);
     }
     world.emptied().await;
@@ -280,94 +278,5 @@ async fn an_rpc_that_is_refused_for_good_is_dead_lettered() {
         assert_eq!(reason(letter(&letters, name)), *why, "{name}");
     }
     assert_eq!(worker.metric("worker_money_without_seat_total"), 3.0);
-    worker.finish(&world).await;
-}
-
-#[tokio::test]
-async fn a_service_that_does_not_answer_in_time_is_asked_again() {
-    let world = World::start().await;
-    let services = world.services_with(Duration::from_millis(300));
-    let worker = world.worker_of(services, |_| {}).await;
-    // Slower than the caller waits; it takes effect all the same, as it would in life.
-    let slow = Duration::from_millis(600);
-    world.api.script_for("http", [Http::normal().answering_after(slow)]);
-    world.inventory.script_for("grpc", [Rpc::normal().answering_after(slow)]);
-    world.send(&expired("evt-http", "http"));
-    world.send(&expired("evt-grpc", "grpc"));
-    world.emptied().await;
-    for (name, method) in [("http", "PATCH"), ("grpc", "ReleaseHold")] {
-        let calls = world.ledger.calls_for(name);
-        let tries: Vec<_> = calls.iter().filter(|call| call.method() == method).collect();
-        assert!(tries.len() >= 2, "{name}: {calls:?}");
-        assert!(tries.iter().all(|call| call.key == tries[0].key));
-        assert_eq!(world.ledger.effects_for(name).len(), 2, "{name}");
-    }
-    worker.finish(&world).await;
-}
-
-#[tokio::test]
-async fn an_event_whose_retries_are_used_up_is_released_for_longer_each_time() {
-    let world = World::start().await;
-    let http = ["a-http", "b-http"];
-    for name in http {
-        world.api.script_for(name, [503, 500, 503].map(Http::status));
-    }
-    world.inventory.script_for("a-grpc", [Rpc::code(Code::Unavailable), Rpc::code(Code::Internal), Rpc::code(Code::Aborted)]);
-    // Seen twice before by somebody who handed it back.
-    let seen_before = world.send(&expired("evt-b-http", "b-http"));
-    let queue = world.sqs_queue(&settings()).await;
-    for _ in 0..2 {
-        let messages = queue.receive(10).await.unwrap();
-        let back: Vec<_> = messages.iter().map(|m| (m.handle.clone(), Duration::ZERO)).collect();
-        assert_eq!(queue.change_visibility(&back).await.unwrap(), [Ok(())]);
-    }
-    let worker = world.worker().await;
-    let first = world.send(&expired("evt-a-http", "a-http"));
-    let second = world.send(&expired("evt-a-grpc", "a-grpc"));
-    assert_eq!(world.released(&first).await, 30);
-    assert_eq!(world.released(&second).await, 30);
-    assert_eq!(world.released(&seen_before).await, 120);
-    assert_eq!(world.methods("a-http"), ["PATCH"; 3]);
-    assert_eq!(world.methods("a-grpc"), ["PATCH", "ReleaseHold", "ReleaseHold", "ReleaseHold"]);
-    assert_eq!(worker.outcomes("reservation.expired"), [0.0, 3.0, 0.0, 6.0]);
-    assert_eq!(world.dead_letters(), []);
-    assert_eq!(world.sqs.counts(&world.queue).total(), 3, "nothing is deleted");
-    worker.finish(&world).await;
-}
-
-/// Ends where the call that came after a paced one was made too early, or the pace cost a retry.
-#[tokio::test]
-async fn a_service_that_names_a_time_is_not_called_before_it_and_it_costs_no_retry() {
-    let world = World::start().await;
-    let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
-    let second = Duration::from_secs(1);
-    // Whole seconds, as a date has them.
-    let begun = (Instant::now(), SystemTime::now());
-    let date = httpdate::fmt_http_date(begun.1 + 3 * second);
-    let named = httpdate::parse_http_date(&date).unwrap().duration_since(begun.1).unwrap();
-    world.api.script_for("seconds", [429, 503].map(|s| Http::status(s).header("Retry-After", "1")));
-    world.api.script_for("date", [Http::status(429).header("Retry-After", &date)]);
-    let paced = Rpc::code_with_retry_info(Code::ResourceExhausted, second);
-    world.inventory.script_for("info", [paced, Rpc::code_with_retry_info(Code::Unavailable, second)]);
-    for name in ["seconds", "date", "info"] {
-        world.send(&expired(&format!("evt-{name}"), name));
-    }
-    world.emptied().await;
-    let gaps = |name: &str, method: &str| {
-        let calls = world.ledger.calls_for(name);
-        let at: Vec<_> =
-            calls.iter().filter(|c| c.method() == method).map(|c| (c.at, c.answered_at)).collect();
-        at.windows(2).map(|pair| pair[1].0 - pair[0].1.unwrap()).collect::<Vec<_>>()
-    };
-    for (name, method, count) in [("seconds", "PATCH", 2), ("info", "ReleaseHold", 2)] {
-        let gaps = gaps(name, method);
-        assert_eq!(gaps.len(), count, "{name}");
-        // The stand-in's clock stops a moment before the answer is read, so no gap is shorter.
-        assert!(gaps.iter().all(|gap| *gap >= second && *gap < LIMIT), "{name}: {gaps:?}");
-    }
-    let dated = world.ledger.calls_for("date");
-    assert_eq!(world.methods("date"), ["PATCH", "PATCH", "ReleaseHold"]);
-    assert!(dated[1].at >= begun.0 + named, "{:?} early", begun.0 + named - dated[1].at);
-    assert_eq!(worker.outcomes("reservation.expired"), [3.0, 0.0, 0.0, 5.0]);
     worker.finish(&world).await;
 }

@@ -35,12 +35,16 @@ const CELLS: [(&str, Event, ReservationStatus, Then); 9] = [
 async fn every_cell_with_a_status_that_decides() {
     let world = World::start().await;
     let worker = world.worker().await;
-    let name = |event: &str, found: ReservationStatus, answer: u16| format!("{event}-{found}-{answer}");
+    let name =
+        |event: &str, found: ReservationStatus, answer: u16| format!("{event}-{found}-{answer}");
     for (event, make, found, _) in CELLS {
         for answer in [409, 412] {
             let reservation = name(event, found, answer);
             world.api.set_status(&reservation, found);
-            world.api.script_for(&reservation, [Scripted::<sandbox::reservation_api::Reply>::status(answer)]);
+            world.api.script_for(
+                &reservation,
+                [Scripted::<sandbox::reservation_api::Reply>::status(answer)],
+            );
             world.send(&make(&format!("evt-{reservation}"), &reservation));
         }
     }
@@ -77,7 +81,8 @@ async fn any_other_status_is_tried_again() {
     let world = World::start().await;
     let worker = world.worker().await;
     let status = Scripted::<sandbox::reservation_api::Reply>::status;
-    for (event, make) in [("expired", expired as Event), ("failed", failed), ("approved", approved)] {
+    for (event, make) in [("expired", expired as Event), ("failed", failed), ("approved", approved)]
+    {
         // Refused, but still PENDING; then a status that nobody knows; then the truth.
         let strange = status(200).body(r#"{"status":"ON_HOLD"}"#);
         world.api.script_for(event, [status(409), Scripted::normal(), status(412), strange]);
@@ -97,9 +102,11 @@ async fn a_get_that_fails_or_names_no_status_is_tried_again() {
     let world = World::start().await;
     let worker = world.worker().await;
     let status = Scripted::<sandbox::reservation_api::Reply>::status;
-    for (name, answer) in
-        [("503", status(503)), ("garbage", status(200).body("<html>")), ("none", status(200).body("{}"))]
-    {
+    for (name, answer) in [
+        ("503", status(503)),
+        ("garbage", status(200).body("<html>")),
+        ("none", status(200).body("{}")),
+    ] {
         world.api.set_status(name, Confirmed);
         world.api.script_for(name, [Scripted::normal(), answer]);
         world.send(&expired(&format!("evt-{name}"), name));
@@ -117,7 +124,9 @@ async fn a_step_that_counts_as_done_is_not_tried_again() {
     let world = World::start().await;
     let worker = world.worker().await;
     world.api.set_status("a", Cancelled);
-    world.inventory.script_for("a", [Scripted::<sandbox::inventory::Reply>::code(Code::Unavailable)]);
+    world
+        .inventory
+        .script_for("a", [Scripted::<sandbox::inventory::Reply>::code(Code::Unavailable)]);
     world.send(&expired("evt-a", "a"));
     world.emptied().await;
     assert_eq!(world.methods("a"), ["PATCH", "GET", "ReleaseHold", "ReleaseHold"]);

@@ -81,7 +81,9 @@ async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it
     let world = World::start().await;
     let services = world.services();
     let worker = world.worker_of(services.clone(), |_| {}).await;
-    let paced = |code, seconds| Scripted::<RpcReply>::code_with_retry_info(code, Duration::from_secs(seconds));
+    let paced = |code, seconds| {
+        Scripted::<RpcReply>::code_with_retry_info(code, Duration::from_secs(seconds))
+    };
     world.inventory.script_for("a", [paced(Code::Unavailable, 40)]);
     world.inventory.script_for("b", [paced(Code::Unavailable, 2)]);
     let first = world.send(&expired("evt-a", "a"));
@@ -104,9 +106,8 @@ async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it
 #[tokio::test]
 async fn what_does_not_end_in_time_is_cut_off_and_stays_hidden_while_its_call_may_take_effect() {
     let world = World::start().await;
-    let (worker, gate) = world
-        .gated(&["a"], |settings| settings.call_timeout_max = Duration::from_secs(7))
-        .await;
+    let (worker, gate) =
+        world.gated(&["a"], |settings| settings.call_timeout_max = Duration::from_secs(7)).await;
     let id = world.send(&expired("evt-1", "a"));
     eventually("it runs", || gate.entered() == ["a"]).await;
     let begun = Instant::now();
@@ -150,7 +151,8 @@ async fn a_burst_survives_restarts_and_takes_effect_once() {
     for round in 1..4 {
         let worker = world.worker().await;
         let target = 2 * 60 * round;
-        let reached = world.ledger.wait_until(|ledger| ledger.totals().effects >= target, LIMIT).await;
+        let reached =
+            world.ledger.wait_until(|ledger| ledger.totals().effects >= target, LIMIT).await;
         assert!(reached, "round {round}");
         deleted += worker.drain().await.left_total(Left::Deleted);
         assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, deleted, "round {round}");

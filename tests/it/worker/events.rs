@@ -15,10 +15,11 @@ const PARENT: &str = "00f067aa0ba902b7";
 fn cases() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     let seats = json!(["A-12", "A-13"]);
 
-
     let expire = r#"PATCH /internal/reservations/{r} {"status":"EXPIRED"}"#;
-    let confirm = r#"PATCH /internal/reservations/{r} {"payment_intent_id":"pay_1","status":"CONFIRMED"}"#;
-    let cancel = r#"PATCH /internal/reservations/{r} {"payment_intent_id":"pay_1","status":"CANCELLED"}"#;
+    let confirm =
+        r#"PATCH /internal/reservations/{r} {"payment_intent_id":"pay_1","status":"CONFIRMED"}"#;
+    let cancel =
+        r#"PATCH /internal/reservations/{r} {"payment_intent_id":"pay_1","status":"CANCELLED"}"#;
     let released = r#"ReleaseHold {r} evt_2025_1001 ["A-12", "A-13"] 2 EXPIRED"#;
     let admission = r"ReleaseHold {r} evt_2025_1001 [] 3 EXPIRED";
     let failed = r#"ReleaseHold {r} evt_2025_1001 ["A-12", "A-13"] 2 FAILED_PAYMENT"#;
@@ -38,7 +39,11 @@ fn cases() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         ("reservation.hold.expired", json!({"qty": 2, "seat_ids": seats}), vec![expire, released]),
         ("payment.approved", pay(json!({"currency": "KRW"})), vec![confirm]),
         ("payment.approved", pay(json!({"seat_ids": []})), vec![confirm]),
-        ("payment.approved", pay(json!({"seat_ids": seats, "user_id": "usr_1"})), vec![confirm, sold]),
+        (
+            "payment.approved",
+            pay(json!({"seat_ids": seats, "user_id": "usr_1"})),
+            vec![confirm, sold],
+        ),
         ("payment.approved", pay(json!({"qty": 3})), vec![confirm, sold_admission]),
         (
             "payment.failed",
@@ -106,9 +111,11 @@ async fn every_type_and_envelope_makes_exactly_its_calls() {
             let reservation = format!("rsv-{number}-{envelope}");
             let id = format!("evt-{number}-{envelope}");
             let flat = event(&id, event_type, &reservation, payload.clone());
-            let (_, body) = envelopes(&flat).into_iter().find(|(name, _)| *name == envelope).unwrap();
+            let (_, body) =
+                envelopes(&flat).into_iter().find(|(name, _)| *name == envelope).unwrap();
             world.send(&body);
-            let lines: Vec<_> = lines.iter().map(|line| line.replace("{r}", &reservation)).collect();
+            let lines: Vec<_> =
+                lines.iter().map(|line| line.replace("{r}", &reservation)).collect();
             expected.push((id, reservation, lines));
         }
     }
@@ -167,7 +174,10 @@ async fn the_reservation_is_one_path_segment_whatever_it_contains() {
         let calls = world.ledger.calls_for(reservation);
         assert_eq!(world.methods(reservation), ["PATCH", "ReleaseHold"], "{reservation}");
         let segment = calls[0].raw_path.strip_prefix("/internal/reservations/").unwrap();
-        assert!(segment.bytes().all(|b| b.is_ascii_graphic() && !b"/?#\\".contains(&b)), "{segment}");
+        assert!(
+            segment.bytes().all(|b| b.is_ascii_graphic() && !b"/?#\\".contains(&b)),
+            "{segment}"
+        );
     }
     worker.finish(&world).await;
 }
@@ -211,7 +221,8 @@ async fn the_trace_is_that_of_the_attribute_else_of_the_header_else_of_the_body(
     }
     // No parent at all: a trace of its own, the same for both calls.
     let calls = world.ledger.calls_for("d");
-    let traces: Vec<_> = calls.iter().map(|c| c.traceparent.as_deref().unwrap()[..35].to_owned()).collect();
+    let traces: Vec<_> =
+        calls.iter().map(|c| c.traceparent.as_deref().unwrap()[..35].to_owned()).collect();
     assert_eq!(traces[0], traces[1]);
     worker.finish(&world).await;
 }

@@ -31,7 +31,10 @@ async fn the_four_metrics_have_the_right_values_after_a_known_run() {
     let used_up = world.send(&failed("evt-f", "f"));
     world.sqs.send(&world.queue, "{}");
     world.released(&used_up).await;
-    eventually("only the one that is used up is left", || world.sqs.counts(&world.queue).total() == 1).await;
+    eventually("only the one that is used up is left", || {
+        world.sqs.counts(&world.queue).total() == 1
+    })
+    .await;
     world.send(&approved("evt-c", "c"));
     eventually("one worker is busy", || worker.metric("worker_pool_active_gauge") == 1.0).await;
     eventually("it is at the gate", || gate.entered().iter().any(|id| id == "c")).await;
@@ -45,8 +48,13 @@ async fn the_four_metrics_have_the_right_values_after_a_known_run() {
     assert_eq!(worker.outcomes("unknown"), [0.0, 1.0, 0.0, 0.0]);
     assert_eq!(worker.metric("worker_pool_active_gauge"), 0.0);
     assert_eq!(worker.metric("sqs_poll_errors_total"), 0.0);
-    for (event_type, count) in [("reservation.expired", 2.0), ("payment.approved", 1.0), ("payment.failed", 0.0)] {
-        assert_eq!(worker.metric(&format!("worker_latency_seconds_count{{type=\"{event_type}\"}}")), count);
+    for (event_type, count) in
+        [("reservation.expired", 2.0), ("payment.approved", 1.0), ("payment.failed", 0.0)]
+    {
+        assert_eq!(
+            worker.metric(&format!("worker_latency_seconds_count{{type=\"{event_type}\"}}")),
+            count
+        );
         let all = format!("worker_latency_seconds_bucket{{type=\"{event_type}\",le=\"+Inf\"}}");
         assert_eq!(worker.metric(&all), count);
     }
@@ -62,7 +70,8 @@ async fn latency_runs_from_receipt_to_the_last_effect_waits_included() {
     world.emptied().await;
     let sum = worker.metric("worker_latency_seconds_sum{type=\"reservation.expired\"}");
     assert!((2.0..60.0).contains(&sum), "{sum}");
-    let bucket = |le| format!("worker_latency_seconds_bucket{{type=\"reservation.expired\",le=\"{le}\"}}");
+    let bucket =
+        |le| format!("worker_latency_seconds_bucket{{type=\"reservation.expired\",le=\"{le}\"}}");
     assert_eq!((worker.metric(&bucket("1")), worker.metric(&bucket("60"))), (0.0, 1.0));
     worker.finish(&world).await;
 }
@@ -103,7 +112,11 @@ impl Panics {
 
 #[async_trait]
 impl Inventory for Panics {
-    async fn release_hold(&self, call: &CallContext<'_>, release: ReleaseHold<'_>) -> Result<(), CallError> {
+    async fn release_hold(
+        &self,
+        call: &CallContext<'_>,
+        release: ReleaseHold<'_>,
+    ) -> Result<(), CallError> {
         self.once();
         self.inventory.release_hold(call, release).await
     }

@@ -50,9 +50,15 @@ async fn order_holds_while_the_first_waits_for_its_retry() {
     }
     world.emptied().await;
     let expected = [
-        "PATCH", "PATCH", "PATCH", "ReleaseHold", // cancelled, after two paced attempts
-        "PATCH", "GET", // approved: money without a seat
-        "PATCH", "GET", "ReleaseHold", // expired: counts as done
+        "PATCH",
+        "PATCH",
+        "PATCH",
+        "ReleaseHold", // cancelled, after two paced attempts
+        "PATCH",
+        "GET", // approved: money without a seat
+        "PATCH",
+        "GET",
+        "ReleaseHold", // expired: counts as done
     ];
     assert_eq!(world.methods("a"), expected);
     worker.finish(&world).await;
@@ -90,7 +96,10 @@ async fn setting_an_event_aside_frees_its_reservation() {
     let mut released = String::new();
     for reservation in ["a", "b"] {
         released = world.send(&failed(&format!("evt-{reservation}1"), reservation));
-        eventually("the first is in hand", || gate.entered().last().is_some_and(|id| id == reservation)).await;
+        eventually("the first is in hand", || {
+            gate.entered().last().is_some_and(|id| id == reservation)
+        })
+        .await;
         world.send(&expired(&format!("evt-{reservation}2"), reservation));
     }
     eventually("all are received", || worker.app.ledger().received_total() == 4).await;

@@ -8,7 +8,9 @@ use crate::support::{World, event, eventually, expired};
 /// Each reason, with bodies that have it.
 fn bodies() -> Vec<(&'static str, String)> {
     let flat = |payload| event("evt-1", "reservation.expired", "a", payload).to_string();
-    let sns = |message: String| json!({"Type": "Notification", "MessageId": "m", "Message": message}).to_string();
+    let sns = |message: String| {
+        json!({"Type": "Notification", "MessageId": "m", "Message": message}).to_string()
+    };
     let no = |field: &str| {
         let mut body = expired("evt-1", "a");
         body.as_object_mut().unwrap().remove(field);
@@ -53,7 +55,8 @@ async fn every_kind_of_poison_is_copied_whole_with_its_reason_and_deleted() {
         let text = |of: &sandbox::sqs::StoredMessage, name: &str| {
             of.attributes[name].string_value.clone().unwrap()
         };
-        let mut copies = letters.iter().filter(|letter| text(letter, "dlq_message_id") == message_id);
+        let mut copies =
+            letters.iter().filter(|letter| text(letter, "dlq_message_id") == message_id);
         let copy = copies.next().unwrap_or_else(|| panic!("no copy of {body}"));
         assert_eq!(text(copy, "dlq_reason"), reason, "{body}");
         assert_eq!(copy.body, body);
@@ -102,13 +105,10 @@ async fn a_copy_that_could_not_be_sent_at_once_is_sent_again() {
     let world = World::start().await;
     let worker = world.worker().await;
     let faults = world.sqs.faults(&world.dlq);
-    for (number, fault) in [
-        Fault::Error(ErrorCode::RequestThrottled),
-        Fault::Http(503),
-        Fault::Reset,
-    ]
-    .into_iter()
-    .enumerate()
+    for (number, fault) in
+        [Fault::Error(ErrorCode::RequestThrottled), Fault::Http(503), Fault::Reset]
+            .into_iter()
+            .enumerate()
     {
         faults.fail_next(Action::SendMessage, 2, fault);
         world.sqs.send(&world.queue, format!("poison {number}"));

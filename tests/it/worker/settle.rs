@@ -97,7 +97,10 @@ async fn a_delete_that_fails_until_the_lease_ends_brings_a_duplicate_and_no_seco
 async fn a_release_that_fails_is_tried_again() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
-    world.api.script_for("a", [sandbox::script::Scripted::<sandbox::reservation_api::Reply>::status(500)]);
+    world.api.script_for(
+        "a",
+        [sandbox::script::Scripted::<sandbox::reservation_api::Reply>::status(500)],
+    );
     world.sqs.faults(&world.queue).fail_next_visibility_entries(2);
     let id = world.send(&expired("evt-1", "a"));
     assert_eq!(world.released(&id).await, 30);
