@@ -71,7 +71,7 @@ async fn an_event_whose_retries_are_used_up_is_released_for_longer_each_time() {
     assert_eq!((account.received_total(), account.left_total(Left::HandedBack)), (3, 3));
 }
 
-/// Ends where the call that came after a paced one was made too early, or the pace cost a retry.
+/// Fails where a call was made too early, or where the wait used up a retry (there are none).
 #[tokio::test]
 async fn a_service_that_names_a_time_is_not_called_before_it_and_it_costs_no_retry() {
     let world = World::start().await;
@@ -107,5 +107,18 @@ async fn a_service_that_names_a_time_is_not_called_before_it_and_it_costs_no_ret
     assert_eq!(world.methods("date"), ["PATCH", "PATCH", "ReleaseHold"]);
     assert!(dated[1].at >= begun.0 + named, "{:?} early", begun.0 + named - dated[1].at);
     assert_eq!(worker.outcomes("reservation.expired"), [3.0, 0.0, 0.0, 5.0]);
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn a_paced_wait_leaves_every_retry_to_what_fails_after_it() {
+    let world = World::start().await;
+    let worker = world.worker_with(|settings| settings.policy.retries_max = 1).await;
+    let paced = || Http::status(429).header("Retry-After", "0");
+    world.api.script_for("a", [paced(), paced(), Http::status(500)]);
+    world.send(&expired("evt-a", "a"));
+    world.emptied().await;
+    assert_eq!(world.methods("a"), ["PATCH", "PATCH", "PATCH", "PATCH", "ReleaseHold"]);
+    assert_eq!(worker.outcomes("reservation.expired"), [1.0, 0.0, 0.0, 3.0]);
     worker.finish(&world).await;
 }
