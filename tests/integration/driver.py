@@ -325,7 +325,7 @@ def burst(check, sqs, sandbox, options, run_id):
         else:
             messages.append(message(text))
         if number % 9 == 0:
-            messages.append(message(text))
+            messages.append(messages[-1])
     duplicates = len(messages) - len(events)
 
     poison = {
