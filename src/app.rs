@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use crate::handler::Services;
 use crate::health::Health;
 use crate::inflight::InFlight;
-use crate::inflight::lease::{LeaseKeeper, wake_waiting};
+use crate::inflight::lease::{LeaseKeeper, wake_parked, wake_waiting};
 use crate::inflight::room::Room;
 use crate::intake::Intake;
 use crate::poller::{self, Poller};
@@ -124,6 +124,7 @@ impl App {
             batches,
             policy: settings.policy,
             metrics: Arc::clone(&metrics),
+            outages: Arc::clone(&services.outages),
             ledger: Arc::clone(&ledger),
         };
         let worker = Worker {
@@ -158,7 +159,6 @@ impl App {
         let keeper = LeaseKeeper {
             inflight: Arc::clone(&inflight),
             queue,
-            visibility: settings.visibility,
             events: Arc::new(settler.clone()),
         };
         let mut app = Self {
@@ -186,7 +186,13 @@ impl App {
     ) {
         self.batcher.spawn(batcher.run());
         self.keepers.spawn(keeper.run(self.stop_keepers.clone()));
-        self.keepers.spawn(wake_waiting(Arc::clone(&self.inflight), self.stop_keepers.clone()));
+        let (inflight, outages) = (&self.inflight, &self.settler.outages);
+        self.keepers.spawn(wake_waiting(Arc::clone(inflight), self.stop_keepers.clone()));
+        self.keepers.spawn(wake_parked(
+            Arc::clone(inflight),
+            Arc::clone(outages),
+            self.stop_keepers.clone(),
+        ));
         for _ in 0..self.settings.concurrency {
             self.workers.spawn(worker.clone().run(self.stop.clone()));
         }

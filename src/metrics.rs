@@ -16,7 +16,8 @@ use std::time::Duration;
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 pub use self::labels::{
-    BreakerState, Call, CallResult, DuplicateReason, HeldState, Outcome, PollErrorKind, Service, SettlementKind,
+    BreakerState, Call, CallResult, DuplicateReason, HeldState, Outcome, PollErrorKind, Service,
+    SettlementKind,
 };
 use crate::event::EventType;
 

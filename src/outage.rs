@@ -38,7 +38,7 @@ use tracing::{error, info, warn};
 
 use self::breaker::{Breaker, Change};
 use crate::event::ReservationId;
-use crate::metrics::{BreakerState, Metrics, Service};
+use crate::metrics::{Metrics, Service};
 
 /// A service that can be away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,34 +157,24 @@ impl Outages {
         self.breakers[dependency.index()].lock().expect("no panic happens under this lock")
     }
 
-    fn tell(&self, dependency: Dependency, change: Change) {
+    fn tell(dependency: Dependency, change: Change) {
         let service = dependency.service().as_str();
-        let state = match change {
-            Change::Opened { failures, wait } => {
-                error!(
-                    service,
-                    failures,
-                    probe_in_ms = millis(wait),
-                    "Service is away: events that need it wait, held"
-                );
-                BreakerState::Open
-            }
-            Change::StillOpen => BreakerState::Open,
-            Change::Probing => BreakerState::HalfOpen,
-            Change::Back { away } => {
-                info!(
-                    service,
-                    away_ms = millis(away),
-                    "Service is back: events that waited for it go on"
-                );
-                BreakerState::Closed
-            }
+        match change {
+            Change::Opened { failures, wait } => error!(
+                service,
+                failures,
+                probe_in_ms = millis(wait),
+                "Service is away: events that need it wait, held"
+            ),
+            Change::Back { away } => info!(
+                service,
+                away_ms = millis(away),
+                "Service is back: events that waited for it go on"
+            ),
             Change::Paced { wait } => {
                 warn!(service, wait_ms = millis(wait), "Service asks to be left alone for a while");
-                BreakerState::Open
             }
-        };
-        self.metrics.breaker(dependency.service(), state);
+        }
     }
 }
 
@@ -195,19 +185,21 @@ impl Pass {
         let outages = Arc::clone(&self.outages);
         let mut breaker = outages.lock(self.dependency);
         let now = Instant::now();
+        let was_closed = breaker.answer().closed;
         let change = breaker.report(self.is_probe, sign, hash(reservation_id), now);
         let answer = breaker.answer();
-        let wakes = change.is_some() || !answer.closed;
+        let shown = breaker.shown(now);
         drop(breaker);
         if let Some(change) = change {
-            outages.tell(self.dependency, change);
+            Outages::tell(self.dependency, change);
         }
-        if wakes {
+        // While all is well, this is all that an answer costs.
+        if change.is_some() || !was_closed || !answer.closed {
+            outages.metrics.breaker(self.dependency.service(), shown);
             outages.notify();
         }
         answer
     }
-
 }
 
 impl Drop for Pass {

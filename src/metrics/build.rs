@@ -12,7 +12,7 @@ use prometheus::{
 
 use super::{
     Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, PollErrorKind,
-    SettlementKind, TYPES,
+    Service, SettlementKind, TYPES,
 };
 use crate::event::EventType;
 

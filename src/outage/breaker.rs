@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::window::Window;
 use super::{Answer, Sign};
+use crate::metrics::BreakerState;
 use crate::retry::Backoff;
 
 /// Failures in a row that open it: more than bad luck, less than a second of a busy worker's calls.
@@ -33,8 +34,6 @@ const PROBE_LOST_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Opened { failures: u32, wait: Duration },
-    StillOpen,
-    Probing,
     Back { away: Duration },
     Paced { wait: Duration },
 }
@@ -120,6 +119,16 @@ impl Breaker {
 
     pub(super) fn answer(&self) -> Answer {
         Answer { closed: self.state == State::Closed, well_count: self.well_count }
+    }
+
+    /// What a gauge shows.
+    pub(super) fn shown(&self, now: Instant) -> BreakerState {
+        match self.state {
+            _ if self.is_paced(now) => BreakerState::Open,
+            State::Closed => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::HalfOpen { .. } | State::Ramping { .. } => BreakerState::HalfOpen,
+        }
     }
 
     /// How many parked events may go on, and when to ask again.
@@ -211,14 +220,15 @@ impl Breaker {
         now: Instant,
     ) -> Option<Change> {
         self.streak.add(sign, reservation);
+        let is_away = self.is_away(sign, now);
         match self.state {
             State::Open { .. } => None,
             State::HalfOpen { probes } if is_probe => {
                 self.open(probes + 1, now);
-                Some(Change::StillOpen)
+                None
             }
             State::HalfOpen { .. } => None,
-            State::Closed | State::Ramping { .. } if self.is_away(sign, now) => {
+            State::Closed | State::Ramping { .. } if is_away => {
                 let failures = self.streak.failures;
                 self.away_since = Some(now);
                 let wait = self.open(0, now);
@@ -277,3 +287,6 @@ impl Streak {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

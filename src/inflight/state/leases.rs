@@ -89,6 +89,7 @@ impl State {
         }
         // What is due within a tenth of the timeout shares the call: still well before its deadline.
         let soon = now + self.visibility / 10;
+        let mut rechecks = Vec::new();
         while renewals.due.len() < BATCH_MAX
             && let Some((&(at, receipt_key), &key)) = self.renewals.first_key_value()
             && at <= soon
@@ -111,7 +112,7 @@ impl State {
             } else if matches!(entry.place, Place::Running) && now + RECHECK < receipt.deadline {
                 // Made visible now, it could be handled twice at once. The attempt ends soon.
                 held.renew_at = Some(now + RECHECK);
-                self.renewals.insert((now + RECHECK, receipt_key), key);
+                rechecks.push(((now + RECHECK, receipt_key), key));
             } else {
                 let held = entry.receipts.swap_remove(position);
                 entry.set_lease();
@@ -122,6 +123,7 @@ impl State {
                 }
             }
         }
+        self.renewals.extend(rechecks);
         renewals
     }
 
