@@ -18,7 +18,9 @@ fn main() -> ExitCode {
         Ok(command @ (Command::Run | Command::Check | Command::Health)) => {
             match Config::from_env() {
                 Ok(config) => execute(command, &config),
-                Err(errors) => fail(EXIT_USAGE, &format_args!("the configuration is wrong\n{errors}")),
+                Err(errors) => {
+                    fail(EXIT_USAGE, &format_args!("the configuration is wrong\n{errors}"))
+                }
             }
         }
         Err(unknown) => fail(EXIT_USAGE, &unknown),

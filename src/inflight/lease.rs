@@ -15,6 +15,7 @@ use tracing::warn;
 use super::{DueRenewal, Forgotten, InFlight, Receipt, ReceiptKey, Renewal, Renewed};
 use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
+use crate::sabotage::{Sabotage, on};
 
 /// How many extensions are open at once. At ten messages a call and some ten milliseconds each
 /// this keeps the most messages that may be held (20,000) at the shortest timeout (5 s).
@@ -54,14 +55,14 @@ impl LeaseKeeper {
     pub async fn run(self, stop: CancellationToken) {
         let mut calls = JoinSet::new();
         loop {
-            while calls.len() < CALLS_MAX {
+            while calls.len() < CALLS_MAX && !on(Sabotage::LeaseNotExtended) {
                 let due = self.inflight.renewals_due(Instant::now());
                 if due.is_empty() {
                     break;
                 }
                 calls.spawn(extend(Arc::clone(&self.queue), due, self.visibility));
             }
-            let next = self.inflight.next_renewal();
+            let next = self.inflight.next_renewal().filter(|_| !on(Sabotage::LeaseNotExtended));
             tokio::select! {
                 biased;
                 Some(answers) = calls.join_next() => self.book(answers.expect("an extension does not panic")).await,
@@ -130,6 +131,7 @@ pub async fn wake_waiting(inflight: Arc<InFlight>, stop: CancellationToken) {
     loop {
         let next = inflight.wake_due(Instant::now());
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = inflight.timers_changed() => {}
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}

@@ -12,6 +12,7 @@ pub use self::leases::{DueRenewal, Renewal, Renewed};
 use super::job::{Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
 use crate::event::{ContentHash, EventId, ReservationId};
 use crate::metrics::HeldState;
+use crate::sabotage::{Sabotage, on};
 
 /// What became of a message that was taken in.
 #[derive(Debug)]
@@ -133,6 +134,9 @@ impl State {
                 let taken = Taken { original, receipts: vec![receipt] };
                 return (Admitted::IdReused(job, Box::new(taken)), false);
             }
+            if on(Sabotage::JoinDropped) {
+                return (Admitted::Joined { job, replaced: false }, false);
+            }
             let (replaced, earlier) = self.join(key, receipt);
             return (Admitted::Joined { job, replaced }, earlier);
         }
@@ -141,7 +145,7 @@ impl State {
         self.by_event.insert(job.event.id.clone(), key);
         let lane = self.lanes.entry(job.event.reservation_id.clone()).or_default();
         lane.push_back(key);
-        let first = lane.len() == 1;
+        let first = lane.len() == 1 || on(Sabotage::ReservationLockDropped);
         let entry = Entry {
             event_id: job.event.id.clone(),
             reservation_id: job.event.reservation_id.clone(),
@@ -295,7 +299,9 @@ impl State {
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Receipt> {
-        let keys: Vec<Key> = self.entries.keys().copied().collect();
+        let mut keys: Vec<Key> = self.entries.keys().copied().collect();
+        // In order of receipt, as above.
+        keys.sort_unstable();
         keys.into_iter().flat_map(|key| self.take(key).0.receipts).collect()
     }
 

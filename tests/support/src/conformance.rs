@@ -48,11 +48,7 @@ impl Target {
     /// A new embedded server.
     pub async fn embedded() -> Self {
         let server = Sqs::start().await;
-        Self {
-            kind: Kind::Embedded,
-            client: client(&server.endpoint_url()),
-            _server: Some(server),
-        }
+        Self { kind: Kind::Embedded, client: client(&server.endpoint_url()), _server: Some(server) }
     }
 
     /// The server at `CONFORMANCE_ENDPOINT_URL`.
@@ -62,11 +58,7 @@ impl Target {
     pub fn localstack() -> Self {
         let endpoint = std::env::var("CONFORMANCE_ENDPOINT_URL")
             .expect("CONFORMANCE_ENDPOINT_URL names a running LocalStack");
-        Self {
-            kind: Kind::LocalStack,
-            client: client(&endpoint),
-            _server: None,
-        }
+        Self { kind: Kind::LocalStack, client: client(&endpoint), _server: None }
     }
 
     /// A standard queue of its own.
@@ -115,10 +107,7 @@ impl Target {
             request = request.attributes(name, value);
         }
         let created = request.send().await.expect("the queue is created");
-        Queue {
-            client: &self.client,
-            url: created.queue_url.expect("a queue has a URL"),
-        }
+        Queue { client: &self.client, url: created.queue_url.expect("a queue has a URL") }
     }
 
     /// A dead-letter queue, and a queue that moves messages there after so many receives.
@@ -237,11 +226,7 @@ impl Queue<'_> {
 
     /// Asserts that nothing can be received now.
     pub async fn assert_nothing(&self, why: &str) {
-        assert_eq!(
-            bodies(&self.receive(10, 0).await),
-            Vec::<&str>::new(),
-            "{why}"
-        );
+        assert_eq!(bodies(&self.receive(10, 0).await), Vec::<&str>::new(), "{why}");
     }
 
     /// Deletes by handle, which must succeed.
@@ -318,9 +303,7 @@ pub fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
 
 /// A message's receipt handle.
 pub fn handle(message: &Message) -> &str {
-    message
-        .receipt_handle()
-        .expect("a received message has a handle")
+    message.receipt_handle().expect("a received message has a handle")
 }
 
 /// The messages' bodies.
@@ -331,17 +314,11 @@ pub fn bodies(messages: &[Message]) -> Vec<&str> {
 /// A system attribute; empty where the message has it not.
 pub fn system(message: &Message, name: MessageSystemAttributeName) -> String {
     let attributes = message.attributes();
-    attributes
-        .and_then(|all| all.get(&name))
-        .cloned()
-        .unwrap_or_default()
+    attributes.and_then(|all| all.get(&name)).cloned().unwrap_or_default()
 }
 
 /// Asserts how long something took since `since`.
 pub fn assert_took(since: Instant, at_least: Duration, at_most: Duration) {
     let took = since.elapsed();
-    assert!(
-        (at_least..=at_most).contains(&took),
-        "took {took:?}, not {at_least:?} to {at_most:?}"
-    );
+    assert!((at_least..=at_most).contains(&took), "took {took:?}, not {at_least:?} to {at_most:?}");
 }

@@ -101,10 +101,7 @@ impl Sqs {
         let shared = Arc::new(Shared::new(endpoint));
         let stop = CancellationToken::new();
         tokio::spawn(server::serve(Arc::clone(&shared), listener, stop.clone()));
-        Ok(Self {
-            shared,
-            running: Arc::new(Running(stop)),
-        })
+        Ok(Self { shared, running: Arc::new(Running(stop)) })
     }
 
     /// Stops listening and closes every connection. What is in memory can still be looked at.
@@ -149,10 +146,7 @@ impl Sqs {
     pub fn counts(&self, queue_url: &str) -> Counts {
         let now = self.shared.now();
         let mut world = self.shared.lock();
-        world
-            .queue(Some(queue_url), now)
-            .map(|queue| queue.counts())
-            .unwrap_or_default()
+        world.queue(Some(queue_url), now).map(|queue| queue.counts()).unwrap_or_default()
     }
 
     /// All messages of a queue in order of sending, without receiving them.
@@ -185,10 +179,7 @@ impl Sqs {
     pub fn ledger(&self, queue_url: &str) -> Ledger {
         let now = self.shared.now();
         let mut world = self.shared.lock();
-        world
-            .queue(Some(queue_url), now)
-            .map(|queue| queue.ledger.clone())
-            .unwrap_or_default()
+        world.queue(Some(queue_url), now).map(|queue| queue.ledger.clone()).unwrap_or_default()
     }
 
     /// Waits until `what` holds, asked again after every change and every entry in the ledger; it may

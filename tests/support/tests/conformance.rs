@@ -147,21 +147,14 @@ fn every_case_is_run() {
     let mut written = 0;
     for file in std::fs::read_dir(folder).expect("the suite's folder") {
         let path = file.expect("a readable folder").path();
-        let module = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .unwrap_or_default()
-            .to_owned();
+        let module = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
         let text = std::fs::read_to_string(&path).expect("a readable file");
         for line in text.lines() {
             let Some(rest) = line.strip_prefix("pub async fn ") else {
                 continue;
             };
             let case = rest.split('(').next().unwrap_or_default();
-            assert!(
-                CASES.contains(&(&module, case)),
-                "{module}::{case} is not run"
-            );
+            assert!(CASES.contains(&(&module, case)), "{module}::{case} is not run");
             written += 1;
         }
     }

@@ -25,22 +25,14 @@ type Failure = Box<dyn Error + Send + Sync>;
 async fn main() -> Result<ExitCode, Failure> {
     let server = Sqs::start().await;
     let url = server.create_queue("throughput", QueueSpec::default());
-    let address = server
-        .endpoint_url()
-        .trim_start_matches("http://")
-        .to_owned();
+    let address = server.endpoint_url().trim_start_matches("http://").to_owned();
     let since = Instant::now();
     let mut clients = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let stream = TcpStream::connect(&address).await?;
         stream.set_nodelay(true)?;
-        clients.spawn(drive(
-            Client {
-                stream: BufReader::new(stream),
-                body: Vec::new(),
-            },
-            url.clone(),
-        ));
+        clients
+            .spawn(drive(Client { stream: BufReader::new(stream), body: Vec::new() }, url.clone()));
     }
     while let Some(finished) = clients.join_next().await {
         finished??;
@@ -59,11 +51,7 @@ async fn main() -> Result<ExitCode, Failure> {
         "{MESSAGES} messages sent, received and deleted in tens over {CONNECTIONS} connections in {took:.2?}: \
          {per_s:.0} a second, {verdict} {MESSAGES_PER_S_MIN}"
     )?;
-    Ok(if enough {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Sends, receives and deletes this connection's share. It takes exactly as many as it sent, though perhaps
@@ -95,13 +83,9 @@ fn receive(url: &str, max: usize) -> Vec<u8> {
 
 fn send_batch(url: &str) -> String {
     let body = r#"{\"id\":\"evt_123456\",\"type\":\"payment.approved\",\"reservation_id\":\"rsv_abc123\",\"event_id\":\"evt_2025_1001\",\"ts\":\"2024-01-01T12:05:00Z\",\"payload\":{\"payment_intent_id\":\"pay_xyz789\",\"amount\":120000}}"#;
-    let entries: Vec<String> = (0..BATCH)
-        .map(|id| format!(r#"{{"Id":"{id}","MessageBody":"{body}"}}"#))
-        .collect();
-    format!(
-        r#"{{"QueueUrl":"{url}","Entries":[{}]}}"#,
-        entries.join(",")
-    )
+    let entries: Vec<String> =
+        (0..BATCH).map(|id| format!(r#"{{"Id":"{id}","MessageBody":"{body}"}}"#)).collect();
+    format!(r#"{{"QueueUrl":"{url}","Entries":[{}]}}"#, entries.join(","))
 }
 
 fn delete_batch(url: &str, handles: &[&str]) -> String {
@@ -110,10 +94,7 @@ fn delete_batch(url: &str, handles: &[&str]) -> String {
         .enumerate()
         .map(|(id, handle)| format!(r#"{{"Id":"{id}","ReceiptHandle":"{handle}"}}"#))
         .collect();
-    format!(
-        r#"{{"QueueUrl":"{url}","Entries":[{}]}}"#,
-        entries.join(",")
-    )
+    format!(r#"{{"QueueUrl":"{url}","Entries":[{}]}}"#, entries.join(","))
 }
 
 fn request(action: &str, body: &str) -> Vec<u8> {
@@ -127,10 +108,7 @@ fn request(action: &str, body: &str) -> Vec<u8> {
 
 /// The strings that follow each `key`, up to their closing quote.
 fn values<'a>(json: &'a str, key: &str) -> Vec<&'a str> {
-    json.split(key)
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next())
-        .collect()
+    json.split(key).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
 
 /// One keep-alive connection.

@@ -31,20 +31,14 @@ async fn send(
 /// LocalStack 4.12 never blames the caller.
 fn assert_sender_fault(target: &Target, failed: &[BatchResultErrorEntry]) {
     for entry in failed {
-        assert_eq!(
-            entry.sender_fault(),
-            target.kind == Kind::Embedded,
-            "{entry:?}"
-        );
+        assert_eq!(entry.sender_fault(), target.kind == Kind::Embedded, "{entry:?}");
     }
 }
 
 /// Ten messages go out at once, each answered under its id.
 pub async fn ten_messages_in_a_batch(target: &Target) {
     let queue = target.queue().await;
-    let entries = (0..10)
-        .map(|n| entry(&format!("e{n}"), format!("body {n}")))
-        .collect();
+    let entries = (0..10).map(|n| entry(&format!("e{n}"), format!("body {n}"))).collect();
     let sent = send(target, &queue, entries).await.expect("accepted");
     assert_eq!(sent.successful().len(), 10);
     assert!(sent.failed().is_empty());
@@ -66,9 +60,7 @@ pub async fn ten_messages_in_a_batch(target: &Target) {
 pub async fn one_bad_message_fails_alone(target: &Target) {
     let queue = target.queue().await;
     let entries = vec![entry("good", "good"), entry("bad", "bell\u{7}")];
-    let sent = send(target, &queue, entries)
-        .await
-        .expect("the batch is answered");
+    let sent = send(target, &queue, entries).await.expect("the batch is answered");
     assert_eq!(sent.successful().len(), 1);
     assert_eq!(sent.successful()[0].id(), "good");
     assert_eq!(sent.failed().len(), 1);
@@ -106,9 +98,7 @@ pub async fn eleven_entries_fail_the_batch(target: &Target) {
 /// Ids are letters, digits, hyphens and underscores.
 pub async fn invalid_id_fails_the_batch(target: &Target) {
     let queue = target.queue().await;
-    let error = send(target, &queue, vec![entry("a b", "x")])
-        .await
-        .expect_err("refused");
+    let error = send(target, &queue, vec![entry("a b", "x")]).await.expect_err("refused");
     assert!(error.is_invalid_batch_entry_id(), "{error:?}");
 }
 
@@ -118,13 +108,8 @@ pub async fn batch_over_one_mebibyte_fails(target: &Target) {
     let half = 524_288;
     let fits = vec![entry("a", "x".repeat(half)), entry("b", "y".repeat(half))];
     send(target, &queue, fits).await.expect("1 MiB is accepted");
-    let over = vec![
-        entry("a", "x".repeat(half)),
-        entry("b", "y".repeat(half + 1)),
-    ];
-    let error = send(target, &queue, over)
-        .await
-        .expect_err("more is refused");
+    let over = vec![entry("a", "x".repeat(half)), entry("b", "y".repeat(half + 1))];
+    let error = send(target, &queue, over).await.expect_err("more is refused");
     assert!(error.is_batch_request_too_long(), "{error:?}");
 }
 
@@ -137,23 +122,14 @@ pub async fn one_bad_handle_fails_alone_in_a_delete(target: &Target) {
     let received = queue.receive(10, 1).await;
     assert_eq!(received.len(), 2);
     let mut delete = target.client.delete_message_batch().queue_url(&queue.url);
-    let handles = [
-        handle(&received[0]),
-        "no handle at all",
-        handle(&received[1]),
-    ];
+    let handles = [handle(&received[0]), "no handle at all", handle(&received[1])];
     for (index, receipt) in handles.into_iter().enumerate() {
-        let entry = DeleteMessageBatchRequestEntry::builder()
-            .id(index.to_string())
-            .receipt_handle(receipt);
+        let entry =
+            DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(receipt);
         delete = delete.entries(entry.build().expect("id and handle are given"));
     }
     let deleted = delete.send().await.expect("the batch is answered");
-    let ids: Vec<&str> = deleted
-        .successful()
-        .iter()
-        .map(|entry| entry.id())
-        .collect();
+    let ids: Vec<&str> = deleted.successful().iter().map(|entry| entry.id()).collect();
     assert_eq!(ids, ["0", "2"]);
     assert_eq!(deleted.failed().len(), 1);
     assert_eq!(deleted.failed()[0].id(), "1");
@@ -170,10 +146,7 @@ pub async fn one_bad_handle_fails_alone_in_a_change(target: &Target) {
     }
     let received = queue.receive(10, 1).await;
     assert_eq!(received.len(), 2);
-    let mut change = target
-        .client
-        .change_message_visibility_batch()
-        .queue_url(&queue.url);
+    let mut change = target.client.change_message_visibility_batch().queue_url(&queue.url);
     for message in &received {
         let body = message.body().unwrap_or_default();
         let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
@@ -207,11 +180,7 @@ pub async fn repeated_ids_fail_a_delete_batch(target: &Target) {
         .expect("id and handle are given");
     let delete = target.client.delete_message_batch().queue_url(&queue.url);
     let delete = delete.entries(entry.clone()).entries(entry);
-    let error = delete
-        .send()
-        .await
-        .expect_err("refused")
-        .into_service_error();
+    let error = delete.send().await.expect_err("refused").into_service_error();
     assert!(error.is_batch_entry_ids_not_distinct(), "{error:?}");
     assert_eq!(queue.counts().await, ["0", "1", "0"], "nothing is deleted");
 }

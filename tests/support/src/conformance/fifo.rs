@@ -92,18 +92,13 @@ pub async fn repeated_id_is_enqueued_once(target: &Target) {
     assert_eq!(received.len(), 1);
     queue.delete(handle(&received[0])).await;
     queue.send_fifo("g", "same").await;
-    queue
-        .assert_nothing("not after it was deleted either")
-        .await;
+    queue.assert_nothing("not after it was deleted either").await;
 }
 
 /// Without an id, the body's SHA-256 stands in where the queue says so, and must be given where not.
 pub async fn deduplication_by_content(target: &Target) {
     let by_content = [(QueueAttributeName::ContentBasedDeduplication, "true")];
-    let (queue, plain) = (
-        target.fifo_with(by_content).await,
-        target.fifo_with([]).await,
-    );
+    let (queue, plain) = (target.fifo_with(by_content).await, target.fifo_with([]).await);
     let send = |url: &str| {
         let send = target.client.send_message().queue_url(url);
         send.message_body("same").message_group_id("g").send()
@@ -117,39 +112,18 @@ pub async fn deduplication_by_content(target: &Target) {
     let sha256 = "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5";
     assert_eq!(system(&received[0], name), sha256);
     let error = send(&plain.url).await.expect_err("no id and no digest");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
+    assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
 }
 
 /// A group must be named, and a delay may not be.
 pub async fn group_is_required_and_delay_refused(target: &Target) {
     let queue = target.fifo_with([]).await;
-    let send = target
-        .client
-        .send_message()
-        .queue_url(&queue.url)
-        .message_body("x");
+    let send = target.client.send_message().queue_url(&queue.url).message_body("x");
     let send = send.message_deduplication_id("x");
     let error = send.clone().send().await.expect_err("no group");
-    assert!(
-        code(&error).starts_with("MissingParameter"),
-        "{}",
-        code(&error)
-    );
-    let error = send
-        .message_group_id("g")
-        .delay_seconds(1)
-        .send()
-        .await
-        .expect_err("a delay");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
+    assert!(code(&error).starts_with("MissingParameter"), "{}", code(&error));
+    let error = send.message_group_id("g").delay_seconds(1).send().await.expect_err("a delay");
+    assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
 }
 
 /// Messages carry group, deduplication id and a number that grows.
@@ -164,10 +138,7 @@ pub async fn messages_carry_their_sequence(target: &Target) {
         number.parse::<u128>().expect("a number")
     };
     assert!(sequence(&received[0]) < sequence(&received[1]));
-    assert_eq!(
-        system(&received[0], MessageSystemAttributeName::MessageGroupId),
-        "g"
-    );
+    assert_eq!(system(&received[0], MessageSystemAttributeName::MessageGroupId), "g");
     let name = MessageSystemAttributeName::MessageDeduplicationId;
     assert_eq!(system(&received[1], name), "2");
 }
@@ -180,16 +151,8 @@ pub async fn expired_handle_is_refused(target: &Target) {
     let shown = queue.change_visibility(handle(&message), 0).await;
     shown.expect("the message is in flight");
     let delete = target.client.delete_message().queue_url(&queue.url);
-    let error = delete
-        .receipt_handle(handle(&message))
-        .send()
-        .await
-        .expect_err("expired");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
+    let error = delete.receipt_handle(handle(&message)).send().await.expect_err("expired");
+    assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
     assert_eq!(queue.receive_one().await.body(), Some("1"));
 }
 
@@ -197,25 +160,16 @@ pub async fn expired_handle_is_refused(target: &Target) {
 pub async fn redrive_keeps_the_group(target: &Target) {
     let dlq = target.fifo_with([]).await;
     let policy = dlq.redrive_policy(1).await;
-    let queue = target
-        .fifo_with([(QueueAttributeName::RedrivePolicy, &policy)])
-        .await;
+    let queue = target.fifo_with([(QueueAttributeName::RedrivePolicy, &policy)]).await;
     for body in ["1", "2"] {
         queue.send_fifo("g", body).await;
     }
     let first = queue.receive_one().await;
     let shown = queue.change_visibility(handle(&first), 0).await;
     shown.expect("the message is in flight");
-    assert_eq!(
-        queue.receive_one().await.body(),
-        Some("2"),
-        "the first one moves"
-    );
+    assert_eq!(queue.receive_one().await.body(), Some("2"), "the first one moves");
     let dead = dlq.receive_one().await;
     assert_eq!(dead.body(), Some("1"));
     assert_eq!(dead.message_id(), first.message_id());
-    assert_eq!(
-        system(&dead, MessageSystemAttributeName::MessageGroupId),
-        "g"
-    );
+    assert_eq!(system(&dead, MessageSystemAttributeName::MessageGroupId), "g");
 }

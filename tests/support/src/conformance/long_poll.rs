@@ -79,11 +79,7 @@ pub async fn long_poll_wakes_for_a_timeout(target: &Target) {
     let since = Instant::now();
     assert_eq!(bodies(&queue.receive(10, 10).await), ["x"]);
     let timeout = Duration::from_secs(1);
-    assert_took(
-        since,
-        timeout - Duration::from_millis(200),
-        timeout + target.lateness(),
-    );
+    assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
 }
 
 /// Several wait; one message wakes one of them.
@@ -102,16 +98,8 @@ pub async fn one_message_goes_to_one_of_many(target: &Target) {
 pub async fn wait_out_of_range_is_refused(target: &Target) {
     let queue = target.queue().await;
     let receive = target.client.receive_message().queue_url(&queue.url);
-    let error = receive
-        .wait_time_seconds(21)
-        .send()
-        .await
-        .expect_err("refused");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
+    let error = receive.wait_time_seconds(21).send().await.expect_err("refused");
+    assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
 }
 
 /// A caller that went away takes no message along: the next receive gets it at once.

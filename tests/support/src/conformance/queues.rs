@@ -11,11 +11,7 @@ pub async fn create_is_idempotent(target: &Target) {
     let first = target.create(&name, [(visibility.clone(), "40")]).await;
     let second = target.create(&name, [(visibility.clone(), "40")]).await;
     assert_eq!(first.url, second.url);
-    assert!(
-        first.url.ends_with(&format!("/000000000000/{name}")),
-        "{}",
-        first.url
-    );
+    assert!(first.url.ends_with(&format!("/000000000000/{name}")), "{}", first.url);
     let create = target.client.create_queue().queue_name(&name);
     let other = create.attributes(visibility, "41").send().await;
     let error = other.expect_err("the name is taken").into_service_error();
@@ -27,11 +23,7 @@ pub async fn bad_names_are_refused(target: &Target) {
     for name in ["with space", "dot.ted", "name.fifo", &"x".repeat(81)] {
         let create = target.client.create_queue().queue_name(name).send().await;
         let error = create.expect_err("refused");
-        assert!(
-            code(&error).starts_with("InvalidParameterValue"),
-            "{name}: {}",
-            code(&error)
-        );
+        assert!(code(&error).starts_with("InvalidParameterValue"), "{name}: {}", code(&error));
     }
 }
 
@@ -41,12 +33,7 @@ pub async fn url_by_name(target: &Target) {
     let queue = target.create(&name, []).await;
     let found = target.client.get_queue_url().queue_name(&name).send().await;
     assert_eq!(found.expect("found").queue_url(), Some(queue.url.as_str()));
-    let missing = target
-        .client
-        .get_queue_url()
-        .queue_name(unique_name())
-        .send()
-        .await;
+    let missing = target.client.get_queue_url().queue_name(unique_name()).send().await;
     let error = missing.expect_err("not there").into_service_error();
     assert!(error.is_queue_does_not_exist(), "{error:?}");
 }
@@ -84,10 +71,7 @@ pub async fn attributes_have_defaults(target: &Target) {
     ] {
         assert_eq!(all.get(&name).map(String::as_str), Some(value), "{name:?}");
     }
-    let arn = all
-        .get(&QueueAttributeName::QueueArn)
-        .cloned()
-        .unwrap_or_default();
+    let arn = all.get(&QueueAttributeName::QueueArn).cloned().unwrap_or_default();
     let name = queue.url.rsplit('/').next().unwrap_or_default();
     assert_eq!(arn, format!("arn:aws:sqs:us-east-1:000000000000:{name}"));
     assert!(all.contains_key(&QueueAttributeName::CreatedTimestamp));
@@ -103,11 +87,7 @@ pub async fn attributes_are_set(target: &Target) {
     let set = set.attributes(visibility.clone(), "77");
     set.send().await.expect("set");
     let get = target.client.get_queue_attributes().queue_url(&queue.url);
-    let got = get
-        .attribute_names(visibility.clone())
-        .send()
-        .await
-        .expect("answered");
+    let got = get.attribute_names(visibility.clone()).send().await.expect("answered");
     let all = got.attributes().expect("one was asked for");
     assert_eq!(all.len(), 1);
     assert_eq!(all.get(&visibility).map(String::as_str), Some("77"));

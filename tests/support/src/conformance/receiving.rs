@@ -41,34 +41,21 @@ pub async fn zero_messages_cannot_be_asked_for(target: &Target) {
 
 /// A received message is hidden for the queue's timeout, then comes again with a higher count.
 pub async fn visibility_timeout_ends(target: &Target) {
-    let queue = target
-        .queue_with([(QueueAttributeName::VisibilityTimeout, "1")])
-        .await;
+    let queue = target.queue_with([(QueueAttributeName::VisibilityTimeout, "1")]).await;
     queue.send("x").await;
     let first = queue.receive_one().await;
     let since = Instant::now();
     queue.assert_nothing("it is hidden").await;
     let second = queue.receive_one().await;
     let timeout = Duration::from_secs(1);
-    assert_took(
-        since,
-        timeout - Duration::from_millis(200),
-        timeout + target.lateness(),
-    );
+    assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
     assert_eq!(first.message_id(), second.message_id());
-    assert_ne!(
-        handle(&first),
-        handle(&second),
-        "each receive has its own handle"
-    );
+    assert_ne!(handle(&first), handle(&second), "each receive has its own handle");
     let count = MessageSystemAttributeName::ApproximateReceiveCount;
     assert_eq!(system(&first, count.clone()), "1");
     assert_eq!(system(&second, count), "2");
     let since_first = MessageSystemAttributeName::ApproximateFirstReceiveTimestamp;
-    assert_eq!(
-        system(&first, since_first.clone()),
-        system(&second, since_first)
-    );
+    assert_eq!(system(&first, since_first.clone()), system(&second, since_first));
 }
 
 /// A receive's own timeout goes before the queue's.
@@ -76,21 +63,13 @@ pub async fn visibility_timeout_of_the_receive(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
     let receive = target.client.receive_message().queue_url(&queue.url);
-    let received = receive
-        .visibility_timeout(1)
-        .send()
-        .await
-        .expect("answered");
+    let received = receive.visibility_timeout(1).send().await.expect("answered");
     let since = Instant::now();
     assert_eq!(received.messages().len(), 1);
     queue.assert_nothing("it is hidden").await;
     queue.receive_one().await;
     let timeout = Duration::from_secs(1);
-    assert_took(
-        since,
-        timeout - Duration::from_millis(200),
-        timeout + target.lateness(),
-    );
+    assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
 }
 
 /// With a timeout of 0 it stays visible.
@@ -99,11 +78,7 @@ pub async fn visibility_timeout_zero(target: &Target) {
     queue.send("x").await;
     for _ in 0..2 {
         let receive = target.client.receive_message().queue_url(&queue.url);
-        let received = receive
-            .visibility_timeout(0)
-            .send()
-            .await
-            .expect("answered");
+        let received = receive.visibility_timeout(0).send().await.expect("answered");
         assert_eq!(received.messages().len(), 1);
     }
     assert_eq!(queue.counts().await, ["1", "0", "0"]);
@@ -117,33 +92,19 @@ pub async fn system_attributes(target: &Target) {
     let number = |name| system(&message, name).parse::<u64>().expect("a number");
     let sent_ms = number(MessageSystemAttributeName::SentTimestamp);
     let received_ms = number(MessageSystemAttributeName::ApproximateFirstReceiveTimestamp);
-    assert!(
-        sent_ms > 1_600_000_000_000,
-        "milliseconds since 1970: {sent_ms}"
-    );
+    assert!(sent_ms > 1_600_000_000_000, "milliseconds since 1970: {sent_ms}");
     assert!(received_ms >= sent_ms && received_ms - sent_ms < 60_000);
     assert_ne!(system(&message, MessageSystemAttributeName::SenderId), "");
-    assert_eq!(
-        system(&message, MessageSystemAttributeName::MessageGroupId),
-        ""
-    );
+    assert_eq!(system(&message, MessageSystemAttributeName::MessageGroupId), "");
 }
 
 /// Only what is asked for is returned, by the newer name of the parameter and by the older.
 pub async fn system_attributes_as_asked(target: &Target) {
     let queue = target.queue().await;
-    let receive = target
-        .client
-        .receive_message()
-        .queue_url(&queue.url)
-        .visibility_timeout(0);
+    let receive = target.client.receive_message().queue_url(&queue.url).visibility_timeout(0);
     queue.send("x").await;
     let none = receive.clone().send().await.expect("answered");
-    assert!(
-        none.messages()[0]
-            .attributes()
-            .is_none_or(|all| all.is_empty())
-    );
+    assert!(none.messages()[0].attributes().is_none_or(|all| all.is_empty()));
     let name = MessageSystemAttributeName::SentTimestamp;
     let newer = receive.clone().message_system_attribute_names(name.clone());
     let newer = newer.send().await.expect("answered");
@@ -152,9 +113,7 @@ pub async fn system_attributes_as_asked(target: &Target) {
     #[allow(deprecated, reason = "older SDKs ask in this way")]
     let older = receive.attribute_names(QueueAttributeName::All);
     let older = older.send().await.expect("answered");
-    let all = older.messages()[0]
-        .attributes()
-        .expect("all were asked for");
+    let all = older.messages()[0].attributes().expect("all were asked for");
     assert!(all.contains_key(&MessageSystemAttributeName::ApproximateReceiveCount));
     assert!(all.contains_key(&name));
 }
@@ -162,11 +121,7 @@ pub async fn system_attributes_as_asked(target: &Target) {
 /// Message attributes come by name, by prefix, or all; and the digest covers what is returned.
 pub async fn message_attributes_as_asked(target: &Target) {
     let queue = target.queue().await;
-    let mut send = target
-        .client
-        .send_message()
-        .queue_url(&queue.url)
-        .message_body("x");
+    let mut send = target.client.send_message().queue_url(&queue.url).message_body("x");
     for name in ["text", "trace.id", "trace.flags"] {
         let value = MessageAttributeValue::builder()
             .data_type("String")
@@ -184,11 +139,8 @@ pub async fn message_attributes_as_asked(target: &Target) {
         (vec!["All"], vec!["text", "trace.flags", "trace.id"]),
         (vec![".*"], vec!["text", "trace.flags", "trace.id"]),
     ] {
-        let mut receive = target
-            .client
-            .receive_message()
-            .queue_url(&queue.url)
-            .visibility_timeout(0);
+        let mut receive =
+            target.client.receive_message().queue_url(&queue.url).visibility_timeout(0);
         for name in &asked {
             receive = receive.message_attribute_names(*name);
         }
@@ -204,10 +156,7 @@ pub async fn message_attributes_as_asked(target: &Target) {
             let md5 = Some("3db948111dcb7ec41f514364482232ed");
             assert_eq!(message.md5_of_message_attributes(), md5);
         }
-        assert_eq!(
-            message.md5_of_message_attributes().is_some(),
-            !expected.is_empty()
-        );
+        assert_eq!(message.md5_of_message_attributes().is_some(), !expected.is_empty());
     }
 }
 
@@ -245,11 +194,7 @@ pub async fn receivers_share_without_repeats(target: &Target) {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 40);
-    assert_eq!(
-        queue.counts().await,
-        ["0", "40", "0"],
-        "each was received once"
-    );
+    assert_eq!(queue.counts().await, ["0", "40", "0"], "each was received once");
 }
 
 /// A queue that is not there is a typed error, for each action on messages.
@@ -257,11 +202,7 @@ pub async fn missing_queue_is_typed(target: &Target) {
     let queue = target.queue().await;
     let url = queue.url.replace("case-", "none-");
     let client = &target.client;
-    let send = client
-        .send_message()
-        .queue_url(&url)
-        .message_body("x")
-        .send();
+    let send = client.send_message().queue_url(&url).message_body("x").send();
     let error = send.await.expect_err("refused").into_service_error();
     assert!(error.is_queue_does_not_exist(), "{error:?}");
     let receive = client.receive_message().queue_url(&url).send();
@@ -269,11 +210,7 @@ pub async fn missing_queue_is_typed(target: &Target) {
     assert_eq!(code(&error), "AWS.SimpleQueueService.NonExistentQueue");
     assert_eq!(error.raw_response().map(|r| r.status().as_u16()), Some(400));
     assert!(error.into_service_error().is_queue_does_not_exist());
-    let delete = client
-        .delete_message()
-        .queue_url(&url)
-        .receipt_handle("x")
-        .send();
+    let delete = client.delete_message().queue_url(&url).receipt_handle("x").send();
     let error = delete.await.expect_err("refused").into_service_error();
     assert!(error.is_queue_does_not_exist(), "{error:?}");
 }

@@ -23,33 +23,16 @@ pub async fn message_moves_after_its_last_receive(target: &Target) {
         .string_value("value")
         .build()
         .expect("a data type is given");
-    let send = target
-        .client
-        .send_message()
-        .queue_url(&queue.url)
-        .message_body("poison");
-    let sent = send
-        .message_attributes("name", value.clone())
-        .send()
-        .await
-        .expect("accepted");
+    let send = target.client.send_message().queue_url(&queue.url).message_body("poison");
+    let sent = send.message_attributes("name", value.clone()).send().await.expect("accepted");
     receive_times(&queue, 2).await;
-    assert_eq!(
-        dlq.counts().await,
-        ["0", "0", "0"],
-        "it moves on the third receive"
-    );
-    queue
-        .assert_nothing("it moves instead of being handed out")
-        .await;
+    assert_eq!(dlq.counts().await, ["0", "0", "0"], "it moves on the third receive");
+    queue.assert_nothing("it moves instead of being handed out").await;
     assert_eq!(queue.counts().await, ["0", "0", "0"]);
     let dead = dlq.receive_one().await;
     assert_eq!(dead.message_id(), sent.message_id());
     assert_eq!(dead.body(), Some("poison"));
-    assert_eq!(
-        dead.message_attributes().and_then(|all| all.get("name")),
-        Some(&value)
-    );
+    assert_eq!(dead.message_attributes().and_then(|all| all.get("name")), Some(&value));
     let source = queue.attribute(QueueAttributeName::QueueArn).await;
     let name = MessageSystemAttributeName::DeadLetterQueueSourceArn;
     assert_eq!(system(&dead, name), source);
@@ -90,20 +73,14 @@ pub async fn policy_needs_its_queue(target: &Target) {
     let missing = arn.replace("case-", "none-");
     let policy = format!(r#"{{"deadLetterTargetArn":"{missing}","maxReceiveCount":"3"}}"#);
     let set = target.client.set_queue_attributes().queue_url(&queue.url);
-    let set = set
-        .attributes(QueueAttributeName::RedrivePolicy, policy)
-        .send()
-        .await;
+    let set = set.attributes(QueueAttributeName::RedrivePolicy, policy).send().await;
     target.refused(set, "InvalidParameterValue");
 }
 
 /// A dead-letter queue knows whose it is.
 pub async fn sources_are_listed(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(3).await;
-    let list = target
-        .client
-        .list_dead_letter_source_queues()
-        .queue_url(&dlq.url);
+    let list = target.client.list_dead_letter_source_queues().queue_url(&dlq.url);
     let listed = list.send().await.expect("listed");
     assert_eq!(listed.queue_urls(), [queue.url.as_str()]);
 }
@@ -118,11 +95,7 @@ pub async fn move_task_brings_messages_back(target: &Target) {
     let arn = dlq.attribute(QueueAttributeName::QueueArn).await;
     let start = target.client.start_message_move_task().source_arn(arn);
     let started = start.send().await.expect("started");
-    assert!(
-        started
-            .task_handle()
-            .is_some_and(|handle| !handle.is_empty())
-    );
+    assert!(started.task_handle().is_some_and(|handle| !handle.is_empty()));
     assert_eq!(queue.receive_one().await.body(), Some("poison"));
     assert_eq!(dlq.counts().await, ["0", "0", "0"]);
 }
@@ -132,22 +105,9 @@ pub async fn move_task_needs_a_dead_letter_queue(target: &Target) {
     let queue = target.queue().await;
     let arn = queue.attribute(QueueAttributeName::QueueArn).await;
     let missing = arn.replace("case-", "none-");
-    let start = |arn: String| {
-        target
-            .client
-            .start_message_move_task()
-            .source_arn(arn)
-            .send()
-    };
+    let start = |arn: String| target.client.start_message_move_task().source_arn(arn).send();
     let error = start(arn).await.expect_err("not a dead-letter queue");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
-    let error = start(missing)
-        .await
-        .expect_err("not there")
-        .into_service_error();
+    assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
+    let error = start(missing).await.expect_err("not there").into_service_error();
     assert!(error.is_resource_not_found_exception(), "{error:?}");
 }

@@ -39,10 +39,7 @@ pub async fn send_answers_with_id_and_md5(target: &Target) {
     let body = r#"{"id":"evt_1"}"#;
     let send = target.client.send_message().queue_url(&queue.url);
     let sent = send.message_body(body).send().await.expect("accepted");
-    assert_eq!(
-        sent.md5_of_message_body(),
-        Some("a7d1a4751fdf70a980c77435fc527ede")
-    );
+    assert_eq!(sent.md5_of_message_body(), Some("a7d1a4751fdf70a980c77435fc527ede"));
     assert_eq!(sent.md5_of_message_attributes(), None);
     assert_eq!(sent.sequence_number(), None);
     let message = queue.receive_one().await;
@@ -66,11 +63,7 @@ pub async fn attributes_come_back_with_their_md5(target: &Target) {
         ("count", typed("Number.int", "12")),
         ("raw", binary("Binary.png", &[0, 255, 16])),
     ];
-    let mut send = target
-        .client
-        .send_message()
-        .queue_url(&queue.url)
-        .message_body("x");
+    let mut send = target.client.send_message().queue_url(&queue.url).message_body("x");
     for (name, value) in &attributes {
         send = send.message_attributes(*name, value.clone());
     }
@@ -80,9 +73,7 @@ pub async fn attributes_come_back_with_their_md5(target: &Target) {
     assert_eq!(sent.md5_of_message_attributes(), md5);
     let message = queue.receive_one().await;
     assert_eq!(message.md5_of_message_attributes(), md5);
-    let received = message
-        .message_attributes()
-        .expect("attributes were asked for");
+    let received = message.message_attributes().expect("attributes were asked for");
     assert_eq!(received.len(), attributes.len());
     for (name, value) in attributes {
         assert_eq!(received.get(name), Some(&value), "{name}");
@@ -97,25 +88,15 @@ pub async fn trace_header_comes_back(target: &Target) {
         .string_value(TRACE)
         .build()
         .expect("a data type is given");
-    let send = target
-        .client
-        .send_message()
-        .queue_url(&queue.url)
-        .message_body("x");
+    let send = target.client.send_message().queue_url(&queue.url).message_body("x");
     let name = MessageSystemAttributeNameForSends::AwsTraceHeader;
     let send = send.message_system_attributes(name, value);
     let sent = send.send().await.expect("accepted");
     let md5 = Some("5ae4d5d7636402d80f4eb6d213245a88");
     assert_eq!(sent.md5_of_message_system_attributes(), md5);
     let message = queue.receive_one().await;
-    assert_eq!(
-        system(&message, MessageSystemAttributeName::AwsTraceHeader),
-        TRACE
-    );
-    assert!(
-        message.message_attributes().is_none(),
-        "it is not a message attribute"
-    );
+    assert_eq!(system(&message, MessageSystemAttributeName::AwsTraceHeader), TRACE);
+    assert!(message.message_attributes().is_none(), "it is not a message attribute");
 }
 
 /// Ten attributes are accepted, eleven are not. Source: "Message quotas".
@@ -123,11 +104,7 @@ pub async fn trace_header_comes_back(target: &Target) {
 /// LocalStack 4.12 does not count them.
 pub async fn ten_attributes_at_most(target: &Target) {
     let queue = target.queue().await;
-    let mut send = target
-        .client
-        .send_message()
-        .queue_url(&queue.url)
-        .message_body("x");
+    let mut send = target.client.send_message().queue_url(&queue.url).message_body("x");
     for index in 0..10 {
         send = send.message_attributes(format!("name{index}"), text("value"));
     }
@@ -139,18 +116,10 @@ pub async fn ten_attributes_at_most(target: &Target) {
 
 async fn refuses_attribute(target: &Target, name: &str, value: MessageAttributeValue) {
     let queue = target.queue().await;
-    let send = target
-        .client
-        .send_message()
-        .queue_url(&queue.url)
-        .message_body("x");
+    let send = target.client.send_message().queue_url(&queue.url).message_body("x");
     let result = send.message_attributes(name, value).send().await;
     let error = result.expect_err("the attribute is refused");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
+    assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
     queue.assert_nothing("a refused message is not sent").await;
 }
 
@@ -190,11 +159,7 @@ pub async fn one_mebibyte_at_most(target: &Target) {
     };
     send(LIMIT_BYTES).await.expect("1 MiB is accepted");
     let error = send(LIMIT_BYTES + 1).await.expect_err("more is refused");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
+    assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
     let message = queue.receive_one().await;
     assert_eq!(message.body().map(str::len), Some(LIMIT_BYTES));
 }
@@ -208,17 +173,9 @@ pub async fn attributes_count_towards_the_size(target: &Target) {
         let send = send.message_attributes("name", text("value"));
         send.message_body("x".repeat(body_bytes)).send()
     };
-    send(LIMIT_BYTES - attribute_bytes)
-        .await
-        .expect("just fits");
-    let error = send(LIMIT_BYTES - attribute_bytes + 1)
-        .await
-        .expect_err("does not");
-    assert!(
-        code(&error).starts_with("InvalidParameterValue"),
-        "{}",
-        code(&error)
-    );
+    send(LIMIT_BYTES - attribute_bytes).await.expect("just fits");
+    let error = send(LIMIT_BYTES - attribute_bytes + 1).await.expect_err("does not");
+    assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
 }
 
 /// A message's own delay hides it, and counts as delayed.
@@ -238,9 +195,7 @@ pub async fn message_delay(target: &Target) {
 
 /// The queue's delay is the default; a message's own, 0 too, goes before it.
 pub async fn queue_delay(target: &Target) {
-    let queue = target
-        .queue_with([(QueueAttributeName::DelaySeconds, "1")])
-        .await;
+    let queue = target.queue_with([(QueueAttributeName::DelaySeconds, "1")]).await;
     let since = Instant::now();
     queue.send("late").await;
     let send = target.client.send_message().queue_url(&queue.url);

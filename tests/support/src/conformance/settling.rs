@@ -14,10 +14,7 @@ pub async fn delete_removes(target: &Target) {
     let message = queue.receive_one().await;
     queue.delete(handle(&message)).await;
     assert_eq!(queue.counts().await, ["0", "0", "0"]);
-    assert!(
-        queue.receive(1, 2).await.is_empty(),
-        "nor does it come back"
-    );
+    assert!(queue.receive(1, 2).await.is_empty(), "nor does it come back");
 }
 
 /// Deleting again succeeds. Source: API_DeleteMessage.
@@ -65,11 +62,7 @@ pub async fn old_handle_deletes_nothing(target: &Target) {
 pub async fn invalid_handle_is_refused(target: &Target) {
     let queue = target.queue().await;
     let delete = target.client.delete_message().queue_url(&queue.url);
-    let error = delete
-        .receipt_handle("no handle at all")
-        .send()
-        .await
-        .expect_err("refused");
+    let error = delete.receipt_handle("no handle at all").send().await.expect_err("refused");
     let error = error.into_service_error();
     assert!(error.is_receipt_handle_is_invalid(), "{error:?}");
     let changed = queue.change_visibility("no handle at all", 1).await;
@@ -106,17 +99,10 @@ pub async fn visibility_is_extended(target: &Target) {
     let since = Instant::now();
     let extended = queue.change_visibility(handle(&message), 4).await;
     extended.expect("the message is in flight");
-    assert!(
-        queue.receive(1, 2).await.is_empty(),
-        "hidden past its first timeout"
-    );
+    assert!(queue.receive(1, 2).await.is_empty(), "hidden past its first timeout");
     queue.receive_one().await;
     let timeout = Duration::from_secs(4);
-    assert_took(
-        since,
-        timeout - Duration::from_millis(200),
-        timeout + target.lateness(),
-    );
+    assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
 }
 
 /// A shorter one ends sooner.
@@ -129,11 +115,7 @@ pub async fn visibility_is_shortened(target: &Target) {
     shortened.expect("the message is in flight");
     queue.receive_one().await;
     let timeout = Duration::from_secs(1);
-    assert_took(
-        since,
-        timeout - Duration::from_millis(200),
-        timeout + target.lateness(),
-    );
+    assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
 }
 
 /// A message that is visible is not in flight. Source: API_ChangeMessageVisibility, `MessageNotInflight`.
@@ -153,11 +135,7 @@ pub async fn change_of_a_visible_message(target: &Target) {
         }
         Kind::LocalStack => assert_eq!(again, Ok(())),
     }
-    assert_eq!(
-        bodies(&queue.receive(1, 0).await),
-        ["x"],
-        "it stays visible"
-    );
+    assert_eq!(bodies(&queue.receive(1, 0).await), ["x"], "it stays visible");
 }
 
 /// A deleted message cannot be changed.

@@ -29,9 +29,7 @@ pub(crate) fn check_ids<'a>(ids: impl ExactSizeIterator<Item = &'a str>) -> Resu
     let mut seen = HashSet::with_capacity(entries);
     for id in ids {
         let fits = (1..=ID_CHARS_MAX).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         if !fits {
             return Err(SqsError::new(
                 ErrorCode::InvalidBatchEntryId,
@@ -53,10 +51,8 @@ pub(crate) fn run<E, T>(
     entries: Vec<(String, E)>,
     mut each: impl FnMut(E) -> Result<T, SqsError>,
 ) -> BatchOutcome<(String, T)> {
-    let mut outcome = BatchOutcome {
-        successful: Vec::with_capacity(entries.len()),
-        failed: Vec::new(),
-    };
+    let mut outcome =
+        BatchOutcome { successful: Vec::with_capacity(entries.len()), failed: Vec::new() };
     for (id, entry) in entries {
         match each(entry) {
             Ok(done) => outcome.successful.push((id, done)),
@@ -75,11 +71,7 @@ impl<T> BatchOutcome<(String, T)> {
     /// Writes each success in its action's own way.
     pub(crate) fn map<U>(self, each: impl Fn(String, T) -> U) -> BatchOutcome<U> {
         BatchOutcome {
-            successful: self
-                .successful
-                .into_iter()
-                .map(|(id, done)| each(id, done))
-                .collect(),
+            successful: self.successful.into_iter().map(|(id, done)| each(id, done)).collect(),
             failed: self.failed,
         }
     }

@@ -15,10 +15,7 @@ pub struct SqsError {
 impl SqsError {
     /// An error with its own wording.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     /// `InvalidParameterValue` in SQS's usual sentence. The value is cut to 64 characters.
@@ -38,10 +35,7 @@ impl SqsError {
     }
 
     pub(crate) fn no_such_queue() -> Self {
-        Self::new(
-            ErrorCode::QueueDoesNotExist,
-            "The specified queue does not exist.",
-        )
+        Self::new(ErrorCode::QueueDoesNotExist, "The specified queue does not exist.")
     }
 }
 

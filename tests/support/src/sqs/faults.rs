@@ -144,12 +144,7 @@ impl Faults {
 
     /// Turns every knob off.
     pub fn clear(&self) {
-        self.turn(|plan| {
-            *plan = Plan {
-                rng: plan.rng.clone(),
-                ..Plan::default()
-            }
-        });
+        self.turn(|plan| *plan = Plan { rng: plan.rng.clone(), ..Plan::default() });
     }
 
     /// Holds every call of this action back for `fixed`, and up to `jitter` more.

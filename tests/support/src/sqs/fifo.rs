@@ -103,10 +103,7 @@ impl Groups {
             self.ready.remove(&(key, name.to_owned()));
         }
         let is_open = group.held.is_empty() || self.receiving.is_some();
-        let next = group
-            .waiting
-            .first_key_value()
-            .filter(|(_, visible)| **visible && is_open);
+        let next = group.waiting.first_key_value().filter(|(_, visible)| **visible && is_open);
         group.listed = next.map(|(key, _)| *key);
         if let Some(receiving) = &mut self.receiving {
             receiving.preferred = group.listed;

@@ -44,10 +44,7 @@ impl AttributeValue {
 
     /// A value of type `Number`, given in its decimal form.
     pub fn number(value: impl Into<String>) -> Self {
-        Self {
-            data_type: "Number".to_owned(),
-            ..Self::string(value)
-        }
+        Self { data_type: "Number".to_owned(), ..Self::string(value) }
     }
 
     /// A value of type `Binary`.
@@ -98,11 +95,7 @@ impl AttributeValue {
                 ));
             }
         };
-        if bytes.is_empty() {
-            Err(empty())
-        } else {
-            Ok(bytes)
-        }
+        if bytes.is_empty() { Err(empty()) } else { Ok(bytes) }
     }
 }
 
@@ -126,17 +119,13 @@ pub struct NewMessage {
 impl NewMessage {
     /// A message with nothing but a body.
     pub fn new(body: impl Into<String>) -> Self {
-        Self {
-            body: body.into(),
-            ..Self::default()
-        }
+        Self { body: body.into(), ..Self::default() }
     }
 
     /// With a message attribute of type `String`.
     #[must_use]
     pub fn attribute(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.attributes
-            .insert(name.to_owned(), AttributeValue::string(value));
+        self.attributes.insert(name.to_owned(), AttributeValue::string(value));
         self
     }
 }
@@ -220,9 +209,7 @@ fn check_name(name: &str) -> Result<(), SqsError> {
     let lower = name.to_ascii_lowercase();
     let fits = !name.is_empty()
         && name.chars().count() <= NAME_CHARS_MAX
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
         && !name.starts_with('.')
         && !name.ends_with('.')
         && !name.contains("..")
@@ -233,10 +220,7 @@ fn check_name(name: &str) -> Result<(), SqsError> {
     }
     Err(SqsError::new(
         ErrorCode::InvalidParameterValue,
-        format!(
-            "Message (user) attribute name '{}' is not allowed.",
-            clip(name)
-        ),
+        format!("Message (user) attribute name '{}' is not allowed.", clip(name)),
     ))
 }
 
@@ -288,19 +272,14 @@ pub(crate) fn is_wanted(name: &str, wanted: &[String]) -> bool {
     wanted.iter().any(|pattern| {
         pattern == "All"
             || pattern == name
-            || pattern
-                .strip_suffix(".*")
-                .is_some_and(|prefix| name.starts_with(prefix))
+            || pattern.strip_suffix(".*").is_some_and(|prefix| name.starts_with(prefix))
     })
 }
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn clip(text: &str) -> String {

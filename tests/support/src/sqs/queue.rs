@@ -161,19 +161,12 @@ impl Queue {
 
     /// Adds a new message.
     pub(crate) fn push(&mut self, content: Content, delay: Duration, now: Now) {
-        let state = if delay.is_zero() {
-            MessageState::Visible
-        } else {
-            MessageState::Delayed
-        };
+        let state = if delay.is_zero() { MessageState::Visible } else { MessageState::Delayed };
         self.insert(Message {
             id: Arc::from(content.id.as_str()),
             content: Arc::new(content),
             sent_at: now.instant,
-            placed: Placed {
-                state,
-                at: now.instant + delay,
-            },
+            placed: Placed { state, at: now.instant + delay },
             receive_count: 0,
             receives_here: 0,
             first_receive_ms: None,
@@ -184,10 +177,7 @@ impl Queue {
 
     /// Adds a message that comes from another queue: its id, age and count stay.
     pub(crate) fn adopt(&mut self, mut message: Message, source_arn: Option<String>, now: Now) {
-        message.placed = Placed {
-            state: MessageState::Visible,
-            at: now.instant,
-        };
+        message.placed = Placed { state: MessageState::Visible, at: now.instant };
         message.receives_here = 0;
         message.received_at = None;
         message.source_arn = source_arn;
@@ -290,9 +280,7 @@ impl Queue {
     /// Takes out every message that is visible, oldest first, to be moved elsewhere.
     pub(crate) fn drain_visible(&mut self) -> Vec<Message> {
         let keys: Vec<u64> = self.ready.iter().map(|(_, key)| *key).collect();
-        keys.into_iter()
-            .filter_map(|key| self.remove(key))
-            .collect()
+        keys.into_iter().filter_map(|key| self.remove(key)).collect()
     }
 
     fn next_ready(&self) -> Option<u64> {

@@ -15,28 +15,20 @@ pub(crate) fn create(
     shared: &Shared,
     input: wire::CreateQueue,
 ) -> Result<wire::QueueUrl, SqsError> {
-    let name = input
-        .queue_name
-        .ok_or_else(|| SqsError::missing("QueueName"))?;
+    let name = input.queue_name.ok_or_else(|| SqsError::missing("QueueName"))?;
     let now = shared.now();
     shared.lock().create(&name, &input.attributes, now)?;
-    Ok(wire::QueueUrl {
-        queue_url: shared.url(&name),
-    })
+    Ok(wire::QueueUrl { queue_url: shared.url(&name) })
 }
 
 pub(crate) fn get_url(
     shared: &Shared,
     input: wire::GetQueueUrl,
 ) -> Result<wire::QueueUrl, SqsError> {
-    let name = input
-        .queue_name
-        .ok_or_else(|| SqsError::missing("QueueName"))?;
+    let name = input.queue_name.ok_or_else(|| SqsError::missing("QueueName"))?;
     let now = shared.now();
     shared.lock().queue(Some(&name), now)?;
-    Ok(wire::QueueUrl {
-        queue_url: shared.url(&name),
-    })
+    Ok(wire::QueueUrl { queue_url: shared.url(&name) })
 }
 
 pub(crate) fn list(shared: &Shared, input: wire::ListQueues) -> Result<wire::QueueUrls, SqsError> {
@@ -45,20 +37,13 @@ pub(crate) fn list(shared: &Shared, input: wire::ListQueues) -> Result<wire::Que
     let prefix = input.queue_name_prefix.unwrap_or_default();
     let after = input.next_token.unwrap_or_default();
     let world = shared.lock();
-    let mut names = world
-        .names()
-        .filter(|name| name.starts_with(&prefix) && **name > after);
+    let mut names = world.names().filter(|name| name.starts_with(&prefix) && **name > after);
     let page: Vec<&String> = names.by_ref().take(limit).collect();
     // A token is only given where the caller asked for pages. Source: API_ListQueues.
-    let next_token = page
-        .last()
-        .filter(|_| max.is_some() && names.next().is_some())
-        .map(|name| (*name).clone());
+    let next_token =
+        page.last().filter(|_| max.is_some() && names.next().is_some()).map(|name| (*name).clone());
     let queue_urls = page.iter().map(|name| shared.url(name)).collect();
-    Ok(wire::QueueUrls {
-        queue_urls,
-        next_token,
-    })
+    Ok(wire::QueueUrls { queue_urls, next_token })
 }
 
 pub(crate) fn delete(shared: &Shared, input: wire::DeleteQueue) -> Result<wire::Nothing, SqsError> {
@@ -85,14 +70,8 @@ pub(crate) fn get_attributes(
     for (name, value) in [
         ("QueueArn", queue_arn(&queue.name)),
         ("ApproximateNumberOfMessages", counts.visible.to_string()),
-        (
-            "ApproximateNumberOfMessagesNotVisible",
-            counts.in_flight.to_string(),
-        ),
-        (
-            "ApproximateNumberOfMessagesDelayed",
-            counts.delayed.to_string(),
-        ),
+        ("ApproximateNumberOfMessagesNotVisible", counts.in_flight.to_string()),
+        ("ApproximateNumberOfMessagesDelayed", counts.delayed.to_string()),
         ("CreatedTimestamp", queue.created_s.to_string()),
         ("LastModifiedTimestamp", queue.modified_s.to_string()),
     ] {
@@ -137,9 +116,7 @@ pub(crate) fn set_attributes(
     input: wire::SetQueueAttributes,
 ) -> Result<wire::Nothing, SqsError> {
     let now = shared.now();
-    shared
-        .lock()
-        .reconfigure(input.queue_url.as_deref(), &input.attributes, now)?;
+    shared.lock().reconfigure(input.queue_url.as_deref(), &input.attributes, now)?;
     Ok(wire::Nothing {})
 }
 
@@ -151,9 +128,7 @@ pub(crate) fn list_sources(
     let mut world = shared.lock();
     let name = world.queue(input.queue_url.as_deref(), now)?.name.clone();
     let sources = world.sources_of(&name);
-    Ok(wire::SourceQueueUrls {
-        queue_urls: sources.iter().map(|name| shared.url(name)).collect(),
-    })
+    Ok(wire::SourceQueueUrls { queue_urls: sources.iter().map(|name| shared.url(name)).collect() })
 }
 
 /// The move is done before the answer is sent: there is nothing to list or cancel afterwards.
@@ -161,9 +136,7 @@ pub(crate) fn start_move(
     shared: &Shared,
     input: wire::StartMessageMoveTask,
 ) -> Result<wire::TaskStarted, SqsError> {
-    let source = input
-        .source_arn
-        .ok_or_else(|| SqsError::missing("SourceArn"))?;
+    let source = input.source_arn.ok_or_else(|| SqsError::missing("SourceArn"))?;
     let not_found = || {
         SqsError::new(
             ErrorCode::ResourceNotFound,

@@ -97,10 +97,7 @@ pub(crate) fn render<'a>(
     input: &wire::ReceiveMessage,
     deliveries: &'a [Delivery],
 ) -> wire::Received<'a> {
-    let messages = deliveries
-        .iter()
-        .map(|delivery| message(input, delivery))
-        .collect();
+    let messages = deliveries.iter().map(|delivery| message(input, delivery)).collect();
     wire::Received { messages }
 }
 
@@ -134,28 +131,18 @@ fn system_attributes(
     input: &wire::ReceiveMessage,
     delivery: &Delivery,
 ) -> BTreeMap<&'static str, String> {
-    let names = [
-        &input.message_system_attribute_names,
-        &input.attribute_names,
-    ];
+    let names = [&input.message_system_attribute_names, &input.attribute_names];
     let content = &*delivery.content;
     let mut wanted = BTreeMap::new();
     let mut put = |name: &'static str, value: Option<String>| {
-        let asked = names
-            .iter()
-            .any(|names| names.iter().any(|asked| asked == "All" || asked == name));
+        let asked =
+            names.iter().any(|names| names.iter().any(|asked| asked == "All" || asked == name));
         if let (true, Some(value)) = (asked, value) {
             wanted.insert(name, value);
         }
     };
-    put(
-        "ApproximateFirstReceiveTimestamp",
-        Some(delivery.first_receive_ms.to_string()),
-    );
-    put(
-        "ApproximateReceiveCount",
-        Some(delivery.receive_count.to_string()),
-    );
+    put("ApproximateFirstReceiveTimestamp", Some(delivery.first_receive_ms.to_string()));
+    put("ApproximateReceiveCount", Some(delivery.receive_count.to_string()));
     put("DeadLetterQueueSourceArn", delivery.source_arn.clone());
     put("MessageDeduplicationId", content.deduplication_id.clone());
     put("MessageGroupId", content.group.clone());

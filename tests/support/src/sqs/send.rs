@@ -22,12 +22,7 @@ pub(crate) fn send(shared: &Shared, input: wire::SendMessage) -> Result<wire::Se
     let checked = Checked::new(message(input)?)?;
     let now = shared.now();
     let mut world = shared.lock();
-    enqueue(
-        world.queue(url.as_deref(), now)?,
-        Action::SendMessage,
-        checked,
-        now,
-    )
+    enqueue(world.queue(url.as_deref(), now)?, Action::SendMessage, checked, now)
 }
 
 /// The same, for callers in this process.
@@ -39,12 +34,7 @@ pub(crate) fn send_new(
     let checked = Checked::new(message)?;
     let now = shared.now();
     let mut world = shared.lock();
-    let sent = enqueue(
-        world.queue(Some(url), now)?,
-        Action::SendMessage,
-        checked,
-        now,
-    )?;
+    let sent = enqueue(world.queue(Some(url), now)?, Action::SendMessage, checked, now)?;
     Ok(sent.message_id)
 }
 
@@ -75,10 +65,8 @@ pub(crate) fn send_batch(
     let now = shared.now();
     let mut world = shared.lock();
     let queue = world.queue(input.queue_url.as_deref(), now)?;
-    Ok(batch::run(checked, |checked| {
-        enqueue(queue, Action::SendMessageBatch, checked?, now)
-    })
-    .map(|id, sent| wire::SentEntry { id, sent }))
+    Ok(batch::run(checked, |checked| enqueue(queue, Action::SendMessageBatch, checked?, now))
+        .map(|id, sent| wire::SentEntry { id, sent }))
 }
 
 /// Reads a message as the protocol gives it.
@@ -94,9 +82,7 @@ fn message(input: wire::SendMessage) -> Result<NewMessage, SqsError> {
         trace_header = value.string_value;
     }
     Ok(NewMessage {
-        body: input
-            .message_body
-            .ok_or_else(|| SqsError::missing("MessageBody"))?,
+        body: input.message_body.ok_or_else(|| SqsError::missing("MessageBody"))?,
         attributes: input.message_attributes,
         trace_header,
         group: input.message_group_id,
@@ -120,12 +106,7 @@ fn enqueue(
             ),
         ));
     }
-    let Checked {
-        message,
-        size_bytes: _,
-        body_md5,
-        attributes_md5,
-    } = checked;
+    let Checked { message, size_bytes: _, body_md5, attributes_md5 } = checked;
     check_queue_kind(queue, &message)?;
     let mut sent = wire::Sent {
         message_id: uuid::Uuid::new_v4().to_string(),
@@ -140,13 +121,7 @@ fn enqueue(
         queue.book(now, action, id, None, Outcome::Deduplicated);
         return Ok(sent);
     };
-    queue.book(
-        now,
-        action,
-        Some(sent.message_id.as_str().into()),
-        None,
-        Outcome::Sent,
-    );
+    queue.book(now, action, Some(sent.message_id.as_str().into()), None, Outcome::Sent);
     let delay_s = message.delay_s.unwrap_or(queue.settings.spec.delay_s);
     let content = Content {
         id: sent.message_id.clone(),
@@ -165,10 +140,9 @@ fn enqueue(
 }
 
 fn check_queue_kind(queue: &Queue, message: &NewMessage) -> Result<(), SqsError> {
-    for (name, token) in [
-        ("MessageGroupId", &message.group),
-        ("MessageDeduplicationId", &message.deduplication_id),
-    ] {
+    for (name, token) in
+        [("MessageGroupId", &message.group), ("MessageDeduplicationId", &message.deduplication_id)]
+    {
         let Some(token) = token else { continue };
         let fits = (1..=TOKEN_CHARS_MAX).contains(&token.len())
             && token.bytes().all(|b| b.is_ascii_graphic());
@@ -189,11 +163,7 @@ fn check_queue_kind(queue: &Queue, message: &NewMessage) -> Result<(), SqsError>
         return Err(SqsError::parameter("DelaySeconds", delay_s, other_kind));
     }
     if let (false, Some(token)) = (is_fifo, &message.deduplication_id) {
-        return Err(SqsError::parameter(
-            "MessageDeduplicationId",
-            token,
-            other_kind,
-        ));
+        return Err(SqsError::parameter("MessageDeduplicationId", token, other_kind));
     }
     Ok(())
 }
@@ -226,11 +196,7 @@ fn deduplicate(
             ));
         }
     };
-    let scope = message
-        .group
-        .as_deref()
-        .filter(|_| by_group)
-        .unwrap_or_default();
+    let scope = message.group.as_deref().filter(|_| by_group).unwrap_or_default();
     let key = format!("{scope} {id}");
     if let Some(recent) = groups.repeated(&key, now.instant) {
         sent.message_id = recent.message_id;
@@ -239,10 +205,7 @@ fn deduplicate(
     }
     let sequence_number = groups.next_sequence_number();
     sent.sequence_number = Some(sequence_number.clone());
-    let recent = Recent {
-        message_id: sent.message_id.clone(),
-        sequence_number,
-    };
+    let recent = Recent { message_id: sent.message_id.clone(), sequence_number };
     groups.remember(key, recent, now.instant);
     Ok(Deduplication::New(Some(id)))
 }

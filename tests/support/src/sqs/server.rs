@@ -47,12 +47,8 @@ async fn handle(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let target = headers
-        .get("x-amz-target")
-        .and_then(|value| value.to_str().ok());
-    let Some(action) = target
-        .and_then(Action::from_target)
-        .filter(|_| method == Method::POST)
+    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+    let Some(action) = target.and_then(Action::from_target).filter(|_| method == Method::POST)
     else {
         let unknown = SqsError::new(
             ErrorCode::InvalidAction,
@@ -60,12 +56,7 @@ async fn handle(
         );
         return failure(&unknown);
     };
-    let call = Call {
-        shared: &shared,
-        connection: &connection,
-        action,
-        body: &body,
-    };
+    let call = Call { shared: &shared, connection: &connection, action, body: &body };
     call.dispatch().await
 }
 
@@ -188,11 +179,7 @@ fn failure(error: &SqsError) -> Response<Body> {
     });
     let status =
         StatusCode::from_u16(error.code.http_status()).expect("every code has a valid status");
-    let fault = if error.code.is_sender_fault() {
-        "Sender"
-    } else {
-        "Receiver"
-    };
+    let fault = if error.code.is_sender_fault() { "Sender" } else { "Receiver" };
     let query_error = format!("{};{fault}", error.code.query_code());
     let mut response = answer(status, body.to_string().into_bytes());
     response.headers_mut().insert(

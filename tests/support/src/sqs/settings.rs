@@ -64,17 +64,11 @@ pub(crate) fn queue_arn(name: &str) -> String {
 
 /// Names are 1 to 80 letters, digits, `-` and `_`; `.fifo` counts and is for FIFO queues only.
 pub(crate) fn check_queue_name(name: &str, fifo: bool) -> Result<(), SqsError> {
-    let stem = if fifo {
-        name.strip_suffix(".fifo")
-    } else {
-        Some(name)
-    };
+    let stem = if fifo { name.strip_suffix(".fifo") } else { Some(name) };
     let fits = stem.is_some_and(|stem| {
         !stem.is_empty()
             && name.len() <= 80
-            && stem
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            && stem.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     });
     if fits {
         return Ok(());
@@ -96,11 +90,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn new(spec: QueueSpec) -> Self {
-        Self {
-            spec,
-            message_bytes_max: MESSAGE_BYTES_MAX,
-            inert: BTreeMap::new(),
-        }
+        Self { spec, message_bytes_max: MESSAGE_BYTES_MAX, inert: BTreeMap::new() }
     }
 
     /// Takes over attributes as `CreateQueue` and `SetQueueAttributes` write them.
@@ -149,9 +139,7 @@ impl Settings {
 
     /// Deduplication is per group rather than per queue.
     pub(crate) fn deduplicates_by_group(&self) -> bool {
-        self.inert
-            .get("DeduplicationScope")
-            .is_some_and(|scope| scope == "messageGroup")
+        self.inert.get("DeduplicationScope").is_some_and(|scope| scope == "messageGroup")
     }
 
     /// The settings as queue attributes.
@@ -163,10 +151,7 @@ impl Settings {
         };
         put("VisibilityTimeout", spec.visibility_timeout_s.to_string());
         put("DelaySeconds", spec.delay_s.to_string());
-        put(
-            "ReceiveMessageWaitTimeSeconds",
-            spec.receive_wait_s.to_string(),
-        );
+        put("ReceiveMessageWaitTimeSeconds", spec.receive_wait_s.to_string());
         put("MessageRetentionPeriod", spec.retention_s.to_string());
         put("MaximumMessageSize", self.message_bytes_max.to_string());
         if let Some(redrive) = &spec.redrive {
@@ -179,10 +164,7 @@ impl Settings {
         }
         if spec.fifo {
             put("FifoQueue", "true".to_owned());
-            put(
-                "ContentBasedDeduplication",
-                spec.content_based_deduplication.to_string(),
-            );
+            put("ContentBasedDeduplication", spec.content_based_deduplication.to_string());
         }
         all
     }
@@ -221,18 +203,12 @@ fn redrive(value: &str) -> Result<Option<Redrive>, SqsError> {
     if !(1..=1000).contains(&count) || !policy.dead_letter_target_arn.starts_with(ARN_PREFIX) {
         return Err(bad());
     }
-    Ok(Some(Redrive {
-        dlq: policy.dead_letter_target_arn,
-        max_receive_count: count,
-    }))
+    Ok(Some(Redrive { dlq: policy.dead_letter_target_arn, max_receive_count: count }))
 }
 
 pub(crate) fn unknown_attribute(name: &str) -> SqsError {
     let name: String = name.chars().take(64).collect();
-    SqsError::new(
-        ErrorCode::InvalidAttributeName,
-        format!("Unknown Attribute {name}."),
-    )
+    SqsError::new(ErrorCode::InvalidAttributeName, format!("Unknown Attribute {name}."))
 }
 
 fn bad_value(name: &str, reason: &str) -> SqsError {

@@ -15,9 +15,7 @@ pub(crate) fn delete(
     shared: &Shared,
     input: wire::DeleteMessage,
 ) -> Result<wire::Nothing, SqsError> {
-    let receipt = input
-        .receipt_handle
-        .ok_or_else(|| SqsError::missing("ReceiptHandle"))?;
+    let receipt = input.receipt_handle.ok_or_else(|| SqsError::missing("ReceiptHandle"))?;
     let now = shared.now();
     let mut world = shared.lock();
     let queue = world.queue(input.queue_url.as_deref(), now)?;
@@ -29,9 +27,7 @@ pub(crate) fn change_visibility(
     shared: &Shared,
     input: wire::ChangeMessageVisibility,
 ) -> Result<wire::Nothing, SqsError> {
-    let receipt = input
-        .receipt_handle
-        .ok_or_else(|| SqsError::missing("ReceiptHandle"))?;
+    let receipt = input.receipt_handle.ok_or_else(|| SqsError::missing("ReceiptHandle"))?;
     let timeout_s = timeout(input.visibility_timeout)?;
     let now = shared.now();
     let mut world = shared.lock();
@@ -45,17 +41,12 @@ pub(crate) fn delete_batch(
     input: wire::DeleteMessageBatch,
 ) -> Result<wire::BatchOutcome<wire::EntryId>, SqsError> {
     let action = Action::DeleteMessageBatch;
-    settle_batch(
-        shared,
-        input.queue_url.as_deref(),
-        input.entries,
-        |queue, entry, now| {
-            if queue.faults.fails_delete_entry() {
-                return Err(fail_entry(queue, action, &entry.receipt, now));
-            }
-            queue.delete(action, &entry.receipt, now)
-        },
-    )
+    settle_batch(shared, input.queue_url.as_deref(), input.entries, |queue, entry, now| {
+        if queue.faults.fails_delete_entry() {
+            return Err(fail_entry(queue, action, &entry.receipt, now));
+        }
+        queue.delete(action, &entry.receipt, now)
+    })
 }
 
 pub(crate) fn change_visibility_batch(
@@ -63,18 +54,13 @@ pub(crate) fn change_visibility_batch(
     input: wire::ChangeMessageVisibilityBatch,
 ) -> Result<wire::BatchOutcome<wire::EntryId>, SqsError> {
     let action = Action::ChangeMessageVisibilityBatch;
-    settle_batch(
-        shared,
-        input.queue_url.as_deref(),
-        input.entries,
-        |queue, entry, now| {
-            if queue.faults.fails_visibility_entry() {
-                return Err(fail_entry(queue, action, &entry.receipt, now));
-            }
-            let timeout_s = timeout(entry.visibility_timeout)?;
-            queue.change_visibility(action, &entry.receipt, timeout_s, now)
-        },
-    )
+    settle_batch(shared, input.queue_url.as_deref(), input.entries, |queue, entry, now| {
+        if queue.faults.fails_visibility_entry() {
+            return Err(fail_entry(queue, action, &entry.receipt, now));
+        }
+        let timeout_s = timeout(entry.visibility_timeout)?;
+        queue.change_visibility(action, &entry.receipt, timeout_s, now)
+    })
 }
 
 /// An entry that names a handle.
@@ -99,14 +85,7 @@ fn settle_batch(
     let queue = world.queue(url, now)?;
     let outcome = batch::run(entries, |(receipt, visibility_timeout)| {
         let receipt = receipt.ok_or_else(|| SqsError::missing("ReceiptHandle"))?;
-        each(
-            queue,
-            &Entry {
-                receipt,
-                visibility_timeout,
-            },
-            now,
-        )
+        each(queue, &Entry { receipt, visibility_timeout }, now)
     });
     Ok(outcome.map(|id, ()| wire::EntryId { id }))
 }
@@ -114,10 +93,7 @@ fn settle_batch(
 fn fail_entry(queue: &mut Queue, action: Action, receipt: &str, now: Now) -> SqsError {
     let outcome = Outcome::Fault(FaultKind::BatchEntry);
     queue.book(now, action, None, Some(receipt.into()), outcome);
-    SqsError::new(
-        ErrorCode::InternalError,
-        "We encountered an internal error. Please try again.",
-    )
+    SqsError::new(ErrorCode::InternalError, "We encountered an internal error. Please try again.")
 }
 
 fn timeout(value: Option<i64>) -> Result<u32, SqsError> {

@@ -43,10 +43,7 @@ async fn what_is_sent_in_process_is_received_over_http() {
     assert_eq!(message.message_id(), Some(id.as_str()));
     let attributes = message.message_attributes().unwrap();
     assert_eq!(attributes["traceparent"].string_value(), Some("00-1-2-01"));
-    assert_eq!(
-        message.attributes().unwrap()[&"AWSTraceHeader".into()],
-        "Root=1-0-0"
-    );
+    assert_eq!(message.attributes().unwrap()[&"AWSTraceHeader".into()], "Root=1-0-0");
 }
 
 #[tokio::test]
@@ -55,10 +52,7 @@ async fn peek_shows_where_messages_stand() {
     sqs.send(&url, "a");
     receive(&client, &url).await;
     sqs.send(&url, "b");
-    let late = NewMessage {
-        delay_s: Some(900),
-        ..NewMessage::new("c")
-    };
+    let late = NewMessage { delay_s: Some(900), ..NewMessage::new("c") };
     sqs.send_message(&url, late).unwrap();
     let stored: Vec<_> = sqs
         .peek_all(&url)
@@ -73,11 +67,7 @@ async fn peek_shows_where_messages_stand() {
             ("c".to_owned(), 0, MessageState::Delayed),
         ]
     );
-    let counts = Counts {
-        visible: 1,
-        in_flight: 1,
-        delayed: 1,
-    };
+    let counts = Counts { visible: 1, in_flight: 1, delayed: 1 };
     assert_eq!(sqs.counts(&url), counts);
     assert_eq!(counts.total(), 3);
 }
@@ -101,69 +91,35 @@ async fn ledger_tells_what_happened() {
         delete.send().await.unwrap();
     }
     let ledger = sqs.ledger(&url);
+    assert_eq!((ledger.sent, ledger.receives, ledger.receives_empty), (1, 3, 1));
     assert_eq!(
-        (ledger.sent, ledger.receives, ledger.receives_empty),
-        (1, 3, 1)
-    );
-    assert_eq!(
-        (
-            ledger.delivered,
-            ledger.visibility_extended,
-            ledger.visibility_to_zero
-        ),
+        (ledger.delivered, ledger.visibility_extended, ledger.visibility_to_zero),
         (2, 1, 1)
     );
     assert_eq!((ledger.deletes_stale, ledger.deletes_effective), (1, 1));
-    let told: Vec<_> = ledger
-        .entries
-        .iter()
-        .map(|entry| (entry.action, entry.outcome))
-        .collect();
+    let told: Vec<_> = ledger.entries.iter().map(|entry| (entry.action, entry.outcome)).collect();
     assert_eq!(
         told,
         [
             (Action::ReceiveMessage, Outcome::Empty),
             (Action::SendMessage, Outcome::Sent),
-            (
-                Action::ReceiveMessage,
-                Outcome::Delivered { receive_count: 1 }
-            ),
-            (
-                Action::ChangeMessageVisibility,
-                Outcome::VisibilitySet { timeout_s: 60 }
-            ),
-            (
-                Action::ChangeMessageVisibility,
-                Outcome::VisibilitySet { timeout_s: 0 }
-            ),
-            (
-                Action::ReceiveMessage,
-                Outcome::Delivered { receive_count: 2 }
-            ),
+            (Action::ReceiveMessage, Outcome::Delivered { receive_count: 1 }),
+            (Action::ChangeMessageVisibility, Outcome::VisibilitySet { timeout_s: 60 }),
+            (Action::ChangeMessageVisibility, Outcome::VisibilitySet { timeout_s: 0 }),
+            (Action::ReceiveMessage, Outcome::Delivered { receive_count: 2 }),
             (Action::DeleteMessage, Outcome::DeleteStale),
             (Action::DeleteMessage, Outcome::Deleted),
         ]
     );
-    let about: Vec<_> = ledger
-        .entries
-        .iter()
-        .filter_map(|e| e.message_id.as_deref())
-        .collect();
+    let about: Vec<_> = ledger.entries.iter().filter_map(|e| e.message_id.as_deref()).collect();
     assert_eq!(about, vec![id.as_str(); 7]);
 }
 
 #[tokio::test]
 async fn ledger_counts_moves_to_the_dlq() {
     let (sqs, dlq, client) = server().await;
-    let redrive = Some(Redrive {
-        dlq: dlq.clone(),
-        max_receive_count: 1,
-    });
-    let spec = QueueSpec {
-        visibility_timeout_s: 0,
-        redrive,
-        ..QueueSpec::default()
-    };
+    let redrive = Some(Redrive { dlq: dlq.clone(), max_receive_count: 1 });
+    let spec = QueueSpec { visibility_timeout_s: 0, redrive, ..QueueSpec::default() };
     let url = sqs.create_queue("source", spec);
     sqs.send(&url, "poison");
     assert_eq!(receive(&client, &url).await.len(), 1);
@@ -181,10 +137,7 @@ async fn wait_until_is_woken_by_changes_and_gives_up_in_time() {
         receive(&client, &url).await;
     });
     assert!(seen);
-    assert!(
-        !sqs.wait_until(&url, |counts| counts.total() == 2, Duration::ZERO)
-            .await
-    );
+    assert!(!sqs.wait_until(&url, |counts| counts.total() == 2, Duration::ZERO).await);
     assert!(!sqs.wait_until("none", |_| true, SOON).await);
     // Looking at the ledger within is allowed.
     let seen = sqs.wait_until(&url, |_| sqs.ledger(&url).delivered == 1, SOON);
@@ -194,10 +147,7 @@ async fn wait_until_is_woken_by_changes_and_gives_up_in_time() {
 #[tokio::test]
 async fn stop_ends_open_receives_and_refuses_new_ones() {
     let (sqs, url, client) = server().await;
-    let receive = client
-        .receive_message()
-        .queue_url(&url)
-        .wait_time_seconds(20);
+    let receive = client.receive_message().queue_url(&url).wait_time_seconds(20);
     let (open, ()) = tokio::join!(biased; receive.clone().send(), async {
         client.list_queues().send().await.unwrap();
         sqs.stop();
@@ -214,10 +164,7 @@ async fn the_last_handle_stops_the_server() {
     let second = sqs.clone();
     drop(sqs);
     receive(&client, &url).await;
-    let address = second
-        .endpoint_url()
-        .trim_start_matches("http://")
-        .to_owned();
+    let address = second.endpoint_url().trim_start_matches("http://").to_owned();
     drop(second);
     // The listener closes when its task is next run; the bind tells when that has happened.
     let bound = tokio::time::timeout(SOON, async {
@@ -254,20 +201,11 @@ async fn what_is_no_request_is_refused() {
         ("UnknownOperationException", "InvalidAction;Sender"),
         ("SerializationException", "MalformedInput;Sender"),
         ("SerializationException", "MalformedInput;Sender"),
-        (
-            "MissingRequiredParameterException",
-            "MissingParameter;Sender",
-        ),
+        ("MissingRequiredParameterException", "MissingParameter;Sender"),
     ];
     for (answer, (shape, query)) in answers.iter().zip(expected) {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-        assert!(
-            answer.contains(&format!("x-amzn-query-error: {query}\r\n")),
-            "{answer}"
-        );
-        assert!(
-            answer.contains(&format!(r#""__type":"com.amazonaws.sqs#{shape}""#)),
-            "{answer}"
-        );
+        assert!(answer.contains(&format!("x-amzn-query-error: {query}\r\n")), "{answer}");
+        assert!(answer.contains(&format!(r#""__type":"com.amazonaws.sqs#{shape}""#)), "{answer}");
     }
 }

@@ -156,15 +156,9 @@ pub(crate) struct Sent {
     pub(crate) message_id: String,
     #[serde(rename = "MD5OfMessageBody")]
     pub(crate) body_md5: String,
-    #[serde(
-        rename = "MD5OfMessageAttributes",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "MD5OfMessageAttributes", skip_serializing_if = "Option::is_none")]
     pub(crate) attributes_md5: Option<String>,
-    #[serde(
-        rename = "MD5OfMessageSystemAttributes",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "MD5OfMessageSystemAttributes", skip_serializing_if = "Option::is_none")]
     pub(crate) system_attributes_md5: Option<String>,
     #[serde(rename = "SequenceNumber", skip_serializing_if = "Option::is_none")]
     pub(crate) sequence_number: Option<String>,
@@ -221,14 +215,8 @@ pub(crate) struct ReceivedMessage<'a> {
     pub(crate) body: &'a str,
     #[serde(rename = "Attributes", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) system: BTreeMap<&'static str, String>,
-    #[serde(
-        rename = "MD5OfMessageAttributes",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "MD5OfMessageAttributes", skip_serializing_if = "Option::is_none")]
     pub(crate) attributes_md5: Option<String>,
-    #[serde(
-        rename = "MessageAttributes",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(rename = "MessageAttributes", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) attributes: BTreeMap<&'a str, &'a AttributeValue>,
 }

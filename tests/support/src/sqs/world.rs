@@ -25,9 +25,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(endpoint: String) -> Self {
-        let epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             world: Mutex::new(World::default()),
             started: Instant::now(),
@@ -37,20 +35,14 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
-        self.world
-            .lock()
-            .expect("no code panics while it holds the lock")
+        self.world.lock().expect("no code panics while it holds the lock")
     }
 
     /// The moment, by a clock that a test can pause.
     pub(crate) fn now(&self) -> Now {
         let instant = Instant::now();
         let since_start_ms = millis(instant.duration_since(self.started));
-        Now {
-            instant,
-            since_start_ms,
-            epoch_ms: self.started_epoch_ms + since_start_ms,
-        }
+        Now { instant, since_start_ms, epoch_ms: self.started_epoch_ms + since_start_ms }
     }
 
     pub(crate) fn url(&self, name: &str) -> String {
@@ -78,10 +70,7 @@ impl World {
     /// The queue of this name or URL as it stands now.
     pub(crate) fn queue(&mut self, url: Option<&str>, now: Now) -> Result<&mut Queue, SqsError> {
         let url = url.ok_or_else(|| SqsError::missing("QueueUrl"))?;
-        let queue = self
-            .queues
-            .get_mut(queue_name(url))
-            .ok_or_else(SqsError::no_such_queue)?;
+        let queue = self.queues.get_mut(queue_name(url)).ok_or_else(SqsError::no_such_queue)?;
         queue.advance(now);
         Ok(queue)
     }
@@ -97,22 +86,15 @@ impl World {
         attributes: &BTreeMap<String, String>,
         now: Now,
     ) -> Result<(), SqsError> {
-        let fifo = attributes
-            .get("FifoQueue")
-            .is_some_and(|flag| flag == "true");
+        let fifo = attributes.get("FifoQueue").is_some_and(|flag| flag == "true");
         check_queue_name(name, fifo)?;
-        let mut settings = Settings::new(QueueSpec {
-            fifo,
-            ..QueueSpec::default()
-        });
+        let mut settings = Settings::new(QueueSpec { fifo, ..QueueSpec::default() });
         settings.apply(attributes)?;
         self.check_redrive(&settings)?;
         if let Some(queue) = self.queues.get(name) {
             let existing = queue.settings.attributes();
             let asked = settings.attributes();
-            let same = attributes
-                .keys()
-                .all(|name| existing.get(name) == asked.get(name));
+            let same = attributes.keys().all(|name| existing.get(name) == asked.get(name));
             return if same {
                 Ok(())
             } else {
@@ -122,11 +104,7 @@ impl World {
                 ))
             };
         }
-        if self
-            .deleted
-            .get(name)
-            .is_some_and(|at| *at + PAUSE > now.instant)
-        {
+        if self.deleted.get(name).is_some_and(|at| *at + PAUSE > now.instant) {
             return Err(SqsError::new(
                 ErrorCode::QueueDeletedRecently,
                 "You must wait 60 seconds after deleting a queue before you can create another with the same name.",
@@ -232,11 +210,7 @@ impl World {
             let redrive = queue.settings.spec.redrive.as_ref();
             redrive.is_some_and(|redrive| queue_name(&redrive.dlq) == name)
         };
-        self.queues
-            .values()
-            .filter(names_it)
-            .map(|queue| queue.name.clone())
-            .collect()
+        self.queues.values().filter(names_it).map(|queue| queue.name.clone()).collect()
     }
 
     /// Moves a dead-letter queue's visible messages to `destination`, or each to where it came from.
@@ -260,9 +234,7 @@ impl World {
         }
         let messages = self.queue(Some(source), now)?.drain_visible();
         for message in messages {
-            let back = destination
-                .map(str::to_owned)
-                .or_else(|| message.source_arn.clone());
+            let back = destination.map(str::to_owned).or_else(|| message.source_arn.clone());
             let target = back.as_deref().map(queue_name);
             let (arn, name) = match target.filter(|name| self.queues.contains_key(*name)) {
                 Some(name) => (None, name),

@@ -64,13 +64,7 @@ impl Queue {
         }
         for key in left_visible {
             let id = self.messages.get(&key).map(|m| Arc::clone(&m.id));
-            self.book(
-                now,
-                Action::ReceiveMessage,
-                id,
-                None,
-                Outcome::Fault(FaultKind::Duplicate),
-            );
+            self.book(now, Action::ReceiveMessage, id, None, Outcome::Fault(FaultKind::Duplicate));
             self.place(key, MessageState::Visible, now.instant);
         }
         if let Some(groups) = &mut self.groups {
@@ -93,17 +87,9 @@ impl Queue {
             first_receive_ms,
             source_arn: message.source_arn.clone(),
         };
-        let outcome = Outcome::Delivered {
-            receive_count: message.receive_count,
-        };
+        let outcome = Outcome::Delivered { receive_count: message.receive_count };
         let id = Arc::clone(&message.id);
-        self.book(
-            now,
-            Action::ReceiveMessage,
-            Some(id),
-            Some(receipt_handle),
-            outcome,
-        );
+        self.book(now, Action::ReceiveMessage, Some(id), Some(receipt_handle), outcome);
         Some(delivery)
     }
 
@@ -140,13 +126,7 @@ impl Queue {
         if !is_newest {
             self.book(now, action, id, receipt_handle, Outcome::DeleteStale);
         } else if self.faults.deletes_silently() {
-            self.book(
-                now,
-                action,
-                id,
-                receipt_handle,
-                Outcome::Fault(FaultKind::SilentDelete),
-            );
+            self.book(now, action, id, receipt_handle, Outcome::Fault(FaultKind::SilentDelete));
         } else {
             self.remove(key);
             self.book(now, action, id, receipt_handle, Outcome::Deleted);
@@ -172,11 +152,7 @@ impl Queue {
         self.book(now, action, id, Some(Arc::from(receipt)), booked);
         outcome?;
         let at = now.instant + Duration::from_secs(u64::from(timeout_s));
-        let state = if timeout_s == 0 {
-            MessageState::Visible
-        } else {
-            MessageState::InFlight
-        };
+        let state = if timeout_s == 0 { MessageState::Visible } else { MessageState::InFlight };
         self.place(key, state, at);
         Ok(())
     }

@@ -30,8 +30,7 @@ async fn errors_come_typed_and_as_often_as_asked() {
     let (sqs, url, client) = server().await;
     sqs.send(&url, "x");
     let throttled = Fault::Error(ErrorCode::RequestThrottled);
-    sqs.faults(&url)
-        .fail_next(Action::ReceiveMessage, 2, throttled);
+    sqs.faults(&url).fail_next(Action::ReceiveMessage, 2, throttled);
     for _ in 0..2 {
         let receive = client.receive_message().queue_url(&url).send().await;
         let error = receive.unwrap_err().into_service_error();
@@ -53,13 +52,10 @@ async fn every_error_code_reaches_the_client() {
         ErrorCode::QueueDoesNotExist,
         ErrorCode::ServiceUnavailable,
     ] {
-        sqs.faults(&url)
-            .fail_next(Action::ReceiveMessage, 1, Fault::Error(code));
+        sqs.faults(&url).fail_next(Action::ReceiveMessage, 1, Fault::Error(code));
         let receive = client.receive_message().queue_url(&url).send().await;
         let error = receive.unwrap_err();
-        let status = error
-            .raw_response()
-            .map(|response| response.status().as_u16());
+        let status = error.raw_response().map(|response| response.status().as_u16());
         assert_eq!(status, Some(code.http_status()));
         assert_eq!(error.code(), Some(code.query_code()));
     }
@@ -72,9 +68,7 @@ async fn bare_statuses_and_resets_have_no_effect() {
         sqs.faults(&url).fail_next(Action::SendMessage, 1, fault);
         let send = client.send_message().queue_url(&url).message_body("x");
         let error = send.send().await.unwrap_err();
-        let seen = error
-            .raw_response()
-            .map(|response| response.status().as_u16());
+        let seen = error.raw_response().map(|response| response.status().as_u16());
         assert_eq!(seen, status, "{error:?}");
     }
     assert_eq!(sqs.counts(&url).total(), 0);
@@ -85,8 +79,7 @@ async fn bare_statuses_and_resets_have_no_effect() {
 async fn lost_reply_takes_effect_first() {
     let (sqs, url, client) = server().await;
     sqs.send(&url, "x");
-    sqs.faults(&url)
-        .fail_next(Action::ReceiveMessage, 1, Fault::ReplyLost);
+    sqs.faults(&url).fail_next(Action::ReceiveMessage, 1, Fault::ReplyLost);
     let receive = client.receive_message().queue_url(&url).send().await;
     assert!(receive.unwrap_err().raw_response().is_none());
     assert_eq!(sqs.counts(&url).in_flight, 1);
@@ -97,14 +90,12 @@ async fn lost_reply_takes_effect_first() {
 async fn latency_holds_calls_back() {
     let (sqs, url, client) = server().await;
     let fixed = Duration::from_millis(80);
-    sqs.faults(&url)
-        .latency(Action::ReceiveMessage, fixed, Duration::from_millis(10));
+    sqs.faults(&url).latency(Action::ReceiveMessage, fixed, Duration::from_millis(10));
     let since = std::time::Instant::now();
     receive(&client, &url).await;
     assert!(since.elapsed() >= fixed);
     // Held back, not carried out: the call can still be overtaken.
-    sqs.faults(&url)
-        .latency(Action::ReceiveMessage, SOON, Duration::ZERO);
+    sqs.faults(&url).latency(Action::ReceiveMessage, SOON, Duration::ZERO);
     tokio::select! {
         biased;
         _ = receive(&client, &url) => panic!("not before {SOON:?}"),
@@ -139,25 +130,15 @@ async fn batch_entries_fail_one_by_one() {
     let mut change = client.change_message_visibility_batch().queue_url(&url);
     let mut delete = client.delete_message_batch().queue_url(&url);
     for (id, handle) in handles.enumerate() {
-        let entry = ChangeEntry::builder()
-            .id(id.to_string())
-            .receipt_handle(handle);
+        let entry = ChangeEntry::builder().id(id.to_string()).receipt_handle(handle);
         change = change.entries(entry.visibility_timeout(60).build().unwrap());
-        let entry = DeleteEntry::builder()
-            .id(id.to_string())
-            .receipt_handle(handle);
+        let entry = DeleteEntry::builder().id(id.to_string()).receipt_handle(handle);
         delete = delete.entries(entry.build().unwrap());
     }
     let changed = change.send().await.unwrap();
-    assert_eq!(
-        (changed.successful().len(), changed.failed()[0].id()),
-        (1, "0")
-    );
+    assert_eq!((changed.successful().len(), changed.failed()[0].id()), (1, "0"));
     let deleted = delete.send().await.unwrap();
-    assert_eq!(
-        (deleted.successful().len(), deleted.failed()[0].id()),
-        (1, "0")
-    );
+    assert_eq!((deleted.successful().len(), deleted.failed()[0].id()), (1, "0"));
     assert_eq!(deleted.failed()[0].code(), "InternalError");
     assert!(!deleted.failed()[0].sender_fault());
     assert_eq!(sqs.counts(&url).total(), 1);
@@ -189,14 +170,7 @@ async fn chances_follow_the_seed_and_can_be_cleared() {
         faults.fail_sometimes(Action::ReceiveMessage, 0.5, Fault::Http(500));
         let mut run = Vec::new();
         for _ in 0..32 {
-            run.push(
-                client
-                    .receive_message()
-                    .queue_url(&url)
-                    .send()
-                    .await
-                    .is_ok(),
-            );
+            run.push(client.receive_message().queue_url(&url).send().await.is_ok());
         }
         runs.push(run);
     }

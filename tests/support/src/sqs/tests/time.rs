@@ -10,9 +10,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn shared(spec: QueueSpec) -> world::Shared {
     let shared = world::Shared::new("http://here".to_owned());
     let now = shared.now();
-    shared
-        .lock()
-        .insert("q", settings::Settings::new(spec), now);
+    shared.lock().insert("q", settings::Settings::new(spec), now);
     shared
 }
 
@@ -69,21 +67,12 @@ async fn twelve_hours_from_the_receive_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn deduplication_lasts_five_minutes() {
-    let shared = shared(QueueSpec {
-        fifo: true,
-        ..QueueSpec::default()
-    });
+    let shared = shared(QueueSpec { fifo: true, ..QueueSpec::default() });
     let first = send::send_new(&shared, "q", fifo("x", "g", "same")).unwrap();
     tokio::time::advance(Duration::from_secs(299)).await;
-    assert_eq!(
-        send::send_new(&shared, "q", fifo("x", "g", "same")).unwrap(),
-        first
-    );
+    assert_eq!(send::send_new(&shared, "q", fifo("x", "g", "same")).unwrap(), first);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_ne!(
-        send::send_new(&shared, "q", fifo("x", "g", "same")).unwrap(),
-        first
-    );
+    assert_ne!(send::send_new(&shared, "q", fifo("x", "g", "same")).unwrap(), first);
     let now = shared.now();
     let mut world = shared.lock();
     let queue = world.queue(Some("q"), now).unwrap();
@@ -92,51 +81,29 @@ async fn deduplication_lasts_five_minutes() {
 
 #[tokio::test(start_paused = true)]
 async fn deduplication_by_group_where_the_queue_says_so() {
-    let shared = shared(QueueSpec {
-        fifo: true,
-        ..QueueSpec::default()
-    });
+    let shared = shared(QueueSpec { fifo: true, ..QueueSpec::default() });
     let scope = [("DeduplicationScope".to_owned(), "messageGroup".to_owned())];
     let now = shared.now();
-    shared
-        .lock()
-        .reconfigure(Some("q"), &scope.into(), now)
-        .unwrap();
+    shared.lock().reconfigure(Some("q"), &scope.into(), now).unwrap();
     let first = send::send_new(&shared, "q", fifo("x", "a", "same")).unwrap();
-    assert_ne!(
-        send::send_new(&shared, "q", fifo("x", "b", "same")).unwrap(),
-        first
-    );
-    assert_eq!(
-        send::send_new(&shared, "q", fifo("x", "a", "same")).unwrap(),
-        first
-    );
+    assert_ne!(send::send_new(&shared, "q", fifo("x", "b", "same")).unwrap(), first);
+    assert_eq!(send::send_new(&shared, "q", fifo("x", "a", "same")).unwrap(), first);
 }
 
 #[tokio::test(start_paused = true)]
 async fn messages_end_with_their_retention() {
-    let shared = shared(QueueSpec {
-        retention_s: 60,
-        ..QueueSpec::default()
-    });
+    let shared = shared(QueueSpec { retention_s: 60, ..QueueSpec::default() });
     send::send_new(&shared, "q", NewMessage::new("old")).unwrap();
     tokio::time::advance(Duration::from_secs(30)).await;
     send::send_new(&shared, "q", NewMessage::new("new")).unwrap();
     tokio::time::advance(Duration::from_secs(30)).await;
-    let bodies: Vec<_> = take(&shared, 10)
-        .await
-        .into_iter()
-        .map(|(body, _)| body)
-        .collect();
+    let bodies: Vec<_> = take(&shared, 10).await.into_iter().map(|(body, _)| body).collect();
     assert_eq!(bodies, ["new"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_flight_limit_is_told_to_short_polls_only() {
-    let shared = shared(QueueSpec {
-        visibility_timeout_s: 100,
-        ..QueueSpec::default()
-    });
+    let shared = shared(QueueSpec { visibility_timeout_s: 100, ..QueueSpec::default() });
     for _ in 0..=IN_FLIGHT_MAX {
         send::send_new(&shared, "q", NewMessage::new("x")).unwrap();
     }
@@ -145,12 +112,7 @@ async fn in_flight_limit_is_told_to_short_polls_only() {
     }
     let error = receive::receive(&shared, &asking(10, 0)).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::OverLimit);
-    assert!(
-        receive::receive(&shared, &asking(10, 5))
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(receive::receive(&shared, &asking(10, 5)).await.unwrap().is_empty());
     // When some come back the long poll goes on.
     tokio::time::advance(Duration::from_secs(90)).await;
     let woken = receive::receive(&shared, &asking(10, 20)).await;
@@ -181,20 +143,13 @@ async fn what_comes_back_queues_up_behind_what_waits() {
     let (body, handle) = take(&shared, 1).await.remove(0);
     assert_eq!(body, "a");
     change(&shared, &handle, 0).unwrap();
-    let bodies: Vec<_> = take(&shared, 10)
-        .await
-        .into_iter()
-        .map(|(body, _)| body)
-        .collect();
+    let bodies: Vec<_> = take(&shared, 10).await.into_iter().map(|(body, _)| body).collect();
     assert_eq!(bodies, ["b", "a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn group_stays_closed_until_all_of_it_came_back() {
-    let shared = shared(QueueSpec {
-        fifo: true,
-        ..QueueSpec::default()
-    });
+    let shared = shared(QueueSpec { fifo: true, ..QueueSpec::default() });
     for body in ["1", "2"] {
         send::send_new(&shared, "q", fifo(body, "g", body)).unwrap();
     }
@@ -202,11 +157,7 @@ async fn group_stays_closed_until_all_of_it_came_back() {
     change(&shared, &taken[0].1, 0).unwrap();
     assert!(take(&shared, 10).await.is_empty());
     change(&shared, &taken[1].1, 0).unwrap();
-    let bodies: Vec<_> = take(&shared, 10)
-        .await
-        .into_iter()
-        .map(|(body, _)| body)
-        .collect();
+    let bodies: Vec<_> = take(&shared, 10).await.into_iter().map(|(body, _)| body).collect();
     assert_eq!(bodies, ["1", "2"]);
 }
 
