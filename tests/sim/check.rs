@@ -43,20 +43,20 @@ impl World {
     pub(crate) fn check_end(&mut self) {
         for n in 0..self.queue.msgs.len() {
             let msg = &self.queue.msgs[n];
-            let (state, copies) = (msg.state, msg.copies);
+            let (state, copied) = (msg.state, self.queue.is_dead_lettered(msg.kind, n));
             let stays = self.may_stay(msg);
             let fine = match (msg.kind, state) {
                 (_, State::Live) => stays,
                 (_, State::Redriven) => self.plan.has_dlq,
-                (Kind::Poison(_), State::Deleted) => copies > 0,
+                (Kind::Poison(_), State::Deleted) => copied,
                 (Kind::Event(spec), State::Deleted) => {
                     let spec = &self.plan.events[spec];
-                    copies > 0
+                    copied
                         || self.services.complete(spec)
                         || self.services.progress(&spec.id).superseded
                 }
             };
-            self.check(fine, || format!("m-{n} is lost: {state:?}, {copies} copies"));
+            self.check(fine, || format!("m-{n} is lost: {state:?}, copied: {copied}"));
             if let Kind::Event(spec) = self.queue.msgs[n].kind {
                 let spec = &self.plan.events[spec];
                 let name = match (state, self.services.complete(spec), self.services.begun(spec)) {

@@ -56,7 +56,8 @@ pub(crate) fn run_all(
                     if !report.violations.is_empty() {
                         stop.store(true, Ordering::Relaxed);
                         let mut crowd = crowd.lock().expect("no panic under it");
-                        let lowest = crowd.failure.as_ref().is_none_or(|(seed, _)| first + n < *seed);
+                        let lowest =
+                            crowd.failure.as_ref().is_none_or(|(seed, _)| first + n < *seed);
                         if lowest {
                             crowd.failure = Some((first + n, report.violations));
                         }

@@ -22,6 +22,8 @@ const VISIBILITIES_S: [u64; 8] = [5, 7, 11, 17, 23, 37, 43, 59];
 /// One logical event. Two of them may have the same id (an id that was used twice).
 #[derive(Clone, Debug)]
 pub(crate) struct EventSpec {
+    /// Its place in [`Plan::events`].
+    pub(crate) number: usize,
     pub(crate) id: String,
     pub(crate) event_type: EventType,
     pub(crate) reservation: usize,
@@ -163,7 +165,8 @@ impl Plan {
         let ends = ends.chain(queue.bad.iter().map(|(_, to)| *to)).chain([span]);
         let ends = ends.chain(messages.iter().map(|message| message.at));
         let calm_at = ends.max().unwrap_or(span) + secs(60);
-        let locked = |rng: &mut Rng| if rng.u8(0..10) == 0 { secs(rng.u64(1..120)) } else { secs(0) };
+        let locked =
+            |rng: &mut Rng| if rng.u8(0..10) == 0 { secs(rng.u64(1..120)) } else { secs(0) };
         Self {
             seed,
             fifo,
@@ -265,7 +268,7 @@ fn event(
     let body = format!(
         r#"{{"id":"{id}","type":"{event_type}","reservation_id":"rsv_{reservation}","event_id":"show","payload":{{{qty}"payment_intent_id":"pay_{n}"}}}}"#
     );
-    EventSpec { id, event_type, reservation, seats, steps, fate, body }
+    EventSpec { number: n, id, event_type, reservation, seats, steps, fate, body }
 }
 
 fn fate(rng: &mut Rng, steps: &[(Step, Uuid)]) -> Fate {
@@ -298,7 +301,10 @@ fn messages(rng: &mut Rng, events: &[EventSpec], span: Duration, fifo: bool) -> 
     const POISON: [(&str, &str); 4] = [
         ("{", "invalid_json"),
         ("[]", "invalid_envelope"),
-        (r#"{"id":"p","type":"x.y","reservation_id":"r","event_id":"s","payload":{}}"#, "unknown_type"),
+        (
+            r#"{"id":"p","type":"x.y","reservation_id":"r","event_id":"s","payload":{}}"#,
+            "unknown_type",
+        ),
         (
             r#"{"id":"p","type":"reservation.expired","reservation_id":"r","event_id":"s","payload":{}}"#,
             "invalid_event",

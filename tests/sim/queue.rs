@@ -141,6 +141,12 @@ impl Sqs {
         groups
     }
 
+    /// Whether this message, or another one with the same event, was copied to the dead-letter queue.
+    pub(crate) fn is_dead_lettered(&self, kind: Kind, n: usize) -> bool {
+        let joined = |m: &Msg| matches!(kind, Kind::Event(_)) && m.kind == kind;
+        self.msgs.iter().enumerate().any(|(other, m)| m.copies > 0 && (other == n || joined(m)))
+    }
+
     /// The last receipt of a message that the engine has, if this life has one.
     fn in_hand(&self, msg: usize, life: u32) -> Option<&Receipt> {
         let of_msg = self.receipts.iter().rev().filter(|r| r.msg == msg && r.life == life);
@@ -172,7 +178,8 @@ impl World {
             if last != Some(n) {
                 return None;
             }
-            let first = self.queue.msgs.iter().position(|m| is_it(m.kind) && m.group == msg.group)?;
+            let first =
+                self.queue.msgs.iter().position(|m| is_it(m.kind) && m.group == msg.group)?;
             self.queue.msgs[..first].iter().position(|earlier| {
                 earlier.group == msg.group
                     && earlier.state == State::Live
@@ -311,7 +318,8 @@ impl World {
 
     fn delete(&mut self, n: usize) {
         let msg = &self.queue.msgs[n];
-        let fine = msg.copies > 0
+        // Copies of one event share their settlement: one of them in the dead-letter queue is enough.
+        let fine = self.queue.is_dead_lettered(msg.kind, n)
             || match msg.kind {
                 Kind::Poison(_) => false,
                 Kind::Event(spec) => {

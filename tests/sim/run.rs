@@ -213,6 +213,7 @@ fn check_account(sim: &Sim, ledger: &Ledger) {
     world.check(same, || format!("the engine says {received} in, {left:?}; the queue {totals:?}"));
     world.check(ledger.balances(), || format!("{received} in, {left:?}: no balance"));
     let (calls, asked) = (world.services.open_calls(), world.queue.asked);
-    world.check(calls == 0 && asked == 0, || format!("{calls} calls, {asked} asked for at the end"));
+    world
+        .check(calls == 0 && asked == 0, || format!("{calls} calls, {asked} asked for at the end"));
     world.check_nothing_kept();
 }

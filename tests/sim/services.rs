@@ -65,16 +65,23 @@ impl Ask {
 
 pub(crate) type Answer = Result<Option<Found>, CallError>;
 
+/// What is known of a step of an event.
+#[derive(Clone, Copy, Debug, Default)]
+struct StepState {
+    /// It took effect, or was found to be in effect.
+    applied: bool,
+    /// The life that knows so.
+    known_in: Option<u32>,
+}
+
 /// What is known of one event id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) id: String,
     /// The events that have it; more than one where it was used twice.
     pub(crate) specs: Vec<usize>,
-    /// By [`Step::ALL`]: took effect, or was found to be in effect.
-    applied: [bool; 3],
-    /// By [`Step::ALL`]: the life that knows so.
-    known_in: [Option<u32>; 3],
+    /// For each of these, by [`Step::ALL`]: what is known of the step.
+    steps: Vec<[StepState; 3]>,
     pub(crate) superseded: bool,
     superseded_in: Option<u32>,
     pub(crate) told_permanent: bool,
@@ -116,6 +123,7 @@ impl ServicesState {
                 ids.len() - 1
             });
             ids[at].specs.push(n);
+            ids[at].steps.push(Default::default());
             for (step, key) in &spec.steps {
                 keys.insert(*key, (at, index(*step)));
             }
@@ -146,14 +154,19 @@ impl ServicesState {
 
     /// Whether each of its steps is in effect.
     pub(crate) fn complete(&self, spec: &EventSpec) -> bool {
-        let progress = self.progress(&spec.id);
-        spec.steps.iter().all(|(step, _)| progress.applied[index(*step)])
+        let states = self.step_states(spec);
+        spec.steps.iter().all(|(step, _)| states[index(*step)].applied)
     }
 
     /// Whether any of its steps is.
     pub(crate) fn begun(&self, spec: &EventSpec) -> bool {
+        self.step_states(spec).iter().any(|state| state.applied)
+    }
+
+    fn step_states(&self, spec: &EventSpec) -> &[StepState; 3] {
         let progress = self.progress(&spec.id);
-        spec.steps.iter().any(|(step, _)| progress.applied[index(*step)])
+        let at = progress.specs.iter().position(|n| *n == spec.number);
+        &progress.steps[at.expect("an event of the plan")]
     }
 
     pub(crate) fn close(&mut self, number: u64) {
@@ -212,11 +225,13 @@ impl World {
 
     /// It is this step's turn: held, not done, not superseded, and the one before is done.
     fn check_turn(&mut self, id: usize, step: usize, ask: &Ask) {
+        let life = self.life;
         let progress = &self.services.ids[id];
         let name = progress.id.clone();
-        let life = self.life;
-        let known = progress.known_in[step] == Some(life);
-        let first_done = step == 0 || progress.applied[0];
+        let states = self.states(id, ask.reservation);
+        let known = states.clone().any(|states| states[step].known_in == Some(life));
+        let first_done = step == 0 || states.clone().any(|states| states[0].applied);
+        drop(states);
         let superseded = progress.superseded_in == Some(life);
         let specs = progress.specs.clone();
         let held = self.holds_any(&specs);
@@ -230,6 +245,9 @@ impl World {
     }
 
     fn check_order(&mut self, name: &str, ask: &Ask) {
+        if self.services.progress(name).specs.len() > 1 {
+            return;
+        }
         let groups = self.queue.groups_of(&self.plan, name);
         let lanes = groups.into_iter().map(Lane::Group);
         for lane in lanes.chain([Lane::Reservation(ask.reservation)]) {
@@ -248,27 +266,47 @@ impl World {
         self.check_groups(name);
     }
 
+    /// The steps of the events that have this id and this reservation.
+    fn states(
+        &self,
+        id: usize,
+        reservation: usize,
+    ) -> impl Iterator<Item = &[StepState; 3]> + Clone {
+        let progress = &self.services.ids[id];
+        let all = progress.specs.iter().zip(&progress.steps);
+        all.filter(move |(n, _)| self.plan.events[**n].reservation == reservation).map(|(_, s)| s)
+    }
+
+    /// A step is in effect, and that life knows it.
+    fn learn(&mut self, id: usize, reservation: usize, step: usize, life: Option<u32>) {
+        let progress = &mut self.services.ids[id];
+        for (n, states) in progress.specs.iter().zip(&mut progress.steps) {
+            if self.plan.events[*n].reservation == reservation {
+                states[step].applied = true;
+                states[step].known_in = life.or(states[step].known_in);
+            }
+        }
+    }
+
     /// What the call does. It may come later than the engine's patience.
     pub(crate) fn apply(&mut self, id: usize, ask: &Ask) -> Answer {
         let step = self.services.keys[&ask.key].1;
         let locked = self.now() < self.plan.locked_until[ask.reservation];
-        let replay = self.services.ids[id].applied[step];
-        // Its first step may have been the other event's.
-        let shared = self.services.ids[id].specs.len() > 1;
+        let replay = self.states(id, ask.reservation).any(|states| states[step].applied);
         let status = self.services.status[ask.reservation];
         let answer = match ask.what {
             What::Get => return Ok(Some(if locked { other("LOCKED") } else { found(status) })),
             What::Patch(_) if replay => Ok(None),
             What::Patch(_) if locked => Err(conflict(self.chance(50))),
             What::Patch(target) => self.patch(ask.reservation, target),
-            What::Release(..) => self.release_seats(ask.reservation, replay || shared),
-            What::Commit(_) => self.commit_seats(ask.reservation, replay || shared),
+            What::Release(..) => self.release_seats(ask.reservation, replay),
+            What::Commit(_) => self.commit_seats(ask.reservation, replay),
         };
         if answer.is_ok() {
             if replay {
                 self.cover.met("a step repeated with its key");
             }
-            self.services.ids[id].applied[step] = true;
+            self.learn(id, ask.reservation, step, None);
         }
         self.log(|| format!("effect {:?} rsv_{}: {answer:?}", ask.what, ask.reservation));
         answer
@@ -329,10 +367,10 @@ impl World {
         let (life, step) = (self.life, self.services.keys[&ask.key].1);
         let progress = &mut self.services.ids[id];
         match answer {
-            Ok(None) => progress.known_in[step] = Some(life),
+            Ok(None) => self.learn(id, ask.reservation, step, Some(life)),
             Ok(Some(found)) => {
                 let event_type = self.plan.events[progress.specs[0]].event_type;
-                return self.judged(id, event_type, found);
+                self.judged(id, event_type, ask.reservation, found);
             }
             Err(error) => {
                 match error.class {
@@ -358,7 +396,7 @@ impl World {
     }
 
     /// SPEC's table "After 409 or 412".
-    fn judged(&mut self, id: usize, event_type: EventType, found: &Found) {
+    fn judged(&mut self, id: usize, event_type: EventType, reservation: usize, found: &Found) {
         let life = self.life;
         let progress = &mut self.services.ids[id];
         let approved = event_type == EventType::PaymentApproved;
@@ -380,8 +418,7 @@ impl World {
             (false, Found::Expired | Found::Cancelled) => "conflict: counts as done",
         };
         if matches!(cell, "conflict: approved finds CONFIRMED" | "conflict: counts as done") {
-            progress.applied[0] = true;
-            progress.known_in[0] = Some(life);
+            self.learn(id, reservation, 0, Some(life));
         }
         self.cover.met(cell);
         let name = self.services.ids[id].id.clone();
