@@ -68,6 +68,8 @@ pub(crate) enum What {
 pub(crate) enum When {
     /// At that interaction with the world, counted from the start.
     Gate(u64),
+    /// The same, counted from when the process was told to leave.
+    Leaving(u64),
     At(Duration),
 }
 
@@ -150,9 +152,14 @@ impl Plan {
         let reservations = rng.usize(1..=8);
         let events = events(rng, reservations);
         let messages = messages(rng, &events, span, fifo);
+        // Rarely, an outage lasts longer than SQS lets anybody hold a message.
+        let endless = super::expect::HOLDS && rng.u8(..) == 0;
         let outages = rng.u8(0..3) == 0;
         let longest_s = pick(rng, &[20, 60, 180, 600]);
-        let api = weather(rng, span, outages, longest_s);
+        let mut api = weather(rng, span, outages, longest_s);
+        if endless {
+            api.down = vec![(secs(10), secs(rng.u64(45_000..50_000)), Down::Answers)];
+        }
         let both = outages && rng.bool();
         let inventory = weather(rng, span, both, longest_s);
         let queue = queue_weather(rng, span);
@@ -357,10 +364,10 @@ fn interrupts(rng: &mut Rng, span: Duration) -> Vec<Interrupt> {
         // Half of the seeds have none of a kind, so that long lives are seen too.
         let count = if rng.bool() { 0 } else { rng.usize(1..=most) };
         for _ in 0..count {
-            let when = if rng.u8(0..3) == 0 {
-                When::At(span.mul_f64(rng.f64() * 1.5))
-            } else {
-                When::Gate(rng.u64(1..400))
+            let when = match (rng.u8(0..4), what) {
+                (0, _) => When::At(span.mul_f64(rng.f64() * 1.5)),
+                (1, What::Crash) => When::Leaving(rng.u64(1..12)),
+                _ => When::Gate(rng.u64(1..400)),
             };
             all.push(Interrupt { what, when });
         }

@@ -13,7 +13,7 @@ use super::plan::{Kind, Plan};
 use super::world::World;
 
 /// SQS lets nobody hold a message for longer (AWS: "Amazon SQS visibility timeout").
-const HOLD_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+pub(crate) const HOLD_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -47,7 +47,7 @@ pub(crate) struct Msg {
 pub(crate) struct Receipt {
     pub(crate) msg: usize,
     pub(crate) life: u32,
-    at: Duration,
+    pub(crate) at: Duration,
     /// The engine has it.
     pub(crate) delivered: bool,
     /// No call about it failed, so the engine must think what we think.
@@ -223,6 +223,10 @@ impl World {
             // It ran out while somebody held it.
             msg.excuses += 1;
             self.cover.met("visibility ran out");
+            let slipped = self.queue.in_hand(n, life).is_some_and(|r| r.clean && !r.settling);
+            let latest = self.queue.msgs[n].latest.map(|r| &self.queue.receipts[r]);
+            let slipped = slipped && latest.is_some_and(|r| r.delivered && r.life == life);
+            self.check(!slipped, || format!("m-{n} slipped away though nothing went wrong"));
         }
         let msg = &mut self.queue.msgs[n];
         msg.receives += 1;
@@ -358,6 +362,8 @@ impl World {
             return;
         }
         self.settled(n);
+        let held_for = self.queue.msgs[n].latest.map(|r| now - self.queue.receipts[r].at);
+        let too_long = held_for.is_some_and(|time| time > HOLD_MAX - Duration::from_secs(1_800));
         self.queue.msgs[n].released_in = Some(life);
         let Kind::Event(spec) = self.queue.msgs[n].kind else {
             self.cover.met("poison left to redrive");
@@ -366,9 +372,17 @@ impl World {
         let id = self.plan.events[spec].id.clone();
         let progress = self.services.progress_mut(&id);
         let only_down = progress.failed_down > 0 && progress.failed_other == 0;
+        // An id that was used twice is judged without a call.
+        let called = progress.called_in == life || progress.specs.len() > 1;
         (progress.failed_down, progress.failed_other) = (0, 0);
+        self.check(called || after.is_zero(), || {
+            format!("m-{n} hidden for {after:?} though it was never begun")
+        });
         let msg = &mut self.queue.msgs[n];
-        if draining {
+        if too_long {
+            msg.excuses += 1;
+            self.cover.met("handed back before 12 h");
+        } else if draining {
             msg.excuses += 1;
             self.cover.met("handed back");
         } else if only_down {

@@ -87,6 +87,8 @@ pub(crate) struct Progress {
     pub(crate) told_permanent: bool,
     pub(crate) told_forbidden: bool,
     pub(crate) told_money: bool,
+    /// The last life that made a call for it.
+    pub(crate) called_in: u32,
     /// Failed calls since its last settlement: while the service was down for everybody, and others.
     pub(crate) failed_down: u32,
     pub(crate) failed_other: u32,
@@ -193,6 +195,11 @@ impl World {
         let pace = self.services.pace_until[ask.service() as usize];
         let paced = expect::PACES && pace.is_some_and(|until| Instant::now() < until);
         self.check(!paced, || format!("{name}: called a service before the time that it named"));
+        let progress = &mut self.services.ids[id];
+        progress.called_in = self.life;
+        if progress.failed_down + progress.failed_other > 0 {
+            self.cover.met("tried again");
+        }
         self.services.last_number += 1;
         let number = self.services.last_number;
         self.services.open.push(Open { number, reservation: ask.reservation });

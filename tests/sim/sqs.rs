@@ -12,7 +12,7 @@ use reservation_worker::queue::{
 use tokio::time::{sleep, sleep_until};
 
 use super::plan::Kind;
-use super::queue::{Change, State};
+use super::queue::{Change, HOLD_MAX, State};
 use super::world::{Sim, World};
 
 /// The queue, as one process sees it.
@@ -133,6 +133,11 @@ impl SimQueue {
 }
 
 impl World {
+    /// Whether one more extension stays under 12 hours.
+    fn may_extend(&self, receipt: usize) -> bool {
+        self.now() + self.plan.visibility() <= self.queue.receipts[receipt].at + HOLD_MAX
+    }
+
     /// Whether the process is leaving and its time is as good as over.
     pub(crate) fn out_of_time(&self) -> bool {
         const FLUSH: Duration = Duration::from_secs(2);
@@ -227,6 +232,8 @@ impl World {
             let settling = self.queue.receipts[*receipt].settling;
             if *change == Change::Visible(visibility) {
                 self.check(!settling, || format!("r{receipt} extended after it was settled"));
+                let fine = self.may_extend(*receipt);
+                self.check(fine, || format!("r{receipt} held for longer than SQS allows"));
             } else {
                 self.queue.receipts[*receipt].settling = true;
             }

@@ -41,6 +41,8 @@ pub(crate) struct World {
     /// When it must be gone.
     pub(crate) drain_until: Option<Duration>,
     gates: u64,
+    /// Those since the process was told to leave.
+    leaving_gates: u64,
     interrupts: Vec<Interrupt>,
     /// An interrupt that the run has not seen to yet.
     pub(crate) pending: Option<What>,
@@ -65,6 +67,7 @@ impl Sim {
             draining: false,
             drain_until: None,
             gates: 0,
+            leaving_gates: 0,
             interrupts: plan.interrupts.clone(),
             pending: None,
             queue,
@@ -155,7 +158,13 @@ impl World {
         self.gates += 1;
         let gates = self.gates;
         self.check(gates != GATES_MAX, || "a loop that does not wait".to_owned());
-        let due = |interrupt: &Interrupt| matches!(interrupt.when, When::Gate(n) if n <= gates);
+        self.leaving_gates += u64::from(self.draining);
+        let leaving = self.leaving_gates;
+        let due = |interrupt: &Interrupt| match interrupt.when {
+            When::Gate(n) => n <= gates,
+            When::Leaving(n) => n <= leaving,
+            When::At(_) => false,
+        };
         let Some(at) = self.interrupts.iter().position(due) else { return (false, false) };
         // A process that is leaving is not told to leave again.
         let what = self.interrupts.swap_remove(at).what;
@@ -198,7 +207,7 @@ impl World {
     pub(crate) fn next_timed(&self) -> Option<Duration> {
         let times = self.interrupts.iter().filter_map(|interrupt| match interrupt.when {
             When::At(at) => Some(at),
-            When::Gate(_) => None,
+            When::Gate(_) | When::Leaving(_) => None,
         });
         times.min()
     }
@@ -227,6 +236,7 @@ impl World {
         self.alive = true;
         self.draining = false;
         self.drain_until = None;
+        self.leaving_gates = 0;
         self.pending = None;
         self.queue.begin_life();
         self.services.begin_life();
