@@ -162,7 +162,18 @@ impl App {
             visibility: settings.visibility,
             events: Arc::new(settler.clone()),
         };
-        let mut app = Self {
+        let mut app = Self::without_tasks(settings, inflight, settler, ledger);
+        app.spawn_all(poller, &worker, keeper, batcher);
+        app
+    }
+
+    fn without_tasks(
+        settings: Settings,
+        inflight: Arc<InFlight>,
+        settler: Settler,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self {
             settings,
             inflight,
             settler,
@@ -173,9 +184,7 @@ impl App {
             workers: JoinSet::new(),
             keepers: JoinSet::new(),
             batcher: JoinSet::new(),
-        };
-        app.spawn_all(poller, &worker, keeper, batcher);
-        app
+        }
     }
 
     fn spawn_all(

@@ -1,4 +1,4 @@
-//! What the worker is told: an [`Event`], decoded from the text of one message by [`decode`], or a [`Poison`] that says why
+//! What the worker is told: an [`Event`], decoded from the text of one message by [`decode()`], or a [`Poison`] that says why
 //! that text can never be an event. Pure: no clock, no network, no configuration.
 //!
 //! Leaves to others: which steps an event needs and what their answers mean (handlers), whether it was seen before

@@ -11,8 +11,6 @@ pub mod conflict;
 mod payment_approved;
 mod payment_failed;
 mod reservation_expired;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@
 //!   [`InFlight::release`] each consume it.
 //!
 //! A second copy of an event that is held joins it: its receipt is kept with the first one's and
-//! shares its settlement. Leases are kept here too ([`lease`](self::lease) renews them): each
+//! shares its settlement. Leases are kept here too ([`lease`] renews them): each
 //! receipt has a deadline of its own, and a job lives as long as one of its receipts does.
 //!
 //! The table is plain data behind a mutex that is never held across an await; time is handed in.

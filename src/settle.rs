@@ -1,6 +1,6 @@
-//! What follows from the way an attempt ended: [`decide`], a pure table; then it is carried out.
+//! What follows from the way an attempt ended: [`decide()`], a pure table; then it is carried out.
 //!
-//! - [`decide`] knows no queue and no clock: outcome in, [`Verdict`] out.
+//! - [`decide()`] knows no queue and no clock: outcome in, [`Verdict`] out.
 //! - [`Settler`] carries a verdict out: the store first, then the message, so that a crash between
 //!   the two repeats a delivery and not an effect.
 //! - [`batch`] gathers deletes and visibility changes, and sends dead letters.

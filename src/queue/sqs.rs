@@ -11,10 +11,10 @@ mod error;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
@@ -79,10 +79,15 @@ impl SqsQueue {
     /// Prepares the client; nothing is sent yet. Reads region, credentials and endpoint by the
     /// SDK's own rules.
     pub async fn new(settings: SqsSettings) -> Self {
+        Self::load(aws_config::defaults(BehaviorVersion::latest()), settings).await
+    }
+
+    /// The same, with what `loader` already says about region, credentials and endpoint.
+    pub async fn load(loader: ConfigLoader, settings: SqsSettings) -> Self {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .build_https();
-        let shared = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
+        let shared = loader.http_client(http).load().await;
         let config = aws_sdk_sqs::config::Builder::from(&shared)
             .retry_config(RetryConfig::disabled())
             // Every call has a deadline of its own; watching each stream's speed as well buys nothing.

@@ -253,7 +253,7 @@ impl LeaseEvents for Settler {
         warn!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             trace_id = job.span.trace_id(),
             "Lease lost: the event is left to whoever receives it next"
         );
@@ -280,7 +280,7 @@ fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) {
     error!(
         event_type = job.event.event_type().as_str(),
         reservation_id = job.event.reservation_id.as_str(),
-        attempt = job.attempt,
+        attempt = attempt_begun(job),
         latency_ms = millis(job.received_at.elapsed()),
         trace_id = job.span.trace_id(),
         outcome = Outcome::Failed.as_str(),
@@ -288,6 +288,11 @@ fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) {
         reason = reason.as_str(),
         "Event can never succeed, sent to the dead-letter queue"
     );
+}
+
+/// The attempt's number, from 1; none for an event of which none was begun.
+fn attempt_begun(job: &Job) -> Option<u32> {
+    (job.attempt > 0).then_some(job.attempt)
 }
 
 fn end_span(job: Box<Job>, outcome: Outcome, failure: Option<(&str, &str)>) {

@@ -124,7 +124,9 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
         balance.dropped_superseded.to_string(),
         "sold before, so not released".to_owned(),
     );
-    row("dead-lettered", balance.dead_lettered.to_string(), "the poison message".to_owned());
+    let poison_alone = balance.dead_lettered == 1 && balance.holds();
+    let note = if poison_alone { "the poison message" } else { "" };
+    row("dead-lettered", balance.dead_lettered.to_string(), note.to_owned());
     row("lost", balance.lost.to_string(), String::new());
     let latency =
         |percent| balance.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds);

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
 use serde_json::{Value, json};
 
 use super::{ReservationApi, ReservationStatus};
@@ -13,8 +13,19 @@ use crate::script::{Faults, Scripted};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Built in one go with the worker, reqwest has TLS without a provider of its own, and then wants one even for plain HTTP.
+fn client_builder() -> ClientBuilder {
+    // An error says that another test was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+}
+
+fn client() -> Client {
+    client_builder().build().unwrap()
+}
+
 fn patch(api: &ReservationApi, id: &str, key: &str, status: &str) -> RequestBuilder {
-    Client::new()
+    client()
         .patch(format!("{}/internal/reservations/{id}", api.base_url()))
         .header("Idempotency-Key", key)
         .header("Content-Type", "application/json")
@@ -23,7 +34,7 @@ fn patch(api: &ReservationApi, id: &str, key: &str, status: &str) -> RequestBuil
 
 async fn get(api: &ReservationApi, id: &str) -> Response {
     let url = format!("{}/internal/reservations/{id}", api.base_url());
-    Client::new().get(url).send().await.unwrap()
+    client().get(url).send().await.unwrap()
 }
 
 async fn json_of(response: Response) -> Value {
@@ -113,7 +124,7 @@ async fn unknown_ids_unknown_paths_and_bad_requests_are_refused_each_in_its_way(
     assert_eq!(elsewhere.status(), 404);
     assert!(!elsewhere.text().await.unwrap().contains("error"), "not the API's own error body");
     let url = format!("{}/internal/reservations/a", api.base_url());
-    assert_eq!(Client::new().delete(&url).send().await.unwrap().status(), 405);
+    assert_eq!(client().delete(&url).send().await.unwrap().status(), 405);
 
     assert_eq!(patch(&api, "a", "", "EXPIRED").send().await.unwrap().status(), 400, "no key");
     assert_eq!(
@@ -122,7 +133,7 @@ async fn unknown_ids_unknown_paths_and_bad_requests_are_refused_each_in_its_way(
         "no such status"
     );
     let untyped =
-        Client::new().patch(&url).header("Idempotency-Key", "k").body("{}").send().await.unwrap();
+        client().patch(&url).header("Idempotency-Key", "k").body("{}").send().await.unwrap();
     assert_eq!(untyped.status(), 415);
     assert_eq!(api.ledger().totals().effects, 0);
 }
@@ -151,7 +162,7 @@ async fn scripted_answers_come_in_order_with_their_headers_and_bodies() {
         Scripted::status(500).applying(),
     ]);
     let no_redirects =
-        Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        client_builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let url = format!("{}/internal/reservations/a", api.base_url());
     let mut answers = Vec::new();
     for _ in 0..4 {
@@ -229,7 +240,7 @@ async fn latency_and_random_faults_can_change_while_it_runs() {
 async fn down_refuses_connections_and_back_is_the_same_port() {
     let api = ReservationApi::start().await;
     let url = format!("{}/internal/reservations/a", api.base_url());
-    let client = Client::new();
+    let client = client();
     assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
     for _ in 0..3 {
         api.go_down().await.unwrap();
@@ -254,9 +265,9 @@ async fn the_port_closes_with_the_last_handle() {
     let other = api.clone();
     let url = format!("{}/internal/reservations/a", api.base_url());
     drop(api);
-    assert_eq!(Client::new().get(&url).send().await.unwrap().status(), 200);
+    assert_eq!(client().get(&url).send().await.unwrap().status(), 200);
     drop(other);
     // The listener's task ends at its next turn; until then a try may still get through.
-    let closed = async { while Client::new().get(&url).send().await.is_ok() {} };
+    let closed = async { while client().get(&url).send().await.is_ok() {} };
     tokio::time::timeout(LIMIT, closed).await.unwrap();
 }

@@ -1,0 +1,97 @@
+# Everything that is done with this repository. `make` alone lists it.
+# Needs Rust, make and a C compiler; what needs more says so.
+
+CARGO ?= cargo
+WORKER ?= ./reservation-worker
+IMAGE ?= reservation-worker:dev
+DOCKER_BUILD ?= docker buildx build --load
+ARGS ?=
+
+tools := $(CURDIR)/.tools
+deny_version := 0.20.2
+machete_version := 0.9.2
+llvm_cov_version := 0.9.1
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run demo sandbox fmt vet lint doc test test-integration test-coverage \
+	dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
+
+deps: $(tools)/bin/cargo-deny $(tools)/bin/cargo-machete ## fetch the crates, and build the tools of `make check` into .tools/ (minutes, once)
+	$(CARGO) fetch --locked
+
+build: ## build the worker for production: ./reservation-worker
+	$(CARGO) build --locked --release --package reservation-worker
+	cp target/release/reservation-worker reservation-worker
+
+run: debug ## run the worker with the variables of this shell (ARGS=check to try them)
+	./target/debug/reservation-worker $(ARGS)
+
+demo: build debug ## a burst of events through the production build, against stand-ins that fail; the ledger must balance
+	./target/debug/demo --worker $(WORKER) $(ARGS)
+
+sandbox: debug ## a queue and both services on local ports, until Ctrl-C; prints what to export
+	./target/debug/sandbox $(ARGS)
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+vet: ## compile everything without producing binaries
+	$(CARGO) check --locked --workspace --all-targets
+
+lint: ## clippy, warnings denied
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# Named in `debug` and `doc`, `--examples` makes cargo choose the features that tests and clippy need too: so crates are compiled
+# once for `run`, `demo`, `sandbox` and `test`, and checked once for `lint` and `doc`.
+debug:
+	$(CARGO) build --locked --workspace --bins --examples
+
+doc: ## the code's documentation, warnings denied: target/doc
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --workspace --no-deps --lib --bins --examples --document-private-items
+
+test: ## all tests that need nothing but Rust (ARGS="event:: -- --nocapture" for some of them)
+	$(CARGO) test --locked --workspace --no-fail-fast $(ARGS)
+
+test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
+	tests/integration/run $(WORKER)
+
+test-coverage: ## lines of src/ that the tests reach: coverage.html; fails under 85%
+	.ci/coverage $(llvm_cov_version)
+
+dev: ## run the worker; rebuild and restart it when a source changes
+	.ci/dev
+
+dev-air: dev ## another name for dev
+
+docker-build: ## the image, as IMAGE
+	$(DOCKER_BUILD) --tag $(IMAGE) $(ARGS) .
+
+clean: ## remove what was built (.tools/ stays)
+	$(CARGO) clean
+	rm -f reservation-worker coverage.html
+
+check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
+
+ci: ## what CI runs: check, test-integration, demo
+	.ci/run
+
+fmt-check:
+	$(CARGO) fmt --all --check
+
+readme-check: debug
+	.ci/readme-check
+
+unused:
+	@.ci/with-tool $(tools)/bin/cargo-machete "unused dependencies" --skip-target-dir
+
+licences:
+	@.ci/with-tool $(tools)/bin/cargo-deny "licences, bans and sources" --locked check bans licenses sources
+
+$(tools)/bin/cargo-deny:
+	$(CARGO) install --locked --root $(tools) cargo-deny@$(deny_version)
+
+$(tools)/bin/cargo-machete:
+	$(CARGO) install --locked --root $(tools) cargo-machete@$(machete_version)

@@ -1,0 +1,462 @@
+"""The whole path: boto3 sends events to a real SQS server, the worker's own binary handles them, and the stand-ins' ledger and
+the queues are asked what came of it. Never the worker's own counters, except to compare them with the truth.
+
+Prints one line for each check that fails, and `N passed, N failed` at the end. Exit code 0 only if all passed.
+Starting LocalStack is left to `run`.
+"""
+
+import argparse
+import collections
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+import boto3
+from botocore.config import Config
+
+KINDS = ("reservation.expired", "payment.approved", "payment.failed")
+ENVELOPES = ("flat", "eventbridge whole", "eventbridge inner", "typed detail", "sns", "sns of eventbridge")
+STATUS = dict(zip(KINDS, ("EXPIRED", "CONFIRMED", "CANCELLED")))
+SHOW = "evt_2025_1001"
+TIME = "2025-01-01T12:00:00Z"
+CREDENTIALS = {
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+}
+# An empty queue must be seen so often in a row: LocalStack's counts are approximate, as SQS's are.
+EMPTY_SIGHTINGS = 3
+PATIENCE_S = 90
+# None of them outlives this program.
+CHILDREN = []
+
+# A line of the sandbox: seconds, service, method, reservation, what was asked, the answer, what it changed.
+CALL = re.compile(
+    r"^ *[\d.]+s (?P<service>reservation-api|inventory) +(?P<method>\w+) +(?P<reservation>\S+) "
+    r"(?P<asked>.*?)-> (?P<answer>.*?)(?P<applied>, applied)?(?P<repeated>, key seen before)?$"
+)
+
+
+class Checks:
+    """Counts what held and says what did not."""
+
+    def __init__(self):
+        self.passed = 0
+        self.failed = 0
+
+    def that(self, what, holds, found=None):
+        if holds:
+            self.passed += 1
+            return
+        self.failed += 1
+        print(f"FAILED: {what}" + ("" if found is None else f"; found {found!r}"[:400]))
+
+    def equal(self, what, found, expected):
+        self.that(f"{what}: expected {expected!r}"[:300], found == expected, found)
+
+
+def wait_until(what, condition, patience_s=PATIENCE_S):
+    """Waits for a condition; one that never comes true ends the run."""
+    deadline = time.monotonic() + patience_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {patience_s} s")
+        time.sleep(0.05)
+    return value
+
+
+def start(command, **options):
+    """A child whose stdout is a pipe of text."""
+    CHILDREN.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options))
+    return CHILDREN[-1]
+
+
+class Lines:
+    """A child's stdout, gathered while it runs."""
+
+    def __init__(self, process):
+        self.lines = []
+        self.thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        self.thread.start()
+
+    def _read(self, stream):
+        for line in stream:
+            self.lines.append(line.rstrip("\n"))
+
+    def all(self):
+        """Everything, once the child has ended."""
+        self.thread.join(timeout=10)
+        return list(self.lines)
+
+
+class Sandbox:
+    """The stand-ins for the two services. Their own queue is not used here."""
+
+    def __init__(self, binary):
+        ports = ["--sqs-port", "0", "--reservation-port", "0", "--inventory-port", "0"]
+        self.process = start([binary, *ports])
+        self.output = Lines(self.process)
+        wait_until("the sandbox starts", lambda: any("Ctrl-C ends" in line for line in self.output.lines), 30)
+        self.variables = dict(
+            line.removeprefix("export ").split("=", 1) for line in self.output.lines if line.startswith("export ")
+        )
+
+    def calls(self):
+        """Each answered call so far."""
+        found = []
+        for line in list(self.output.lines):
+            if call := CALL.match(line):
+                found.append({**call.groupdict(), "asked": call["asked"].strip()})
+        return found
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=10)
+
+
+class Queue:
+    """A queue of this run's own, with a dead-letter queue."""
+
+    def __init__(self, sqs, name, max_receive_count=10):
+        self.sqs = sqs
+        self.dlq_url = sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=self.dlq_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": str(max_receive_count)}
+        self.url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": json.dumps(redrive)})["QueueUrl"]
+
+    def held(self, url):
+        """Messages in a queue: visible, in flight, delayed."""
+        names = ("", "NotVisible", "Delayed")
+        names = [f"ApproximateNumberOfMessages{name}" for name in names]
+        attributes = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(int(attributes[name]) for name in names)
+
+    def wait_until_empty(self):
+        sightings = itertools.count(1)
+
+        def empty():
+            nonlocal sightings
+            if self.held(self.url):
+                sightings = itertools.count(1)
+                return False
+            return next(sightings) >= EMPTY_SIGHTINGS
+
+        wait_until("the queue is empty", empty)
+
+    def send(self, messages):
+        """Sends in batches of ten; every entry must be taken."""
+        for batch in tens(messages):
+            entries = [{"Id": str(index), **message} for index, message in enumerate(batch)]
+            answer = self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
+            if answer.get("Failed"):
+                raise RuntimeError(f"not sent: {answer['Failed']}")
+
+    def dead_letters(self):
+        letters = []
+        while len(letters) < self.held(self.dlq_url):
+            answer = self.sqs.receive_message(
+                QueueUrl=self.dlq_url, MaxNumberOfMessages=10, WaitTimeSeconds=1, MessageAttributeNames=["All"]
+            )
+            letters.extend(answer.get("Messages", []))
+        return letters
+
+    def delete(self):
+        for url in (self.url, self.dlq_url):
+            self.sqs.delete_queue(QueueUrl=url)
+
+
+def tens(messages):
+    """In batches of ten at most, which is what SQS takes."""
+    messages = list(messages)
+    return (messages[at : at + 10] for at in range(0, len(messages), 10))
+
+
+class Worker:
+    """The worker's binary, a process of its own that sees these variables and no others."""
+
+    def __init__(self, binary, variables):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        environment = {"PATH": os.environ["PATH"], "SERVER_PORT": str(self.port), "LOG_FORMAT": "json", **variables}
+        self.process = start([binary], env=environment)
+        self.output = Lines(self.process)
+
+    def get(self, path):
+        """Status and body of a page of the side port; status 0 where nobody listens."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read().decode()
+        except OSError:
+            return 0, ""
+
+    def wait_until_ready(self):
+        def ready():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the worker ended with {self.process.returncode}: {self.output.all()[-3:]}")
+            return self.get("/readyz")[0] == 200
+
+        wait_until("the worker is ready", ready, 30)
+
+    def metric(self, name, **labels):
+        """The sum of a metric's series that have these labels."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            series, _, value = line.rpartition(" ")
+            if re.split(r"[{ ]", series)[0] == name and all(f'{k}="{v}"' in series for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def stop(self):
+        """SIGTERM: the exit code, and the log as parsed lines (None where a line is not JSON)."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=40)
+        return code, [parsed(line) for line in self.output.all()]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+
+def parsed(line):
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def body(kind, envelope, event_id, reservation_id):
+    """An event of a type in an envelope, as its producers write it. All of them name two seats."""
+    payload = {"qty": 2, "seat_ids": ["A-12", "A-13"]}
+    if kind != "reservation.expired":
+        payload |= {"payment_intent_id": f"pay_{event_id}", "amount": 120000, "user_id": "usr_1", "unheard_of": {"x": 1}}
+    inner = {"reservation_id": reservation_id, "event_id": SHOW, **payload}
+    flat = {"id": event_id, "type": kind, "reservation_id": reservation_id, "event_id": SHOW, "ts": TIME}
+    flat["payload"] = payload
+
+    def event_bridge(detail, own_id):
+        return {
+            "version": "0", "id": own_id, "detail-type": kind, "source": "tickets", "account": "123456789012",
+            "time": TIME, "region": "us-east-1", "resources": [], "detail": detail,
+        }  # fmt: skip
+
+    def sns(message):
+        return {"Type": "Notification", "MessageId": str(uuid.uuid4()), "Message": json.dumps(message), "Timestamp": TIME}
+
+    shapes = {
+        "flat": flat,
+        "eventbridge whole": event_bridge(flat, f"envelope-{event_id}"),
+        "eventbridge inner": event_bridge(inner, event_id),
+        "typed detail": {"id": event_id, "type": kind, "source": "tickets", "detail": inner, "time": TIME},
+        "sns": sns(flat),
+        "sns of eventbridge": sns(event_bridge(inner, event_id)),
+    }
+    return json.dumps(shapes[envelope], ensure_ascii=False)
+
+
+def expected_effects(kind):
+    """What an event with seats must bring about: (service, method, how the sandbox words it)."""
+    seats = {
+        "reservation.expired": ("inventory", "ReleaseHold", "EXPIRED x2"),
+        "payment.approved": ("inventory", "CommitReservation", "x2"),
+        "payment.failed": ("inventory", "ReleaseHold", "FAILED_PAYMENT x2"),
+    }
+    return [("reservation-api", "PATCH", STATUS[kind]), seats[kind]]
+
+
+def effects(calls):
+    """How often each effect took place, by reservation."""
+    return collections.Counter(
+        (call["reservation"], call["service"], call["method"], call["asked"]) for call in calls if call["applied"]
+    )
+
+
+def wanted(events):
+    """The ledger that these (kind, reservation) pairs must leave."""
+    return collections.Counter((reservation, *effect) for kind, reservation in events for effect in expected_effects(kind))
+
+
+def message(text, **attributes):
+    found = {"MessageBody": text}
+    if attributes:
+        found["MessageAttributes"] = {
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+        }
+    return found
+
+
+def burst(check, sqs, sandbox, options, run_id):
+    """Every type in every envelope, with traces, duplicates, an overtaken event and poison."""
+    queue = Queue(sqs, f"it-{run_id}-burst")
+    worker = Worker(options.worker, worker_variables(options, sandbox, queue))
+    worker.wait_until_ready()
+
+    events, messages, traces = [], [], {}
+    for number, (kind, envelope, _) in enumerate(itertools.product(KINDS, ENVELOPES, range(10))):
+        event_id, reservation = f"evt_{run_id}_{number}", f"rsv_{run_id}_{number}"
+        events.append((kind, reservation))
+        text = body(kind, envelope, event_id, reservation)
+        trace_id = f"{uuid.uuid4().hex}"
+        if number % 3 == 0:
+            traces[reservation] = trace_id
+            messages.append(message(text, traceparent=f"00-{trace_id}-00f067aa0ba902b7-01", tenant="seoul"))
+        elif number % 3 == 1:
+            traces[reservation] = trace_id
+            header = f"Root=1-{trace_id[:8]}-{trace_id[8:]};Parent=53995c3f42cd8ad8;Sampled=1"
+            system = {"AWSTraceHeader": {"DataType": "String", "StringValue": header}}
+            messages.append({**message(text), "MessageSystemAttributes": system})
+        else:
+            messages.append(message(text))
+        if number % 9 == 0:
+            messages.append(message(text))
+    duplicates = len(messages) - len(events)
+
+    poison = {
+        "not JSON": '{"id":"evt_broken","type":"payment.approved",\n "reservation_id":"rsv_é',
+        "unknown type": body("payment.refunded", "flat", f"evt_{run_id}_p1", f"rsv_{run_id}_p1"),
+        "no seats": json.dumps({"id": "evt_p2", "type": "reservation.expired", "reservation_id": "rsv_p2",
+                                "event_id": SHOW, "ts": TIME, "payload": {}}),
+    }  # fmt: skip
+    messages[20:20] = [message(text, tenant="seoul") for text in poison.values()]
+    queue.send(messages)
+
+    # Sold first, so that its expiry comes too late; sent one at a time, to see SendMessage too.
+    late = f"rsv_{run_id}_late"
+    sqs.send_message(QueueUrl=queue.url, **message(body("payment.approved", "flat", f"evt_{run_id}_sold", late)))
+    sold = ("reservation-api", "PATCH", "CONFIRMED")
+    wait_until("the sale is confirmed", lambda: (late, *sold) in effects(sandbox.calls()))
+    sqs.send_message(QueueUrl=queue.url, **message(body("reservation.expired", "flat", f"evt_{run_id}_late", late)))
+    events.append(("payment.approved", late))
+    queue.wait_until_empty()
+
+    check.equal("each effect once, and no other", effects(sandbox.calls()), wanted(events))
+    check.equal("success", worker.metric("worker_events_total", outcome="success"), len(events))
+    check.equal("dropped: duplicates, and the late expiry",
+                worker.metric("worker_events_total", outcome="dropped"), duplicates + 1)  # fmt: skip
+    check.equal("failed: the poison", worker.metric("worker_events_total", outcome="failed"), len(poison))
+    check.equal("latency is measured for each success", worker.metric("worker_latency_seconds_count") >= len(events), True)
+    check.equal("no poll failed", worker.metric("sqs_poll_errors_total"), 0)
+    check.equal("nobody is busy", worker.metric("worker_pool_active_gauge"), 0)
+    for path in ("/healthz", "/health", "/readyz", "/ready"):
+        check.equal(path, worker.get(path)[0], 200)
+    dead_letters(check, queue, poison)
+
+    code, log = worker.stop()
+    check.equal("exit code after SIGTERM", code, 0)
+    log_lines(check, log, traces)
+    check.equal("nothing comes back after the worker has left", queue.held(queue.url), 0)
+    queue.delete()
+
+
+def dead_letters(check, queue, poison):
+    """The poison is aside, whole, with what one needs to know about it."""
+    letters = queue.dead_letters()
+    check.equal("the dead-letter queue holds the poison, whole, and nothing else",
+                sorted(letter["Body"] for letter in letters), sorted(poison.values()))  # fmt: skip
+    for letter in letters:
+        attributes = {name: value["StringValue"] for name, value in letter.get("MessageAttributes", {}).items()}
+        check.that("its reason, error, original id and time are told",
+                   all(attributes.get(f"dlq_{name}") for name in ("reason", "error", "message_id", "at_ms")), attributes)  # fmt: skip
+        check.equal("its own attributes are kept", attributes.get("tenant"), "seoul")
+
+
+def log_lines(check, log, traces):
+    """One flat JSON object a line; traces are those that the messages named."""
+    check.that("each line of the log is a JSON object", log and all(isinstance(line, dict) for line in log))
+    log = [line for line in log if isinstance(line, dict)]
+    check.that("each has ts, level and msg", all({"ts", "level", "msg"} <= line.keys() for line in log))
+    check.that("none is nested", not any(isinstance(value, (dict, list)) for line in log for value in line.values()))
+    handled = {line["reservation_id"]: line for line in log if line.get("outcome") == "success"}
+    for reservation, trace_id in traces.items():
+        check.equal(f"the trace of {reservation}", handled.get(reservation, {}).get("trace_id"), trace_id)
+    check.equal("the last line's account balances", log[-1].get("balanced") if log else None, True)
+
+
+def crash(check, sqs, sandbox, options, run_id):
+    """`kill -9` in the middle of the work loses nothing, and the next process repeats calls with the same keys only."""
+    queue = Queue(sqs, f"it-{run_id}-crash")
+    before = len(sandbox.calls())
+    variables = worker_variables(options, sandbox, queue) | {"SQS_VISIBILITY_TIMEOUT": "5", "WORKER_CONCURRENCY": "4"}
+    events = [(KINDS[number % 3], f"rsv_{run_id}_crash_{number}") for number in range(100)]
+    queue.send(
+        message(body(kind, "flat", f"evt_{run_id}_crash_{number}", reservation))
+        for number, (kind, reservation) in enumerate(events)
+    )
+    worker = Worker(options.worker, variables)
+    wait_until("the first calls", lambda: len(sandbox.calls()) >= before + 20)
+    worker.kill()
+    check.that("work was left when the worker was killed", queue.held(queue.url) > 0)
+    check.that("the killed worker had not done all", len(effects(sandbox.calls()[before:])) < len(wanted(events)))
+
+    worker = Worker(options.worker, variables)
+    queue.wait_until_empty()
+    code, _ = worker.stop()
+    check.equal("exit code of the second worker", code, 0)
+    calls = sandbox.calls()[before:]
+    check.equal("each effect once, over both processes", effects(calls), wanted(events))
+    again = [call for call in calls if call["method"] != "GET" and not call["applied"]]
+    check.that("every repeated call came with its first key", all(call["repeated"] for call in again), again)
+    check.equal("nothing was dead-lettered", queue.held(queue.dlq_url), 0)
+    queue.delete()
+
+
+def worker_variables(options, sandbox, queue):
+    services = {name: sandbox.variables[name] for name in ("INVENTORY_GRPC_ADDR", "RESERVATION_API_BASE")}
+    return {
+        **CREDENTIALS,
+        **services,
+        "AWS_ENDPOINT_URL": options.endpoint,
+        "SQS_QUEUE_URL": queue.url,
+        "SQS_WAIT_TIME": "5",
+        "OTEL_SDK_DISABLED": "true",
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--endpoint", required=True, help="of an SQS server")
+    parser.add_argument("--worker", required=True, help="the worker's binary")
+    parser.add_argument("--sandbox", required=True, help="the sandbox's binary")
+    options = parser.parse_args()
+
+    sqs = boto3.client(
+        "sqs",
+        endpoint_url=options.endpoint,
+        region_name=CREDENTIALS["AWS_REGION"],
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        config=Config(retries={"max_attempts": 3}, proxies={}),
+    )
+    check = Checks()
+    sandbox = Sandbox(options.sandbox)
+    run_id = uuid.uuid4().hex[:8]
+    for part in (burst, crash):
+        began = time.monotonic()
+        try:
+            part(check, sqs, sandbox, options, run_id)
+        except Exception as error:  # A part that breaks must not keep the next from running, nor the count from being printed.
+            check.that(f"{part.__name__}: {type(error).__name__}: {error}", False)
+        print(f"{part.__name__}: {time.monotonic() - began:.1f} s")
+    check.equal("the sandbox's exit code after Ctrl-C", sandbox.stop(), 0)
+    for child in CHILDREN:
+        if child.poll() is None:
+            child.kill()
+    print(f"{check.passed} passed, {check.failed} failed")
+    return 1 if check.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+//! How a test runs the program: with a folder for its log, exactly the environment that it is given, and its side port.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sandbox::process::Process;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::world::{LIMIT, World, eventually};
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_reservation-worker");
+
+/// What must never be seen in any output.
+pub(crate) const SECRET: &str = "wJalrXUtnFEMI-hunter2-secret";
+
+/// An environment.
+pub(crate) type Env = BTreeMap<&'static str, String>;
+
+/// A port that nobody has at this moment.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Everything that the worker needs to run in this world.
+pub(crate) fn env(world: &World) -> Env {
+    BTreeMap::from([
+        ("SQS_QUEUE_URL", world.queue.clone()),
+        ("SQS_WAIT_TIME", "1".to_owned()),
+        ("AWS_ENDPOINT_URL", world.sqs.endpoint_url()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "AKIDPROCESSTEST".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+        ("INVENTORY_GRPC_ADDR", world.inventory.addr()),
+        ("INVENTORY_TIMEOUT_MS", "10000".to_owned()),
+        ("RESERVATION_API_BASE", world.api.base_url()),
+        ("RESERVATION_TIMEOUT_MS", "10000".to_owned()),
+        ("SERVER_PORT", free_port().to_string()),
+        ("OTEL_SDK_DISABLED", "true".to_owned()),
+        ("BACKOFF_BASE_MS", "10".to_owned()),
+        ("BACKOFF_MAX_MS", "50".to_owned()),
+    ])
+}
+
+/// Runs the program with arguments to its end.
+pub(crate) async fn run(arguments: &[&str], env: &Env) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).env_clear().envs(env).stdin(Stdio::null()).kill_on_drop(true);
+    timeout(LIMIT, command.output()).await.expect("it ends").unwrap()
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The worker, running. Dropping it is a `kill -9`.
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn start(env: &Env) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        let log = folder.join(format!("{number}.log"));
+        let variables = env.iter().map(|(name, value)| (*name, value.clone()));
+        let process = Process::start(Path::new(PROGRAM), variables, &log).unwrap();
+        Self { process, port: env["SERVER_PORT"].parse().unwrap(), log }
+    }
+
+    /// Starts it and waits until it says so.
+    pub(crate) async fn started(env: &Env) -> Self {
+        let running = Self::start(env);
+        eventually("the worker has started", || running.log().contains("Worker started")).await;
+        running
+    }
+
+    /// All that it has written so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Its exit code; none where a signal ended it.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        let status = self.process.wait_at_most(LIMIT).await.unwrap();
+        status.unwrap_or_else(|| panic!("it did not end:\n{}", self.log())).code()
+    }
+
+    /// `kill -9`, by the shell: the process gets to say nothing. Its end is still to be waited for.
+    pub(crate) async fn kill(&self) {
+        let line = format!("kill -KILL {}", self.process.pid());
+        assert!(Command::new("/bin/sh").args(["-c", &line]).status().await.unwrap().success());
+    }
+
+    /// Status and body of a `GET` on the side port; none where nobody answers.
+    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Asks until the answer has this status.
+    pub(crate) async fn answers(&self, path: &str, status: u16) -> String {
+        let asking = async {
+            loop {
+                match self.get(path).await {
+                    Some((code, body)) if code == status => return body,
+                    Some(_) | None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("{path} never was {status}"))
+    }
+}

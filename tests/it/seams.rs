@@ -1,0 +1,126 @@
+//! What stands between the worker and a stand-in where a test must see a call, or hold one: a queue that keeps
+//! count, and a gate in front of the Reservation API. Both pass everything on unchanged.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::client::{CallContext, CallError, Found, ReservationApi, Target};
+use reservation_worker::event::ReservationId;
+use reservation_worker::queue::sqs::SqsQueue;
+use reservation_worker::queue::{
+    BatchAnswer, DeadLetter, Message, Queue, QueueError, ReceiptHandle,
+};
+use tokio::sync::watch;
+
+/// A queue that keeps count of the calls made to it.
+pub(crate) struct Spy {
+    queue: SqsQueue,
+    receives_open: AtomicUsize,
+    delete_sizes: Mutex<Vec<usize>>,
+    receive_sizes: Mutex<Vec<usize>>,
+}
+
+impl Spy {
+    pub(crate) fn new(queue: SqsQueue) -> Self {
+        Self {
+            queue,
+            receives_open: AtomicUsize::new(0),
+            delete_sizes: Mutex::default(),
+            receive_sizes: Mutex::default(),
+        }
+    }
+
+    /// Receives that are not answered yet.
+    pub(crate) fn receives_open(&self) -> usize {
+        self.receives_open.load(Ordering::SeqCst)
+    }
+
+    /// Entries of each call to delete so far.
+    pub(crate) fn delete_sizes(&self) -> Vec<usize> {
+        self.delete_sizes.lock().unwrap().clone()
+    }
+
+    /// Messages asked for by each receive so far.
+    pub(crate) fn receive_sizes(&self) -> Vec<usize> {
+        self.receive_sizes.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Queue for Spy {
+    async fn receive(&self, max: usize) -> Result<Vec<Message>, QueueError> {
+        self.receive_sizes.lock().unwrap().push(max);
+        self.receives_open.fetch_add(1, Ordering::SeqCst);
+        let answer = self.queue.receive(max).await;
+        self.receives_open.fetch_sub(1, Ordering::SeqCst);
+        answer
+    }
+
+    async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
+        self.delete_sizes.lock().unwrap().push(handles.len());
+        self.queue.delete(handles).await
+    }
+
+    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.queue.change_visibility(changes).await
+    }
+
+    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+        self.queue.dead_letter(letter).await
+    }
+}
+
+/// Holds calls back before they are made, for as long as a test likes.
+pub(crate) struct Gate {
+    api: Arc<dyn ReservationApi>,
+    /// Reservations that may not pass; `*` stands for all.
+    closed: watch::Sender<HashSet<String>>,
+    entered: Mutex<Vec<String>>,
+}
+
+impl Gate {
+    /// In front of `api`, closed for these reservations.
+    pub(crate) fn closed(api: Arc<dyn ReservationApi>, reservations: &[&str]) -> Arc<Self> {
+        let closed = reservations.iter().map(|id| (*id).to_owned()).collect();
+        Arc::new(Self { api, closed: watch::Sender::new(closed), entered: Mutex::default() })
+    }
+
+    /// Lets everything pass from now on.
+    pub(crate) fn open(&self) {
+        self.closed.send_modify(HashSet::clear);
+    }
+
+    /// The reservations whose calls have come to the gate, passed or not, in order.
+    pub(crate) fn entered(&self) -> Vec<String> {
+        self.entered.lock().unwrap().clone()
+    }
+
+    async fn pass(&self, id: &ReservationId) {
+        self.entered.lock().unwrap().push(id.as_str().to_owned());
+        let mut closed = self.closed.subscribe();
+        let open =
+            |closed: &HashSet<String>| !closed.contains("*") && !closed.contains(id.as_str());
+        closed.wait_for(open).await.expect("the gate holds the sender");
+    }
+}
+
+#[async_trait]
+impl ReservationApi for Gate {
+    async fn set_status(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+        target: Target,
+        payment_intent_id: Option<&str>,
+    ) -> Result<(), CallError> {
+        self.pass(id).await;
+        self.api.set_status(call, id, target, payment_intent_id).await
+    }
+
+    async fn status(&self, call: &CallContext<'_>, id: &ReservationId) -> Result<Found, CallError> {
+        self.api.status(call, id).await
+    }
+}

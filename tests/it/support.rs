@@ -1,0 +1,190 @@
+//! What the in-process tests share: a worker made of the app's own parts, in a world of stand-ins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use reservation_worker::app::{App, Parts, Settings};
+use reservation_worker::client::inventory::GrpcSettings;
+use reservation_worker::client::reservation::HttpSettings;
+use reservation_worker::client::{GrpcInventory, HttpReservationApi, ReservationApi};
+use reservation_worker::event::{EventId, Step, idempotency_key};
+use reservation_worker::handler::{Peers, Services};
+use reservation_worker::health::Health;
+use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::metrics::Metrics;
+use reservation_worker::queue::sqs::{SqsQueue, SqsSettings};
+use reservation_worker::retry::Backoff;
+use reservation_worker::settle::ledger::{Ledger as Account, Left};
+use reservation_worker::settle::{DeadLetterReason, RetryPolicy};
+use reservation_worker::telemetry::Tracing;
+use tokio::time::{Instant, timeout};
+
+use crate::seams::{Gate, Spy};
+pub(crate) use crate::world::*;
+
+impl World {
+    /// The queue as the worker sees it.
+    pub(crate) async fn sqs_queue(&self, settings: &Settings) -> SqsQueue {
+        let credentials = Credentials::new("AKIDTEST", "secret", None, None, "test");
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(self.sqs.endpoint_url())
+            .credentials_provider(SharedCredentialsProvider::new(credentials));
+        let settings = SqsSettings {
+            queue_url: self.queue.clone(),
+            dlq_url: None,
+            wait: settings.wait,
+            visibility: settings.visibility,
+        };
+        SqsQueue::load(loader, settings).await
+    }
+
+    /// The app's own clients and store.
+    pub(crate) fn services(&self) -> Services {
+        self.services_with(Duration::from_secs(10))
+    }
+
+    pub(crate) fn services_with(&self, timeout: Duration) -> Services {
+        // Another test may have installed it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = HttpSettings {
+            base: self.api.base_url().parse().unwrap(),
+            timeout,
+            idle_connections_max: 20,
+        };
+        let grpc = GrpcSettings { uri: format!("http://{}", self.inventory.addr()), timeout };
+        let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
+        Services {
+            reservations: Arc::new(HttpReservationApi::new(http).unwrap()),
+            inventory: Arc::new(GrpcInventory::new(grpc).unwrap()),
+            store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600))),
+            metrics: Arc::new(Metrics::new(&reasons)),
+            peers: Arc::new(Peers::default()),
+        }
+    }
+
+    pub(crate) async fn worker(&self) -> Worker {
+        self.worker_with(|_| {}).await
+    }
+
+    pub(crate) async fn worker_with(&self, change: impl FnOnce(&mut Settings)) -> Worker {
+        self.worker_of(self.services(), change).await
+    }
+
+    /// A worker whose calls about these reservations (`*`: all) wait at a gate.
+    pub(crate) async fn gated(
+        &self,
+        closed: &[&str],
+        change: impl FnOnce(&mut Settings),
+    ) -> (Worker, Arc<Gate>) {
+        let mut services = self.services();
+        let gate = Gate::closed(Arc::clone(&services.reservations), closed);
+        services.reservations = Arc::clone(&gate) as Arc<dyn ReservationApi>;
+        (self.worker_of(services, change).await, gate)
+    }
+
+    /// A worker with services of your own, which outlive it where you keep a clone.
+    pub(crate) async fn worker_of(
+        &self,
+        services: Services,
+        change: impl FnOnce(&mut Settings),
+    ) -> Worker {
+        let mut settings = settings();
+        change(&mut settings);
+        let queue = Arc::new(Spy::new(self.sqs_queue(&settings).await));
+        let spy = Arc::clone(&queue);
+        let metrics = Arc::clone(&services.metrics);
+        let health = Arc::new(Health::new());
+        let tracing = Tracing::disabled();
+        let parts = Parts { queue, services, tracing, health: Arc::clone(&health) };
+        Worker { app: App::start(parts, settings), metrics, health, spy }
+    }
+
+    /// Waits until one message was hidden for a time of its own: neither extended nor handed back at once.
+    pub(crate) async fn released(&self, message_id: &str) -> u32 {
+        let visibility = u32::try_from(settings().visibility.as_secs()).unwrap();
+        let found =
+            || self.hidden_for(message_id).into_iter().find(|s| ![0, visibility].contains(s));
+        eventually("the message is released", || found().is_some()).await;
+        found().unwrap()
+    }
+}
+
+/// What a production worker has, with short waits.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        queue_name: "events".to_owned(),
+        wait: Duration::from_secs(1),
+        visibility: Duration::from_secs(100),
+        concurrency: 20,
+        in_flight_max: 1_000,
+        in_flight_bytes_max: 64 << 20,
+        policy: RetryPolicy {
+            retries_max: 2,
+            backoff: Backoff { base: Duration::from_millis(5), cap: Duration::from_millis(20) },
+        },
+        call_timeout_max: Duration::from_secs(10),
+    }
+}
+
+/// A running app. Dropping it is a crash.
+pub(crate) struct Worker {
+    pub(crate) app: App,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) spy: Arc<Spy>,
+}
+
+impl Worker {
+    /// Leaves in good time, and gives its account.
+    pub(crate) async fn drain(self) -> Arc<Account> {
+        let left = timeout(LIMIT, self.app.drain(Instant::now() + LIMIT / 2)).await;
+        left.expect("the worker leaves by its deadline")
+    }
+
+    /// Leaves; its account must balance, and agree with what SQS saw.
+    pub(crate) async fn finish(self, world: &World) -> Arc<Account> {
+        let account = self.drain().await;
+        let sqs = world.sqs.ledger(&world.queue);
+        assert!(account.balances(), "{account:?}");
+        assert_eq!(account.received_total(), sqs.delivered, "{account:?}");
+        let deleted = account.left_total(Left::Deleted) + account.left_total(Left::DeadLettered);
+        assert_eq!(deleted, sqs.deletes_effective + sqs.deletes_stale, "{account:?}");
+        account
+    }
+
+    /// The value of one series, by its whole name.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        metric(&self.metrics, series)
+    }
+
+    /// `worker_events_total` of a type: success, failed, dropped, retried.
+    pub(crate) fn outcomes(&self, event_type: &str) -> [f64; 4] {
+        ["success", "failed", "dropped", "retried"].map(|outcome| {
+            self.metric(&format!(
+                "worker_events_total{{outcome=\"{outcome}\",type=\"{event_type}\"}}"
+            ))
+        })
+    }
+}
+
+/// The whole text of `/metrics`.
+pub(crate) fn metrics_text(metrics: &Metrics) -> String {
+    let mut text = Vec::new();
+    metrics.render(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+pub(crate) fn metric(metrics: &Metrics, series: &str) -> f64 {
+    let text = metrics_text(metrics);
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().unwrap()
+}
+
+/// The key that each call of a step carries.
+pub(crate) fn key(event_id: &str, step: Step) -> String {
+    idempotency_key(&EventId::new(event_id).unwrap(), step).to_string()
+}

@@ -1,0 +1,188 @@
+//! Leaving is clean, in whatever state the messages are: finished or handed back, nothing lost, and the account
+//! agrees with what SQS saw.
+
+use std::time::Duration;
+
+use reservation_worker::settle::ledger::Left;
+use sandbox::inventory::Reply as RpcReply;
+use sandbox::reservation_api::Reply as HttpReply;
+use sandbox::script::{Faults, Scripted};
+use tokio::time::{Instant, timeout};
+use tonic::Code;
+
+use crate::support::{LIMIT, World, eventually, expired};
+
+const WAITING: &str = "worker_messages_in_flight{state=\"waiting\"}";
+
+#[tokio::test]
+async fn an_open_long_poll_is_awaited_and_what_it_brings_is_handed_back_at_once() {
+    let world = World::start().await;
+    let worker = world.worker_with(|settings| settings.wait = Duration::from_secs(10)).await;
+    eventually("a receive is open", || worker.spy.receives_open() == 1).await;
+    let sent = async {
+        // The drain has begun: it is polled first.
+        world.send(&expired("evt-1", "a"))
+    };
+    let (account, id) = tokio::join!(worker.finish(&world), sent);
+    assert_eq!((account.received_total(), account.left_total(Left::HandedBack)), (1, 1));
+    assert_eq!(world.hidden_for(&id), [0]);
+    assert_eq!(world.sqs.counts(&world.queue).visible, 1);
+    assert_eq!(world.ledger.totals().calls, 0);
+}
+
+#[tokio::test]
+async fn an_open_long_poll_that_brings_nothing_ends_by_itself() {
+    let world = World::start().await;
+    let worker = world.worker_with(|settings| settings.wait = Duration::from_secs(2)).await;
+    eventually("a receive is open", || worker.spy.receives_open() == 1).await;
+    let account = worker.finish(&world).await;
+    assert_eq!(account.received_total(), 0);
+    // It was answered, not aborted.
+    assert_eq!(world.sqs.ledger(&world.queue).receives_empty, 1);
+}
+
+#[tokio::test]
+async fn what_runs_is_finished_and_what_is_buffered_or_behind_it_is_handed_back() {
+    let world = World::start().await;
+    let (worker, gate) = world.gated(&["*"], |settings| settings.concurrency = 2).await;
+    for reservation in ["a", "b"] {
+        world.send(&expired(&format!("evt-{reservation}"), reservation));
+        eventually("it runs", || gate.entered().iter().any(|id| id == reservation)).await;
+    }
+    // Two that are ready, two that are behind the first in its lane.
+    for (id, reservation) in [("c", "c"), ("d", "d"), ("a2", "a"), ("a3", "a")] {
+        world.send(&expired(&format!("evt-{id}"), reservation));
+    }
+    eventually("all are received", || worker.app.ledger().received_total() == 6).await;
+    let opened = async {
+        eventually("the others are back", || world.sqs.counts(&world.queue).visible == 4).await;
+        gate.open();
+    };
+    let (account, ()) = tokio::join!(worker.finish(&world), opened);
+    // The receive that was open may bring some of them once more, and hands them back once more.
+    let handed_back = account.left_total(Left::HandedBack);
+    assert_eq!(account.left_total(Left::Deleted), 2);
+    assert!(handed_back >= 4 && account.received_total() == 2 + handed_back, "{account:?}");
+    for reservation in ["a", "b"] {
+        assert_eq!(world.methods(reservation), ["PATCH", "ReleaseHold"]);
+    }
+    assert_eq!(world.ledger.totals().calls, 4);
+    assert_eq!(world.sqs.ledger(&world.queue).visibility_to_zero, handed_back);
+
+    // The next process does the rest.
+    let worker = world.worker().await;
+    world.emptied().await;
+    assert_eq!(world.ledger.totals().effects, 8, "seats and status of a to d");
+    worker.drain().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it_stopped() {
+    let world = World::start().await;
+    let services = world.services();
+    let worker = world.worker_of(services.clone(), |_| {}).await;
+    let paced = |code, seconds| {
+        Scripted::<RpcReply>::code_with_retry_info(code, Duration::from_secs(seconds))
+    };
+    world.inventory.script_for("a", [paced(Code::Unavailable, 40)]);
+    world.inventory.script_for("b", [paced(Code::Unavailable, 2)]);
+    let first = world.send(&expired("evt-a", "a"));
+    let second = world.send(&expired("evt-b", "b"));
+    eventually("both wait", || worker.metric(WAITING) == 2.0).await;
+    let account = worker.finish(&world).await;
+    assert_eq!(account.left_total(Left::HandedBack), 2);
+    // The rest of the time that was named, and up to a tenth for who else waits for it.
+    let [rest] = world.hidden_for(&first)[..] else { panic!("hidden once") };
+    assert!((20..=45).contains(&rest), "{rest}");
+    assert_eq!(world.hidden_for(&second).len(), 1);
+
+    // Another worker with the same store starts with the step that failed.
+    let worker = world.worker_of(services, |_| {}).await;
+    eventually("the second is done", || world.sqs.counts(&world.queue).total() == 1).await;
+    assert_eq!(world.methods("b"), ["PATCH", "ReleaseHold", "ReleaseHold"]);
+    worker.drain().await;
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_cut_off_and_stays_hidden_while_its_call_may_take_effect() {
+    let world = World::start().await;
+    let (worker, gate) =
+        world.gated(&["a"], |settings| settings.call_timeout_max = Duration::from_secs(7)).await;
+    let id = world.send(&expired("evt-1", "a"));
+    eventually("it runs", || gate.entered() == ["a"]).await;
+    let begun = Instant::now();
+    let grace = Duration::from_secs(5);
+    let account = timeout(LIMIT, worker.app.drain(begun + grace)).await.expect("an end");
+    assert!(account.balances(), "{account:?}");
+    assert_eq!(account.left_total(Left::HandedBack), 1);
+    assert_eq!(world.hidden_for(&id), [7]);
+    assert!(begun.elapsed() < grace + Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(world.sqs.counts(&world.queue).total(), 1);
+}
+
+#[tokio::test]
+async fn what_is_done_is_deleted_before_the_end_though_sqs_is_slow() {
+    let world = World::start().await;
+    let worker = world.worker().await;
+    let faults = world.sqs.faults(&world.queue);
+    let second = Duration::from_secs(1);
+    faults.latency(sandbox::sqs::Action::DeleteMessageBatch, second, Duration::ZERO);
+    for n in 0..30 {
+        world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
+    }
+    let effects = world.ledger.wait_until(|ledger| ledger.totals().effects == 60, LIMIT).await;
+    assert!(effects);
+    let account = worker.finish(&world).await;
+    assert_eq!(account.left_total(Left::Deleted), 30);
+    assert_eq!(world.sqs.counts(&world.queue).total(), 0);
+}
+
+/// A burst, and a worker that leaves in the middle of it, again and again, each with an empty memory.
+#[tokio::test]
+async fn a_burst_survives_restarts_and_takes_effect_once() {
+    let world = World::start().await;
+    let busy = Faults::none().latency(Duration::from_millis(2), Duration::from_millis(10));
+    world.api.set_faults(busy.seed(3).with(0.1, Scripted::<HttpReply>::lost_reply()));
+    let count = 300;
+    for n in 0..count {
+        world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
+    }
+    let mut deleted = 0;
+    for round in 1..4 {
+        let worker = world.worker().await;
+        let target = 2 * 60 * round;
+        let reached =
+            world.ledger.wait_until(|ledger| ledger.totals().effects >= target, LIMIT).await;
+        assert!(reached, "round {round}");
+        deleted += worker.drain().await.left_total(Left::Deleted);
+        assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, deleted, "round {round}");
+    }
+    let worker = world.worker().await;
+    world.emptied().await;
+    worker.drain().await;
+    assert_eq!(world.ledger.totals().effects, 2 * count);
+    for n in 0..count {
+        assert_eq!(world.ledger.effects_for(&format!("r{n}")).len(), 2, "r{n}");
+    }
+    assert_eq!(world.dead_letters(), []);
+}
+
+/// A crash: every task is dropped at once, whatever it does, and nothing is handed back.
+#[tokio::test]
+async fn a_crash_in_the_middle_loses_nothing() {
+    let world = World::start().await;
+    let busy = Faults::none().latency(Duration::from_millis(2), Duration::from_millis(10));
+    world.api.set_faults(busy);
+    let count = 100;
+    for n in 0..count {
+        world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
+    }
+    let worker = world.worker_with(|settings| settings.visibility = Duration::from_secs(5)).await;
+    let middle = world.ledger.wait_until(|ledger| ledger.totals().effects >= 60, LIMIT).await;
+    assert!(middle);
+    drop(worker);
+    let worker = world.worker().await;
+    world.emptied().await;
+    assert_eq!(world.ledger.totals().effects, 2 * count, "repeated calls carry the same keys");
+    worker.drain().await;
+}

@@ -1,0 +1,114 @@
+//! One reservation, one event at a time, in the order received; others do not wait. Waiting costs no worker.
+
+use std::time::Duration;
+
+use sandbox::script::Scripted;
+
+use crate::support::{World, approved, event, eventually, expired, failed};
+use serde_json::json;
+
+type Http = Scripted<sandbox::reservation_api::Reply>;
+
+#[tokio::test]
+async fn a_second_event_of_a_reservation_waits_for_the_first_and_others_overtake() {
+    let world = World::start().await;
+    let (worker, gate) = world.gated(&["a"], |settings| settings.concurrency = 3).await;
+    world.send(&approved("evt-a1", "a"));
+    eventually("the first is in hand", || gate.entered() == ["a"]).await;
+    for n in 2..8 {
+        world.send(&expired(&format!("evt-a{n}"), "a"));
+    }
+    for n in 0..20 {
+        world.send(&expired(&format!("evt-b{n}"), &format!("b{n}")));
+    }
+    eventually("the others are done", || {
+        (0..20).all(|n| world.methods(&format!("b{n}")) == ["PATCH", "ReleaseHold"])
+    })
+    .await;
+    eventually("all are received", || worker.app.ledger().received_total() == 27).await;
+    assert_eq!(gate.entered().iter().filter(|id| *id == "a").count(), 1);
+    assert_eq!(world.methods("a"), [""; 0]);
+    gate.open();
+    world.emptied().await;
+    let mut expected = vec!["PATCH", "CommitReservation"];
+    expected.extend(["PATCH", "GET"].repeat(6));
+    assert_eq!(world.methods("a"), expected);
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn order_holds_while_the_first_waits_for_its_retry() {
+    let world = World::start().await;
+    let worker = world.worker().await;
+    let second = Http::status(429).header("Retry-After", "1");
+    world.api.script_for("a", [second.clone(), second]);
+    let types = ["payment.failed", "payment.approved", "reservation.expired"];
+    for (n, event_type) in types.into_iter().enumerate() {
+        let payload = json!({"qty": 1, "payment_intent_id": format!("pay-{n}")});
+        world.send(&event(&format!("evt-{n}"), event_type, "a", payload));
+        eventually("it is received", || worker.app.ledger().received_total() > n as u64).await;
+    }
+    world.emptied().await;
+    let expected = [
+        "PATCH",
+        "PATCH",
+        "PATCH",
+        "ReleaseHold", // cancelled, after two paced attempts
+        "PATCH",
+        "GET", // approved: money without a seat
+        "PATCH",
+        "GET",
+        "ReleaseHold", // expired: counts as done
+    ];
+    assert_eq!(world.methods("a"), expected);
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_its_retry_holds_no_worker() {
+    let world = World::start().await;
+    let worker = world.worker_with(|settings| settings.concurrency = 1).await;
+    for n in 0..3 {
+        world.api.script_for(&format!("a{n}"), [Http::status(503).header("Retry-After", "3")]);
+        world.send(&failed(&format!("evt-a{n}"), &format!("a{n}")));
+    }
+    eventually("all three wait", || {
+        worker.metric("worker_messages_in_flight{state=\"waiting\"}") == 3.0
+    })
+    .await;
+    assert_eq!(worker.metric("worker_pool_active_gauge"), 0.0);
+    world.send(&expired("evt-b", "b"));
+    eventually("another one is done", || world.methods("b").len() == 2).await;
+    let (b, a) = (world.ledger.calls_for("b"), world.ledger.calls_for("a0"));
+    world.emptied().await;
+    // It was done while the others were waiting, by the only worker there is.
+    let again = world.ledger.calls_for("a0")[1].at;
+    assert!(b[1].at < again && again - a[0].at >= Duration::from_secs(3));
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn setting_an_event_aside_frees_its_reservation() {
+    let world = World::start().await;
+    let (worker, gate) = world.gated(&["a", "b"], |settings| settings.policy.retries_max = 0).await;
+    world.api.script_for("a", [Http::status(422)]);
+    world.api.script_for("b", [Http::status(503)]);
+    let mut released = String::new();
+    for reservation in ["a", "b"] {
+        released = world.send(&failed(&format!("evt-{reservation}1"), reservation));
+        eventually("the first is in hand", || {
+            gate.entered().last().is_some_and(|id| id == reservation)
+        })
+        .await;
+        world.send(&expired(&format!("evt-{reservation}2"), reservation));
+    }
+    eventually("all are received", || worker.app.ledger().received_total() == 4).await;
+    gate.open();
+    assert_eq!(world.released(&released).await, 30);
+    for reservation in ["a", "b"] {
+        eventually("the second is done", || world.methods(reservation).len() == 3).await;
+        assert_eq!(world.methods(reservation), ["PATCH", "PATCH", "ReleaseHold"]);
+    }
+    assert_eq!(world.dead_letters().len(), 1);
+    worker.finish(&world).await;
+}

@@ -1,0 +1,124 @@
+//! Attempts that fail for now: timeouts, retries that are used up, times that a service names.
+
+use std::time::{Duration, SystemTime};
+
+use reservation_worker::queue::Queue as _;
+use reservation_worker::settle::ledger::Left;
+use sandbox::inventory::Reply as RpcReply;
+use sandbox::reservation_api::Reply as HttpReply;
+use sandbox::script::Scripted;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::support::{LIMIT, World, expired, settings};
+
+type Http = Scripted<HttpReply>;
+type Rpc = Scripted<RpcReply>;
+
+#[tokio::test]
+async fn a_service_that_does_not_answer_in_time_is_asked_again() {
+    let world = World::start().await;
+    let services = world.services_with(Duration::from_millis(300));
+    let worker = world.worker_of(services, |_| {}).await;
+    // Slower than the caller waits; it takes effect all the same, as it would in life.
+    let slow = Duration::from_millis(600);
+    world.api.script_for("http", [Http::normal().answering_after(slow)]);
+    world.inventory.script_for("grpc", [Rpc::normal().answering_after(slow)]);
+    world.send(&expired("evt-http", "http"));
+    world.send(&expired("evt-grpc", "grpc"));
+    world.emptied().await;
+    for (name, method) in [("http", "PATCH"), ("grpc", "ReleaseHold")] {
+        let calls = world.ledger.calls_for(name);
+        let tries: Vec<_> = calls.iter().filter(|call| call.method() == method).collect();
+        assert!(tries.len() >= 2, "{name}: {calls:?}");
+        assert!(tries.iter().all(|call| call.key == tries[0].key));
+        assert_eq!(world.ledger.effects_for(name).len(), 2, "{name}");
+    }
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn an_event_whose_retries_are_used_up_is_released_for_longer_each_time() {
+    let world = World::start().await;
+    let http = ["a-http", "b-http"];
+    for name in http {
+        world.api.script_for(name, [503, 500, 503].map(Http::status));
+    }
+    world.inventory.script_for(
+        "a-grpc",
+        [Rpc::code(Code::Unavailable), Rpc::code(Code::Internal), Rpc::code(Code::Aborted)],
+    );
+    // Seen twice before by somebody who handed it back.
+    let seen_before = world.send(&expired("evt-b-http", "b-http"));
+    let queue = world.sqs_queue(&settings()).await;
+    for _ in 0..2 {
+        let messages = queue.receive(10).await.unwrap();
+        let back: Vec<_> = messages.iter().map(|m| (m.handle.clone(), Duration::ZERO)).collect();
+        assert_eq!(queue.change_visibility(&back).await.unwrap(), [Ok(())]);
+    }
+    let worker = world.worker().await;
+    let first = world.send(&expired("evt-a-http", "a-http"));
+    let second = world.send(&expired("evt-a-grpc", "a-grpc"));
+    assert_eq!(world.released(&first).await, 30);
+    assert_eq!(world.released(&second).await, 30);
+    assert_eq!(world.released(&seen_before).await, 120);
+    assert_eq!(world.methods("a-http"), ["PATCH"; 3]);
+    assert_eq!(world.methods("a-grpc"), ["PATCH", "ReleaseHold", "ReleaseHold", "ReleaseHold"]);
+    assert_eq!(worker.outcomes("reservation.expired"), [0.0, 3.0, 0.0, 6.0]);
+    assert_eq!(world.dead_letters(), []);
+    assert_eq!(world.sqs.counts(&world.queue).total(), 3, "nothing is deleted");
+    let account = worker.drain().await;
+    assert_eq!((account.received_total(), account.left_total(Left::HandedBack)), (3, 3));
+}
+
+/// Fails where a call was made too early, or where the wait used up a retry (there are none).
+#[tokio::test]
+async fn a_service_that_names_a_time_is_not_called_before_it_and_it_costs_no_retry() {
+    let world = World::start().await;
+    let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
+    let second = Duration::from_secs(1);
+    // Whole seconds, as a date has them.
+    let begun = (Instant::now(), SystemTime::now());
+    let date = httpdate::fmt_http_date(begun.1 + 3 * second);
+    let named = httpdate::parse_http_date(&date).unwrap().duration_since(begun.1).unwrap();
+    world.api.script_for("seconds", [429, 503].map(|s| Http::status(s).header("Retry-After", "1")));
+    world.api.script_for("date", [Http::status(429).header("Retry-After", &date)]);
+    let paced = Rpc::code_with_retry_info(Code::ResourceExhausted, second);
+    world
+        .inventory
+        .script_for("info", [paced, Rpc::code_with_retry_info(Code::Unavailable, second)]);
+    for name in ["seconds", "date", "info"] {
+        world.send(&expired(&format!("evt-{name}"), name));
+    }
+    world.emptied().await;
+    let gaps = |name: &str, method: &str| {
+        let calls = world.ledger.calls_for(name);
+        let at: Vec<_> =
+            calls.iter().filter(|c| c.method() == method).map(|c| (c.at, c.answered_at)).collect();
+        at.windows(2).map(|pair| pair[1].0 - pair[0].1.unwrap()).collect::<Vec<_>>()
+    };
+    for (name, method, count) in [("seconds", "PATCH", 2), ("info", "ReleaseHold", 2)] {
+        let gaps = gaps(name, method);
+        assert_eq!(gaps.len(), count, "{name}");
+        // The stand-in's clock stops a moment before the answer is read, so no gap is shorter.
+        assert!(gaps.iter().all(|gap| *gap >= second && *gap < LIMIT), "{name}: {gaps:?}");
+    }
+    let dated = world.ledger.calls_for("date");
+    assert_eq!(world.methods("date"), ["PATCH", "PATCH", "ReleaseHold"]);
+    assert!(dated[1].at >= begun.0 + named, "{:?} early", begun.0 + named - dated[1].at);
+    assert_eq!(worker.outcomes("reservation.expired"), [3.0, 0.0, 0.0, 5.0]);
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn a_paced_wait_leaves_every_retry_to_what_fails_after_it() {
+    let world = World::start().await;
+    let worker = world.worker_with(|settings| settings.policy.retries_max = 1).await;
+    let paced = || Http::status(429).header("Retry-After", "0");
+    world.api.script_for("a", [paced(), paced(), Http::status(500)]);
+    world.send(&expired("evt-a", "a"));
+    world.emptied().await;
+    assert_eq!(world.methods("a"), ["PATCH", "PATCH", "PATCH", "PATCH", "ReleaseHold"]);
+    assert_eq!(worker.outcomes("reservation.expired"), [1.0, 0.0, 0.0, 3.0]);
+    worker.finish(&world).await;
+}

@@ -1,0 +1,110 @@
+//! Messages are deleted after their effects and not before, in batches, again where that failed.
+
+use std::time::Duration;
+
+use reservation_worker::settle::ledger::Left;
+use sandbox::sqs::{Action, ErrorCode, Fault};
+
+use crate::support::{World, eventually, expired};
+
+fn send_many(world: &World, count: usize) -> Vec<String> {
+    (0..count).map(|n| world.send(&expired(&format!("evt-{n}"), &format!("r{n}")))).collect()
+}
+
+#[tokio::test]
+async fn deletes_go_out_in_batches_of_up_to_ten() {
+    let world = World::start().await;
+    let (worker, gate) = world.gated(&["*"], |settings| settings.concurrency = 200).await;
+    send_many(&world, 200);
+    eventually("all are in hand", || gate.entered().len() == 200).await;
+    assert_eq!(worker.spy.delete_sizes(), [0; 0], "nothing is deleted before its effects");
+    assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, 0);
+    gate.open();
+    world.emptied().await;
+    let sizes = worker.spy.delete_sizes();
+    assert_eq!(sizes.iter().sum::<usize>(), 200);
+    assert!(sizes.iter().all(|size| (1..=10).contains(size)), "{sizes:?}");
+    // All come within moments of each other. On a busy machine some batches are sent before they are full.
+    assert!(sizes.len() <= 60, "{} calls for 200 messages: {sizes:?}", sizes.len());
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn each_message_is_deleted_after_its_effects_and_not_before() {
+    let world = World::start().await;
+    let worker = world.worker().await;
+    send_many(&world, 50);
+    let mut deleted_max = 0;
+    while world.sqs.counts(&world.queue).total() > 0 {
+        // In this order: what is deleted by now had its effects before.
+        let deleted = world.sqs.ledger(&world.queue).deletes_effective;
+        let released = world.ledger.totals().effects / 2;
+        assert!(deleted <= released, "{deleted} deleted, {released} done");
+        deleted_max = deleted_max.max(deleted);
+        tokio::task::yield_now().await;
+    }
+    assert!(deleted_max > 0 || world.sqs.ledger(&world.queue).deletes_effective == 50);
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn deletes_that_fail_are_tried_again_entry_by_entry() {
+    let world = World::start().await;
+    let worker = world.worker().await;
+    let faults = world.sqs.faults(&world.queue);
+    faults.fail_next_delete_entries(7);
+    let first = send_many(&world, 30);
+    world.emptied().await;
+    faults.fail_next(Action::DeleteMessageBatch, 3, Fault::Error(ErrorCode::RequestThrottled));
+    let second = world.send(&expired("evt-x", "x"));
+    world.emptied().await;
+    faults.fail_next(Action::DeleteMessageBatch, 1, Fault::Reset);
+    let third = world.send(&expired("evt-y", "y"));
+    world.emptied().await;
+    // Deleted, and the answer is lost: the second try deletes nothing and is answered with success.
+    faults.fail_next(Action::DeleteMessageBatch, 1, Fault::ReplyLost);
+    let fourth = world.send(&expired("evt-z", "z"));
+    world.emptied().await;
+    for id in first.iter().chain([&second, &third, &fourth]) {
+        assert_eq!(world.deliveries(id), 1);
+    }
+    assert_eq!(world.ledger.totals().effects, 66);
+    let failures = "worker_settlement_failures_total{kind=\"delete\"}";
+    eventually("each failure is counted", || worker.metric(failures) == 12.0).await;
+    let account = worker.drain().await;
+    assert!(account.balances(), "{account:?}");
+    assert_eq!(account.left_total(Left::Deleted), 33);
+}
+
+#[tokio::test]
+async fn a_delete_that_fails_until_the_lease_ends_brings_a_duplicate_and_no_second_effect() {
+    let world = World::start().await;
+    let worker = world.worker_with(|settings| settings.visibility = Duration::from_secs(3)).await;
+    let faults = world.sqs.faults(&world.queue);
+    let throttled = Fault::Error(ErrorCode::RequestThrottled);
+    faults.fail_sometimes(Action::DeleteMessageBatch, 1.0, throttled);
+    let id = world.send(&expired("evt-1", "a"));
+    eventually("it is given up", || worker.app.ledger().left_total(Left::Unsettled) >= 1).await;
+    faults.clear();
+    world.emptied().await;
+    assert!(world.deliveries(&id) >= 2);
+    assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"]);
+    let account = worker.finish(&world).await;
+    assert_eq!(account.left_total(Left::Deleted), 1);
+}
+
+#[tokio::test]
+async fn a_release_that_fails_is_tried_again() {
+    let world = World::start().await;
+    let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
+    world.api.script_for(
+        "a",
+        [sandbox::script::Scripted::<sandbox::reservation_api::Reply>::status(500)],
+    );
+    world.sqs.faults(&world.queue).fail_next_visibility_entries(2);
+    let id = world.send(&expired("evt-1", "a"));
+    assert_eq!(world.released(&id).await, 30);
+    assert_eq!(worker.metric("worker_settlement_failures_total{kind=\"release\"}"), 2.0);
+    let account = worker.finish(&world).await;
+    assert_eq!(account.left_total(Left::HandedBack), 1);
+}

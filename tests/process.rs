@@ -1,0 +1,14 @@
+//! The real program as a process of its own, between the stand-ins: its arguments, its configuration, its signals,
+//! its side port, its log, and what a `kill -9` costs.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "it/process/commands.rs"]
+mod commands;
+#[path = "it/process/log.rs"]
+mod log;
+#[path = "it/process/program.rs"]
+mod program;
+#[path = "it/process/signals.rs"]
+mod signals;
+#[path = "it/world.rs"]
+mod world;

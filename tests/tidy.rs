@@ -1,0 +1,281 @@
+//! Reads the sources, and holds the habits that no compiler holds: which module may use which, how a file opens, how
+//! long a file and a function may grow, where the environment is read and where tasks begin.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules of `src/`, floor by floor; each may use those on its own floor and below.
+const FLOORS: &[&[&str]] = &[
+    &["main"],
+    &["run", "check", "cli", "signals"],
+    &["app"],
+    &["poller", "worker", "intake"],
+    &["settle"],
+    &["handler"],
+    &["inflight"],
+    &["idempotency", "client", "queue", "admin"],
+    &["telemetry", "health", "metrics"],
+    &["event", "retry", "config"],
+    &["excerpt"],
+];
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Functions that are one flat table, and may be as long as it is.
+const TABLES: &[&str] = &["src/metrics/build.rs new"];
+
+/// A source file: its path below the root, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The module at the top of `src/` that it is part of.
+    fn module(&self) -> &str {
+        let below = self.path.strip_prefix("src/").unwrap();
+        below.split('/').next().unwrap().trim_end_matches(".rs")
+    }
+
+    /// Whether the whole file is tests.
+    fn is_test(&self) -> bool {
+        !self.path.starts_with("src/")
+            || self.path.contains("/tests")
+            || self.path.ends_with("/test_server.rs")
+    }
+
+    /// Its lines with their numbers, without comments and without the tests at its end.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
+        let before_tests = lines.take_while(|(_, line)| !line.starts_with("mod tests {"));
+        before_tests.map(|(number, line)| (number, without_comment(line)))
+    }
+}
+
+/// Good enough for sources that are formatted: no code of ours has `//` in a string but in URLs.
+fn without_comment(line: &str) -> &str {
+    match line.find("//") {
+        Some(at) if !line[..at].ends_with(':') => &line[..at],
+        Some(_) | None => line,
+    }
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut folders = vec![root.join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let path = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+                found.push(Source { path, text });
+            }
+        }
+    }
+    assert!(!found.is_empty(), "nothing was read in {folder}");
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Every source file of the root crate, its tests and the development code.
+fn all() -> Vec<Source> {
+    ["src", "tests"].into_iter().flat_map(sources).collect()
+}
+
+fn floor(module: &str) -> usize {
+    let of_it = |floor: &&[&str]| floor.contains(&module);
+    FLOORS.iter().position(of_it).unwrap_or_else(|| panic!("{module}: on no floor"))
+}
+
+/// The modules named behind `crate::` in a file's code: in `use` lines, braces included, and in paths.
+fn used(source: &Source) -> BTreeSet<String> {
+    let code: String = source.code().map(|(_, line)| line.to_owned() + "\n").collect();
+    let name = |text: &str| -> String {
+        text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+    };
+    let mut found = BTreeSet::new();
+    for opening in ["crate::", "reservation_worker::"] {
+        for rest in code.split(opening).skip(1) {
+            match rest.strip_prefix('{') {
+                Some(group) => {
+                    let group = group.split_once('}').map_or(group, |(group, _)| group);
+                    found.extend(group.split(',').map(|part| name(part.trim())));
+                }
+                None => {
+                    found.insert(name(rest));
+                }
+            }
+        }
+    }
+    found.remove("");
+    found
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut upward = Vec::new();
+    for source in
+        sources("src").iter().filter(|source| source.path != "src/lib.rs" && !source.is_test())
+    {
+        let module = source.module();
+        for other in used(source).into_iter().filter(|other| other != module) {
+            if floor(&other) < floor(module) {
+                upward.push(format!("{} uses {other}, which is above it", source.path));
+            }
+            edges.entry(module.to_owned()).or_default().insert(other);
+        }
+    }
+    assert!(upward.is_empty(), "{upward:#?}");
+    assert!(edges.len() > 10, "the sources were not understood: {edges:?}");
+    // On one floor modules may use each other, but not in a circle.
+    let mut finished = BTreeSet::new();
+    for module in edges.keys() {
+        walk(module, &edges, &mut Vec::new(), &mut finished);
+    }
+}
+
+fn walk(
+    module: &str,
+    edges: &BTreeMap<String, BTreeSet<String>>,
+    path: &mut Vec<String>,
+    finished: &mut BTreeSet<String>,
+) {
+    assert!(!path.iter().any(|on| on == module), "a circle: {path:?} and {module} again");
+    if finished.contains(module) {
+        return;
+    }
+    path.push(module.to_owned());
+    for other in edges.get(module).into_iter().flatten() {
+        walk(other, edges, path, finished);
+    }
+    path.pop();
+    finished.insert(module.to_owned());
+}
+
+#[test]
+fn every_module_has_a_floor_and_every_floor_its_modules() {
+    let modules: BTreeSet<_> =
+        sources("src").iter().map(|source| source.module().to_owned()).collect();
+    let listed: BTreeSet<_> =
+        FLOORS.iter().flat_map(|floor| floor.iter().map(|m| (*m).to_owned())).collect();
+    let unlisted: Vec<_> = modules.difference(&listed).filter(|module| *module != "lib").collect();
+    let gone: Vec<_> = listed.difference(&modules).collect();
+    assert!(
+        unlisted.is_empty() && gone.is_empty(),
+        "without a floor: {unlisted:?}; gone: {gone:?}"
+    );
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent: Vec<_> = all()
+        .into_iter()
+        .filter(|source| {
+            let said: usize =
+                source.text.lines().take_while(|l| l.starts_with("//!")).map(str::len).sum();
+            said < "//! A few words.".len()
+        })
+        .map(|source| source.path)
+        .collect();
+    assert!(silent.is_empty(), "no `//!` at the top: {silent:#?}");
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let long: Vec<_> = all()
+        .iter()
+        .map(|source| (source.path.clone(), source.text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+        .collect();
+    assert!(long.is_empty(), "more than {FILE_LINES_MAX} lines: {long:#?}");
+}
+
+/// Functions (file and name) and how many lines they have, by the indentation of formatted code.
+fn functions(source: &Source) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((before, after)) = line.trim_start().split_once("fn ") else { continue };
+        let mut words = before.split_whitespace();
+        if !words.all(|word| ["const", "async"].contains(&word) || word.starts_with("pub")) {
+            continue;
+        }
+        let indent = &line[..line.len() - line.trim_start().len()];
+        // A body ends with a brace below the function's first letter, a mere signature with a semicolon.
+        let ends = |line: &&str| {
+            line.strip_prefix(indent).is_some_and(|rest| {
+                rest == "}" || (!rest.starts_with(' ') && rest.ends_with([';', '}']))
+            })
+        };
+        let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        // A name that a macro fills in later has no function of its own.
+        if name.is_empty() {
+            continue;
+        }
+        let length = lines[at..].iter().position(ends).expect("a function ends");
+        found.push((format!("{} {name}", source.path), length + 1));
+    }
+    found
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let all: Vec<_> = all().iter().flat_map(functions).collect();
+    assert!(all.len() > 500, "the sources were not understood: {} functions", all.len());
+    let long = all
+        .into_iter()
+        .filter(|(name, lines)| *lines > FUNCTION_LINES_MAX && !TABLES.contains(&name.as_str()));
+    let long: Vec<_> = long.collect();
+    assert!(long.is_empty(), "more than {FUNCTION_LINES_MAX} lines: {long:#?}");
+}
+
+/// Lines of production code that contain one of these, outside the files that may.
+fn offences(words: &[&str], may: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources("src")
+        .iter()
+        .filter(|source| !source.is_test() && !may.contains(&source.path.as_str()))
+    {
+        for (number, line) in
+            source.code().filter(|(_, line)| words.iter().any(|word| line.contains(word)))
+        {
+            found.push(format!("{}:{number}: {}", source.path, line.trim()));
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_panics_without_saying_which_invariant_broke() {
+    let found = offences(&[".unwrap()", "panic!(", "todo!(", "unimplemented!("], &[]);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_environment_is_read_in_one_place() {
+    let found =
+        offences(&["env::", "envy::"], &["src/config.rs", "src/config/raw.rs", "src/main.rs"]);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn tasks_begin_in_the_app_or_in_a_set_that_owns_them() {
+    let found = offences(&["tokio::spawn(", "task::spawn("], &["src/app.rs"]);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_sdk_of_the_queue_is_named_in_one_place() {
+    let found = offences(&["aws_sdk_sqs", "aws_config"], &[]);
+    let elsewhere: Vec<_> =
+        found.iter().filter(|line| !line.starts_with("src/queue/sqs")).collect();
+    assert!(elsewhere.is_empty() && !found.is_empty(), "{elsewhere:#?}");
+}

@@ -1,0 +1,34 @@
+//! The whole worker in this process, on real sockets: the embedded SQS and the stand-ins of both services at
+//! free ports, the app's own clients, store and tasks between them. One module for each promise.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "it/worker/answers.rs"]
+mod answers;
+#[path = "it/worker/conflict.rs"]
+mod conflict;
+#[path = "it/worker/drain.rs"]
+mod drain;
+#[path = "it/worker/duplicates.rs"]
+mod duplicates;
+#[path = "it/worker/events.rs"]
+mod events;
+#[path = "it/worker/hold.rs"]
+mod hold;
+#[path = "it/worker/metrics.rs"]
+mod metrics;
+#[path = "it/worker/order.rs"]
+mod order;
+#[path = "it/worker/poison.rs"]
+mod poison;
+#[path = "it/worker/receive.rs"]
+mod receive;
+#[path = "it/worker/retries.rs"]
+mod retries;
+#[path = "it/seams.rs"]
+mod seams;
+#[path = "it/worker/settle.rs"]
+mod settle;
+#[path = "it/support.rs"]
+mod support;
+#[path = "it/world.rs"]
+mod world;
