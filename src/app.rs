@@ -31,6 +31,7 @@ use crate::intake::Intake;
 use crate::poller::{self, Poller};
 use crate::queue::Queue;
 use crate::queue::metered::Metered;
+use crate::sabotage::{Sabotage, on};
 use crate::settle::batch::{Batcher, Settlement};
 use crate::settle::ledger::{Ledger, Left};
 use crate::settle::{RetryPolicy, Settler};
@@ -217,6 +218,7 @@ impl App {
     /// Waits for a task to end that never should, and names it. Cancel-safe.
     pub async fn broken(&mut self) -> &'static str {
         let (name, ended) = tokio::select! {
+            biased;
             Some(ended) = self.poller.join_next() => ("poller", ended),
             Some(ended) = self.workers.join_next() => ("worker", ended),
             Some(ended) = self.keepers.join_next() => ("lease keeper", ended),
@@ -259,7 +261,9 @@ impl App {
 
     async fn hand_back_idle(&self) {
         for (job, after) in self.inflight.take_idle(Instant::now()) {
-            self.settler.hand_back(job, after).await;
+            if !on(Sabotage::ReleaseForgotten) {
+                self.settler.hand_back(job, after).await;
+            }
         }
     }
 

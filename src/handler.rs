@@ -15,11 +15,12 @@ mod reservation_expired;
 use std::sync::Arc;
 
 use crate::client::{CallError, Inventory, ReservationApi};
-use crate::event::Payload;
+use crate::event::{Payload, StepSet};
 use crate::idempotency::{Store, StoreError, Token};
 use crate::inflight::Job;
 use crate::metrics::Metrics;
 use crate::outage::{Dependency, Outages};
+use crate::sabotage::{Sabotage, on};
 
 use self::attempt::Attempt;
 
@@ -100,6 +101,9 @@ pub struct Peers {
 /// is then repeated with the same key.
 pub async fn handle(job: &mut Job, token: Token, services: &Services) -> End {
     let Job { event, done, lease, span, well_counts, .. } = job;
+    if on(Sabotage::RetryFromStepOne) {
+        *done = StepSet::EMPTY;
+    }
     let mut attempt = Attempt { event, done, lease, span, well_counts, token, services };
     let ended = match &event.payload {
         Payload::ReservationExpired(seats) => {

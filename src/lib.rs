@@ -44,4 +44,5 @@ pub mod config;
 pub mod health;
 pub mod metrics;
 pub mod retry;
+pub mod sabotage;
 pub mod telemetry;

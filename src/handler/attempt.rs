@@ -14,6 +14,7 @@ use crate::idempotency::Token;
 use crate::inflight::Lease;
 use crate::metrics::{Call, CallResult};
 use crate::outage::{Answer, Dependency, Pass, Sign};
+use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
 
 /// The path of the Reservation API with a name in place of the id.
@@ -89,6 +90,7 @@ impl Attempt<'_> {
         let found = self.finish(open, answer)?;
         match resolve(target, &found) {
             Resolution::Done => Ok(()),
+            Resolution::Superseded if on(Sabotage::SupersededIgnored) => Ok(()),
             Resolution::Superseded => Err(End::Superseded { found: name(&found) }),
             Resolution::MoneyWithoutSeat => Err(End::MoneyWithoutSeat {
                 detail: format!("the payment was approved, the reservation is {}", name(&found)),
@@ -221,6 +223,9 @@ impl Attempt<'_> {
             Err(error) => error,
         };
         let parked = |error| Err(End::Parked { dependency, error: Some(error) });
+        if on(Sabotage::BreakerSpendsRetries) {
+            return Err(End::Failed { error, counted: true });
+        }
         match error.class {
             Class::MoneyWithoutSeat => Err(End::MoneyWithoutSeat { detail: error.to_string() }),
             Class::Paced => parked(error),

@@ -16,6 +16,7 @@ use super::{DueRenewal, Forgotten, InFlight, Job, Receipt, ReceiptKey, Renewal, 
 use crate::outage::{Dependency, Outages};
 use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
+use crate::sabotage::{Sabotage, on};
 
 /// How many extensions are open at once. At ten messages a call and some ten milliseconds each
 /// this keeps the most messages that may be held (20,000) at the shortest timeout (5 s).
@@ -57,7 +58,7 @@ impl LeaseKeeper {
     pub async fn run(self, stop: CancellationToken) {
         let mut calls = JoinSet::new();
         loop {
-            while calls.len() < CALLS_MAX {
+            while calls.len() < CALLS_MAX && !on(Sabotage::LeaseNotExtended) {
                 let renewals = self.inflight.renewals_due(Instant::now());
                 if renewals.due.is_empty() && renewals.overdue.is_empty() {
                     break;
@@ -70,7 +71,7 @@ impl LeaseKeeper {
             for job in self.inflight.take_abandoned() {
                 self.events.hand_back(job).await;
             }
-            let next = self.inflight.next_renewal();
+            let next = self.inflight.next_renewal().filter(|_| !on(Sabotage::LeaseNotExtended));
             tokio::select! {
                 biased;
                 Some(answers) = calls.join_next() => self.book(answers.expect("an extension does not panic")).await,

@@ -17,6 +17,7 @@ use super::job::{Job, Key, Lease, Original, Receipt, ReceiptKey};
 use crate::event::{ContentHash, EventId};
 use crate::metrics::HeldState;
 use crate::outage::Dependency;
+use crate::sabotage::{Sabotage, on};
 
 /// What became of a message that was taken in.
 #[derive(Debug)]
@@ -146,6 +147,9 @@ impl State {
                 let receipts = vec![receipt];
                 return (Admitted::IdReused(job, Box::new((original, receipts))), false);
             }
+            if on(Sabotage::JoinDropped) {
+                return (Admitted::Joined { job, replaced: false }, false);
+            }
             let (replaced, earlier) = self.join(key, receipt);
             return (Admitted::Joined { job, replaced }, earlier);
         }
@@ -202,7 +206,7 @@ impl State {
     }
 
     fn is_first(&self, entry: &Entry, key: Key) -> bool {
-        self.lanes.is_first(&entry.lane, key)
+        (self.lanes.is_first(&entry.lane, key) || on(Sabotage::ReservationLockDropped))
             && entry.group.as_ref().is_none_or(|group| self.lanes.is_first(group, key))
     }
 
