@@ -372,33 +372,3 @@ async fn the_buffer_has_room_again_when_workers_have_taken_enough() {
     let _job = world.start().expect("ready");
     world.table.buffer_has_room().await;
 }
-
-#[tokio::test(start_paused = true)]
-async fn held_messages_are_counted_by_state() {
-    let mut world = World::new();
-    world.admit("e1", "r1").await;
-    world.admit("e2", "r1").await;
-    let counts = |world: &World| {
-        let mut text = Vec::new();
-        world.metrics.render(&mut text).expect("text");
-        let text = String::from_utf8(text).expect("UTF-8");
-        ["buffered", "running", "waiting"].map(|state| {
-            let line = text.lines().find(|line| {
-                line.starts_with("worker_messages_in_flight")
-                    && line.contains(&format!("\"{state}\""))
-            });
-            line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).expect("a gauge")
-        })
-    };
-    assert_eq!(counts(&world), [2, 0, 0]);
-    let job = world.start().expect("e1");
-    assert_eq!(counts(&world), [1, 1, 0]);
-    world.table.wait(job, Instant::now());
-    assert_eq!(counts(&world), [1, 0, 1]);
-    world.table.wake_due(Instant::now());
-    assert_eq!(counts(&world), [2, 0, 0]);
-    let job = world.start().expect("e1");
-    drop(world.table.take(&job));
-    drop(job);
-    assert_eq!(counts(&world), [1, 0, 0]);
-}

@@ -164,19 +164,32 @@ impl Settler {
         self.inflight.wait(job, Instant::now() + after);
     }
 
-    /// Logged at debug: a thousand events may wait for one service, whose breaker tells it once.
+    /// Puts a job aside until its service is called again. One that was sent back by the service
+    /// will call it again, which is a retry that costs none; one that did not even call is nothing
+    /// to talk of: a thousand may wait, and the breaker tells it once.
     fn park(&self, mut job: Box<Job>, dependency: Dependency, end: &End) {
         let service = dependency.service().as_str();
-        let (_, error) = describe(end);
-        debug!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
-            trace_id = job.span.trace_id(),
-            service,
-            error,
-            "Event parked until the service is called again"
-        );
+        if let End::Parked { error: Some(error), .. } = end {
+            self.metrics.event_retried(job.event.event_type());
+            warn!(
+                event_type = job.event.event_type().as_str(),
+                reservation_id = job.event.reservation_id.as_str(),
+                attempt = job.attempt,
+                trace_id = job.span.trace_id(),
+                outcome = "retried",
+                error = %error,
+                service,
+                "Attempt failed, will be retried when the service is called again"
+            );
+        } else {
+            debug!(
+                event_type = job.event.event_type().as_str(),
+                reservation_id = job.event.reservation_id.as_str(),
+                trace_id = job.span.trace_id(),
+                service,
+                "Event parked until the service is called again"
+            );
+        }
         job.span.add_event("parked", [("service", service.into())]);
         self.inflight.park(job, dependency);
         // The service may have come back while the job was on its way here.
