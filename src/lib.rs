@@ -33,6 +33,7 @@ pub mod worker;
 pub mod client;
 pub mod handler;
 pub mod idempotency;
+pub mod outage;
 
 pub mod settle;
 
@@ -43,4 +44,5 @@ pub mod config;
 pub mod health;
 pub mod metrics;
 pub mod retry;
+pub mod sabotage;
 pub mod telemetry;

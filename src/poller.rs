@@ -21,8 +21,9 @@ use crate::inflight::InFlight;
 use crate::inflight::room::{Reserved, Room, RoomPermit};
 use crate::intake::Intake;
 use crate::metrics::{Metrics, PollErrorKind};
-use crate::queue::{Message, Queue, QueueError, QueueErrorKind};
+use crate::queue::{BATCH_MAX, Message, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
+use crate::sabotage::{Sabotage, on};
 use crate::settle::ledger::{Ledger, Left};
 
 /// Receives that are open at once, at most. Eight replies of ten every ten milliseconds are 8,000
@@ -117,6 +118,10 @@ impl Poller {
                 }
             }
         }
+        if on(Sabotage::ReceiveAborted) {
+            open.abort_all();
+            return;
+        }
         if !open.is_empty() {
             info!(receives = open.len(), "Waiting for the receive that is open");
         }
@@ -145,6 +150,10 @@ impl Poller {
             Err(error) => return self.failed(&error, pace),
         };
         self.succeeded(messages.len(), asked, pace);
+        if on(Sabotage::DeleteBeforeHandling) && !messages.is_empty() {
+            let handles: Vec<_> = messages.iter().map(|message| message.handle.clone()).collect();
+            drop(self.queue.delete(&handles).await);
+        }
         for (message, permit) in self.with_room(messages, room) {
             self.intake.take_in(message, permit, received_at).await;
         }
@@ -215,7 +224,7 @@ impl Poller {
 }
 
 async fn receive(queue: Arc<dyn Queue>, room: Reserved, wait: Duration) -> Reply {
-    let asked = room.len();
+    let asked = if on(Sabotage::RoomIgnored) { BATCH_MAX } else { room.len() };
     // The SDK has this deadline too; a queue that keeps neither must not stop the loop.
     let answer = match timeout(wait + RECEIVE_MARGIN, queue.receive(asked)).await {
         Ok(answer) => answer,

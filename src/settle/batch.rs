@@ -25,6 +25,7 @@ use crate::queue::{
     ReceiptHandle,
 };
 use crate::retry::Backoff;
+use crate::sabotage::{Sabotage, on};
 
 /// The longest that a settlement waits for company. At 50 events a second it makes batches of
 /// five; it is a fiftieth of the shortest visibility timeout, and leases are extended at half time,
@@ -184,7 +185,10 @@ async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settl
     let mut rest = batch;
     let mut failures = 0;
     while !rest.is_empty() {
-        let handles: Vec<ReceiptHandle> = rest.iter().map(|(r, _)| r.handle.clone()).collect();
+        let mut handles: Vec<ReceiptHandle> = rest.iter().map(|(r, _)| r.handle.clone()).collect();
+        if on(Sabotage::HandlesNotDistinct) {
+            handles.fill(rest[0].0.handle.clone());
+        }
         let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
         let answer = within(deadline, context.queue.delete(&handles)).await;
         rest = context.book(rest, answer, SettlementKind::Delete, |how| *how);
@@ -214,7 +218,7 @@ async fn dead_letter(
     taken: Box<Taken>,
     grounds: Grounds,
 ) -> Vec<Settlement> {
-    let Taken { original, receipts } = *taken;
+    let Taken { original, receipts, turn } = *taken;
     let Grounds { reason, error, event_type } = grounds;
     let receive_count = original.receive_count;
     let letter = DeadLetter {
@@ -230,6 +234,7 @@ async fn dead_letter(
     };
     let deadline = receipts.iter().map(|receipt| receipt.deadline).max();
     let sent = match deadline {
+        Some(_) if on(Sabotage::CopyNotSent) => Ok(()),
         Some(deadline) => send_copy(&context, &letter, deadline).await,
         // Its last lease was lost: whoever has it next judges it again.
         None => return Vec::new(),
@@ -241,6 +246,9 @@ async fn dead_letter(
             receipts.into_iter().map(|r| Settlement::Delete(r, Left::DeadLettered)).collect()
         }
         Err(why) => {
+            if let Some(turn) = turn {
+                turn.abandon();
+            }
             let after = release_delay(receive_count);
             left_to_redrive(&letter.message_id, reason, &why, after);
             receipts.into_iter().map(|r| Settlement::Release(r, after)).collect()

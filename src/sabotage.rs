@@ -1,0 +1,89 @@
+//! Deliberate faults of the engine, for the simulation's own test: a check that catches none of
+//! them proves nothing. Without the feature `simulation`, which no image is built with, [`on`] is
+//! `false` at compile time, and every hook with it is gone.
+//!
+//! Which faults are caught, and how soon, is for `tests/simulation.rs`.
+
+/// One way of breaking the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Messages are deleted as they come in.
+    DeleteBeforeHandling,
+    /// No lease is ever extended.
+    LeaseNotExtended,
+    /// The receipt of a copy that joins an event in flight is dropped.
+    JoinDropped,
+    /// Each attempt begins at the first step.
+    RetryFromStepOne,
+    /// A batch names its first message twice.
+    HandlesNotDistinct,
+    /// What the shutdown finds idle is not handed back.
+    ReleaseForgotten,
+    /// Events of one reservation do not wait for each other.
+    ReservationLockDropped,
+    /// An attempt goes on though its message is not held any more.
+    LeaseLossIgnored,
+    /// Messages are deleted as dead-lettered without a copy.
+    CopyNotSent,
+    /// A reservation that is sold counts as one that is over.
+    SupersededIgnored,
+    /// The shutdown drops a receive that is open.
+    ReceiveAborted,
+    /// An event that finds its service away is not parked, and spends its retries.
+    BreakerSpendsRetries,
+    /// A receive asks for ten messages whatever room there is.
+    RoomIgnored,
+}
+
+#[cfg(feature = "simulation")]
+mod active {
+    use std::cell::Cell;
+
+    use super::Sabotage;
+
+    thread_local! {
+        /// A simulated run has a thread to itself, so no part has to carry this about.
+        static ACTIVE: Cell<Option<Sabotage>> = const { Cell::new(None) };
+    }
+
+    impl Sabotage {
+        /// Every one.
+        pub const ALL: [Self; 13] = [
+            Self::DeleteBeforeHandling,
+            Self::LeaseNotExtended,
+            Self::JoinDropped,
+            Self::RetryFromStepOne,
+            Self::HandlesNotDistinct,
+            Self::ReleaseForgotten,
+            Self::ReservationLockDropped,
+            Self::LeaseLossIgnored,
+            Self::CopyNotSent,
+            Self::SupersededIgnored,
+            Self::ReceiveAborted,
+            Self::BreakerSpendsRetries,
+            Self::RoomIgnored,
+        ];
+    }
+
+    /// Breaks the engine on this thread in that way, or in none.
+    pub fn set(sabotage: Option<Sabotage>) {
+        ACTIVE.set(sabotage);
+    }
+
+    /// Whether the engine is to be broken in that way.
+    pub(crate) fn on(sabotage: Sabotage) -> bool {
+        ACTIVE.get() == Some(sabotage)
+    }
+}
+
+#[cfg(feature = "simulation")]
+pub(crate) use active::on;
+#[cfg(feature = "simulation")]
+pub use active::set;
+
+/// Whether the engine is to be broken in that way: never.
+#[cfg(not(feature = "simulation"))]
+#[inline(always)]
+pub(crate) const fn on(_: Sabotage) -> bool {
+    false
+}

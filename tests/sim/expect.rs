@@ -1,0 +1,13 @@
+//! What the engine is held to beyond the first version of it.
+
+/// Events wait out an outage without spending retries or receives.
+pub(crate) const PARKS: bool = false;
+
+/// What is held for long is handed back before SQS takes it away.
+pub(crate) const HOLDS: bool = false;
+
+/// A service that names a time is not called before it, by any event.
+pub(crate) const PACES: bool = false;
+
+/// FIFO groups keep their order.
+pub(crate) const FIFO: bool = false;

@@ -1,0 +1,396 @@
+//! The simulated queue's state, in the terms of Amazon SQS: who sees what and when, what a receipt
+//! handle still does, when a message goes to the dead-letter queue. And what must never be done to
+//! it. How calls travel is `sqs`'.
+//!
+//! One thing is kept within bounds that the engine counts on: a reply is on its way for less than a
+//! tenth of a visibility timeout.
+
+use std::time::Duration;
+
+use super::expect;
+use super::order::Lane;
+use super::plan::{Kind, Plan};
+use super::world::World;
+
+/// SQS lets nobody hold a message for longer (AWS: "Amazon SQS visibility timeout").
+pub(crate) const HOLD_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Live,
+    Deleted,
+    /// Seen too often: SQS itself moved it to the dead-letter queue.
+    Redriven,
+}
+
+#[derive(Debug)]
+pub(crate) struct Msg {
+    pub(crate) kind: Kind,
+    pub(crate) group: Option<u32>,
+    pub(crate) state: State,
+    pub(crate) visible_at: Duration,
+    pub(crate) receives: u32,
+    pub(crate) latest: Option<usize>,
+    /// Copies in the dead-letter queue that the engine sent.
+    pub(crate) copies: u32,
+    /// Receives that are nobody's fault, or a crash's, or a failing service's.
+    pub(crate) excuses: u32,
+    /// Releases while a service was down for everybody, and nothing else went wrong.
+    pub(crate) outage_releases: u32,
+    /// It was deleted and came back, once.
+    reappeared: bool,
+    /// Released by this life, and not received again.
+    released_in: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    pub(crate) msg: usize,
+    pub(crate) life: u32,
+    pub(crate) at: Duration,
+    /// The engine has it.
+    pub(crate) delivered: bool,
+    /// No call about it failed, so the engine must think what we think.
+    pub(crate) clean: bool,
+    /// It was to be deleted or released.
+    pub(crate) settling: bool,
+}
+
+/// What SQS did for one life, as the engine was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) received: u64,
+    pub(crate) deleted: u64,
+    pub(crate) released: u64,
+    pub(crate) lost: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Sqs {
+    pub(crate) msgs: Vec<Msg>,
+    pub(crate) receipts: Vec<Receipt>,
+    /// What the open receives of this life have asked for.
+    pub(crate) asked: usize,
+    pub(crate) totals: Totals,
+}
+
+/// A change to one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Delete,
+    Visible(Duration),
+}
+
+impl Sqs {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let msgs = plan.messages.iter().map(|spec| Msg {
+            kind: spec.kind,
+            group: spec.group,
+            state: State::Live,
+            visible_at: spec.at,
+            receives: 0,
+            latest: None,
+            copies: 0,
+            excuses: 0,
+            outage_releases: 0,
+            reappeared: false,
+            released_in: None,
+        });
+        Self { msgs: msgs.collect(), ..Self::default() }
+    }
+
+    pub(crate) fn begin_life(&mut self) {
+        self.asked = 0;
+        self.totals = Totals::default();
+        // Whatever the last process held, it let slip.
+        for msg in self.msgs.iter_mut().filter(|msg| msg.state == State::Live) {
+            msg.excuses += u32::from(msg.latest.is_some());
+        }
+    }
+
+    /// The first instant after `now` at which a message may become visible.
+    pub(crate) fn next_visible(&self, now: Duration) -> Option<Duration> {
+        let live = self.msgs.iter().filter(|msg| msg.state == State::Live);
+        live.map(|msg| msg.visible_at).filter(|at| *at > now).min()
+    }
+
+    /// What a receive could be given at `now`, in the order in which it must be given if order counts.
+    pub(crate) fn visible(&self, now: Duration, fifo: bool) -> Vec<usize> {
+        let live = |n: &usize| self.msgs[*n].state == State::Live;
+        let visible = |n: &usize| self.msgs[*n].visible_at <= now;
+        let all = (0..self.msgs.len()).filter(live);
+        if !fifo {
+            return all.filter(visible).collect();
+        }
+        let in_flight = |msg: &Msg| msg.receives > 0 && msg.visible_at > now;
+        let locked = |group: Option<u32>| {
+            let of_group = self.msgs.iter().filter(|m| m.group == group && m.state == State::Live);
+            of_group.into_iter().any(in_flight)
+        };
+        all.filter(visible).filter(|n| !locked(self.msgs[*n].group)).collect()
+    }
+
+    pub(crate) fn groups_of(&self, plan: &Plan, event: &str) -> Vec<u32> {
+        let mut groups: Vec<u32> = self
+            .msgs
+            .iter()
+            .filter(|msg| matches!(msg.kind, Kind::Event(n) if plan.events[n].id == event))
+            .filter_map(|msg| msg.group)
+            .collect();
+        groups.dedup();
+        groups
+    }
+
+    /// Whether this message, or another one with the same event, was copied to the dead-letter queue.
+    pub(crate) fn is_dead_lettered(&self, kind: Kind, n: usize) -> bool {
+        let joined = |m: &Msg| matches!(kind, Kind::Event(_)) && m.kind == kind;
+        self.msgs.iter().enumerate().any(|(other, m)| m.copies > 0 && (other == n || joined(m)))
+    }
+
+    /// The last receipt of a message that the engine has, if this life has one.
+    fn in_hand(&self, msg: usize, life: u32) -> Option<&Receipt> {
+        let of_msg = self.receipts.iter().rev().filter(|r| r.msg == msg && r.life == life);
+        of_msg.into_iter().find(|receipt| receipt.delivered)
+    }
+}
+
+impl World {
+    /// Whether a message of one of these events is this life's, and stands.
+    pub(crate) fn holds_any(&self, specs: &[usize]) -> bool {
+        let now = self.now();
+        self.queue.msgs.iter().enumerate().any(|(n, msg)| {
+            matches!(msg.kind, Kind::Event(spec) if specs.contains(&spec))
+                && msg.state == State::Live
+                && msg.visible_at > now
+                && self.queue.in_hand(n, self.life).is_some_and(|receipt| !receipt.settling)
+        })
+    }
+
+    /// In a FIFO group, what was released comes before what follows it.
+    pub(crate) fn check_groups(&mut self, event: &str) {
+        let is_it = |kind| matches!(kind, Kind::Event(n) if self.plan.events[n].id == event);
+        let life = Some(self.life);
+        let of_event = self.queue.msgs.iter().enumerate().filter(|(_, m)| is_it(m.kind));
+        let passed = of_event.into_iter().find_map(|(n, msg)| {
+            msg.group?;
+            // Several copies in one group: the last one says when it is its turn.
+            let last = self.queue.msgs.iter().rposition(|m| is_it(m.kind) && m.group == msg.group);
+            if last != Some(n) {
+                return None;
+            }
+            let first =
+                self.queue.msgs.iter().position(|m| is_it(m.kind) && m.group == msg.group)?;
+            self.queue.msgs[..first].iter().position(|earlier| {
+                earlier.group == msg.group
+                    && earlier.state == State::Live
+                    && earlier.released_in == life
+            })
+        });
+        if let Some(passed) = passed {
+            self.violation(|| format!("{event} began though m-{passed} of its group was released"));
+        }
+    }
+
+    /// No more is in flight than may be.
+    pub(crate) fn check_room(&mut self, max: usize) {
+        self.check((1..=10).contains(&max), || format!("a receive for {max}"));
+        let now = self.now();
+        let held = self.queue.msgs.iter().filter(|msg| {
+            let receipt = msg.latest.map(|n| &self.queue.receipts[n]);
+            let ours = receipt.is_some_and(|r| r.life == self.life && r.delivered && r.clean);
+            ours && msg.state == State::Live && msg.visible_at > now && msg.released_in.is_none()
+        });
+        let (held, asked) = (held.count(), self.queue.asked);
+        let most = self.plan.settings.in_flight_max;
+        if held + asked + max == most {
+            self.cover.met("as many in flight as may be");
+        }
+        self.check(held + asked + max <= most, || {
+            format!("{held} held, {asked} asked for, {max} more: {most} allowed")
+        });
+    }
+
+    /// Hands a message out: its new receipt, or `None` where it has been seen too often.
+    pub(crate) fn hand_out(&mut self, n: usize) -> Option<usize> {
+        let (now, life) = (self.now(), self.life);
+        let visibility = self.plan.visibility();
+        if self.plan.has_dlq && self.queue.msgs[n].receives >= self.plan.max_receives {
+            self.redrive(n);
+            return None;
+        }
+        let msg = &mut self.queue.msgs[n];
+        if msg.latest.is_some() && msg.visible_at <= now && msg.released_in.is_none() {
+            // It ran out while somebody held it.
+            msg.excuses += 1;
+            self.cover.met("visibility ran out");
+            let slipped = self.queue.in_hand(n, life).is_some_and(|r| r.clean && !r.settling);
+            let latest = self.queue.msgs[n].latest.map(|r| &self.queue.receipts[r]);
+            let slipped = slipped && latest.is_some_and(|r| r.delivered && r.life == life);
+            self.check(!slipped, || format!("m-{n} slipped away though nothing went wrong"));
+        }
+        let msg = &mut self.queue.msgs[n];
+        msg.receives += 1;
+        msg.visible_at = now + visibility;
+        msg.released_in = None;
+        let number = self.queue.receipts.len();
+        msg.latest = Some(number);
+        let (delivered, clean, settling) = (false, true, false);
+        self.queue.receipts.push(Receipt { msg: n, life, at: now, delivered, clean, settling });
+        self.log(|| format!("m-{n} handed out as r{number}"));
+        Some(number)
+    }
+
+    fn redrive(&mut self, n: usize) {
+        let msg = &mut self.queue.msgs[n];
+        msg.state = State::Redriven;
+        let (excuses, outage, good) =
+            (msg.excuses, msg.outage_releases, matches!(msg.kind, Kind::Event(_)));
+        self.cover.met("redriven");
+        self.log(|| format!("m-{n} redriven, excuses {excuses}, outage {outage}"));
+        let excused = if expect::PARKS { outage == 0 && excuses > 0 } else { outage + excuses > 0 };
+        self.check(!good || excused, || {
+            format!("m-{n}: a good event in the dead-letter queue; releases for an outage: {outage}, other causes: {excuses}")
+        });
+    }
+
+    /// The engine has these now.
+    pub(crate) fn delivered(&mut self, receipts: &[usize]) {
+        for receipt in receipts {
+            self.queue.receipts[*receipt].delivered = true;
+            self.queue.totals.received += 1;
+            let msg = &self.queue.msgs[self.queue.receipts[*receipt].msg];
+            if let Kind::Event(spec) = msg.kind {
+                let group = msg.group.map(Lane::Group);
+                let others = self.queue.msgs.iter().enumerate().filter(|(_, m)| m.kind == msg.kind);
+                let life = self.life;
+                let held = |n| self.queue.in_hand(n, life).is_some_and(|r| !r.settling);
+                let now = self.started.elapsed();
+                let held = others
+                    .filter(|(n, m)| m.state == State::Live && m.visible_at > now && held(*n))
+                    .count();
+                if held > 1 {
+                    self.cover.met("a copy joins an event that is held");
+                }
+                let spec = &self.plan.events[spec];
+                self.order.received(Lane::Reservation(spec.reservation), &spec.id);
+                if let Some(lane) = group {
+                    self.order.received(lane, &spec.id);
+                }
+            }
+        }
+    }
+
+    /// The event of a message is out of the engine's hands.
+    pub(crate) fn settled(&mut self, n: usize) {
+        let msg = &self.queue.msgs[n];
+        if let Kind::Event(spec) = msg.kind {
+            let group = msg.group.map(Lane::Group);
+            let spec = &self.plan.events[spec];
+            self.order.settled(Lane::Reservation(spec.reservation), &spec.id);
+            if let Some(lane) = group {
+                self.order.settled(lane, &spec.id);
+            }
+        }
+    }
+
+    /// Carries out one entry of a batch. `false`: the receipt does not stand.
+    pub(crate) fn change(&mut self, receipt: usize, change: Change) -> bool {
+        let now = self.now();
+        let Receipt { msg: n, at, .. } = self.queue.receipts[receipt];
+        let msg = &self.queue.msgs[n];
+        if msg.latest != Some(receipt) || msg.state != State::Live {
+            self.cover.met("a handle that is stale");
+            // A delete with an old handle "succeeds", and deletes nothing.
+            return change == Change::Delete && self.chance(70);
+        }
+        let in_flight = msg.visible_at > now;
+        match change {
+            Change::Delete if in_flight || !self.plan.fifo => {
+                self.delete(n);
+                true
+            }
+            Change::Visible(after) if in_flight && now + after <= at + HOLD_MAX => {
+                self.make_visible(n, after);
+                true
+            }
+            Change::Delete | Change::Visible(_) => {
+                self.cover.met("a change that comes too late");
+                false
+            }
+        }
+    }
+
+    fn delete(&mut self, n: usize) {
+        let msg = &self.queue.msgs[n];
+        // Copies of one event share their settlement: one of them in the dead-letter queue is enough.
+        let fine = self.queue.is_dead_lettered(msg.kind, n)
+            || match msg.kind {
+                Kind::Poison(_) => false,
+                Kind::Event(spec) => {
+                    let spec = &self.plan.events[spec];
+                    let superseded = self.services.progress(&spec.id).superseded;
+                    superseded || self.services.complete(spec)
+                }
+            };
+        self.check(fine, || format!("m-{n} deleted before its effects"));
+        self.log(|| format!("m-{n} deleted"));
+        self.settled(n);
+        let back = !self.plan.fifo && !self.calm() && self.chance(2);
+        let again = self.draw_ms(1, 90_000);
+        let now = self.now();
+        let msg = &mut self.queue.msgs[n];
+        msg.state = State::Deleted;
+        // One server had not heard of it (AWS: "Amazon SQS at-least-once delivery").
+        if back && !msg.reappeared && msg.receives < 3 {
+            msg.reappeared = true;
+            msg.state = State::Live;
+            msg.excuses += 1;
+            msg.visible_at = now + again;
+            msg.released_in = Some(0);
+            self.cover.met("a deleted message comes back");
+        }
+    }
+
+    fn make_visible(&mut self, n: usize, after: Duration) {
+        let (now, life, draining) = (self.now(), self.life, self.draining);
+        // SQS counts whole seconds; the client rounds up.
+        let whole = Duration::from_secs(after.as_secs() + u64::from(after.subsec_nanos() > 0));
+        self.queue.msgs[n].visible_at = now + whole;
+        self.log(|| format!("m-{n} visible in {after:?}"));
+        if after == self.plan.visibility() {
+            self.cover.met("extended");
+            return;
+        }
+        self.settled(n);
+        let held_for = self.queue.msgs[n].latest.map(|r| now - self.queue.receipts[r].at);
+        let too_long = held_for.is_some_and(|time| time > HOLD_MAX - Duration::from_secs(1_800));
+        self.queue.msgs[n].released_in = Some(life);
+        let Kind::Event(spec) = self.queue.msgs[n].kind else {
+            self.cover.met("poison left to redrive");
+            return;
+        };
+        let id = self.plan.events[spec].id.clone();
+        let progress = self.services.progress_mut(&id);
+        let only_down = progress.failed_down > 0 && progress.failed_other == 0;
+        // An id that was used twice is judged without a call.
+        let called = progress.called_in == life || progress.specs.len() > 1;
+        (progress.failed_down, progress.failed_other) = (0, 0);
+        self.check(called || after.is_zero(), || {
+            format!("m-{n} hidden for {after:?} though it was never begun")
+        });
+        let msg = &mut self.queue.msgs[n];
+        if too_long {
+            msg.excuses += 1;
+            self.cover.met("handed back before 12 h");
+        } else if draining {
+            msg.excuses += 1;
+            self.cover.met("handed back");
+        } else if only_down {
+            msg.outage_releases += 1;
+            self.cover.met("released in an outage");
+        } else {
+            msg.excuses += 1;
+            self.cover.met("released");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! One seed, from its plan to its verdict: starts the worker in the simulated world, kills it, tells
+//! it to leave, starts it anew, and asks at the end whether all is settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reservation_worker::app::{App, Parts};
+use reservation_worker::handler::{Peers, Services};
+use reservation_worker::health::Health;
+use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::metrics::Metrics;
+use reservation_worker::outage::Outages;
+use reservation_worker::sabotage::{self, Sabotage};
+use reservation_worker::settle::ledger::{Ledger, Left};
+use reservation_worker::telemetry::Tracing;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::calls::SimServices;
+use super::coverage::Coverage;
+use super::plan::{CALM_MAX, Plan, What};
+use super::sqs::SimQueue;
+use super::world::Sim;
+
+/// What became of a seed.
+pub(crate) struct Report {
+    pub(crate) violations: Vec<String>,
+    pub(crate) cover: Coverage,
+    /// Empty unless asked for.
+    pub(crate) log: Vec<String>,
+}
+
+enum Ending {
+    Crash,
+    Term,
+    /// All is settled, or never will be.
+    Over,
+}
+
+/// Runs a seed on this thread. The same seed gives the same report.
+pub(crate) fn run(
+    seed: u64,
+    sabotage: Option<Sabotage>,
+    logged: bool,
+    metrics: &Arc<Metrics>,
+) -> Report {
+    fastrand::seed(seed);
+    sabotage::set(sabotage);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O");
+    let report = runtime.block_on(story(Plan::draw(seed), logged, metrics));
+    sabotage::set(None);
+    report
+}
+
+async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> Report {
+    let sim = Arc::new(Sim::new(plan, logged));
+    loop {
+        let (mut app, health) = start(&sim, metrics);
+        match live(&sim, &mut app).await {
+            Ending::Crash => {
+                note_ledger(&sim, app.ledger());
+                drop(app);
+            }
+            Ending::Term => leave(&sim, app, &health).await,
+            Ending::Over => {
+                sim.lock().no_more_interrupts();
+                leave(&sim, app, &health).await;
+                break;
+            }
+        }
+        let pause = sim.lock().draw_ms(0, 20_000);
+        sleep(pause).await;
+    }
+    let (violations, cover) = {
+        let mut world = sim.lock();
+        world.check_end();
+        (std::mem::take(&mut world.violations), std::mem::take(&mut world.cover))
+    };
+    Report { violations, cover, log: sim.take_log() }
+}
+
+fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
+    let (life, settings) = {
+        let mut world = sim.lock();
+        world.begin_life();
+        (world.life, world.plan.settings.clone())
+    };
+    let services = Arc::new(SimServices { sim: Arc::clone(sim), life });
+    let health = Arc::new(Health::new());
+    let parts = Parts {
+        queue: Arc::new(SimQueue { sim: Arc::clone(sim), life }),
+        services: Services {
+            reservations: Arc::clone(&services) as _,
+            inventory: services,
+            store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(86_400))),
+            outages: Arc::new(Outages::new(settings.concurrency, Arc::clone(metrics))),
+            metrics: Arc::clone(metrics),
+            peers: Arc::new(Peers::default()),
+        },
+        tracing: Tracing::disabled(),
+        health: Arc::clone(&health),
+    };
+    (App::start(parts, settings), health)
+}
+
+/// Lets the process live until something ends it, or there is nothing left for it to do.
+async fn live(sim: &Sim, app: &mut App) -> Ending {
+    const LOOK_EVERY: Duration = Duration::from_secs(5);
+    let began = sim.lock().now();
+    loop {
+        let next = {
+            let mut world = sim.lock();
+            world.interrupt_timed();
+            match world.pending.take() {
+                Some(What::Crash) => return Ending::Crash,
+                Some(What::Term) => return Ending::Term,
+                None => {}
+            }
+            let now = world.now();
+            if now >= world.plan.calm_at {
+                if world.all_settled() {
+                    return Ending::Over;
+                }
+                if now > world.plan.calm_at.max(began) + CALM_MAX {
+                    world.violation(|| "not settled long after the last fault".to_owned());
+                    return Ending::Over;
+                }
+            }
+            let look = (now + LOOK_EVERY).max(world.plan.calm_at);
+            world.instant(world.next_timed().map_or(look, |at| at.min(look)))
+        };
+        tokio::select! {
+            biased;
+            () = sim.interrupted.notified() => {}
+            task = app.broken() => {
+                sim.lock().violation(|| format!("{task} ended"));
+                return Ending::Over;
+            }
+            () = sleep_until(next) => {}
+        }
+    }
+}
+
+/// Tells the process to leave, and checks what it leaves behind.
+async fn leave(sim: &Sim, app: App, health: &Health) {
+    let grace = {
+        let mut world = sim.lock();
+        world.draining = true;
+        let until = world.now() + world.plan.grace;
+        world.drain_until = Some(until);
+        world.log(|| format!("leaving until {until:?}"));
+        world.plan.grace
+    };
+    health.stopping();
+    let deadline = Instant::now() + grace;
+    let killed = async {
+        loop {
+            sim.interrupted.notified().await;
+            if !sim.lock().alive {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = killed => return,
+        ledger = app.drain(deadline) => {
+            note_ledger(sim, &ledger);
+            check_account(sim, &ledger);
+        }
+        () = sleep_until(deadline + Duration::from_millis(100)) => {
+            sim.lock().violation(|| "leaving took longer than it may".to_owned());
+        }
+    }
+    let mut world = sim.lock();
+    world.log(|| "left".to_owned());
+    world.alive = false;
+}
+
+fn note_ledger(sim: &Sim, ledger: &Ledger) {
+    let mut world = sim.lock();
+    for (how, name) in [
+        (Left::Deleted, "left: deleted"),
+        (Left::DeadLettered, "left: dead-lettered"),
+        (Left::HandedBack, "left: handed back"),
+        (Left::LeaseLost, "left: lease lost"),
+        (Left::Replaced, "left: replaced"),
+        (Left::Unsettled, "left: unsettled"),
+    ] {
+        if ledger.left_total(how) > 0 {
+            world.cover.met(name);
+        }
+    }
+}
+
+/// The engine's account against the queue's own.
+fn check_account(sim: &Sim, ledger: &Ledger) {
+    let mut world = sim.lock();
+    if world.out_of_time() {
+        // What was cut off is neither settled nor counted.
+        world.cover.met("left at the last moment");
+        return;
+    }
+    world.cover.met("left in time");
+    let totals = world.queue.totals;
+    let left = Left::ALL.map(|how| (how, ledger.left_total(how)));
+    let deleted = ledger.left_total(Left::Deleted) + ledger.left_total(Left::DeadLettered);
+    let received = ledger.received_total();
+    let same = received == totals.received
+        && deleted == totals.deleted
+        && ledger.left_total(Left::HandedBack) == totals.released;
+    world.check(same, || format!("the engine says {received} in, {left:?}; the queue {totals:?}"));
+    world.check(ledger.balances(), || format!("{received} in, {left:?}: no balance"));
+    let (calls, asked) = (world.services.open_calls(), world.queue.asked);
+    world
+        .check(calls == 0 && asked == 0, || format!("{calls} calls, {asked} asked for at the end"));
+    world.check_nothing_kept();
+}

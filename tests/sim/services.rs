@@ -1,0 +1,468 @@
+//! The state of the two simulated services, what a call does to it, and what may never be called.
+//!
+//! A reservation has one status and one lot of seats. A key that has succeeded succeeds again and
+//! changes nothing, as both services promise. How a call travels, fails and gets lost is `calls`'.
+
+use std::collections::HashMap;
+
+use reservation_worker::client::{CallError, Class, Found, ReleaseReason, Target};
+use reservation_worker::event::{EventType, Step};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::expect;
+use super::order::Lane;
+use super::plan::{EventSpec, Plan};
+use super::rows::Row;
+use super::world::World;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Api,
+    Inventory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Held,
+    Expired,
+    Confirmed,
+    Cancelled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SeatState {
+    Held,
+    Sold,
+    Released,
+}
+
+/// What is asked of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Patch(Target),
+    Get,
+    Release(i32, ReleaseReason),
+    Commit(i32),
+}
+
+/// A call as the service sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) what: What,
+    pub(crate) key: Uuid,
+    pub(crate) reservation: usize,
+}
+
+impl Ask {
+    pub(crate) fn service(&self) -> Service {
+        match self.what {
+            What::Patch(_) | What::Get => Service::Api,
+            What::Release(..) | What::Commit(_) => Service::Inventory,
+        }
+    }
+}
+
+pub(crate) type Answer = Result<Option<Found>, CallError>;
+
+/// What is known of a step of an event.
+#[derive(Clone, Copy, Debug, Default)]
+struct StepState {
+    /// It took effect, or was found to be in effect.
+    applied: bool,
+    /// The life that knows so.
+    known_in: Option<u32>,
+}
+
+/// What is known of one event id.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) id: String,
+    /// The events that have it; more than one where it was used twice.
+    pub(crate) specs: Vec<usize>,
+    /// For each of these, by [`Step::ALL`]: what is known of the step.
+    steps: Vec<[StepState; 3]>,
+    pub(crate) superseded: bool,
+    superseded_in: Option<u32>,
+    pub(crate) told_permanent: bool,
+    pub(crate) told_forbidden: bool,
+    pub(crate) told_money: bool,
+    /// The last life that made a call for it.
+    pub(crate) called_in: u32,
+    /// Failed calls since its last settlement: while the service was down for everybody, and others.
+    pub(crate) failed_down: u32,
+    pub(crate) failed_other: u32,
+}
+
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    reservation: usize,
+}
+
+pub(crate) struct ServicesState {
+    status: Vec<Status>,
+    seats: Vec<SeatState>,
+    pub(crate) ids: Vec<Progress>,
+    keys: HashMap<Uuid, (usize, usize)>,
+    open: Vec<Open>,
+    last_number: u64,
+    /// By [`Service`]: when the engine was told to come back.
+    pace_until: [Option<Instant>; 2],
+}
+
+fn index(step: Step) -> usize {
+    Step::ALL.iter().position(|s| *s == step).expect("a step")
+}
+
+impl ServicesState {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let mut ids: Vec<Progress> = Vec::new();
+        let mut keys = HashMap::new();
+        for (n, spec) in plan.events.iter().enumerate() {
+            let at = ids.iter().position(|p| p.id == spec.id).unwrap_or_else(|| {
+                ids.push(Progress { id: spec.id.clone(), ..Progress::default() });
+                ids.len() - 1
+            });
+            ids[at].specs.push(n);
+            ids[at].steps.push(Default::default());
+            for (step, key) in &spec.steps {
+                keys.insert(*key, (at, index(*step)));
+            }
+        }
+        Self {
+            status: vec![Status::Held; plan.reservations],
+            seats: vec![SeatState::Held; plan.reservations],
+            ids,
+            keys,
+            open: Vec::new(),
+            last_number: 0,
+            pace_until: [None; 2],
+        }
+    }
+
+    pub(crate) fn begin_life(&mut self) {
+        self.open.clear();
+        self.pace_until = [None; 2];
+    }
+
+    pub(crate) fn progress(&self, id: &str) -> &Progress {
+        self.ids.iter().find(|p| p.id == id).expect("an id of the plan")
+    }
+
+    pub(crate) fn progress_mut(&mut self, id: &str) -> &mut Progress {
+        self.ids.iter_mut().find(|p| p.id == id).expect("an id of the plan")
+    }
+
+    /// Whether each of its steps is in effect.
+    pub(crate) fn complete(&self, spec: &EventSpec) -> bool {
+        let states = self.step_states(spec);
+        spec.steps.iter().all(|(step, _)| states[index(*step)].applied)
+    }
+
+    /// Whether any of its steps is.
+    pub(crate) fn begun(&self, spec: &EventSpec) -> bool {
+        self.step_states(spec).iter().any(|state| state.applied)
+    }
+
+    fn step_states(&self, spec: &EventSpec) -> &[StepState; 3] {
+        let progress = self.progress(&spec.id);
+        let at = progress.specs.iter().position(|n| *n == spec.number);
+        &progress.steps[at.expect("an event of the plan")]
+    }
+
+    pub(crate) fn close(&mut self, number: u64) {
+        self.open.retain(|open| open.number != number);
+    }
+
+    pub(crate) fn open_calls(&self) -> usize {
+        self.open.len()
+    }
+}
+
+impl World {
+    /// The id and the step that a call is for; `None` (and a violation) where there are none.
+    pub(crate) fn begin_call(&mut self, ask: &Ask) -> Option<(usize, u64)> {
+        let Some(&(id, step)) = self.services.keys.get(&ask.key) else {
+            self.violation(|| format!("an effect without an event: {ask:?}"));
+            return None;
+        };
+        let name = self.services.ids[id].id.clone();
+        self.log(|| format!("{name}: {:?} rsv_{}", ask.what, ask.reservation));
+        self.check_fits(id, ask);
+        self.check_turn(id, step, ask);
+        self.check_order(&name, ask);
+        let pace = self.services.pace_until[ask.service() as usize];
+        let paced = expect::PACES && pace.is_some_and(|until| Instant::now() < until);
+        self.check(!paced, || format!("{name}: called a service before the time that it named"));
+        let progress = &mut self.services.ids[id];
+        progress.called_in = self.life;
+        if progress.failed_down + progress.failed_other > 0 {
+            self.cover.met("tried again");
+        }
+        self.services.last_number += 1;
+        let number = self.services.last_number;
+        self.services.open.push(Open { number, reservation: ask.reservation });
+        let (open, most) = (self.services.open.len(), self.plan.settings.concurrency);
+        self.check(open <= most, || format!("{open} calls at once, {most} allowed"));
+        Some((id, number))
+    }
+
+    /// The call says what the event says.
+    fn check_fits(&mut self, id: usize, ask: &Ask) {
+        let fits = self.services.ids[id].specs.iter().any(|n| {
+            let spec = &self.plan.events[*n];
+            let quantity = i32::try_from(spec.seats).expect("small");
+            spec.reservation == ask.reservation
+                && match (ask.what, spec.event_type) {
+                    (What::Get, _) => true,
+                    (What::Patch(target), event_type) => target == target_of(event_type),
+                    (What::Commit(qty), EventType::PaymentApproved) => qty == quantity,
+                    (What::Release(qty, why), EventType::ReservationExpired) => {
+                        qty == quantity && why == ReleaseReason::Expired
+                    }
+                    (What::Release(qty, why), EventType::PaymentFailed) => {
+                        qty == quantity && why == ReleaseReason::FailedPayment
+                    }
+                    (What::Release(..) | What::Commit(_), _) => false,
+                }
+        });
+        self.check(fits, || format!("a call that no event asks for: {ask:?}"));
+    }
+
+    /// It is this step's turn: held, not done, not superseded, and the one before is done.
+    fn check_turn(&mut self, id: usize, step: usize, ask: &Ask) {
+        let life = self.life;
+        let progress = &self.services.ids[id];
+        let name = progress.id.clone();
+        let states = self.states(id, ask.reservation);
+        let known = states.clone().any(|states| states[step].known_in == Some(life));
+        let first_done = step == 0 || states.clone().any(|states| states[0].applied);
+        drop(states);
+        let superseded = progress.superseded_in == Some(life);
+        let specs = progress.specs.clone();
+        let held = self.holds_any(&specs);
+        let other = self.services.open.iter().any(|open| open.reservation == ask.reservation);
+        let what = ask.what;
+        self.check(!known, || format!("{name}: {what:?} repeated needlessly"));
+        self.check(first_done, || format!("{name}: {what:?} before the first step"));
+        self.check(!superseded, || format!("{name}: {what:?} though it is superseded"));
+        self.check(held, || format!("{name}: {what:?} while no message of it is held"));
+        self.check(!other, || format!("{name}: {what:?} while its reservation has another call"));
+    }
+
+    fn check_order(&mut self, name: &str, ask: &Ask) {
+        if self.services.progress(name).specs.len() > 1 {
+            return;
+        }
+        let groups = self.queue.groups_of(&self.plan, name);
+        let lanes = groups.into_iter().map(Lane::Group);
+        for lane in lanes.chain([Lane::Reservation(ask.reservation)]) {
+            match self.order.called(lane, name) {
+                Ok(waited) => {
+                    if waited {
+                        self.cover.met(match lane {
+                            Lane::Reservation(_) => "waited for its reservation",
+                            Lane::Group(_) => "waited for its group",
+                        });
+                    }
+                }
+                Err(by) => self.violation(|| format!("{name}: overtaken by {by} in {lane:?}")),
+            }
+        }
+        self.check_groups(name);
+    }
+
+    /// The steps of the events that have this id and this reservation.
+    fn states(
+        &self,
+        id: usize,
+        reservation: usize,
+    ) -> impl Iterator<Item = &[StepState; 3]> + Clone {
+        let progress = &self.services.ids[id];
+        let all = progress.specs.iter().zip(&progress.steps);
+        all.filter(move |(n, _)| self.plan.events[**n].reservation == reservation).map(|(_, s)| s)
+    }
+
+    /// A step is in effect, and that life knows it.
+    fn learn(&mut self, id: usize, reservation: usize, step: usize, life: Option<u32>) {
+        let progress = &mut self.services.ids[id];
+        for (n, states) in progress.specs.iter().zip(&mut progress.steps) {
+            if self.plan.events[*n].reservation == reservation {
+                states[step].applied = true;
+                states[step].known_in = life.or(states[step].known_in);
+            }
+        }
+    }
+
+    /// What the call does. It may come later than the engine's patience.
+    pub(crate) fn apply(&mut self, id: usize, ask: &Ask) -> Answer {
+        let step = self.services.keys[&ask.key].1;
+        let locked = self.now() < self.plan.locked_until[ask.reservation];
+        let replay = self.states(id, ask.reservation).any(|states| states[step].applied);
+        let status = self.services.status[ask.reservation];
+        let answer = match ask.what {
+            What::Get => return Ok(Some(if locked { other("LOCKED") } else { found(status) })),
+            What::Patch(_) if replay => Ok(None),
+            What::Patch(_) if locked => Err(conflict(self.chance(50))),
+            What::Patch(target) => self.patch(ask.reservation, target),
+            What::Release(..) => self.release_seats(ask.reservation, replay),
+            What::Commit(_) => self.commit_seats(ask.reservation, replay),
+        };
+        if answer.is_ok() {
+            if replay {
+                self.cover.met("a step repeated with its key");
+            }
+            self.learn(id, ask.reservation, step, None);
+        }
+        self.log(|| format!("effect {:?} rsv_{}: {answer:?}", ask.what, ask.reservation));
+        answer
+    }
+
+    fn patch(&mut self, reservation: usize, target: Target) -> Answer {
+        let wanted = match target {
+            Target::Expired => Status::Expired,
+            Target::Confirmed => Status::Confirmed,
+            Target::Cancelled => Status::Cancelled,
+        };
+        let status = self.services.status[reservation];
+        if status == Status::Held || status == wanted {
+            self.services.status[reservation] = wanted;
+            Ok(None)
+        } else {
+            Err(conflict(self.chance(50)))
+        }
+    }
+
+    fn release_seats(&mut self, reservation: usize, replay: bool) -> Answer {
+        let status = self.services.status[reservation];
+        let over = matches!(status, Status::Expired | Status::Cancelled);
+        self.check(replay || over, || {
+            format!("seats of rsv_{reservation} released while it is {status:?}")
+        });
+        let seats = &mut self.services.seats[reservation];
+        match seats {
+            SeatState::Sold => {
+                self.violation(|| format!("sold seats of rsv_{reservation} released"));
+                Ok(None)
+            }
+            SeatState::Held => {
+                *seats = SeatState::Released;
+                self.cover.met("inv released");
+                Ok(None)
+            }
+            SeatState::Released => {
+                let gone = self.chance(30);
+                self.cover.met(if gone { "inv release not found" } else { "inv already released" });
+                Ok(None)
+            }
+        }
+    }
+
+    fn commit_seats(&mut self, reservation: usize, replay: bool) -> Answer {
+        let status = self.services.status[reservation];
+        self.check(replay || status == Status::Confirmed, || {
+            format!("seats of rsv_{reservation} sold while it is {status:?}")
+        });
+        self.services.seats[reservation] = SeatState::Sold;
+        self.cover.met("inv committed");
+        Ok(None)
+    }
+
+    /// The engine has the answer now.
+    pub(crate) fn answered(&mut self, id: usize, ask: &Ask, answer: &Answer, down: bool) {
+        let (life, step) = (self.life, self.services.keys[&ask.key].1);
+        let progress = &mut self.services.ids[id];
+        match answer {
+            Ok(None) => self.learn(id, ask.reservation, step, Some(life)),
+            Ok(Some(found)) => {
+                let event_type = self.plan.events[progress.specs[0]].event_type;
+                self.judged(id, event_type, ask.reservation, found);
+            }
+            Err(error) => {
+                match error.class {
+                    Class::Permanent => progress.told_permanent = true,
+                    Class::Forbidden => progress.told_forbidden = true,
+                    Class::MoneyWithoutSeat => progress.told_money = true,
+                    Class::Paced => {
+                        let until = error.retry_after.map(|after| Instant::now() + after);
+                        let pace = &mut self.services.pace_until[ask.service() as usize];
+                        *pace = (*pace).max(until);
+                    }
+                    Class::Outage | Class::Transient | Class::Conflict => {}
+                }
+                if down {
+                    progress.failed_down += 1;
+                } else if error.class != Class::Conflict {
+                    progress.failed_other += 1;
+                }
+                let name = progress.id.clone();
+                self.log(|| format!("{name}: answered {}", error.code));
+            }
+        }
+    }
+
+    /// SPEC's table "After 409 or 412".
+    fn judged(&mut self, id: usize, event_type: EventType, reservation: usize, found: &Found) {
+        let life = self.life;
+        let progress = &mut self.services.ids[id];
+        let approved = event_type == EventType::PaymentApproved;
+        let cell = match (approved, found) {
+            (_, Found::Other(_)) => {
+                progress.failed_other += 1;
+                "conflict: unclear"
+            }
+            (true, Found::Confirmed) => "conflict: approved finds CONFIRMED",
+            (true, Found::Expired | Found::Cancelled) => {
+                progress.told_money = true;
+                "conflict: money without a seat"
+            }
+            (false, Found::Confirmed) => {
+                progress.superseded = true;
+                progress.superseded_in = Some(life);
+                "conflict: superseded"
+            }
+            (false, Found::Expired | Found::Cancelled) => "conflict: counts as done",
+        };
+        if matches!(cell, "conflict: approved finds CONFIRMED" | "conflict: counts as done") {
+            self.learn(id, reservation, 0, Some(life));
+        }
+        self.cover.met(cell);
+        let name = self.services.ids[id].id.clone();
+        self.log(|| format!("{name}: {cell}"));
+    }
+
+    pub(crate) fn row(&mut self, row: Row) -> CallError {
+        self.cover.met(row.name);
+        let paced = row.class == Class::Paced;
+        let longest_s = if self.chance(10) { 300 } else { 20 };
+        let after = paced.then(|| self.draw_ms(0, longest_s * 1_000));
+        row.error(after)
+    }
+}
+
+fn target_of(event_type: EventType) -> Target {
+    match event_type {
+        EventType::ReservationExpired => Target::Expired,
+        EventType::PaymentApproved => Target::Confirmed,
+        EventType::PaymentFailed => Target::Cancelled,
+    }
+}
+
+fn found(status: Status) -> Found {
+    match status {
+        Status::Held => other("HELD"),
+        Status::Expired => Found::Expired,
+        Status::Confirmed => Found::Confirmed,
+        Status::Cancelled => Found::Cancelled,
+    }
+}
+
+fn other(status: &str) -> Found {
+    Found::Other(status.to_owned())
+}
+
+fn conflict(precondition: bool) -> CallError {
+    let name = if precondition { "api 412" } else { "api 409" };
+    Row { name, class: Class::Conflict }.error(None)
+}

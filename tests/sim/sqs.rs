@@ -1,0 +1,397 @@
+//! How calls to the simulated queue travel: long polls, latency, throttling, errors, answers that
+//! are lost after the call took effect, batches of which a part fails, calls that hang.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::queue::{
+    BATCH_MAX, BatchAnswer, DeadLetter, EntryError, Message, MessageId, Queue, QueueError,
+    QueueErrorKind, ReceiptHandle,
+};
+use tokio::time::{sleep, sleep_until};
+
+use super::plan::Kind;
+use super::queue::{Change, HOLD_MAX, State};
+use super::world::{Sim, World};
+
+/// The queue, as one process sees it.
+pub(crate) struct SimQueue {
+    pub(crate) sim: Arc<Sim>,
+    pub(crate) life: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Refused at once.
+    Error(QueueErrorKind),
+    /// It took effect, and nobody says so.
+    AnswerLost,
+    /// It never ends.
+    Hangs,
+    /// Some entries of the batch fail.
+    Partly,
+}
+
+fn error(kind: QueueErrorKind) -> QueueError {
+    QueueError { kind, detail: "simulated".to_owned() }
+}
+
+/// A receive that is open. Only a crash, or the end of a drain's time, may cut it off.
+struct OpenReceive<'a> {
+    queue: &'a SimQueue,
+    max: usize,
+    hangs: bool,
+    done: bool,
+}
+
+impl Drop for OpenReceive<'_> {
+    fn drop(&mut self) {
+        let mut world = self.queue.sim.lock();
+        if world.life == self.queue.life {
+            world.queue.asked -= self.max;
+            let fine = self.done || self.hangs || !world.alive || world.out_of_time();
+            world.check(fine, || "an open receive was cut off".to_owned());
+        }
+    }
+}
+
+/// A batch that is on its way; what becomes of it is unknown where it is cut off.
+struct OpenBatch<'a> {
+    queue: &'a SimQueue,
+    receipts: Vec<usize>,
+    done: bool,
+}
+
+impl Drop for OpenBatch<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut world = self.queue.sim.lock();
+            world.soil(&self.receipts);
+        }
+    }
+}
+
+impl SimQueue {
+    /// Waits until a message is visible, for the long poll's time at most.
+    async fn long_poll(&self) {
+        let (until, fifo) = {
+            let world = self.sim.lock();
+            (world.now() + world.plan.settings.wait, world.plan.fifo)
+        };
+        loop {
+            let arrived = self.sim.arrivals.notified();
+            let next = {
+                let world = self.sim.lock();
+                let now = world.now();
+                if now >= until || !world.queue.visible(now, fifo).is_empty() {
+                    return;
+                }
+                world.instant(world.queue.next_visible(now).map_or(until, |at| at.min(until)))
+            };
+            tokio::select! {
+                biased;
+                () = arrived => {}
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    async fn batch(
+        &self,
+        changes: Vec<(usize, Change)>,
+        points: (&'static str, &'static str),
+    ) -> BatchAnswer {
+        self.sim.gate(self.life, points.0).await;
+        let (fault, there, back) = {
+            let mut world = self.sim.lock();
+            world.check_batch(&changes);
+            (world.queue_fault(true), world.draw_ms(1, 60), world.draw_ms(1, 60))
+        };
+        let receipts = changes.iter().map(|(receipt, _)| *receipt).collect();
+        let mut open = OpenBatch { queue: self, receipts, done: false };
+        sleep(there).await;
+        match fault {
+            Some(Fault::Error(kind)) => return Err(error(kind)),
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::AnswerLost | Fault::Partly) | None => {}
+        }
+        let answers = self.sim.lock().change_all(&changes, fault == Some(Fault::Partly));
+        self.sim.arrivals.notify_waiters();
+        self.sim.gate(self.life, points.1).await;
+        sleep(back).await;
+        if fault == Some(Fault::AnswerLost) {
+            return Err(error(QueueErrorKind::Network));
+        }
+        open.done = true;
+        let mut world = self.sim.lock();
+        for ((receipt, change), answer) in changes.iter().zip(&answers) {
+            world.acknowledged(*receipt, *change, answer);
+        }
+        Ok(answers)
+    }
+}
+
+impl World {
+    /// Whether one more extension stays under 12 hours.
+    fn may_extend(&self, receipt: usize) -> bool {
+        self.now() + self.plan.visibility() <= self.queue.receipts[receipt].at + HOLD_MAX
+    }
+
+    /// Whether the process is leaving and its time is as good as over.
+    pub(crate) fn out_of_time(&self) -> bool {
+        const FLUSH: Duration = Duration::from_secs(2);
+        self.draining && self.drain_until.is_some_and(|until| self.now() + FLUSH >= until)
+    }
+
+    fn queue_fault(&mut self, batch: bool) -> Option<Fault> {
+        let now = self.now();
+        let weather = &self.plan.queue;
+        let bad = weather.bad.iter().any(|(from, to)| *from <= now && now < *to);
+        let percent = if bad { 70 } else { weather.faults_pct };
+        if self.calm() || !self.chance(percent) {
+            return None;
+        }
+        let (fault, name) = match self.rng.u8(0..10) {
+            0 | 1 => (Fault::Error(QueueErrorKind::Throttled), "queue throttles"),
+            2 => (Fault::Error(QueueErrorKind::Network), "queue unreachable"),
+            3 => (Fault::Error(QueueErrorKind::Other), "queue fails"),
+            4 => (Fault::Error(QueueErrorKind::Denied), "queue denies"),
+            5 | 6 => (Fault::AnswerLost, "queue's answer lost"),
+            7 => (Fault::Hangs, "queue hangs"),
+            _ if batch => (Fault::Partly, "batch fails partly"),
+            _ => (Fault::Error(QueueErrorKind::Timeout), "queue times out"),
+        };
+        self.cover.met(name);
+        self.log(|| name.to_owned());
+        Some(fault)
+    }
+
+    /// Calls about these receipts failed: what the engine makes of them is not known any more.
+    fn soil(&mut self, receipts: &[usize]) {
+        for receipt in receipts {
+            self.queue.receipts[*receipt].clean = false;
+        }
+    }
+
+    /// Takes what a receive gets: the messages, with their receipts.
+    fn take(&mut self, max: usize) -> Vec<usize> {
+        let (now, fifo) = (self.now(), self.plan.fifo);
+        let mut visible = self.queue.visible(now, fifo);
+        if !fifo {
+            self.rng.shuffle(&mut visible);
+            let again = self.plan.queue.duplicates_pct;
+            if !self.calm() && self.chance(again) {
+                visible.extend(self.duplicate());
+            }
+        }
+        // SQS may give fewer than it has.
+        let most = if self.chance(70) { max } else { self.rng.usize(1..=max) };
+        visible.truncate(most);
+        visible.into_iter().filter_map(|n| self.hand_out(n)).collect()
+    }
+
+    /// A message that somebody holds is handed out once more.
+    fn duplicate(&mut self) -> Option<usize> {
+        let now = self.now();
+        let most = self.plan.max_receives;
+        let held = |n: &usize| {
+            let msg = &self.queue.msgs[*n];
+            let in_flight = msg.latest.is_some() && msg.visible_at > now;
+            msg.state == State::Live && in_flight && msg.receives < most
+        };
+        let held: Vec<usize> = (0..self.queue.msgs.len()).filter(held).collect();
+        let n = *held.get(self.rng.usize(0..held.len().max(1)))?;
+        self.queue.msgs[n].excuses += 1;
+        self.cover.met("a held message is delivered again");
+        Some(n)
+    }
+
+    fn message(&self, receipt: usize) -> Message {
+        let n = self.queue.receipts[receipt].msg;
+        let spec = &self.plan.messages[n];
+        Message {
+            id: MessageId(format!("m-{n}").into()),
+            handle: ReceiptHandle(format!("r{receipt}").into()),
+            body: spec.body.clone(),
+            receive_count: self.queue.msgs[n].receives,
+            sent_at: None,
+            group_id: spec.group.map(|group| format!("g{group}").into()),
+            trace_header: None,
+            attributes: Vec::new(),
+        }
+    }
+
+    fn check_batch(&mut self, changes: &[(usize, Change)]) {
+        let len = changes.len();
+        self.check((1..=BATCH_MAX).contains(&len), || format!("a batch of {len}"));
+        let visibility = self.plan.visibility();
+        for (at, (receipt, change)) in changes.iter().enumerate() {
+            let twice = changes[..at].iter().any(|(other, _)| other == receipt);
+            self.check(!twice, || format!("r{receipt} twice in a batch"));
+            let settling = self.queue.receipts[*receipt].settling;
+            if *change == Change::Visible(visibility) {
+                self.check(!settling, || format!("r{receipt} extended after it was settled"));
+                let fine = self.may_extend(*receipt);
+                self.check(fine, || format!("r{receipt} held for longer than SQS allows"));
+            } else {
+                self.queue.receipts[*receipt].settling = true;
+            }
+        }
+        self.log(|| format!("batch {changes:?}"));
+    }
+
+    fn change_all(
+        &mut self,
+        changes: &[(usize, Change)],
+        partly: bool,
+    ) -> Vec<Result<(), EntryError>> {
+        let one = |world: &mut Self, receipt, change| {
+            if partly && world.chance(40) {
+                return match world.rng.u8(0..3) {
+                    0 => Err(EntryError::Lost("simulated".to_owned())),
+                    1 => Err(EntryError::Retry("simulated".to_owned())),
+                    _ => {
+                        world.change(receipt, change);
+                        Err(EntryError::Retry("simulated, and done".to_owned()))
+                    }
+                };
+            }
+            let stands = world.change(receipt, change);
+            if stands { Ok(()) } else { Err(EntryError::Lost("it does not stand".to_owned())) }
+        };
+        changes.iter().map(|(receipt, change)| one(self, *receipt, *change)).collect()
+    }
+
+    /// The engine has the answer now.
+    fn acknowledged(&mut self, receipt: usize, change: Change, answer: &Result<(), EntryError>) {
+        let extension = change == Change::Visible(self.plan.visibility());
+        let totals = &mut self.queue.totals;
+        match (answer, change) {
+            (Ok(()), Change::Delete) => totals.deleted += 1,
+            (Ok(()), Change::Visible(_)) if extension => {}
+            (Ok(()), Change::Visible(_)) => totals.released += 1,
+            (Err(EntryError::Lost(_)), _) => totals.lost += 1,
+            (Err(EntryError::Retry(_)), _) => {}
+        }
+        if answer.is_err() {
+            self.queue.receipts[receipt].clean = false;
+        }
+    }
+
+    /// Whether a copy in the dead-letter queue is deserved.
+    fn check_letter(&mut self, n: usize, letter: &DeadLetter) {
+        let reason = letter.reason;
+        let fine = match self.queue.msgs[n].kind {
+            Kind::Poison(why) => why == reason,
+            Kind::Event(spec) => {
+                let progress = self.services.progress(&self.plan.events[spec].id);
+                match reason {
+                    "id_reused" => progress.specs.len() > 1,
+                    "rejected" => progress.told_permanent,
+                    "forbidden" => progress.told_forbidden,
+                    "money_without_seat" => progress.told_money,
+                    _ => false,
+                }
+            }
+        };
+        self.check(fine, || format!("m-{n} dead-lettered as {reason}, which it does not deserve"));
+        let whole = letter.body == self.plan.messages[n].body;
+        self.check(whole, || format!("m-{n} dead-lettered with another body"));
+        self.cover.met(match reason {
+            "id_reused" => "dead letter: id_reused",
+            "rejected" => "dead letter: rejected",
+            "forbidden" => "dead letter: forbidden",
+            "money_without_seat" => "dead letter: money_without_seat",
+            _ => "dead letter: poison",
+        });
+    }
+}
+
+fn receipt(handle: &ReceiptHandle) -> usize {
+    let number = handle.0.strip_prefix('r').and_then(|n| n.parse().ok());
+    number.expect("a handle that was handed out")
+}
+
+#[async_trait]
+impl Queue for SimQueue {
+    async fn receive(&self, max: usize) -> Result<Vec<Message>, QueueError> {
+        self.sim.gate(self.life, "before receive").await;
+        let (fault, back) = {
+            let mut world = self.sim.lock();
+            world.check_room(max);
+            world.queue.asked += max;
+            (world.queue_fault(false), world.draw_ms(1, 300))
+        };
+        let hangs = fault == Some(Fault::Hangs);
+        let mut open = OpenReceive { queue: self, max, hangs, done: false };
+        match fault {
+            Some(Fault::Error(kind)) => {
+                sleep(back).await;
+                open.done = true;
+                return Err(error(kind));
+            }
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::AnswerLost | Fault::Partly) | None => {}
+        }
+        self.long_poll().await;
+        let receipts = self.sim.lock().take(max);
+        self.sim.gate(self.life, "after receive").await;
+        sleep(back).await;
+        open.done = true;
+        let mut world = self.sim.lock();
+        if fault == Some(Fault::AnswerLost) {
+            for receipt in receipts {
+                let msg = world.queue.receipts[receipt].msg;
+                world.queue.msgs[msg].excuses += 1;
+            }
+            return Err(error(QueueErrorKind::Network));
+        }
+        world.delivered(&receipts);
+        Ok(receipts.into_iter().map(|receipt| world.message(receipt)).collect())
+    }
+
+    async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
+        let changes = handles.iter().map(|handle| (receipt(handle), Change::Delete)).collect();
+        self.batch(changes, ("before delete", "after delete")).await
+    }
+
+    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        let changes = changes.iter().map(|(h, after)| (receipt(h), Change::Visible(*after)));
+        self.batch(changes.collect(), ("before change", "after change")).await
+    }
+
+    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+        self.sim.gate(self.life, "before copy").await;
+        let id = letter.message_id.0.strip_prefix("m-").and_then(|n| n.parse().ok());
+        let n: usize = id.expect("a message of the plan");
+        let (fault, there) = {
+            let mut world = self.sim.lock();
+            world.check_letter(n, letter);
+            (world.queue_fault(false), world.draw_ms(1, 60))
+        };
+        sleep(there).await;
+        if !self.sim.lock().plan.has_dlq {
+            return Err(error(QueueErrorKind::NoDeadLetterQueue));
+        }
+        match fault {
+            Some(Fault::Error(kind)) => return Err(error(kind)),
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::AnswerLost | Fault::Partly) | None => {}
+        }
+        {
+            let mut world = self.sim.lock();
+            let msg = &mut world.queue.msgs[n];
+            msg.copies += 1;
+            let explained = msg.copies == 1 || msg.excuses > 0;
+            world.check(explained, || format!("m-{n} dead-lettered twice"));
+            world.log(|| format!("m-{n} copied to the dead-letter queue: {}", letter.reason));
+        }
+        self.sim.gate(self.life, "after copy").await;
+        if fault == Some(Fault::AnswerLost) {
+            self.sim.lock().queue.msgs[n].excuses += 1;
+            return Err(error(QueueErrorKind::Network));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! One run's world: the clock's origin, the dice, the log, and what all parts share. The parts
+//! themselves are in `queue`, `services` and `order`; who interrupts, and when, is here.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::coverage::Coverage;
+use super::order::Order;
+use super::plan::{Interrupt, Plan, What, When};
+use super::queue::Sqs;
+use super::services::ServicesState;
+
+/// More interactions than this in one run are a loop that does not wait.
+const GATES_MAX: u64 = 200_000;
+
+/// A run's world, shared by all that takes part in it.
+pub(crate) struct Sim {
+    world: Mutex<World>,
+    /// A message may have become visible.
+    pub(crate) arrivals: Notify,
+    /// The run is to be interrupted.
+    pub(crate) interrupted: Notify,
+}
+
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) rng: Rng,
+    pub(crate) started: Instant,
+    log: Option<Vec<String>>,
+    pub(crate) violations: Vec<String>,
+    pub(crate) cover: Coverage,
+    /// The process that lives, or lived last.
+    pub(crate) life: u32,
+    /// Whether it does.
+    pub(crate) alive: bool,
+    pub(crate) draining: bool,
+    /// When it must be gone.
+    pub(crate) drain_until: Option<Duration>,
+    gates: u64,
+    /// Those since the process was told to leave.
+    leaving_gates: u64,
+    interrupts: Vec<Interrupt>,
+    /// An interrupt that the run has not seen to yet.
+    pub(crate) pending: Option<What>,
+    pub(crate) queue: Sqs,
+    pub(crate) services: ServicesState,
+    pub(crate) order: Order,
+}
+
+impl Sim {
+    pub(crate) fn new(plan: Plan, logged: bool) -> Self {
+        let queue = Sqs::new(&plan);
+        let services = ServicesState::new(&plan);
+        let world = World {
+            // Not the plan's own sequence.
+            rng: Rng::with_seed(plan.seed ^ 0x5EED_0F3A_11D1_CE00),
+            started: Instant::now(),
+            log: logged.then(Vec::new),
+            violations: Vec::new(),
+            cover: Coverage::default(),
+            life: 0,
+            alive: false,
+            draining: false,
+            drain_until: None,
+            gates: 0,
+            leaving_gates: 0,
+            interrupts: plan.interrupts.clone(),
+            pending: None,
+            queue,
+            services,
+            order: Order::default(),
+            plan,
+        };
+        Self { world: Mutex::new(world), arrivals: Notify::new(), interrupted: Notify::new() }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("no check panics under this lock")
+    }
+
+    /// A point at which the process may die, or be told to stop. Never returns in a dead one.
+    pub(crate) async fn gate(&self, life: u32, point: &'static str) {
+        let (dead, interrupted) = self.lock().gate(life, point);
+        if interrupted {
+            self.interrupted.notify_one();
+        }
+        if dead {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        self.lock().log.take().unwrap_or_default()
+    }
+}
+
+impl World {
+    /// Since the run began.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn instant(&self, at: Duration) -> Instant {
+        self.started + at
+    }
+
+    /// Whether the last fault is over.
+    pub(crate) fn calm(&self) -> bool {
+        self.now() >= self.plan.calm_at
+    }
+
+    /// Draws: true in `percent` of a hundred cases.
+    pub(crate) fn chance(&mut self, percent: u8) -> bool {
+        self.rng.u8(0..100) < percent
+    }
+
+    /// Milliseconds from `from` to `to`.
+    pub(crate) fn draw_ms(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(self.rng.u64(from..=to))
+    }
+
+    /// Writes a line, where anybody wants the log.
+    pub(crate) fn log(&mut self, line: impl FnOnce() -> String) {
+        let now = self.started.elapsed();
+        if let Some(log) = &mut self.log {
+            let text = line();
+            log.push(format!("{:>11.3} [{}] {text}", now.as_secs_f64(), self.life));
+        }
+    }
+
+    /// Something that must never happen did.
+    pub(crate) fn violation(&mut self, what: impl FnOnce() -> String) {
+        /// The first ones tell the story.
+        const KEPT: usize = 5;
+        if self.violations.len() < KEPT {
+            let text = format!("{:.3} s, life {}: {}", self.now().as_secs_f64(), self.life, what());
+            self.log(|| format!("VIOLATION {text}"));
+            self.violations.push(text);
+        }
+    }
+
+    /// Checks `fine`, and says what is wrong where it is not.
+    pub(crate) fn check(&mut self, fine: bool, what: impl FnOnce() -> String) {
+        if !fine {
+            self.violation(what);
+        }
+    }
+
+    /// Whether this life is over, and whether an interrupt has just come up.
+    fn gate(&mut self, life: u32, point: &'static str) -> (bool, bool) {
+        if !self.alive || life != self.life {
+            return (true, false);
+        }
+        self.gates += 1;
+        let gates = self.gates;
+        self.check(gates != GATES_MAX, || "a loop that does not wait".to_owned());
+        self.leaving_gates += u64::from(self.draining);
+        let leaving = self.leaving_gates;
+        let due = |interrupt: &Interrupt| match interrupt.when {
+            When::Gate(n) => n <= gates,
+            When::Leaving(n) => n <= leaving,
+            When::At(_) => false,
+        };
+        let Some(at) = self.interrupts.iter().position(due) else { return (false, false) };
+        // A process that is leaving is not told to leave again.
+        let what = self.interrupts.swap_remove(at).what;
+        self.cover.met(match (what, point, self.draining) {
+            (What::Crash, _, true) => "crash while leaving",
+            (What::Crash, "before receive", _) => "crash before receive",
+            (What::Crash, "after receive", _) => "crash after receive",
+            (What::Crash, "before call", _) => "crash before a call",
+            (What::Crash, "after call", _) => "crash after an effect",
+            (What::Crash, "before delete", _) => "crash before delete",
+            (What::Crash, "after delete", _) => "crash after delete",
+            (What::Crash, "before change", _) => "crash before a visibility change",
+            (What::Crash, "after change", _) => "crash after a visibility change",
+            (What::Crash, "before copy", _) => "crash before a dead letter",
+            (What::Crash, "after copy", _) => "crash after a dead letter",
+            (What::Crash, _, _) => "crash elsewhere",
+            (What::Term, "before receive" | "after receive", _) => "term in a receive",
+            (What::Term, "before call" | "after call", _) => "term in a call",
+            (What::Term, _, _) => "term while settling",
+        });
+        self.interrupt(what);
+        (!self.alive, true)
+    }
+
+    /// Ends the life at once, or asks it to end.
+    pub(crate) fn interrupt(&mut self, what: What) {
+        if what == What::Term && self.draining {
+            return;
+        }
+        self.log(|| format!("{what:?}"));
+        if what == What::Crash {
+            self.alive = false;
+        }
+        if self.pending != Some(What::Crash) {
+            self.pending = Some(what);
+        }
+    }
+
+    /// The next interrupt that has a time, and that time.
+    pub(crate) fn next_timed(&self) -> Option<Duration> {
+        let times = self.interrupts.iter().filter_map(|interrupt| match interrupt.when {
+            When::At(at) => Some(at),
+            When::Gate(_) | When::Leaving(_) => None,
+        });
+        times.min()
+    }
+
+    /// Interrupts whose time has come.
+    pub(crate) fn interrupt_timed(&mut self) {
+        let now = self.now();
+        let due = |interrupt: &Interrupt| matches!(interrupt.when, When::At(at) if at <= now);
+        while let Some(at) = self.interrupts.iter().position(due) {
+            let what = self.interrupts.swap_remove(at).what;
+            self.cover.met(match what {
+                What::Crash => "crash at a timer",
+                What::Term => "term at a timer",
+            });
+            self.interrupt(what);
+        }
+    }
+
+    /// No more of them: the run is ending.
+    pub(crate) fn no_more_interrupts(&mut self) {
+        self.interrupts.clear();
+    }
+
+    pub(crate) fn begin_life(&mut self) {
+        self.life += 1;
+        self.alive = true;
+        self.draining = false;
+        self.drain_until = None;
+        self.leaving_gates = 0;
+        self.pending = None;
+        self.queue.begin_life();
+        self.services.begin_life();
+        self.order = Order::default();
+        self.log(|| "started".to_owned());
+    }
+}
