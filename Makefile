@@ -6,6 +6,7 @@ WORKER ?= ./reservation-worker
 IMAGE ?= reservation-worker:dev
 DOCKER_BUILD ?= docker buildx build --load
 ARGS ?=
+SEEDS ?= 100000
 
 tools := $(CURDIR)/.tools
 deny_version := 0.20.2
@@ -14,7 +15,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-integration test-coverage \
-	dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
+	simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -39,10 +40,10 @@ fmt: ## format the code
 	$(CARGO) fmt --all
 
 vet: ## compile everything without producing binaries
-	$(CARGO) check --locked --workspace --all-targets
+	$(CARGO) check --locked --workspace --all-targets --features simulation
 
 lint: ## clippy, warnings denied
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features simulation -- -D warnings
 
 # Named in `debug` and `doc`, `--examples` makes cargo choose the features that tests and clippy need too: so crates are compiled
 # once for `run`, `demo`, `sandbox` and `test`, and checked once for `lint` and `doc`.
@@ -52,8 +53,14 @@ debug:
 doc: ## the code's documentation, warnings denied: target/doc
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --workspace --no-deps --lib --bins --examples --document-private-items
 
+# The tests mostly wait on sockets and timers: more of them at once than there are cores is several times faster.
+test: export RUST_TEST_THREADS ?= 16
 test: ## all tests that need nothing but Rust (ARGS="event:: -- --nocapture" for some of them)
-	$(CARGO) test --locked --workspace --no-fail-fast $(ARGS)
+	$(CARGO) test --locked --workspace --features simulation --no-fail-fast $(ARGS)
+
+simulate: export SIM_SEEDS = $(SEEDS)
+simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prints the first failure whole
+	$(CARGO) test --locked --release --features simulation --test simulation soak -- --exact --nocapture
 
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)
