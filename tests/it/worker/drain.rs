@@ -16,8 +16,6 @@ use tonic::Code;
 
 use crate::support::{LIMIT, World, eventually, expired};
 
-const PARKED: &str = "worker_messages_in_flight{state=\"parked\"}";
-
 #[tokio::test]
 async fn an_open_long_poll_is_awaited_and_what_it_brings_is_handed_back_at_once() {
     let world = World::start().await;
@@ -128,9 +126,9 @@ async fn what_waits_for_a_time_that_a_service_named_is_handed_back_at_once() {
     let paced = Scripted::<RpcReply>::code_with_retry_info(Code::Unavailable, wait);
     world.inventory.script_for("a", [paced]);
     let first = world.send(&expired("evt-a", "a"));
-    eventually("it waits", || worker.metric(PARKED) == 1.0).await;
+    eventually("it waits", || worker.parked() == 1.0).await;
     let second = world.send(&expired("evt-b", "b"));
-    eventually("both wait", || worker.metric(PARKED) == 2.0).await;
+    eventually("both wait", || worker.parked() == 2.0).await;
     let account = worker.finish(&world).await;
     assert_eq!(account.left_total(Left::HandedBack), 2);
     assert_eq!(world.methods("b"), ["PATCH"], "the time holds for everyone");
