@@ -117,10 +117,12 @@ async fn rides_out(service: Service, away: Away) {
     assert!(at_first >= 5.0 && at_first <= calls_failed_max(begun), "{at_first}");
 
     // It is asked now and then whether it is back, and everything stays where it is.
-    eventually("two probes failed", || {
-        calls_failed(&worker, service) >= at_first + 2.0 && worker.parked() == f64::from(EVENTS)
-    })
-    .await;
+    let failed_again = |times| calls_failed(&worker, service) >= at_first + times;
+    eventually("a probe failed", || failed_again(1.0)).await;
+    let first_probe = Instant::now();
+    eventually("another one failed", || failed_again(2.0) && worker.parked() == f64::from(EVENTS))
+        .await;
+    assert!(first_probe.elapsed() >= Duration::from_secs(1), "{:?}", first_probe.elapsed());
     let calls = calls_failed(&worker, service);
     assert!(calls <= calls_failed_max(begun), "{calls}");
     let counts = world.sqs.counts(&world.queue);
