@@ -12,12 +12,18 @@ mod drain;
 mod duplicates;
 #[path = "it/worker/events.rs"]
 mod events;
+#[path = "it/worker/fifo.rs"]
+mod fifo;
 #[path = "it/worker/hold.rs"]
 mod hold;
 #[path = "it/worker/metrics.rs"]
 mod metrics;
 #[path = "it/worker/order.rs"]
 mod order;
+#[path = "it/worker/outage.rs"]
+mod outage;
+#[path = "it/worker/parked.rs"]
+mod parked;
 #[path = "it/worker/poison.rs"]
 mod poison;
 #[path = "it/worker/receive.rs"]

@@ -164,6 +164,16 @@ impl Worker {
         metric(&self.metrics, series)
     }
 
+    /// A service's breaker: 0 closed, 1 half-open, 2 open.
+    pub(crate) fn breaker(&self, service: &str) -> f64 {
+        self.metric(&format!("worker_breaker_state{{service=\"{service}\"}}"))
+    }
+
+    /// Events that wait for a service.
+    pub(crate) fn parked(&self) -> f64 {
+        self.metric("worker_messages_in_flight{state=\"parked\"}")
+    }
+
     /// `worker_events_total` of a type: success, failed, dropped, retried.
     pub(crate) fn outcomes(&self, event_type: &str) -> [f64; 4] {
         ["success", "failed", "dropped", "retried"].map(|outcome| {

@@ -30,14 +30,27 @@ pub(crate) struct World {
 impl World {
     /// A queue that redrives to a dead-letter queue.
     pub(crate) async fn start() -> Self {
-        let redrive = Some(Redrive { dlq: "dlq".to_owned(), max_receive_count: 100 });
+        Self::redriving(100).await
+    }
+
+    /// The same, after so many receives.
+    pub(crate) async fn redriving(max_receive_count: u32) -> Self {
+        let redrive = Some(Redrive { dlq: "dlq".to_owned(), max_receive_count });
         Self::with(QueueSpec { redrive, ..QueueSpec::default() }).await
+    }
+
+    /// A FIFO queue that redrives to one.
+    pub(crate) async fn fifo() -> Self {
+        let redrive = Some(Redrive { dlq: "dlq.fifo".to_owned(), max_receive_count: 100 });
+        Self::with(QueueSpec { fifo: true, redrive, ..QueueSpec::default() }).await
     }
 
     pub(crate) async fn with(spec: QueueSpec) -> Self {
         let sqs = Sqs::start().await;
-        let dlq = sqs.create_queue("dlq", QueueSpec::default());
-        let queue = sqs.create_queue("events", spec);
+        let fifo = spec.fifo;
+        let name = |name: &str| format!("{name}{}", if fifo { ".fifo" } else { "" });
+        let dlq = sqs.create_queue(&name("dlq"), QueueSpec { fifo, ..QueueSpec::default() });
+        let queue = sqs.create_queue(&name("events"), spec);
         let ledger = Ledger::default();
         let port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let api = ReservationApi::start_on(port, ledger.clone()).await.unwrap();

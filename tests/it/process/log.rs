@@ -81,7 +81,7 @@ async fn every_line_is_flat_and_known_and_holds_no_secret() {
     world.sqs.send(&world.queue, format!("{{\"type\":\"a\\u0000b\\n{{\",\"note\":\"{IN_BODY}\"}}"));
     world.send(&expired("evt-odd", "odd\u{202e}\"\\{}"));
     world.emptied().await;
-    world.api.script_for("used-up", [status(503), status(503)]);
+    world.api.script_for("used-up", [status(500), status(500)]);
     world.send(&expired("evt-used-up", "used-up"));
     eventually("its retries are used up", || worker.log().contains("Retries used up")).await;
     worker.process.terminate();

@@ -63,6 +63,7 @@ fn patch_transient() -> Vec<(&'static str, Http)> {
     rows
 }
 
+/// One at a time: a service that several reservations find failing is left alone for a while.
 #[tokio::test]
 async fn a_patch_that_failed_for_now_is_repeated_with_its_key_and_takes_effect_once() {
     let world = World::start().await;
@@ -70,8 +71,8 @@ async fn a_patch_that_failed_for_now_is_repeated_with_its_key_and_takes_effect_o
     for (name, reply) in patch_transient() {
         world.api.script_for(name, [reply]);
         world.send(&expired(&format!("evt-{name}"), name));
+        world.emptied().await;
     }
-    world.emptied().await;
     for (name, _) in patch_transient() {
         assert_eq!(world.methods(name), ["PATCH", "PATCH", "ReleaseHold"], "{name}");
         let id = format!("evt-{name}");
@@ -165,6 +166,7 @@ fn rpc_transient() -> Vec<(&'static str, Rpc)> {
     rows
 }
 
+/// One at a time, as above.
 #[tokio::test]
 async fn an_rpc_that_failed_for_now_is_repeated_with_its_key_and_the_patch_is_not() {
     let world = World::start().await;
@@ -175,9 +177,9 @@ async fn an_rpc_that_failed_for_now_is_repeated_with_its_key_and_the_patch_is_no
             let reservation = format!("{kind}-{name}");
             world.inventory.script_for(&reservation, [reply.clone()]);
             world.send(&event(&format!("evt-{reservation}"), &reservation));
+            world.emptied().await;
         }
     }
-    world.emptied().await;
     for (name, _) in rpc_transient() {
         for (kind, method, step, effect) in [
             ("release", "ReleaseHold", Step::InventoryRelease, Effect::SeatsReleased),

@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
+use reservation_worker::app::Settings;
+use reservation_worker::handler::Services;
+use reservation_worker::retry::Backoff;
 use reservation_worker::settle::ledger::Left;
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::{Faults, Scripted};
+use sandbox::sqs::MessageState;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
 use crate::support::{LIMIT, World, eventually, expired};
-
-const WAITING: &str = "worker_messages_in_flight{state=\"waiting\"}";
 
 #[tokio::test]
 async fn an_open_long_poll_is_awaited_and_what_it_brings_is_handed_back_at_once() {
@@ -59,15 +61,17 @@ async fn what_runs_is_finished_and_what_is_buffered_or_behind_it_is_handed_back(
         gate.open();
     };
     let (account, ()) = tokio::join!(worker.finish(&world), opened);
-    // The receive that was open may bring some of them once more, and hands them back once more.
-    let handed_back = account.left_total(Left::HandedBack);
-    assert_eq!(account.left_total(Left::Deleted), 2);
-    assert!(handed_back >= 4 && account.received_total() == 2 + handed_back, "{account:?}");
+    // Nothing was handed back while a receive of our own was open to take it again.
+    let left = [Left::Deleted, Left::HandedBack].map(|left| account.left_total(left));
+    assert_eq!((account.received_total(), left), (6, [2, 4]), "{account:?}");
     for reservation in ["a", "b"] {
         assert_eq!(world.methods(reservation), ["PATCH", "ReleaseHold"]);
     }
     assert_eq!(world.ledger.totals().calls, 4);
-    assert_eq!(world.sqs.ledger(&world.queue).visibility_to_zero, handed_back);
+    assert_eq!(world.sqs.ledger(&world.queue).visibility_to_zero, 4);
+    for message in world.sqs.peek_all(&world.queue) {
+        assert_eq!((message.receive_count, message.state), (1, MessageState::Visible));
+    }
 
     // The next process does the rest.
     let worker = world.worker().await;
@@ -76,30 +80,67 @@ async fn what_runs_is_finished_and_what_is_buffered_or_behind_it_is_handed_back(
     worker.drain().await;
 }
 
+/// The waits are drawn at random from 0 to 20 s: one or the other may be over before the end, not all.
 #[tokio::test]
 async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it_stopped() {
     let world = World::start().await;
     let services = world.services();
-    let worker = world.worker_of(services.clone(), |_| {}).await;
-    let paced = |code, seconds| {
-        Scripted::<RpcReply>::code_with_retry_info(code, Duration::from_secs(seconds))
+    let long = Duration::from_secs(20);
+    let slow = |settings: &mut Settings| {
+        settings.policy.backoff = Backoff { base: long, cap: long };
     };
-    world.inventory.script_for("a", [paced(Code::Unavailable, 40)]);
-    world.inventory.script_for("b", [paced(Code::Unavailable, 2)]);
-    let first = world.send(&expired("evt-a", "a"));
-    let second = world.send(&expired("evt-b", "b"));
-    eventually("both wait", || worker.metric(WAITING) == 2.0).await;
+    let worker = world.worker_of(services.clone(), slow).await;
+    let names = ["a", "b", "c", "d"];
+    let ids = names.map(|name| {
+        world.inventory.script_for(name, [Scripted::<RpcReply>::code(Code::Internal)]);
+        world.send(&expired(&format!("evt-{name}"), name))
+    });
+    eventually("each has failed once", || worker.outcomes("reservation.expired")[3] == 4.0).await;
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 2);
-    // The rest of the time that was named, and up to a tenth for who else waits for it.
-    let [rest] = world.hidden_for(&first)[..] else { panic!("hidden once") };
-    assert!((20..=45).contains(&rest), "{rest}");
-    assert_eq!(world.hidden_for(&second).len(), 1);
+    let [deleted, handed_back] = [Left::Deleted, Left::HandedBack].map(|l| account.left_total(l));
+    assert_eq!(deleted + handed_back, 4, "{account:?}");
+    // For the rest of their time, and not at once.
+    let rests: Vec<_> = ids.iter().flat_map(|id| world.hidden_for(id)).collect();
+    assert_eq!(u64::try_from(rests.len()).unwrap(), handed_back);
+    assert!(
+        rests.iter().all(|rest| *rest <= 20) && rests.iter().any(|rest| *rest > 0),
+        "{rests:?}"
+    );
 
     // Another worker with the same store starts with the step that failed.
     let worker = world.worker_of(services, |_| {}).await;
-    eventually("the second is done", || world.sqs.counts(&world.queue).total() == 1).await;
-    assert_eq!(world.methods("b"), ["PATCH", "ReleaseHold", "ReleaseHold"]);
+    world.emptied().await;
+    for name in names {
+        assert_eq!(world.methods(name), ["PATCH", "ReleaseHold", "ReleaseHold"]);
+    }
+    worker.drain().await;
+}
+
+/// At once: whether the service is back is for the next process to find out.
+#[tokio::test]
+async fn what_waits_for_a_time_that_a_service_named_is_handed_back_at_once() {
+    let world = World::start().await;
+    let services = world.services();
+    let worker = world.worker_of(services.clone(), |_| {}).await;
+    let wait = Duration::from_secs(40);
+    let paced = Scripted::<RpcReply>::code_with_retry_info(Code::Unavailable, wait);
+    world.inventory.script_for("a", [paced]);
+    let first = world.send(&expired("evt-a", "a"));
+    eventually("it waits", || worker.parked() == 1.0).await;
+    let second = world.send(&expired("evt-b", "b"));
+    eventually("both wait", || worker.parked() == 2.0).await;
+    let account = worker.finish(&world).await;
+    assert_eq!(account.left_total(Left::HandedBack), 2);
+    assert_eq!(world.methods("b"), ["PATCH"], "the time holds for everyone");
+    assert_eq!([&first, &second].map(|id| world.hidden_for(id)), [[0], [0]]);
+    assert_eq!(world.sqs.counts(&world.queue).visible, 2);
+
+    // A process that knows nothing of it, but what was done.
+    let fresh = Services { outages: world.services().outages, ..services };
+    let worker = world.worker_of(fresh, |_| {}).await;
+    world.emptied().await;
+    assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold", "ReleaseHold"]);
+    assert_eq!(world.methods("b"), ["PATCH", "ReleaseHold"]);
     worker.drain().await;
 }
 

@@ -34,7 +34,7 @@ async fn copies_share_a_release_too() {
     let (worker, gate) = world.gated(&["a"], |settings| settings.policy.retries_max = 0).await;
     world.api.script_for(
         "a",
-        [sandbox::script::Scripted::<sandbox::reservation_api::Reply>::status(503)],
+        [sandbox::script::Scripted::<sandbox::reservation_api::Reply>::status(500)],
     );
     let first = world.send(&expired("evt-1", "a"));
     let second = world.send(&expired("evt-1", "a"));

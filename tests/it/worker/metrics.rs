@@ -27,7 +27,7 @@ async fn the_four_metrics_have_the_right_values_after_a_known_run() {
     world.send(&approved("evt-d", "d"));
     world.api.set_status("e", sandbox::reservation_api::ReservationStatus::Confirmed);
     world.send(&failed("evt-e", "e"));
-    world.api.script_for("f", [503, 503, 503].map(Scripted::<Reply>::status));
+    world.api.script_for("f", [500, 500, 500].map(Scripted::<Reply>::status));
     let used_up = world.send(&failed("evt-f", "f"));
     world.sqs.send(&world.queue, "{}");
     world.released(&used_up).await;
