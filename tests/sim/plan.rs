@@ -64,12 +64,29 @@ pub(crate) enum What {
     Term,
 }
 
+/// The kinds of interaction: before a call to the queue or a service, and between its effect and its
+/// answer.
+pub(crate) const POINTS: [&str; 10] = [
+    "before receive",
+    "after receive",
+    "before call",
+    "after call",
+    "before delete",
+    "after delete",
+    "before change",
+    "after change",
+    "before copy",
+    "after copy",
+];
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
     /// At that interaction with the world, counted from the start.
     Gate(u64),
     /// The same, counted from when the process was told to leave.
     Leaving(u64),
+    /// At that interaction of one kind.
+    Point(&'static str, u64),
     At(Duration),
 }
 
@@ -367,6 +384,7 @@ fn interrupts(rng: &mut Rng, span: Duration) -> Vec<Interrupt> {
             let when = match (rng.u8(0..4), what) {
                 (0, _) => When::At(span.mul_f64(rng.f64() * 1.5)),
                 (1, What::Crash) => When::Leaving(rng.u64(1..12)),
+                (2, _) => When::Point(pick(rng, &POINTS), rng.u64(1..6)),
                 _ => When::Gate(rng.u64(1..400)),
             };
             all.push(Interrupt { what, when });

@@ -1,6 +1,7 @@
 //! One run's world: the clock's origin, the dice, the log, and what all parts share. The parts
 //! themselves are in `queue`, `services` and `order`; who interrupts, and when, is here.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(crate) struct World {
     gates: u64,
     /// Those since the process was told to leave.
     leaving_gates: u64,
+    /// Those of each kind.
+    point_gates: BTreeMap<&'static str, u64>,
     interrupts: Vec<Interrupt>,
     /// An interrupt that the run has not seen to yet.
     pub(crate) pending: Option<What>,
@@ -68,6 +71,7 @@ impl Sim {
             drain_until: None,
             gates: 0,
             leaving_gates: 0,
+            point_gates: BTreeMap::new(),
             interrupts: plan.interrupts.clone(),
             pending: None,
             queue,
@@ -160,9 +164,13 @@ impl World {
         self.check(gates != GATES_MAX, || "a loop that does not wait".to_owned());
         self.leaving_gates += u64::from(self.draining);
         let leaving = self.leaving_gates;
+        let of_kind = self.point_gates.entry(point).or_default();
+        *of_kind += 1;
+        let of_kind = *of_kind;
         let due = |interrupt: &Interrupt| match interrupt.when {
             When::Gate(n) => n <= gates,
             When::Leaving(n) => n <= leaving,
+            When::Point(kind, n) => kind == point && n <= of_kind,
             When::At(_) => false,
         };
         let Some(at) = self.interrupts.iter().position(due) else { return (false, false) };
@@ -207,7 +215,7 @@ impl World {
     pub(crate) fn next_timed(&self) -> Option<Duration> {
         let times = self.interrupts.iter().filter_map(|interrupt| match interrupt.when {
             When::At(at) => Some(at),
-            When::Gate(_) | When::Leaving(_) => None,
+            When::Gate(_) | When::Leaving(_) | When::Point(..) => None,
         });
         times.min()
     }
