@@ -304,7 +304,7 @@ impl World {
         let answer = match ask.what {
             What::Get => return Ok(Some(if locked { other("LOCKED") } else { found(status) })),
             What::Patch(_) if replay => Ok(None),
-            What::Patch(_) if locked => Err(conflict(self.chance(50))),
+            What::Patch(_) if locked => Err(self.conflict()),
             What::Patch(target) => self.patch(ask.reservation, target),
             What::Release(..) => self.release_seats(ask.reservation, replay),
             What::Commit(_) => self.commit_seats(ask.reservation, replay),
@@ -326,12 +326,19 @@ impl World {
             Target::Cancelled => Status::Cancelled,
         };
         let status = self.services.status[reservation];
-        if status == Status::Held || status == wanted {
+        // What has the status already may be refused it, or not.
+        if status == Status::Held || (status == wanted && self.chance(70)) {
             self.services.status[reservation] = wanted;
             Ok(None)
         } else {
-            Err(conflict(self.chance(50)))
+            Err(self.conflict())
         }
+    }
+
+    fn conflict(&mut self) -> CallError {
+        let name = if self.chance(50) { "api 412" } else { "api 409" };
+        self.cover.met(name);
+        Row { name, class: Class::Conflict }.error(None)
     }
 
     fn release_seats(&mut self, reservation: usize, replay: bool) -> Answer {
@@ -404,28 +411,39 @@ impl World {
 
     /// SPEC's table "After 409 or 412".
     fn judged(&mut self, id: usize, event_type: EventType, reservation: usize, found: &Found) {
+        use EventType::{PaymentApproved as Approved, PaymentFailed as Failed};
         let life = self.life;
+        let (cell, verdict) = match (event_type, found) {
+            (EventType::ReservationExpired, Found::Expired) => {
+                ("expired finds EXPIRED", Verdict::Done)
+            }
+            (EventType::ReservationExpired, Found::Cancelled) => {
+                ("expired finds CANCELLED", Verdict::Done)
+            }
+            (EventType::ReservationExpired, Found::Confirmed) => {
+                ("expired finds CONFIRMED", Verdict::Superseded)
+            }
+            (EventType::ReservationExpired, Found::Other(_)) => {
+                ("expired finds another", Verdict::Unclear)
+            }
+            (Failed, Found::Cancelled) => ("failed finds CANCELLED", Verdict::Done),
+            (Failed, Found::Expired) => ("failed finds EXPIRED", Verdict::Done),
+            (Failed, Found::Confirmed) => ("failed finds CONFIRMED", Verdict::Superseded),
+            (Failed, Found::Other(_)) => ("failed finds another", Verdict::Unclear),
+            (Approved, Found::Confirmed) => ("approved finds CONFIRMED", Verdict::Done),
+            (Approved, Found::Expired) => ("approved finds EXPIRED", Verdict::Money),
+            (Approved, Found::Cancelled) => ("approved finds CANCELLED", Verdict::Money),
+            (Approved, Found::Other(_)) => ("approved finds another", Verdict::Unclear),
+        };
         let progress = &mut self.services.ids[id];
-        let approved = event_type == EventType::PaymentApproved;
-        let cell = match (approved, found) {
-            (_, Found::Other(_)) => {
-                progress.failed_other += 1;
-                "conflict: unclear"
-            }
-            (true, Found::Confirmed) => "conflict: approved finds CONFIRMED",
-            (true, Found::Expired | Found::Cancelled) => {
-                progress.told_money = true;
-                "conflict: money without a seat"
-            }
-            (false, Found::Confirmed) => {
+        match verdict {
+            Verdict::Done => self.learn(id, reservation, 0, Some(life)),
+            Verdict::Superseded => {
                 progress.superseded = true;
                 progress.superseded_in = Some(life);
-                "conflict: superseded"
             }
-            (false, Found::Expired | Found::Cancelled) => "conflict: counts as done",
-        };
-        if matches!(cell, "conflict: approved finds CONFIRMED" | "conflict: counts as done") {
-            self.learn(id, reservation, 0, Some(life));
+            Verdict::Money => progress.told_money = true,
+            Verdict::Unclear => progress.failed_other += 1,
         }
         self.cover.met(cell);
         let name = self.services.ids[id].id.clone();
@@ -439,6 +457,14 @@ impl World {
         let after = paced.then(|| self.draw_ms(0, longest_s * 1_000));
         row.error(after)
     }
+}
+
+/// What a status that was found means for an event.
+enum Verdict {
+    Done,
+    Superseded,
+    Money,
+    Unclear,
 }
 
 fn target_of(event_type: EventType) -> Target {
@@ -460,9 +486,4 @@ fn found(status: Status) -> Found {
 
 fn other(status: &str) -> Found {
     Found::Other(status.to_owned())
-}
-
-fn conflict(precondition: bool) -> CallError {
-    let name = if precondition { "api 412" } else { "api 409" };
-    Row { name, class: Class::Conflict }.error(None)
 }
