@@ -7,11 +7,21 @@ use super::world::World;
 impl World {
     /// Whether every message is where it can stay.
     pub(crate) fn all_settled(&self) -> bool {
-        self.queue.msgs.iter().all(|msg| msg.state != State::Live || self.may_stay(msg))
+        let live = |n: &usize| self.queue.msgs[*n].state == State::Live;
+        (0..self.queue.msgs.len()).filter(live).all(|n| self.may_stay(n))
     }
 
-    /// Without a dead-letter queue, what can never succeed stays, spaced out.
-    fn may_stay(&self, msg: &Msg) -> bool {
+    /// Without a dead-letter queue, what can never succeed stays, spaced out; and so does what is
+    /// behind it in its group.
+    fn may_stay(&self, n: usize) -> bool {
+        let group = self.queue.msgs[n].group;
+        let earlier = self.queue.msgs[..n].iter();
+        let mut ahead = earlier.filter(|m| group.is_some() && m.group == group);
+        self.is_hopeless(&self.queue.msgs[n])
+            || ahead.any(|m| m.state == State::Live && self.is_hopeless(m))
+    }
+
+    fn is_hopeless(&self, msg: &Msg) -> bool {
         !self.plan.has_dlq
             && match msg.kind {
                 Kind::Poison(_) => true,
@@ -44,7 +54,7 @@ impl World {
         for n in 0..self.queue.msgs.len() {
             let msg = &self.queue.msgs[n];
             let (state, copied) = (msg.state, self.queue.is_dead_lettered(msg.kind, n));
-            let stays = self.may_stay(msg);
+            let stays = self.may_stay(n);
             let fine = match (msg.kind, state) {
                 (_, State::Live) => stays,
                 (_, State::Redriven) => self.plan.has_dlq,

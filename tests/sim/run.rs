@@ -58,7 +58,7 @@ async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> Report {
     let sim = Arc::new(Sim::new(plan, logged));
     loop {
         let (mut app, health) = start(&sim, metrics);
-        match live(&sim, &mut app).await {
+        match live(&sim, &mut app, &health).await {
             Ending::Crash => {
                 note_ledger(&sim, app.ledger());
                 drop(app);
@@ -105,7 +105,7 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
 }
 
 /// Lets the process live until something ends it, or there is nothing left for it to do.
-async fn live(sim: &Sim, app: &mut App) -> Ending {
+async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
     const LOOK_EVERY: Duration = Duration::from_secs(5);
     let began = sim.lock().now();
     loop {
@@ -117,6 +117,9 @@ async fn live(sim: &Sim, app: &mut App) -> Ending {
                 Some(What::Term) => return Ending::Term,
                 None => {}
             }
+            if let Err(problem) = health.alive() {
+                world.violation(|| format!("not alive: {problem}"));
+            }
             let now = world.now();
             if now >= world.plan.calm_at {
                 if world.all_settled() {
@@ -127,7 +130,7 @@ async fn live(sim: &Sim, app: &mut App) -> Ending {
                     return Ending::Over;
                 }
             }
-            let look = (now + LOOK_EVERY).max(world.plan.calm_at);
+            let look = now + LOOK_EVERY;
             world.instant(world.next_timed().map_or(look, |at| at.min(look)))
         };
         tokio::select! {
@@ -200,6 +203,9 @@ fn check_account(sim: &Sim, ledger: &Ledger) {
     if world.out_of_time() {
         // What was cut off is neither settled nor counted.
         world.cover.met("left at the last moment");
+        if !ledger.balances() {
+            world.cover.met("left at the last moment without a balance");
+        }
         return;
     }
     world.cover.met("left in time");

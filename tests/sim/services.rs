@@ -83,7 +83,7 @@ pub(crate) struct Progress {
     /// For each of these, by [`Step::ALL`]: what is known of the step.
     steps: Vec<[StepState; 3]>,
     pub(crate) superseded: bool,
-    superseded_in: Option<u32>,
+    pub(crate) superseded_in: Option<u32>,
     pub(crate) told_permanent: bool,
     pub(crate) told_forbidden: bool,
     pub(crate) told_money: bool,
@@ -104,11 +104,11 @@ pub(crate) struct ServicesState {
     status: Vec<Status>,
     seats: Vec<SeatState>,
     pub(crate) ids: Vec<Progress>,
-    keys: HashMap<Uuid, (usize, usize)>,
+    pub(crate) keys: HashMap<Uuid, (usize, usize)>,
     open: Vec<Open>,
     last_number: u64,
     /// By [`Service`]: when the engine was told to come back.
-    pace_until: [Option<Instant>; 2],
+    pub(crate) pace_until: [Option<Instant>; 2],
 }
 
 fn index(step: Step) -> usize {
@@ -285,7 +285,7 @@ impl World {
     }
 
     /// A step is in effect, and that life knows it.
-    fn learn(&mut self, id: usize, reservation: usize, step: usize, life: Option<u32>) {
+    pub(crate) fn learn(&mut self, id: usize, reservation: usize, step: usize, life: Option<u32>) {
         let progress = &mut self.services.ids[id];
         for (n, states) in progress.specs.iter().zip(&mut progress.steps) {
             if self.plan.events[*n].reservation == reservation {
@@ -376,80 +376,6 @@ impl World {
         Ok(None)
     }
 
-    /// The engine has the answer now.
-    pub(crate) fn answered(&mut self, id: usize, ask: &Ask, answer: &Answer, down: bool) {
-        let (life, step) = (self.life, self.services.keys[&ask.key].1);
-        let progress = &mut self.services.ids[id];
-        match answer {
-            Ok(None) => self.learn(id, ask.reservation, step, Some(life)),
-            Ok(Some(found)) => {
-                let event_type = self.plan.events[progress.specs[0]].event_type;
-                self.judged(id, event_type, ask.reservation, found);
-            }
-            Err(error) => {
-                match error.class {
-                    Class::Permanent => progress.told_permanent = true,
-                    Class::Forbidden => progress.told_forbidden = true,
-                    Class::MoneyWithoutSeat => progress.told_money = true,
-                    Class::Paced => {
-                        let until = error.retry_after.map(|after| Instant::now() + after);
-                        let pace = &mut self.services.pace_until[ask.service() as usize];
-                        *pace = (*pace).max(until);
-                    }
-                    Class::Outage | Class::Transient | Class::Conflict => {}
-                }
-                if down {
-                    progress.failed_down += 1;
-                } else if error.class != Class::Conflict {
-                    progress.failed_other += 1;
-                }
-                let name = progress.id.clone();
-                self.log(|| format!("{name}: answered {}", error.code));
-            }
-        }
-    }
-
-    /// SPEC's table "After 409 or 412".
-    fn judged(&mut self, id: usize, event_type: EventType, reservation: usize, found: &Found) {
-        use EventType::{PaymentApproved as Approved, PaymentFailed as Failed};
-        let life = self.life;
-        let (cell, verdict) = match (event_type, found) {
-            (EventType::ReservationExpired, Found::Expired) => {
-                ("expired finds EXPIRED", Verdict::Done)
-            }
-            (EventType::ReservationExpired, Found::Cancelled) => {
-                ("expired finds CANCELLED", Verdict::Done)
-            }
-            (EventType::ReservationExpired, Found::Confirmed) => {
-                ("expired finds CONFIRMED", Verdict::Superseded)
-            }
-            (EventType::ReservationExpired, Found::Other(_)) => {
-                ("expired finds another", Verdict::Unclear)
-            }
-            (Failed, Found::Cancelled) => ("failed finds CANCELLED", Verdict::Done),
-            (Failed, Found::Expired) => ("failed finds EXPIRED", Verdict::Done),
-            (Failed, Found::Confirmed) => ("failed finds CONFIRMED", Verdict::Superseded),
-            (Failed, Found::Other(_)) => ("failed finds another", Verdict::Unclear),
-            (Approved, Found::Confirmed) => ("approved finds CONFIRMED", Verdict::Done),
-            (Approved, Found::Expired) => ("approved finds EXPIRED", Verdict::Money),
-            (Approved, Found::Cancelled) => ("approved finds CANCELLED", Verdict::Money),
-            (Approved, Found::Other(_)) => ("approved finds another", Verdict::Unclear),
-        };
-        let progress = &mut self.services.ids[id];
-        match verdict {
-            Verdict::Done => self.learn(id, reservation, 0, Some(life)),
-            Verdict::Superseded => {
-                progress.superseded = true;
-                progress.superseded_in = Some(life);
-            }
-            Verdict::Money => progress.told_money = true,
-            Verdict::Unclear => progress.failed_other += 1,
-        }
-        self.cover.met(cell);
-        let name = self.services.ids[id].id.clone();
-        self.log(|| format!("{name}: {cell}"));
-    }
-
     pub(crate) fn row(&mut self, row: Row) -> CallError {
         self.cover.met(row.name);
         let paced = row.class == Class::Paced;
@@ -457,14 +383,6 @@ impl World {
         let after = paced.then(|| self.draw_ms(0, longest_s * 1_000));
         row.error(after)
     }
-}
-
-/// What a status that was found means for an event.
-enum Verdict {
-    Done,
-    Superseded,
-    Money,
-    Unclear,
 }
 
 fn target_of(event_type: EventType) -> Target {
