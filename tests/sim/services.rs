@@ -375,14 +375,6 @@ impl World {
         self.cover.met("inv committed");
         Ok(None)
     }
-
-    pub(crate) fn row(&mut self, row: Row) -> CallError {
-        self.cover.met(row.name);
-        let paced = row.class == Class::Paced;
-        let longest_s = if self.chance(10) { 300 } else { 20 };
-        let after = paced.then(|| self.draw_ms(0, longest_s * 1_000));
-        row.error(after)
-    }
 }
 
 fn target_of(event_type: EventType) -> Target {

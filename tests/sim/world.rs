@@ -176,23 +176,7 @@ impl World {
         let Some(at) = self.interrupts.iter().position(due) else { return (false, false) };
         // A process that is leaving is not told to leave again.
         let what = self.interrupts.swap_remove(at).what;
-        self.cover.met(match (what, point, self.draining) {
-            (What::Crash, _, true) => "crash while leaving",
-            (What::Crash, "before receive", _) => "crash before receive",
-            (What::Crash, "after receive", _) => "crash after receive",
-            (What::Crash, "before call", _) => "crash before a call",
-            (What::Crash, "after call", _) => "crash after an effect",
-            (What::Crash, "before delete", _) => "crash before delete",
-            (What::Crash, "after delete", _) => "crash after delete",
-            (What::Crash, "before change", _) => "crash before a visibility change",
-            (What::Crash, "after change", _) => "crash after a visibility change",
-            (What::Crash, "before copy", _) => "crash before a dead letter",
-            (What::Crash, "after copy", _) => "crash after a dead letter",
-            (What::Crash, _, _) => "crash elsewhere",
-            (What::Term, "before receive" | "after receive", _) => "term in a receive",
-            (What::Term, "before call" | "after call", _) => "term in a call",
-            (What::Term, _, _) => "term while settling",
-        });
+        self.cover.met(name_of(what, point, self.draining));
         self.interrupt(what);
         (!self.alive, true)
     }
@@ -250,5 +234,26 @@ impl World {
         self.services.begin_life();
         self.order = Order::default();
         self.log(|| "started".to_owned());
+    }
+}
+
+/// An interrupt's name in the coverage.
+fn name_of(what: What, point: &str, draining: bool) -> &'static str {
+    match (what, point, draining) {
+        (What::Crash, _, true) => "crash while leaving",
+        (What::Crash, "before receive", _) => "crash before receive",
+        (What::Crash, "after receive", _) => "crash after receive",
+        (What::Crash, "before call", _) => "crash before a call",
+        (What::Crash, "after call", _) => "crash after an effect",
+        (What::Crash, "before delete", _) => "crash before delete",
+        (What::Crash, "after delete", _) => "crash after delete",
+        (What::Crash, "before change", _) => "crash before a visibility change",
+        (What::Crash, "after change", _) => "crash after a visibility change",
+        (What::Crash, "before copy", _) => "crash before a dead letter",
+        (What::Crash, "after copy", _) => "crash after a dead letter",
+        (What::Crash, _, _) => "crash elsewhere",
+        (What::Term, "before receive" | "after receive", _) => "term in a receive",
+        (What::Term, "before call" | "after call", _) => "term in a call",
+        (What::Term, _, _) => "term while settling",
     }
 }
