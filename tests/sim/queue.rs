@@ -258,7 +258,8 @@ impl World {
         for receipt in receipts {
             self.queue.receipts[*receipt].delivered = true;
             self.queue.totals.received += 1;
-            let msg = &self.queue.msgs[self.queue.receipts[*receipt].msg];
+            let number = self.queue.receipts[*receipt].msg;
+            let msg = &self.queue.msgs[number];
             if let Kind::Event(spec) = msg.kind {
                 let group = msg.group.map(Lane::Group);
                 let others = self.queue.msgs.iter().enumerate().filter(|(_, m)| m.kind == msg.kind);
@@ -272,9 +273,9 @@ impl World {
                     self.cover.met("a copy joins an event that is held");
                 }
                 let spec = &self.plan.events[spec];
-                self.order.received(Lane::Reservation(spec.reservation), &spec.id);
+                self.order.received(Lane::Reservation(spec.reservation), &spec.id, number);
                 if let Some(lane) = group {
-                    self.order.received(lane, &spec.id);
+                    self.order.received(lane, &spec.id, number);
                 }
             }
         }
@@ -286,9 +287,9 @@ impl World {
         if let Kind::Event(spec) = msg.kind {
             let group = msg.group.map(Lane::Group);
             let spec = &self.plan.events[spec];
-            self.order.settled(Lane::Reservation(spec.reservation), &spec.id);
+            self.order.settled(Lane::Reservation(spec.reservation), &spec.id, n);
             if let Some(lane) = group {
-                self.order.settled(lane, &spec.id);
+                self.order.settled(lane, &spec.id, n);
             }
         }
     }
