@@ -1,4 +1,5 @@
-//! The questions asked when a process has left, and at the very end: is anything lost, or kept?
+//! The questions asked of the queue's state: while the process works, when it has left, and at the
+//! very end. Is more held than may be, is anything kept, is anything lost?
 
 use super::plan::Kind;
 use super::queue::{Msg, State};
@@ -33,6 +34,50 @@ impl World {
                         || progress.told_money
                 }
             }
+    }
+
+    /// In a FIFO group, what was released comes before what follows it.
+    pub(crate) fn check_groups(&mut self, event: &str) {
+        let is_it = |kind| matches!(kind, Kind::Event(n) if self.plan.events[n].id == event);
+        let life = Some(self.life);
+        let of_event = self.queue.msgs.iter().enumerate().filter(|(_, m)| is_it(m.kind));
+        let passed = of_event.into_iter().find_map(|(n, msg)| {
+            msg.group?;
+            // Several copies in one group: the last one says when it is its turn.
+            let last = self.queue.msgs.iter().rposition(|m| is_it(m.kind) && m.group == msg.group);
+            if last != Some(n) {
+                return None;
+            }
+            let first =
+                self.queue.msgs.iter().position(|m| is_it(m.kind) && m.group == msg.group)?;
+            self.queue.msgs[..first].iter().position(|earlier| {
+                earlier.group == msg.group
+                    && earlier.state == State::Live
+                    && earlier.released_in == life
+            })
+        });
+        if let Some(passed) = passed {
+            self.violation(|| format!("{event} began though m-{passed} of its group was released"));
+        }
+    }
+
+    /// No more is in flight than may be.
+    pub(crate) fn check_room(&mut self, max: usize) {
+        self.check((1..=10).contains(&max), || format!("a receive for {max}"));
+        let now = self.now();
+        let held = self.queue.msgs.iter().filter(|msg| {
+            let receipt = msg.latest.map(|n| &self.queue.receipts[n]);
+            let ours = receipt.is_some_and(|r| r.life == self.life && r.delivered && r.clean);
+            ours && msg.state == State::Live && msg.visible_at > now && msg.released_in.is_none()
+        });
+        let (held, asked) = (held.count(), self.queue.asked);
+        let most = self.plan.settings.in_flight_max;
+        if held + asked + max == most {
+            self.cover.met("as many in flight as may be");
+        }
+        self.check(held + asked + max <= most, || {
+            format!("{held} held, {asked} asked for, {max} more: {most} allowed")
+        });
     }
 
     /// A process that has left holds nothing, unless its calls to the queue failed.

@@ -40,7 +40,7 @@ pub(crate) struct Msg {
     /// It was deleted and came back, once.
     reappeared: bool,
     /// Released by this life, and not received again.
-    released_in: Option<u32>,
+    pub(crate) released_in: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub(crate) struct Receipt {
     pub(crate) msg: usize,
     pub(crate) life: u32,
     pub(crate) at: Duration,
+    /// When it runs out, for all that its holder can know.
+    until: Duration,
     /// The engine has it.
     pub(crate) delivered: bool,
     /// No call about it failed, so the engine must think what we think.
@@ -162,52 +164,11 @@ impl World {
             matches!(msg.kind, Kind::Event(spec) if specs.contains(&spec))
                 && msg.state == State::Live
                 && msg.visible_at > now
-                && self.queue.in_hand(n, self.life).is_some_and(|receipt| !receipt.settling)
+                && self.queue.receipts.iter().any(|receipt| {
+                    let ours = receipt.msg == n && receipt.life == self.life && receipt.delivered;
+                    ours && !receipt.settling && receipt.until > now
+                })
         })
-    }
-
-    /// In a FIFO group, what was released comes before what follows it.
-    pub(crate) fn check_groups(&mut self, event: &str) {
-        let is_it = |kind| matches!(kind, Kind::Event(n) if self.plan.events[n].id == event);
-        let life = Some(self.life);
-        let of_event = self.queue.msgs.iter().enumerate().filter(|(_, m)| is_it(m.kind));
-        let passed = of_event.into_iter().find_map(|(n, msg)| {
-            msg.group?;
-            // Several copies in one group: the last one says when it is its turn.
-            let last = self.queue.msgs.iter().rposition(|m| is_it(m.kind) && m.group == msg.group);
-            if last != Some(n) {
-                return None;
-            }
-            let first =
-                self.queue.msgs.iter().position(|m| is_it(m.kind) && m.group == msg.group)?;
-            self.queue.msgs[..first].iter().position(|earlier| {
-                earlier.group == msg.group
-                    && earlier.state == State::Live
-                    && earlier.released_in == life
-            })
-        });
-        if let Some(passed) = passed {
-            self.violation(|| format!("{event} began though m-{passed} of its group was released"));
-        }
-    }
-
-    /// No more is in flight than may be.
-    pub(crate) fn check_room(&mut self, max: usize) {
-        self.check((1..=10).contains(&max), || format!("a receive for {max}"));
-        let now = self.now();
-        let held = self.queue.msgs.iter().filter(|msg| {
-            let receipt = msg.latest.map(|n| &self.queue.receipts[n]);
-            let ours = receipt.is_some_and(|r| r.life == self.life && r.delivered && r.clean);
-            ours && msg.state == State::Live && msg.visible_at > now && msg.released_in.is_none()
-        });
-        let (held, asked) = (held.count(), self.queue.asked);
-        let most = self.plan.settings.in_flight_max;
-        if held + asked + max == most {
-            self.cover.met("as many in flight as may be");
-        }
-        self.check(held + asked + max <= most, || {
-            format!("{held} held, {asked} asked for, {max} more: {most} allowed")
-        });
     }
 
     /// Hands a message out: its new receipt, or `None` where it has been seen too often.
@@ -234,8 +195,16 @@ impl World {
         msg.released_in = None;
         let number = self.queue.receipts.len();
         msg.latest = Some(number);
-        let (delivered, clean, settling) = (false, true, false);
-        self.queue.receipts.push(Receipt { msg: n, life, at: now, delivered, clean, settling });
+        let (delivered, clean, settling, until) = (false, true, false, now + visibility);
+        self.queue.receipts.push(Receipt {
+            msg: n,
+            life,
+            at: now,
+            until,
+            delivered,
+            clean,
+            settling,
+        });
         self.log(|| format!("m-{n} handed out as r{number}"));
         Some(number)
     }
@@ -312,6 +281,7 @@ impl World {
             }
             Change::Visible(after) if in_flight && now + after <= at + HOLD_MAX => {
                 self.make_visible(n, after);
+                self.queue.receipts[receipt].until = now + after;
                 true
             }
             Change::Delete | Change::Visible(_) => {
