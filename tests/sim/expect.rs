@@ -6,6 +6,9 @@ pub(crate) const PARKS: bool = false;
 /// What is held for long is handed back before SQS takes it away.
 pub(crate) const HOLDS: bool = false;
 
+/// Where the replies of two receives cross, the newer handle of a message is kept.
+pub(crate) const NEWEST: bool = false;
+
 /// A service that names a time is not called before it, by any event.
 pub(crate) const PACES: bool = false;
 

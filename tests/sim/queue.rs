@@ -31,6 +31,8 @@ pub(crate) struct Msg {
     pub(crate) visible_at: Duration,
     pub(crate) receives: u32,
     pub(crate) latest: Option<usize>,
+    /// The receipt that came in last: replies may cross.
+    last_in: Option<usize>,
     /// Copies in the dead-letter queue that the engine sent.
     pub(crate) copies: u32,
     /// Receives that are nobody's fault, or a crash's, or a failing service's.
@@ -92,6 +94,7 @@ impl Sqs {
             visible_at: spec.at,
             receives: 0,
             latest: None,
+            last_in: None,
             copies: 0,
             excuses: 0,
             outage_releases: 0,
@@ -185,8 +188,11 @@ impl World {
             msg.excuses += 1;
             self.cover.met("visibility ran out");
             let slipped = self.queue.in_hand(n, life).is_some_and(|r| r.clean && !r.settling);
-            let latest = self.queue.msgs[n].latest.map(|r| &self.queue.receipts[r]);
-            let slipped = slipped && latest.is_some_and(|r| r.delivered && r.life == life);
+            let msg = &self.queue.msgs[n];
+            let crossed = !expect::NEWEST && msg.last_in != msg.latest;
+            let latest = msg.latest.map(|r| &self.queue.receipts[r]);
+            let slipped =
+                slipped && !crossed && latest.is_some_and(|r| r.delivered && r.life == life);
             self.check(!slipped, || format!("m-{n} slipped away though nothing went wrong"));
         }
         let msg = &mut self.queue.msgs[n];
@@ -224,10 +230,14 @@ impl World {
 
     /// The engine has these now.
     pub(crate) fn delivered(&mut self, receipts: &[usize]) {
+        if !receipts.is_empty() {
+            self.log(|| format!("received {receipts:?}"));
+        }
         for receipt in receipts {
             self.queue.receipts[*receipt].delivered = true;
             self.queue.totals.received += 1;
             let number = self.queue.receipts[*receipt].msg;
+            self.queue.msgs[number].last_in = Some(*receipt);
             let msg = &self.queue.msgs[number];
             if let Kind::Event(spec) = msg.kind {
                 let group = msg.group.map(Lane::Group);
