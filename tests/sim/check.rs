@@ -68,6 +68,7 @@ impl World {
         let held = self.queue.msgs.iter().filter(|msg| {
             let receipt = msg.latest.map(|n| &self.queue.receipts[n]);
             let ours = receipt.is_some_and(|r| r.life == self.life && r.delivered && r.clean);
+            let ours = ours && msg.knows_newest();
             ours && msg.state == State::Live && msg.visible_at > now && msg.released_in.is_none()
         });
         let (held, asked) = (held.count(), self.queue.asked);
@@ -87,7 +88,7 @@ impl World {
             let receipt = msg.latest.map(|n| &self.queue.receipts[n]);
             let ours =
                 receipt.is_some_and(|r| r.life == life && r.delivered && r.clean && !r.settling);
-            ours && msg.state == State::Live && msg.visible_at > now
+            ours && msg.knows_newest() && msg.state == State::Live && msg.visible_at > now
         });
         if let Some(n) = kept {
             self.violation(|| format!("m-{n} was not handed back by a process that left"));
