@@ -9,6 +9,9 @@ pub(crate) const HOLDS: bool = false;
 /// Where the replies of two receives cross, the newer handle of a message is kept.
 pub(crate) const NEWEST: bool = false;
 
+/// A copy that comes in while leaving joins its event in hand; it is not made visible under it.
+pub(crate) const REJOINS: bool = false;
+
 /// A service that names a time is not called before it, by any event.
 pub(crate) const PACES: bool = false;
 

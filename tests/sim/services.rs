@@ -241,7 +241,7 @@ impl World {
         drop(states);
         let superseded = progress.superseded_in == Some(life);
         let specs = progress.specs.clone();
-        let held = self.holds_any(&specs);
+        let held = self.holds_any(&specs) || (self.draining && !expect::REJOINS);
         let other = self.services.open.iter().any(|open| open.reservation == ask.reservation);
         let what = ask.what;
         self.check(!known, || format!("{name}: {what:?} repeated needlessly"));
