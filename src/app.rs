@@ -3,8 +3,9 @@
 //! Leaving takes these steps, all within one deadline:
 //!
 //! 1. The poller sends no further receive. Workers take no further job and finish the one in hand.
-//! 2. Every job that no worker has in hand is handed back: at once, or when its backoff ends.
-//! 3. A receive that is open is awaited; what it brings is handed back at once.
+//! 2. A receive that is open is awaited; what it brings is handed back at once.
+//! 3. Every job that no worker has in hand is handed back, to be seen at once, or when its backoff
+//!    ends. Not before step 2: our own open receive would take it again, and spend a receive.
 //! 4. When the workers are done, what they put aside is handed back too. Those that are not done in
 //!    time are stopped; their messages stay hidden until the call that was open can no longer take
 //!    effect.
@@ -25,7 +26,7 @@ use tracing::{error, info, warn};
 use crate::handler::Services;
 use crate::health::Health;
 use crate::inflight::InFlight;
-use crate::inflight::lease::{LeaseKeeper, wake_waiting};
+use crate::inflight::lease::{LeaseKeeper, wake_parked, wake_waiting};
 use crate::inflight::room::Room;
 use crate::intake::Intake;
 use crate::poller::{self, Poller};
@@ -125,6 +126,7 @@ impl App {
             batches,
             policy: settings.policy,
             metrics: Arc::clone(&metrics),
+            outages: Arc::clone(&services.outages),
             ledger: Arc::clone(&ledger),
         };
         let worker = Worker {
@@ -159,7 +161,6 @@ impl App {
         let keeper = LeaseKeeper {
             inflight: Arc::clone(&inflight),
             queue,
-            visibility: settings.visibility,
             events: Arc::new(settler.clone()),
         };
         let mut app = Self::without_tasks(settings, inflight, settler, ledger);
@@ -196,7 +197,13 @@ impl App {
     ) {
         self.batcher.spawn(batcher.run());
         self.keepers.spawn(keeper.run(self.stop_keepers.clone()));
-        self.keepers.spawn(wake_waiting(Arc::clone(&self.inflight), self.stop_keepers.clone()));
+        let (inflight, outages) = (&self.inflight, &self.settler.outages);
+        self.keepers.spawn(wake_waiting(Arc::clone(inflight), self.stop_keepers.clone()));
+        self.keepers.spawn(wake_parked(
+            Arc::clone(inflight),
+            Arc::clone(outages),
+            self.stop_keepers.clone(),
+        ));
         for _ in 0..self.settings.concurrency {
             self.workers.spawn(worker.clone().run(self.stop.clone()));
         }
@@ -228,7 +235,6 @@ impl App {
         let finish_by = deadline.checked_sub(FLUSH_RESERVE).unwrap_or(deadline);
         self.inflight.stop();
         self.stop.cancel();
-        self.hand_back_idle().await;
         self.finish_work(finish_by).await;
         self.hand_back_idle().await;
         self.hand_back_unfinished().await;
@@ -249,8 +255,9 @@ impl App {
             received = ledger.received_total(),
             "Finishing what is in hand"
         );
-        let (poller, workers) = (&mut self.poller, &mut self.workers);
-        tokio::join!(end(poller, finish_by, "poller"), end(workers, finish_by, "workers"));
+        end(&mut self.poller, finish_by, "poller").await;
+        self.hand_back_idle().await;
+        end(&mut self.workers, finish_by, "workers").await;
     }
 
     async fn hand_back_idle(&self) {

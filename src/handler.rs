@@ -19,6 +19,7 @@ use crate::event::{Payload, StepSet};
 use crate::idempotency::{Store, StoreError, Token};
 use crate::inflight::Job;
 use crate::metrics::Metrics;
+use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
 
 use self::attempt::Attempt;
@@ -34,7 +35,20 @@ pub enum End {
         found: &'static str,
     },
     /// A call failed; its class says what that means.
-    Failed(CallError),
+    Failed {
+        /// What the service, or the way to it, said.
+        error: CallError,
+        /// Another event has fared better with this service since this one last found it away, or
+        /// the failure does not point at the service: the attempt costs a retry.
+        counted: bool,
+    },
+    /// The service is away, or wants to be left alone: the event waits for it.
+    Parked {
+        /// The service.
+        dependency: Dependency,
+        /// What a call was answered with, where one was made.
+        error: Option<CallError>,
+    },
     /// The reservation is in a state from which the event cannot be judged yet.
     Unclear {
         /// The status that was found.
@@ -62,6 +76,8 @@ pub struct Services {
     pub inventory: Arc<dyn Inventory>,
     /// Knows which steps are done.
     pub store: Arc<dyn Store>,
+    /// Knows whether a service may be called.
+    pub outages: Arc<Outages>,
     /// Counts calls.
     pub metrics: Arc<Metrics>,
     /// Where the services are, for spans.
@@ -84,11 +100,11 @@ pub struct Peers {
 /// `token` is the job's claim. Not cancel-safe: a call that is cut off may have taken effect, and
 /// is then repeated with the same key.
 pub async fn handle(job: &mut Job, token: Token, services: &Services) -> End {
-    let Job { event, done, lease, span, .. } = job;
+    let Job { event, done, lease, span, well_counts, .. } = job;
     if on(Sabotage::RetryFromStepOne) {
         *done = StepSet::EMPTY;
     }
-    let mut attempt = Attempt { event, done, lease, span, token, services };
+    let mut attempt = Attempt { event, done, lease, span, well_counts, token, services };
     let ended = match &event.payload {
         Payload::ReservationExpired(seats) => {
             reservation_expired::handle(&mut attempt, seats).await

@@ -3,19 +3,23 @@
 //! ```text
 //!                    admit                      start
 //!   poller ───────────┬──────────────▶ READY ──────────▶ RUNNING ─── settle ──▶ gone
-//!                     │                  ▲  ▲               │                   (deleted, released,
-//!                     │   lane is free   │  │ time is up    │ wait               dead-lettered)
-//!                     └────▶ LANE ───────┘  └── WAITING ◀───┘
+//!                     │                 ▲ ▲ ▲             │   │                 (deleted, released,
+//!                     │     its turn    │ │ │ time is up  │   │ wait             dead-lettered)
+//!                     └────▶ LANE ──────┘ │ └── WAITING ◀─┼───┘
+//!                                         │ let go        │ park
+//!                                         └── PARKED ◀────┘
 //! ```
 //!
 //! - **Ready**: its key is in the bounded channel to the workers. The channel holds as many keys as
 //!   messages may be held at all, so that making a job ready never waits and never fails.
-//! - **Lane**: an earlier event of the same reservation is not settled yet. A lane is in order of
-//!   receipt, costs no worker, and moves on when its first job is settled.
+//! - **Lane**: an earlier event of the same reservation, or of the same FIFO group, is not settled
+//!   yet. A lane is in order of receipt, costs no worker, and moves on when its first job is settled.
+//!   Where a job of a group goes back to the queue, the later ones that are held go too.
 //! - **Waiting**: for its backoff to end. It stays first in its lane, so that order holds.
+//! - **Parked**: the service that it needs next is away, or wants to be left alone ([`crate::outage`]).
 //! - **Running**: the [`Job`] is out of the table, in the hands of exactly one worker (or of the
-//!   shutdown), who must give it back: [`InFlight::wait`], [`InFlight::take`] or
-//!   [`InFlight::release`] each consume it.
+//!   shutdown), who must give it back: [`InFlight::wait`] or
+//!   [`InFlight::park`], or settle it: [`InFlight::take`], [`InFlight::release`].
 //!
 //! A second copy of an event that is held joins it: its receipt is kept with the first one's and
 //! shares its settlement. Leases are kept here too ([`lease`] renews them): each
@@ -31,15 +35,16 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-pub use self::job::{Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
-pub use self::state::{Admitted, DueRenewal, Forgotten, Renewal, Renewed};
-use self::state::{Idle, Promoted, State};
+pub use self::job::{GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
+pub use self::state::{Admitted, DueRenewal, Forgotten, Renewal, Renewals, Renewed};
+use self::state::{Lane, Promoted, State};
+use crate::outage::Dependency;
 
 /// The table. Shared by the poller, the workers, the lease keeper and the shutdown.
 #[derive(Debug)]
@@ -125,11 +130,52 @@ impl InFlight {
 
     /// Takes a job out for good: to be deleted, or sent to the dead-letter queue. From here on its
     /// receipts are not extended any more, and the next event of its reservation goes on.
-    pub fn take(&self, job: &Job) -> Taken {
+    pub fn take(self: &Arc<Self>, job: &Job) -> Taken {
         let mut state = self.lock();
-        let (taken, promoted) = state.take(job.key);
+        let (original, receipts, group, promoted) = state.take(job.key);
         self.promote(&mut state, promoted);
-        taken
+        drop(state);
+        let turn = group.map(|lane| GroupTurn { inflight: Arc::clone(self), lane, key: job.key });
+        Taken { original, receipts, turn }
+    }
+
+    /// The turn of a message that is no event in its group, behind all that are held.
+    pub fn enter_group(self: &Arc<Self>, group_id: &str) -> GroupTurn {
+        let (lane, key) = self.lock().enter_group(group_id);
+        GroupTurn { inflight: Arc::clone(self), lane, key }
+    }
+
+    fn leave_group(&self, lane: &Lane, key: Key, abandon: bool) {
+        let mut state = self.lock();
+        let promoted = state.leave_group(lane, key, abandon);
+        self.promote(&mut state, promoted);
+        drop(state);
+        if abandon {
+            self.renewals_changed.notify_one();
+        }
+    }
+
+    /// Jobs that are to be handed back at once, because an earlier one of their group was.
+    pub fn take_abandoned(&self) -> Vec<Box<Job>> {
+        self.lock().take_abandoned()
+    }
+
+    /// Puts a job aside until its service is called again; its lease is kept, and no worker is held.
+    pub fn park(&self, job: Box<Job>, dependency: Dependency) {
+        self.lock().park(job, dependency);
+    }
+
+    /// Makes ready up to `count` of those who wait for a service, the longest-parked first.
+    pub fn unpark(&self, dependency: Dependency, count: usize) {
+        let mut state = self.lock();
+        for key in state.unpark(dependency, count) {
+            self.make_ready(&mut state, key);
+        }
+    }
+
+    /// How many wait for a service.
+    pub fn parked_count(&self, dependency: Dependency) -> usize {
+        self.lock().parked_count(dependency)
     }
 
     /// Takes a job out for good, to be made visible again after `after`. Gives the receipts for
@@ -139,6 +185,9 @@ impl InFlight {
         let mut state = self.lock();
         let (receipts, promoted) = state.release(job.key, after);
         self.promote(&mut state, promoted);
+        drop(state);
+        // Later ones of its group may have been abandoned.
+        self.renewals_changed.notify_one();
         receipts
     }
 
@@ -182,9 +231,15 @@ impl InFlight {
     }
 
     /// Up to ten receipts that are to be extended at `now` or so soon after it that they may as
-    /// well share a call. They count as being extended until [`InFlight::renewed`].
-    pub fn renewals_due(&self, now: Instant) -> Vec<DueRenewal> {
-        self.lock().renewals_due(now)
+    /// well share a call: they count as being extended until [`InFlight::renewed`]. And those that
+    /// have been held for as long as may be.
+    pub fn renewals_due(&self, now: Instant) -> Renewals {
+        let mut state = self.lock();
+        let mut renewals = state.renewals_due(now);
+        for promoted in renewals.promoted.drain(..) {
+            self.promote(&mut state, promoted);
+        }
+        renewals
     }
 
     /// When the next receipt is to be extended.
@@ -213,14 +268,14 @@ impl InFlight {
     }
 
     fn promote(&self, state: &mut State, Promoted(next): Promoted) {
-        if let Some(key) = next {
+        for key in next.into_iter().flatten() {
             self.make_ready(state, key);
         }
     }
 
     fn make_ready(&self, state: &mut State, key: Key) {
         // While stopping, a job stays where the shutdown finds it.
-        if state.set_idle(key, Idle::Ready) {
+        if state.set_ready(key) {
             // Closed only when the workers are gone, and then the shutdown takes the job.
             if let Err(mpsc::error::TrySendError::Full(_)) = self.ready.try_send(key) {
                 debug_assert!(false, "the channel holds as many keys as messages may be held");

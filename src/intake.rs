@@ -9,7 +9,7 @@ use tracing::{debug, info};
 
 use crate::event::{Event, decode};
 use crate::inflight::room::RoomPermit;
-use crate::inflight::{Admitted, InFlight, Job, Receipt, Taken};
+use crate::inflight::{Admitted, InFlight, Job, Original, Receipt, Taken};
 use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
 use crate::queue::Message;
 use crate::settle::Settler;
@@ -50,7 +50,7 @@ impl Intake {
             Err(poison) => {
                 let span = self.start_span(&message, None);
                 let (receipt, original) = self.split(message, room, received_at);
-                let taken = Taken { original, receipts: vec![receipt] };
+                let taken = self.taken_unadmitted(original, vec![receipt]);
                 self.settler.reject_poison(taken, poison, span).await;
             }
         }
@@ -85,8 +85,18 @@ impl Intake {
         match self.inflight.admit(job, original, receipt) {
             Admitted::Ready(_) | Admitted::InLane => {}
             Admitted::Joined { job, replaced } => self.joined(*job, replaced),
-            Admitted::IdReused(job, taken) => self.settler.reject_reused_id(job, *taken).await,
+            Admitted::IdReused(job, message) => {
+                let (original, receipts) = *message;
+                let taken = self.taken_unadmitted(original, receipts);
+                self.settler.reject_reused_id(job, taken).await;
+            }
         }
+    }
+
+    /// A message that is set aside without having been held still takes its turn in its group.
+    fn taken_unadmitted(&self, original: Original, receipts: Vec<Receipt>) -> Taken {
+        let turn = original.group_id.as_deref().map(|group| self.inflight.enter_group(group));
+        Taken { original, receipts, turn }
     }
 
     /// A copy shares the settlement of the one that is held; its own fate is told here.
@@ -131,7 +141,7 @@ impl Intake {
         message: Message,
         room: RoomPermit,
         received_at: Instant,
-    ) -> (Receipt, crate::inflight::Original) {
+    ) -> (Receipt, Original) {
         let deadline = received_at + self.visibility - TRANSIT_MAX.min(self.visibility / 10);
         Receipt::split(message, received_at, deadline, room)
     }

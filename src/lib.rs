@@ -33,6 +33,7 @@ pub mod worker;
 pub mod client;
 pub mod handler;
 pub mod idempotency;
+pub mod outage;
 
 pub mod settle;
 

@@ -16,7 +16,8 @@ use std::time::Duration;
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 pub use self::labels::{
-    Call, CallResult, DuplicateReason, HeldState, Outcome, PollErrorKind, Service, SettlementKind,
+    BreakerState, Call, CallResult, DuplicateReason, HeldState, Outcome, PollErrorKind, Service,
+    SettlementKind,
 };
 use crate::event::EventType;
 
@@ -49,6 +50,7 @@ pub struct Metrics {
     leases_lost: IntCounter,
     calls: [[IntCounter; CallResult::ALL.len()]; Call::ALL.len()],
     call_duration: [Histogram; Call::ALL.len()],
+    breakers: [IntGauge; Service::ALL.len()],
     duplicates: [IntCounter; DuplicateReason::ALL.len()],
     superseded: IntCounter,
     money_without_seat: IntCounter,
@@ -134,6 +136,12 @@ impl Metrics {
     pub fn call(&self, call: Call, result: CallResult, duration: Duration) {
         self.calls[call.index()][result.index()].inc();
         self.call_duration[call.index()].observe(duration.as_secs_f64());
+    }
+
+    /// The service's breaker is in this state now.
+    pub fn breaker(&self, service: Service, state: BreakerState) {
+        let number = i64::try_from(state.index()).expect("three states");
+        self.breakers[service.index()].set(number);
     }
 
     /// A delivery turned out to be a copy.

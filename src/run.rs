@@ -21,6 +21,7 @@ use crate::handler::{Peers, Services};
 use crate::health::Health;
 use crate::idempotency::memory::MemoryStore;
 use crate::metrics::Metrics;
+use crate::outage::Outages;
 use crate::queue::sqs::{QueueFacts, SqsQueue, SqsSettings};
 use crate::retry::Backoff;
 use crate::settle::{DeadLetterReason, RetryPolicy};
@@ -159,6 +160,7 @@ fn services(config: &Config, metrics: Arc<Metrics>) -> Result<Services, StartErr
         reservations: Arc::new(reservation_api(config)?),
         inventory: Arc::new(inventory(config)?),
         store,
+        outages: Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics))),
         metrics,
         peers: Arc::new(peers(config)),
     })

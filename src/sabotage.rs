@@ -29,6 +29,8 @@ pub enum Sabotage {
     SupersededIgnored,
     /// The shutdown drops a receive that is open.
     ReceiveAborted,
+    /// An event that finds its service away is not parked, and spends its retries.
+    BreakerSpendsRetries,
     /// A receive asks for ten messages whatever room there is.
     RoomIgnored,
 }
@@ -46,7 +48,7 @@ mod active {
 
     impl Sabotage {
         /// Every one.
-        pub const ALL: [Self; 12] = [
+        pub const ALL: [Self; 13] = [
             Self::DeleteBeforeHandling,
             Self::LeaseNotExtended,
             Self::JoinDropped,
@@ -58,6 +60,7 @@ mod active {
             Self::CopyNotSent,
             Self::SupersededIgnored,
             Self::ReceiveAborted,
+            Self::BreakerSpendsRetries,
             Self::RoomIgnored,
         ];
     }

@@ -12,4 +12,4 @@ mod decide;
 pub mod ledger;
 
 pub use carry::Settler;
-pub use decide::{DeadLetterReason, RetryPolicy, Verdict, decide, release_delay};
+pub use decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide, release_delay};

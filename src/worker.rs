@@ -83,6 +83,10 @@ impl Worker {
             error!(reservation_id = job.event.reservation_id.as_str(), "The handler panicked");
             End::Panicked
         });
+        if let End::Parked { error: None, .. } = end {
+            // It stopped before a call: the attempt goes on where the event is let go.
+            job.attempt -= 1;
+        }
         self.settler.settle(job, end).await;
     }
 

@@ -15,10 +15,10 @@ const FLOORS: &[&[&str]] = &[
     &["settle"],
     &["handler"],
     &["inflight"],
-    &["idempotency", "client", "queue", "admin"],
+    &["idempotency", "outage", "client", "queue", "admin"],
     &["telemetry", "health", "metrics"],
     &["event", "retry", "config"],
-    &["excerpt"],
+    &["excerpt", "sabotage"],
 ];
 
 const FILE_LINES_MAX: usize = 400;

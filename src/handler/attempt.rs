@@ -1,5 +1,7 @@
 //! One attempt: carries out the steps that are not done yet, one call at a time.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::conflict::{Resolution, resolve};
@@ -11,11 +13,15 @@ use crate::event::{Event, Payment, Seats, Step, StepSet, idempotency_key};
 use crate::idempotency::Token;
 use crate::inflight::Lease;
 use crate::metrics::{Call, CallResult};
+use crate::outage::{Answer, Dependency, Pass, Sign};
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
 
 /// The path of the Reservation API with a name in place of the id.
 const RESERVATION_PATH: &str = "/internal/reservations/{reservation_id}";
+
+/// A service that names no time to speak of is left alone for this long all the same.
+const PACED_MIN: Duration = Duration::from_millis(100);
 
 /// An attempt at one event. Its methods are the steps that a handler may take.
 pub(super) struct Attempt<'a> {
@@ -23,6 +29,7 @@ pub(super) struct Attempt<'a> {
     pub(super) done: &'a mut StepSet,
     pub(super) lease: &'a Lease,
     pub(super) span: &'a EventSpan,
+    pub(super) well_counts: &'a mut [Option<u64>; Dependency::ALL.len()],
     pub(super) token: Token,
     pub(super) services: &'a Services,
 }
@@ -33,6 +40,8 @@ struct OpenCall {
     span: CallSpan,
     started_at: Instant,
     key: uuid::Uuid,
+    dependency: Dependency,
+    pass: Pass,
 }
 
 impl OpenCall {
@@ -57,28 +66,28 @@ impl Attempt<'_> {
             return Ok(());
         }
         let id = &self.event.reservation_id;
-        let open = self.open(Call::PatchReservation, step);
+        let open = self.open(Call::PatchReservation, step)?;
         let api = &self.services.reservations;
         let answer = api.set_status(&open.context(), id, target, payment_intent_id).await;
-        self.close(open, &answer);
         match answer {
-            Ok(()) => {}
-            Err(error) if error.class == Class::Conflict => self.settle_conflict(target).await?,
-            Err(error) => return Err(failed(error)),
+            Err(ref error) if error.class == Class::Conflict => {
+                self.close(open, &answer);
+                self.settle_conflict(target).await?;
+            }
+            answer => self.finish(open, answer)?,
         }
         self.record(step).await
     }
 
     /// The change was refused: what the reservation's status is decides what that means.
-    async fn settle_conflict(&self, target: Target) -> Result<(), End> {
+    async fn settle_conflict(&mut self, target: Target) -> Result<(), End> {
         if !self.lease.is_held() {
             return Err(End::LeaseLost);
         }
-        let open = self.open(Call::GetReservation, Step::ReservationStatus);
+        let open = self.open(Call::GetReservation, Step::ReservationStatus)?;
         let api = &self.services.reservations;
         let answer = api.status(&open.context(), &self.event.reservation_id).await;
-        self.close(open, &answer);
-        let found = answer.map_err(failed)?;
+        let found = self.finish(open, answer)?;
         match resolve(target, &found) {
             Resolution::Done => Ok(()),
             Resolution::Superseded if on(Sabotage::SupersededIgnored) => Ok(()),
@@ -106,11 +115,10 @@ impl Attempt<'_> {
             return Ok(());
         }
         let Event { reservation_id, show_id, .. } = self.event;
-        let open = self.open(Call::ReleaseHold, step);
+        let open = self.open(Call::ReleaseHold, step)?;
         let request = ReleaseHold { reservation_id, show_id, seats, reason };
         let answer = self.services.inventory.release_hold(&open.context(), request).await;
-        self.close(open, &answer);
-        answer.map_err(failed)?;
+        self.finish(open, answer)?;
         self.record(step).await
     }
 
@@ -125,7 +133,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         let Event { reservation_id, show_id, .. } = self.event;
-        let open = self.open(Call::CommitReservation, step);
+        let open = self.open(Call::CommitReservation, step)?;
         let request = Commit {
             reservation_id,
             show_id,
@@ -134,8 +142,7 @@ impl Attempt<'_> {
             user_id: payment.user_id.as_deref(),
         };
         let answer = self.services.inventory.commit(&open.context(), request).await;
-        self.close(open, &answer);
-        answer.map_err(failed)?;
+        self.finish(open, answer)?;
         self.record(step).await
     }
 
@@ -153,9 +160,15 @@ impl Attempt<'_> {
         store.record(&self.event.id, self.token, step).await.map_err(End::Store)
     }
 
-    fn open(&self, call: Call, step: Step) -> OpenCall {
+    /// Begins a call, if its service may be called now.
+    fn open(&self, call: Call, step: Step) -> Result<OpenCall, End> {
+        let dependency = dependency(call);
+        let Some(pass) = self.services.outages.enter(dependency) else {
+            return Err(End::Parked { dependency, error: None });
+        };
         let key = idempotency_key(&self.event.id, step);
-        OpenCall { call, span: self.start_span(call), started_at: Instant::now(), key }
+        let (span, started_at) = (self.start_span(call), Instant::now());
+        Ok(OpenCall { call, span, started_at, key, dependency, pass })
     }
 
     fn start_span(&self, call: Call) -> CallSpan {
@@ -201,46 +214,76 @@ impl Attempt<'_> {
         format!("{base}/internal/reservations/{id}")
     }
 
-    fn close<T>(&self, open: OpenCall, answer: &Result<T, CallError>) {
-        let result = match answer {
-            Ok(_) => CallResult::Ok,
-            Err(error) => match error.class {
-                Class::Outage => CallResult::Outage,
-                Class::Transient => CallResult::Transient,
-                Class::Paced => CallResult::Paced,
-                Class::Conflict => CallResult::Conflict,
-                Class::Forbidden | Class::Permanent | Class::MoneyWithoutSeat => {
-                    CallResult::Permanent
-                }
-            },
+    /// Ends a call, and reads a failure of it: whose fault it is, and what the event does next.
+    fn finish<T>(&mut self, open: OpenCall, answer: Result<T, CallError>) -> Result<T, End> {
+        let dependency = open.dependency;
+        let booked = self.close(open, &answer);
+        let error = match answer {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
         };
+        let parked = |error| Err(End::Parked { dependency, error: Some(error) });
+        if on(Sabotage::BreakerSpendsRetries) {
+            return Err(End::Failed { error, counted: true });
+        }
+        match error.class {
+            Class::MoneyWithoutSeat => Err(End::MoneyWithoutSeat { detail: error.to_string() }),
+            Class::Paced => parked(error),
+            Class::Outage | Class::Transient | Class::Forbidden if !booked.closed => parked(error),
+            Class::Outage => {
+                let well_count = &mut self.well_counts[dependency.index()];
+                let counted = booked.witnessed(*well_count);
+                *well_count = Some(booked.well_count);
+                Err(End::Failed { error, counted })
+            }
+            Class::Transient | Class::Forbidden | Class::Conflict | Class::Permanent => {
+                Err(End::Failed { error, counted: true })
+            }
+        }
+    }
+
+    fn close<T>(&self, open: OpenCall, answer: &Result<T, CallError>) -> Answer {
+        let error = answer.as_ref().err();
+        let (sign, result) = error.map_or((Sign::Well, CallResult::Ok), read);
         self.services.metrics.call(open.call, result, open.started_at.elapsed());
-        let failure = answer
-            .as_ref()
-            .err()
-            .map(|error| Failure { error_type: &error.code, message: &error.detail });
-        let status = match answer {
-            Ok(_) => CallStatus::None,
-            Err(error) => http_status(&error.code).map_or(CallStatus::None, CallStatus::Http),
-        };
+        let failure = error.map(|e| Failure { error_type: &e.code, message: &e.detail });
+        let status = error.and_then(|e| http_status(&e.code));
+        let status = status.map_or(CallStatus::None, CallStatus::Http);
         open.span.end(CallEnd { status, failure });
+        open.pass.report(sign, &self.event.reservation_id)
+    }
+}
+
+/// What a failure says about the service, and how it is counted.
+fn read(error: &CallError) -> (Sign, CallResult) {
+    match error.class {
+        Class::Outage => (Sign::Outage, CallResult::Outage),
+        Class::Transient => (Sign::Failure, CallResult::Transient),
+        Class::Paced => {
+            let wait = error.retry_after.unwrap_or_default().max(PACED_MIN);
+            (Sign::Paced(wait), CallResult::Paced)
+        }
+        Class::Conflict => (Sign::Well, CallResult::Conflict),
+        Class::Forbidden => (Sign::Refusal, CallResult::Permanent),
+        Class::Permanent | Class::MoneyWithoutSeat => (Sign::Well, CallResult::Permanent),
+    }
+}
+
+/// Whom a call goes to.
+fn dependency(call: Call) -> Dependency {
+    match call {
+        Call::PatchReservation | Call::GetReservation => Dependency::ReservationApi,
+        Call::ReleaseHold | Call::CommitReservation => Dependency::Inventory,
+        Call::ReceiveMessage
+        | Call::DeleteMessageBatch
+        | Call::ChangeMessageVisibilityBatch
+        | Call::SendMessage
+        | Call::GetQueueAttributes => unreachable!("no handler calls the queue"),
     }
 }
 
 fn http_status(code: &str) -> Option<u16> {
     code.strip_prefix("http_")?.parse().ok()
-}
-
-fn failed(error: CallError) -> End {
-    match error.class {
-        Class::MoneyWithoutSeat => End::MoneyWithoutSeat { detail: error.to_string() },
-        Class::Outage
-        | Class::Transient
-        | Class::Paced
-        | Class::Conflict
-        | Class::Forbidden
-        | Class::Permanent => End::Failed(error),
-    }
 }
 
 fn name(found: &Found) -> &'static str {

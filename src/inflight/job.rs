@@ -6,10 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::InFlight;
 use super::room::RoomPermit;
+use super::state::Lane;
 use crate::event::{ContentHash, Event, StepSet};
 use crate::idempotency::Token;
 use crate::metrics::HeldGuard;
+use crate::outage::Dependency;
 use crate::queue::{Attribute, Message, MessageId, ReceiptHandle};
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::EventSpan;
@@ -34,8 +37,13 @@ pub struct Job {
     pub hash: ContentHash,
     /// Attempts begun in this delivery, the present one included.
     pub attempt: u32,
-    /// Retries used up; a paced wait costs none.
+    /// Attempts that failed, of whatever kind: the backoff grows with it.
+    pub failures: u32,
+    /// Retries used up: pacing, waiting for a service, and failures that may be the service's cost
+    /// none.
     pub retries: u32,
+    /// For each service, how often it had answered well when this event last found it away.
+    pub well_counts: [Option<u64>; Dependency::ALL.len()],
     /// Steps that have succeeded, in this delivery or, where the store knows, an earlier one.
     pub done: StepSet,
     /// The right to handle this event, once the store has given it.
@@ -69,7 +77,9 @@ impl Job {
             hash: event.content_hash(),
             event,
             attempt: 0,
+            failures: 0,
             retries: 0,
+            well_counts: [None; Dependency::ALL.len()],
             done: StepSet::default(),
             claim: None,
             received_at,
@@ -183,4 +193,28 @@ pub struct Taken {
     pub original: Original,
     /// Its receipts, and those of the copies that joined it.
     pub receipts: Vec<Receipt>,
+    /// Its turn in its group: dropped when it is settled.
+    pub turn: Option<GroupTurn>,
+}
+
+/// The turn of a message in its FIFO group. While it lasts no later message of the group is started;
+/// dropping it says that the message is settled.
+#[derive(Debug)]
+pub struct GroupTurn {
+    pub(super) inflight: Arc<InFlight>,
+    pub(super) lane: Lane,
+    pub(super) key: Key,
+}
+
+impl GroupTurn {
+    /// The message is not settled but goes back to the queue: what is later in its group goes too.
+    pub fn abandon(self) {
+        self.inflight.leave_group(&self.lane, self.key, true);
+    }
+}
+
+impl Drop for GroupTurn {
+    fn drop(&mut self) {
+        self.inflight.leave_group(&self.lane, self.key, false);
+    }
 }

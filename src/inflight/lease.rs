@@ -1,4 +1,4 @@
-//! Keeps messages invisible for as long as they are held, and wakes those whose backoff has ended.
+//! Keeps messages invisible for as long as they are held, and wakes those that have waited.
 //!
 //! Each receipt is extended when half of its time is left, together with up to nine others that
 //! are due about then. An extension that fails is tried again while there is time; a receipt that
@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{DueRenewal, Forgotten, InFlight, Receipt, ReceiptKey, Renewal, Renewed};
+use super::{DueRenewal, Forgotten, InFlight, Job, Receipt, ReceiptKey, Renewal, Renewed};
+use crate::outage::{Dependency, Outages};
 use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
@@ -33,6 +34,10 @@ pub trait LeaseEvents: Send + Sync {
     async fn release(&self, receipt: Receipt, after: Duration);
     /// The last receipt of this job is lost, and nobody had the job in hand.
     async fn lost(&self, forgotten: Forgotten);
+    /// This job has been held for as long as may be, and its receipts are given back.
+    async fn overdue(&self, job: Box<Job>);
+    /// This job is to be handed back at once, because an earlier one of its group was.
+    async fn hand_back(&self, job: Box<Job>);
 }
 
 /// The task that extends leases.
@@ -41,8 +46,6 @@ pub struct LeaseKeeper {
     pub inflight: Arc<InFlight>,
     /// Who extends them.
     pub queue: Arc<dyn Queue>,
-    /// How long each extension lasts.
-    pub visibility: Duration,
     /// Who wants to know.
     pub events: Arc<dyn LeaseEvents>,
 }
@@ -56,11 +59,17 @@ impl LeaseKeeper {
         let mut calls = JoinSet::new();
         loop {
             while calls.len() < CALLS_MAX && !on(Sabotage::LeaseNotExtended) {
-                let due = self.inflight.renewals_due(Instant::now());
-                if due.is_empty() {
+                let renewals = self.inflight.renewals_due(Instant::now());
+                if renewals.due.is_empty() && renewals.overdue.is_empty() {
                     break;
                 }
-                calls.spawn(extend(Arc::clone(&self.queue), due, self.visibility));
+                self.hand_back_overdue(renewals.overdue, renewals.ended).await;
+                if !renewals.due.is_empty() {
+                    calls.spawn(extend(Arc::clone(&self.queue), renewals.due));
+                }
+            }
+            for job in self.inflight.take_abandoned() {
+                self.events.hand_back(job).await;
             }
             let next = self.inflight.next_renewal().filter(|_| !on(Sabotage::LeaseNotExtended));
             tokio::select! {
@@ -73,6 +82,15 @@ impl LeaseKeeper {
         }
         while let Some(answers) = calls.join_next().await {
             self.book(answers.expect("an extension does not panic")).await;
+        }
+    }
+
+    async fn hand_back_overdue(&self, receipts: Vec<Receipt>, jobs: Vec<Box<Job>>) {
+        for job in jobs {
+            self.events.overdue(job).await;
+        }
+        for receipt in receipts {
+            self.events.release(receipt, Duration::ZERO).await;
         }
     }
 
@@ -92,11 +110,11 @@ impl LeaseKeeper {
 }
 
 /// Extends up to ten receipts with one call, which ends before the first of their deadlines.
-async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>, visibility: Duration) -> Answers {
-    let changes: Vec<_> = due.iter().map(|due| (due.handle.clone(), visibility)).collect();
+async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>) -> Answers {
+    let changes: Vec<_> = due.iter().map(|due| (due.handle.clone(), due.visibility)).collect();
     let first_deadline = due.iter().map(|due| due.deadline).min().expect("not empty");
     // SQS counts from when it handles the call, which is not before this instant.
-    let until = Instant::now() + visibility;
+    let called_at = Instant::now();
     let answer = match timeout_at(first_deadline, queue.change_visibility(&changes)).await {
         Ok(answer) => answer,
         Err(_elapsed) => {
@@ -109,7 +127,10 @@ async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>, visibility: Duratio
         Ok(entries) => due
             .into_iter()
             .zip(entries)
-            .map(|(due, entry)| (due.key, entry_renewal(entry, until, retry_at)))
+            .map(|(due, entry)| {
+                let until = called_at + due.visibility;
+                (due.key, entry_renewal(entry, until, retry_at))
+            })
             .collect(),
         Err(error) => {
             warn!(error = %error, count = due.len(), "Extending the visibility timeout failed, trying again");
@@ -123,6 +144,28 @@ fn entry_renewal(entry: Result<(), EntryError>, until: Instant, retry_at: Instan
         Ok(()) => Renewal::Extended(until),
         Err(EntryError::Retry(_)) => Renewal::RetryAt(retry_at),
         Err(EntryError::Lost(_)) => Renewal::Lost,
+    }
+}
+
+/// The task that lets go what was parked, as fast as the breakers allow.
+pub async fn wake_parked(inflight: Arc<InFlight>, outages: Arc<Outages>, stop: CancellationToken) {
+    loop {
+        let now = Instant::now();
+        let mut next: Option<Instant> = None;
+        for dependency in Dependency::ALL {
+            if inflight.parked_count(dependency) == 0 {
+                continue;
+            }
+            let (count, again) = outages.due(dependency, now);
+            inflight.unpark(dependency, count);
+            next = [next, again].into_iter().flatten().min();
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = outages.changed() => {}
+            () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+        }
     }
 }
 

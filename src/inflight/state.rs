@@ -1,17 +1,22 @@
 //! The table itself: plain data and its transitions, without tasks, channels or clocks.
 
 mod leases;
+mod order;
+mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::leases::{DueRenewal, Renewal, Renewed};
-use super::job::{Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
-use crate::event::{ContentHash, EventId, ReservationId};
+pub use self::leases::{DueRenewal, Renewal, Renewals, Renewed};
+pub(super) use self::order::Lane;
+use self::order::Lanes;
+use super::job::{Job, Key, Lease, Original, Receipt, ReceiptKey};
+use crate::event::{ContentHash, EventId};
 use crate::metrics::HeldState;
+use crate::outage::Dependency;
 use crate::sabotage::{Sabotage, on};
 
 /// What became of a message that was taken in.
@@ -29,7 +34,7 @@ pub enum Admitted {
         replaced: bool,
     },
     /// An event with the same id and another content is held.
-    IdReused(Box<Job>, Box<Taken>),
+    IdReused(Box<Job>, Box<(Original, Vec<Receipt>)>),
 }
 
 /// A job whose lease was lost, out of the table.
@@ -41,16 +46,18 @@ pub struct Forgotten {
     pub receipts_lost: usize,
 }
 
-/// The lane's next job, which is to be made ready.
+/// The next jobs of the lanes that were left: ready, where it is their turn in each lane of theirs.
 #[derive(Debug, Default)]
-pub(super) struct Promoted(pub(super) Option<Key>);
+pub(super) struct Promoted(pub(super) [Option<Key>; 2]);
 
 /// Why a job is in the table and not in a worker's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Idle {
+enum Idle {
     Ready,
     InLane,
     Waiting(Instant),
+    /// For a service to come back; the number is its place among those who do.
+    Parked(Dependency, u64),
 }
 
 #[derive(Debug)]
@@ -70,7 +77,8 @@ struct HeldReceipt {
 #[derive(Debug)]
 struct Entry {
     event_id: EventId,
-    reservation_id: ReservationId,
+    lane: Lane,
+    group: Option<Lane>,
     hash: ContentHash,
     lease: Lease,
     original: Original,
@@ -93,9 +101,12 @@ pub(super) struct State {
     entries: HashMap<Key, Entry>,
     /// The held event with that id. An id that is used twice has its first user here.
     by_event: HashMap<EventId, Key>,
-    /// Each reservation's events in order of receipt; the first is the one whose turn it is.
-    lanes: HashMap<ReservationId, VecDeque<Key>>,
+    lanes: Lanes,
     timers: BTreeSet<(Instant, Key)>,
+    /// Those who wait for each service, in the order in which they were parked.
+    parked: [BTreeSet<(u64, Key)>; Dependency::ALL.len()],
+    /// Jobs to be handed back, because an earlier one of their group was.
+    abandoned: Vec<Box<Job>>,
     renewals: BTreeMap<(Instant, ReceiptKey), Key>,
     /// Whose receipt is being extended now.
     extending: HashMap<ReceiptKey, Key>,
@@ -112,8 +123,10 @@ impl State {
             last_key: 0,
             entries: HashMap::new(),
             by_event: HashMap::new(),
-            lanes: HashMap::new(),
+            lanes: Lanes::default(),
             timers: BTreeSet::new(),
+            parked: Default::default(),
+            abandoned: Vec::new(),
             renewals: BTreeMap::new(),
             extending: HashMap::new(),
             released: HashMap::new(),
@@ -131,8 +144,8 @@ impl State {
         if let Some(&key) = self.by_event.get(&job.event.id) {
             let entry = self.entries.get_mut(&key).expect("an indexed event is held");
             if entry.hash != job.hash {
-                let taken = Taken { original, receipts: vec![receipt] };
-                return (Admitted::IdReused(job, Box::new(taken)), false);
+                let receipts = vec![receipt];
+                return (Admitted::IdReused(job, Box::new((original, receipts))), false);
             }
             if on(Sabotage::JoinDropped) {
                 return (Admitted::Joined { job, replaced: false }, false);
@@ -143,18 +156,23 @@ impl State {
         let key = Key(self.next_number());
         job.key = key;
         self.by_event.insert(job.event.id.clone(), key);
-        let lane = self.lanes.entry(job.event.reservation_id.clone()).or_default();
-        lane.push_back(key);
-        let first = lane.len() == 1 || on(Sabotage::ReservationLockDropped);
+        let lane = Lane::Reservation(job.event.reservation_id.clone());
+        let group = original.group_id.clone().map(Lane::Group);
+        self.lanes.enter(&lane, key);
+        if let Some(group) = &group {
+            self.lanes.enter(group, key);
+        }
         let entry = Entry {
             event_id: job.event.id.clone(),
-            reservation_id: job.event.reservation_id.clone(),
+            lane,
+            group,
             hash: job.hash,
             lease: job.lease.clone(),
             original,
             receipts: Vec::with_capacity(1),
             place: Place::Idle(job, Idle::InLane),
         };
+        let first = self.is_first(&entry, key);
         self.entries.insert(key, entry);
         let earlier = self.add_receipt(key, receipt);
         (if first { Admitted::Ready(key) } else { Admitted::InLane }, earlier)
@@ -187,29 +205,64 @@ impl State {
         }
     }
 
-    /// Whether the timer is now the first.
-    pub(super) fn wait(&mut self, mut job: Box<Job>, until: Instant) -> bool {
-        let key = job.key;
-        job.held.set(HeldState::Waiting);
-        let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
-        entry.place = Place::Idle(job, Idle::Waiting(until));
-        let earlier = self.next_timer().is_none_or(|first| until < first);
-        self.timers.insert((until, key));
-        earlier
+    fn is_first(&self, entry: &Entry, key: Key) -> bool {
+        (self.lanes.is_first(&entry.lane, key) || on(Sabotage::ReservationLockDropped))
+            && entry.group.as_ref().is_none_or(|group| self.lanes.is_first(group, key))
     }
 
-    pub(super) fn take(&mut self, key: Key) -> (Taken, Promoted) {
+    /// A place in a group's lane for a message that is no event: later ones wait for it too.
+    pub(super) fn enter_group(&mut self, group_id: &str) -> (Lane, Key) {
+        let (lane, key) = (Lane::Group(group_id.into()), Key(self.next_number()));
+        self.lanes.enter(&lane, key);
+        (lane, key)
+    }
+
+    /// The turn of a message in its group is over, well or not.
+    pub(super) fn leave_group(&mut self, lane: &Lane, key: Key, abandon: bool) -> Promoted {
+        if abandon {
+            self.abandon_after(lane, key);
+        }
+        Promoted([self.lanes.leave(lane, key), None])
+    }
+
+    /// What comes later in the group is not to be handled before what is handed back now.
+    fn abandon_after(&mut self, lane: &Lane, key: Key) {
+        for later in self.lanes.after(lane, key) {
+            // A later message that is no event has no entry, and settles by itself.
+            let Some(entry) = self.entries.get_mut(&later) else { continue };
+            if let Place::Idle(job, idle) = mem::replace(&mut entry.place, Place::Running) {
+                self.stop_idling(later, idle);
+                self.abandoned.push(job);
+            }
+        }
+    }
+
+    /// Jobs to be handed back at once.
+    pub(super) fn take_abandoned(&mut self) -> Vec<Box<Job>> {
+        mem::take(&mut self.abandoned)
+    }
+
+    /// The turn in the group, if there is one, goes along: its lane moves on when that ends.
+    pub(super) fn take(&mut self, key: Key) -> (Original, Vec<Receipt>, Option<Lane>, Promoted) {
         let (entry, promoted) = self.remove(key);
         let mut receipts = Vec::with_capacity(entry.receipts.len());
         for held in entry.receipts {
             self.stop_renewing(&held);
             receipts.push(held.receipt);
         }
-        (Taken { original: entry.original, receipts }, promoted)
+        (entry.original, receipts, entry.group, promoted)
+    }
+
+    /// Takes a job out that is not settled here: what is later in its group goes too.
+    fn take_unsettled(&mut self, key: Key) -> (Entry, Promoted) {
+        let (entry, Promoted([next, _])) = self.remove(key);
+        let Some(group) = &entry.group else { return (entry, Promoted([next, None])) };
+        let Promoted([next_in_group, _]) = self.leave_group(group, key, true);
+        (entry, Promoted([next, next_in_group]))
     }
 
     pub(super) fn release(&mut self, key: Key, after: Duration) -> (Vec<Receipt>, Promoted) {
-        let (entry, promoted) = self.remove(key);
+        let (entry, promoted) = self.take_unsettled(key);
         let mut now = Vec::with_capacity(entry.receipts.len());
         for held in entry.receipts {
             if held.renew_at.is_none() {
@@ -228,49 +281,31 @@ impl State {
         if entry.lease.is_held() {
             job.held.set(HeldState::Buffered);
             entry.place = Place::Idle(job, Idle::InLane);
-            return (None, Promoted(Some(key)));
+            return (None, Promoted([Some(key), None]));
         }
-        let (taken, promoted) = self.take(key);
-        (Some(Forgotten { job, receipts_lost: taken.receipts.len() }), promoted)
+        let (entry, promoted) = self.take_unsettled(key);
+        let receipts_lost = entry.receipts.len();
+        entry.receipts.iter().for_each(|held| self.stop_renewing(held));
+        (Some(Forgotten { job, receipts_lost }), promoted)
     }
 
-    /// Marks the idle job as ready, unless everything is stopping.
-    pub(super) fn set_idle(&mut self, key: Key, idle: Idle) -> bool {
+    /// Marks a job as ready that waits for nothing but its turn, if it has come.
+    pub(super) fn set_ready(&mut self, key: Key) -> bool {
         if self.stopped {
             return false;
         }
-        let Some(Entry { place: Place::Idle(_, was), .. }) = self.entries.get_mut(&key) else {
+        let Some(entry) = self.entries.get(&key) else { return false };
+        if !self.is_first(entry, key) {
+            return false;
+        }
+        let Some(Entry { place: Place::Idle(_, was @ Idle::InLane), .. }) =
+            self.entries.get_mut(&key)
+        else {
             return false;
         };
-        if *was == Idle::Ready {
-            return false;
-        }
-        *was = idle;
+        *was = Idle::Ready;
         self.ready += 1;
         true
-    }
-
-    /// The waiting jobs whose time has come; they count as buffered from here on.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Key> {
-        let mut due = Vec::new();
-        while let Some(&(at, key)) = self.timers.first()
-            && at <= now
-            && !self.stopped
-        {
-            self.timers.pop_first();
-            let entry = self.entries.get_mut(&key).expect("a timer's job is in the table");
-            if let Place::Idle(job, idle) = &mut entry.place {
-                *idle = Idle::InLane;
-                job.held.set(HeldState::Buffered);
-            }
-            due.push(key);
-        }
-        due
-    }
-
-    /// None while stopping: nothing is made ready any more.
-    pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.timers.first().filter(|_| !self.stopped).map(|(at, _)| *at)
     }
 
     pub(super) fn stop(&mut self) {
@@ -278,13 +313,14 @@ impl State {
     }
 
     pub(super) fn take_idle(&mut self, now: Instant) -> Vec<(Box<Job>, Duration)> {
-        let mut jobs = Vec::new();
+        let abandoned = self.take_abandoned();
+        let mut jobs: Vec<_> = abandoned.into_iter().map(|job| (job, Duration::ZERO)).collect();
         for entry in self.entries.values_mut() {
             match mem::replace(&mut entry.place, Place::Running) {
                 Place::Idle(job, idle) => {
                     let rest = match idle {
                         Idle::Waiting(until) => until.saturating_duration_since(now),
-                        Idle::Ready | Idle::InLane => Duration::ZERO,
+                        Idle::Ready | Idle::InLane | Idle::Parked(..) => Duration::ZERO,
                     };
                     jobs.push((job, rest));
                 }
@@ -292,6 +328,7 @@ impl State {
             }
         }
         self.timers.clear();
+        self.parked.iter_mut().for_each(BTreeSet::clear);
         self.ready = 0;
         // In order of receipt, so that a hand-back is orderly too.
         jobs.sort_by_key(|(job, _)| job.key);
@@ -300,40 +337,21 @@ impl State {
 
     pub(super) fn take_all(&mut self) -> Vec<Receipt> {
         let mut keys: Vec<Key> = self.entries.keys().copied().collect();
-        // In order of receipt, as above.
         keys.sort_unstable();
-        keys.into_iter().flat_map(|key| self.take(key).0.receipts).collect()
+        keys.into_iter().flat_map(|key| self.take(key).1).collect()
     }
 
-    /// Takes an entry out of the table and of every index but those of its receipts.
+    /// Takes an entry out of the table and of every index but its group and those of its receipts.
     fn remove(&mut self, key: Key) -> (Entry, Promoted) {
         let entry = self.entries.remove(&key).expect("a job is settled once");
         if self.by_event.get(&entry.event_id) == Some(&key) {
             self.by_event.remove(&entry.event_id);
         }
-        match &entry.place {
-            Place::Idle(_, Idle::Waiting(until)) => {
-                self.timers.remove(&(*until, key));
-            }
-            Place::Idle(_, Idle::Ready) => self.ready -= 1,
-            Place::Idle(_, Idle::InLane) | Place::Running => {}
+        if let Place::Idle(_, idle) = &entry.place {
+            self.stop_idling(key, *idle);
         }
-        let promoted = self.leave_lane(&entry.reservation_id, key);
-        (entry, promoted)
-    }
-
-    fn leave_lane(&mut self, reservation_id: &ReservationId, key: Key) -> Promoted {
-        let lane = self.lanes.get_mut(reservation_id).expect("a held job has a lane");
-        if lane.front() != Some(&key) {
-            lane.retain(|other| *other != key);
-            return Promoted(None);
-        }
-        lane.pop_front();
-        let next = lane.front().copied();
-        if next.is_none() {
-            self.lanes.remove(reservation_id);
-        }
-        Promoted(next)
+        let next = self.lanes.leave(&entry.lane, key);
+        (entry, Promoted([next, None]))
     }
 
     pub(super) fn ready_count(&self) -> usize {

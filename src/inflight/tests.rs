@@ -1,5 +1,7 @@
 //! The table's moves, one by one.
 
+mod waiting;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,18 +17,27 @@ use crate::telemetry::{EventStart, Tracing};
 const VISIBILITY: Duration = Duration::from_secs(30);
 
 struct World {
-    table: InFlight,
+    table: Arc<InFlight>,
     ready: mpsc::Receiver<Key>,
     room: Room,
     metrics: Arc<Metrics>,
     serial: u32,
+    /// The FIFO group of what is admitted next.
+    group: Option<&'static str>,
 }
 
 impl World {
     fn new() -> Self {
         let (table, ready) = InFlight::new(100, 8, VISIBILITY);
         let metrics = Arc::new(Metrics::new(&[]));
-        Self { table, ready, room: Room::new(100, 100 << 20), metrics, serial: 0 }
+        Self {
+            table: Arc::new(table),
+            ready,
+            room: Room::new(100, 100 << 20),
+            metrics,
+            serial: 0,
+            group: None,
+        }
     }
 
     /// Admits the event `id` of `reservation`, as a message of its own.
@@ -51,7 +62,7 @@ impl World {
             ),
             receive_count: 1,
             sent_at: None,
-            group_id: None,
+            group_id: self.group.map(Box::from),
             trace_header: None,
             attributes: Vec::new(),
         };
@@ -87,7 +98,7 @@ impl World {
     /// Extends what is due, with one answer for all.
     fn renew(&self, answer: impl Fn() -> Renewal) -> Renewed {
         let now = Instant::now();
-        let due = self.table.renewals_due(now);
+        let due = self.table.renewals_due(now).due;
         let answers = due.into_iter().map(|due| (due.key, answer())).collect();
         self.table.renewed(answers, now)
     }
@@ -169,8 +180,8 @@ async fn an_id_that_is_used_twice_does_not_join() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let admitted = world.admit_message("m2", "e1", "r1", "another show").await;
-    let Admitted::IdReused(_, taken) = admitted else { panic!("{admitted:?}") };
-    assert_eq!(&*taken.receipts[0].message_id.0, "m2");
+    let Admitted::IdReused(_, message) = admitted else { panic!("{admitted:?}") };
+    assert_eq!(&*message.1[0].message_id.0, "m2");
     let job = world.start().expect("the first");
     assert_eq!(world.table.take(&job).receipts.len(), 1);
 }
@@ -183,7 +194,7 @@ async fn a_lease_is_extended_at_half_time_for_as_long_as_the_job_is_held() {
     for _ in 0..100 {
         let next = world.table.next_renewal().expect("held");
         assert_eq!(next - Instant::now(), VISIBILITY / 2);
-        assert!(world.table.renewals_due(Instant::now()).is_empty(), "not yet");
+        assert!(world.table.renewals_due(Instant::now()).due.is_empty(), "not yet");
         advance(VISIBILITY / 2).await;
         assert_eq!(world.renew(extended).receipts_lost, 0);
         assert!(job.lease.is_held());
@@ -200,9 +211,9 @@ async fn extensions_that_are_due_about_now_share_a_call_of_ten_at_most() {
         advance(Duration::from_millis(100)).await;
     }
     advance(VISIBILITY / 2).await;
-    assert_eq!(world.table.renewals_due(Instant::now()).len(), 10);
-    assert_eq!(world.table.renewals_due(Instant::now()).len(), 2);
-    assert!(world.table.renewals_due(Instant::now()).is_empty());
+    assert_eq!(world.table.renewals_due(Instant::now()).due.len(), 10);
+    assert_eq!(world.table.renewals_due(Instant::now()).due.len(), 2);
+    assert!(world.table.renewals_due(Instant::now()).due.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,7 +295,7 @@ async fn a_release_waits_for_the_extension_that_is_under_way() {
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
     advance(VISIBILITY / 2).await;
-    let due = world.table.renewals_due(Instant::now());
+    let due = world.table.renewals_due(Instant::now()).due;
     let after = Duration::from_secs(7);
     assert!(world.table.release(&job, after).is_empty(), "an extension could overtake it");
     assert_eq!(world.room.taken(), 1);
@@ -301,7 +312,7 @@ async fn a_deleted_message_is_not_extended_again_by_an_answer_that_comes_late() 
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
     advance(VISIBILITY / 2).await;
-    let due = world.table.renewals_due(Instant::now());
+    let due = world.table.renewals_due(Instant::now()).due;
     assert_eq!(world.table.take(&job).receipts.len(), 1);
     let answers = due.into_iter().map(|due| (due.key, extended())).collect();
     let renewed = world.table.renewed(answers, Instant::now());
@@ -360,34 +371,4 @@ async fn the_buffer_has_room_again_when_workers_have_taken_enough() {
     assert!(waiting.await.is_err(), "eight are ready, and eight is the bound");
     let _job = world.start().expect("ready");
     world.table.buffer_has_room().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn held_messages_are_counted_by_state() {
-    let mut world = World::new();
-    world.admit("e1", "r1").await;
-    world.admit("e2", "r1").await;
-    let counts = |world: &World| {
-        let mut text = Vec::new();
-        world.metrics.render(&mut text).expect("text");
-        let text = String::from_utf8(text).expect("UTF-8");
-        ["buffered", "running", "waiting"].map(|state| {
-            let line = text.lines().find(|line| {
-                line.starts_with("worker_messages_in_flight")
-                    && line.contains(&format!("\"{state}\""))
-            });
-            line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).expect("a gauge")
-        })
-    };
-    assert_eq!(counts(&world), [2, 0, 0]);
-    let job = world.start().expect("e1");
-    assert_eq!(counts(&world), [1, 1, 0]);
-    world.table.wait(job, Instant::now());
-    assert_eq!(counts(&world), [1, 0, 1]);
-    world.table.wake_due(Instant::now());
-    assert_eq!(counts(&world), [2, 0, 0]);
-    let job = world.start().expect("e1");
-    drop(world.table.take(&job));
-    drop(job);
-    assert_eq!(counts(&world), [1, 0, 0]);
 }

@@ -12,7 +12,7 @@ use prometheus::{
 
 use super::{
     Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, PollErrorKind,
-    SettlementKind, TYPES,
+    Service, SettlementKind, TYPES,
 };
 use crate::event::EventType;
 
@@ -86,6 +86,7 @@ impl Metrics {
             ),
             calls: make.calls(),
             call_duration: make.call_duration(),
+            breakers: make.breakers(),
             duplicates: make.counters(
                 "worker_duplicates_total",
                 "Deliveries that were copies, by how that was noticed.",
@@ -179,6 +180,15 @@ impl Maker {
             Opts::new("worker_messages_in_flight", "Messages held now, by what they are doing.");
         let vec = self.register(IntGaugeVec::new(opts, &["state"]));
         Arc::new(HeldState::ALL.map(|state| vec.with_label_values(&[state.as_str()])))
+    }
+
+    fn breakers(&self) -> [IntGauge; Service::ALL.len()] {
+        let opts = Opts::new(
+            "worker_breaker_state",
+            "Whether a service is called: 0 closed (yes), 1 half-open (by a probe), 2 open (no).",
+        );
+        let vec = self.register(IntGaugeVec::new(opts, &["service"]));
+        Service::ALL.map(|service| vec.with_label_values(&[service.as_str()]))
     }
 
     fn calls(&self) -> [[IntCounter; CallResult::ALL.len()]; Call::ALL.len()] {

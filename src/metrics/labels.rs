@@ -104,6 +104,18 @@ label! {
 }
 
 label! {
+    /// What a service's breaker does.
+    BreakerState {
+        /// Calls are made.
+        Closed => "closed",
+        /// One call tries whether the service is back.
+        HalfOpen => "half_open",
+        /// No call is made.
+        Open => "open",
+    }
+}
+
+label! {
     /// Why a receive failed.
     PollErrorKind {
         /// SQS throttled us.
@@ -171,4 +183,4 @@ macro_rules! indexed {
     )+ };
 }
 
-indexed!(Outcome Call CallResult PollErrorKind HeldState SettlementKind DuplicateReason);
+indexed!(Outcome Call CallResult PollErrorKind HeldState SettlementKind DuplicateReason BreakerState Service);

@@ -218,7 +218,7 @@ async fn dead_letter(
     taken: Box<Taken>,
     grounds: Grounds,
 ) -> Vec<Settlement> {
-    let Taken { original, receipts } = *taken;
+    let Taken { original, receipts, turn } = *taken;
     let Grounds { reason, error, event_type } = grounds;
     let receive_count = original.receive_count;
     let letter = DeadLetter {
@@ -246,6 +246,9 @@ async fn dead_letter(
             receipts.into_iter().map(|r| Settlement::Delete(r, Left::DeadLettered)).collect()
         }
         Err(why) => {
+            if let Some(turn) = turn {
+                turn.abandon();
+            }
             let after = release_delay(receive_count);
             left_to_redrive(&letter.message_id, reason, &why, after);
             receipts.into_iter().map(|r| Settlement::Release(r, after)).collect()

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::batch::{Batches, Grounds, Settlement};
-use super::decide::{DeadLetterReason, RetryPolicy, Verdict, decide};
+use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
 use crate::event::Poison;
 use crate::handler::End;
@@ -16,6 +16,7 @@ use crate::idempotency::Store;
 use crate::inflight::lease::LeaseEvents;
 use crate::inflight::{Forgotten, InFlight, Job, Receipt, Taken};
 use crate::metrics::{DuplicateReason, Metrics, Outcome};
+use crate::outage::{Dependency, Outages};
 use crate::telemetry::{EventSpan, Failure};
 
 /// Carries out what was decided. Cheap to clone.
@@ -31,6 +32,8 @@ pub struct Settler {
     pub policy: RetryPolicy,
     /// What counts it.
     pub metrics: Arc<Metrics>,
+    /// Who says when a parked job goes on.
+    pub outages: Arc<Outages>,
     /// What accounts for it.
     pub ledger: Arc<Ledger>,
 }
@@ -39,12 +42,16 @@ impl Settler {
     /// Settles a job, or puts it aside, by the way its attempt ended.
     pub async fn settle(&self, mut job: Box<Job>, end: End) {
         let mut random = fastrand::Rng::new();
-        match decide(&end, job.retries, job.receive_count, &self.policy, &mut random) {
+        let Job { retries, failures, receive_count, .. } = *job;
+        let record = Record { retries, failures, receive_count };
+        match decide(&end, record, &self.policy, &mut random) {
             Verdict::Delete(outcome) => self.delete(job, outcome, &end).await,
             Verdict::Retry { after, counted } => {
+                job.failures += 1;
                 job.retries += u32::from(counted);
                 self.retry(job, after, &end);
             }
+            Verdict::Park(dependency) => self.park(job, dependency, &end),
             Verdict::Release(after) => self.give_up(job, after, &end).await,
             Verdict::DeadLetter(reason) => self.dead_letter(job, reason, &end).await,
             Verdict::Forget => self.forget(job).await,
@@ -157,6 +164,38 @@ impl Settler {
         self.inflight.wait(job, Instant::now() + after);
     }
 
+    /// Puts a job aside until its service is called again. One that was sent back by the service
+    /// will call it again, which is a retry that costs none; one that did not even call is nothing
+    /// to talk of: a thousand may wait, and the breaker tells it once.
+    fn park(&self, mut job: Box<Job>, dependency: Dependency, end: &End) {
+        let service = dependency.service().as_str();
+        if let End::Parked { error: Some(error), .. } = end {
+            self.metrics.event_retried(job.event.event_type());
+            warn!(
+                event_type = job.event.event_type().as_str(),
+                reservation_id = job.event.reservation_id.as_str(),
+                attempt = job.attempt,
+                trace_id = job.span.trace_id(),
+                outcome = "retried",
+                error = %error,
+                service,
+                "Attempt failed, will be retried when the service is called again"
+            );
+        } else {
+            debug!(
+                event_type = job.event.event_type().as_str(),
+                reservation_id = job.event.reservation_id.as_str(),
+                trace_id = job.span.trace_id(),
+                service,
+                "Event parked until the service is called again"
+            );
+        }
+        job.span.add_event("parked", [("service", service.into())]);
+        self.inflight.park(job, dependency);
+        // The service may have come back while the job was on its way here.
+        self.outages.notify();
+    }
+
     async fn give_up(&self, job: Box<Job>, after: Duration, end: &End) {
         self.release_claim(&job).await;
         self.count(&job, Outcome::Failed);
@@ -261,6 +300,23 @@ impl LeaseEvents for Settler {
         let failure = Failure { error_type: "lease_lost", message: "the lease was lost" };
         span.end("lease_lost", attempt, Some(failure));
     }
+
+    async fn overdue(&self, job: Box<Job>) {
+        self.release_claim(&job).await;
+        warn!(
+            event_type = job.event.event_type().as_str(),
+            reservation_id = job.event.reservation_id.as_str(),
+            attempt = job.attempt,
+            trace_id = job.span.trace_id(),
+            "Event was held for 11 h 50 min, SQS allows 12 h: handed back"
+        );
+        let Job { span, attempt, .. } = *job;
+        span.end("handed_back", attempt, None);
+    }
+
+    async fn hand_back(&self, job: Box<Job>) {
+        Self::hand_back(self, job, Duration::ZERO).await;
+    }
 }
 
 fn log_fate(job: &Job, outcome: Outcome, message: &str) {
@@ -305,7 +361,12 @@ fn end_span(job: Box<Job>, outcome: Outcome, failure: Option<(&str, &str)>) {
 fn describe(end: &End) -> (String, String) {
     match end {
         End::Applied | End::Superseded { .. } => (String::new(), String::new()),
-        End::Failed(error) => (error.code.to_string(), error.to_string()),
+        End::Failed { error, .. } | End::Parked { error: Some(error), .. } => {
+            (error.code.to_string(), error.to_string())
+        }
+        End::Parked { dependency, error: None } => {
+            ("away".to_owned(), format!("{} is away", dependency.service().as_str()))
+        }
         End::Unclear { found } => (
             "unclear_status".to_owned(),
             format!("the reservation is in status {found}, from which nothing can be decided yet"),

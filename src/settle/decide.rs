@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::client::{CallError, Class};
+use crate::client::Class;
 use crate::event::PoisonReason;
 use crate::handler::End;
 use crate::metrics::Outcome;
+use crate::outage::Dependency;
 use crate::retry::Backoff;
 
 /// How long the first release hides a message whose retries are used up; it doubles with each
@@ -14,9 +15,6 @@ const RELEASE_BASE: Duration = Duration::from_secs(30);
 
 /// The longest that a release hides a message: 15 minutes, so that a cure is noticed soon.
 const RELEASE_CAP: Duration = Duration::from_secs(15 * 60);
-
-/// A paced wait that names no time to speak of still is a wait.
-const PACED_MIN: Duration = Duration::from_millis(100);
 
 /// How often, and how far apart, an event is tried in one delivery.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +37,8 @@ pub enum Verdict {
         /// Whether it uses up one of the retries.
         counted: bool,
     },
+    /// Wait, held, until the service is called again; it costs nothing.
+    Park(Dependency),
     /// Give it back, to be seen again after that time; the queue's redrive policy decides when it
     /// has been seen often enough.
     Release(Duration),
@@ -83,12 +83,22 @@ impl DeadLetterReason {
     }
 }
 
-/// The table. `retries` are those used up so far, `receive_count` SQS's.
+/// What is known of the event beside the attempt's end.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Retries used up so far.
+    pub retries: u32,
+    /// Attempts that failed before this one.
+    pub failures: u32,
+    /// How often SQS has handed the message out.
+    pub receive_count: u32,
+}
+
+/// The table.
 #[must_use]
 pub fn decide(
     end: &End,
-    retries: u32,
-    receive_count: u32,
+    record: Record,
     policy: &RetryPolicy,
     random: &mut fastrand::Rng,
 ) -> Verdict {
@@ -97,40 +107,32 @@ pub fn decide(
         End::Superseded { .. } => Verdict::Delete(Outcome::Dropped),
         End::MoneyWithoutSeat { .. } => Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
         End::LeaseLost => Verdict::Forget,
+        End::Parked { dependency, .. } => Verdict::Park(*dependency),
         // What the store does not answer is asked again; nothing runs unguarded meanwhile.
         End::Store(_) | End::Unclear { .. } | End::Panicked => {
-            retry_or_release(retries, receive_count, policy, random)
+            retry_or_release(true, record, policy, random)
         }
-        End::Failed(error) => match error.class {
+        End::Failed { error, counted } => match error.class {
             Class::Permanent => Verdict::DeadLetter(DeadLetterReason::Rejected),
             Class::Forbidden => Verdict::DeadLetter(DeadLetterReason::Forbidden),
             Class::MoneyWithoutSeat => Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
-            Class::Paced => paced(error, policy, random),
-            Class::Outage | Class::Transient | Class::Conflict => {
-                retry_or_release(retries, receive_count, policy, random)
+            Class::Outage | Class::Transient | Class::Conflict | Class::Paced => {
+                retry_or_release(*counted, record, policy, random)
             }
         },
     }
 }
 
-/// The named time, and up to a tenth more, so that all who wait for it do not come at once.
-fn paced(error: &CallError, policy: &RetryPolicy, random: &mut fastrand::Rng) -> Verdict {
-    let named = error.retry_after.unwrap_or(policy.backoff.base).max(PACED_MIN);
-    let after = named + named.mul_f64(random.f64() / 10.0);
-    Verdict::Retry { after, counted: false }
-}
-
 fn retry_or_release(
-    retries: u32,
-    receive_count: u32,
+    counted: bool,
+    record: Record,
     policy: &RetryPolicy,
     random: &mut fastrand::Rng,
 ) -> Verdict {
-    if retries < policy.retries_max {
-        Verdict::Retry { after: policy.backoff.delay(retries, random), counted: true }
-    } else {
-        Verdict::Release(release_delay(receive_count))
+    if counted && record.retries >= policy.retries_max {
+        return Verdict::Release(release_delay(record.receive_count));
     }
+    Verdict::Retry { after: policy.backoff.delay(record.failures, random), counted }
 }
 
 /// How long a release hides a message that has been received that often.
@@ -142,6 +144,7 @@ pub fn release_delay(receive_count: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::CallError;
     use crate::idempotency::StoreError;
 
     const POLICY: RetryPolicy = RetryPolicy {
@@ -150,16 +153,13 @@ mod tests {
     };
 
     fn verdict(end: &End, retries: u32, receive_count: u32) -> Verdict {
-        decide(end, retries, receive_count, &POLICY, &mut fastrand::Rng::with_seed(3))
+        let record = Record { retries, failures: retries, receive_count };
+        decide(end, record, &POLICY, &mut fastrand::Rng::with_seed(3))
     }
 
-    fn failed(class: Class, retry_after: Option<Duration>) -> End {
-        End::Failed(CallError {
-            class,
-            code: "code".into(),
-            detail: "detail".to_owned(),
-            retry_after,
-        })
+    fn failed(class: Class, counted: bool) -> End {
+        let (code, detail) = ("code".into(), "detail".to_owned());
+        End::Failed { error: CallError { class, code, detail, retry_after: None }, counted }
     }
 
     #[test]
@@ -172,10 +172,10 @@ mod tests {
                 End::MoneyWithoutSeat { detail: "d".to_owned() },
                 Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
             ),
-            (failed(Class::Permanent, None), Verdict::DeadLetter(DeadLetterReason::Rejected)),
-            (failed(Class::Forbidden, None), Verdict::DeadLetter(DeadLetterReason::Forbidden)),
+            (failed(Class::Permanent, true), Verdict::DeadLetter(DeadLetterReason::Rejected)),
+            (failed(Class::Forbidden, true), Verdict::DeadLetter(DeadLetterReason::Forbidden)),
             (
-                failed(Class::MoneyWithoutSeat, None),
+                failed(Class::MoneyWithoutSeat, true),
                 Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
             ),
         ] {
@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn what_may_pass_is_retried_until_the_retries_are_used_up() {
         for end in [
-            failed(Class::Outage, None),
-            failed(Class::Transient, None),
+            failed(Class::Outage, true),
+            failed(Class::Transient, true),
             End::Unclear { found: "PENDING".to_owned() },
             End::Store(StoreError::NotOwner),
             End::Panicked,
@@ -205,21 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn pacing_waits_for_the_named_time_and_costs_no_retry() {
-        let named = Duration::from_secs(20);
+    fn what_may_be_the_services_fault_costs_no_retry() {
         for retries in [0, 2, 9] {
-            let end = failed(Class::Paced, Some(named));
-            let Verdict::Retry { after, counted: false } = verdict(&end, retries, 1) else {
-                panic!("paced");
-            };
-            assert!(after >= named && after <= named.mul_f64(1.1), "{after:?}");
+            let end = failed(Class::Outage, false);
+            assert!(matches!(verdict(&end, retries, 1), Verdict::Retry { counted: false, .. }));
+            let dependency = Dependency::Inventory;
+            let end = End::Parked { dependency, error: None };
+            assert_eq!(verdict(&end, retries, 1), Verdict::Park(dependency));
         }
-        let Verdict::Retry { after, .. } =
-            verdict(&failed(Class::Paced, Some(Duration::ZERO)), 0, 1)
-        else {
-            panic!("paced");
-        };
-        assert!(after >= PACED_MIN);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use reservation_worker::handler::{Peers, Services};
 use reservation_worker::health::Health;
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::metrics::Metrics;
+use reservation_worker::outage::Outages;
 use reservation_worker::queue::sqs::{SqsQueue, SqsSettings};
 use reservation_worker::retry::Backoff;
 use reservation_worker::settle::ledger::{Ledger as Account, Left};
@@ -57,11 +58,13 @@ impl World {
         };
         let grpc = GrpcSettings { uri: format!("http://{}", self.inventory.addr()), timeout };
         let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
+        let metrics = Arc::new(Metrics::new(&reasons));
         Services {
             reservations: Arc::new(HttpReservationApi::new(http).unwrap()),
             inventory: Arc::new(GrpcInventory::new(grpc).unwrap()),
             store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600))),
-            metrics: Arc::new(Metrics::new(&reasons)),
+            outages: Arc::new(Outages::new(20, Arc::clone(&metrics))),
+            metrics,
             peers: Arc::new(Peers::default()),
         }
     }

@@ -9,6 +9,7 @@ use reservation_worker::handler::{Peers, Services};
 use reservation_worker::health::Health;
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::metrics::Metrics;
+use reservation_worker::outage::Outages;
 use reservation_worker::sabotage::{self, Sabotage};
 use reservation_worker::settle::ledger::{Ledger, Left};
 use reservation_worker::telemetry::Tracing;
@@ -95,6 +96,7 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
             reservations: Arc::clone(&services) as _,
             inventory: services,
             store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(86_400))),
+            outages: Arc::new(Outages::new(settings.concurrency, Arc::clone(metrics))),
             metrics: Arc::clone(metrics),
             peers: Arc::new(Peers::default()),
         },

@@ -8,6 +8,16 @@ use super::{HeldReceipt, Place, Promoted, State};
 use crate::inflight::job::{Job, Key, Receipt, ReceiptKey};
 use crate::queue::{BATCH_MAX, ReceiptHandle};
 
+/// How long a message is held at most. SQS allows 12 hours from its receipt (AWS:
+/// `ChangeMessageVisibility`), whatever is asked for.
+const HOLD_MAX: Duration = Duration::from_secs((11 * 60 + 50) * 60);
+
+/// No extension reaches beyond this, counted from the receipt.
+const VISIBLE_BY: Duration = Duration::from_secs((11 * 60 + 59) * 60);
+
+/// How soon a message that has been held for too long is looked at again while an attempt runs.
+const RECHECK: Duration = Duration::from_secs(1);
+
 /// What became of one extension.
 #[derive(Debug)]
 pub enum Renewal {
@@ -28,6 +38,21 @@ pub struct DueRenewal {
     pub handle: ReceiptHandle,
     /// When it is too late.
     pub deadline: Instant,
+    /// For how long; cut where SQS's limit of 12 hours is near.
+    pub visibility: Duration,
+}
+
+/// What is to be done about leases now.
+#[derive(Debug, Default)]
+pub struct Renewals {
+    /// Up to ten receipts to be extended.
+    pub due: Vec<DueRenewal>,
+    /// Receipts that were held for as long as SQS allows: to be made visible at once.
+    pub overdue: Vec<Receipt>,
+    /// Idle jobs whose last receipt that was.
+    pub ended: Vec<Box<Job>>,
+    /// The lanes that move on.
+    pub(in crate::inflight) promoted: Vec<Promoted>,
 }
 
 /// What follows from a round of extensions.
@@ -44,7 +69,7 @@ pub struct Renewed {
 impl State {
     pub(super) fn add_receipt(&mut self, key: Key, receipt: Receipt) -> bool {
         let receipt_key = ReceiptKey(self.next_number());
-        let renew_at = renew_at(receipt.received_at, receipt.deadline);
+        let renew_at = renew_at(receipt.received_at, &receipt);
         let entry = self.entries.get_mut(&key).expect("held");
         entry.receipts.push(HeldReceipt { receipt, key: receipt_key, renew_at: Some(renew_at) });
         entry.set_lease();
@@ -57,30 +82,49 @@ impl State {
         self.renewals.keys().next().map(|(at, _)| *at)
     }
 
-    pub(in crate::inflight) fn renewals_due(&mut self, now: Instant) -> Vec<DueRenewal> {
+    pub(in crate::inflight) fn renewals_due(&mut self, now: Instant) -> Renewals {
+        let mut renewals = Renewals::default();
         if self.next_renewal().is_none_or(|first| first > now) {
-            return Vec::new();
+            return renewals;
         }
         // What is due within a tenth of the timeout shares the call: still well before its deadline.
         let soon = now + self.visibility / 10;
-        let mut due = Vec::with_capacity(BATCH_MAX);
-        while due.len() < BATCH_MAX
+        let mut rechecks = Vec::new();
+        while renewals.due.len() < BATCH_MAX
             && let Some((&(at, receipt_key), &key)) = self.renewals.first_key_value()
             && at <= soon
         {
             self.renewals.pop_first();
             let entry = self.entries.get_mut(&key).expect("a renewal's job is in the table");
-            let held = entry.receipts.iter_mut().find(|held| held.key == receipt_key);
-            let held = held.expect("a renewal's receipt is held");
-            held.renew_at = None;
-            self.extending.insert(receipt_key, key);
-            due.push(DueRenewal {
-                key: receipt_key,
-                handle: held.receipt.handle.clone(),
-                deadline: held.receipt.deadline,
-            });
+            let position = entry.receipts.iter().position(|held| held.key == receipt_key);
+            let position = position.expect("a renewal's receipt is held");
+            let held = &mut entry.receipts[position];
+            let receipt = &held.receipt;
+            if now < receipt.received_at + HOLD_MAX {
+                held.renew_at = None;
+                self.extending.insert(receipt_key, key);
+                renewals.due.push(DueRenewal {
+                    key: receipt_key,
+                    handle: receipt.handle.clone(),
+                    deadline: receipt.deadline,
+                    visibility: self.visibility.min(receipt.received_at + VISIBLE_BY - now),
+                });
+            } else if matches!(entry.place, Place::Running) && now + RECHECK < receipt.deadline {
+                // Made visible now, it could be handled twice at once. The attempt ends soon.
+                held.renew_at = Some(now + RECHECK);
+                rechecks.push(((now + RECHECK, receipt_key), key));
+            } else {
+                let held = entry.receipts.swap_remove(position);
+                entry.set_lease();
+                renewals.overdue.push(held.receipt);
+                if let Some((job, promoted)) = self.drop_if_lost(key) {
+                    renewals.promoted.push(promoted);
+                    renewals.ended.extend(job);
+                }
+            }
         }
-        due
+        self.renewals.extend(rechecks);
+        renewals
     }
 
     pub(in crate::inflight) fn renewed(
@@ -115,7 +159,7 @@ impl State {
         held.renew_at = match answer {
             Renewal::Extended(until) => {
                 held.receipt.deadline = until;
-                Some(renew_at(now, until))
+                Some(renew_at(now, &held.receipt))
             }
             Renewal::RetryAt(retry_at) if retry_at < held.receipt.deadline => Some(retry_at),
             Renewal::RetryAt(_) | Renewal::Lost => None,
@@ -141,7 +185,7 @@ impl State {
         if !entry.receipts.is_empty() || matches!(entry.place, Place::Running) {
             return None;
         }
-        let (entry, promoted) = self.remove(key);
+        let (entry, promoted) = self.take_unsettled(key);
         match entry.place {
             Place::Idle(job, _) => Some((Some(job), promoted)),
             Place::Running => None,
@@ -161,6 +205,8 @@ impl State {
 }
 
 /// Half of the time that is left: early enough to try again several times before it is too late.
-fn renew_at(now: Instant, deadline: Instant) -> Instant {
-    now + deadline.saturating_duration_since(now) / 2
+/// Not beyond the longest hold.
+fn renew_at(now: Instant, receipt: &Receipt) -> Instant {
+    let half = now + receipt.deadline.saturating_duration_since(now) / 2;
+    half.min(receipt.received_at + HOLD_MAX).max(now)
 }

@@ -1,0 +1,232 @@
+//! Waiting for others: for a service, for a group, and for no longer than SQS allows.
+
+use super::*;
+use crate::outage::Dependency;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn ids(jobs: &[Box<Job>]) -> Vec<&str> {
+    jobs.iter().map(|job| job.event.id.as_str()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_jobs_are_let_go_in_order_as_many_as_may() {
+    let mut world = World::new();
+    for n in 1..=3 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        let job = world.start().expect("ready");
+        world.table.park(job, Dependency::Inventory);
+    }
+    world.admit("later", "r1").await;
+    assert!(world.start().is_none(), "a parked event keeps its turn");
+    world.table.unpark(Dependency::ReservationApi, usize::MAX);
+    assert!(world.start().is_none(), "they wait for the other one");
+    world.table.unpark(Dependency::Inventory, 2);
+    assert_eq!(world.table.parked_count(Dependency::Inventory), 1);
+    let first = world.start().expect("one");
+    assert_eq!(first.event.id.as_str(), "e1");
+    assert_eq!(world.start_id().as_deref(), Some("e2"));
+    assert!(world.start().is_none());
+    // One that is parked again comes after those that have waited longer.
+    world.table.park(first, Dependency::Inventory);
+    world.table.unpark(Dependency::Inventory, 1);
+    assert_eq!(world.start_id().as_deref(), Some("e3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_job_that_is_lost_or_handed_back_leaves_nothing_behind() {
+    let mut world = World::new();
+    for n in 1..=2 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        let job = world.start().expect("ready");
+        world.table.park(job, Dependency::Inventory);
+        advance(Duration::from_secs(10)).await;
+    }
+    let renewed = world.renew(|| Renewal::Lost);
+    assert_eq!(ids(&renewed.lost), ["e1"]);
+    assert_eq!(world.table.parked_count(Dependency::Inventory), 1);
+    world.table.stop();
+    world.table.unpark(Dependency::Inventory, usize::MAX);
+    assert!(world.start().is_none(), "nothing is let go while stopping");
+    let idle = world.table.take_idle(Instant::now());
+    assert_eq!((idle.len(), idle[0].1), (1, Duration::ZERO));
+    assert_eq!(world.table.parked_count(Dependency::Inventory), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_has_one_event_at_a_time_whatever_the_reservation() {
+    let mut world = World::new();
+    world.group = Some("g");
+    world.admit("e1", "r1").await;
+    world.admit("e2", "r2").await;
+    world.group = Some("h");
+    world.admit("other group", "r3").await;
+    world.admit("same reservation", "r1").await;
+    let first = world.start().expect("e1");
+    let other = world.start().expect("the other group's first");
+    assert_eq!(other.event.id.as_str(), "other group");
+    assert!(world.start().is_none());
+    drop(world.table.take(&other));
+    assert!(world.start().is_none(), "first of its group, not of its reservation");
+    drop(world.table.take(&first));
+    let mut next = [world.start_id(), world.start_id()].map(Option::unwrap_or_default);
+    next.sort();
+    assert_eq!(next, ["e2", "same reservation"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_moves_on_when_its_dead_letter_is_settled_and_not_before() {
+    let mut world = World::new();
+    world.group = Some("g");
+    world.admit("e1", "r1").await;
+    world.admit("e2", "r2").await;
+    let first = world.start().expect("e1");
+    let taken = world.table.take(&first);
+    assert!(world.start().is_none(), "its copy is on its way");
+    drop(taken);
+    assert_eq!(world.start_id().as_deref(), Some("e2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_back_takes_the_later_ones_of_its_group_with_it() {
+    let mut world = World::new();
+    world.group = Some("g");
+    for n in 1..=3 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+    }
+    world.group = Some("h");
+    world.admit("other", "r4").await;
+    let first = world.start().expect("e1");
+    assert_eq!(world.table.release(&first, Duration::from_secs(30)).len(), 1);
+    let abandoned = world.table.take_abandoned();
+    assert_eq!(ids(&abandoned), ["e2", "e3"]);
+    for job in &abandoned {
+        assert_eq!(world.table.release(job, Duration::ZERO).len(), 1);
+    }
+    assert_eq!(world.start_id().as_deref(), Some("other"));
+    assert!(world.start().is_none());
+    assert!(world.table.take_abandoned().is_empty());
+    assert_eq!(world.table.held(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn poison_takes_its_turn_in_its_group() {
+    let mut world = World::new();
+    world.group = Some("g");
+    world.admit("e1", "r1").await;
+    let turn = world.table.enter_group("g");
+    world.admit("e2", "r2").await;
+    let first = world.start().expect("e1");
+    drop(world.table.take(&first));
+    assert!(world.start().is_none(), "the poison is not settled");
+    // No copy could be sent: it goes back, and what is later too.
+    turn.abandon();
+    assert_eq!(ids(&world.table.take_abandoned()), ["e2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_takes_the_later_ones_of_its_group_with_it() {
+    let mut world = World::new();
+    world.group = Some("g");
+    world.admit("e1", "r1").await;
+    advance(Duration::from_secs(10)).await;
+    world.admit("e2", "r2").await;
+    let first = world.start().expect("e1");
+    advance(Duration::from_secs(5)).await;
+    world.renew(|| Renewal::Lost);
+    assert!(world.table.forget_lost(first).is_some());
+    assert_eq!(ids(&world.table.take_abandoned()), ["e2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_abandoned_is_found_by_the_shutdown_too() {
+    let mut world = World::new();
+    world.group = Some("g");
+    world.admit("e1", "r1").await;
+    world.admit("e2", "r2").await;
+    let first = world.start().expect("e1");
+    drop(world.table.release(&first, Duration::ZERO));
+    world.table.stop();
+    let idle = world.table.take_idle(Instant::now());
+    assert_eq!(idle.len(), 1);
+    assert_eq!(world.table.release(&idle[0].0, Duration::ZERO).len(), 1);
+    assert_eq!(world.table.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_given_back_before_sqs_takes_it() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let started_at = Instant::now();
+    let job = world.start().expect("ready");
+    world.table.park(job, Dependency::Inventory);
+    let renewals = loop {
+        let next = world.table.next_renewal().expect("held");
+        advance(next - Instant::now()).await;
+        let renewals = world.table.renewals_due(Instant::now());
+        if renewals.due.is_empty() {
+            break renewals;
+        }
+        let now = Instant::now();
+        let answers = renewals.due.into_iter().map(|due| {
+            assert!(now + due.visibility <= started_at + 12 * HOUR);
+            (due.key, Renewal::Extended(now + due.visibility))
+        });
+        world.table.renewed(answers.collect(), now);
+    };
+    let held_for = started_at.elapsed();
+    assert_eq!(held_for, 12 * HOUR - Duration::from_secs(600));
+    assert_eq!((renewals.overdue.len(), ids(&renewals.ended)), (1, vec!["e1"]));
+    assert_eq!((world.table.held(), world.table.next_renewal()), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_in_a_workers_hands_is_given_back_after_the_attempt() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    let limit = Instant::now() + 12 * HOUR - Duration::from_secs(600);
+    while Instant::now() < limit {
+        let next = world.table.next_renewal().expect("held");
+        advance(next - Instant::now()).await;
+        if Instant::now() < limit {
+            world.renew(extended);
+        }
+    }
+    assert!(world.table.renewals_due(Instant::now()).overdue.is_empty(), "it is in use");
+    assert!(job.lease.is_held());
+    world.table.wait(job, Instant::now() + HOUR);
+    advance(Duration::from_secs(1)).await;
+    let renewals = world.table.renewals_due(Instant::now());
+    assert_eq!((renewals.overdue.len(), renewals.ended.len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_messages_are_counted_by_state() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    world.admit("e2", "r1").await;
+    let counts = |world: &World| {
+        let mut text = Vec::new();
+        world.metrics.render(&mut text).expect("text");
+        let text = String::from_utf8(text).expect("UTF-8");
+        ["buffered", "running", "waiting"].map(|state| {
+            let line = text.lines().find(|line| {
+                line.starts_with("worker_messages_in_flight")
+                    && line.contains(&format!("\"{state}\""))
+            });
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).expect("a gauge")
+        })
+    };
+    assert_eq!(counts(&world), [2, 0, 0]);
+    let job = world.start().expect("e1");
+    assert_eq!(counts(&world), [1, 1, 0]);
+    world.table.wait(job, Instant::now());
+    assert_eq!(counts(&world), [1, 0, 1]);
+    world.table.wake_due(Instant::now());
+    assert_eq!(counts(&world), [2, 0, 0]);
+    let job = world.start().expect("e1");
+    drop(world.table.take(&job));
+    drop(job);
+    assert_eq!(counts(&world), [1, 0, 0]);
+}
