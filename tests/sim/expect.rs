@@ -1,19 +1,19 @@
 //! What the engine is held to beyond the first version of it.
 
 /// Events wait out an outage without spending retries or receives.
-pub(crate) const PARKS: bool = false;
+pub(crate) const PARKS: bool = true;
 
 /// What is held for long is handed back before SQS takes it away.
-pub(crate) const HOLDS: bool = false;
+pub(crate) const HOLDS: bool = true;
 
 /// Where the replies of two receives cross, the newer handle of a message is kept.
-pub(crate) const NEWEST: bool = false;
+pub(crate) const NEWEST: bool = true;
 
 /// A copy that comes in while leaving joins its event in hand; it is not made visible under it.
-pub(crate) const REJOINS: bool = false;
+pub(crate) const REJOINS: bool = true;
 
 /// A service that names a time is not called before it, by any event.
-pub(crate) const PACES: bool = false;
+pub(crate) const PACES: bool = true;
 
 /// FIFO groups keep their order.
-pub(crate) const FIFO: bool = false;
+pub(crate) const FIFO: bool = true;
