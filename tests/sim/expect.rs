@@ -7,7 +7,7 @@ pub(crate) const PARKS: bool = true;
 pub(crate) const HOLDS: bool = true;
 
 /// Where the replies of two receives cross, the newer handle of a message is kept.
-pub(crate) const NEWEST: bool = true;
+pub(crate) const NEWEST: bool = false;
 
 /// A copy that comes in while leaving joins its event in hand; it is not made visible under it.
 pub(crate) const REJOINS: bool = true;
