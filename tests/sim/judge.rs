@@ -21,6 +21,14 @@ impl World {
     pub(crate) fn answered(&mut self, id: usize, ask: &Ask, answer: &Answer, down: bool) {
         let (life, step) = (self.life, self.services.keys[&ask.key].1);
         let progress = &mut self.services.ids[id];
+        let fails = answer.as_ref().err().is_some_and(|error| {
+            matches!(error.class, Class::Outage | Class::Transient | Class::Paced)
+        });
+        if !fails && std::mem::take(&mut progress.failed_down) > 0 {
+            // Whatever becomes of it now, it is not for the outage.
+            progress.failed_other += 1;
+            self.cover.met("went on after an outage");
+        }
         match answer {
             Ok(None) => self.learn(id, ask.reservation, step, Some(life)),
             Ok(Some(found)) => {

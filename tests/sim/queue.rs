@@ -375,6 +375,7 @@ impl World {
         } else if only_down {
             msg.outage_releases += 1;
             self.cover.met("released in an outage");
+            self.violation(|| format!("m-{n} released because of an outage"));
         } else {
             msg.excuses += 1;
             self.cover.met("released");
