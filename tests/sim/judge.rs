@@ -16,14 +16,43 @@ enum Verdict {
     Unclear,
 }
 
+/// Answers of the outage class in a row, from one service.
+#[derive(Debug, Default)]
+pub(crate) struct Streak {
+    failures: u32,
+    first: Option<usize>,
+    /// Several reservations had them.
+    shared: bool,
+}
+
+impl Streak {
+    /// Later than the engine must have noticed.
+    const NOTICED: u32 = 8;
+
+    pub(crate) fn is_outage(&self) -> bool {
+        self.shared && self.failures >= Self::NOTICED
+    }
+
+    pub(crate) fn answered(&mut self, reservation: usize, outage: bool) {
+        if !outage {
+            *self = Self::default();
+            return;
+        }
+        self.failures += 1;
+        self.shared |= *self.first.get_or_insert(reservation) != reservation;
+    }
+}
+
 impl World {
     /// The engine has the answer now.
     pub(crate) fn answered(&mut self, id: usize, ask: &Ask, answer: &Answer, down: bool) {
         let (life, step) = (self.life, self.services.keys[&ask.key].1);
-        let progress = &mut self.services.ids[id];
         let fails = answer.as_ref().err().is_some_and(|error| {
             matches!(error.class, Class::Outage | Class::Transient | Class::Paced)
         });
+        let outage = answer.as_ref().err().is_some_and(|error| error.class == Class::Outage);
+        self.services.streaks[ask.service() as usize].answered(ask.reservation, outage);
+        let progress = &mut self.services.ids[id];
         if !fails && std::mem::take(&mut progress.failed_down) > 0 {
             // Whatever becomes of it now, it is not for the outage.
             progress.failed_other += 1;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::expect;
+use super::judge::Streak;
 use super::order::Lane;
 use super::plan::{EventSpec, Plan};
 use super::rows::Row;
@@ -98,6 +99,8 @@ pub(crate) struct Progress {
 struct Open {
     number: u64,
     reservation: usize,
+    /// The service that this call is to find out about.
+    probes: Option<Service>,
 }
 
 pub(crate) struct ServicesState {
@@ -109,6 +112,7 @@ pub(crate) struct ServicesState {
     last_number: u64,
     /// By [`Service`]: when the engine was told to come back.
     pub(crate) pace_until: [Option<Instant>; 2],
+    pub(crate) streaks: [Streak; 2],
 }
 
 fn index(step: Step) -> usize {
@@ -138,12 +142,14 @@ impl ServicesState {
             open: Vec::new(),
             last_number: 0,
             pace_until: [None; 2],
+            streaks: Default::default(),
         }
     }
 
     pub(crate) fn begin_life(&mut self) {
         self.open.clear();
         self.pace_until = [None; 2];
+        self.streaks = Default::default();
     }
 
     pub(crate) fn progress(&self, id: &str) -> &Progress {
@@ -202,7 +208,8 @@ impl World {
         }
         self.services.last_number += 1;
         let number = self.services.last_number;
-        self.services.open.push(Open { number, reservation: ask.reservation });
+        let probes = self.check_probe(ask.service());
+        self.services.open.push(Open { number, reservation: ask.reservation, probes });
         let (open, most) = (self.services.open.len(), self.plan.settings.concurrency);
         self.check(open <= most, || format!("{open} calls at once, {most} allowed"));
         Some((id, number))
@@ -249,6 +256,17 @@ impl World {
         self.check(!superseded, || format!("{name}: {what:?} though it is superseded"));
         self.check(held, || format!("{name}: {what:?} while no message of it is held"));
         self.check(!other, || format!("{name}: {what:?} while its reservation has another call"));
+    }
+
+    /// A service that is away is asked by one call at a time.
+    fn check_probe(&mut self, service: Service) -> Option<Service> {
+        if !self.services.streaks[service as usize].is_outage() {
+            return None;
+        }
+        self.cover.met("a call to see whether a service is back");
+        let alone = self.services.open.iter().all(|open| open.probes != Some(service));
+        self.check(alone, || format!("{service:?} is away, and two calls ask whether it is back"));
+        Some(service)
     }
 
     fn check_order(&mut self, name: &str, ask: &Ask) {
