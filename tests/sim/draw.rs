@@ -31,18 +31,21 @@ impl Plan {
         let endless = expect::HOLDS && rng.u8(..) == 0;
         let outages = rng.u8(0..3) == 0;
         let longest_s = pick(rng, &[20, 60, 180, 600]);
+        let mut settings = settings(rng);
+        let api_timeout = millis(pick(rng, &[500, 2_000, 5_000]));
+        let inventory_timeout = millis(pick(rng, &[500, 2_000]));
+        settings.call_timeout_max = api_timeout.max(inventory_timeout);
         let mut api = weather(rng, span, outages, longest_s);
         if endless {
+            // With a short backoff, an event that fails alone would be tried a million times.
+            settings.policy.backoff = Backoff { base: secs(1), cap: secs(30) };
+            settings.wait = secs(20);
             api.down = vec![(secs(10), secs(rng.u64(45_000..50_000)), Down::Answers)];
         }
         let both = outages && rng.bool();
         let inventory = weather(rng, span, both, longest_s);
         let queue = queue_weather(rng, span);
         let interrupts = interrupts(rng, span);
-        let mut settings = settings(rng);
-        let api_timeout = millis(pick(rng, &[500, 2_000, 5_000]));
-        let inventory_timeout = millis(pick(rng, &[500, 2_000]));
-        settings.call_timeout_max = api_timeout.max(inventory_timeout);
         let ends = api.down.iter().chain(&inventory.down).map(|(_, to, _)| *to);
         let ends = ends.chain(queue.bad.iter().map(|(_, to)| *to)).chain([span]);
         let ends = ends.chain(messages.iter().map(|message| message.at));

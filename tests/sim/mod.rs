@@ -3,7 +3,7 @@
 //!
 //! - `plan`: what a seed says will happen, drawn by `draw`. `rows`: the answers that services give.
 //! - `world`: what all parts share. `queue` and `sqs`, `services` and `calls`: a part's state and
-//!   its checks, and how calls to it travel. `judge`: what the engine must make of an answer. `order`: who goes first.
+//!   its checks, and how calls to it travel. `turn`: what may be called, and when. `judge`: what the engine must make of an answer. `order`: who goes first.
 //! - `run`: one seed. `check`: what is asked at the end. `coverage`: what was met. `crowd`: many
 //!   seeds on all cores.
 
@@ -21,4 +21,5 @@ mod rows;
 pub(crate) mod run;
 mod services;
 mod sqs;
+mod turn;
 mod world;

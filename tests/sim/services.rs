@@ -10,9 +10,7 @@ use reservation_worker::event::{EventType, Step};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::expect;
 use super::judge::Streak;
-use super::order::Lane;
 use super::plan::{EventSpec, Plan};
 use super::rows::Row;
 use super::world::World;
@@ -68,11 +66,11 @@ pub(crate) type Answer = Result<Option<Found>, CallError>;
 
 /// What is known of a step of an event.
 #[derive(Clone, Copy, Debug, Default)]
-struct StepState {
+pub(crate) struct StepState {
     /// It took effect, or was found to be in effect.
-    applied: bool,
+    pub(crate) applied: bool,
     /// The life that knows so.
-    known_in: Option<u32>,
+    pub(crate) known_in: Option<u32>,
 }
 
 /// What is known of one event id.
@@ -96,20 +94,20 @@ pub(crate) struct Progress {
 }
 
 #[derive(Debug)]
-struct Open {
-    number: u64,
-    reservation: usize,
+pub(crate) struct Open {
+    pub(crate) number: u64,
+    pub(crate) reservation: usize,
     /// The service that this call is to find out about.
-    probes: Option<Service>,
+    pub(crate) probes: Option<Service>,
 }
 
 pub(crate) struct ServicesState {
-    status: Vec<Status>,
+    pub(crate) status: Vec<Status>,
     seats: Vec<SeatState>,
     pub(crate) ids: Vec<Progress>,
     pub(crate) keys: HashMap<Uuid, (usize, usize)>,
-    open: Vec<Open>,
-    last_number: u64,
+    pub(crate) open: Vec<Open>,
+    pub(crate) last_number: u64,
     /// By [`Service`]: when the engine was told to come back.
     pub(crate) pace_until: [Option<Instant>; 2],
     pub(crate) streaks: [Streak; 2],
@@ -187,112 +185,8 @@ impl ServicesState {
 }
 
 impl World {
-    /// The id and the step that a call is for; `None` (and a violation) where there are none.
-    pub(crate) fn begin_call(&mut self, ask: &Ask) -> Option<(usize, u64)> {
-        let Some(&(id, step)) = self.services.keys.get(&ask.key) else {
-            self.violation(|| format!("an effect without an event: {ask:?}"));
-            return None;
-        };
-        let name = self.services.ids[id].id.clone();
-        self.log(|| format!("{name}: {:?} rsv_{}", ask.what, ask.reservation));
-        self.check_fits(id, ask);
-        self.check_turn(id, step, ask);
-        self.check_order(&name, ask);
-        let pace = self.services.pace_until[ask.service() as usize];
-        let paced = expect::PACES && pace.is_some_and(|until| Instant::now() < until);
-        self.check(!paced, || format!("{name}: called a service before the time that it named"));
-        let progress = &mut self.services.ids[id];
-        progress.called_in = self.life;
-        if progress.failed_down + progress.failed_other > 0 {
-            self.cover.met("tried again");
-        }
-        self.services.last_number += 1;
-        let number = self.services.last_number;
-        let probes = self.check_probe(ask.service());
-        self.services.open.push(Open { number, reservation: ask.reservation, probes });
-        let (open, most) = (self.services.open.len(), self.plan.settings.concurrency);
-        self.check(open <= most, || format!("{open} calls at once, {most} allowed"));
-        Some((id, number))
-    }
-
-    /// The call says what the event says.
-    fn check_fits(&mut self, id: usize, ask: &Ask) {
-        let fits = self.services.ids[id].specs.iter().any(|n| {
-            let spec = &self.plan.events[*n];
-            let quantity = i32::try_from(spec.seats).expect("small");
-            spec.reservation == ask.reservation
-                && match (ask.what, spec.event_type) {
-                    (What::Get, _) => true,
-                    (What::Patch(target), event_type) => target == target_of(event_type),
-                    (What::Commit(qty), EventType::PaymentApproved) => qty == quantity,
-                    (What::Release(qty, why), EventType::ReservationExpired) => {
-                        qty == quantity && why == ReleaseReason::Expired
-                    }
-                    (What::Release(qty, why), EventType::PaymentFailed) => {
-                        qty == quantity && why == ReleaseReason::FailedPayment
-                    }
-                    (What::Release(..) | What::Commit(_), _) => false,
-                }
-        });
-        self.check(fits, || format!("a call that no event asks for: {ask:?}"));
-    }
-
-    /// It is this step's turn: held, not done, not superseded, and the one before is done.
-    fn check_turn(&mut self, id: usize, step: usize, ask: &Ask) {
-        let life = self.life;
-        let progress = &self.services.ids[id];
-        let name = progress.id.clone();
-        let states = self.states(id, ask.reservation);
-        let known = states.clone().any(|states| states[step].known_in == Some(life));
-        let first_done = step == 0 || states.clone().any(|states| states[0].applied);
-        drop(states);
-        let superseded = progress.superseded_in == Some(life);
-        let specs = progress.specs.clone();
-        let held = self.holds_any(&specs) || (self.draining && !expect::REJOINS);
-        let other = self.services.open.iter().any(|open| open.reservation == ask.reservation);
-        let what = ask.what;
-        self.check(!known, || format!("{name}: {what:?} repeated needlessly"));
-        self.check(first_done, || format!("{name}: {what:?} before the first step"));
-        self.check(!superseded, || format!("{name}: {what:?} though it is superseded"));
-        self.check(held, || format!("{name}: {what:?} while no message of it is held"));
-        self.check(!other, || format!("{name}: {what:?} while its reservation has another call"));
-    }
-
-    /// A service that is away is asked by one call at a time.
-    fn check_probe(&mut self, service: Service) -> Option<Service> {
-        if !self.services.streaks[service as usize].is_outage() {
-            return None;
-        }
-        self.cover.met("a call to see whether a service is back");
-        let alone = self.services.open.iter().all(|open| open.probes != Some(service));
-        self.check(alone, || format!("{service:?} is away, and two calls ask whether it is back"));
-        Some(service)
-    }
-
-    fn check_order(&mut self, name: &str, ask: &Ask) {
-        if self.services.progress(name).specs.len() > 1 {
-            return;
-        }
-        let groups = self.queue.groups_of(&self.plan, name);
-        let lanes = groups.into_iter().map(Lane::Group);
-        for lane in lanes.chain([Lane::Reservation(ask.reservation)]) {
-            match self.order.called(lane, name) {
-                Ok(waited) => {
-                    if waited {
-                        self.cover.met(match lane {
-                            Lane::Reservation(_) => "waited for its reservation",
-                            Lane::Group(_) => "waited for its group",
-                        });
-                    }
-                }
-                Err(by) => self.violation(|| format!("{name}: overtaken by {by} in {lane:?}")),
-            }
-        }
-        self.check_groups(name);
-    }
-
     /// The steps of the events that have this id and this reservation.
-    fn states(
+    pub(crate) fn states(
         &self,
         id: usize,
         reservation: usize,
@@ -395,7 +289,7 @@ impl World {
     }
 }
 
-fn target_of(event_type: EventType) -> Target {
+pub(crate) fn target_of(event_type: EventType) -> Target {
     match event_type {
         EventType::ReservationExpired => Target::Expired,
         EventType::PaymentApproved => Target::Confirmed,
