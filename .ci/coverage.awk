@@ -21,14 +21,15 @@ function finish(   line, number, class, code, path, inside_tests) {
       found++
       if (count[number] > 0) { hit++; class = "hit" } else class = "missed"
     }
-    code = code sprintf("<span class=\"%s\">%5d  %s</span>\n", class, number, escaped(line))
+    code = code "<span class=\"" class "\">" sprintf("%5d  ", number) escaped(line) "</span>\n"
   }
   close(source)
   if (!found) return
   all_found += found
   all_hit += hit
-  pages = pages sprintf("<details><summary><b>%5.1f %%</b> of %d lines: %s</summary><pre>%s</pre></details>\n", \
-    100 * hit / found, found, path, code)
+  # Concatenated, as mawk's sprintf takes 8 KiB at most.
+  pages = pages "<details><summary><b>" sprintf("%5.1f", 100 * hit / found) " %</b> of " found " lines: " path \
+    "</summary><pre>" code "</pre></details>\n"
 }
 
 /^SF:/ { source = substr($0, 4); split("", count) }
@@ -45,5 +46,5 @@ END {
   print ":root{color-scheme:light dark}body{font:14px sans-serif;margin:2em}pre{font:12px monospace;margin:.5em 0}"
   print "summary{cursor:pointer;font-family:monospace}.missed{background:#d3303066}.hit{background:#2ea04326}</style>"
   print "<h1>Coverage</h1><p>" summary "</p>"
-  printf "%s", pages
+  print pages
 }
