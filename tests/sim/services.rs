@@ -102,7 +102,7 @@ pub(crate) struct Open {
 }
 
 pub(crate) struct ServicesState {
-    pub(crate) status: Vec<Status>,
+    status: Vec<Status>,
     seats: Vec<SeatState>,
     pub(crate) ids: Vec<Progress>,
     pub(crate) keys: HashMap<Uuid, (usize, usize)>,
