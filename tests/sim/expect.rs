@@ -10,7 +10,10 @@ pub(crate) const HOLDS: bool = true;
 pub(crate) const NEWEST: bool = false;
 
 /// A copy that comes in while leaving joins its event in hand; it is not made visible under it.
-pub(crate) const REJOINS: bool = true;
+pub(crate) const REJOINS: bool = false;
+
+/// The account balances even where the time to leave ran out.
+pub(crate) const BALANCES_LATE: bool = false;
 
 /// A service that names a time is not called before it, by any event.
 pub(crate) const PACES: bool = true;

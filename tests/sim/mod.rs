@@ -21,5 +21,6 @@ mod rows;
 pub(crate) mod run;
 mod services;
 mod sqs;
+mod tests;
 mod turn;
 mod world;

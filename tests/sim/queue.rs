@@ -358,7 +358,8 @@ impl World {
         };
         let id = self.plan.events[spec].id.clone();
         let progress = self.services.progress_mut(&id);
-        let only_down = progress.failed_down > 0 && progress.failed_other == 0;
+        let only_down =
+            progress.failed_down > 0 && progress.failed_other == 0 && progress.specs.len() == 1;
         // An id that was used twice is judged without a call.
         let called = progress.called_in == life || progress.specs.len() > 1;
         (progress.failed_down, progress.failed_other) = (0, 0);

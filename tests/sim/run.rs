@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::calls::SimServices;
 use super::coverage::Coverage;
+use super::expect;
 use super::plan::{CALM_MAX, Plan, What};
 use super::sqs::SimQueue;
 use super::world::Sim;
@@ -205,9 +206,10 @@ fn check_account(sim: &Sim, ledger: &Ledger) {
     if world.out_of_time() {
         // What was cut off is neither settled nor counted.
         world.cover.met("left at the last moment");
-        if !ledger.balances() {
-            world.cover.met("left at the last moment without a balance");
-        }
+        let fine = !expect::BALANCES_LATE || ledger.balances();
+        world.check(fine, || {
+            "the account of a process that ran out of time does not balance".to_owned()
+        });
         return;
     }
     world.cover.met("left in time");

@@ -146,6 +146,9 @@ impl ServicesState {
 
     pub(crate) fn begin_life(&mut self) {
         self.open.clear();
+        for progress in &mut self.ids {
+            (progress.failed_down, progress.failed_other) = (0, 0);
+        }
         self.pace_until = [None; 2];
         self.streaks = Default::default();
     }
