@@ -42,7 +42,7 @@ impl Coverage {
 const ROW_MIN: u64 = 20;
 
 /// Everything else, in the order of a message's life. About a third of what is seen.
-const MINIMUM: [(&str, u64); 82] = [
+const MINIMUM: [(&str, u64); 84] = [
     // Of the queue.
     ("a held message is delivered again", 1000),
     ("a deleted message comes back", 90),
@@ -113,6 +113,8 @@ const MINIMUM: [(&str, u64); 82] = [
     ("went on after an outage", 200),
     ("a call to see whether a service is back", 2000),
     ("waited for its group", 1000),
+    ("crash in an outage", 30),
+    ("term in an outage", 20),
     ("handed back before 12 h", 3),
     // Interrupts.
     ("crash after a dead letter", 6),

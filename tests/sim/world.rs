@@ -187,6 +187,14 @@ impl World {
             return;
         }
         self.log(|| format!("{what:?}"));
+        let now = self.now();
+        let mut down = self.plan.api.down.iter().chain(&self.plan.inventory.down);
+        if down.any(|(from, to, _)| *from <= now && now < *to) {
+            self.cover.met(match what {
+                What::Crash => "crash in an outage",
+                What::Term => "term in an outage",
+            });
+        }
         if what == What::Crash {
             self.alive = false;
         }
