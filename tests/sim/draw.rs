@@ -9,7 +9,6 @@ use reservation_worker::retry::Backoff;
 use reservation_worker::settle::RetryPolicy;
 use uuid::Uuid;
 
-use super::expect;
 use super::plan::{
     Down, EventSpec, Fate, Interrupt, Kind, MessageSpec, POINTS, Plan, QueueWeather, Weather, What,
     When, millis, pick, secs,
@@ -22,13 +21,13 @@ const VISIBILITIES_S: [u64; 8] = [5, 7, 11, 17, 23, 37, 43, 59];
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
         let rng = &mut Rng::with_seed(seed);
-        let fifo = expect::FIFO && rng.u8(0..4) == 0;
+        let fifo = rng.u8(0..4) == 0;
         let span = secs(rng.u64(20..=300));
         let reservations = rng.usize(1..=8);
         let events = events(rng, reservations);
         let messages = messages(rng, &events, span, fifo);
         // Rarely, an outage lasts longer than SQS lets anybody hold a message.
-        let endless = expect::HOLDS && rng.u8(..) == 0;
+        let endless = rng.u8(..) == 0;
         let outages = rng.u8(0..3) == 0;
         let longest_s = pick(rng, &[20, 60, 180, 600]);
         let mut settings = settings(rng);
