@@ -360,6 +360,8 @@ impl World {
         let progress = self.services.progress_mut(&id);
         let only_down =
             progress.failed_down > 0 && progress.failed_other == 0 && progress.specs.len() == 1;
+        // Or because an earlier one of its group slipped away.
+        let follows = self.queue.msgs[n].group.is_some() && after.is_zero();
         // An id that was used twice is judged without a call.
         let called = progress.called_in == life || progress.specs.len() > 1;
         (progress.failed_down, progress.failed_other) = (0, 0);
@@ -373,7 +375,7 @@ impl World {
         } else if draining {
             msg.excuses += 1;
             self.cover.met("handed back");
-        } else if only_down {
+        } else if only_down && !follows {
             msg.outage_releases += 1;
             self.cover.met("released in an outage");
             self.violation(|| format!("m-{n} released because of an outage"));
