@@ -4,6 +4,9 @@
 //!
 //! `soak` runs as many seeds as `SIM_SEEDS` says, from `SIM_START` on.
 
+// A soak shows how far it is, and a replay what happened.
+#![allow(clippy::print_stdout)]
+
 mod sim;
 
 use std::env;

@@ -39,7 +39,7 @@ struct Travel {
     id: usize,
     journey: Journey,
     timeout: Duration,
-    /// The service is down for everybody.
+    /// The service is down for everybody, and says so.
     down: bool,
 }
 
@@ -135,17 +135,24 @@ impl World {
             self.cover.met("call to a service that is down");
             self.down(service, how, timeout)
         } else if let Some(row) = refused {
-            Journey::Refused(self.draw_ms(1, 30), self.row_error(row))
+            Journey::Refused(self.draw_ms(1, 30), self.row(row))
         } else if self.chance(faults_pct) {
             self.fault(service, timeout)
         } else {
             self.well(slow, timeout)
         };
-        Travel { id, journey, timeout, down: down.is_some() }
+        // What needs a second witness to count as an outage may cost retries.
+        let down = matches!(down, Some(Down::Answers | Down::Silent));
+        Travel { id, journey, timeout, down }
     }
 
-    fn row_error(&mut self, row: Row) -> CallError {
-        self.row(row)
+    /// An answer, with the time that it names where it names one.
+    fn row(&mut self, row: Row) -> CallError {
+        self.cover.met(row.name);
+        let paced = row.class == Class::Paced;
+        let longest_s = if self.chance(10) { 300 } else { 20 };
+        let after = paced.then(|| self.draw_ms(0, longest_s * 1_000));
+        row.error(after)
     }
 
     /// What the services say to this event whatever the weather.

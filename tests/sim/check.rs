@@ -1,4 +1,5 @@
-//! The questions asked when a process has left, and at the very end: is anything lost, or kept?
+//! The questions asked of the queue's state: while the process works, when it has left, and at the
+//! very end. Is more held than may be, is anything kept, is anything lost?
 
 use super::plan::Kind;
 use super::queue::{Msg, State};
@@ -7,11 +8,21 @@ use super::world::World;
 impl World {
     /// Whether every message is where it can stay.
     pub(crate) fn all_settled(&self) -> bool {
-        self.queue.msgs.iter().all(|msg| msg.state != State::Live || self.may_stay(msg))
+        let live = |n: &usize| self.queue.msgs[*n].state == State::Live;
+        (0..self.queue.msgs.len()).filter(live).all(|n| self.may_stay(n))
     }
 
-    /// Without a dead-letter queue, what can never succeed stays, spaced out.
-    fn may_stay(&self, msg: &Msg) -> bool {
+    /// Without a dead-letter queue, what can never succeed stays, spaced out; and so does what is
+    /// behind it in its group.
+    fn may_stay(&self, n: usize) -> bool {
+        let group = self.queue.msgs[n].group;
+        let earlier = self.queue.msgs[..n].iter();
+        let mut ahead = earlier.filter(|m| group.is_some() && m.group == group);
+        self.is_hopeless(&self.queue.msgs[n])
+            || ahead.any(|m| m.state == State::Live && self.is_hopeless(m))
+    }
+
+    fn is_hopeless(&self, msg: &Msg) -> bool {
         !self.plan.has_dlq
             && match msg.kind {
                 Kind::Poison(_) => true,
@@ -25,6 +36,51 @@ impl World {
             }
     }
 
+    /// In a FIFO group, what was released comes before what follows it.
+    pub(crate) fn check_groups(&mut self, event: &str) {
+        let is_it = |kind| matches!(kind, Kind::Event(n) if self.plan.events[n].id == event);
+        let life = Some(self.life);
+        let of_event = self.queue.msgs.iter().enumerate().filter(|(_, m)| is_it(m.kind));
+        let passed = of_event.into_iter().find_map(|(n, msg)| {
+            msg.group?;
+            // Several copies in one group: the last one says when it is its turn.
+            let last = self.queue.msgs.iter().rposition(|m| is_it(m.kind) && m.group == msg.group);
+            if last != Some(n) {
+                return None;
+            }
+            let first =
+                self.queue.msgs.iter().position(|m| is_it(m.kind) && m.group == msg.group)?;
+            self.queue.msgs[..first].iter().position(|earlier| {
+                earlier.group == msg.group
+                    && earlier.state == State::Live
+                    && earlier.released_in == life
+            })
+        });
+        if let Some(passed) = passed {
+            self.violation(|| format!("{event} began though m-{passed} of its group was released"));
+        }
+    }
+
+    /// No more is in flight than may be.
+    pub(crate) fn check_room(&mut self, max: usize) {
+        self.check((1..=10).contains(&max), || format!("a receive for {max}"));
+        let now = self.now();
+        let held = self.queue.msgs.iter().filter(|msg| {
+            let receipt = msg.latest.map(|n| &self.queue.receipts[n]);
+            let ours = receipt.is_some_and(|r| r.life == self.life && r.delivered && r.clean);
+            let ours = ours && msg.knows_newest();
+            ours && msg.state == State::Live && msg.visible_at > now && msg.released_in.is_none()
+        });
+        let (held, asked) = (held.count(), self.queue.asked);
+        let most = self.plan.settings.in_flight_max;
+        if held + asked + max == most {
+            self.cover.met("as many in flight as may be");
+        }
+        self.check(held + asked + max <= most, || {
+            format!("{held} held, {asked} asked for, {max} more: {most} allowed")
+        });
+    }
+
     /// A process that has left holds nothing, unless its calls to the queue failed.
     pub(crate) fn check_nothing_kept(&mut self) {
         let (now, life) = (self.now(), self.life);
@@ -32,7 +88,7 @@ impl World {
             let receipt = msg.latest.map(|n| &self.queue.receipts[n]);
             let ours =
                 receipt.is_some_and(|r| r.life == life && r.delivered && r.clean && !r.settling);
-            ours && msg.state == State::Live && msg.visible_at > now
+            ours && msg.knows_newest() && msg.state == State::Live && msg.visible_at > now
         });
         if let Some(n) = kept {
             self.violation(|| format!("m-{n} was not handed back by a process that left"));
@@ -44,7 +100,7 @@ impl World {
         for n in 0..self.queue.msgs.len() {
             let msg = &self.queue.msgs[n];
             let (state, copied) = (msg.state, self.queue.is_dead_lettered(msg.kind, n));
-            let stays = self.may_stay(msg);
+            let stays = self.may_stay(n);
             let fine = match (msg.kind, state) {
                 (_, State::Live) => stays,
                 (_, State::Redriven) => self.plan.has_dlq,

@@ -5,7 +5,7 @@
 //! in again while it was held, the engine may have forgotten the first receipt or not; then the
 //! stint's place is anywhere between the two, and nothing is claimed in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose order is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +20,8 @@ struct Stint {
     first_receipt: u64,
     last_receipt: u64,
     first_call: Option<u64>,
-    open: bool,
+    /// The messages that are not settled; the stint ends with the last of them.
+    messages: BTreeSet<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -31,27 +32,30 @@ pub(crate) struct Order {
 
 impl Order {
     /// A message of this event came in.
-    pub(crate) fn received(&mut self, lane: Lane, event: &str) {
+    pub(crate) fn received(&mut self, lane: Lane, event: &str, message: usize) {
         self.clock += 1;
         let now = self.clock;
         let stints = self.lanes.entry(lane).or_default();
-        match stints.iter_mut().find(|stint| stint.open && stint.event == event) {
-            Some(stint) => stint.last_receipt = now,
-            None => stints.push(Stint {
+        let open = |stint: &&mut Stint| stint.event == event && !stint.messages.is_empty();
+        if let Some(stint) = stints.iter_mut().find(open) {
+            stint.last_receipt = now;
+            stint.messages.insert(message);
+        } else {
+            stints.push(Stint {
                 event: event.to_owned(),
                 first_receipt: now,
                 last_receipt: now,
                 first_call: None,
-                open: true,
-            }),
+                messages: BTreeSet::from([message]),
+            });
         }
     }
 
-    /// The event was settled, in whatever way.
-    pub(crate) fn settled(&mut self, lane: Lane, event: &str) {
+    /// This message was settled, in whatever way.
+    pub(crate) fn settled(&mut self, lane: Lane, event: &str, message: usize) {
         let stints = self.lanes.entry(lane).or_default();
         for stint in stints.iter_mut().filter(|stint| stint.event == event) {
-            stint.open = false;
+            stint.messages.remove(&message);
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::calls::SimServices;
 use super::coverage::Coverage;
+use super::expect;
 use super::plan::{CALM_MAX, Plan, What};
 use super::sqs::SimQueue;
 use super::world::Sim;
@@ -59,7 +60,7 @@ async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> Report {
     let sim = Arc::new(Sim::new(plan, logged));
     loop {
         let (mut app, health) = start(&sim, metrics);
-        match live(&sim, &mut app).await {
+        match live(&sim, &mut app, &health).await {
             Ending::Crash => {
                 note_ledger(&sim, app.ledger());
                 drop(app);
@@ -107,7 +108,7 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
 }
 
 /// Lets the process live until something ends it, or there is nothing left for it to do.
-async fn live(sim: &Sim, app: &mut App) -> Ending {
+async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
     const LOOK_EVERY: Duration = Duration::from_secs(5);
     let began = sim.lock().now();
     loop {
@@ -119,6 +120,9 @@ async fn live(sim: &Sim, app: &mut App) -> Ending {
                 Some(What::Term) => return Ending::Term,
                 None => {}
             }
+            if let Err(problem) = health.alive() {
+                world.violation(|| format!("not alive: {problem}"));
+            }
             let now = world.now();
             if now >= world.plan.calm_at {
                 if world.all_settled() {
@@ -129,7 +133,7 @@ async fn live(sim: &Sim, app: &mut App) -> Ending {
                     return Ending::Over;
                 }
             }
-            let look = (now + LOOK_EVERY).max(world.plan.calm_at);
+            let look = now + LOOK_EVERY;
             world.instant(world.next_timed().map_or(look, |at| at.min(look)))
         };
         tokio::select! {
@@ -202,6 +206,10 @@ fn check_account(sim: &Sim, ledger: &Ledger) {
     if world.out_of_time() {
         // What was cut off is neither settled nor counted.
         world.cover.met("left at the last moment");
+        let fine = !expect::BALANCES_LATE || ledger.balances();
+        world.check(fine, || {
+            "the account of a process that ran out of time does not balance".to_owned()
+        });
         return;
     }
     world.cover.met("left in time");

@@ -10,8 +10,7 @@ use reservation_worker::event::{EventType, Step};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::expect;
-use super::order::Lane;
+use super::judge::Streak;
 use super::plan::{EventSpec, Plan};
 use super::rows::Row;
 use super::world::World;
@@ -67,11 +66,11 @@ pub(crate) type Answer = Result<Option<Found>, CallError>;
 
 /// What is known of a step of an event.
 #[derive(Clone, Copy, Debug, Default)]
-struct StepState {
+pub(crate) struct StepState {
     /// It took effect, or was found to be in effect.
-    applied: bool,
+    pub(crate) applied: bool,
     /// The life that knows so.
-    known_in: Option<u32>,
+    pub(crate) known_in: Option<u32>,
 }
 
 /// What is known of one event id.
@@ -83,7 +82,7 @@ pub(crate) struct Progress {
     /// For each of these, by [`Step::ALL`]: what is known of the step.
     steps: Vec<[StepState; 3]>,
     pub(crate) superseded: bool,
-    superseded_in: Option<u32>,
+    pub(crate) superseded_in: Option<u32>,
     pub(crate) told_permanent: bool,
     pub(crate) told_forbidden: bool,
     pub(crate) told_money: bool,
@@ -95,20 +94,23 @@ pub(crate) struct Progress {
 }
 
 #[derive(Debug)]
-struct Open {
-    number: u64,
-    reservation: usize,
+pub(crate) struct Open {
+    pub(crate) number: u64,
+    pub(crate) reservation: usize,
+    /// The service that this call is to find out about.
+    pub(crate) probes: Option<Service>,
 }
 
 pub(crate) struct ServicesState {
     status: Vec<Status>,
     seats: Vec<SeatState>,
     pub(crate) ids: Vec<Progress>,
-    keys: HashMap<Uuid, (usize, usize)>,
-    open: Vec<Open>,
-    last_number: u64,
+    pub(crate) keys: HashMap<Uuid, (usize, usize)>,
+    pub(crate) open: Vec<Open>,
+    pub(crate) last_number: u64,
     /// By [`Service`]: when the engine was told to come back.
-    pace_until: [Option<Instant>; 2],
+    pub(crate) pace_until: [Option<Instant>; 2],
+    pub(crate) streaks: [Streak; 2],
 }
 
 fn index(step: Step) -> usize {
@@ -138,12 +140,17 @@ impl ServicesState {
             open: Vec::new(),
             last_number: 0,
             pace_until: [None; 2],
+            streaks: Default::default(),
         }
     }
 
     pub(crate) fn begin_life(&mut self) {
         self.open.clear();
+        for progress in &mut self.ids {
+            (progress.failed_down, progress.failed_other) = (0, 0);
+        }
         self.pace_until = [None; 2];
+        self.streaks = Default::default();
     }
 
     pub(crate) fn progress(&self, id: &str) -> &Progress {
@@ -181,100 +188,8 @@ impl ServicesState {
 }
 
 impl World {
-    /// The id and the step that a call is for; `None` (and a violation) where there are none.
-    pub(crate) fn begin_call(&mut self, ask: &Ask) -> Option<(usize, u64)> {
-        let Some(&(id, step)) = self.services.keys.get(&ask.key) else {
-            self.violation(|| format!("an effect without an event: {ask:?}"));
-            return None;
-        };
-        let name = self.services.ids[id].id.clone();
-        self.log(|| format!("{name}: {:?} rsv_{}", ask.what, ask.reservation));
-        self.check_fits(id, ask);
-        self.check_turn(id, step, ask);
-        self.check_order(&name, ask);
-        let pace = self.services.pace_until[ask.service() as usize];
-        let paced = expect::PACES && pace.is_some_and(|until| Instant::now() < until);
-        self.check(!paced, || format!("{name}: called a service before the time that it named"));
-        let progress = &mut self.services.ids[id];
-        progress.called_in = self.life;
-        if progress.failed_down + progress.failed_other > 0 {
-            self.cover.met("tried again");
-        }
-        self.services.last_number += 1;
-        let number = self.services.last_number;
-        self.services.open.push(Open { number, reservation: ask.reservation });
-        let (open, most) = (self.services.open.len(), self.plan.settings.concurrency);
-        self.check(open <= most, || format!("{open} calls at once, {most} allowed"));
-        Some((id, number))
-    }
-
-    /// The call says what the event says.
-    fn check_fits(&mut self, id: usize, ask: &Ask) {
-        let fits = self.services.ids[id].specs.iter().any(|n| {
-            let spec = &self.plan.events[*n];
-            let quantity = i32::try_from(spec.seats).expect("small");
-            spec.reservation == ask.reservation
-                && match (ask.what, spec.event_type) {
-                    (What::Get, _) => true,
-                    (What::Patch(target), event_type) => target == target_of(event_type),
-                    (What::Commit(qty), EventType::PaymentApproved) => qty == quantity,
-                    (What::Release(qty, why), EventType::ReservationExpired) => {
-                        qty == quantity && why == ReleaseReason::Expired
-                    }
-                    (What::Release(qty, why), EventType::PaymentFailed) => {
-                        qty == quantity && why == ReleaseReason::FailedPayment
-                    }
-                    (What::Release(..) | What::Commit(_), _) => false,
-                }
-        });
-        self.check(fits, || format!("a call that no event asks for: {ask:?}"));
-    }
-
-    /// It is this step's turn: held, not done, not superseded, and the one before is done.
-    fn check_turn(&mut self, id: usize, step: usize, ask: &Ask) {
-        let life = self.life;
-        let progress = &self.services.ids[id];
-        let name = progress.id.clone();
-        let states = self.states(id, ask.reservation);
-        let known = states.clone().any(|states| states[step].known_in == Some(life));
-        let first_done = step == 0 || states.clone().any(|states| states[0].applied);
-        drop(states);
-        let superseded = progress.superseded_in == Some(life);
-        let specs = progress.specs.clone();
-        let held = self.holds_any(&specs);
-        let other = self.services.open.iter().any(|open| open.reservation == ask.reservation);
-        let what = ask.what;
-        self.check(!known, || format!("{name}: {what:?} repeated needlessly"));
-        self.check(first_done, || format!("{name}: {what:?} before the first step"));
-        self.check(!superseded, || format!("{name}: {what:?} though it is superseded"));
-        self.check(held, || format!("{name}: {what:?} while no message of it is held"));
-        self.check(!other, || format!("{name}: {what:?} while its reservation has another call"));
-    }
-
-    fn check_order(&mut self, name: &str, ask: &Ask) {
-        if self.services.progress(name).specs.len() > 1 {
-            return;
-        }
-        let groups = self.queue.groups_of(&self.plan, name);
-        let lanes = groups.into_iter().map(Lane::Group);
-        for lane in lanes.chain([Lane::Reservation(ask.reservation)]) {
-            match self.order.called(lane, name) {
-                Ok(waited) => {
-                    if waited {
-                        self.cover.met(match lane {
-                            Lane::Reservation(_) => "waited for its reservation",
-                            Lane::Group(_) => "waited for its group",
-                        });
-                    }
-                }
-                Err(by) => self.violation(|| format!("{name}: overtaken by {by} in {lane:?}")),
-            }
-        }
-        self.check_groups(name);
-    }
-
     /// The steps of the events that have this id and this reservation.
-    fn states(
+    pub(crate) fn states(
         &self,
         id: usize,
         reservation: usize,
@@ -285,7 +200,7 @@ impl World {
     }
 
     /// A step is in effect, and that life knows it.
-    fn learn(&mut self, id: usize, reservation: usize, step: usize, life: Option<u32>) {
+    pub(crate) fn learn(&mut self, id: usize, reservation: usize, step: usize, life: Option<u32>) {
         let progress = &mut self.services.ids[id];
         for (n, states) in progress.specs.iter().zip(&mut progress.steps) {
             if self.plan.events[*n].reservation == reservation {
@@ -304,7 +219,7 @@ impl World {
         let answer = match ask.what {
             What::Get => return Ok(Some(if locked { other("LOCKED") } else { found(status) })),
             What::Patch(_) if replay => Ok(None),
-            What::Patch(_) if locked => Err(conflict(self.chance(50))),
+            What::Patch(_) if locked => Err(self.conflict()),
             What::Patch(target) => self.patch(ask.reservation, target),
             What::Release(..) => self.release_seats(ask.reservation, replay),
             What::Commit(_) => self.commit_seats(ask.reservation, replay),
@@ -326,12 +241,19 @@ impl World {
             Target::Cancelled => Status::Cancelled,
         };
         let status = self.services.status[reservation];
-        if status == Status::Held || status == wanted {
+        // What has the status already may be refused it, or not.
+        if status == Status::Held || (status == wanted && self.chance(70)) {
             self.services.status[reservation] = wanted;
             Ok(None)
         } else {
-            Err(conflict(self.chance(50)))
+            Err(self.conflict())
         }
+    }
+
+    fn conflict(&mut self) -> CallError {
+        let name = if self.chance(50) { "api 412" } else { "api 409" };
+        self.cover.met(name);
+        Row { name, class: Class::Conflict }.error(None)
     }
 
     fn release_seats(&mut self, reservation: usize, replay: bool) -> Answer {
@@ -368,80 +290,9 @@ impl World {
         self.cover.met("inv committed");
         Ok(None)
     }
-
-    /// The engine has the answer now.
-    pub(crate) fn answered(&mut self, id: usize, ask: &Ask, answer: &Answer, down: bool) {
-        let (life, step) = (self.life, self.services.keys[&ask.key].1);
-        let progress = &mut self.services.ids[id];
-        match answer {
-            Ok(None) => self.learn(id, ask.reservation, step, Some(life)),
-            Ok(Some(found)) => {
-                let event_type = self.plan.events[progress.specs[0]].event_type;
-                self.judged(id, event_type, ask.reservation, found);
-            }
-            Err(error) => {
-                match error.class {
-                    Class::Permanent => progress.told_permanent = true,
-                    Class::Forbidden => progress.told_forbidden = true,
-                    Class::MoneyWithoutSeat => progress.told_money = true,
-                    Class::Paced => {
-                        let until = error.retry_after.map(|after| Instant::now() + after);
-                        let pace = &mut self.services.pace_until[ask.service() as usize];
-                        *pace = (*pace).max(until);
-                    }
-                    Class::Outage | Class::Transient | Class::Conflict => {}
-                }
-                if down {
-                    progress.failed_down += 1;
-                } else if error.class != Class::Conflict {
-                    progress.failed_other += 1;
-                }
-                let name = progress.id.clone();
-                self.log(|| format!("{name}: answered {}", error.code));
-            }
-        }
-    }
-
-    /// SPEC's table "After 409 or 412".
-    fn judged(&mut self, id: usize, event_type: EventType, reservation: usize, found: &Found) {
-        let life = self.life;
-        let progress = &mut self.services.ids[id];
-        let approved = event_type == EventType::PaymentApproved;
-        let cell = match (approved, found) {
-            (_, Found::Other(_)) => {
-                progress.failed_other += 1;
-                "conflict: unclear"
-            }
-            (true, Found::Confirmed) => "conflict: approved finds CONFIRMED",
-            (true, Found::Expired | Found::Cancelled) => {
-                progress.told_money = true;
-                "conflict: money without a seat"
-            }
-            (false, Found::Confirmed) => {
-                progress.superseded = true;
-                progress.superseded_in = Some(life);
-                "conflict: superseded"
-            }
-            (false, Found::Expired | Found::Cancelled) => "conflict: counts as done",
-        };
-        if matches!(cell, "conflict: approved finds CONFIRMED" | "conflict: counts as done") {
-            self.learn(id, reservation, 0, Some(life));
-        }
-        self.cover.met(cell);
-        let name = self.services.ids[id].id.clone();
-        self.log(|| format!("{name}: {cell}"));
-    }
-
-    pub(crate) fn row(&mut self, row: Row) -> CallError {
-        self.cover.met(row.name);
-        let paced = row.class == Class::Paced;
-        let longest_s = if self.chance(10) { 300 } else { 20 };
-        let after = paced.then(|| self.draw_ms(0, longest_s * 1_000));
-        row.error(after)
-    }
 }
 
-fn target_of(event_type: EventType) -> Target {
+pub(crate) fn target_of(event_type: EventType) -> Target {
     match event_type {
         EventType::ReservationExpired => Target::Expired,
         EventType::PaymentApproved => Target::Confirmed,
@@ -460,9 +311,4 @@ fn found(status: Status) -> Found {
 
 fn other(status: &str) -> Found {
     Found::Other(status.to_owned())
-}
-
-fn conflict(precondition: bool) -> CallError {
-    let name = if precondition { "api 412" } else { "api 409" };
-    Row { name, class: Class::Conflict }.error(None)
 }

@@ -1,6 +1,7 @@
 //! One run's world: the clock's origin, the dice, the log, and what all parts share. The parts
 //! themselves are in `queue`, `services` and `order`; who interrupts, and when, is here.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(crate) struct World {
     gates: u64,
     /// Those since the process was told to leave.
     leaving_gates: u64,
+    /// Those of each kind.
+    point_gates: BTreeMap<&'static str, u64>,
     interrupts: Vec<Interrupt>,
     /// An interrupt that the run has not seen to yet.
     pub(crate) pending: Option<What>,
@@ -68,6 +71,7 @@ impl Sim {
             drain_until: None,
             gates: 0,
             leaving_gates: 0,
+            point_gates: BTreeMap::new(),
             interrupts: plan.interrupts.clone(),
             pending: None,
             queue,
@@ -160,31 +164,19 @@ impl World {
         self.check(gates != GATES_MAX, || "a loop that does not wait".to_owned());
         self.leaving_gates += u64::from(self.draining);
         let leaving = self.leaving_gates;
+        let of_kind = self.point_gates.entry(point).or_default();
+        *of_kind += 1;
+        let of_kind = *of_kind;
         let due = |interrupt: &Interrupt| match interrupt.when {
             When::Gate(n) => n <= gates,
             When::Leaving(n) => n <= leaving,
+            When::Point(kind, n) => kind == point && n <= of_kind,
             When::At(_) => false,
         };
         let Some(at) = self.interrupts.iter().position(due) else { return (false, false) };
         // A process that is leaving is not told to leave again.
         let what = self.interrupts.swap_remove(at).what;
-        self.cover.met(match (what, point, self.draining) {
-            (What::Crash, _, true) => "crash while leaving",
-            (What::Crash, "before receive", _) => "crash before receive",
-            (What::Crash, "after receive", _) => "crash after receive",
-            (What::Crash, "before call", _) => "crash before a call",
-            (What::Crash, "after call", _) => "crash after an effect",
-            (What::Crash, "before delete", _) => "crash before delete",
-            (What::Crash, "after delete", _) => "crash after delete",
-            (What::Crash, "before change", _) => "crash before a visibility change",
-            (What::Crash, "after change", _) => "crash after a visibility change",
-            (What::Crash, "before copy", _) => "crash before a dead letter",
-            (What::Crash, "after copy", _) => "crash after a dead letter",
-            (What::Crash, _, _) => "crash elsewhere",
-            (What::Term, "before receive" | "after receive", _) => "term in a receive",
-            (What::Term, "before call" | "after call", _) => "term in a call",
-            (What::Term, _, _) => "term while settling",
-        });
+        self.cover.met(name_of(what, point, self.draining));
         self.interrupt(what);
         (!self.alive, true)
     }
@@ -195,6 +187,14 @@ impl World {
             return;
         }
         self.log(|| format!("{what:?}"));
+        let now = self.now();
+        let mut down = self.plan.api.down.iter().chain(&self.plan.inventory.down);
+        if down.any(|(from, to, _)| *from <= now && now < *to) {
+            self.cover.met(match what {
+                What::Crash => "crash in an outage",
+                What::Term => "term in an outage",
+            });
+        }
         if what == What::Crash {
             self.alive = false;
         }
@@ -207,7 +207,7 @@ impl World {
     pub(crate) fn next_timed(&self) -> Option<Duration> {
         let times = self.interrupts.iter().filter_map(|interrupt| match interrupt.when {
             When::At(at) => Some(at),
-            When::Gate(_) | When::Leaving(_) => None,
+            When::Gate(_) | When::Leaving(_) | When::Point(..) => None,
         });
         times.min()
     }
@@ -242,5 +242,26 @@ impl World {
         self.services.begin_life();
         self.order = Order::default();
         self.log(|| "started".to_owned());
+    }
+}
+
+/// An interrupt's name in the coverage.
+fn name_of(what: What, point: &str, draining: bool) -> &'static str {
+    match (what, point, draining) {
+        (What::Crash, _, true) => "crash while leaving",
+        (What::Crash, "before receive", _) => "crash before receive",
+        (What::Crash, "after receive", _) => "crash after receive",
+        (What::Crash, "before call", _) => "crash before a call",
+        (What::Crash, "after call", _) => "crash after an effect",
+        (What::Crash, "before delete", _) => "crash before delete",
+        (What::Crash, "after delete", _) => "crash after delete",
+        (What::Crash, "before change", _) => "crash before a visibility change",
+        (What::Crash, "after change", _) => "crash after a visibility change",
+        (What::Crash, "before copy", _) => "crash before a dead letter",
+        (What::Crash, "after copy", _) => "crash after a dead letter",
+        (What::Crash, _, _) => "crash elsewhere",
+        (What::Term, "before receive" | "after receive", _) => "term in a receive",
+        (What::Term, "before call" | "after call", _) => "term in a call",
+        (What::Term, _, _) => "term while settling",
     }
 }

@@ -1,0 +1,130 @@
+//! What the engine has been told, and what it must make of it: the answers as they arrive, and SPEC's
+//! table "After 409 or 412", written a second time.
+
+use reservation_worker::client::{Class, Found};
+use reservation_worker::event::EventType;
+use tokio::time::Instant;
+
+use super::services::{Answer, Ask};
+use super::world::World;
+
+/// What a status that was found means for an event.
+enum Verdict {
+    Done,
+    Superseded,
+    Money,
+    Unclear,
+}
+
+/// Answers of the outage class in a row, from one service.
+#[derive(Debug, Default)]
+pub(crate) struct Streak {
+    failures: u32,
+    first: Option<usize>,
+    /// Several reservations had them.
+    shared: bool,
+}
+
+impl Streak {
+    /// Later than the engine must have noticed.
+    const NOTICED: u32 = 8;
+
+    pub(crate) fn is_outage(&self) -> bool {
+        self.shared && self.failures >= Self::NOTICED
+    }
+
+    pub(crate) fn answered(&mut self, reservation: usize, outage: bool) {
+        if !outage {
+            *self = Self::default();
+            return;
+        }
+        self.failures += 1;
+        self.shared |= *self.first.get_or_insert(reservation) != reservation;
+    }
+}
+
+impl World {
+    /// The engine has the answer now.
+    pub(crate) fn answered(&mut self, id: usize, ask: &Ask, answer: &Answer, down: bool) {
+        let (life, step) = (self.life, self.services.keys[&ask.key].1);
+        let fails = answer.as_ref().err().is_some_and(|error| {
+            matches!(error.class, Class::Outage | Class::Transient | Class::Paced)
+        });
+        let outage = answer.as_ref().err().is_some_and(|error| error.class == Class::Outage);
+        self.services.streaks[ask.service() as usize].answered(ask.reservation, outage);
+        let progress = &mut self.services.ids[id];
+        if !fails && std::mem::take(&mut progress.failed_down) > 0 {
+            // Whatever becomes of it now, it is not for the outage.
+            progress.failed_other += 1;
+            self.cover.met("went on after an outage");
+        }
+        match answer {
+            Ok(None) => self.learn(id, ask.reservation, step, Some(life)),
+            Ok(Some(found)) => {
+                let event_type = self.plan.events[progress.specs[0]].event_type;
+                self.judged(id, event_type, ask.reservation, found);
+            }
+            Err(error) => {
+                match error.class {
+                    Class::Permanent => progress.told_permanent = true,
+                    Class::Forbidden => progress.told_forbidden = true,
+                    Class::MoneyWithoutSeat => progress.told_money = true,
+                    Class::Paced => {
+                        let until = error.retry_after.map(|after| Instant::now() + after);
+                        let pace = &mut self.services.pace_until[ask.service() as usize];
+                        *pace = (*pace).max(until);
+                    }
+                    Class::Outage | Class::Transient | Class::Conflict => {}
+                }
+                if down {
+                    progress.failed_down += 1;
+                } else if error.class != Class::Conflict {
+                    progress.failed_other += 1;
+                }
+                let name = progress.id.clone();
+                self.log(|| format!("{name}: answered {}", error.code));
+            }
+        }
+    }
+
+    /// SPEC's table "After 409 or 412".
+    fn judged(&mut self, id: usize, event_type: EventType, reservation: usize, found: &Found) {
+        use EventType::{PaymentApproved as Approved, PaymentFailed as Failed};
+        let life = self.life;
+        let (cell, verdict) = match (event_type, found) {
+            (EventType::ReservationExpired, Found::Expired) => {
+                ("expired finds EXPIRED", Verdict::Done)
+            }
+            (EventType::ReservationExpired, Found::Cancelled) => {
+                ("expired finds CANCELLED", Verdict::Done)
+            }
+            (EventType::ReservationExpired, Found::Confirmed) => {
+                ("expired finds CONFIRMED", Verdict::Superseded)
+            }
+            (EventType::ReservationExpired, Found::Other(_)) => {
+                ("expired finds another", Verdict::Unclear)
+            }
+            (Failed, Found::Cancelled) => ("failed finds CANCELLED", Verdict::Done),
+            (Failed, Found::Expired) => ("failed finds EXPIRED", Verdict::Done),
+            (Failed, Found::Confirmed) => ("failed finds CONFIRMED", Verdict::Superseded),
+            (Failed, Found::Other(_)) => ("failed finds another", Verdict::Unclear),
+            (Approved, Found::Confirmed) => ("approved finds CONFIRMED", Verdict::Done),
+            (Approved, Found::Expired) => ("approved finds EXPIRED", Verdict::Money),
+            (Approved, Found::Cancelled) => ("approved finds CANCELLED", Verdict::Money),
+            (Approved, Found::Other(_)) => ("approved finds another", Verdict::Unclear),
+        };
+        let progress = &mut self.services.ids[id];
+        match verdict {
+            Verdict::Done => self.learn(id, reservation, 0, Some(life)),
+            Verdict::Superseded => {
+                progress.superseded = true;
+                progress.superseded_in = Some(life);
+            }
+            Verdict::Money => progress.told_money = true,
+            Verdict::Unclear => progress.failed_other += 1,
+        }
+        self.cover.met(cell);
+        let name = self.services.ids[id].id.clone();
+        self.log(|| format!("{name}: {cell}"));
+    }
+}

@@ -1,0 +1,117 @@
+//! What is asked of each call as it begins: is there an event that wants it, is it this step's turn, may
+//! the service be called now?
+
+use reservation_worker::client::ReleaseReason;
+use reservation_worker::event::EventType;
+use tokio::time::Instant;
+
+use super::expect;
+use super::order::Lane;
+use super::services::{Ask, Open, Service, What, target_of};
+use super::world::World;
+
+impl World {
+    /// The id and the step that a call is for; `None` (and a violation) where there are none.
+    pub(crate) fn begin_call(&mut self, ask: &Ask) -> Option<(usize, u64)> {
+        let Some(&(id, step)) = self.services.keys.get(&ask.key) else {
+            self.violation(|| format!("an effect without an event: {ask:?}"));
+            return None;
+        };
+        let name = self.services.ids[id].id.clone();
+        self.log(|| format!("{name}: {:?} rsv_{}", ask.what, ask.reservation));
+        self.check_fits(id, ask);
+        self.check_turn(id, step, ask);
+        self.check_order(&name, ask);
+        let pace = self.services.pace_until[ask.service() as usize];
+        let paced = pace.is_some_and(|until| Instant::now() < until);
+        self.check(!paced, || format!("{name}: called a service before the time that it named"));
+        let progress = &mut self.services.ids[id];
+        progress.called_in = self.life;
+        if progress.failed_down + progress.failed_other > 0 {
+            self.cover.met("tried again");
+        }
+        self.services.last_number += 1;
+        let number = self.services.last_number;
+        let probes = self.check_probe(ask.service());
+        self.services.open.push(Open { number, reservation: ask.reservation, probes });
+        let (open, most) = (self.services.open.len(), self.plan.settings.concurrency);
+        self.check(open <= most, || format!("{open} calls at once, {most} allowed"));
+        Some((id, number))
+    }
+
+    /// The call says what the event says.
+    fn check_fits(&mut self, id: usize, ask: &Ask) {
+        let fits = self.services.ids[id].specs.iter().any(|n| {
+            let spec = &self.plan.events[*n];
+            let quantity = i32::try_from(spec.seats).expect("small");
+            spec.reservation == ask.reservation
+                && match (ask.what, spec.event_type) {
+                    (What::Get, _) => true,
+                    (What::Patch(target), event_type) => target == target_of(event_type),
+                    (What::Commit(qty), EventType::PaymentApproved) => qty == quantity,
+                    (What::Release(qty, why), EventType::ReservationExpired) => {
+                        qty == quantity && why == ReleaseReason::Expired
+                    }
+                    (What::Release(qty, why), EventType::PaymentFailed) => {
+                        qty == quantity && why == ReleaseReason::FailedPayment
+                    }
+                    (What::Release(..) | What::Commit(_), _) => false,
+                }
+        });
+        self.check(fits, || format!("a call that no event asks for: {ask:?}"));
+    }
+
+    /// It is this step's turn: held, not done, not superseded, and the one before is done.
+    fn check_turn(&mut self, id: usize, step: usize, ask: &Ask) {
+        let life = self.life;
+        let progress = &self.services.ids[id];
+        let name = progress.id.clone();
+        let states = self.states(id, ask.reservation);
+        let known = states.clone().any(|states| states[step].known_in == Some(life));
+        let first_done = step == 0 || states.clone().any(|states| states[0].applied);
+        drop(states);
+        let superseded = progress.superseded_in == Some(life);
+        let specs = progress.specs.clone();
+        let held = self.holds_any(&specs) || (self.draining && !expect::REJOINS);
+        let other = self.services.open.iter().any(|open| open.reservation == ask.reservation);
+        let what = ask.what;
+        self.check(!known, || format!("{name}: {what:?} repeated needlessly"));
+        self.check(first_done, || format!("{name}: {what:?} before the first step"));
+        self.check(!superseded, || format!("{name}: {what:?} though it is superseded"));
+        self.check(held, || format!("{name}: {what:?} while no message of it is held"));
+        self.check(!other, || format!("{name}: {what:?} while its reservation has another call"));
+    }
+
+    /// A service that is away is asked by one call at a time.
+    fn check_probe(&mut self, service: Service) -> Option<Service> {
+        if !self.services.streaks[service as usize].is_outage() {
+            return None;
+        }
+        self.cover.met("a call to see whether a service is back");
+        let alone = self.services.open.iter().all(|open| open.probes != Some(service));
+        self.check(alone, || format!("{service:?} is away, and two calls ask whether it is back"));
+        Some(service)
+    }
+
+    fn check_order(&mut self, name: &str, ask: &Ask) {
+        if self.services.progress(name).specs.len() > 1 {
+            return;
+        }
+        let groups = self.queue.groups_of(&self.plan, name);
+        let lanes = groups.into_iter().map(Lane::Group);
+        for lane in lanes.chain([Lane::Reservation(ask.reservation)]) {
+            match self.order.called(lane, name) {
+                Ok(waited) => {
+                    if waited {
+                        self.cover.met(match lane {
+                            Lane::Reservation(_) => "waited for its reservation",
+                            Lane::Group(_) => "waited for its group",
+                        });
+                    }
+                }
+                Err(by) => self.violation(|| format!("{name}: overtaken by {by} in {lane:?}")),
+            }
+        }
+        self.check_groups(name);
+    }
+}
