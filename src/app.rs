@@ -241,9 +241,12 @@ impl App {
         self.stop_keepers.cancel();
         end(&mut self.keepers, deadline, "lease keeper").await;
         let Self { settler, mut batcher, ledger, keepers, poller, workers, .. } = self;
+        let outstanding = settler.batches.outstanding();
         // The batches end when nobody can hand anything in any more.
         drop((settler, keepers, poller, workers));
         end(&mut batcher, deadline, "batches").await;
+        // What the batches were cut off with: SQS shows it again when its visibility timeout ends.
+        ledger.left(Left::Unsettled, outstanding.count());
         log_account(&ledger);
         ledger
     }

@@ -97,6 +97,19 @@ impl InFlight {
         admitted
     }
 
+    /// Keeps a further receipt of a message that is held; gives it back where it is not held. For
+    /// the shutdown, which opens no message: it looks at all that are held, which is slow.
+    ///
+    /// # Errors
+    /// The receipt of a message that is not held.
+    pub fn rejoin(&self, receipt: Receipt) -> Result<(), Receipt> {
+        let earlier = self.lock().rejoin(receipt)?;
+        if earlier {
+            self.renewals_changed.notify_one();
+        }
+        Ok(())
+    }
+
     /// Hands out the job of a key from the channel. `None`: it is gone (handed back, or its lease
     /// was lost) since the key was sent.
     pub fn start(&self, key: Key) -> Option<Box<Job>> {

@@ -59,7 +59,11 @@ impl Intake {
     /// Hands a message back unopened: the worker is leaving.
     pub async fn hand_back(&self, message: Message, room: RoomPermit, received_at: Instant) {
         let (receipt, _) = self.split(message, room, received_at);
-        self.settler.hand_back_unopened(receipt).await;
+        // A message that is still being worked on must not become visible: it stays with its job.
+        match self.inflight.rejoin(receipt) {
+            Ok(()) => self.ledger.left(Left::Replaced, 1),
+            Err(receipt) => self.settler.hand_back_unopened(receipt).await,
+        }
     }
 
     async fn admit(&self, event: Event, message: Message, room: RoomPermit, received_at: Instant) {

@@ -151,6 +151,8 @@ pub struct Receipt {
     pub message_id: MessageId,
     /// What settles it.
     pub handle: ReceiptHandle,
+    /// How often SQS had handed the message out, this time included: the newest receipt has the most.
+    pub receive_count: u32,
     /// When the message came in.
     pub received_at: Instant,
     /// When its visibility timeout ends, as far as we know: never later than SQS thinks.
@@ -171,6 +173,7 @@ impl Receipt {
         let receipt = Self {
             message_id: message.id.clone(),
             handle: message.handle,
+            receive_count: message.receive_count,
             received_at,
             deadline,
             room,

@@ -178,16 +178,32 @@ impl State {
         (if first { Admitted::Ready(key) } else { Admitted::InLane }, earlier)
     }
 
+    /// Whether it is the same message, received again, and whether its extension is now the first.
     fn join(&mut self, key: Key, receipt: Receipt) -> (bool, bool) {
         let entry = self.entries.get_mut(&key).expect("held");
-        // A newer receipt of the same SQS message: the older handle would delete nothing. Its own
-        // extension, if one is under way, finds nothing to book and is forgotten.
         let same = entry.receipts.iter().position(|h| h.receipt.message_id == receipt.message_id);
-        if let Some(at) = same {
-            let old = entry.receipts.swap_remove(at);
-            self.stop_renewing(&old);
+        let Some(at) = same else { return (false, self.add_receipt(key, receipt)) };
+        // Replies may overtake each other: the newest receipt is not always the last to come. An
+        // older handle would delete nothing.
+        if receipt.receive_count < entry.receipts[at].receipt.receive_count {
+            return (true, false);
         }
-        (same.is_some(), self.add_receipt(key, receipt))
+        // The older one's extension, if one is under way, finds nothing to book and is forgotten.
+        let old = entry.receipts.swap_remove(at);
+        self.stop_renewing(&old);
+        (true, self.add_receipt(key, receipt))
+    }
+
+    /// Joins a further receipt of a message that is held, whatever its event. Gives it back where
+    /// the message is not held. Also says whether its extension is now the first.
+    pub(super) fn rejoin(&mut self, receipt: Receipt) -> Result<bool, Receipt> {
+        let holds = |entry: &Entry| {
+            entry.receipts.iter().any(|held| held.receipt.message_id == receipt.message_id)
+        };
+        match self.entries.iter().find(|(_, entry)| holds(entry)).map(|(key, _)| *key) {
+            Some(key) => Ok(self.join(key, receipt).1),
+            None => Err(receipt),
+        }
     }
 
     pub(super) fn start(&mut self, key: Key) -> Option<Box<Job>> {

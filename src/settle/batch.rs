@@ -9,6 +9,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -59,12 +60,39 @@ pub struct Grounds {
 
 /// Where settlements are handed in.
 #[derive(Clone, Debug)]
-pub struct Batches(mpsc::Sender<Settlement>);
+pub struct Batches {
+    settlements: mpsc::Sender<Settlement>,
+    outstanding: Outstanding,
+}
+
+/// How many receipts were handed in and are not settled yet.
+#[derive(Clone, Debug, Default)]
+pub struct Outstanding(Arc<AtomicUsize>);
+
+impl Outstanding {
+    /// That many.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Batches {
+    /// What is not settled yet; it outlives the sender.
+    #[must_use]
+    pub fn outstanding(&self) -> Outstanding {
+        self.outstanding.clone()
+    }
+
     /// Hands one in. Waits only where SQS is so slow that as many wait as messages may be held.
     pub async fn send(&self, settlement: Settlement) {
-        if let Err(mpsc::error::SendError(settlement)) = self.0.send(settlement).await {
+        let receipts = match &settlement {
+            Settlement::Delete(..) | Settlement::Release(..) => 1,
+            Settlement::DeadLetter(taken, _) => taken.receipts.len(),
+        };
+        self.outstanding.0.fetch_add(receipts, Ordering::Relaxed);
+        let sent = self.settlements.send(settlement).await;
+        if let Err(mpsc::error::SendError(settlement)) = sent {
             // Closed only after everybody who settles is gone.
             error!(settlement = ?mem::discriminant(&settlement), "A settlement came after the end");
         }
@@ -85,6 +113,7 @@ struct Context {
     queue: Arc<dyn Queue>,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    outstanding: Outstanding,
 }
 
 impl Batcher {
@@ -97,15 +126,17 @@ impl Batcher {
         messages_max: usize,
     ) -> (Batches, Self) {
         let (sender, settlements) = mpsc::channel(messages_max);
+        let outstanding = Outstanding::default();
+        let batches = Batches { settlements: sender, outstanding: outstanding.clone() };
         let batcher = Self {
             settlements,
-            context: Arc::new(Context { queue, metrics, ledger }),
+            context: Arc::new(Context { queue, metrics, ledger, outstanding }),
             calls: JoinSet::new(),
             deletes: Vec::with_capacity(BATCH_MAX),
             releases: Vec::with_capacity(BATCH_MAX),
             flush_at: None,
         };
-        (Batches(sender), batcher)
+        (batches, batcher)
     }
 
     /// Runs until every [`Batches`] is dropped and all that they handed in is settled, or lost.
@@ -296,6 +327,12 @@ async fn send_copy(
 }
 
 impl Context {
+    /// One receipt is settled, or lost.
+    fn left(&self, how: Left) {
+        self.outstanding.0.fetch_sub(1, Ordering::Relaxed);
+        self.ledger.left(how, 1);
+    }
+
     /// Counts what was settled, and gives back what is to be tried again.
     fn book<T>(
         &self,
@@ -317,11 +354,11 @@ impl Context {
             match answer {
                 Ok(()) => {
                     self.metrics.settled(kind);
-                    self.ledger.left(left(&what), 1);
+                    self.left(left(&what));
                 }
                 Err(EntryError::Lost(why)) => {
                     self.metrics.settlement_failed(kind);
-                    self.ledger.left(Left::LeaseLost, 1);
+                    self.left(Left::LeaseLost);
                     warn!(message_id = %receipt.message_id, error = why, settlement = kind.as_str(), "The message was not ours any more when it was settled");
                 }
                 Err(EntryError::Retry(_)) => {
@@ -347,7 +384,7 @@ impl Context {
         let (rest, expired): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|(receipt, _)| receipt.deadline > now);
         for (receipt, _) in expired {
-            self.ledger.left(Left::Unsettled, 1);
+            self.left(Left::Unsettled);
             warn!(message_id = %receipt.message_id, "The message could not be settled before its lease ended: SQS delivers it again");
         }
         rest
