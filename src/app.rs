@@ -6,10 +6,10 @@
 //! 2. A receive that is open is awaited; what it brings is handed back at once.
 //! 3. Every job that no worker has in hand is handed back, to be seen at once, or when its backoff
 //!    ends. Not before step 2: our own open receive would take it again, and spend a receive.
-//! 4. When the workers are done, what they put aside is handed back too. Those that are not done in
-//!    time are stopped; their messages stay hidden until the call that was open can no longer take
-//!    effect.
-//! 5. The lease keeper finishes the extensions that are open, and ends.
+//! 4. The workers are awaited; those that are not done in time are stopped.
+//! 5. The lease keeper finishes the extensions that are open, and ends: no extension overtakes what
+//!    is said of a message from here on. What the workers put aside is handed back too; the messages
+//!    of those that were stopped stay hidden until their calls can no longer take effect.
 //! 6. The batches are flushed.
 //!
 //! The side port and the spans end after that, in `main`.
@@ -51,7 +51,7 @@ const CALLS_PER_ATTEMPT: u32 = 3;
 const ATTEMPT_MARGIN: Duration = Duration::from_secs(30);
 
 /// What of the shutdown's time is kept for the last two steps: two calls to SQS.
-const FLUSH_RESERVE: Duration = Duration::from_secs(2);
+const FLUSH_RESERVE: Duration = Duration::from_millis(1_750);
 
 /// What the app is made of.
 pub struct Parts {
@@ -236,10 +236,10 @@ impl App {
         self.inflight.stop();
         self.stop.cancel();
         self.finish_work(finish_by).await;
+        self.stop_keepers.cancel();
+        end(&mut self.keepers, finish_by + FLUSH_RESERVE / 2, "lease keeper").await;
         self.hand_back_idle().await;
         self.hand_back_unfinished().await;
-        self.stop_keepers.cancel();
-        end(&mut self.keepers, deadline, "lease keeper").await;
         let Self { settler, mut batcher, ledger, keepers, poller, workers, .. } = self;
         let outstanding = settler.batches.outstanding();
         // The batches end when nobody can hand anything in any more.

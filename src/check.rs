@@ -68,7 +68,8 @@ async fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
             findings.push(("visibility timeout", about_visibility(&facts, config)));
             findings.push(about_dead_letters(&queue).await);
             let has_dlq_url = config.sqs.dlq_url.is_some();
-            for line in advice(&facts, has_dlq_url) {
+            let dlq_retention = queue.dead_letter_retention().await;
+            for line in advice(&facts, has_dlq_url, dlq_retention) {
                 findings.push(("redrive policy", Finding::Warning(line)));
             }
         }
@@ -117,7 +118,9 @@ async fn about_dead_letters(queue: &SqsQueue) -> (&'static str, Finding) {
         Ok(None) => Finding::Warning(
             "none is known: poison is left to the queue's redrive policy; set SQS_DLQ_URL, or allow sqs:GetQueueAttributes on the queue and sqs:GetQueueUrl on its dead-letter queue".to_owned(),
         ),
-        Err(error) => Finding::Wrong(queue_trouble(&error)),
+        Err(error) => Finding::Warning(format!(
+            "it cannot be found ({error}): poison is left to the queue's redrive policy until it is; set SQS_DLQ_URL, or allow sqs:GetQueueUrl on it"
+        )),
     };
     ("dead-letter queue", finding)
 }

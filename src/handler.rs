@@ -100,11 +100,11 @@ pub struct Peers {
 /// `token` is the job's claim. Not cancel-safe: a call that is cut off may have taken effect, and
 /// is then repeated with the same key.
 pub async fn handle(job: &mut Job, token: Token, services: &Services) -> End {
-    let Job { event, done, lease, span, well_counts, .. } = job;
+    let Job { event, done, lease, span, blame, retries, .. } = job;
     if on(Sabotage::RetryFromStepOne) {
         *done = StepSet::EMPTY;
     }
-    let mut attempt = Attempt { event, done, lease, span, well_counts, token, services };
+    let mut attempt = Attempt { event, done, lease, span, blame, retries, token, services };
     let ended = match &event.payload {
         Payload::ReservationExpired(seats) => {
             reservation_expired::handle(&mut attempt, seats).await

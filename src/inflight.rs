@@ -41,7 +41,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-pub use self::job::{GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
+pub use self::job::{Blame, GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
 pub use self::state::{Admitted, DueRenewal, Forgotten, Renewal, Renewals, Renewed};
 use self::state::{Lane, Promoted, State};
 use crate::outage::Dependency;
@@ -114,6 +114,8 @@ impl InFlight {
     /// was lost) since the key was sent.
     pub fn start(&self, key: Key) -> Option<Box<Job>> {
         let mut state = self.lock();
+        // This key has just left the channel.
+        self.send_spilled(&mut state);
         let job = state.start(key);
         let drained = state.ready_count() < self.buffer_max;
         drop(state);
@@ -210,6 +212,9 @@ impl InFlight {
         let mut state = self.lock();
         let (lost, promoted) = state.forget_lost(job);
         self.promote(&mut state, promoted);
+        drop(state);
+        // Later ones of its group may have been abandoned.
+        self.renewals_changed.notify_one();
         lost
     }
 
@@ -289,10 +294,20 @@ impl InFlight {
     fn make_ready(&self, state: &mut State, key: Key) {
         // While stopping, a job stays where the shutdown finds it.
         if state.set_ready(key) {
+            state.spill(key);
+            self.send_spilled(state);
+        }
+    }
+
+    /// The channel holds as many keys as messages may be held; but the keys of jobs that left while
+    /// they were ready stay in it until a worker finds them. What does not fit waits until then.
+    fn send_spilled(&self, state: &mut State) {
+        while let Some(key) = state.next_spilled() {
             // Closed only when the workers are gone, and then the shutdown takes the job.
-            if let Err(mpsc::error::TrySendError::Full(_)) = self.ready.try_send(key) {
-                debug_assert!(false, "the channel holds as many keys as messages may be held");
+            if self.ready.try_send(key).is_err() {
+                return;
             }
+            state.pop_spilled();
         }
     }
 

@@ -107,10 +107,15 @@ impl Intake {
     fn joined(&self, job: Job, replaced: bool) {
         if replaced {
             self.ledger.left(Left::Replaced, 1);
-        } else {
-            self.metrics.duplicate(DuplicateReason::Joined);
-            self.metrics.event_settled(Some(job.event.event_type()), Outcome::Dropped);
+            debug!(
+                reservation_id = job.event.reservation_id.as_str(),
+                "Message received again while it is held: its newer receipt is used"
+            );
+            let Job { span, .. } = job;
+            return span.end("replaced", 1, None);
         }
+        self.metrics.duplicate(DuplicateReason::Joined);
+        self.metrics.event_settled(Some(job.event.event_type()), Outcome::Dropped);
         info!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),

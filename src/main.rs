@@ -36,6 +36,13 @@ fn execute(command: Command, config: &Config) -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail(1, &"a TLS crypto provider is installed already");
     }
+    let code = run_command(command, config, &runtime);
+    // A name look-up that hangs has a thread of its own, for which a plain drop would wait.
+    runtime.shutdown_background();
+    code
+}
+
+fn run_command(command: Command, config: &Config, runtime: &Runtime) -> ExitCode {
     match command {
         Command::Check => runtime.block_on(check::check(config, &mut io::stdout())),
         Command::Health => match runtime.block_on(admin::health_probe(config.server.port.get())) {

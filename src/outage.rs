@@ -90,10 +90,12 @@ pub enum Sign {
 /// What is known once an answer was booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The service is called normally; where not, the event had better wait for it.
-    pub closed: bool,
+    /// The service is called, if only by a few; where not, the event had better wait for it.
+    pub called: bool,
     /// How many calls to it have gone well so far.
     pub well_count: u64,
+    /// How often it was found to be away so far.
+    pub openings: u64,
 }
 
 impl Answer {
@@ -185,16 +187,17 @@ impl Pass {
         let outages = Arc::clone(&self.outages);
         let mut breaker = outages.lock(self.dependency);
         let now = Instant::now();
-        let was_closed = breaker.answer().closed;
+        let was_closed = breaker.is_closed();
         let change = breaker.report(self.is_probe, sign, hash(reservation_id), now);
         let answer = breaker.answer();
+        let is_closed = breaker.is_closed();
         let shown = breaker.shown(now);
         drop(breaker);
         if let Some(change) = change {
             Outages::tell(self.dependency, change);
         }
         // While all is well, this is all that an answer costs.
-        if change.is_some() || !was_closed || !answer.closed {
+        if change.is_some() || !was_closed || !is_closed {
             outages.metrics.breaker(self.dependency.service(), shown);
             outages.notify();
         }

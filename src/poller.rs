@@ -83,6 +83,7 @@ struct Reply {
     room: Reserved,
     asked: usize,
     answer: Result<Vec<Message>, QueueError>,
+    began_at: Instant,
     received_at: Instant,
 }
 
@@ -92,8 +93,9 @@ struct Pace {
     receives: usize,
     /// No receive before then.
     not_before: Option<Instant>,
-    /// Receives in a row that failed.
+    /// Receives in a row that failed, and when the last of them did.
     failures: u32,
+    failed_at: Option<Instant>,
     /// Replies in a row that were empty.
     empty: u32,
 }
@@ -101,7 +103,8 @@ struct Pace {
 impl Poller {
     /// Receives until told to stop; then awaits what is open and hands back what it brings.
     pub async fn run(self, stop: CancellationToken) {
-        let mut pace = Pace { receives: 1, not_before: None, failures: 0, empty: 0 };
+        let mut pace =
+            Pace { receives: 1, not_before: None, failures: 0, failed_at: None, empty: 0 };
         let mut open: JoinSet<Reply> = JoinSet::new();
         loop {
             self.beat.beat();
@@ -144,10 +147,10 @@ impl Poller {
     }
 
     async fn take_in(&self, reply: Reply, pace: &mut Pace) {
-        let Reply { room, asked, answer, received_at } = reply;
+        let Reply { room, asked, answer, began_at, received_at } = reply;
         let messages = match answer {
             Ok(messages) => messages,
-            Err(error) => return self.failed(&error, pace),
+            Err(error) => return self.failed(&error, began_at, pace),
         };
         self.succeeded(messages.len(), asked, pace);
         if on(Sabotage::DeleteBeforeHandling) && !messages.is_empty() {
@@ -208,11 +211,16 @@ impl Poller {
             short_poll.then(|| Instant::now() + SHORT_POLL.bound(pace.empty.saturating_sub(1)));
     }
 
-    fn failed(&self, error: &QueueError, pace: &mut Pace) {
+    fn failed(&self, error: &QueueError, began_at: Instant, pace: &mut Pace) {
         self.metrics.poll_error(poll_error_kind(error.kind));
+        pace.receives = 1;
+        // Those that were open together fail together: that is one failure, not one after another.
+        if pace.failed_at.is_some_and(|at| began_at < at) {
+            return;
+        }
+        pace.failed_at = Some(Instant::now());
         let pause = ERROR_BACKOFF.delay(pace.failures, &mut fastrand::Rng::new());
         pace.not_before = Some(Instant::now() + pause.max(ERROR_PAUSE_MIN));
-        pace.receives = 1;
         pace.failures = pace.failures.saturating_add(1);
         if pace.failures == 1 {
             error!(error = %error, hint = hint(error.kind), "Polling fails, trying again until it works");
@@ -224,6 +232,7 @@ impl Poller {
 }
 
 async fn receive(queue: Arc<dyn Queue>, room: Reserved, wait: Duration) -> Reply {
+    let began_at = Instant::now();
     let asked = if on(Sabotage::RoomIgnored) { BATCH_MAX } else { room.len() };
     // The SDK has this deadline too; a queue that keeps neither must not stop the loop.
     let answer = match timeout(wait + RECEIVE_MARGIN, queue.receive(asked)).await {
@@ -233,7 +242,7 @@ async fn receive(queue: Arc<dyn Queue>, room: Reserved, wait: Duration) -> Reply
             Err(QueueError { kind: QueueErrorKind::Timeout, detail })
         }
     };
-    Reply { room, asked, answer, received_at: Instant::now() }
+    Reply { room, asked, answer, began_at, received_at: Instant::now() }
 }
 
 fn poll_error_kind(kind: QueueErrorKind) -> PollErrorKind {

@@ -32,7 +32,7 @@ use crate::telemetry::{Sampling, TraceError, TraceSettings, Tracing};
 pub const EXIT_USAGE: u8 = 2;
 
 /// What of the shutdown's time is kept for the side port and the spans.
-const SPANS_RESERVE: Duration = Duration::from_secs(1);
+const SPANS_RESERVE: Duration = Duration::from_millis(750);
 
 /// Redrive policies with fewer receives than this are warned of: each crash, roll-out and hand-back
 /// spends one.
@@ -119,7 +119,10 @@ fn log_start(config: &Config) {
 /// first poison comes. Polling does not wait for it.
 async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
     match queue.facts().await {
-        Ok(facts) => advice(&facts, has_dlq_url).iter().for_each(|line| warn!("{line}")),
+        Ok(facts) => {
+            let dlq_retention = queue.dead_letter_retention().await;
+            advice(&facts, has_dlq_url, dlq_retention).iter().for_each(|line| warn!("{line}"));
+        }
         Err(error) => warn!(error = %error, "The queue's attributes could not be read"),
     }
     if let Err(error) = queue.dead_letter_url().await {
@@ -129,7 +132,11 @@ async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
 
 /// What is unwise about a queue, one line each.
 #[must_use]
-pub fn advice(facts: &QueueFacts, has_dlq_url: bool) -> Vec<String> {
+pub fn advice(
+    facts: &QueueFacts,
+    has_dlq_url: bool,
+    dlq_retention: Option<Duration>,
+) -> Vec<String> {
     let mut lines = Vec::new();
     match &facts.redrive {
         None if !has_dlq_url => lines.push(
@@ -140,6 +147,15 @@ pub fn advice(facts: &QueueFacts, has_dlq_url: bool) -> Vec<String> {
             redrive.max_receive_count
         )),
         None | Some(_) => {}
+    }
+    if let Some(kept) = dlq_retention
+        && kept < facts.retention
+    {
+        lines.push(format!(
+            "The dead-letter queue keeps messages for {} s, the queue for {} s: a message that SQS moves keeps its age, and may be gone before anybody looks; the dead-letter queue's retention should be the longer one",
+            kept.as_secs(),
+            facts.retention.as_secs()
+        ));
     }
     lines
 }

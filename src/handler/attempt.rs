@@ -11,7 +11,7 @@ use crate::client::{
 };
 use crate::event::{Event, Payment, Seats, Step, StepSet, idempotency_key};
 use crate::idempotency::Token;
-use crate::inflight::Lease;
+use crate::inflight::{Blame, Lease};
 use crate::metrics::{Call, CallResult};
 use crate::outage::{Answer, Dependency, Pass, Sign};
 use crate::sabotage::{Sabotage, on};
@@ -29,7 +29,8 @@ pub(super) struct Attempt<'a> {
     pub(super) done: &'a mut StepSet,
     pub(super) lease: &'a Lease,
     pub(super) span: &'a EventSpan,
-    pub(super) well_counts: &'a mut [Option<u64>; Dependency::ALL.len()],
+    pub(super) blame: &'a mut [Blame; Dependency::ALL.len()],
+    pub(super) retries: &'a mut u32,
     pub(super) token: Token,
     pub(super) services: &'a Services,
 }
@@ -223,20 +224,25 @@ impl Attempt<'_> {
             Err(error) => error,
         };
         let parked = |error| Err(End::Parked { dependency, error: Some(error) });
+        let blame = &mut self.blame[dependency.index()];
+        blame.settle(booked, self.retries);
         if on(Sabotage::BreakerSpendsRetries) {
             return Err(End::Failed { error, counted: true });
         }
         match error.class {
             Class::MoneyWithoutSeat => Err(End::MoneyWithoutSeat { detail: error.to_string() }),
             Class::Paced => parked(error),
-            Class::Outage | Class::Transient | Class::Forbidden if !booked.closed => parked(error),
+            Class::Outage | Class::Transient | Class::Forbidden if !booked.called => parked(error),
             Class::Outage => {
-                let well_count = &mut self.well_counts[dependency.index()];
-                let counted = booked.witnessed(*well_count);
-                *well_count = Some(booked.well_count);
+                let counted = booked.witnessed(blame.well_count);
+                blame.well_count = Some(booked.well_count);
                 Err(End::Failed { error, counted })
             }
-            Class::Transient | Class::Forbidden | Class::Conflict | Class::Permanent => {
+            Class::Transient => {
+                blame.charge(booked);
+                Err(End::Failed { error, counted: true })
+            }
+            Class::Forbidden | Class::Conflict | Class::Permanent => {
                 Err(End::Failed { error, counted: true })
             }
         }

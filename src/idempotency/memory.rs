@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::{Claim, Store, StoreError, Token};
@@ -48,7 +49,13 @@ impl MemoryStore {
     pub fn new(capacity: u64, time_to_live: Duration) -> Self {
         Self {
             in_progress: Mutex::default(),
-            settled: Cache::builder().max_capacity(capacity).time_to_live(time_to_live).build(),
+            // The newest matter: the cache's own default keeps what is asked for most, and would
+            // throw away what has just been handled.
+            settled: Cache::builder()
+                .max_capacity(capacity)
+                .time_to_live(time_to_live)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
         }
     }
 
@@ -202,6 +209,14 @@ mod tests {
             store.complete(&id, token).await.unwrap();
         }
         store.settled.run_pending_tasks();
+        for n in 410..500 {
+            let (id, hash) = event(&format!("done_{n}"), "rsv");
+            assert_eq!(
+                store.claim(&id, hash).await,
+                Ok(Claim::Handled),
+                "the newest are kept: {n}"
+            );
+        }
         assert!(store.settled.entry_count() <= 100, "{}", store.settled.entry_count());
         for (token, id) in kept {
             store.complete(&id, token).await.unwrap();

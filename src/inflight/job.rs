@@ -12,7 +12,7 @@ use super::state::Lane;
 use crate::event::{ContentHash, Event, StepSet};
 use crate::idempotency::Token;
 use crate::metrics::HeldGuard;
-use crate::outage::Dependency;
+use crate::outage::{Answer, Dependency};
 use crate::queue::{Attribute, Message, MessageId, ReceiptHandle};
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::EventSpan;
@@ -42,8 +42,8 @@ pub struct Job {
     /// Retries used up: pacing, waiting for a service, and failures that may be the service's cost
     /// none.
     pub retries: u32,
-    /// For each service, how often it had answered well when this event last found it away.
-    pub well_counts: [Option<u64>; Dependency::ALL.len()],
+    /// For each service, what its failures have cost this event.
+    pub blame: [Blame; Dependency::ALL.len()],
     /// Steps that have succeeded, in this delivery or, where the store knows, an earlier one.
     pub done: StepSet,
     /// The right to handle this event, once the store has given it.
@@ -79,7 +79,7 @@ impl Job {
             attempt: 0,
             failures: 0,
             retries: 0,
-            well_counts: [None; Dependency::ALL.len()],
+            blame: Default::default(),
             done: StepSet::default(),
             claim: None,
             received_at,
@@ -88,6 +88,36 @@ impl Job {
             lease: Lease::new(received_at),
             span,
             held,
+        }
+    }
+}
+
+/// What one service's failures have cost an event, for as long as it is open whose fault they were.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Blame {
+    /// How often the service had answered well when this event last found it away.
+    pub well_count: Option<u64>,
+    /// Retries charged since the service last answered anybody well.
+    charged: u32,
+    /// That last time, and how often the service had been away by then.
+    since: (u64, u64),
+}
+
+impl Blame {
+    /// A retry is charged for a failure that may be the event's own.
+    pub fn charge(&mut self, answer: Answer) {
+        if self.since.0 != answer.well_count {
+            self.charged = 0;
+        }
+        self.charged += 1;
+        self.since = (answer.well_count, answer.openings);
+    }
+
+    /// Gives back what was charged, if those failures turned out to be the beginning of an outage.
+    pub fn settle(&mut self, answer: Answer, retries: &mut u32) {
+        if self.charged > 0 && answer.openings > self.since.1 {
+            *retries = retries.saturating_sub(self.charged);
+            self.charged = 0;
         }
     }
 }

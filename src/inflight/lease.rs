@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{DueRenewal, Forgotten, InFlight, Job, Receipt, ReceiptKey, Renewal, Renewed};
 use crate::outage::{Dependency, Outages};
@@ -21,6 +21,9 @@ use crate::sabotage::{Sabotage, on};
 /// How many extensions are open at once. At ten messages a call and some ten milliseconds each
 /// this keeps the most messages that may be held (20,000) at the shortest timeout (5 s).
 const CALLS_MAX: usize = 8;
+
+/// A call is given at least this long, however little is left: SQS answers in tens of milliseconds.
+const CALL_MIN: Duration = Duration::from_millis(500);
 
 /// Between the tries of an extension: short, as half a timeout is all the time that there is.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
@@ -50,13 +53,20 @@ pub struct LeaseKeeper {
     pub events: Arc<dyn LeaseEvents>,
 }
 
-type Answers = Vec<(ReceiptKey, Renewal)>;
+/// The answer to one call.
+struct Answers {
+    renewals: Vec<(ReceiptKey, Renewal)>,
+    /// Why the whole call failed, where it did.
+    error: Option<QueueError>,
+}
 
 impl LeaseKeeper {
     /// Runs until told to stop; then waits for the extensions that are open, so that none can
     /// overtake what is said of its message later.
     pub async fn run(self, stop: CancellationToken) {
         let mut calls = JoinSet::new();
+        // Calls in a row that failed whole.
+        let mut failures = 0;
         loop {
             while calls.len() < CALLS_MAX && !on(Sabotage::LeaseNotExtended) {
                 let renewals = self.inflight.renewals_due(Instant::now());
@@ -65,7 +75,7 @@ impl LeaseKeeper {
                 }
                 self.hand_back_overdue(renewals.overdue, renewals.ended).await;
                 if !renewals.due.is_empty() {
-                    calls.spawn(extend(Arc::clone(&self.queue), renewals.due));
+                    calls.spawn(extend(Arc::clone(&self.queue), renewals.due, failures));
                 }
             }
             for job in self.inflight.take_abandoned() {
@@ -74,14 +84,16 @@ impl LeaseKeeper {
             let next = self.inflight.next_renewal().filter(|_| !on(Sabotage::LeaseNotExtended));
             tokio::select! {
                 biased;
-                Some(answers) = calls.join_next() => self.book(answers.expect("an extension does not panic")).await,
+                Some(answers) = calls.join_next() => {
+                    self.book(answers.expect("an extension does not panic"), &mut failures).await;
+                }
                 () = stop.cancelled() => break,
                 () = self.inflight.renewals_changed() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() && calls.len() < CALLS_MAX => {}
             }
         }
         while let Some(answers) = calls.join_next().await {
-            self.book(answers.expect("an extension does not panic")).await;
+            self.book(answers.expect("an extension does not panic"), &mut failures).await;
         }
     }
 
@@ -94,7 +106,21 @@ impl LeaseKeeper {
         }
     }
 
-    async fn book(&self, answers: Answers) {
+    async fn book(&self, answers: Answers, failures: &mut u32) {
+        let Answers { renewals: answers, error } = answers;
+        match error {
+            Some(error) => {
+                if *failures == 0 {
+                    warn!(error = %error, "Visibility timeouts cannot be extended, trying again while the leases last");
+                }
+                *failures = failures.saturating_add(1);
+            }
+            None if *failures > 0 => {
+                info!(failures = *failures, "Visibility timeouts are extended again");
+                *failures = 0;
+            }
+            None => {}
+        }
         let ok = answers.iter().filter(|(_, a)| matches!(a, Renewal::Extended(_))).count();
         let failed = answers.len() - ok;
         let Renewed { released, lost, receipts_lost } =
@@ -110,31 +136,33 @@ impl LeaseKeeper {
 }
 
 /// Extends up to ten receipts with one call, which ends before the first of their deadlines.
-async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>) -> Answers {
+async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>, failures: u32) -> Answers {
     let changes: Vec<_> = due.iter().map(|due| (due.handle.clone(), due.visibility)).collect();
     let first_deadline = due.iter().map(|due| due.deadline).min().expect("not empty");
     // SQS counts from when it handles the call, which is not before this instant.
     let called_at = Instant::now();
-    let answer = match timeout_at(first_deadline, queue.change_visibility(&changes)).await {
+    let left = first_deadline.saturating_duration_since(called_at);
+    // A call that hangs must leave time for another.
+    let give_up_at = called_at + (left / 3).max(CALL_MIN).min(left);
+    let answer = match timeout_at(give_up_at, queue.change_visibility(&changes)).await {
         Ok(answer) => answer,
         Err(_elapsed) => {
-            let detail = "no answer before the lease ended".to_owned();
+            let detail = "no answer in a third of the time that is left".to_owned();
             Err(QueueError { kind: QueueErrorKind::Timeout, detail })
         }
     };
-    let retry_at = Instant::now() + RETRY.delay(0, &mut fastrand::Rng::new());
+    let pause = RETRY.delay(failures, &mut fastrand::Rng::new()).min(left / 4);
+    let retry_at = Instant::now() + pause;
     match answer {
-        Ok(entries) => due
-            .into_iter()
-            .zip(entries)
-            .map(|(due, entry)| {
-                let until = called_at + due.visibility;
-                (due.key, entry_renewal(entry, until, retry_at))
-            })
-            .collect(),
+        Ok(entries) => {
+            let book = |(due, entry): (DueRenewal, _)| {
+                (due.key, entry_renewal(entry, called_at + due.visibility, retry_at))
+            };
+            Answers { renewals: due.into_iter().zip(entries).map(book).collect(), error: None }
+        }
         Err(error) => {
-            warn!(error = %error, count = due.len(), "Extending the visibility timeout failed, trying again");
-            due.into_iter().map(|due| (due.key, Renewal::RetryAt(retry_at))).collect()
+            let again = |due: DueRenewal| (due.key, Renewal::RetryAt(retry_at));
+            Answers { renewals: due.into_iter().map(again).collect(), error: Some(error) }
         }
     }
 }

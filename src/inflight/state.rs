@@ -4,7 +4,7 @@ mod leases;
 mod order;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::mem;
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub(super) struct State {
     /// Released while being extended.
     released: HashMap<ReceiptKey, (Receipt, Duration)>,
     ready: usize,
+    /// Keys of ready jobs that the channel had no place for.
+    spilled: VecDeque<Key>,
 }
 
 impl State {
@@ -131,6 +133,7 @@ impl State {
             extending: HashMap::new(),
             released: HashMap::new(),
             ready: 0,
+            spilled: VecDeque::new(),
         }
     }
 
@@ -368,6 +371,18 @@ impl State {
         }
         let next = self.lanes.leave(&entry.lane, key);
         (entry, Promoted([next, None]))
+    }
+
+    pub(super) fn spill(&mut self, key: Key) {
+        self.spilled.push_back(key);
+    }
+
+    pub(super) fn next_spilled(&self) -> Option<Key> {
+        self.spilled.front().copied()
+    }
+
+    pub(super) fn pop_spilled(&mut self) {
+        self.spilled.pop_front();
     }
 
     pub(super) fn ready_count(&self) -> usize {

@@ -27,7 +27,7 @@ const RATIO_ONE_IN: u32 = 2;
 /// and its own jitter is when the breaker opened.
 const PROBE: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
 
-/// A probe that was let go and has not called by then was lost on its way: another one is let go.
+/// An event that was let go and has not called by then was lost on its way: another one is let go.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(1);
 
 /// What a call has changed, to be told.
@@ -75,6 +75,7 @@ pub(super) struct Breaker {
     away_since: Option<Instant>,
     paced_until: Option<Instant>,
     well_count: u64,
+    openings: u64,
 }
 
 impl Breaker {
@@ -88,6 +89,7 @@ impl Breaker {
             away_since: None,
             paced_until: None,
             well_count: 0,
+            openings: 0,
         }
     }
 
@@ -118,7 +120,12 @@ impl Breaker {
     }
 
     pub(super) fn answer(&self) -> Answer {
-        Answer { closed: self.state == State::Closed, well_count: self.well_count }
+        let called = matches!(self.state, State::Closed | State::Ramping { .. });
+        Answer { called, well_count: self.well_count, openings: self.openings }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == State::Closed
     }
 
     /// What a gauge shows.
@@ -143,7 +150,11 @@ impl Breaker {
             State::Open { until, .. } if now < until => (0, Some(until)),
             State::Open { .. } => (1, Some(now + PROBE_LOST_AFTER)),
             State::HalfOpen { .. } => (0, None),
-            State::Ramping { limit } => (limit.saturating_sub(self.in_flight), None),
+            State::Ramping { limit } => {
+                let free = limit.saturating_sub(self.in_flight);
+                // Those who are let go may be lost on their way here.
+                (free, (free > 0).then_some(now + PROBE_LOST_AFTER))
+            }
         }
     }
 
@@ -162,7 +173,7 @@ impl Breaker {
             }
             Sign::Paced(wait) => {
                 self.window.add(None, now);
-                self.paced(wait, now)
+                self.paced(is_probe, wait, now)
             }
             Sign::Outage => {
                 self.window.add(Some(reservation), now);
@@ -202,13 +213,24 @@ impl Breaker {
     }
 
     /// A service that can say when it wants to be called is well enough to be called then.
-    fn paced(&mut self, wait: Duration, now: Instant) -> Option<Change> {
+    fn paced(&mut self, is_probe: bool, wait: Duration, now: Instant) -> Option<Change> {
         self.streak = Streak::default();
         let until = now + wait;
         let was_paced = self.is_paced(now);
         self.paced_until = Some(self.paced_until.map_or(until, |before| before.max(until)));
+        let is_late = match self.state {
+            State::Closed | State::Ramping { .. } => false,
+            // An answer to a call from before it opened proves nothing about now.
+            State::Open { .. } => true,
+            State::HalfOpen { .. } => !is_probe,
+        };
+        if is_late {
+            return None;
+        }
         self.state = self.ramp(1);
-        self.away_since = None;
+        if self.away_since.is_some() {
+            return self.back(now);
+        }
         (!was_paced).then_some(Change::Paced { wait })
     }
 
@@ -231,6 +253,7 @@ impl Breaker {
             State::Closed | State::Ramping { .. } if is_away => {
                 let failures = self.streak.failures;
                 self.away_since = Some(now);
+                self.openings += 1;
                 let wait = self.open(0, now);
                 Some(Change::Opened { failures, wait })
             }

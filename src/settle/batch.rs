@@ -33,6 +33,12 @@ use crate::sabotage::{Sabotage, on};
 /// so that much more than this is left of any lease.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
+/// A call is given at least this long, where there is so much: SQS answers in tens of milliseconds.
+const CALL_MIN: Duration = Duration::from_millis(500);
+
+/// The longest that a message is hidden. SQS allows 12 hours from its receipt.
+const HIDDEN_MAX: Duration = Duration::from_secs(11 * 3_600);
+
 /// Between the tries of a call that failed.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
@@ -213,7 +219,7 @@ impl Batcher {
 }
 
 async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settlement> {
-    let mut rest = batch;
+    let mut rest = context.drop_expired(batch);
     let mut failures = 0;
     while !rest.is_empty() {
         let mut handles: Vec<ReceiptHandle> = rest.iter().map(|(r, _)| r.handle.clone()).collect();
@@ -230,7 +236,7 @@ async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settl
 }
 
 async fn release(context: Arc<Context>, batch: Vec<(Receipt, Duration)>) -> Vec<Settlement> {
-    let mut rest = batch;
+    let mut rest = context.drop_expired(batch);
     let mut failures = 0;
     while !rest.is_empty() {
         let changes: Vec<_> = rest.iter().map(|(r, after)| (r.handle.clone(), *after)).collect();
@@ -280,7 +286,17 @@ async fn dead_letter(
             if let Some(turn) = turn {
                 turn.abandon();
             }
-            let after = release_delay(receive_count);
+            let after = match why.kind {
+                // Nothing will ever take it away: it is only in the way.
+                QueueErrorKind::NoDeadLetterQueue => HIDDEN_MAX,
+                QueueErrorKind::Throttled
+                | QueueErrorKind::Denied
+                | QueueErrorKind::NoSuchQueue
+                | QueueErrorKind::Timeout
+                | QueueErrorKind::Network
+                | QueueErrorKind::Refused
+                | QueueErrorKind::Other => release_delay(receive_count),
+            };
             left_to_redrive(&letter.message_id, reason, &why, after);
             receipts.into_iter().map(|r| Settlement::Release(r, after)).collect()
         }
@@ -395,12 +411,15 @@ fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
     receipts.map(|receipt| receipt.deadline).min().expect("a batch is not empty")
 }
 
+/// A call that hangs leaves time for another before the deadline.
 async fn within<T>(
     deadline: Instant,
     call: impl Future<Output = Result<T, QueueError>>,
 ) -> Result<T, QueueError> {
-    timeout_at(deadline, call).await.unwrap_or_else(|_elapsed| {
-        let detail = "no answer before the lease ended".to_owned();
+    let now = Instant::now();
+    let left = deadline.saturating_duration_since(now);
+    timeout_at(now + (left / 3).max(CALL_MIN).min(left), call).await.unwrap_or_else(|_elapsed| {
+        let detail = "no answer in a third of the time that is left".to_owned();
         Err(QueueError { kind: QueueErrorKind::Timeout, detail })
     })
 }

@@ -97,7 +97,7 @@ impl Settler {
             error = detail,
             message_id = %taken.original.message_id,
             reason = reason.as_str(),
-            "Message is no event, sent to the dead-letter queue"
+            "Message is no event: it goes to the dead-letter queue"
         );
         let failure = Failure { error_type: reason.as_str(), message: &detail };
         span.end(Outcome::Failed.as_str(), 1, Some(failure));
@@ -191,7 +191,7 @@ impl Settler {
             );
         }
         // What fared well before this outage says nothing about the next one.
-        job.well_counts[dependency.index()] = None;
+        job.blame[dependency.index()].well_count = None;
         job.span.add_event("parked", [("service", service.into())]);
         self.inflight.park(job, dependency);
         // The service may have come back while the job was on its way here.
@@ -344,7 +344,7 @@ fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) {
         outcome = Outcome::Failed.as_str(),
         error,
         reason = reason.as_str(),
-        "Event can never succeed, sent to the dead-letter queue"
+        "Event can never succeed: it goes to the dead-letter queue"
     );
 }
 

@@ -2,10 +2,10 @@
 //! one on with its fix.
 
 /// Where the replies of two receives cross, the newer handle of a message is kept.
-pub(crate) const NEWEST: bool = false;
+pub(crate) const NEWEST: bool = true;
 
 /// A copy that comes in while leaving joins its event in hand; it is not made visible under it.
-pub(crate) const REJOINS: bool = false;
+pub(crate) const REJOINS: bool = true;
 
 /// The account balances even where the time to leave ran out.
-pub(crate) const BALANCES_LATE: bool = false;
+pub(crate) const BALANCES_LATE: bool = true;

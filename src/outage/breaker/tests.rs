@@ -112,12 +112,12 @@ fn a_service_that_is_back_is_called_by_more_and_more() {
     let mut world = World::new();
     assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
     world.after(1).call(6, Sign::Well).expect("a probe");
-    assert_eq!(world.breaker.due(world.now), (2, None));
+    assert_eq!(world.breaker.due(world.now).0, 2);
     let first = world.breaker.enter(world.now).expect("one");
     let second = world.breaker.enter(world.now).expect("two");
     assert!(world.breaker.enter(world.now).is_none(), "not three");
     assert_eq!(world.breaker.report(first, Sign::Well, 7, world.now), None);
-    assert_eq!(world.breaker.due(world.now), (2, None), "three, less the one that is open");
+    assert_eq!(world.breaker.due(world.now).0, 2, "three, less the one that is open");
     assert_eq!(world.breaker.report(second, Sign::Well, 8, world.now), None);
     assert_eq!(world.breaker.due(world.now), (usize::MAX, None), "all that there are workers");
     assert_eq!(world.breaker.shown(world.now), BreakerState::Closed);
@@ -129,7 +129,7 @@ fn a_failure_on_the_ramp_halves_it_and_several_open_it_again() {
     assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
     world.after(1).call(6, Sign::Well).expect("a probe");
     assert!(!world.opened(&[1, 2, 3, 4], Sign::Outage));
-    assert_eq!(world.breaker.due(world.now), (1, None));
+    assert_eq!(world.breaker.due(world.now).0, 1);
     assert!(world.opened(&[5], Sign::Outage));
 }
 
@@ -155,7 +155,7 @@ fn pacing_keeps_everybody_away_until_the_named_time() {
     world.after(19);
     assert!(world.call(2, Sign::Well).is_none());
     world.after(1);
-    assert_eq!(world.breaker.due(world.now), (1, None), "slowly");
+    assert_eq!(world.breaker.due(world.now).0, 1, "slowly");
     world.call(2, Sign::Well).expect("after it");
 }
 
@@ -171,4 +171,35 @@ fn an_event_is_blamed_only_where_another_fared_better() {
     assert!(!fail(&mut world, then), "nobody to compare with");
     world.call(2, Sign::Well);
     assert!(fail(&mut world, then), "another one fared better");
+}
+
+#[test]
+fn a_ramp_asks_again_for_those_who_were_let_go_and_never_came() {
+    let mut world = World::new();
+    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
+    world.after(1).call(6, Sign::Well).expect("a probe");
+    assert_eq!(world.breaker.due(world.now), (2, Some(world.now + PROBE_LOST_AFTER)));
+}
+
+#[test]
+fn a_ramping_service_is_called_and_so_its_failures_are_the_events_own() {
+    let mut world = World::new();
+    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
+    assert!(!world.breaker.answer().called);
+    world.after(1).call(6, Sign::Well).expect("a probe");
+    world.call(7, Sign::Failure).expect("ramping");
+    assert!(world.breaker.answer().called && !world.breaker.is_closed());
+}
+
+#[test]
+fn a_late_answer_that_names_a_time_does_not_close_it() {
+    let mut world = World::new();
+    let late = world.breaker.enter(world.now).expect("closed");
+    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
+    let wait = Duration::from_secs(3);
+    assert_eq!(world.breaker.report(late, Sign::Paced(wait), 6, world.now), None);
+    assert!(!world.breaker.answer().called);
+    assert_eq!(world.breaker.due(world.now).0, 0);
+    world.after(3);
+    assert!(world.breaker.enter(world.now).expect("its time"), "as a probe");
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::error::queue_error;
 use super::{DlqTarget, SqsQueue};
-use crate::queue::{QueueError, QueueErrorKind};
+use crate::queue::QueueError;
 
 /// The queue's attributes that the worker cares for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,33 +61,28 @@ impl SqsQueue {
         Ok(target.as_ref().map(|target| target.url.clone()))
     }
 
-    /// The redrive policy's target, if SQS lets us read it. A refusal is an answer (no target is
-    /// known); trouble on the way is not, and is asked again the next time.
+    /// The redrive policy's target. Only an answer is remembered: that there is none, or its URL. A
+    /// refusal may pass (credentials that are not there yet), and is asked again the next time.
     pub(super) async fn find_dead_letter_queue(&self) -> Result<Option<DlqTarget>, QueueError> {
-        let redrive = match self.facts().await {
-            Ok(facts) => facts.redrive,
-            Err(error) if error.kind == QueueErrorKind::Denied => None,
-            Err(error) => return Err(error),
-        };
-        let Some((account, name)) = redrive.as_ref().and_then(|r| arn_parts(&r.target_arn)) else {
-            return Ok(None);
-        };
+        let Some(redrive) = self.facts().await?.redrive else { return Ok(None) };
+        let Some((account, name)) = arn_parts(&redrive.target_arn) else { return Ok(None) };
         let call = self.client.get_queue_url().queue_name(name);
-        match call.queue_owner_aws_account_id(account).send().await {
-            Ok(answer) => Ok(answer.queue_url.map(DlqTarget::new)),
-            Err(error) => {
-                let error = queue_error(&error);
-                match error.kind {
-                    QueueErrorKind::Denied | QueueErrorKind::NoSuchQueue => Ok(None),
-                    QueueErrorKind::Throttled
-                    | QueueErrorKind::Timeout
-                    | QueueErrorKind::Network
-                    | QueueErrorKind::Refused
-                    | QueueErrorKind::NoDeadLetterQueue
-                    | QueueErrorKind::Other => Err(error),
-                }
-            }
-        }
+        let answer = call
+            .queue_owner_aws_account_id(account)
+            .send()
+            .await
+            .map_err(|error| queue_error(&error))?;
+        Ok(answer.queue_url.map(DlqTarget::new))
+    }
+
+    /// How long the dead-letter queue keeps a message, if SQS lets us read it.
+    pub async fn dead_letter_retention(&self) -> Option<Duration> {
+        let url = self.dead_letter_url().await.ok()??;
+        let call = self.client.get_queue_attributes().queue_url(url);
+        let name = QueueAttributeName::MessageRetentionPeriod;
+        let answer = call.attribute_names(name.clone()).send().await.ok()?;
+        let seconds = answer.attributes()?.get(&name)?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
     }
 }
 
