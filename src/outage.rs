@@ -142,7 +142,12 @@ impl Outages {
 
     /// How many parked events may go on now, and when to ask again.
     pub fn due(&self, dependency: Dependency, now: Instant) -> (usize, Option<Instant>) {
-        self.lock(dependency).due(now)
+        let mut breaker = self.lock(dependency);
+        let due = breaker.due(now);
+        let shown = breaker.shown(now);
+        drop(breaker);
+        self.metrics.breaker(dependency.service(), shown);
+        due
     }
 
     /// Says that an event was parked, or that one may be let go: [`Outages::due`] is to be asked.

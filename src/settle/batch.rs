@@ -7,23 +7,25 @@
 //! Entries that fail are tried again, one by one as SQS answers them, until their lease ends: from
 //! then on the message is SQS's again, and is left alone.
 
+mod letter;
+
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{error, warn};
 
-use super::decide::{DeadLetterReason, release_delay};
+use self::letter::dead_letter;
+use super::decide::DeadLetterReason;
 use super::ledger::{Ledger, Left};
 use crate::inflight::{Receipt, Taken};
 use crate::metrics::{Metrics, SettlementKind};
 use crate::queue::{
-    BATCH_MAX, BatchAnswer, DeadLetter, EntryError, MessageId, Queue, QueueError, QueueErrorKind,
-    ReceiptHandle,
+    BATCH_MAX, BatchAnswer, EntryError, Queue, QueueError, QueueErrorKind, ReceiptHandle,
 };
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
@@ -35,9 +37,6 @@ const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 /// A call is given at least this long, where there is so much: SQS answers in tens of milliseconds.
 const CALL_MIN: Duration = Duration::from_millis(500);
-
-/// The longest that a message is hidden. SQS allows 12 hours from its receipt.
-const HIDDEN_MAX: Duration = Duration::from_secs(11 * 3_600);
 
 /// Between the tries of a call that failed.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
@@ -247,99 +246,6 @@ async fn release(context: Arc<Context>, batch: Vec<(Receipt, Duration)>) -> Vec<
         rest = context.drop_expired(rest);
     }
     Vec::new()
-}
-
-/// Sends the copy; what follows is a delete, or a release where no copy can be sent.
-async fn dead_letter(
-    context: Arc<Context>,
-    taken: Box<Taken>,
-    grounds: Grounds,
-) -> Vec<Settlement> {
-    let Taken { original, receipts, turn } = *taken;
-    let Grounds { reason, error, event_type } = grounds;
-    let receive_count = original.receive_count;
-    let letter = DeadLetter {
-        body: original.body,
-        message_id: original.message_id,
-        group_id: original.group_id,
-        reason: reason.as_str(),
-        error,
-        event_type,
-        receive_count,
-        at: SystemTime::now(),
-        attributes: original.attributes,
-    };
-    let deadline = receipts.iter().map(|receipt| receipt.deadline).max();
-    let sent = match deadline {
-        Some(_) if on(Sabotage::CopyNotSent) => Ok(()),
-        Some(deadline) => send_copy(&context, &letter, deadline).await,
-        // Its last lease was lost: whoever has it next judges it again.
-        None => return Vec::new(),
-    };
-    match sent {
-        Ok(()) => {
-            context.metrics.dead_letter(reason.as_str());
-            context.metrics.settled(SettlementKind::DeadLetter);
-            receipts.into_iter().map(|r| Settlement::Delete(r, Left::DeadLettered)).collect()
-        }
-        Err(why) => {
-            if let Some(turn) = turn {
-                turn.abandon();
-            }
-            let after = match why.kind {
-                // Nothing will ever take it away: it is only in the way.
-                QueueErrorKind::NoDeadLetterQueue => HIDDEN_MAX,
-                QueueErrorKind::Throttled
-                | QueueErrorKind::Denied
-                | QueueErrorKind::NoSuchQueue
-                | QueueErrorKind::Timeout
-                | QueueErrorKind::Network
-                | QueueErrorKind::Refused
-                | QueueErrorKind::Other => release_delay(receive_count),
-            };
-            left_to_redrive(&letter.message_id, reason, &why, after);
-            receipts.into_iter().map(|r| Settlement::Release(r, after)).collect()
-        }
-    }
-}
-
-fn left_to_redrive(id: &MessageId, reason: DeadLetterReason, why: &QueueError, after: Duration) {
-    warn!(
-        message_id = %id,
-        reason = reason.as_str(),
-        error = %why,
-        visible_after_s = after.as_secs(),
-        "No copy could be sent to a dead-letter queue: the message is left to the queue's redrive policy",
-    );
-}
-
-/// Leaves time after it to release the message where no copy could be sent.
-async fn send_copy(
-    context: &Context,
-    letter: &DeadLetter,
-    deadline: Instant,
-) -> Result<(), QueueError> {
-    let give_up_at = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
-    let mut failures = 0;
-    loop {
-        let answer = within(give_up_at, context.queue.dead_letter(letter)).await;
-        let Err(why) = answer else { return Ok(()) };
-        context.metrics.settlement_failed(SettlementKind::DeadLetter);
-        match why.kind {
-            QueueErrorKind::NoDeadLetterQueue
-            | QueueErrorKind::Refused
-            | QueueErrorKind::NoSuchQueue
-            | QueueErrorKind::Denied => return Err(why),
-            QueueErrorKind::Throttled
-            | QueueErrorKind::Timeout
-            | QueueErrorKind::Network
-            | QueueErrorKind::Other => {}
-        }
-        context.pause(&mut failures, false).await;
-        if Instant::now() >= give_up_at {
-            return Err(why);
-        }
-    }
 }
 
 impl Context {

@@ -106,9 +106,9 @@ const MINIMUM: [(&str, u64); 84] = [
     ("left: handed back", 200),
     ("left: lease lost", 100),
     ("left: replaced", 100),
-    ("left: unsettled", 60),
+    ("left: unsettled", 5),
     ("left in time", 500),
-    ("left at the last moment", 5),
+    ("left at the last moment", 2),
     // An outage, a group, a day.
     ("went on after an outage", 200),
     ("a call to see whether a service is back", 2000),

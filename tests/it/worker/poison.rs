@@ -81,7 +81,8 @@ async fn where_no_dead_letter_queue_is_known_poison_is_kept_and_spaced_out() {
     let worker = world.worker().await;
     let id = world.sqs.send(&world.queue, "not json");
     world.send(&expired("evt-1", "a"));
-    assert_eq!(world.released(&id).await, 30);
+    // As long as SQS allows, less what it may have been held for.
+    assert_eq!(world.released(&id).await, 11 * 3_600);
     eventually("others go on", || world.methods("a").len() == 2).await;
     eventually("only the poison is left", || world.sqs.counts(&world.queue).total() == 1).await;
     assert_eq!(world.sqs.peek_all(&world.queue)[0].body, "not json");

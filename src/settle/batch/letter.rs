@@ -1,0 +1,111 @@
+//! Dead letters on their way: the copy first, then the delete.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Context, Grounds, Settlement, within};
+use crate::inflight::Taken;
+use crate::metrics::SettlementKind;
+use crate::queue::{DeadLetter, MessageId, QueueError, QueueErrorKind};
+use crate::sabotage::{Sabotage, on};
+use crate::settle::decide::{DeadLetterReason, release_delay};
+use crate::settle::ledger::Left;
+
+/// The longest that a message is hidden. SQS allows 12 hours from its receipt.
+const HIDDEN_MAX: Duration = Duration::from_secs(11 * 3_600);
+
+/// Sends the copy; what follows is a delete, or a release where no copy can be sent.
+pub(super) async fn dead_letter(
+    context: Arc<Context>,
+    taken: Box<Taken>,
+    grounds: Grounds,
+) -> Vec<Settlement> {
+    let Taken { original, receipts, turn } = *taken;
+    let Grounds { reason, error, event_type } = grounds;
+    let receive_count = original.receive_count;
+    let letter = DeadLetter {
+        body: original.body,
+        message_id: original.message_id,
+        group_id: original.group_id,
+        reason: reason.as_str(),
+        error,
+        event_type,
+        receive_count,
+        at: SystemTime::now(),
+        attributes: original.attributes,
+    };
+    let deadline = receipts.iter().map(|receipt| receipt.deadline).max();
+    let sent = match deadline {
+        Some(_) if on(Sabotage::CopyNotSent) => Ok(()),
+        Some(deadline) => send_copy(&context, &letter, deadline).await,
+        // Its last lease was lost: whoever has it next judges it again.
+        None => return Vec::new(),
+    };
+    match sent {
+        Ok(()) => {
+            context.metrics.dead_letter(reason.as_str());
+            context.metrics.settled(SettlementKind::DeadLetter);
+            receipts.into_iter().map(|r| Settlement::Delete(r, Left::DeadLettered)).collect()
+        }
+        Err(why) => {
+            if let Some(turn) = turn {
+                turn.abandon();
+            }
+            let after = match why.kind {
+                // Nothing will ever take it away: it is only in the way.
+                QueueErrorKind::NoDeadLetterQueue => HIDDEN_MAX,
+                QueueErrorKind::Throttled
+                | QueueErrorKind::Denied
+                | QueueErrorKind::NoSuchQueue
+                | QueueErrorKind::Timeout
+                | QueueErrorKind::Network
+                | QueueErrorKind::Refused
+                | QueueErrorKind::Other => release_delay(receive_count),
+            };
+            left_to_redrive(&letter.message_id, reason, &why, after);
+            receipts.into_iter().map(|r| Settlement::Release(r, after)).collect()
+        }
+    }
+}
+
+fn left_to_redrive(id: &MessageId, reason: DeadLetterReason, why: &QueueError, after: Duration) {
+    warn!(
+        message_id = %id,
+        reason = reason.as_str(),
+        error = %why,
+        visible_after_s = after.as_secs(),
+        "No copy could be sent to a dead-letter queue: the message is left to the queue's redrive policy",
+    );
+}
+
+/// Leaves time after it to release the message where no copy could be sent.
+async fn send_copy(
+    context: &Context,
+    letter: &DeadLetter,
+    deadline: Instant,
+) -> Result<(), QueueError> {
+    let give_up_at = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+    let mut failures = 0;
+    loop {
+        let answer = within(give_up_at, context.queue.dead_letter(letter)).await;
+        let Err(why) = answer else { return Ok(()) };
+        context.metrics.settlement_failed(SettlementKind::DeadLetter);
+        match why.kind {
+            QueueErrorKind::NoDeadLetterQueue
+            | QueueErrorKind::Refused
+            | QueueErrorKind::NoSuchQueue
+            | QueueErrorKind::Denied => return Err(why),
+            QueueErrorKind::Throttled
+            | QueueErrorKind::Timeout
+            | QueueErrorKind::Network
+            | QueueErrorKind::Other => {}
+        }
+        context.pause(&mut failures, false).await;
+        if Instant::now() >= give_up_at {
+            return Err(why);
+        }
+    }
+}
