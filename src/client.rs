@@ -39,8 +39,9 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 pub struct CallContext<'a> {
     /// The step's key: the same for each attempt, in every process.
     pub idempotency_key: uuid::Uuid,
-    /// W3C `traceparent`. One that cannot be sent is left out: a trace is no reason to fail a call.
-    pub traceparent: &'a str,
+    /// W3C `traceparent`, where trace context is passed on. One that cannot be sent is left out: a
+    /// trace is no reason to fail a call.
+    pub traceparent: Option<&'a str>,
     /// W3C `tracestate`, treated likewise.
     pub tracestate: Option<&'a str>,
 }

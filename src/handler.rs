@@ -84,7 +84,7 @@ pub struct Services {
     pub peers: Arc<Peers>,
 }
 
-/// Where the services are, as client spans say it.
+/// Where the services are, as client spans say it, and whether they are told of them.
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
     /// The Reservation API's base URL, without credentials and without a slash at its end.
@@ -93,6 +93,8 @@ pub struct Peers {
     pub reservation: (String, u16),
     /// The Inventory service's host and port.
     pub inventory: (String, u16),
+    /// Whether they are told nothing of the trace (`OTEL_PROPAGATORS=none`).
+    pub no_trace_context: bool,
 }
 
 /// Makes one attempt at the job's event, from its first step that is not done.

@@ -210,6 +210,7 @@ fn peers(config: &Config) -> Peers {
         reservation_base: config.reservation.base.as_str().trim_end_matches('/').to_owned(),
         reservation: host_and_port(&config.reservation.base),
         inventory: host_and_port(&config.inventory.url),
+        no_trace_context: !config.telemetry.propagators.trace_context,
     }
 }
 
@@ -262,5 +263,43 @@ pub fn trace_settings(config: &Config) -> TraceSettings {
             parent_based: telemetry.sampler.is_parent_based,
         },
         propagate: telemetry.propagators.trace_context,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::sqs::Redrive;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn facts(max_receive_count: Option<u32>) -> QueueFacts {
+        QueueFacts {
+            visibility: Duration::from_secs(30),
+            retention: 4 * DAY,
+            visible: 0,
+            in_flight: 0,
+            redrive: max_receive_count.map(|max_receive_count| Redrive {
+                target_arn: "arn:aws:sqs:r:1:dlq".to_owned(),
+                max_receive_count,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_wise_queue_gets_no_advice() {
+        assert_eq!(advice(&facts(Some(10)), false, Some(14 * DAY)), [""; 0]);
+        assert_eq!(advice(&facts(None), true, None), [""; 0], "poison has a place to go to");
+    }
+
+    #[test]
+    fn each_thing_that_is_unwise_is_said() {
+        let only = |lines: Vec<String>, what: &str| {
+            assert!(lines.len() == 1 && lines[0].contains(what), "{what}: {lines:?}");
+        };
+        only(advice(&facts(None), false, None), "no dead-letter queue");
+        only(advice(&facts(Some(9)), false, None), "maxReceiveCount is 9");
+        only(advice(&facts(Some(10)), false, Some(DAY)), "retention should be the longer one");
+        assert_eq!(advice(&facts(Some(3)), true, Some(DAY)).len(), 2);
     }
 }

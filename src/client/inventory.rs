@@ -150,7 +150,7 @@ impl GrpcInventory {
         let mut request = Request::new(message);
         // The server learns the deadline too, and need not work for nobody.
         request.set_timeout(self.timeout);
-        let trace = [("traceparent", Some(call.traceparent)), ("tracestate", call.tracestate)];
+        let trace = [("traceparent", call.traceparent), ("tracestate", call.tracestate)];
         for (name, value) in trace {
             if let Some(Ok(value)) = value.map(MetadataValue::<Ascii>::try_from) {
                 request.metadata_mut().insert(name, value);

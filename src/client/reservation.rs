@@ -210,7 +210,7 @@ impl HttpReservationApi {
     ) -> RequestBuilder {
         let mut request =
             self.client.request(method, self.url(id.as_str())).header(ACCEPT, "application/json");
-        let trace = [(TRACEPARENT, Some(call.traceparent)), (TRACESTATE, call.tracestate)];
+        let trace = [(TRACEPARENT, call.traceparent), (TRACESTATE, call.tracestate)];
         for (name, value) in trace {
             if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
                 request = request.header(name, value);

@@ -41,6 +41,7 @@ struct OpenCall {
     span: CallSpan,
     started_at: Instant,
     key: uuid::Uuid,
+    propagates: bool,
     dependency: Dependency,
     pass: Pass,
 }
@@ -49,8 +50,8 @@ impl OpenCall {
     fn context(&self) -> CallContext<'_> {
         CallContext {
             idempotency_key: self.key,
-            traceparent: self.span.traceparent(),
-            tracestate: self.span.tracestate(),
+            traceparent: self.propagates.then(|| self.span.traceparent()),
+            tracestate: self.span.tracestate().filter(|_| self.propagates),
         }
     }
 }
@@ -169,7 +170,8 @@ impl Attempt<'_> {
         };
         let key = idempotency_key(&self.event.id, step);
         let (span, started_at) = (self.start_span(call), Instant::now());
-        Ok(OpenCall { call, span, started_at, key, dependency, pass })
+        let propagates = !self.services.peers.no_trace_context;
+        Ok(OpenCall { call, span, started_at, key, propagates, dependency, pass })
     }
 
     fn start_span(&self, call: Call) -> CallSpan {

@@ -144,12 +144,6 @@ impl Tracing {
         }))
     }
 
-    /// Whether trace context should be sent on: not where `OTEL_PROPAGATORS` is `none`.
-    #[must_use]
-    pub fn propagates(&self) -> bool {
-        self.0.propagate
-    }
-
     /// Begins an event's consumer span, and makes the ids that the event is logged under.
     pub fn start_event(&self, start: EventStart<'_>) -> EventSpan {
         let parent = start.parent.filter(|_| self.0.propagate);

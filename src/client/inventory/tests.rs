@@ -24,7 +24,7 @@ const SHORT: Duration = Duration::from_millis(150);
 fn call() -> CallContext<'static> {
     CallContext {
         idempotency_key: uuid::uuid!("43e622ac-f4c7-5c4b-8456-802403703e17"),
-        traceparent: TRACE,
+        traceparent: Some(TRACE),
         tracestate: None,
     }
 }
@@ -170,7 +170,7 @@ async fn calls_share_one_connection() {
 async fn a_trace_that_cannot_be_sent_is_left_out() {
     let server = always(|| released(1)).await;
     let api = client(&server, LONG);
-    let call = CallContext { traceparent: "00-x\r\ny", tracestate: Some("\u{7f}"), ..call() };
+    let call = CallContext { traceparent: Some("00-x\r\ny"), tracestate: Some("\u{7f}"), ..call() };
     let request = api.request(&call, ());
     assert!(request.metadata().get("traceparent").is_none());
     assert!(request.metadata().get("tracestate").is_none());

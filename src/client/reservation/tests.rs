@@ -19,7 +19,7 @@ const SHORT: Duration = Duration::from_millis(150);
 fn call() -> CallContext<'static> {
     CallContext {
         idempotency_key: uuid::uuid!("17f16bd2-d941-53dc-8b73-fff0816074c2"),
-        traceparent: TRACE,
+        traceparent: Some(TRACE),
         tracestate: None,
     }
 }
@@ -83,8 +83,11 @@ async fn a_patch_says_what_the_contract_asks_for() {
 async fn a_trace_that_cannot_be_sent_is_left_out() {
     let server = always(204, "").await;
     let api = client_of(&server, LONG);
-    let call =
-        CallContext { traceparent: "00-x\r\nHost: evil", tracestate: Some("\u{7f}"), ..call() };
+    let call = CallContext {
+        traceparent: Some("00-x\r\nHost: evil"),
+        tracestate: Some("\u{7f}"),
+        ..call()
+    };
     api.set_status(&call, &id("r"), Target::Expired, None).await.unwrap();
     let asked = server.asked();
     assert_eq!((asked[0].header("traceparent"), asked[0].header("tracestate")), (None, None));

@@ -55,9 +55,11 @@ pub(super) async fn dead_letter(
                 turn.abandon();
             }
             let after = match why.kind {
-                // Nothing will ever take it away: it is only in the way.
-                QueueErrorKind::NoDeadLetterQueue => HIDDEN_MAX,
-                QueueErrorKind::Throttled
+                // Nothing will ever take it away: it is only in the way. In a group it would be in
+                // the way of the others while it is hidden.
+                QueueErrorKind::NoDeadLetterQueue if letter.group_id.is_none() => HIDDEN_MAX,
+                QueueErrorKind::NoDeadLetterQueue
+                | QueueErrorKind::Throttled
                 | QueueErrorKind::Denied
                 | QueueErrorKind::NoSuchQueue
                 | QueueErrorKind::Timeout

@@ -1,7 +1,10 @@
 //! Each event type, with and without seats, in each envelope: exactly the right calls, in the right order, with
 //! the right keys and trace.
 
+use std::sync::Arc;
+
 use reservation_worker::event::Step;
+use reservation_worker::handler::Peers;
 use sandbox::ledger::{Call, Request};
 use sandbox::sqs::NewMessage;
 use serde_json::{Value, json};
@@ -224,5 +227,19 @@ async fn the_trace_is_that_of_the_attribute_else_of_the_header_else_of_the_body(
     let traces: Vec<_> =
         calls.iter().map(|c| c.traceparent.as_deref().unwrap()[..35].to_owned()).collect();
     assert_eq!(traces[0], traces[1]);
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn no_trace_context_is_passed_on_where_that_is_switched_off() {
+    let world = World::start().await;
+    let mut services = world.services();
+    services.peers = Arc::new(Peers { no_trace_context: true, ..Peers::default() });
+    let worker = world.worker_of(services, |_| {}).await;
+    world.send(&expired("evt-1", "a"));
+    world.emptied().await;
+    let calls = world.ledger.calls_for("a");
+    assert_eq!(calls.len(), 2);
+    assert!(calls.iter().all(|c| c.traceparent.is_none() && c.tracestate.is_none()), "{calls:?}");
     worker.finish(&world).await;
 }
