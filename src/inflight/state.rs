@@ -4,6 +4,7 @@ mod leases;
 mod order;
 mod waiting;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::mem;
 use std::time::Duration;
@@ -186,10 +187,12 @@ impl State {
         let entry = self.entries.get_mut(&key).expect("held");
         let same = entry.receipts.iter().position(|h| h.receipt.message_id == receipt.message_id);
         let Some(at) = same else { return (false, self.add_receipt(key, receipt)) };
-        // Replies may overtake each other: the newest receipt is not always the last to come. An
-        // older handle would delete nothing.
-        if receipt.receive_count < entry.receipts[at].receipt.receive_count {
-            return (true, false);
+        // Replies may overtake each other: the newest receipt is not always the last to come, and an
+        // older handle would delete nothing. Where the counts do not tell, both are kept.
+        match receipt.receive_count.cmp(&entry.receipts[at].receipt.receive_count) {
+            Ordering::Less => return (true, false),
+            Ordering::Equal => return (false, self.add_receipt(key, receipt)),
+            Ordering::Greater => {}
         }
         // The older one's extension, if one is under way, finds nothing to book and is forgotten.
         let old = entry.receipts.swap_remove(at);
@@ -371,18 +374,6 @@ impl State {
         }
         let next = self.lanes.leave(&entry.lane, key);
         (entry, Promoted([next, None]))
-    }
-
-    pub(super) fn spill(&mut self, key: Key) {
-        self.spilled.push_back(key);
-    }
-
-    pub(super) fn next_spilled(&self) -> Option<Key> {
-        self.spilled.front().copied()
-    }
-
-    pub(super) fn pop_spilled(&mut self) {
-        self.spilled.pop_front();
     }
 
     pub(super) fn ready_count(&self) -> usize {

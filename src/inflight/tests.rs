@@ -1,5 +1,6 @@
 //! The table's moves, one by one.
 
+mod again;
 mod waiting;
 
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::SystemTime;
 
 use tokio::time::advance;
 
-use super::room::Room;
+use super::room::{Room, RoomPermit};
 use super::*;
 use crate::event::decode;
 use crate::metrics::{HeldState, Metrics};
@@ -22,6 +23,8 @@ struct World {
     room: Room,
     metrics: Arc<Metrics>,
     serial: u32,
+    /// How often what is admitted next has been received.
+    receive_count: u32,
     /// The FIFO group of what is admitted next.
     group: Option<&'static str>,
 }
@@ -36,6 +39,7 @@ impl World {
             room: Room::new(100, 100 << 20),
             metrics,
             serial: 0,
+            receive_count: 1,
             group: None,
         }
     }
@@ -60,7 +64,7 @@ impl World {
             body: format!(
                 r#"{{"id":"{id}","type":"payment.approved","reservation_id":"{reservation}","event_id":"{show}","payload":{{}}}}"#
             ),
-            receive_count: 1,
+            receive_count: self.receive_count,
             sent_at: None,
             group_id: self.group.map(Box::from),
             trace_header: None,
@@ -157,22 +161,6 @@ async fn a_copy_joins_and_shares_the_settlement() {
     let job = world.start().expect("one of them");
     assert!(world.start().is_none(), "and only one");
     assert_eq!(world.table.take(&job).receipts.len(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_newer_receipt_of_the_same_message_takes_the_older_ones_place() {
-    let mut world = World::new();
-    world.admit_message("m1", "e1", "r1", "show").await;
-    let Admitted::Joined { replaced: true, .. } =
-        world.admit_message("m1", "e1", "r1", "show").await
-    else {
-        panic!("received again");
-    };
-    assert_eq!(world.room.taken(), 1);
-    let job = world.start().expect("ready");
-    let receipts = world.table.take(&job).receipts;
-    assert_eq!(receipts.len(), 1);
-    assert_eq!(&*receipts[0].handle.0, "handle-2");
 }
 
 #[tokio::test(start_paused = true)]

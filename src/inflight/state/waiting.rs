@@ -85,4 +85,16 @@ impl State {
     pub(in crate::inflight) fn next_timer(&self) -> Option<Instant> {
         self.timers.first().filter(|_| !self.stopped).map(|(at, _)| *at)
     }
+
+    pub(in crate::inflight) fn spill(&mut self, key: Key) {
+        self.spilled.push_back(key);
+    }
+
+    pub(in crate::inflight) fn next_spilled(&self) -> Option<Key> {
+        self.spilled.front().copied()
+    }
+
+    pub(in crate::inflight) fn pop_spilled(&mut self) {
+        self.spilled.pop_front();
+    }
 }

@@ -1,0 +1,68 @@
+//! One message that is received more than once.
+
+use super::*;
+
+/// The handles that settle the only job.
+fn handles(world: &mut World) -> Vec<String> {
+    let job = world.start().expect("ready");
+    let receipts = world.table.take(&job).receipts;
+    receipts.iter().map(|receipt| receipt.handle.0.to_string()).collect()
+}
+
+async fn receive(world: &mut World, receive_count: u32) -> bool {
+    world.receive_count = receive_count;
+    match world.admit_message("m1", "e1", "r1", "show").await {
+        Admitted::Joined { replaced, .. } => replaced,
+        other @ (Admitted::Ready(_) | Admitted::InLane | Admitted::IdReused(..)) => {
+            panic!("{other:?}")
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_receipt_takes_the_older_ones_place() {
+    let mut world = World::new();
+    world.admit_message("m1", "e1", "r1", "show").await;
+    assert!(receive(&mut world, 2).await);
+    assert_eq!(world.room.taken(), 1);
+    assert_eq!(handles(&mut world), ["handle-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_receipt_that_comes_late_does_not() {
+    let mut world = World::new();
+    world.receive_count = 2;
+    world.admit_message("m1", "e1", "r1", "show").await;
+    assert!(receive(&mut world, 1).await);
+    assert_eq!(world.room.taken(), 1);
+    assert_eq!(handles(&mut world), ["handle-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_are_kept_where_nothing_tells_which_is_newer() {
+    let mut world = World::new();
+    world.admit_message("m1", "e1", "r1", "show").await;
+    assert!(!receive(&mut world, 1).await);
+    assert_eq!(handles(&mut world), ["handle-1", "handle-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_leaving_a_message_that_is_in_hand_stays_with_its_job() {
+    let mut world = World::new();
+    world.admit_message("m1", "e1", "r1", "show").await;
+    let job = world.start().expect("ready");
+    let receipt = |message_id: &str, room: RoomPermit| Receipt {
+        message_id: MessageId(message_id.into()),
+        handle: ReceiptHandle("newer".into()),
+        receive_count: 2,
+        received_at: Instant::now(),
+        deadline: Instant::now() + VISIBILITY,
+        room,
+    };
+    let mut room = world.room.reserve().await;
+    let same = receipt("m1", room.take(10).expect("room"));
+    let other = receipt("m2", room.take(10).expect("room"));
+    assert!(world.table.rejoin(same).is_ok());
+    assert_eq!(&*world.table.rejoin(other).expect_err("not held").message_id.0, "m2");
+    assert_eq!(&*world.table.take(&job).receipts[0].handle.0, "newer");
+}
