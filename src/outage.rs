@@ -22,7 +22,7 @@
 //!   it, and ramps up after it.
 //!
 //! Whether a failure is the event's fault or the service's shows only by comparison: see
-//! [`Answer::witnessed`]. This module is told what happened and when; it makes no call, and holds
+//! [`Answer::blames`]. This module is told what happened and when; it makes no call, and holds
 //! no event. Which events wait is the table's to know.
 
 mod breaker;
@@ -94,18 +94,39 @@ pub struct Answer {
     pub called: bool,
     /// How many calls to it have gone well so far.
     pub well_count: u64,
+    /// How often so far several reservations failed with no success between, and whether they do now.
+    pub shared_count: u64,
+    /// See [`Answer::shared_count`].
+    pub is_shared: bool,
     /// How often it was found to be away so far.
     pub openings: u64,
 }
 
 impl Answer {
-    /// Whether another event fared better since this one last failed, when `well_count` was `then`:
-    /// then the fault may be the event's own, and the attempt costs a retry. An event that fails
-    /// alone, with nobody to compare with, is not blamed.
+    /// What an event keeps of a failure of its own, to judge it by when it fails again: nothing
+    /// where others fail too.
     #[must_use]
-    pub fn witnessed(&self, then: Option<u64>) -> bool {
-        then.is_some_and(|then| self.well_count > then)
+    pub fn mark(&self) -> Option<Mark> {
+        let Self { well_count, shared_count, is_shared, .. } = *self;
+        (!is_shared).then_some(Mark { well_count, shared_count })
     }
+
+    /// Whether that earlier failure was the event's own: another event fared better since, and none
+    /// failed with it. Then it costs a retry. An event that fails alone, with nobody to compare
+    /// with, is not blamed, and neither is one among several.
+    #[must_use]
+    pub fn blames(&self, earlier: Option<Mark>) -> bool {
+        earlier.is_some_and(|mark| {
+            self.well_count > mark.well_count && self.shared_count == mark.shared_count
+        })
+    }
+}
+
+/// How a service fared when an event failed with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    well_count: u64,
+    shared_count: u64,
 }
 
 /// The breakers.

@@ -236,8 +236,8 @@ impl Attempt<'_> {
             Class::Paced => parked(error),
             Class::Outage | Class::Transient | Class::Forbidden if !booked.called => parked(error),
             Class::Outage => {
-                let counted = booked.witnessed(blame.well_count);
-                blame.well_count = Some(booked.well_count);
+                let counted = booked.blames(blame.mark);
+                blame.mark = booked.mark();
                 Err(End::Failed { error, counted })
             }
             Class::Transient => {

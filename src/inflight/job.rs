@@ -12,7 +12,7 @@ use super::state::Lane;
 use crate::event::{ContentHash, Event, StepSet};
 use crate::idempotency::Token;
 use crate::metrics::HeldGuard;
-use crate::outage::{Answer, Dependency};
+use crate::outage::{Answer, Dependency, Mark};
 use crate::queue::{Attribute, Message, MessageId, ReceiptHandle};
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::EventSpan;
@@ -95,8 +95,8 @@ impl Job {
 /// What one service's failures have cost an event, for as long as it is open whose fault they were.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Blame {
-    /// How often the service had answered well when this event last found it away.
-    pub well_count: Option<u64>,
+    /// How the service fared when this event last found it away, if it was alone with that.
+    pub mark: Option<Mark>,
     /// Retries charged since the service last answered anybody well.
     charged: u32,
     /// That last time, and how often the service had been away by then.

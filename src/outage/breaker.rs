@@ -76,6 +76,7 @@ pub(super) struct Breaker {
     paced_until: Option<Instant>,
     well_count: u64,
     openings: u64,
+    shared_count: u64,
 }
 
 impl Breaker {
@@ -90,6 +91,7 @@ impl Breaker {
             paced_until: None,
             well_count: 0,
             openings: 0,
+            shared_count: 0,
         }
     }
 
@@ -121,7 +123,13 @@ impl Breaker {
 
     pub(super) fn answer(&self) -> Answer {
         let called = matches!(self.state, State::Closed | State::Ramping { .. });
-        Answer { called, well_count: self.well_count, openings: self.openings }
+        Answer {
+            called,
+            well_count: self.well_count,
+            shared_count: self.shared_count,
+            is_shared: self.streak.is_shared,
+            openings: self.openings,
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -241,7 +249,9 @@ impl Breaker {
         reservation: u64,
         now: Instant,
     ) -> Option<Change> {
+        let was_shared = self.streak.is_shared;
         self.streak.add(sign, reservation);
+        self.shared_count += u64::from(self.streak.is_shared && !was_shared);
         let is_away = self.is_away(sign, now);
         match self.state {
             State::Open { .. } => None,

@@ -191,7 +191,7 @@ impl Settler {
             );
         }
         // What fared well before this outage says nothing about the next one.
-        job.blame[dependency.index()].well_count = None;
+        job.blame[dependency.index()].mark = None;
         job.span.add_event("parked", [("service", service.into())]);
         self.inflight.park(job, dependency);
         // The service may have come back while the job was on its way here.

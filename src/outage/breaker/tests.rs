@@ -162,15 +162,35 @@ fn pacing_keeps_everybody_away_until_the_named_time() {
 #[test]
 fn an_event_is_blamed_only_where_another_fared_better() {
     let mut world = World::new();
-    let fail = |world: &mut World, then| {
-        world.call(1, Sign::Outage);
-        world.breaker.answer().witnessed(then)
+    let fail = |world: &mut World, reservation| {
+        world.call(reservation, Sign::Outage).expect("closed");
+        world.breaker.answer()
     };
-    assert!(!fail(&mut world, None), "the first time");
-    let then = Some(world.breaker.answer().well_count);
-    assert!(!fail(&mut world, then), "nobody to compare with");
-    world.call(2, Sign::Well);
-    assert!(fail(&mut world, then), "another one fared better");
+    let mark = fail(&mut world, 1).mark();
+    assert!(mark.is_some());
+    assert!(!fail(&mut world, 1).blames(None), "the first time");
+    assert!(!fail(&mut world, 1).blames(mark), "nobody to compare with");
+    world.call(2, Sign::Well).expect("closed");
+    assert!(fail(&mut world, 1).blames(mark), "another one fared better");
+}
+
+#[test]
+fn an_event_that_failed_among_several_is_not_blamed() {
+    let mut world = World::new();
+    let fail = |world: &mut World, reservation| {
+        world.call(reservation, Sign::Outage).expect("closed");
+        world.breaker.answer()
+    };
+    let first_of_them = fail(&mut world, 1).mark();
+    let last_of_them = fail(&mut world, 2).mark();
+    assert_eq!(last_of_them, None);
+    world.call(3, Sign::Well).expect("closed");
+    assert!(!fail(&mut world, 1).blames(first_of_them), "one short outage");
+    world.call(3, Sign::Well).expect("closed");
+    let mark = fail(&mut world, 1).mark();
+    world.call(3, Sign::Well).expect("closed");
+    fail(&mut world, 2);
+    assert!(!fail(&mut world, 1).blames(mark), "and another one now");
 }
 
 #[test]
