@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::{Context, Grounds, Settlement, within};
+use super::{Context, Grounds, RETRY, Settlement, within};
 use crate::inflight::Taken;
 use crate::metrics::SettlementKind;
 use crate::queue::{DeadLetter, MessageId, QueueError, QueueErrorKind};
@@ -105,7 +105,10 @@ async fn send_copy(
             | QueueErrorKind::Network
             | QueueErrorKind::Other => {}
         }
-        context.pause(&mut failures, false).await;
+        // Never past that instant: what is left of the lease is for the release.
+        let pause = RETRY.delay(failures, &mut fastrand::Rng::new());
+        failures += 1;
+        sleep_until(give_up_at.min(Instant::now() + pause)).await;
         if Instant::now() >= give_up_at {
             return Err(why);
         }
