@@ -238,6 +238,9 @@ impl App {
         self.finish_work(finish_by).await;
         self.stop_keepers.cancel();
         end(&mut self.keepers, finish_by + FLUSH_RESERVE / 2, "lease keeper").await;
+        for (receipt, after) in self.inflight.end_extensions() {
+            self.settler.batches.send(Settlement::Release(receipt, after)).await;
+        }
         self.hand_back_idle().await;
         self.hand_back_unfinished().await;
         let Self { settler, mut batcher, ledger, keepers, poller, workers, .. } = self;

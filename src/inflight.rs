@@ -270,6 +270,12 @@ impl InFlight {
         self.renewals_changed.notified().await;
     }
 
+    /// Says that the lease keeper is gone, its open extensions perhaps cut off. Gives the receipts
+    /// that were to be released after them: nothing waits for an extension from here on.
+    pub fn end_extensions(&self) -> Vec<(Receipt, Duration)> {
+        self.lock().end_extensions()
+    }
+
     /// Books what became of an extension.
     pub fn renewed(&self, answers: Vec<(ReceiptKey, Renewal)>, now: Instant) -> Renewed {
         let mut state = self.lock();

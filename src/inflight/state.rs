@@ -98,6 +98,8 @@ impl Entry {
 pub(super) struct State {
     visibility: Duration,
     stopped: bool,
+    /// Nobody is there to say what became of an extension.
+    extensions_ended: bool,
     last_key: u64,
     entries: HashMap<Key, Entry>,
     /// The held event with that id. An id that is used twice has its first user here.
@@ -123,6 +125,7 @@ impl State {
         Self {
             visibility,
             stopped: false,
+            extensions_ended: false,
             last_key: 0,
             entries: HashMap::new(),
             by_event: HashMap::new(),
@@ -287,7 +290,7 @@ impl State {
         let (entry, promoted) = self.take_unsettled(key);
         let mut now = Vec::with_capacity(entry.receipts.len());
         for held in entry.receipts {
-            if held.renew_at.is_none() {
+            if held.renew_at.is_none() && !self.extensions_ended {
                 self.released.insert(held.key, (held.receipt, after));
             } else {
                 self.stop_renewing(&held);

@@ -127,6 +127,14 @@ impl State {
         renewals
     }
 
+    /// The lease keeper is gone: gives what was to be released after its extension.
+    pub(in crate::inflight) fn end_extensions(&mut self) -> Vec<(Receipt, Duration)> {
+        self.extensions_ended = true;
+        let mut released: Vec<_> = self.released.drain().collect();
+        released.sort_unstable_by_key(|(key, _)| *key);
+        released.into_iter().map(|(_, release)| release).collect()
+    }
+
     pub(in crate::inflight) fn renewed(
         &mut self,
         answers: Vec<(ReceiptKey, Renewal)>,
