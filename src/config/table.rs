@@ -111,7 +111,7 @@ variables! {
     MAX_IN_FLIGHT: Value("1000"), "messages held at most, counting those that wait; times pods, keep it under SQS's 120,000",
         Allowed::Whole { min: 1, max: 20_000, also: "not below WORKER_CONCURRENCY" };
     MAX_IN_FLIGHT_MB: Value("64"), "MiB of message bodies held at most", whole(2, 4096);
-    WORKER_THREADS: Fallback::Told("measured"), "threads of the runtime", whole(1, 64);
+    WORKER_THREADS: Fallback::Told("1"), "threads of the runtime", whole(1, 64);
     MAX_RETRIES: Value("5"), "retries of an event after its first attempt", whole(0, 10);
     BACKOFF_BASE_MS: Value("1000"), "first backoff, ms; doubles each time, full jitter", whole(1, 30_000);
     BACKOFF_MAX_MS: Value("30000"), "the backoff's cap, ms",
