@@ -28,6 +28,7 @@
 //! The table is plain data behind a mutex that is never held across an await; time is handed in.
 //! What is done with the messages (calls, deletes, extensions) is others' work.
 
+mod admission;
 mod job;
 pub mod lease;
 pub mod room;
@@ -41,10 +42,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+pub use self::admission::{Admission, Admitted};
 pub use self::job::{Blame, GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
-pub use self::state::{Admitted, DueRenewal, Forgotten, Renewal, Renewals, Renewed};
+pub use self::state::{DueRenewal, Forgotten, Renewal, Renewals, Renewed};
 use self::state::{Lane, Promoted, State};
 use crate::outage::Dependency;
+use crate::queue::BATCH_MAX;
 
 /// The table. Shared by the poller, the workers, the lease keeper and the shutdown.
 #[derive(Debug)]
@@ -83,18 +86,14 @@ impl InFlight {
         (table, keys)
     }
 
-    /// Takes in an event with the receipt that it came with.
-    pub fn admit(&self, job: Box<Job>, original: Original, receipt: Receipt) -> Admitted {
-        let mut state = self.lock();
-        let (admitted, earlier) = state.admit(job, original, receipt);
-        if let Admitted::Ready(key) = &admitted {
-            self.make_ready(&mut state, *key);
+    /// Opens the table for the messages of one reply.
+    pub fn admission(self: &Arc<Self>) -> Admission<'_> {
+        Admission {
+            inflight: self,
+            state: self.lock(),
+            can_start: Vec::with_capacity(BATCH_MAX),
+            is_earlier: false,
         }
-        drop(state);
-        if earlier {
-            self.renewals_changed.notify_one();
-        }
-        admitted
     }
 
     /// Keeps a further receipt of a message that is held; gives it back where it is not held. For
@@ -152,12 +151,6 @@ impl InFlight {
         drop(state);
         let turn = group.map(|lane| GroupTurn { inflight: Arc::clone(self), lane, key: job.key });
         Taken { original, receipts, turn }
-    }
-
-    /// The turn of a message that is no event in its group, behind all that are held.
-    pub fn enter_group(self: &Arc<Self>, group_id: &str) -> GroupTurn {
-        let (lane, key) = self.lock().enter_group(group_id);
-        GroupTurn { inflight: Arc::clone(self), lane, key }
     }
 
     fn leave_group(&self, lane: &Lane, key: Key, abandon: bool) {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::event::{Event, decode};
+use crate::event::{Poison, decode};
 use crate::inflight::room::RoomPermit;
 use crate::inflight::{Admitted, InFlight, Job, Original, Receipt, Taken};
 use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
@@ -42,16 +42,31 @@ pub struct Intake {
     pub visibility: Duration,
 }
 
+/// A message that was looked into.
+enum Opened {
+    Event(Box<Job>, Original, Receipt),
+    Poison(Poison, EventSpan, Original, Receipt),
+}
+
+/// A message that is not to be held, and why.
+enum Refused {
+    Poison(Taken, Poison, EventSpan),
+    IdReused(Taken, Box<Job>),
+}
+
 impl Intake {
-    /// Takes in one message that has just been received.
-    pub async fn take_in(&self, message: Message, room: RoomPermit, received_at: Instant) {
-        match decode(&message.body) {
-            Ok(event) => self.admit(event, message, room, received_at).await,
-            Err(poison) => {
-                let span = self.start_span(&message, None);
-                let (receipt, original) = self.split(message, room, received_at);
-                let taken = self.taken_unadmitted(original, vec![receipt]);
-                self.settler.reject_poison(taken, poison, span).await;
+    /// Takes in the messages of one reply.
+    pub async fn take_in(&self, messages: Vec<(Message, RoomPermit)>, received_at: Instant) {
+        let opened: Vec<_> = messages
+            .into_iter()
+            .map(|(message, room)| self.open(message, room, received_at))
+            .collect();
+        for refused in self.admit(opened) {
+            match refused {
+                Refused::Poison(taken, poison, span) => {
+                    self.settler.reject_poison(taken, poison, span).await;
+                }
+                Refused::IdReused(taken, job) => self.settler.reject_reused_id(job, taken).await,
             }
         }
     }
@@ -66,7 +81,15 @@ impl Intake {
         }
     }
 
-    async fn admit(&self, event: Event, message: Message, room: RoomPermit, received_at: Instant) {
+    fn open(&self, message: Message, room: RoomPermit, received_at: Instant) -> Opened {
+        let event = match decode(&message.body) {
+            Ok(event) => event,
+            Err(poison) => {
+                let span = self.start_span(&message, None);
+                let (receipt, original) = self.split(message, room, received_at);
+                return Opened::Poison(poison, span, original, receipt);
+            }
+        };
         let mut span =
             self.start_span(&message, event.trace_parent.as_deref().and_then(TraceParent::parse));
         span.set_event(
@@ -86,21 +109,35 @@ impl Intake {
         let held = self.metrics.held(HeldState::Buffered);
         let job = Box::new(Job::new(event, &message, received_at, span, held));
         let (receipt, original) = self.split(message, room, received_at);
-        match self.inflight.admit(job, original, receipt) {
-            Admitted::Ready(_) | Admitted::InLane => {}
-            Admitted::Joined { job, replaced } => self.joined(*job, replaced),
-            Admitted::IdReused(job, message) => {
-                let (original, receipts) = *message;
-                let taken = self.taken_unadmitted(original, receipts);
-                self.settler.reject_reused_id(job, taken).await;
-            }
-        }
+        Opened::Event(job, original, receipt)
     }
 
-    /// A message that is set aside without having been held still takes its turn in its group.
-    fn taken_unadmitted(&self, original: Original, receipts: Vec<Receipt>) -> Taken {
-        let turn = original.group_id.as_deref().map(|group| self.inflight.enter_group(group));
-        Taken { original, receipts, turn }
+    /// Into the table, all at once; gives what is not to be held.
+    fn admit(&self, opened: Vec<Opened>) -> Vec<Refused> {
+        let (mut refused, mut copies) = (Vec::new(), Vec::new());
+        let mut admission = self.inflight.admission();
+        for opened in opened {
+            match opened {
+                Opened::Poison(poison, span, original, receipt) => {
+                    let taken = admission.aside(original, receipt);
+                    refused.push(Refused::Poison(taken, poison, span));
+                }
+                Opened::Event(job, original, receipt) => {
+                    match admission.event(job, original, receipt) {
+                        Admitted::Ready | Admitted::InLane => {}
+                        Admitted::Joined { job, replaced } => copies.push((job, replaced)),
+                        Admitted::IdReused(job, taken) => {
+                            refused.push(Refused::IdReused(taken, job));
+                        }
+                    }
+                }
+            }
+        }
+        drop(admission);
+        for (job, replaced) in copies {
+            self.joined(*job, replaced);
+        }
+        refused
     }
 
     /// A copy shares the settlement of the one that is held; its own fate is told here.

@@ -36,7 +36,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use self::breaker::{Breaker, Change};
+use self::breaker::{Begun, Breaker, Change};
 use crate::event::ReservationId;
 use crate::metrics::{Metrics, Service};
 
@@ -92,8 +92,10 @@ pub enum Sign {
 pub struct Answer {
     /// The service is called, if only by a few; where not, the event had better wait for it.
     pub called: bool,
-    /// How many calls to it have gone well so far.
-    pub well_count: u64,
+    /// How many calls to it have begun so far.
+    pub begun: u64,
+    /// Which of them was the latest to begin among those that went well.
+    pub well: u64,
     /// How often so far several reservations failed with no success between, and whether they do now.
     pub shared_count: u64,
     /// See [`Answer::shared_count`].
@@ -107,25 +109,24 @@ impl Answer {
     /// where others fail too.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
-        let Self { well_count, shared_count, is_shared, .. } = *self;
-        (!is_shared).then_some(Mark { well_count, shared_count })
+        let Self { begun, shared_count, is_shared, .. } = *self;
+        (!is_shared).then_some(Mark { begun, shared_count })
     }
 
-    /// Whether that earlier failure was the event's own: another event fared better since, and none
-    /// failed with it. Then it costs a retry. An event that fails alone, with nobody to compare
-    /// with, is not blamed, and neither is one among several.
+    /// Whether that earlier failure was the event's own: a call that began after it went well, and
+    /// no other event failed with it. Then it costs a retry. (A call that was under way already, and
+    /// went well, may have been served before the service went away.) An event that fails alone,
+    /// with nobody to compare with, is not blamed, and neither is one among several.
     #[must_use]
     pub fn blames(&self, earlier: Option<Mark>) -> bool {
-        earlier.is_some_and(|mark| {
-            self.well_count > mark.well_count && self.shared_count == mark.shared_count
-        })
+        earlier.is_some_and(|mark| self.well > mark.begun && self.shared_count == mark.shared_count)
     }
 }
 
 /// How a service fared when an event failed with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    well_count: u64,
+    begun: u64,
     shared_count: u64,
 }
 
@@ -143,7 +144,7 @@ pub struct Outages {
 pub struct Pass {
     outages: Arc<Outages>,
     dependency: Dependency,
-    is_probe: bool,
+    call: Begun,
     open: bool,
 }
 
@@ -157,8 +158,8 @@ impl Outages {
 
     /// Asks to make one call now. `None`: not now; whoever is parked is told when.
     pub fn enter(self: &Arc<Self>, dependency: Dependency) -> Option<Pass> {
-        let is_probe = self.lock(dependency).enter(Instant::now())?;
-        Some(Pass { outages: Arc::clone(self), dependency, is_probe, open: true })
+        let call = self.lock(dependency).enter(Instant::now())?;
+        Some(Pass { outages: Arc::clone(self), dependency, call, open: true })
     }
 
     /// How many parked events may go on now, and when to ask again.
@@ -214,7 +215,7 @@ impl Pass {
         let mut breaker = outages.lock(self.dependency);
         let now = Instant::now();
         let was_closed = breaker.is_closed();
-        let change = breaker.report(self.is_probe, sign, hash(reservation_id), now);
+        let change = breaker.report(self.call, sign, hash(reservation_id), now);
         let answer = breaker.answer();
         let is_closed = breaker.is_closed();
         let shown = breaker.shown(now);
@@ -234,7 +235,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if self.open {
-            self.outages.lock(self.dependency).cancel(self.is_probe, Instant::now());
+            self.outages.lock(self.dependency).cancel(self.call, Instant::now());
             self.outages.notify();
         }
     }

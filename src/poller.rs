@@ -157,9 +157,7 @@ impl Poller {
             let handles: Vec<_> = messages.iter().map(|message| message.handle.clone()).collect();
             drop(self.queue.delete(&handles).await);
         }
-        for (message, permit) in self.with_room(messages, room) {
-            self.intake.take_in(message, permit, received_at).await;
-        }
+        self.intake.take_in(self.with_room(messages, room), received_at).await;
     }
 
     async fn hand_back(&self, reply: Reply) {

@@ -97,20 +97,20 @@ impl Job {
 pub struct Blame {
     /// How the service fared when this event last found it away, if it was alone with that.
     pub mark: Option<Mark>,
-    /// Retries charged since the service last answered anybody well.
+    /// Retries charged with no call between that went well from its beginning.
     charged: u32,
-    /// That last time, and how often the service had been away by then.
+    /// When the last was charged: calls begun, and how often the service had been away.
     since: (u64, u64),
 }
 
 impl Blame {
     /// A retry is charged for a failure that may be the event's own.
     pub fn charge(&mut self, answer: Answer) {
-        if self.since.0 != answer.well_count {
+        if answer.well > self.since.0 {
             self.charged = 0;
         }
         self.charged += 1;
-        self.since = (answer.well_count, answer.openings);
+        self.since = (answer.begun, answer.openings);
     }
 
     /// Gives back what was charged, if those failures turned out to be the beginning of an outage.

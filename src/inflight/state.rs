@@ -20,22 +20,16 @@ use crate::metrics::HeldState;
 use crate::outage::Dependency;
 use crate::sabotage::{Sabotage, on};
 
-/// What became of a message that was taken in.
+/// Where a message that came in went.
 #[derive(Debug)]
-pub enum Admitted {
-    /// It can start.
-    Ready(Key),
-    /// An earlier event of its reservation comes first.
-    InLane,
-    /// It is a copy of one that is held, and shares its settlement.
-    Joined {
-        /// The copy; only its receipt was kept.
-        job: Box<Job>,
-        /// It is the same SQS message, received again: the older receipt was dropped.
-        replaced: bool,
-    },
-    /// An event with the same id and another content is held.
-    IdReused(Box<Job>, Box<(Original, Vec<Receipt>)>),
+pub(super) enum Placed {
+    /// Into the table; whether nothing comes before it, and whether its receipt is now the first to
+    /// be extended.
+    New { key: Key, is_first: bool, is_earlier: bool },
+    /// To the one that it is a copy of.
+    Joined { job: Box<Job>, replaced: bool, is_earlier: bool },
+    /// Nowhere: an event with the same id and another content is held.
+    IdReused(Box<Job>, Original, Receipt),
 }
 
 /// A job whose lease was lost, out of the table.
@@ -141,24 +135,22 @@ impl State {
         }
     }
 
-    /// Also says whether the receipt is now the first to be extended.
     pub(super) fn admit(
         &mut self,
         mut job: Box<Job>,
         original: Original,
         receipt: Receipt,
-    ) -> (Admitted, bool) {
+    ) -> Placed {
         if let Some(&key) = self.by_event.get(&job.event.id) {
             let entry = self.entries.get_mut(&key).expect("an indexed event is held");
             if entry.hash != job.hash {
-                let receipts = vec![receipt];
-                return (Admitted::IdReused(job, Box::new((original, receipts))), false);
+                return Placed::IdReused(job, original, receipt);
             }
             if on(Sabotage::JoinDropped) {
-                return (Admitted::Joined { job, replaced: false }, false);
+                return Placed::Joined { job, replaced: false, is_earlier: false };
             }
-            let (replaced, earlier) = self.join(key, receipt);
-            return (Admitted::Joined { job, replaced }, earlier);
+            let (replaced, is_earlier) = self.join(key, receipt);
+            return Placed::Joined { job, replaced, is_earlier };
         }
         let key = Key(self.next_number());
         job.key = key;
@@ -179,10 +171,10 @@ impl State {
             receipts: Vec::with_capacity(1),
             place: Place::Idle(job, Idle::InLane),
         };
-        let first = self.is_first(&entry, key);
+        let is_first = self.is_first(&entry, key);
         self.entries.insert(key, entry);
-        let earlier = self.add_receipt(key, receipt);
-        (if first { Admitted::Ready(key) } else { Admitted::InLane }, earlier)
+        let is_earlier = self.add_receipt(key, receipt);
+        Placed::New { key, is_first, is_earlier }
     }
 
     /// Whether it is the same message, received again, and whether its extension is now the first.

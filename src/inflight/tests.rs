@@ -57,6 +57,17 @@ impl World {
         reservation: &str,
         show: &str,
     ) -> Admitted {
+        let (job, original, receipt) = self.arrival(message_id, id, reservation, show).await;
+        self.table.admission().event(job, original, receipt)
+    }
+
+    async fn arrival(
+        &mut self,
+        message_id: &str,
+        id: &str,
+        reservation: &str,
+        show: &str,
+    ) -> (Box<Job>, Original, Receipt) {
         self.serial += 1;
         let message = Message {
             id: MessageId(message_id.into()),
@@ -82,7 +93,7 @@ impl World {
         let job = Box::new(Job::new(event, &message, now, span, held));
         let permit = self.room.reserve().await.take(message.body.len()).expect("room");
         let (receipt, original) = Receipt::split(message, now, now + VISIBILITY, permit);
-        self.table.admit(job, original, receipt)
+        (job, original, receipt)
     }
 
     /// Starts the next job that is ready.
@@ -115,7 +126,7 @@ fn extended() -> Renewal {
 #[tokio::test(start_paused = true)]
 async fn a_job_is_started_once_and_its_room_comes_back_when_it_is_settled() {
     let mut world = World::new();
-    assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready(_)));
+    assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready));
     assert_eq!(world.room.taken(), 1);
     let job = world.start().expect("ready");
     assert!(world.table.start(job.key).is_none(), "it is in hand");
@@ -129,10 +140,10 @@ async fn a_job_is_started_once_and_its_room_comes_back_when_it_is_settled() {
 #[tokio::test(start_paused = true)]
 async fn one_reservation_has_one_event_at_a_time_in_order_of_receipt() {
     let mut world = World::new();
-    assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready(_)));
+    assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready));
     assert!(matches!(world.admit("e2", "r1").await, Admitted::InLane));
     assert!(matches!(world.admit("e3", "r1").await, Admitted::InLane));
-    assert!(matches!(world.admit("other", "r2").await, Admitted::Ready(_)));
+    assert!(matches!(world.admit("other", "r2").await, Admitted::Ready));
     let first = world.start().expect("e1");
     assert_eq!(world.start_id().as_deref(), Some("other"), "others do not wait");
     assert!(world.start().is_none());
@@ -164,12 +175,27 @@ async fn a_copy_joins_and_shares_the_settlement() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_of_a_reply_starts_before_all_of_it_is_held() {
+    let mut world = World::new();
+    let (first, original, receipt) = world.arrival("m1", "e1", "r1", "show").await;
+    let second = world.arrival("m2", "e2", "r2", "show").await;
+    let table = Arc::clone(&world.table);
+    let mut admission = table.admission();
+    assert!(matches!(admission.event(first, original, receipt), Admitted::Ready));
+    assert!(world.ready.try_recv().is_err());
+    assert!(matches!(admission.event(second.0, second.1, second.2), Admitted::Ready));
+    assert!(world.ready.try_recv().is_err());
+    drop(admission);
+    assert!(world.start().is_some() && world.start().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_id_that_is_used_twice_does_not_join() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let admitted = world.admit_message("m2", "e1", "r1", "another show").await;
-    let Admitted::IdReused(_, message) = admitted else { panic!("{admitted:?}") };
-    assert_eq!(&*message.1[0].message_id.0, "m2");
+    let Admitted::IdReused(_, taken) = admitted else { panic!("{admitted:?}") };
+    assert_eq!(&*taken.receipts[0].message_id.0, "m2");
     let job = world.start().expect("the first");
     assert_eq!(world.table.take(&job).receipts.len(), 1);
 }

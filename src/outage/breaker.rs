@@ -30,6 +30,14 @@ const PROBE: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::fr
 /// An event that was let go and has not called by then was lost on its way: another one is let go.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(1);
 
+/// A call that was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// Its place among all that began.
+    pub(super) number: u64,
+    pub(super) is_probe: bool,
+}
+
 /// What a call has changed, to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -74,7 +82,10 @@ pub(super) struct Breaker {
     window: Window,
     away_since: Option<Instant>,
     paced_until: Option<Instant>,
-    well_count: u64,
+    /// Calls are numbered as they begin.
+    begun: u64,
+    /// The latest to begin of those that went well.
+    well: u64,
     openings: u64,
     shared_count: u64,
 }
@@ -89,14 +100,15 @@ impl Breaker {
             window: Window::default(),
             away_since: None,
             paced_until: None,
-            well_count: 0,
+            begun: 0,
+            well: 0,
             openings: 0,
             shared_count: 0,
         }
     }
 
-    /// `Some`: go on; whether as a probe.
-    pub(super) fn enter(&mut self, now: Instant) -> Option<bool> {
+    /// `Some`: go on.
+    pub(super) fn enter(&mut self, now: Instant) -> Option<Begun> {
         if self.is_paced(now) {
             return None;
         }
@@ -110,13 +122,16 @@ impl Breaker {
             State::Open { .. } | State::HalfOpen { .. } | State::Ramping { .. } => return None,
         };
         self.in_flight += 1;
-        Some(is_probe)
+        self.begun += 1;
+        Some(Begun { number: self.begun, is_probe })
     }
 
     /// The call was never answered, by our own doing.
-    pub(super) fn cancel(&mut self, is_probe: bool, now: Instant) {
+    pub(super) fn cancel(&mut self, call: Begun, now: Instant) {
         self.in_flight -= 1;
-        if is_probe && let State::HalfOpen { probes } = self.state {
+        if call.is_probe
+            && let State::HalfOpen { probes } = self.state
+        {
             self.state = State::Open { until: now, probes };
         }
     }
@@ -125,7 +140,8 @@ impl Breaker {
         let called = matches!(self.state, State::Closed | State::Ramping { .. });
         Answer {
             called,
-            well_count: self.well_count,
+            begun: self.begun,
+            well: self.well,
             shared_count: self.shared_count,
             is_shared: self.streak.is_shared,
             openings: self.openings,
@@ -168,16 +184,18 @@ impl Breaker {
 
     pub(super) fn report(
         &mut self,
-        is_probe: bool,
+        call: Begun,
         sign: Sign,
         reservation: u64,
         now: Instant,
     ) -> Option<Change> {
         self.in_flight -= 1;
+        let is_probe = call.is_probe;
         match sign {
             Sign::Well => {
                 self.window.add(None, now);
-                self.well(is_probe, now)
+                self.well = self.well.max(call.number);
+                self.went_well(is_probe, now)
             }
             Sign::Paced(wait) => {
                 self.window.add(None, now);
@@ -191,8 +209,7 @@ impl Breaker {
         }
     }
 
-    fn well(&mut self, is_probe: bool, now: Instant) -> Option<Change> {
-        self.well_count += 1;
+    fn went_well(&mut self, is_probe: bool, now: Instant) -> Option<Change> {
         self.streak = Streak::default();
         match self.state {
             State::Closed => None,

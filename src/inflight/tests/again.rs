@@ -13,7 +13,7 @@ async fn receive(world: &mut World, receive_count: u32) -> bool {
     world.receive_count = receive_count;
     match world.admit_message("m1", "e1", "r1", "show").await {
         Admitted::Joined { replaced, .. } => replaced,
-        other @ (Admitted::Ready(_) | Admitted::InLane | Admitted::IdReused(..)) => {
+        other @ (Admitted::Ready | Admitted::InLane | Admitted::IdReused(..)) => {
             panic!("{other:?}")
         }
     }

@@ -114,7 +114,8 @@ async fn poison_takes_its_turn_in_its_group() {
     let mut world = World::new();
     world.group = Some("g");
     world.admit("e1", "r1").await;
-    let turn = world.table.enter_group("g");
+    let (_, poison, receipt) = world.arrival("m2", "poison", "r3", "show").await;
+    let turn = world.table.admission().aside(poison, receipt).turn.expect("it is in a group");
     world.admit("e2", "r2").await;
     let first = world.start().expect("e1");
     drop(world.table.take(&first));

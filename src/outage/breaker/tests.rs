@@ -21,8 +21,8 @@ impl World {
 
     /// One call of that reservation, if it may be made.
     fn call(&mut self, reservation: u64, sign: Sign) -> Option<Option<Change>> {
-        let is_probe = self.breaker.enter(self.now)?;
-        Some(self.breaker.report(is_probe, sign, reservation, self.now))
+        let call = self.breaker.enter(self.now)?;
+        Some(self.breaker.report(call, sign, reservation, self.now))
     }
 
     fn opened(&mut self, reservations: &[u64], sign: Sign) -> bool {
@@ -98,7 +98,7 @@ fn it_is_probed_one_call_at_a_time_ever_more_rarely() {
         world.after(wait);
         assert_eq!(world.breaker.due(world.now).0, 1, "{wait}");
         let probe = world.breaker.enter(world.now).expect("its time");
-        assert!(probe && world.breaker.enter(world.now).is_none(), "one at a time");
+        assert!(probe.is_probe && world.breaker.enter(world.now).is_none(), "one at a time");
         assert_eq!(world.breaker.shown(world.now), BreakerState::HalfOpen);
         assert_eq!(world.breaker.report(probe, Sign::Failure, 7, world.now), None);
     }
@@ -175,6 +175,17 @@ fn an_event_is_blamed_only_where_another_fared_better() {
 }
 
 #[test]
+fn a_call_that_was_under_way_when_an_event_failed_says_nothing_of_it() {
+    let mut world = World::new();
+    let under_way = world.breaker.enter(world.now).expect("closed");
+    world.call(1, Sign::Outage).expect("closed");
+    let mark = world.breaker.answer().mark();
+    world.breaker.report(under_way, Sign::Well, 2, world.now);
+    world.call(1, Sign::Outage).expect("closed");
+    assert!(!world.breaker.answer().blames(mark));
+}
+
+#[test]
 fn an_event_that_failed_among_several_is_not_blamed() {
     let mut world = World::new();
     let fail = |world: &mut World, reservation| {
@@ -221,5 +232,5 @@ fn a_late_answer_that_names_a_time_does_not_close_it() {
     assert!(!world.breaker.answer().called);
     assert_eq!(world.breaker.due(world.now).0, 0);
     world.after(3);
-    assert!(world.breaker.enter(world.now).expect("its time"), "as a probe");
+    assert!(world.breaker.enter(world.now).expect("its time").is_probe);
 }
