@@ -97,16 +97,17 @@ impl InFlight {
     }
 
     /// Keeps a further receipt of a message that is held; gives it back where it is not held. For
-    /// the shutdown, which opens no message: it looks at all that are held, which is slow.
+    /// the shutdown, which opens no message: it looks at all that are held, which is slow. Says
+    /// whether one of the message's two receipts was dropped for the other.
     ///
     /// # Errors
     /// The receipt of a message that is not held.
-    pub fn rejoin(&self, receipt: Receipt) -> Result<(), Receipt> {
-        let earlier = self.lock().rejoin(receipt)?;
-        if earlier {
+    pub fn rejoin(&self, receipt: Receipt) -> Result<bool, Receipt> {
+        let (replaced, is_earlier) = self.lock().rejoin(receipt)?;
+        if is_earlier {
             self.renewals_changed.notify_one();
         }
-        Ok(())
+        Ok(replaced)
     }
 
     /// Hands out the job of a key from the channel. `None`: it is gone (handed back, or its lease

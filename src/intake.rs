@@ -76,7 +76,7 @@ impl Intake {
         let (receipt, _) = self.split(message, room, received_at);
         // A message that is still being worked on must not become visible: it stays with its job.
         match self.inflight.rejoin(receipt) {
-            Ok(()) => self.ledger.left(Left::Replaced, 1),
+            Ok(replaced) => self.ledger.left(Left::Replaced, usize::from(replaced)),
             Err(receipt) => self.settler.hand_back_unopened(receipt).await,
         }
     }

@@ -96,6 +96,8 @@ pub struct Answer {
     pub begun: u64,
     /// Which of them was the latest to begin among those that went well.
     pub well: u64,
+    /// The same, as it was when the answered call began.
+    pub well_before: u64,
     /// How often so far several reservations failed with no success between, and whether they do now.
     pub shared_count: u64,
     /// See [`Answer::shared_count`].
@@ -113,13 +115,15 @@ impl Answer {
         (!is_shared).then_some(Mark { begun, shared_count })
     }
 
-    /// Whether that earlier failure was the event's own: a call that began after it went well, and
-    /// no other event failed with it. Then it costs a retry. (A call that was under way already, and
-    /// went well, may have been served before the service went away.) An event that fails alone,
-    /// with nobody to compare with, is not blamed, and neither is one among several.
+    /// Whether this failure is the event's own: since that earlier one a call has begun and gone
+    /// well, before this one began, and no other event failed with it. Then it costs a retry. (What
+    /// was under way when the service went away, or came back, proves nothing.) An event that fails
+    /// alone, with nobody to compare with, is not blamed, and neither is one among several.
     #[must_use]
     pub fn blames(&self, earlier: Option<Mark>) -> bool {
-        earlier.is_some_and(|mark| self.well > mark.begun && self.shared_count == mark.shared_count)
+        earlier.is_some_and(|mark| {
+            self.well_before > mark.begun && self.shared_count == mark.shared_count
+        })
     }
 }
 
@@ -216,7 +220,7 @@ impl Pass {
         let now = Instant::now();
         let was_closed = breaker.is_closed();
         let change = breaker.report(self.call, sign, hash(reservation_id), now);
-        let answer = breaker.answer();
+        let answer = breaker.answer(self.call);
         let is_closed = breaker.is_closed();
         let shown = breaker.shown(now);
         drop(breaker);

@@ -177,7 +177,8 @@ impl State {
         Placed::New { key, is_first, is_earlier }
     }
 
-    /// Whether it is the same message, received again, and whether its extension is now the first.
+    /// Whether one of two receipts of the same message was dropped for the other, and whether the
+    /// extension is now the first.
     fn join(&mut self, key: Key, receipt: Receipt) -> (bool, bool) {
         let entry = self.entries.get_mut(&key).expect("held");
         let same = entry.receipts.iter().position(|h| h.receipt.message_id == receipt.message_id);
@@ -196,13 +197,13 @@ impl State {
     }
 
     /// Joins a further receipt of a message that is held, whatever its event. Gives it back where
-    /// the message is not held. Also says whether its extension is now the first.
-    pub(super) fn rejoin(&mut self, receipt: Receipt) -> Result<bool, Receipt> {
+    /// the message is not held. Otherwise as [`State::join`].
+    pub(super) fn rejoin(&mut self, receipt: Receipt) -> Result<(bool, bool), Receipt> {
         let holds = |entry: &Entry| {
             entry.receipts.iter().any(|held| held.receipt.message_id == receipt.message_id)
         };
         match self.entries.iter().find(|(_, entry)| holds(entry)).map(|(key, _)| *key) {
-            Some(key) => Ok(self.join(key, receipt).1),
+            Some(key) => Ok(self.join(key, receipt)),
             None => Err(receipt),
         }
     }

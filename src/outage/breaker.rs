@@ -36,6 +36,8 @@ pub(super) struct Begun {
     /// Its place among all that began.
     pub(super) number: u64,
     pub(super) is_probe: bool,
+    /// The latest to begin of those that had gone well by then.
+    pub(super) well: u64,
 }
 
 /// What a call has changed, to be told.
@@ -123,7 +125,7 @@ impl Breaker {
         };
         self.in_flight += 1;
         self.begun += 1;
-        Some(Begun { number: self.begun, is_probe })
+        Some(Begun { number: self.begun, is_probe, well: self.well })
     }
 
     /// The call was never answered, by our own doing.
@@ -136,12 +138,14 @@ impl Breaker {
         }
     }
 
-    pub(super) fn answer(&self) -> Answer {
+    /// What is known once that call was booked.
+    pub(super) fn answer(&self, call: Begun) -> Answer {
         let called = matches!(self.state, State::Closed | State::Ramping { .. });
         Answer {
             called,
             begun: self.begun,
             well: self.well,
+            well_before: call.well,
             shared_count: self.shared_count,
             is_shared: self.streak.is_shared,
             openings: self.openings,

@@ -62,7 +62,9 @@ async fn while_leaving_a_message_that_is_in_hand_stays_with_its_job() {
     let mut room = world.room.reserve().await;
     let same = receipt("m1", room.take(10).expect("room"));
     let other = receipt("m2", room.take(10).expect("room"));
-    assert!(world.table.rejoin(same).is_ok());
+    let sibling = Receipt { receive_count: 1, ..receipt("m1", room.take(10).expect("room")) };
+    assert!(!world.table.rejoin(sibling).expect("held"), "nothing tells which is newer");
+    assert!(world.table.rejoin(same).expect("held"), "the older one is dropped");
     assert_eq!(&*world.table.rejoin(other).expect_err("not held").message_id.0, "m2");
     assert_eq!(&*world.table.take(&job).receipts[0].handle.0, "newer");
 }
