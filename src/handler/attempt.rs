@@ -236,8 +236,7 @@ impl Attempt<'_> {
             Class::Paced => parked(error),
             Class::Outage | Class::Transient | Class::Forbidden if !booked.called => parked(error),
             Class::Outage => {
-                let counted = booked.blames(blame.mark);
-                blame.mark = booked.mark();
+                let counted = blame.is_own(booked);
                 Err(End::Failed { error, counted })
             }
             Class::Transient => {

@@ -96,7 +96,9 @@ impl Job {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Blame {
     /// How the service fared when this event last found it away, if it was alone with that.
-    pub mark: Option<Mark>,
+    mark: Option<Mark>,
+    /// It found the service away again after others had not.
+    is_suspect: bool,
     /// Retries charged with no call between that went well from its beginning.
     charged: u32,
     /// When the last was charged: calls begun, and how often the service had been away.
@@ -104,6 +106,22 @@ pub struct Blame {
 }
 
 impl Blame {
+    /// Whether a failure of the outage class is the event's own: the second that looks like it.
+    /// The first may be the beginning of another outage, which somebody has to be the first to find.
+    pub fn is_own(&mut self, answer: Answer) -> bool {
+        let looks_own = answer.blames(self.mark);
+        let is_own = looks_own && self.is_suspect;
+        self.is_suspect |= looks_own;
+        self.mark = answer.mark();
+        is_own
+    }
+
+    /// What fared well before an outage says nothing about the next one.
+    pub fn acquit(&mut self) {
+        self.mark = None;
+        self.is_suspect = false;
+    }
+
     /// A retry is charged for a failure that may be the event's own.
     pub fn charge(&mut self, answer: Answer) {
         if answer.well > self.since.0 {

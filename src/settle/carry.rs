@@ -190,8 +190,7 @@ impl Settler {
                 "Event parked until the service is called again"
             );
         }
-        // What fared well before this outage says nothing about the next one.
-        job.blame[dependency.index()].mark = None;
+        job.blame[dependency.index()].acquit();
         job.span.add_event("parked", [("service", service.into())]);
         self.inflight.park(job, dependency);
         // The service may have come back while the job was on its way here.
