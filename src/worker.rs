@@ -92,18 +92,19 @@ impl Worker {
 
     /// Makes sure that the event is ours to handle.
     async fn claim(&self, job: &mut Job) -> Result<Token, Unclaimed> {
-        if let Some(token) = job.claim {
-            return Ok(token);
+        if job.is_claimed {
+            return Ok(job.token);
         }
-        match self.services.store.claim(&job.event.id, job.hash).await {
-            Ok(Claim::Ours(token, done)) => {
-                job.claim = Some(token);
+        let lasts = Duration::from_secs(3600);
+        match self.services.store.claim(&job.event.id, job.hash, job.token, lasts).await {
+            Ok(Claim::Ours(done)) => {
+                job.is_claimed = true;
                 job.done = done;
-                Ok(token)
+                Ok(job.token)
             }
-            Ok(Claim::Handled) => Err(Unclaimed::Handled),
-            Ok(Claim::IdReused) => Err(Unclaimed::IdReused),
-            Ok(Claim::Elsewhere) => {
+            Ok(Claim::Handled(_)) => Err(Unclaimed::Handled),
+            Ok(Claim::IdReused(_)) => Err(Unclaimed::IdReused),
+            Ok(Claim::Elsewhere(_)) => {
                 warn!(
                     reservation_id = job.event.reservation_id.as_str(),
                     trace_id = job.span.trace_id(),

@@ -159,7 +159,7 @@ impl Attempt<'_> {
     async fn record(&mut self, step: Step) -> Result<(), End> {
         self.done.insert(step);
         let store = &self.services.store;
-        store.record(&self.event.id, self.token, step).await.map_err(End::Store)
+        store.record(&self.event.id, self.token, *self.done).await.map_err(End::Store)
     }
 
     /// Begins a call, if its service may be called now.

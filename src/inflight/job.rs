@@ -46,8 +46,10 @@ pub struct Job {
     pub blame: [Blame; Dependency::ALL.len()],
     /// Steps that have succeeded, in this delivery or, where the store knows, an earlier one.
     pub done: StepSet,
-    /// The right to handle this event, once the store has given it.
-    pub claim: Option<Token>,
+    /// What it claims its event with.
+    pub token: Token,
+    /// Whether the store has given it the event.
+    pub is_claimed: bool,
     /// When the message came in.
     pub received_at: Instant,
     /// When its sender handed it to SQS.
@@ -81,7 +83,8 @@ impl Job {
             retries: 0,
             blame: Default::default(),
             done: StepSet::default(),
-            claim: None,
+            token: Token::unique(),
+            is_claimed: false,
             received_at,
             sent_at: message.sent_at,
             receive_count: message.receive_count,

@@ -12,7 +12,7 @@ use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
 use crate::event::Poison;
 use crate::handler::End;
-use crate::idempotency::Store;
+use crate::idempotency::{HandledAs, Store};
 use crate::inflight::lease::LeaseEvents;
 use crate::inflight::{Forgotten, InFlight, Job, Receipt, Taken};
 use crate::metrics::{DuplicateReason, Metrics, Outcome};
@@ -126,8 +126,12 @@ impl Settler {
 
     async fn delete(&self, job: Box<Job>, outcome: Outcome, end: &End) {
         // The store first: a crash before the message is deleted brings a duplicate, not a repeat.
-        if let Some(token) = job.claim
-            && let Err(why) = self.store.complete(&job.event.id, token).await
+        let how = match outcome {
+            Outcome::Success | Outcome::Failed => HandledAs::Applied,
+            Outcome::Dropped => HandledAs::Superseded,
+        };
+        if job.is_claimed
+            && let Err(why) = self.store.complete(&job.event.id, job.token, how).await
         {
             warn!(error = %why, reservation_id = job.event.reservation_id.as_str(), "The event is done, and could not be recorded as such");
         }
@@ -239,8 +243,8 @@ impl Settler {
     }
 
     async fn release_claim(&self, job: &Job) {
-        if let Some(token) = job.claim
-            && let Err(why) = self.store.release(&job.event.id, token).await
+        if job.is_claimed
+            && let Err(why) = self.store.release(&job.event.id, job.token, job.done).await
         {
             warn!(error = %why, reservation_id = job.event.reservation_id.as_str(), "The event's claim could not be released");
         }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use reservation_worker::event::{Step, decode};
-use reservation_worker::idempotency::Claim;
+use reservation_worker::event::{Step, StepSet, decode};
+use reservation_worker::idempotency::{Claim, Token};
 use reservation_worker::settle::ledger::Left;
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::ledger::{Call, Service};
@@ -271,16 +271,18 @@ async fn a_time_that_a_service_names_to_one_event_holds_for_all_that_need_it_and
     let world = World::start().await;
     world.api.set_faults(Faults::none().latency(LATENCY, Duration::ZERO));
     let services = world.services();
+    let wait = Duration::from_secs(3);
     // An event whose status is set already, so that only its seats are left.
     let seats = expired("evt-seats", "seats");
     let known = decode(&seats.to_string()).unwrap();
-    let claim = services.store.claim(&known.id, known.content_hash()).await.unwrap();
-    let Claim::Ours(token, _) = claim else { panic!("{claim:?}") };
-    services.store.record(&known.id, token, Step::ReservationStatus).await.unwrap();
-    services.store.release(&known.id, token).await.unwrap();
+    let (token, store) = (Token::unique(), &services.store);
+    let claim = store.claim(&known.id, known.content_hash(), token, wait).await.unwrap();
+    assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
+    let mut done = StepSet::EMPTY;
+    done.insert(Step::ReservationStatus);
+    store.release(&known.id, token, done).await.unwrap();
 
     let worker = world.worker_of(services, |settings| settings.policy.retries_max = 0).await;
-    let wait = Duration::from_secs(3);
     world.api.script_for("first", [Http::status(429).header("Retry-After", "3")]);
     world.send(&api_only("evt-first", "first"));
     eventually("it is sent back", || worker.parked() == 1.0).await;
