@@ -18,6 +18,7 @@
 //! says what the first would have said.
 
 pub mod memory;
+pub mod redis;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
