@@ -63,10 +63,9 @@ pub(crate) fn steps(steps: &[Step]) -> StepSet {
 /// Claims what must be free; the token and the steps that are done.
 pub(crate) async fn claimed(store: &dyn Store, id: &EventId, lasts: Duration) -> (Token, StepSet) {
     let token = Token::unique();
-    match store.claim(id, HASH, token, lasts).await.unwrap() {
-        Claim::Ours(done) => (token, done),
-        other => panic!("{id}: {other:?}"),
-    }
+    let claim = store.claim(id, HASH, token, lasts).await.unwrap();
+    let Claim::Ours(done) = claim else { panic!("{id}: {claim:?}") };
+    (token, done)
 }
 
 /// A stranger asks for it.
@@ -76,10 +75,9 @@ pub(crate) async fn asked(store: &dyn Store, id: &EventId) -> Claim {
 
 /// How long a stranger is told to wait.
 pub(crate) async fn left(store: &dyn Store, id: &EventId) -> Duration {
-    match asked(store, id).await {
-        Claim::Elsewhere(left) => left,
-        other => panic!("{id}: {other:?}"),
-    }
+    let claim = asked(store, id).await;
+    let Claim::Elsewhere(left) = claim else { panic!("{id}: {claim:?}") };
+    left
 }
 
 /// Asks until it is so.

@@ -1,17 +1,14 @@
 //! The shared store on a cluster of three real masters.
 
 use reservation_worker::event::{EventId, Step};
-use reservation_worker::idempotency::{HandledAs, Store, StoreError};
-use sandbox::redis::{Redis, RedisCluster, Reply, is_installed};
+use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use sandbox::redis::{Redis, RedisCluster, is_installed};
 
-use crate::bench::{Bench, LONG, TTL, claimed, eventually, id, redis_store, steps};
+use crate::bench::{Bench, HASH, LONG, TTL, claimed, eventually, id, redis_store, steps};
 use crate::contract;
 
 async fn keys(node: &Redis) -> i64 {
-    match node.command(&["DBSIZE"]).await.unwrap() {
-        Reply::Number(count) => count,
-        other => panic!("{other:?}"),
-    }
+    node.command(&["DBSIZE"]).await.unwrap().number()
 }
 
 #[tokio::test]
@@ -64,22 +61,18 @@ async fn a_node_that_is_killed_is_missed_by_its_own_events_until_it_is_back() {
         (on(&cluster.nodes[1], &store, "a").await, on(&cluster.nodes[2], &store, "b").await);
     cluster.nodes[2].kill().await.unwrap();
     for _ in 0..20 {
-        let claim = store.claim(&gone, crate::bench::HASH, token(), LONG).await;
+        let claim = store.claim(&gone, HASH, Token::unique(), LONG).await;
         assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     }
     eventually("what the others have is had", || async {
-        store.claim(&there, crate::bench::HASH, token(), LONG).await.ok()
+        store.claim(&there, HASH, Token::unique(), LONG).await.ok()
     })
     .await;
     cluster.nodes[2].start().await.unwrap();
     eventually("the node is back", || async {
-        store.claim(&gone, crate::bench::HASH, token(), LONG).await.ok()
+        store.claim(&gone, HASH, Token::unique(), LONG).await.ok()
     })
     .await;
-}
-
-fn token() -> reservation_worker::idempotency::Token {
-    reservation_worker::idempotency::Token::unique()
 }
 
 #[tokio::test]
@@ -92,25 +85,21 @@ async fn an_event_whose_slot_is_on_the_move_is_followed() {
     let store = redis_store(&from.url(), "p:", TTL);
     let event = on(from, &store, "moving").await;
     let key = format!("p:{event}");
-    let name = |reply: Reply| reply.text();
-    let from_name = name(from.command(&["CLUSTER", "MYID"]).await.unwrap());
-    let to_name = name(to.command(&["CLUSTER", "MYID"]).await.unwrap());
-    let Reply::Number(slot) = from.command(&["CLUSTER", "KEYSLOT", &key]).await.unwrap() else {
-        panic!("a slot is a number")
-    };
-    let slot = slot.to_string();
+    let from_name = from.command(&["CLUSTER", "MYID"]).await.unwrap().text();
+    let to_name = to.command(&["CLUSTER", "MYID"]).await.unwrap().text();
+    let slot = from.command(&["CLUSTER", "KEYSLOT", &key]).await.unwrap().number().to_string();
     // As `redis-cli --cluster reshard` does it. Half-way, the first node answers ASK ...
     to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_name]).await.unwrap();
     from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_name]).await.unwrap();
     let port = to.port().to_string();
     let moved = from.command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).await.unwrap();
     assert_eq!(moved.text(), "OK");
-    let claim = store.claim(&event, crate::bench::HASH, token(), LONG).await.unwrap();
-    assert!(matches!(claim, reservation_worker::idempotency::Claim::Handled(_)), "{claim:?}");
+    let claim = store.claim(&event, HASH, Token::unique(), LONG).await.unwrap();
+    assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
     // ... and then MOVED.
     for node in [to, from] {
         node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_name]).await.unwrap();
     }
-    let claim = store.claim(&event, crate::bench::HASH, token(), LONG).await.unwrap();
-    assert!(matches!(claim, reservation_worker::idempotency::Claim::Handled(_)), "{claim:?}");
+    let claim = store.claim(&event, HASH, Token::unique(), LONG).await.unwrap();
+    assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
 }

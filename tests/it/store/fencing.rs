@@ -5,7 +5,7 @@ use std::time::Duration;
 use reservation_worker::event::{EventId, Step, StepSet};
 use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
 
-use crate::bench::{Bench, LONG, asked, claimed, id, left, steps};
+use crate::bench::{Bench, HASH, LONG, asked, claimed, id, left, steps};
 
 /// What each operation of a token's says.
 async fn all(store: &dyn Store, id: &EventId, token: Token) -> [Result<(), StoreError>; 4] {
@@ -33,7 +33,7 @@ pub(crate) async fn who_lost_a_claim_may_not_touch_it_any_more(bench: &Bench) {
     let (loser, _) = claimed(&*store, &id, Duration::ZERO).await;
     let (winner, _) = claimed(&*store, &id, LONG).await;
     assert_eq!(all(&*store, &id, loser).await, NONE);
-    let claim = store.claim(&id, crate::bench::HASH, loser, LONG).await.unwrap();
+    let claim = store.claim(&id, HASH, loser, LONG).await.unwrap();
     assert!(matches!(claim, Claim::Elsewhere(_)), "{claim:?}");
     store.complete(&id, winner, HandledAs::Applied).await.unwrap();
     assert_eq!(all(&*store, &id, loser).await, NONE, "nor what came of it");

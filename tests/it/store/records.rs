@@ -10,10 +10,7 @@ use sandbox::redis::{Redis, Reply, is_installed};
 use crate::bench::{HASH, LONG, TTL, claimed, id, left, redis_store, steps};
 
 async fn number(redis: &Redis, words: &[&str]) -> i64 {
-    match redis.command(words).await.unwrap() {
-        Reply::Number(number) => number,
-        other => panic!("{words:?}: {other:?}"),
-    }
+    redis.command(words).await.unwrap().number()
 }
 
 #[tokio::test]
