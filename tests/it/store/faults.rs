@@ -133,6 +133,33 @@ async fn a_frozen_server_costs_a_second_and_no_more() {
 }
 
 #[tokio::test]
+async fn many_at_once_share_one_attempt_to_connect_and_its_failure() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let store = std::sync::Arc::new(redis_store(&url, "p:", TTL));
+    let mut crowd = JoinSet::new();
+    for _ in 0..200 {
+        let store = std::sync::Arc::clone(&store);
+        crowd.spawn(async move { store.ping().await });
+    }
+    // Each connection is closed as soon as it is made, once the whole crowd waits.
+    let mut attempts = 0;
+    while !crowd.is_empty() {
+        tokio::select! {
+            accepted = listener.accept() => {
+                accepted.unwrap();
+                attempts += 1;
+            }
+            answer = crowd.join_next() => {
+                let answer = answer.unwrap().unwrap();
+                assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+            }
+        }
+    }
+    assert!((1..=3).contains(&attempts), "{attempts}");
+}
+
+#[tokio::test]
 async fn many_at_once_share_one_connection() {
     if !is_installed("one connection for all") {
         return;
