@@ -82,7 +82,16 @@ async fn an_event_whose_slot_is_on_the_move_is_followed() {
     }
     let cluster = RedisCluster::start().await.unwrap();
     let [from, _, to] = &cluster.nodes[..] else { panic!("three nodes") };
-    let store = redis_store(&from.url(), "p:", TTL);
+    for node in &cluster.nodes {
+        // As a user that may do no more than it must.
+        let user =
+            "ACL SETUSER worker on >hunter2 ~p:* +hello +info +evalsha +eval +get +set +time";
+        let user = format!("{user} +cluster|slots +ping +asking");
+        let words: Vec<&str> = user.split(' ').collect();
+        assert_eq!(node.command(&words).await.unwrap().text(), "OK");
+    }
+    let url = format!("redis://worker:hunter2@127.0.0.1:{}", from.port());
+    let store = redis_store(&url, "p:", TTL);
     let event = on(from, &store, "moving").await;
     let key = format!("p:{event}");
     let from_name = from.command(&["CLUSTER", "MYID"]).await.unwrap().text();
