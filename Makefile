@@ -14,7 +14,7 @@ machete_version := 0.9.2
 llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo sandbox fmt vet lint doc test test-integration test-coverage \
+.PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
 	simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
 
 help: ## list the targets
@@ -61,6 +61,10 @@ test: ## all tests that need nothing but Rust (ARGS="event:: -- --nocapture" for
 simulate: export SIM_SEEDS = $(SEEDS)
 simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prints the first failure whole
 	$(CARGO) test --locked --release --features simulation --test simulation soak -- --exact --nocapture
+
+test-crash: export CRASH_SECONDS ?= 60
+test-crash: ## two workers on one Redis, killed every second for a minute (needs redis-server)
+	$(CARGO) test --locked --features simulation --test crash -- --nocapture
 
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)
