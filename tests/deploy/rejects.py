@@ -30,6 +30,7 @@ WRONG = [
     (["config.inventoryGrpcAddr=http://inventory:1/path"], "without a path"),
     (["config.reservationApiBase=reservation-api:8080"], 'config.reservationApiBase is "reservation-api:8080"; allowed: an http'),
     (["config.awsRegion=eu-west-1"], 'config.awsRegion is "eu-west-1", but the queue\'s URL says "ap-northeast-2"'),
+    (["config.sqsQueueUrl=null", "existingConfigMap=worker"], "config.awsRegion is required where config.sqsQueueUrl is not given"),
     (["config.idempotencyStore=redis://:hush@redis:6379"], "put the URL in a Secret and name it in config.idempotencyStoreSecret"),
     (["config.idempotencyStore=disk"], 'config.idempotencyStore is "disk"; allowed: memory, or a redis://'),
     (["config.idempotencyStore=redis://redis", "config.idempotencyStoreSecret.name=redis"], "are both set; keep one"),

@@ -29,6 +29,9 @@
 {{- if and $config.sqsDlqUrl (eq (toString $config.sqsDlqUrl) (toString $config.sqsQueueUrl)) -}}
 {{- $errors = append $errors "config.sqsDlqUrl is config.sqsQueueUrl; allowed: another queue" -}}
 {{- end -}}
+{{- if not (or $config.sqsQueueUrl $config.awsRegion) -}}
+{{- $errors = append $errors "config.awsRegion is required where config.sqsQueueUrl is not given: KEDA and the worker must look in the same region" -}}
+{{- end -}}
 {{- $region := include "reservation-worker.regionInUrl" . -}}
 {{- if and $region $config.awsRegion (ne $region $config.awsRegion) -}}
 {{- $errors = append $errors (printf "config.awsRegion is %q, but the queue's URL says %q; leave awsRegion out, or correct one" $config.awsRegion $region) -}}
