@@ -4,6 +4,8 @@
 
 #[path = "it/process/commands.rs"]
 mod commands;
+#[path = "it/process/leaving.rs"]
+mod leaving;
 #[path = "it/process/log.rs"]
 mod log;
 #[path = "it/process/program.rs"]

@@ -71,6 +71,12 @@ impl StepSet {
         is_new
     }
 
+    /// The steps of both.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether it has no step.
     #[must_use]
     pub const fn is_empty(self) -> bool {

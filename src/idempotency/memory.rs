@@ -6,31 +6,27 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use tokio::time::Instant;
 
-use super::{Claim, Store, StoreError, Token};
-use crate::event::{ContentHash, EventId, Step, StepSet};
+use super::{Claim, Handled, HandledAs, Store, StoreError, Token};
+use crate::event::{ContentHash, EventId, StepSet};
 
 /// A [`Store`] in this process's memory.
 #[derive(Debug)]
 pub struct MemoryStore {
-    in_progress: Mutex<InProgress>,
+    in_progress: Mutex<HashMap<EventId, Claimed>>,
     settled: Cache<EventId, Settled>,
-}
-
-#[derive(Debug, Default)]
-struct InProgress {
-    last_token: u64,
-    claims: HashMap<EventId, Claimed>,
 }
 
 #[derive(Debug)]
 struct Claimed {
     token: Token,
+    until: Instant,
     hash: ContentHash,
     done: StepSet,
 }
@@ -39,8 +35,16 @@ struct Claimed {
 #[derive(Clone, Copy, Debug)]
 struct Settled {
     hash: ContentHash,
-    /// `None`: handled. Otherwise given up, with these steps done.
-    given_up: Option<StepSet>,
+    /// By whom, so that a repeated completion is told from a stranger's.
+    token: Token,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Handled(Handled),
+    /// Given up, with these steps done.
+    GivenUp(StepSet),
 }
 
 impl MemoryStore {
@@ -59,66 +63,114 @@ impl MemoryStore {
         }
     }
 
-    fn end(&self, id: &EventId, token: Token, handled: bool) -> Result<(), StoreError> {
-        let mut progress = self.lock();
-        let claimed = owned(&mut progress, id, token)?;
-        let given_up = (!handled).then_some(claimed.done);
-        let settled = Settled { hash: claimed.hash, given_up };
-        // Known as settled before it stops being in progress: at no instant is it unknown.
-        if handled || !claimed.done.is_empty() {
-            self.settled.insert(id.clone(), settled);
+    /// How many records there are, of either kind.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.settled.run_pending_tasks();
+        self.settled.entry_count() + u64::try_from(self.lock().len()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends a claim; `again` says whether what was settled before is what is asked for now.
+    fn end(
+        &self,
+        id: &EventId,
+        token: Token,
+        end: End,
+        again: impl Fn(&End) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut in_progress = self.lock();
+        let Some(claimed) = in_progress.get(id) else {
+            let settled = self.settled.get(id);
+            let is_done = settled.is_some_and(|it| it.token == token && again(&it.end));
+            return if is_done { Ok(()) } else { Err(StoreError::NotOwner) };
+        };
+        if claimed.token != token {
+            return Err(StoreError::NotOwner);
         }
-        progress.claims.remove(id);
+        // Known as settled before it stops being in progress: at no instant is it unknown.
+        self.settled.insert(id.clone(), Settled { hash: claimed.hash, token, end });
+        in_progress.remove(id);
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, InProgress> {
-        self.in_progress.lock().expect("no panic happens under this lock")
+    fn owned(
+        &self,
+        id: &EventId,
+        token: Token,
+        change: impl FnOnce(&mut Claimed),
+    ) -> Result<(), StoreError> {
+        match self.lock().get_mut(id) {
+            Some(claimed) if claimed.token == token => {
+                change(claimed);
+                Ok(())
+            }
+            Some(_) | None => Err(StoreError::NotOwner),
+        }
     }
-}
 
-fn owned<'a>(
-    progress: &'a mut InProgress,
-    id: &EventId,
-    token: Token,
-) -> Result<&'a mut Claimed, StoreError> {
-    match progress.claims.get_mut(id) {
-        Some(claimed) if claimed.token == token => Ok(claimed),
-        Some(_) | None => Err(StoreError::NotOwner),
+    fn lock(&self) -> MutexGuard<'_, HashMap<EventId, Claimed>> {
+        self.in_progress.lock().expect("no panic happens under this lock")
     }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn claim(&self, id: &EventId, hash: ContentHash) -> Result<Claim, StoreError> {
-        let mut progress = self.lock();
-        if let Some(claimed) = progress.claims.get(id) {
-            let same = claimed.hash == hash;
-            return Ok(if same { Claim::Elsewhere } else { Claim::IdReused });
+    async fn claim(
+        &self,
+        id: &EventId,
+        hash: ContentHash,
+        token: Token,
+        lasts: Duration,
+    ) -> Result<Claim, StoreError> {
+        let mut in_progress = self.lock();
+        let now = Instant::now();
+        if let Some(claimed) = in_progress.get_mut(id) {
+            if claimed.hash != hash {
+                return Ok(Claim::IdReused(claimed.hash));
+            }
+            if claimed.token != token && claimed.until > now {
+                return Ok(Claim::Elsewhere(claimed.until - now));
+            }
+            (claimed.token, claimed.until) = (token, now + lasts);
+            return Ok(Claim::Ours(claimed.done));
         }
         let done = match self.settled.get(id) {
-            Some(settled) if settled.hash != hash => return Ok(Claim::IdReused),
-            Some(Settled { given_up: None, .. }) => return Ok(Claim::Handled),
-            Some(Settled { given_up: Some(done), .. }) => done,
+            Some(settled) if settled.hash != hash => return Ok(Claim::IdReused(settled.hash)),
+            Some(Settled { end: End::Handled(handled), .. }) => return Ok(Claim::Handled(handled)),
+            Some(Settled { end: End::GivenUp(done), .. }) => done,
             None => StepSet::EMPTY,
         };
-        progress.last_token += 1;
-        let token = Token(progress.last_token);
-        progress.claims.insert(id.clone(), Claimed { token, hash, done });
-        Ok(Claim::Ours(token, done))
+        in_progress.insert(id.clone(), Claimed { token, until: now + lasts, hash, done });
+        Ok(Claim::Ours(done))
     }
 
-    async fn record(&self, id: &EventId, token: Token, step: Step) -> Result<(), StoreError> {
-        owned(&mut self.lock(), id, token)?.done.insert(step);
+    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
+        self.owned(id, token, |claimed| claimed.until = Instant::now() + lasts)
+    }
+
+    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+        self.owned(id, token, |claimed| claimed.done = claimed.done.union(done))
+    }
+
+    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
+        let handled = Handled { how, at: SystemTime::now() };
+        self.end(id, token, End::Handled(handled), |end| matches!(end, End::Handled(_)))
+    }
+
+    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+        let known = self.lock().get(id).map_or(StepSet::EMPTY, |claimed| claimed.done);
+        let given_up = End::GivenUp(known.union(done));
+        self.end(id, token, given_up, |end| matches!(end, End::GivenUp(_)))
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
-    }
-
-    async fn complete(&self, id: &EventId, token: Token) -> Result<(), StoreError> {
-        self.end(id, token, true)
-    }
-
-    async fn release(&self, id: &EventId, token: Token) -> Result<(), StoreError> {
-        self.end(id, token, false)
     }
 }
 
@@ -129,10 +181,11 @@ mod tests {
     use crate::event::decode;
 
     const TTL: Duration = Duration::from_secs(60);
+    const LASTS: Duration = Duration::from_secs(30);
 
-    fn event(id: &str, reservation: &str) -> (EventId, ContentHash) {
+    fn event(id: &str) -> (EventId, ContentHash) {
         let body = format!(
-            r#"{{"id":"{id}","type":"payment.approved","reservation_id":"{reservation}",
+            r#"{{"id":"{id}","type":"payment.approved","reservation_id":"rsv",
                 "event_id":"show","payload":{{}}}}"#
         );
         let event = decode(&body).unwrap();
@@ -140,61 +193,11 @@ mod tests {
         (event.id, hash)
     }
 
-    async fn claim(store: &MemoryStore, id: &EventId, hash: ContentHash) -> (Token, StepSet) {
-        let claim = store.claim(id, hash).await.unwrap();
-        let Claim::Ours(token, done) = claim else { panic!("{claim:?}") };
-        (token, done)
-    }
-
-    #[tokio::test]
-    async fn a_handled_event_is_a_duplicate_from_then_on() {
-        let store = MemoryStore::new(10, TTL);
-        let (id, hash) = event("evt_1", "rsv_1");
-        let (token, done) = claim(&store, &id, hash).await;
-        assert!(done.is_empty());
-        assert_eq!(store.claim(&id, hash).await, Ok(Claim::Elsewhere));
-        store.complete(&id, token).await.unwrap();
-        assert_eq!(store.claim(&id, hash).await, Ok(Claim::Handled));
-    }
-
-    #[tokio::test]
-    async fn a_released_event_goes_on_after_the_steps_it_had_done() {
-        let store = MemoryStore::new(10, TTL);
-        let (id, hash) = event("evt_1", "rsv_1");
-        let (token, _) = claim(&store, &id, hash).await;
-        store.record(&id, token, Step::ReservationStatus).await.unwrap();
-        store.release(&id, token).await.unwrap();
-        let (token, done) = claim(&store, &id, hash).await;
-        assert!(done.contains(Step::ReservationStatus));
-        assert!(!done.contains(Step::InventoryRelease));
-        store.complete(&id, token).await.unwrap();
-        assert_eq!(store.claim(&id, hash).await, Ok(Claim::Handled));
-    }
-
-    #[tokio::test]
-    async fn only_the_owner_writes() {
-        let store = MemoryStore::new(10, TTL);
-        let (id, hash) = event("evt_1", "rsv_1");
-        let (old, _) = claim(&store, &id, hash).await;
-        store.release(&id, old).await.unwrap();
-        let (new, _) = claim(&store, &id, hash).await;
-        assert_ne!(old, new);
-        let step = Step::ReservationStatus;
-        assert_eq!(store.record(&id, old, step).await, Err(StoreError::NotOwner));
-        assert_eq!(store.complete(&id, old).await, Err(StoreError::NotOwner));
-        assert_eq!(store.release(&id, old).await, Err(StoreError::NotOwner));
-        store.record(&id, new, step).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_id_with_another_content_is_no_duplicate() {
-        let store = MemoryStore::new(10, TTL);
-        let (id, hash) = event("evt_1", "rsv_1");
-        let (_, other) = event("evt_1", "rsv_2");
-        let (token, _) = claim(&store, &id, hash).await;
-        assert_eq!(store.claim(&id, other).await, Ok(Claim::IdReused));
-        store.complete(&id, token).await.unwrap();
-        assert_eq!(store.claim(&id, other).await, Ok(Claim::IdReused));
+    async fn claim(store: &MemoryStore, id: &EventId, hash: ContentHash) -> Token {
+        let token = Token::unique();
+        let claim = store.claim(id, hash, token, LASTS).await.unwrap();
+        assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
+        token
     }
 
     #[tokio::test]
@@ -202,33 +205,29 @@ mod tests {
         let store = MemoryStore::new(100, TTL);
         let mut kept = Vec::new();
         for n in 0..500 {
-            let (id, hash) = event(&format!("held_{n}"), "rsv");
-            kept.push((claim(&store, &id, hash).await.0, id));
-            let (id, hash) = event(&format!("done_{n}"), "rsv");
-            let (token, _) = claim(&store, &id, hash).await;
-            store.complete(&id, token).await.unwrap();
+            let (id, hash) = event(&format!("held_{n}"));
+            kept.push((claim(&store, &id, hash).await, id));
+            let (id, hash) = event(&format!("done_{n}"));
+            let token = claim(&store, &id, hash).await;
+            store.complete(&id, token, HandledAs::Applied).await.unwrap();
         }
-        store.settled.run_pending_tasks();
+        assert!(store.len() <= 600, "{}", store.len());
         for n in 410..500 {
-            let (id, hash) = event(&format!("done_{n}"), "rsv");
-            assert_eq!(
-                store.claim(&id, hash).await,
-                Ok(Claim::Handled),
-                "the newest are kept: {n}"
-            );
+            let (id, hash) = event(&format!("done_{n}"));
+            let again = store.claim(&id, hash, Token::unique(), LASTS).await.unwrap();
+            assert!(matches!(again, Claim::Handled(_)), "the newest are kept: {n}");
         }
-        assert!(store.settled.entry_count() <= 100, "{}", store.settled.entry_count());
         for (token, id) in kept {
-            store.complete(&id, token).await.unwrap();
+            store.complete(&id, token, HandledAs::Applied).await.unwrap();
         }
     }
 
     #[tokio::test]
     async fn a_handled_event_is_forgotten_after_its_time() {
         let store = MemoryStore::new(10, Duration::ZERO);
-        let (id, hash) = event("evt_1", "rsv_1");
-        let (token, _) = claim(&store, &id, hash).await;
-        store.complete(&id, token).await.unwrap();
-        assert!(matches!(store.claim(&id, hash).await, Ok(Claim::Ours(..))));
+        let (id, hash) = event("evt_1");
+        let token = claim(&store, &id, hash).await;
+        store.complete(&id, token, HandledAs::Applied).await.unwrap();
+        claim(&store, &id, hash).await;
     }
 }
