@@ -15,7 +15,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
-	simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
+	test-deploy manifests manifests-check simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,15 @@ test-crash: ## two workers on one Redis, killed every second for a minute (needs
 
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)
+
+test-deploy: ## the Helm chart, manifests, IAM policies and compose file: linted, rendered, validated (needs Python 3.11 and npm)
+	tests/deploy/run
+
+manifests: ## render deploy/k8s from the Helm chart (needs npm, for helm)
+	tests/deploy/manifests
+
+manifests-check: ## fail where deploy/k8s is not what the chart renders
+	tests/deploy/manifests --check
 
 test-coverage: ## lines of src/ that the tests reach: coverage.html; fails under 85%
 	.ci/coverage $(llvm_cov_version)
