@@ -19,9 +19,9 @@ use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
 use crate::config::{Config, IdempotencyStore, RootSampler, SecretUrl};
 use crate::handler::{Peers, Services};
 use crate::health::Health;
-use crate::idempotency::Store;
 use crate::idempotency::memory::MemoryStore;
 use crate::idempotency::redis::{BadUrl, RedisStore};
+use crate::idempotency::{Records, Store};
 use crate::metrics::Metrics;
 use crate::outage::Outages;
 use crate::queue::sqs::{QueueFacts, SqsQueue, SqsSettings};
@@ -79,16 +79,19 @@ pub async fn run(config: &Config) -> Result<ExitCode, StartError> {
     let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
     let metrics = Arc::new(Metrics::new(&reasons));
     let health = Arc::new(Health::new());
-    let services = services(config, Arc::clone(&metrics))?;
+    let services = services(config, Arc::clone(&metrics), Arc::clone(&health))?;
     let queue = Arc::new(SqsQueue::new(sqs_settings(config)).await);
 
     let stop_side_port = CancellationToken::new();
     let mut side = JoinSet::new();
     side.spawn(side_port.serve(metrics, Arc::clone(&health), stop_side_port.clone()));
     side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
+    if matches!(config.idempotency.store, IdempotencyStore::Redis(_)) {
+        side.spawn(services.records.clone().watch());
+    }
 
     log_start(config);
-    let parts = Parts { queue, services, tracing: tracing.clone(), health: Arc::clone(&health) };
+    let parts = Parts { queue, services, tracing: tracing.clone() };
     let mut app = App::start(parts, settings(config));
     let (why, code) = tokio::select! {
         signal = signals.first() => (signal, ExitCode::SUCCESS),
@@ -167,12 +170,23 @@ pub fn advice(
 ///
 /// # Errors
 /// What cannot be built from this configuration.
-fn services(config: &Config, metrics: Arc<Metrics>) -> Result<Services, StartError> {
+fn services(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+) -> Result<Services, StartError> {
+    let outages = Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics)));
+    let records = Records {
+        store: store(config)?,
+        outages: Arc::clone(&outages),
+        metrics: Arc::clone(&metrics),
+        health,
+    };
     Ok(Services {
         reservations: Arc::new(reservation_api(config)?),
         inventory: Arc::new(inventory(config)?),
-        store: store(config)?,
-        outages: Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics))),
+        records,
+        outages,
         metrics,
         peers: Arc::new(peers(config)),
     })
