@@ -206,9 +206,9 @@ impl Lease {
         self.0.claimed_until_us.load(Ordering::Acquire) > 0
     }
 
-    /// The claim stands until then.
+    /// The claim stands until then, or longer: answers may overtake each other.
     pub fn claimed(&self, until: Instant) {
-        self.0.claimed_until_us.store(self.us(until), Ordering::Release);
+        self.0.claimed_until_us.fetch_max(self.us(until), Ordering::AcqRel);
     }
 
     /// The claim is somebody else's, or gone.
