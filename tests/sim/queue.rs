@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::expect;
+use super::guard::Excuses;
 use super::order::Lane;
 use super::plan::{Kind, Plan};
 use super::world::World;
@@ -310,8 +311,10 @@ impl World {
     fn delete(&mut self, n: usize) {
         let msg = &self.queue.msgs[n];
         // Copies of one event share their settlement: one of them in the dead-letter queue is enough.
-        let fine = self.queue.is_dead_lettered(msg.kind, n)
-            || match msg.kind {
+        let is_copied = self.queue.is_dead_lettered(msg.kind, n);
+        let kind = msg.kind;
+        let fine = is_copied
+            || match kind {
                 Kind::Poison(_) => false,
                 Kind::Event(spec) => {
                     let spec = &self.plan.events[spec];
@@ -320,6 +323,9 @@ impl World {
                 }
             };
         self.check(fine, || format!("m-{n} deleted before its effects"));
+        if let (Kind::Event(spec), false) = (kind, is_copied) {
+            self.check_handled(self.services.place(&self.plan.events[spec].id), n);
+        }
         self.log(|| format!("m-{n} deleted"));
         self.settled(n);
         let back = !self.plan.fifo && !self.calm() && self.chance(2);
@@ -356,15 +362,21 @@ impl World {
             self.cover.met("poison left to redrive");
             return;
         };
-        let id = self.plan.events[spec].id.clone();
-        let progress = self.services.progress_mut(&id);
-        let only_down =
-            progress.failed_down > 0 && progress.failed_other == 0 && progress.specs.len() == 1;
+        let id = self.services.place(&self.plan.events[spec].id);
+        let Excuses { failed: failed_store, waited } = self.take_excuses(id);
+        let progress = &mut self.services.ids[id];
+        let only_down = progress.failed_down + failed_store > 0
+            && progress.failed_other == 0
+            && progress.specs.len() == 1;
         // Or because an earlier one of its group slipped away.
         let follows = self.queue.msgs[n].group.is_some() && after.is_zero();
         // An id that was used twice is judged without a call.
-        let called = progress.called_in == life || progress.specs.len() > 1;
+        let called = progress.called_in == life || progress.specs.len() > 1 || waited;
         (progress.failed_down, progress.failed_other) = (0, 0);
+        let specs = progress.specs.clone();
+        if !self.holds_any(&specs) {
+            self.check_let_go(id);
+        }
         self.check(called || after.is_zero(), || {
             format!("m-{n} hidden for {after:?} though it was never begun")
         });
