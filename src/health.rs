@@ -20,6 +20,7 @@ pub struct Health {
     origin: Instant,
     parts: Mutex<Vec<Part>>,
     polling: AtomicBool,
+    store: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -42,6 +43,8 @@ pub enum Problem {
     },
     /// No receive has worked yet, or the last ones failed.
     NotPolling,
+    /// The idempotency store cannot be asked.
+    StoreAway,
     /// The worker was asked to stop.
     Stopping,
 }
@@ -53,6 +56,7 @@ impl fmt::Display for Problem {
                 write!(f, "{part}: no progress for {} s", silent_for.as_secs())
             }
             Self::NotPolling => f.write_str("receiving from the queue does not work"),
+            Self::StoreAway => f.write_str("the idempotency store is away"),
             Self::Stopping => f.write_str("shutting down"),
         }
     }
@@ -66,6 +70,7 @@ impl Health {
             origin: Instant::now(),
             parts: Mutex::default(),
             polling: AtomicBool::new(false),
+            store: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
         }
     }
@@ -84,6 +89,11 @@ impl Health {
     /// Whether receives work: `true` from the first that does, `false` from errors that repeat.
     pub fn polling(&self, ok: bool) {
         self.polling.store(ok, Ordering::Relaxed);
+    }
+
+    /// Whether the idempotency store is asked: `false` while it is away.
+    pub fn store(&self, ok: bool) {
+        self.store.store(ok, Ordering::Relaxed);
     }
 
     /// The worker was asked to stop: never ready again, and alive for as long as it takes.
@@ -117,6 +127,9 @@ impl Health {
         }
         if !self.polling.load(Ordering::Relaxed) {
             return Err(Problem::NotPolling);
+        }
+        if !self.store.load(Ordering::Relaxed) {
+            return Err(Problem::StoreAway);
         }
         Ok(())
     }
@@ -225,6 +238,10 @@ mod tests {
         health.polling(false);
         assert_eq!(health.ready(), Err(Problem::NotPolling));
         health.polling(true);
+        health.store(false);
+        assert_eq!(health.ready(), Err(Problem::StoreAway));
+        health.store(true);
+        assert_eq!(health.ready(), Ok(()));
         health.stopping();
         assert_eq!(health.ready(), Err(Problem::Stopping));
         advance(100 * SECOND).await;

@@ -19,6 +19,7 @@ use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
 use crate::config::{Config, IdempotencyStore, RootSampler};
 use crate::handler::{Peers, Services};
 use crate::health::Health;
+use crate::idempotency::Records;
 use crate::idempotency::memory::MemoryStore;
 use crate::metrics::Metrics;
 use crate::outage::Outages;
@@ -77,16 +78,19 @@ pub async fn run(config: &Config) -> Result<ExitCode, StartError> {
     let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
     let metrics = Arc::new(Metrics::new(&reasons));
     let health = Arc::new(Health::new());
-    let services = services(config, Arc::clone(&metrics))?;
+    let services = services(config, Arc::clone(&metrics), Arc::clone(&health))?;
     let queue = Arc::new(SqsQueue::new(sqs_settings(config)).await);
 
     let stop_side_port = CancellationToken::new();
     let mut side = JoinSet::new();
     side.spawn(side_port.serve(metrics, Arc::clone(&health), stop_side_port.clone()));
     side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
+    if matches!(config.idempotency.store, IdempotencyStore::Redis(_)) {
+        side.spawn(services.records.clone().watch());
+    }
 
     log_start(config);
-    let parts = Parts { queue, services, tracing: tracing.clone(), health: Arc::clone(&health) };
+    let parts = Parts { queue, services, tracing: tracing.clone() };
     let mut app = App::start(parts, settings(config));
     let (why, code) = tokio::select! {
         signal = signals.first() => (signal, ExitCode::SUCCESS),
@@ -164,7 +168,11 @@ pub fn advice(
 ///
 /// # Errors
 /// What cannot be built from this configuration.
-fn services(config: &Config, metrics: Arc<Metrics>) -> Result<Services, StartError> {
+fn services(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+) -> Result<Services, StartError> {
     let store = match config.idempotency.store {
         IdempotencyStore::Memory => {
             let capacity = u64::try_from(config.idempotency.capacity.get()).unwrap_or(u64::MAX);
@@ -172,11 +180,14 @@ fn services(config: &Config, metrics: Arc<Metrics>) -> Result<Services, StartErr
         }
         IdempotencyStore::Redis(_) => return Err(StartError::SharedStore),
     };
+    let outages = Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics)));
+    let records =
+        Records { store, outages: Arc::clone(&outages), metrics: Arc::clone(&metrics), health };
     Ok(Services {
         reservations: Arc::new(reservation_api(config)?),
         inventory: Arc::new(inventory(config)?),
-        store,
-        outages: Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics))),
+        records,
+        outages,
         metrics,
         peers: Arc::new(peers(config)),
     })

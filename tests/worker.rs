@@ -14,6 +14,8 @@ mod duplicates;
 mod events;
 #[path = "it/worker/fifo.rs"]
 mod fifo;
+#[path = "it/flaky.rs"]
+mod flaky;
 #[path = "it/worker/hold.rs"]
 mod hold;
 #[path = "it/worker/metrics.rs"]
@@ -34,6 +36,8 @@ mod retries;
 mod seams;
 #[path = "it/worker/settle.rs"]
 mod settle;
+#[path = "it/worker/store.rs"]
+mod store;
 #[path = "it/support.rs"]
 mod support;
 #[path = "it/world.rs"]

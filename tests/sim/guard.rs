@@ -4,8 +4,11 @@
 //!
 //! And what explains that a step is repeated though somebody knew that it was done: see [`Watch`].
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use reservation_worker::event::{Step, StepSet};
-use reservation_worker::idempotency::{HandledAs, Token};
+use reservation_worker::idempotency::{Claim, HandledAs, StoreError, Token};
 
 use super::services::{Ask, OTHER, What};
 use super::store::{Holder, Op, Phase, Reply, StoreState};
@@ -26,11 +29,48 @@ struct Watch {
     waited_in: u32,
 }
 
+/// Whether the engine may think that the store is away, and not even ask it.
+#[derive(Clone, Debug, Default)]
+struct Doubt {
+    /// Failures in a row.
+    streak: u32,
+    /// When operations failed lately.
+    recent: VecDeque<Duration>,
+    /// Successes that it may take to be sure again.
+    left: usize,
+}
+
+impl Doubt {
+    /// Fewer than the engine needs to be sure, over as long as it looks back.
+    const STREAK: u32 = 5;
+    const RECENT: usize = 10;
+    const LOOKS_BACK: Duration = Duration::from_secs(20);
+
+    fn answered(&mut self, well: bool, now: Duration, calls_max: usize) {
+        if well {
+            self.streak = 0;
+            self.left = self.left.saturating_sub(1);
+            return;
+        }
+        self.streak += 1;
+        self.recent.push_back(now);
+        while self.recent.front().is_some_and(|at| *at + Self::LOOKS_BACK < now) {
+            self.recent.pop_front();
+        }
+        let doubtful = self.streak >= Self::STREAK || self.recent.len() >= Self::RECENT;
+        if doubtful || self.left > 0 {
+            // It is asked by one at a time at first, by one more with each answer.
+            self.left = 2 * calls_max + 2;
+        }
+    }
+}
+
 /// The store that all pods share, and what is watched about it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) state: StoreState,
     watches: Vec<Watch>,
+    doubt: Doubt,
     /// For the log: tokens differ from run to run, their order does not.
     tokens: Vec<Token>,
 }
@@ -38,7 +78,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(state: StoreState) -> Self {
         let watches = vec![Watch::default(); state.len()];
-        Self { state, watches, tokens: Vec::new() }
+        Self { state, watches, doubt: Doubt::default(), tokens: Vec::new() }
     }
 
     /// `left`: the life before this one left in good order.
@@ -47,6 +87,7 @@ impl Shared {
             watch.is_excused |= !left;
             (watch.is_stray, watch.failed) = (false, 0);
         }
+        self.doubt = Doubt::default();
     }
 
     /// A holder's name in the log.
@@ -67,6 +108,8 @@ pub(crate) struct Excuses {
     pub(crate) failed: u32,
     /// It had to wait for the store, or for somebody else, in this life.
     pub(crate) waited: bool,
+    /// The engine may think that the store is away.
+    pub(crate) doubt: bool,
 }
 
 impl World {
@@ -78,7 +121,8 @@ impl World {
         let outcome = shared.state.apply(id, holder, op, now);
         let holder_name = shared.name(holder);
         let writes = matches!(op, Op::Record { .. } | Op::Complete { .. } | Op::Release { .. });
-        shared.watches[id].is_excused &= !(writes && outcome.reply.is_ok());
+        let is_said = writes && outcome.reply.is_ok() && shared.doubt.left == 0;
+        shared.watches[id].is_excused &= !is_said;
         if let (Holder::Other(_), Err(_)) = (holder, &outcome.reply) {
             shared.watches[id].is_excused = true;
         }
@@ -139,9 +183,16 @@ impl World {
 
     /// The engine has the answer now.
     pub(crate) fn store_answered(&mut self, id: usize, reply: &Reply) {
-        use reservation_worker::idempotency::Claim;
-        let life = self.life;
+        let (now, life) = (self.now(), self.life);
         let Some(shared) = &mut self.store else { return };
+        let well = !matches!(reply, Err(StoreError::Unavailable(_)));
+        shared.doubt.answered(well, now, self.plan.settings.concurrency);
+        if shared.doubt.left > 0 {
+            // Whatever is to be said to the store now may never be said.
+            for watch in &mut shared.watches {
+                (watch.is_excused, watch.is_stray) = (true, true);
+            }
+        }
         let watch = &mut shared.watches[id];
         match reply {
             Ok(Some(Claim::Elsewhere(_))) => watch.waited_in = life,
@@ -158,10 +209,13 @@ impl World {
     /// What the store has to do with an event's settlement, which begins the count anew.
     pub(crate) fn take_excuses(&mut self, id: usize) -> Excuses {
         let life = self.life;
-        let Some(shared) = &mut self.store else { return Excuses { failed: 0, waited: false } };
+        let Some(shared) = &mut self.store else {
+            return Excuses { failed: 0, waited: false, doubt: false };
+        };
+        let doubt = shared.doubt.left > 0;
         let watch = &mut shared.watches[id];
         let failed = std::mem::take(&mut watch.failed);
-        Excuses { failed, waited: watch.waited_in == life }
+        Excuses { failed, waited: watch.waited_in == life, doubt }
     }
 
     /// Whether a step that somebody knew to be done may be repeated.

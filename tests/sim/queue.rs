@@ -363,9 +363,11 @@ impl World {
             return;
         };
         let id = self.services.place(&self.plan.events[spec].id);
-        let Excuses { failed: failed_store, waited } = self.take_excuses(id);
+        let Excuses { failed: failed_store, waited, doubt } = self.take_excuses(id);
         let progress = &mut self.services.ids[id];
-        let only_down = progress.failed_down + failed_store > 0
+        let told = progress.told_permanent || progress.told_forbidden || progress.told_money;
+        let failed_down = progress.failed_down + failed_store;
+        let only_down = (failed_down > 0 || doubt && !told)
             && progress.failed_other == 0
             && progress.specs.len() == 1;
         // Or because an earlier one of its group slipped away.

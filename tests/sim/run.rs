@@ -7,8 +7,8 @@ use std::time::Duration;
 use reservation_worker::app::{App, Parts};
 use reservation_worker::handler::{Peers, Services};
 use reservation_worker::health::Health;
-use reservation_worker::idempotency::Store;
 use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::idempotency::{Records, Store};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::Outages;
 use reservation_worker::sabotage::{self, Sabotage};
@@ -100,18 +100,23 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
     };
     let services = Arc::new(SimServices { sim: Arc::clone(sim), life });
     let health = Arc::new(Health::new());
+    let outages = Arc::new(Outages::new(settings.concurrency, Arc::clone(metrics)));
     let parts = Parts {
         queue: Arc::new(SimQueue { sim: Arc::clone(sim), life }),
         services: Services {
             reservations: Arc::clone(&services) as _,
             inventory: services,
-            store,
-            outages: Arc::new(Outages::new(settings.concurrency, Arc::clone(metrics))),
+            records: Records {
+                store,
+                outages: Arc::clone(&outages),
+                metrics: Arc::clone(metrics),
+                health: Arc::clone(&health),
+            },
+            outages,
             metrics: Arc::clone(metrics),
             peers: Arc::new(Peers::default()),
         },
         tracing: Tracing::disabled(),
-        health: Arc::clone(&health),
     };
     (App::start(parts, settings), health)
 }
