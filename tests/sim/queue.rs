@@ -357,7 +357,8 @@ impl World {
         self.settled(n);
         let held_for = self.queue.msgs[n].latest.map(|r| now - self.queue.receipts[r].at);
         let too_long = held_for.is_some_and(|time| time > HOLD_MAX - Duration::from_secs(1_800));
-        self.queue.msgs[n].released_in = Some(life);
+        // Its answer was lost, and it is said again.
+        let again = self.queue.msgs[n].released_in.replace(life) == Some(life);
         let Kind::Event(spec) = self.queue.msgs[n].kind else {
             self.cover.met("poison left to redrive");
             return;
@@ -366,8 +367,8 @@ impl World {
         let Excuses { failed: failed_store, waited, doubt } = self.take_excuses(id);
         let progress = &mut self.services.ids[id];
         let told = progress.told_permanent || progress.told_forbidden || progress.told_money;
-        let failed_down = progress.failed_down + failed_store;
-        let only_down = (failed_down > 0 || doubt && !told)
+        let store_only = !told && (failed_store > 0 || doubt && !again);
+        let only_down = (progress.failed_down > 0 || store_only)
             && progress.failed_other == 0
             && progress.specs.len() == 1;
         // Or because an earlier one of its group slipped away.
