@@ -357,9 +357,12 @@ impl World {
         self.settled(n);
         let held_for = self.queue.msgs[n].latest.map(|r| now - self.queue.receipts[r].at);
         let too_long = held_for.is_some_and(|time| time > HOLD_MAX - Duration::from_secs(1_800));
-        // Its answer was lost, and it is said again.
-        let again = self.queue.msgs[n].released_in.replace(life) == Some(life);
-        let Kind::Event(spec) = self.queue.msgs[n].kind else {
+        // The answer was lost, and it is said again; or a copy that shares its settlement came first.
+        let kind = self.queue.msgs[n].kind;
+        let is_released = |msg: &Msg| msg.kind == kind && msg.released_in == Some(life);
+        let again = self.queue.msgs.iter().any(is_released);
+        self.queue.msgs[n].released_in = Some(life);
+        let Kind::Event(spec) = kind else {
             self.cover.met("poison left to redrive");
             return;
         };
