@@ -19,6 +19,7 @@
 
 pub mod memory;
 mod records;
+pub mod redis;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;

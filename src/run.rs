@@ -16,11 +16,12 @@ use crate::app::{App, Parts, Settings};
 use crate::client::inventory::GrpcSettings;
 use crate::client::reservation::HttpSettings;
 use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
-use crate::config::{Config, IdempotencyStore, RootSampler};
+use crate::config::{Config, IdempotencyStore, RootSampler, SecretUrl};
 use crate::handler::{Peers, Services};
 use crate::health::Health;
-use crate::idempotency::Records;
+use crate::idempotency::{Records, Store};
 use crate::idempotency::memory::MemoryStore;
+use crate::idempotency::redis::{BadUrl, RedisStore};
 use crate::metrics::Metrics;
 use crate::outage::Outages;
 use crate::queue::sqs::{QueueFacts, SqsQueue, SqsSettings};
@@ -61,9 +62,9 @@ pub enum StartError {
     /// The signals cannot be listened to.
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
-    /// The shared store is not part of this version.
-    #[error("IDEMPOTENCY_STORE: a shared store is not supported by this version; allowed: memory")]
-    SharedStore,
+    /// The shared store's URL names none.
+    #[error("IDEMPOTENCY_STORE: {0}")]
+    SharedStore(#[from] BadUrl),
 }
 
 /// Runs until a signal comes or a task breaks.
@@ -115,6 +116,7 @@ fn log_start(config: &Config) {
         queue = config.sqs.queue_url.as_str(),
         concurrency = config.worker.concurrency.get(),
         port = config.server.port.get(),
+        store = store_name(config),
         "Worker started"
     );
 }
@@ -173,16 +175,13 @@ fn services(
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 ) -> Result<Services, StartError> {
-    let store = match config.idempotency.store {
-        IdempotencyStore::Memory => {
-            let capacity = u64::try_from(config.idempotency.capacity.get()).unwrap_or(u64::MAX);
-            Arc::new(MemoryStore::new(capacity, config.idempotency.ttl))
-        }
-        IdempotencyStore::Redis(_) => return Err(StartError::SharedStore),
-    };
     let outages = Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics)));
-    let records =
-        Records { store, outages: Arc::clone(&outages), metrics: Arc::clone(&metrics), health };
+    let records = Records {
+        store: store(config)?,
+        outages: Arc::clone(&outages),
+        metrics: Arc::clone(&metrics),
+        health,
+    };
     Ok(Services {
         reservations: Arc::new(reservation_api(config)?),
         inventory: Arc::new(inventory(config)?),
@@ -191,6 +190,36 @@ fn services(
         metrics,
         peers: Arc::new(peers(config)),
     })
+}
+
+/// Where events are remembered.
+///
+/// # Errors
+/// Where the shared one cannot be used as it is named.
+fn store(config: &Config) -> Result<Arc<dyn Store>, BadUrl> {
+    Ok(match &config.idempotency.store {
+        IdempotencyStore::Memory => {
+            let capacity = u64::try_from(config.idempotency.capacity.get()).unwrap_or(u64::MAX);
+            Arc::new(MemoryStore::new(capacity, config.idempotency.ttl))
+        }
+        IdempotencyStore::Redis(url) => Arc::new(shared_store(config, url)?),
+    })
+}
+
+/// The store at `url`. Connects to nothing yet.
+///
+/// # Errors
+/// Where the URL names none.
+pub fn shared_store(config: &Config, url: &SecretUrl) -> Result<RedisStore, BadUrl> {
+    RedisStore::new(url.expose(), &config.idempotency.key_prefix, config.idempotency.ttl)
+}
+
+/// Which store it is, without credentials.
+fn store_name(config: &Config) -> String {
+    match &config.idempotency.store {
+        IdempotencyStore::Memory => "memory".to_owned(),
+        IdempotencyStore::Redis(url) => url.without_user(),
+    }
 }
 
 /// The client of the Reservation API.

@@ -125,6 +125,8 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
 async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
     const LOOK_EVERY: Duration = Duration::from_secs(5);
     let began = sim.lock().now();
+    // Seen twice: what is just being settled may have kept others waiting.
+    let mut settled_at = None;
     loop {
         let next = {
             let mut world = sim.lock();
@@ -139,7 +141,9 @@ async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
             }
             let now = world.now();
             if now >= world.plan.calm_at {
-                if world.all_settled() {
+                if !world.all_settled() {
+                    settled_at = None;
+                } else if *settled_at.get_or_insert(now) + LOOK_EVERY <= now {
                     return Ending::Over;
                 }
                 if now > world.plan.calm_at.max(began) + CALM_MAX {
