@@ -81,8 +81,9 @@ impl StorePlan {
         }
         let slow = if rng.u8(0..4) == 0 { vec![window(rng, 60)] } else { vec![] };
         let mut failovers = Vec::new();
-        if rng.u8(0..8) == 0 {
-            let at = span.mul_f64(rng.f64());
+        if rng.u8(0..6) == 0 {
+            // When it hurts: just after something has come in.
+            let at = messages[rng.usize(0..messages.len())].at + millis(rng.u64(0..1_500));
             failovers.push(at);
             // Nobody is the primary for a moment.
             down.push(StoreDown { from: at, to: at + millis(rng.u64(1..3_000)), is_silent: false });
