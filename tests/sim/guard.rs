@@ -162,7 +162,7 @@ impl World {
         }
     }
 
-    /// An operation had no effect when it should have had.
+    /// An operation had no effect when it should have had, or its caller does not know of it.
     pub(crate) fn store_missed(&mut self, id: usize, op: Op) {
         let Some(shared) = &mut self.store else { return };
         let watch = &mut shared.watches[id];

@@ -45,7 +45,7 @@ impl SimStore {
             self.sim.gate(self.life, "before store").await;
         }
         let holder = Holder::Worker { token, life: self.life };
-        let departed = self.sim.lock().depart(id, Some(op));
+        let departed = self.sim.lock().depart(id, op);
         let Some((place, trip, timeout)) = departed else {
             return Err(unavailable("an event that is in no plan"));
         };
@@ -110,15 +110,19 @@ impl World {
     }
 
     /// The place of the event's id, what happens to the operation, and the client's patience.
-    fn depart(&mut self, id: &EventId, op: Option<Op>) -> Option<(usize, Trip, Duration)> {
+    fn depart(&mut self, id: &EventId, op: Op) -> Option<(usize, Trip, Duration)> {
         let place = self.services.ids.iter().position(|progress| progress.id == id.as_str());
         let Some(place) = place else {
             self.violation(|| format!("{id}: the store is asked about no event of the plan"));
             return None;
         };
         let (trip, timeout) = self.store_trip();
-        if let (Some(op), Trip::Refused(_) | Trip::Silent(_)) = (op, &trip) {
-            self.store_missed(place, op);
+        match trip {
+            Trip::Well { .. } => {}
+            Trip::Refused(_) | Trip::Silent(_) => self.store_missed(place, op),
+            // Whoever does not know that he has a claim will not release it.
+            Trip::AnswerLost(_) if matches!(op, Op::Claim { .. }) => self.store_missed(place, op),
+            Trip::AnswerLost(_) => {}
         }
         Some((place, trip, timeout))
     }

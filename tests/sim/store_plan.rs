@@ -88,7 +88,7 @@ impl StorePlan {
             // Nobody is the primary for a moment.
             down.push(StoreDown { from: at, to: at + millis(rng.u64(1..3_000)), is_silent: false });
         }
-        let others = if rng.u8(0..5) < 2 { 0 } else { rng.usize(1..=5) };
+        let others = if rng.u8(0..5) < 2 { 0 } else { rng.usize(1..=8) };
         Some(Self {
             faults_pct: pick(rng, &[0, 0, 2, 10, 30]),
             down,
