@@ -10,8 +10,9 @@ use std::time::Duration;
 use reservation_worker::event::{Step, StepSet};
 use reservation_worker::idempotency::{Claim, HandledAs, StoreError, Token};
 
+use super::plan::EventSpec;
 use super::services::{Ask, OTHER, What};
-use super::store::{Holder, Op, Phase, Reply, StoreState};
+use super::store::{Holder, Op, Phase, Record, Reply, StoreState};
 use super::world::World;
 
 /// What is known about the store's dealings with one event id, beside its record.
@@ -120,11 +121,11 @@ impl World {
         let Some(shared) = &mut self.store else { unreachable!("a seed with a shared store") };
         let outcome = shared.state.apply(id, holder, op, now);
         let holder_name = shared.name(holder);
-        let writes = matches!(op, Op::Record { .. } | Op::Complete { .. } | Op::Release { .. });
-        let is_said = writes && outcome.reply.is_ok() && shared.doubt.left == 0;
-        shared.watches[id].is_excused &= !is_said;
+        let is_doubtful = shared.doubt.left > 0;
         if let (Holder::Other(_), Err(_)) = (holder, &outcome.reply) {
-            shared.watches[id].is_excused = true;
+            self.excuse(id);
+        } else if !is_doubtful && self.is_all_known(id) {
+            self.excuse_no_more(id);
         }
         self.cover.met(outcome.name);
         let name = self.services.ids[id].id.clone();
@@ -135,13 +136,29 @@ impl World {
         outcome.reply
     }
 
+    /// The event that the store's record is about: an id may have been used twice.
+    fn recorded(&self, id: usize) -> Option<(&Record, &EventSpec)> {
+        let record = self.store.as_ref()?.state.record(id)?;
+        let specs = self.services.ids[id].specs.iter().map(|n| &self.plan.events[*n]);
+        let spec = specs.into_iter().find(|spec| spec.hash == record.hash)?;
+        Some((record, spec))
+    }
+
+    /// Whether the store knows of each step that anybody knows to be done.
+    fn is_all_known(&self, id: usize) -> bool {
+        let Some((record, spec)) = self.recorded(id) else { return false };
+        let known = |place: usize| {
+            let mut states = self.states(id, spec.reservation);
+            states.any(|all| all[place].known_in.is_some())
+        };
+        let mut steps = Step::ALL.iter().enumerate();
+        matches!(record.phase, Phase::Handled(_))
+            || steps.all(|(place, step)| !known(place) || record.done.contains(*step))
+    }
+
     /// What the store is told is so.
     fn check_true(&mut self, id: usize, op: Op) {
-        let Some(shared) = &self.store else { return };
-        let hash = shared.state.record(id).map(|record| record.hash);
-        let specs = &self.services.ids[id].specs;
-        let spec = specs.iter().map(|n| &self.plan.events[*n]).find(|it| Some(it.hash) == hash);
-        let Some(spec) = spec else { return };
+        let Some((_, spec)) = self.recorded(id) else { return };
         let fine = match op {
             Op::Claim { .. } | Op::Renew { .. } => true,
             Op::Record { done } | Op::Release { done } => self.services.applied(spec, done),
@@ -174,10 +191,16 @@ impl World {
         }
     }
 
-    /// The other pod knows of a step that the store does not know of yet.
+    /// A step may be known, and not to the store.
     pub(crate) fn excuse(&mut self, id: usize) {
         if let Some(shared) = &mut self.store {
             shared.watches[id].is_excused = true;
+        }
+    }
+
+    fn excuse_no_more(&mut self, id: usize) {
+        if let Some(shared) = &mut self.store {
+            shared.watches[id].is_excused = false;
         }
     }
 

@@ -72,7 +72,7 @@ impl StorePlan {
             (from, from + secs(rng.u64(1..=longest_s)))
         };
         let mut down = Vec::new();
-        if rng.u8(0..3) == 0 {
+        if rng.u8(0..5) < 2 {
             let longest_s = pick(rng, &[5, 20, 60, 300]);
             for _ in 0..rng.usize(1..=2) {
                 let ((from, to), is_silent) = (window(rng, longest_s), rng.u8(0..4) == 0);
@@ -89,13 +89,14 @@ impl StorePlan {
             down.push(StoreDown { from: at, to: at + millis(rng.u64(1..3_000)), is_silent: false });
         }
         let others = if rng.u8(0..5) < 2 { 0 } else { rng.usize(1..=8) };
+        let others = (0..others).filter_map(|_| other(rng, messages, &down)).collect();
         Some(Self {
             faults_pct: pick(rng, &[0, 0, 2, 10, 30]),
             down,
             slow,
             failovers,
             timeout: millis(pick(rng, &[100, 500, 1_000])),
-            others: (0..others).filter_map(|_| other(rng, messages)).collect(),
+            others,
         })
     }
 
@@ -106,16 +107,25 @@ impl StorePlan {
     }
 }
 
-fn other(rng: &mut Rng, messages: &[MessageSpec]) -> Option<OtherSpec> {
+fn other(rng: &mut Rng, messages: &[MessageSpec], down: &[StoreDown]) -> Option<OtherSpec> {
     use OtherEnd::{Completes, GivesUp, VanishesAtOnce, VanishesRecorded, VanishesUnrecorded};
-    let message = &messages[rng.usize(0..messages.len())];
-    let Kind::Event(event) = message.kind else { return None };
-    // First, or at about the same time, or later.
-    let at = match rng.u8(0..3) {
-        0 => message.at.saturating_sub(millis(rng.u64(0..2_000))),
-        1 => message.at + millis(rng.u64(0..2_000)),
-        _ => message.at + millis(rng.u64(0..60_000)),
+    let (message, at) = if !down.is_empty() && rng.bool() {
+        // While the store is down, claims run out; whoever asks first when it is back has the event.
+        let down = pick(rng, down);
+        let before = messages.partition_point(|message| message.at < down.from);
+        let place = rng.usize(before.saturating_sub(4)..=before).min(messages.len() - 1);
+        (&messages[place], down.from + (down.to - down.from).mul_f64(rng.f64()))
+    } else {
+        let message = &messages[rng.usize(0..messages.len())];
+        // First, or at about the same time, or later.
+        let at = match rng.u8(0..3) {
+            0 => message.at.saturating_sub(millis(rng.u64(0..2_000))),
+            1 => message.at + millis(rng.u64(0..2_000)),
+            _ => message.at + millis(rng.u64(0..60_000)),
+        };
+        (message, at)
     };
+    let Kind::Event(event) = message.kind else { return None };
     let ends =
         [Completes, Completes, GivesUp, VanishesAtOnce, VanishesUnrecorded, VanishesRecorded];
     Some(OtherSpec {
