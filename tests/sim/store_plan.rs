@@ -81,7 +81,8 @@ impl StorePlan {
         }
         let slow = if rng.u8(0..4) == 0 { vec![window(rng, 60)] } else { vec![] };
         let mut failovers = Vec::new();
-        if rng.u8(0..6) == 0 {
+        let rolls = if rng.u8(0..5) == 0 { rng.usize(1..=4) } else { 0 };
+        for _ in 0..rolls {
             // When it hurts: just after something has come in.
             let at = messages[rng.usize(0..messages.len())].at + millis(rng.u64(0..1_500));
             failovers.push(at);
