@@ -12,5 +12,7 @@ mod log;
 mod program;
 #[path = "it/process/signals.rs"]
 mod signals;
+#[path = "it/process/store.rs"]
+mod store;
 #[path = "it/world.rs"]
 mod world;
