@@ -318,9 +318,13 @@ impl World {
         self.check(fine, || format!("m-{n} deleted before the store knows that it is handled"));
     }
 
-    /// An event is out of this process's hands, and not handled: its claim must not outlast that.
+    /// An event is out of this process's hands, and not handled: its claim must not outlast that,
+    /// unless it was cut off in a call, which may still take effect.
     pub(crate) fn check_let_go(&mut self, id: usize) {
         self.fail_over();
+        if self.out_of_time() {
+            return;
+        }
         let (now, life) = (self.now(), self.life);
         let Some(shared) = &self.store else { return };
         let holder = shared.state.holder(id, now);
