@@ -74,6 +74,8 @@ pub(crate) struct StoreState {
     records: Vec<Option<Record>>,
     /// Whether a failover lost a write of it, ever.
     forgotten: Vec<bool>,
+    /// Whether its claim ends earlier than its owner was told.
+    shortened: Vec<bool>,
     /// The writes that the next failover may lose.
     written: Vec<Written>,
     /// The failovers to come, the next one last.
@@ -86,6 +88,7 @@ impl StoreState {
         Self {
             records: vec![None; ids],
             forgotten: vec![false; ids],
+            shortened: vec![false; ids],
             written: Vec::new(),
             failovers,
         }
@@ -98,6 +101,11 @@ impl StoreState {
     /// Whether what the store says of it may be older than what it said before.
     pub(crate) fn is_forgotten(&self, id: usize) -> bool {
         self.forgotten[id]
+    }
+
+    /// Whether its owner may think that its claim stands when it does not.
+    pub(crate) fn is_shortened(&self, id: usize) -> bool {
+        self.shortened[id]
     }
 
     pub(crate) fn is_handled(&self, id: usize) -> bool {
@@ -163,6 +171,14 @@ impl StoreState {
                     })
             }
         };
+        if let (Some(before), Some(after)) = (before, after)
+            && let (Phase::InProgress { until: was }, Phase::InProgress { until }) =
+                (before.phase, after.phase)
+            && until != was
+            && before.holder == after.holder
+        {
+            self.shortened[id] = until < was;
+        }
         if after != before {
             if !self.failovers.is_empty() {
                 let oldest = now.saturating_sub(LOST_BY_FAILOVER);
