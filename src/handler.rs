@@ -113,6 +113,9 @@ pub struct Peers {
 /// Its event is claimed. Not cancel-safe: a call that is cut off may have taken effect, and is then
 /// repeated with the same key.
 pub async fn handle(job: &mut Job, services: &Services) -> End {
+    if let Some(found) = job.superseded {
+        return End::Superseded { found };
+    }
     let Job { event, done, recorded, lease, span, blame, retries, .. } = job;
     if on(Sabotage::RetryFromStepOne) {
         *done = StepSet::EMPTY;
@@ -127,6 +130,11 @@ pub async fn handle(job: &mut Job, services: &Services) -> End {
     };
     match ended {
         Ok(()) => End::Applied,
-        Err(end) => end,
+        Err(end) => {
+            if let End::Superseded { found } = end {
+                job.superseded = Some(found);
+            }
+            end
+        }
     }
 }

@@ -48,6 +48,9 @@ pub struct Job {
     pub done: StepSet,
     /// Those of them that the store knows.
     pub recorded: StepSet,
+    /// The status that the reservation was found in, where that is past the event: no call is made
+    /// for it any more, and all that is left is to have it known as handled.
+    pub superseded: Option<&'static str>,
     /// How often the event was found to be claimed by somebody else.
     pub waits: u32,
     /// When the message came in.
@@ -84,6 +87,7 @@ impl Job {
             blame: Default::default(),
             done: StepSet::default(),
             recorded: StepSet::default(),
+            superseded: None,
             waits: 0,
             received_at,
             sent_at: message.sent_at,

@@ -17,6 +17,7 @@ use crate::inflight::lease::LeaseEvents;
 use crate::inflight::{InFlight, Job, Receipt, Taken};
 use crate::metrics::{DuplicateReason, Metrics, Outcome};
 use crate::outage::{Dependency, Outages};
+use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{EventSpan, Failure};
 
 /// Carries out what was decided. Cheap to clone.
@@ -45,6 +46,7 @@ impl Settler {
         // The store first: a crash before the message is deleted brings a duplicate, not a repeat. A
         // message whose event the store does not know as handled is not deleted.
         if let Verdict::Delete(outcome) = verdict
+            && !on(Sabotage::CompletedAfterDelete)
             && let Err(refusal) = self.complete(&job, outcome).await
         {
             end = refusal.into();
@@ -177,6 +179,9 @@ impl Settler {
             log_fate(&job, outcome, "Event processed successfully");
         }
         self.delete_messages(&job).await;
+        if on(Sabotage::CompletedAfterDelete) {
+            drop(self.complete(&job, outcome).await);
+        }
         end_span(job, outcome, None);
     }
 
@@ -276,7 +281,7 @@ impl Settler {
     }
 
     pub(super) async fn release_claim(&self, job: &Job) {
-        if !job.lease.was_claimed() {
+        if !job.lease.was_claimed() || on(Sabotage::ClaimNotReleased) {
             return;
         }
         match self.records.release(&job.event.id, job.lease.token(), job.done).await {

@@ -15,6 +15,7 @@ use crate::event::EventId;
 use crate::idempotency::Refusal;
 use crate::inflight::lease::LeaseEvents;
 use crate::inflight::{Forgotten, Job, Lease, Receipt};
+use crate::sabotage::{Sabotage, on};
 use crate::telemetry::Failure;
 
 #[async_trait]
@@ -63,6 +64,9 @@ impl LeaseEvents for Settler {
     async fn renew_claims(&self, claims: Vec<(EventId, Lease)>) {
         let renewals = claims.iter().map(|(id, lease)| async move {
             let (asked_at, lasts) = (Instant::now(), lease.remaining());
+            if on(Sabotage::ClaimNotRenewed) {
+                return lease.claimed(asked_at + lasts);
+            }
             match self.records.renew(id, lease.token(), lasts).await {
                 Ok(()) => lease.claimed(asked_at + lasts),
                 Err(Refusal::ClaimLost) => lease.claim_lost(),
