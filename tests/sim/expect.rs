@@ -9,7 +9,3 @@ pub(crate) const REJOINS: bool = true;
 
 /// The account balances even where the time to leave ran out.
 pub(crate) const BALANCES_LATE: bool = true;
-
-/// A claim never ends earlier than its owner was told. A claim or a renewal that arrives late, after
-/// a newer one, carries less time and shortens it, as the contract has it now.
-pub(crate) const NEVER_SHORTENED: bool = false;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use reservation_worker::event::{Step, StepSet};
 use reservation_worker::idempotency::{Claim, HandledAs, StoreError, Token};
 
-use super::expect;
 use super::plan::EventSpec;
 use super::services::{Ask, OTHER, What};
 use super::store::{Holder, Op, Phase, Record, Reply, StoreState};
@@ -281,10 +280,6 @@ impl World {
         let repeats = self.states(id, ask.reservation).any(|all| all[step].applied);
         let known = self.states(id, ask.reservation).find_map(|all| all[step].known_in);
         let ours = matches!(holder, Some(Holder::Worker { life: of, .. }) if of == life);
-        if !expect::NEVER_SHORTENED && !ours && shared.state.is_shortened(id) {
-            self.cover.met("a call under a claim that a late operation has shortened");
-            return;
-        }
         self.check(!is_handled, || format!("{name}: {what:?} though the store says it is handled"));
         self.check(ours || holder.is_none(), || {
             format!("{name}: {what:?} while somebody else has its claim")

@@ -60,6 +60,16 @@ pub(crate) struct Outcome {
     pub(crate) name: &'static str,
 }
 
+impl Record {
+    /// The later of its claim's end, if it stands, and this one.
+    fn not_before(&self, until: Duration) -> Duration {
+        match self.phase {
+            Phase::InProgress { until: was } => was.max(until),
+            Phase::Handled(_) | Phase::GivenUp => until,
+        }
+    }
+}
+
 /// A record as it was before a write.
 #[derive(Debug)]
 struct Written {
@@ -74,8 +84,6 @@ pub(crate) struct StoreState {
     records: Vec<Option<Record>>,
     /// Whether a failover lost a write of it, ever.
     forgotten: Vec<bool>,
-    /// Whether its claim ends earlier than its owner was told.
-    shortened: Vec<bool>,
     /// The writes that the next failover may lose.
     written: Vec<Written>,
     /// The failovers to come, the next one last.
@@ -88,7 +96,6 @@ impl StoreState {
         Self {
             records: vec![None; ids],
             forgotten: vec![false; ids],
-            shortened: vec![false; ids],
             written: Vec::new(),
             failovers,
         }
@@ -101,11 +108,6 @@ impl StoreState {
     /// Whether what the store says of it may be older than what it said before.
     pub(crate) fn is_forgotten(&self, id: usize) -> bool {
         self.forgotten[id]
-    }
-
-    /// Whether its owner may think that its claim stands when it does not.
-    pub(crate) fn is_shortened(&self, id: usize) -> bool {
-        self.shortened[id]
     }
 
     pub(crate) fn is_handled(&self, id: usize) -> bool {
@@ -147,7 +149,7 @@ impl StoreState {
         let (outcome, after) = match op {
             Op::Claim { hash, lasts } => claim(before, holder, hash, now, now + lasts),
             Op::Renew { lasts } => owned(before, holder, RENEWED, |record| {
-                record.phase = Phase::InProgress { until: now + lasts };
+                record.phase = Phase::InProgress { until: record.not_before(now + lasts) };
             }),
             Op::Record { done } => owned(before, holder, RECORDED, |record| {
                 record.done = record.done.union(done);
@@ -171,14 +173,6 @@ impl StoreState {
                     })
             }
         };
-        if let (Some(before), Some(after)) = (before, after)
-            && let (Phase::InProgress { until: was }, Phase::InProgress { until }) =
-                (before.phase, after.phase)
-            && until != was
-            && before.holder == after.holder
-        {
-            self.shortened[id] = until < was;
-        }
         if after != before {
             if !self.failovers.is_empty() {
                 let oldest = now.saturating_sub(LOST_BY_FAILOVER);
@@ -219,6 +213,11 @@ fn claim(
             }
             Phase::InProgress { .. } => (record.done, "claim: ours, run out half-way"),
         },
+    };
+    // One that arrives late, after a newer one, shortens nothing.
+    let until = match before {
+        Some(record) if record.holder == holder => record.not_before(until),
+        Some(_) | None => until,
     };
     let after = Record { hash, holder, phase: Phase::InProgress { until }, done };
     (Outcome { reply: Ok(Some(Claim::Ours(done))), name }, Some(after))
