@@ -14,11 +14,11 @@ mod reservation_expired;
 
 use std::sync::Arc;
 
-use crate::client::{CallError, Inventory, ReservationApi};
+use crate::client::{CallError, Class, Inventory, ReservationApi};
 use crate::event::{Payload, StepSet};
 use crate::idempotency::{Store, StoreError, Token};
 use crate::inflight::Job;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RetryReason};
 use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
 
@@ -65,6 +65,34 @@ pub enum End {
     Store(StoreError),
     /// The code failed. The attempt is spent, the process lives.
     Panicked,
+}
+
+impl End {
+    /// What made the retry necessary that follows, where one does.
+    #[must_use]
+    pub fn retry_reason(&self) -> RetryReason {
+        match self {
+            Self::Failed { error, .. } | Self::Parked { error: Some(error), .. } => {
+                match error.class {
+                    Class::Outage => RetryReason::Outage,
+                    Class::Transient => RetryReason::Transient,
+                    Class::Paced => RetryReason::Paced,
+                    Class::Forbidden => RetryReason::Forbidden,
+                    Class::Conflict | Class::Permanent | Class::MoneyWithoutSeat => {
+                        RetryReason::Other
+                    }
+                }
+            }
+            Self::Parked { error: None, .. } => RetryReason::Outage,
+            Self::Unclear { .. } => RetryReason::Unclear,
+            Self::Store(_) => RetryReason::Store,
+            Self::Panicked => RetryReason::Panic,
+            Self::Applied
+            | Self::Superseded { .. }
+            | Self::MoneyWithoutSeat { .. }
+            | Self::LeaseLost => RetryReason::Other,
+        }
+    }
 }
 
 /// What the handlers work with. Cheap to clone.

@@ -2,11 +2,12 @@
 //!
 //! Alive: each part that should make progress did so lately. A part that has nothing to do says so and is let be; a part
 //! that ended without a word goes stale, which is the point. Ready: receives work, and nobody asked the worker to stop.
+//! What else must work for that registers itself ([`Health::need`]).
 //! Which parts there are, and how long each may be silent, is for those who register them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ pub struct Health {
     origin: Instant,
     parts: Mutex<Vec<Part>>,
     polling: AtomicBool,
+    needs: Mutex<Vec<(&'static str, Arc<AtomicBool>)>>,
     stopping: AtomicBool,
 }
 
@@ -42,6 +44,8 @@ pub enum Problem {
     },
     /// No receive has worked yet, or the last ones failed.
     NotPolling,
+    /// Something that every event needs does not work.
+    Missing(&'static str),
     /// The worker was asked to stop.
     Stopping,
 }
@@ -53,6 +57,7 @@ impl fmt::Display for Problem {
                 write!(f, "{part}: no progress for {} s", silent_for.as_secs())
             }
             Self::NotPolling => f.write_str("receiving from the queue does not work"),
+            Self::Missing(need) => write!(f, "{need} does not work"),
             Self::Stopping => f.write_str("shutting down"),
         }
     }
@@ -66,6 +71,7 @@ impl Health {
             origin: Instant::now(),
             parts: Mutex::default(),
             polling: AtomicBool::new(false),
+            needs: Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -77,13 +83,31 @@ impl Health {
         let beat = Beat { origin: self.origin, last_ms: Arc::default() };
         beat.beat();
         let part = Part { name, stale_after, last_ms: Arc::clone(&beat.last_ms) };
-        self.parts().push(part);
+        lock(&self.parts).push(part);
         beat
     }
 
     /// Whether receives work: `true` from the first that does, `false` from errors that repeat.
     pub fn polling(&self, ok: bool) {
         self.polling.store(ok, Ordering::Relaxed);
+    }
+
+    /// Registers something without which no event can be handled; it does not work until [`Need::works`] says so.
+    ///
+    /// Registrations last as long as the process.
+    pub fn need(&self, name: &'static str) -> Need {
+        let works = Arc::<AtomicBool>::default();
+        lock(&self.needs).push((name, Arc::clone(&works)));
+        Need(works)
+    }
+
+    /// What readiness depends on, by name, and whether each works: `polling`, and what was registered.
+    #[must_use]
+    pub fn parts_ready(&self) -> Vec<(&'static str, bool)> {
+        let mut parts = vec![("polling", self.polling.load(Ordering::Relaxed))];
+        let needs = lock(&self.needs);
+        parts.extend(needs.iter().map(|(name, works)| (*name, works.load(Ordering::Relaxed))));
+        parts
     }
 
     /// The worker was asked to stop: never ready again, and alive for as long as it takes.
@@ -102,7 +126,7 @@ impl Health {
             return Ok(());
         }
         let now_ms = elapsed_ms(self.origin);
-        let parts = self.parts();
+        let parts = lock(&self.parts);
         let stale = parts.iter().filter_map(|part| part.problem(now_ms));
         stale.max_by_key(|(beyond, _)| *beyond).map_or(Ok(()), |(_, problem)| Err(problem))
     }
@@ -118,12 +142,26 @@ impl Health {
         if !self.polling.load(Ordering::Relaxed) {
             return Err(Problem::NotPolling);
         }
-        Ok(())
+        let needs = lock(&self.needs);
+        let missing = needs.iter().find(|(_, works)| !works.load(Ordering::Relaxed));
+        missing.map_or(Ok(()), |(name, _)| Err(Problem::Missing(name)))
     }
+}
 
-    /// A push cannot leave the list half made, so a panic elsewhere does not spoil it.
-    fn parts(&self) -> std::sync::MutexGuard<'_, Vec<Part>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+/// A push cannot leave a list half made, so a panic elsewhere does not spoil it.
+fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Something that every event needs, as [`Health::ready`] knows it.
+#[derive(Clone, Debug)]
+#[must_use = "what is needed and never works keeps the worker from being ready"]
+pub struct Need(Arc<AtomicBool>);
+
+impl Need {
+    /// Whether it works now.
+    pub fn works(&self, works: bool) {
+        self.0.store(works, Ordering::Relaxed);
     }
 }
 
@@ -229,6 +267,20 @@ mod tests {
         assert_eq!(health.ready(), Err(Problem::Stopping));
         advance(100 * SECOND).await;
         assert_eq!(health.alive(), Ok(()));
+    }
+
+    #[test]
+    fn what_every_event_needs_keeps_the_worker_from_being_ready() {
+        let health = Health::new();
+        health.polling(true);
+        let store = health.need("store");
+        assert_eq!(health.ready(), Err(Problem::Missing("store")));
+        assert_eq!(health.parts_ready(), [("polling", true), ("store", false)]);
+        store.works(true);
+        assert_eq!(health.ready(), Ok(()));
+        store.works(false);
+        assert_eq!(health.ready(), Err(Problem::Missing("store")));
+        assert_eq!(Problem::Missing("store").to_string(), "store does not work");
     }
 
     #[test]

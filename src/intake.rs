@@ -82,6 +82,7 @@ impl Intake {
     }
 
     fn open(&self, message: Message, room: RoomPermit, received_at: Instant) -> Opened {
+        self.note_lag(&message);
         let event = match decode(&message.body) {
             Ok(event) => event,
             Err(poison) => {
@@ -110,6 +111,14 @@ impl Intake {
         let job = Box::new(Job::new(event, &message, received_at, span, held));
         let (receipt, original) = self.split(message, room, received_at);
         Opened::Event(job, original, receipt)
+    }
+
+    /// What was received before waited here or elsewhere, not in the queue.
+    fn note_lag(&self, message: &Message) {
+        if let Some(sent_at) = message.sent_at.filter(|_| message.receive_count == 1) {
+            let lag = SystemTime::now().duration_since(sent_at).unwrap_or(Duration::ZERO);
+            self.metrics.queue_lag(lag);
+        }
     }
 
     /// Into the table, all at once; gives what is not to be held.

@@ -10,7 +10,11 @@ mod leaving;
 mod log;
 #[path = "it/process/program.rs"]
 mod program;
+#[path = "it/process/schema.rs"]
+mod schema;
 #[path = "it/process/signals.rs"]
 mod signals;
+#[path = "it/process/stdout.rs"]
+mod stdout;
 #[path = "it/world.rs"]
 mod world;

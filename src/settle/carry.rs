@@ -149,7 +149,7 @@ impl Settler {
 
     fn retry(&self, mut job: Box<Job>, after: Duration, end: &End) {
         let (code, error) = describe(end);
-        self.metrics.event_retried(job.event.event_type());
+        self.metrics.event_retried(job.event.event_type(), end.retry_reason());
         warn!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
@@ -174,7 +174,7 @@ impl Settler {
     fn park(&self, mut job: Box<Job>, dependency: Dependency, end: &End) {
         let service = dependency.service().as_str();
         if let End::Parked { error: Some(error), .. } = end {
-            self.metrics.event_retried(job.event.event_type());
+            self.metrics.event_retried(job.event.event_type(), end.retry_reason());
             warn!(
                 event_type = job.event.event_type().as_str(),
                 reservation_id = job.event.reservation_id.as_str(),
@@ -301,7 +301,8 @@ impl LeaseEvents for Settler {
             trace_id = job.span.trace_id(),
             "Lease lost: the event is left to whoever receives it next"
         );
-        let Job { span, attempt, .. } = *job;
+        let Job { mut span, attempt, .. } = *job;
+        span.add_event("lease lost", []);
         let failure = Failure { error_type: "lease_lost", message: "the lease was lost" };
         span.end("lease_lost", attempt, Some(failure));
     }

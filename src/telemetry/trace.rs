@@ -20,6 +20,7 @@ use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample, SpanData
 use self::export::Exporting;
 pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
 use super::context::TraceParent;
+use crate::metrics::Metrics;
 
 /// What tracing needs to know. Where each comes from is the configuration's business.
 #[derive(Clone, Debug)]
@@ -106,15 +107,16 @@ pub struct EventStart<'a> {
 }
 
 impl Tracing {
-    /// Sets tracing up and connects to nothing yet: a collector that is down is no error.
+    /// Sets tracing up and connects to nothing yet: a collector that is down is no error. Spans sent and lost are
+    /// counted in `metrics`.
     ///
     /// # Errors
     /// When the endpoint cannot be one.
     ///
     /// # Panics
     /// When enabled and called outside a Tokio runtime.
-    pub fn new(settings: &TraceSettings) -> Result<Self, TraceError> {
-        let exporting = settings.enabled.then(|| Exporting::new(settings)).transpose()?;
+    pub fn new(settings: &TraceSettings, metrics: Arc<Metrics>) -> Result<Self, TraceError> {
+        let exporting = settings.enabled.then(|| Exporting::new(settings, metrics)).transpose()?;
         Ok(Self::with(exporting, settings.sampling, settings.propagate))
     }
 

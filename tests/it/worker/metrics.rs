@@ -87,11 +87,14 @@ async fn hostile_events_make_no_series() {
             .collect()
     };
     let before = names(&metrics_text(&worker.metrics));
-    for n in 0..100 {
+    for n in 0..10_000 {
         world.send(&event(&format!("evt-{n}"), &format!("type-{n}"), "r", json!({"qty": n})));
+    }
+    for n in 0..100 {
         world.send(&expired(&format!("evt-x{n}"), &format!("reservation-{n}")));
     }
     world.emptied().await;
+    assert_eq!(worker.metric("worker_events_total{outcome=\"failed\",type=\"unknown\"}"), 10_000.0);
     assert_eq!(names(&metrics_text(&worker.metrics)), before);
     worker.finish(&world).await;
 }
