@@ -6,6 +6,7 @@
 //!
 //! A new event type is a variant of [`Payload`], a file here, and the arm that the compiler asks for.
 
+mod answered;
 mod attempt;
 pub mod conflict;
 mod payment_approved;

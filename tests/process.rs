@@ -4,6 +4,8 @@
 
 #[path = "it/process/commands.rs"]
 mod commands;
+#[path = "it/process/health.rs"]
+mod health;
 #[path = "it/process/leaving.rs"]
 mod leaving;
 #[path = "it/process/log.rs"]

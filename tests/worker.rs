@@ -4,6 +4,8 @@
 
 #[path = "it/worker/answers.rs"]
 mod answers;
+#[path = "it/collector.rs"]
+mod collector;
 #[path = "it/worker/conflict.rs"]
 mod conflict;
 #[path = "it/worker/drain.rs"]
@@ -14,6 +16,8 @@ mod duplicates;
 mod events;
 #[path = "it/worker/fifo.rs"]
 mod fifo;
+#[path = "it/worker/health.rs"]
+mod health;
 #[path = "it/worker/hold.rs"]
 mod hold;
 #[path = "it/worker/metrics.rs"]
@@ -36,5 +40,7 @@ mod seams;
 mod settle;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/worker/trace.rs"]
+mod trace;
 #[path = "it/world.rs"]
 mod world;
