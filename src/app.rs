@@ -17,6 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
@@ -24,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::handler::Services;
-use crate::health::Health;
 use crate::inflight::InFlight;
 use crate::inflight::lease::{LeaseKeeper, wake_parked, wake_waiting};
 use crate::inflight::room::Room;
@@ -50,6 +50,9 @@ const CALLS_PER_ATTEMPT: u32 = 3;
 /// What an attempt may take beyond its calls before its worker counts as stuck.
 const ATTEMPT_MARGIN: Duration = Duration::from_secs(30);
 
+/// Hand-backs at once: each may have a claim to release, which is a round trip to the store.
+const HAND_BACKS_MAX: usize = 64;
+
 /// What of the shutdown's time is kept for the last two steps: two calls to SQS.
 const FLUSH_RESERVE: Duration = Duration::from_millis(1_750);
 
@@ -61,8 +64,6 @@ pub struct Parts {
     pub services: Services,
     /// Where spans begin.
     pub tracing: Tracing,
-    /// Who says whether all is well.
-    pub health: Arc<Health>,
 }
 
 /// How much, how often, how long.
@@ -104,7 +105,8 @@ impl App {
     /// Starts everything.
     #[must_use]
     pub fn start(parts: Parts, settings: Settings) -> Self {
-        let Parts { queue, services, tracing, health } = parts;
+        let Parts { queue, services, tracing } = parts;
+        let health = Arc::clone(&services.records.health);
         let metrics = Arc::clone(&services.metrics);
         let queue: Arc<dyn Queue> = Arc::new(Metered::new(queue, Arc::clone(&metrics)));
         let ledger = Arc::new(Ledger::default());
@@ -124,7 +126,7 @@ impl App {
         );
         let settler = Settler {
             inflight: Arc::clone(&inflight),
-            store: Arc::clone(&services.store),
+            records: services.records.clone(),
             batches,
             policy: settings.policy,
             metrics: Arc::clone(&metrics),
@@ -270,11 +272,12 @@ impl App {
     }
 
     async fn hand_back_idle(&self) {
-        for (job, after) in self.inflight.take_idle(Instant::now()) {
-            if !on(Sabotage::ReleaseForgotten) {
-                self.settler.hand_back(job, after).await;
-            }
+        let idle = self.inflight.take_idle(Instant::now());
+        if on(Sabotage::ReleaseForgotten) {
+            return;
         }
+        let hand_back = |(job, after)| self.settler.hand_back(job, after);
+        stream::iter(idle).for_each_concurrent(HAND_BACKS_MAX, hand_back).await;
     }
 
     /// What the workers had in hand when they were stopped: a call may still be open.

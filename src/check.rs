@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, IdempotencyStore};
 use crate::queue::sqs::{QueueFacts, SqsQueue};
 use crate::queue::{QueueError, QueueErrorKind};
-use crate::run::{advice, inventory, reservation_api, sqs_settings, trace_settings};
+use crate::run::{advice, inventory, reservation_api, shared_store, sqs_settings, trace_settings};
 use crate::telemetry::Tracing;
 
 /// How long the collector may take to answer.
@@ -89,6 +89,7 @@ async fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
             Err(why) => Finding::Wrong(why.to_string()),
         },
     ));
+    findings.push(("idempotency store", about_store(config).await));
     findings.push(("collector", about_collector(config).await));
     findings
 }
@@ -140,6 +141,28 @@ fn queue_trouble(error: &QueueError) -> String {
         }
     };
     format!("{error}; {what_to_do}")
+}
+
+async fn about_store(config: &Config) -> Finding {
+    let url = match &config.idempotency.store {
+        IdempotencyStore::Memory => {
+            return Finding::Ok(
+                "in memory: no other pod shares it, and a restart forgets it".to_owned(),
+            );
+        }
+        IdempotencyStore::Redis(url) => url,
+    };
+    let store = match shared_store(config, url) {
+        Ok(store) => store,
+        Err(why) => return Finding::Wrong(format!("IDEMPOTENCY_STORE: {why}")),
+    };
+    match store.probe().await {
+        Ok(facts) => match facts.advice() {
+            None => Finding::Ok(format!("{} takes records: {facts}", url.without_user())),
+            Some(advice) => Finding::Warning(format!("{}: {facts}; {advice}", url.without_user())),
+        },
+        Err(why) => Finding::Wrong(format!("{why}; events wait until the store is there")),
+    }
 }
 
 async fn about_collector(config: &Config) -> Finding {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::client::{CallError, Class, Inventory, ReservationApi};
 use crate::event::{Payload, StepSet};
-use crate::idempotency::{Store, StoreError, Token};
+use crate::idempotency::{Records, Refusal};
 use crate::inflight::Job;
 use crate::metrics::{Metrics, RetryReason};
 use crate::outage::{Dependency, Outages};
@@ -63,7 +63,7 @@ pub enum End {
     /// No receipt of the message is ours any more: somebody else may have it.
     LeaseLost,
     /// The store gave no answer, or gave the event to somebody else.
-    Store(StoreError),
+    Store(Refusal),
     /// The code failed. The attempt is spent, the process lives.
     Panicked,
 }
@@ -84,6 +84,7 @@ impl End {
                     }
                 }
             }
+            Self::Parked { dependency: Dependency::Store, error: None } => RetryReason::Store,
             Self::Parked { error: None, .. } => RetryReason::Outage,
             Self::Unclear { .. } => RetryReason::Unclear,
             Self::Store(_) => RetryReason::Store,
@@ -96,6 +97,17 @@ impl End {
     }
 }
 
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Away => Self::Parked { dependency: Dependency::Store, error: None },
+            Refusal::Unavailable(_) | Refusal::ClaimLost | Refusal::Unreadable(_) => {
+                Self::Store(refusal)
+            }
+        }
+    }
+}
+
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
@@ -104,7 +116,7 @@ pub struct Services {
     /// Owns seats.
     pub inventory: Arc<dyn Inventory>,
     /// Knows which steps are done.
-    pub store: Arc<dyn Store>,
+    pub records: Records,
     /// Knows whether a service may be called.
     pub outages: Arc<Outages>,
     /// Counts calls.
@@ -128,14 +140,14 @@ pub struct Peers {
 
 /// Makes one attempt at the job's event, from its first step that is not done.
 ///
-/// `token` is the job's claim. Not cancel-safe: a call that is cut off may have taken effect, and
-/// is then repeated with the same key.
-pub async fn handle(job: &mut Job, token: Token, services: &Services) -> End {
-    let Job { event, done, lease, span, blame, retries, .. } = job;
+/// Its event is claimed. Not cancel-safe: a call that is cut off may have taken effect, and is then
+/// repeated with the same key.
+pub async fn handle(job: &mut Job, services: &Services) -> End {
+    let Job { event, done, recorded, lease, span, blame, retries, .. } = job;
     if on(Sabotage::RetryFromStepOne) {
         *done = StepSet::EMPTY;
     }
-    let mut attempt = Attempt { event, done, lease, span, blame, retries, token, services };
+    let mut attempt = Attempt { event, done, recorded, lease, span, blame, retries, services };
     let ended = match &event.payload {
         Payload::ReservationExpired(seats) => {
             reservation_expired::handle(&mut attempt, seats).await

@@ -2,7 +2,6 @@
 //!
 //! Alive: each part that should make progress did so lately. A part that has nothing to do says so and is let be; a part
 //! that ended without a word goes stale, which is the point. Ready: receives work, and nobody asked the worker to stop.
-//! What else must work for that registers itself ([`Health::need`]).
 //! Which parts there are, and how long each may be silent, is for those who register them.
 
 use std::fmt;
@@ -21,7 +20,7 @@ pub struct Health {
     origin: Instant,
     parts: Mutex<Vec<Part>>,
     polling: AtomicBool,
-    needs: Mutex<Vec<(&'static str, Arc<AtomicBool>)>>,
+    store: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -44,8 +43,8 @@ pub enum Problem {
     },
     /// No receive has worked yet, or the last ones failed.
     NotPolling,
-    /// Something that every event needs does not work.
-    Missing(&'static str),
+    /// The idempotency store cannot be asked.
+    StoreAway,
     /// The worker was asked to stop.
     Stopping,
 }
@@ -57,7 +56,7 @@ impl fmt::Display for Problem {
                 write!(f, "{part}: no progress for {} s", silent_for.as_secs())
             }
             Self::NotPolling => f.write_str("receiving from the queue does not work"),
-            Self::Missing(need) => write!(f, "{need} does not work"),
+            Self::StoreAway => f.write_str("the idempotency store is away"),
             Self::Stopping => f.write_str("shutting down"),
         }
     }
@@ -71,7 +70,7 @@ impl Health {
             origin: Instant::now(),
             parts: Mutex::default(),
             polling: AtomicBool::new(false),
-            needs: Mutex::default(),
+            store: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
         }
     }
@@ -92,22 +91,18 @@ impl Health {
         self.polling.store(ok, Ordering::Relaxed);
     }
 
-    /// Registers something without which no event can be handled; it does not work until [`Need::works`] says so.
-    ///
-    /// Registrations last as long as the process.
-    pub fn need(&self, name: &'static str) -> Need {
-        let works = Arc::<AtomicBool>::default();
-        lock(&self.needs).push((name, Arc::clone(&works)));
-        Need(works)
+    /// Whether the idempotency store is asked: `false` while it is away.
+    pub fn store(&self, ok: bool) {
+        self.store.store(ok, Ordering::Relaxed);
     }
 
-    /// What readiness depends on, by name, and whether each works: `polling`, and what was registered.
+    /// What readiness depends on, by name, and whether each works.
     #[must_use]
-    pub fn parts_ready(&self) -> Vec<(&'static str, bool)> {
-        let mut parts = vec![("polling", self.polling.load(Ordering::Relaxed))];
-        let needs = lock(&self.needs);
-        parts.extend(needs.iter().map(|(name, works)| (*name, works.load(Ordering::Relaxed))));
-        parts
+    pub fn parts_ready(&self) -> [(&'static str, bool); 2] {
+        [
+            ("polling", self.polling.load(Ordering::Relaxed)),
+            ("store", self.store.load(Ordering::Relaxed)),
+        ]
     }
 
     /// The worker was asked to stop: never ready again, and alive for as long as it takes.
@@ -142,27 +137,16 @@ impl Health {
         if !self.polling.load(Ordering::Relaxed) {
             return Err(Problem::NotPolling);
         }
-        let needs = lock(&self.needs);
-        let missing = needs.iter().find(|(_, works)| !works.load(Ordering::Relaxed));
-        missing.map_or(Ok(()), |(name, _)| Err(Problem::Missing(name)))
+        if !self.store.load(Ordering::Relaxed) {
+            return Err(Problem::StoreAway);
+        }
+        Ok(())
     }
 }
 
 /// A push cannot leave a list half made, so a panic elsewhere does not spoil it.
 fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Something that every event needs, as [`Health::ready`] knows it.
-#[derive(Clone, Debug)]
-#[must_use = "what is needed and never works keeps the worker from being ready"]
-pub struct Need(Arc<AtomicBool>);
-
-impl Need {
-    /// Whether it works now.
-    pub fn works(&self, works: bool) {
-        self.0.store(works, Ordering::Relaxed);
-    }
 }
 
 impl Default for Health {
@@ -263,24 +247,14 @@ mod tests {
         health.polling(false);
         assert_eq!(health.ready(), Err(Problem::NotPolling));
         health.polling(true);
+        health.store(false);
+        assert_eq!(health.ready(), Err(Problem::StoreAway));
+        health.store(true);
+        assert_eq!(health.ready(), Ok(()));
         health.stopping();
         assert_eq!(health.ready(), Err(Problem::Stopping));
         advance(100 * SECOND).await;
         assert_eq!(health.alive(), Ok(()));
-    }
-
-    #[test]
-    fn what_every_event_needs_keeps_the_worker_from_being_ready() {
-        let health = Health::new();
-        health.polling(true);
-        let store = health.need("store");
-        assert_eq!(health.ready(), Err(Problem::Missing("store")));
-        assert_eq!(health.parts_ready(), [("polling", true), ("store", false)]);
-        store.works(true);
-        assert_eq!(health.ready(), Ok(()));
-        store.works(false);
-        assert_eq!(health.ready(), Err(Problem::Missing("store")));
-        assert_eq!(Problem::Missing("store").to_string(), "store does not work");
     }
 
     #[test]

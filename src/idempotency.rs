@@ -18,6 +18,8 @@
 //! says what the first would have said.
 
 pub mod memory;
+mod records;
+pub mod redis;
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -28,6 +30,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
+pub use self::records::{Records, Refusal};
 use crate::event::{ContentHash, EventId, StepSet};
 
 /// Who holds a claim: one delivery of one event in one process. Never the same twice, in no process.
@@ -87,6 +90,17 @@ pub enum HandledAs {
     Applied,
     /// The reservation had gone past it.
     Superseded,
+}
+
+impl HandledAs {
+    /// Its name in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Superseded => "superseded",
+        }
+    }
 }
 
 /// Why the store did not do what it was asked.

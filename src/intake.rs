@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::event::{Poison, decode};
+use crate::event::{ContentHash, Poison, decode};
 use crate::inflight::room::RoomPermit;
 use crate::inflight::{Admitted, InFlight, Job, Original, Receipt, Taken};
 use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
@@ -64,7 +64,7 @@ impl Opened {
 /// A message that is not to be held, and why.
 enum Refused {
     Poison(Taken, Poison, EventSpan),
-    IdReused(Taken, Box<Job>),
+    IdReused(Taken, Box<Job>, ContentHash),
 }
 
 impl Intake {
@@ -86,7 +86,9 @@ impl Intake {
                 Refused::Poison(taken, poison, span) => {
                     self.settler.reject_poison(taken, poison, span).await;
                 }
-                Refused::IdReused(taken, job) => self.settler.reject_reused_id(job, taken).await,
+                Refused::IdReused(taken, job, held) => {
+                    self.settler.reject_reused_id(job, taken, held).await;
+                }
             }
         }
     }
@@ -165,8 +167,8 @@ impl Intake {
                     match admission.event(job, original, receipt) {
                         Admitted::Ready | Admitted::InLane => {}
                         Admitted::Joined { job, replaced } => copies.push((job, replaced)),
-                        Admitted::IdReused(job, taken) => {
-                            refused.push(Refused::IdReused(taken, job));
+                        Admitted::IdReused(job, taken, held) => {
+                            refused.push(Refused::IdReused(taken, job, held));
                         }
                     }
                 }

@@ -1,4 +1,4 @@
-//! A breaker for each service: when nobody should call it, who tries whether it is back, and how
+//! A breaker for each service, the idempotency store among them: when nobody should call it, who tries whether it is back, and how
 //! fast it is called again.
 //!
 //! ```text
@@ -47,11 +47,13 @@ pub enum Dependency {
     ReservationApi,
     /// The Inventory service.
     Inventory,
+    /// The idempotency store.
+    Store,
 }
 
 impl Dependency {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::ReservationApi, Self::Inventory];
+    pub const ALL: [Self; 3] = [Self::ReservationApi, Self::Inventory, Self::Store];
 
     /// Its name in metrics and logs.
     #[must_use]
@@ -59,6 +61,7 @@ impl Dependency {
         match self {
             Self::ReservationApi => Service::Reservation,
             Self::Inventory => Service::Inventory,
+            Self::Store => Service::Store,
         }
     }
 
@@ -68,6 +71,7 @@ impl Dependency {
         match self {
             Self::ReservationApi => 0,
             Self::Inventory => 1,
+            Self::Store => 2,
         }
     }
 }
@@ -213,13 +217,24 @@ impl Outages {
 
 impl Pass {
     /// Books what the call was answered with.
-    pub fn report(mut self, sign: Sign, reservation_id: &ReservationId) -> Answer {
+    pub fn report(self, sign: Sign, reservation_id: &ReservationId) -> Answer {
+        let whose = hash(reservation_id);
+        self.book(sign, whose)
+    }
+
+    /// Books an answer that no event can be at fault for: each counts as another reservation's.
+    pub fn report_alone(self, sign: Sign) -> Answer {
+        let whose = self.call.number;
+        self.book(sign, whose)
+    }
+
+    fn book(mut self, sign: Sign, whose: u64) -> Answer {
         self.open = false;
         let outages = Arc::clone(&self.outages);
         let mut breaker = outages.lock(self.dependency);
         let now = Instant::now();
         let was_closed = breaker.is_closed();
-        let change = breaker.report(self.call, sign, hash(reservation_id), now);
+        let change = breaker.report(self.call, sign, whose, now);
         let answer = breaker.answer(self.call);
         let is_closed = breaker.is_closed();
         let shown = breaker.shown(now);

@@ -16,10 +16,12 @@ use crate::app::{App, Parts, Settings};
 use crate::client::inventory::GrpcSettings;
 use crate::client::reservation::HttpSettings;
 use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
-use crate::config::{Config, IdempotencyStore, RootSampler};
+use crate::config::{Config, IdempotencyStore, RootSampler, SecretUrl};
 use crate::handler::{Peers, Services};
 use crate::health::Health;
 use crate::idempotency::memory::MemoryStore;
+use crate::idempotency::redis::{BadUrl, RedisStore};
+use crate::idempotency::{Records, Store};
 use crate::metrics::Metrics;
 use crate::outage::Outages;
 use crate::queue::sqs::{QueueFacts, SqsQueue, SqsSettings};
@@ -60,9 +62,9 @@ pub enum StartError {
     /// The signals cannot be listened to.
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
-    /// The shared store is not part of this version.
-    #[error("IDEMPOTENCY_STORE: a shared store is not supported by this version; allowed: memory")]
-    SharedStore,
+    /// The shared store's URL names none.
+    #[error("IDEMPOTENCY_STORE: {0}")]
+    SharedStore(#[from] BadUrl),
 }
 
 /// Every metric of the process, all at 0.
@@ -83,16 +85,19 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     let tracing = Tracing::new(&trace_settings(config), Arc::clone(&metrics))?;
     metrics.limits(config.worker.concurrency.get(), config.worker.max_in_flight.get());
     let health = Arc::new(Health::new());
-    let services = services(config, Arc::clone(&metrics))?;
+    let services = services(config, Arc::clone(&metrics), Arc::clone(&health))?;
     let queue = Arc::new(SqsQueue::new(sqs_settings(config)).await);
 
     let stop_side_port = CancellationToken::new();
     let mut side = JoinSet::new();
     side.spawn(side_port.serve(metrics, Arc::clone(&health), stop_side_port.clone()));
     side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
+    if matches!(config.idempotency.store, IdempotencyStore::Redis(_)) {
+        side.spawn(services.records.clone().watch());
+    }
 
     log_start(config);
-    let parts = Parts { queue, services, tracing: tracing.clone(), health: Arc::clone(&health) };
+    let parts = Parts { queue, services, tracing: tracing.clone() };
     let mut app = App::start(parts, settings(config));
     let (why, code) = tokio::select! {
         signal = signals.first() => (signal, ExitCode::SUCCESS),
@@ -117,6 +122,7 @@ fn log_start(config: &Config) {
         queue = config.sqs.queue_url.as_str(),
         concurrency = config.worker.concurrency.get(),
         port = config.server.port.get(),
+        store = store_name(config),
         "Worker started"
     );
 }
@@ -170,22 +176,56 @@ pub fn advice(
 ///
 /// # Errors
 /// What cannot be built from this configuration.
-fn services(config: &Config, metrics: Arc<Metrics>) -> Result<Services, StartError> {
-    let store = match config.idempotency.store {
-        IdempotencyStore::Memory => {
-            let capacity = u64::try_from(config.idempotency.capacity.get()).unwrap_or(u64::MAX);
-            Arc::new(MemoryStore::new(capacity, config.idempotency.ttl))
-        }
-        IdempotencyStore::Redis(_) => return Err(StartError::SharedStore),
+fn services(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+) -> Result<Services, StartError> {
+    let outages = Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics)));
+    let records = Records {
+        store: store(config)?,
+        outages: Arc::clone(&outages),
+        metrics: Arc::clone(&metrics),
+        health,
     };
     Ok(Services {
         reservations: Arc::new(reservation_api(config)?),
         inventory: Arc::new(inventory(config)?),
-        store,
-        outages: Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics))),
+        records,
+        outages,
         metrics,
         peers: Arc::new(peers(config)),
     })
+}
+
+/// Where events are remembered.
+///
+/// # Errors
+/// Where the shared one cannot be used as it is named.
+fn store(config: &Config) -> Result<Arc<dyn Store>, BadUrl> {
+    Ok(match &config.idempotency.store {
+        IdempotencyStore::Memory => {
+            let capacity = u64::try_from(config.idempotency.capacity.get()).unwrap_or(u64::MAX);
+            Arc::new(MemoryStore::new(capacity, config.idempotency.ttl))
+        }
+        IdempotencyStore::Redis(url) => Arc::new(shared_store(config, url)?),
+    })
+}
+
+/// The store at `url`. Connects to nothing yet.
+///
+/// # Errors
+/// Where the URL names none.
+pub fn shared_store(config: &Config, url: &SecretUrl) -> Result<RedisStore, BadUrl> {
+    RedisStore::new(url.expose(), &config.idempotency.key_prefix, config.idempotency.ttl)
+}
+
+/// Which store it is, without credentials.
+fn store_name(config: &Config) -> String {
+    match &config.idempotency.store {
+        IdempotencyStore::Memory => "memory".to_owned(),
+        IdempotencyStore::Redis(url) => url.without_user(),
+    }
 }
 
 /// The client of the Reservation API.

@@ -9,7 +9,9 @@
 pub mod batch;
 mod carry;
 mod decide;
+mod leases;
 pub mod ledger;
+mod tell;
 
 pub use carry::Settler;
 pub use decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide, release_delay};

@@ -9,17 +9,23 @@ use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info};
 
 use crate::handler::{self, End, Services};
 use crate::health::Health;
-use crate::idempotency::{Claim, Token};
+use crate::idempotency::{Claim, Refusal};
 use crate::inflight::{InFlight, Job, Key};
 use crate::metrics::Metrics;
+use crate::retry::Backoff;
 use crate::settle::Settler;
 
-/// How long to wait before asking again for an event that somebody else has claimed.
-const CLAIMED_ELSEWHERE: Duration = Duration::from_secs(1);
+/// How long to wait before asking again for an event that somebody else has claimed: not for as long
+/// as that claim lasts, as it mostly ends well before, and the reservation's next event waits too.
+const CLAIMED_ELSEWHERE: Backoff =
+    Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) };
+
+/// A claim that runs out at this moment is asked for a moment later.
+const CLAIM_RUNS_OUT: Duration = Duration::from_millis(10);
 
 /// A worker. Cheap to clone: the pool is N clones of one.
 #[derive(Clone)]
@@ -67,17 +73,15 @@ impl Worker {
         if !job.lease.is_held() {
             return self.settler.settle(job, End::LeaseLost).await;
         }
+        match self.claim(&mut job).await {
+            Ok(Claim::Ours(_)) => {}
+            Ok(Claim::Handled(handled)) => return self.settler.drop_duplicate(job, handled).await,
+            Ok(Claim::IdReused(known)) => return self.settler.reject_claimed_id(job, known).await,
+            Ok(Claim::Elsewhere(rest)) => return self.wait_for_other(job, rest),
+            Err(refusal) => return self.settler.settle(job, refusal.into()).await,
+        }
         job.attempt += 1;
-        let token = match self.claim(&mut job).await {
-            Ok(token) => token,
-            Err(Unclaimed::Handled) => return self.settler.drop_duplicate(job).await,
-            Err(Unclaimed::IdReused) => return self.settler.reject_claimed_id(job).await,
-            Err(Unclaimed::Elsewhere) => {
-                return self.inflight.wait(job, Instant::now() + CLAIMED_ELSEWHERE);
-            }
-            Err(Unclaimed::Failed(end)) => return self.settler.settle(job, end).await,
-        };
-        let attempt = AssertUnwindSafe(handler::handle(&mut job, token, &self.services));
+        let attempt = AssertUnwindSafe(handler::handle(&mut job, &self.services));
         let end = attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             // The panic itself was logged where it happened, by the hook.
             error!(reservation_id = job.event.reservation_id.as_str(), "The handler panicked");
@@ -90,37 +94,35 @@ impl Worker {
         self.settler.settle(job, end).await;
     }
 
-    /// Makes sure that the event is ours to handle.
-    async fn claim(&self, job: &mut Job) -> Result<Token, Unclaimed> {
-        if job.is_claimed {
-            return Ok(job.token);
+    /// Makes sure that the event is ours to handle, for as long as its message is.
+    async fn claim(&self, job: &mut Job) -> Result<Claim, Refusal> {
+        if job.lease.is_claimed() {
+            return Ok(Claim::Ours(job.recorded));
         }
-        let lasts = Duration::from_secs(3600);
-        match self.services.store.claim(&job.event.id, job.hash, job.token, lasts).await {
-            Ok(Claim::Ours(done)) => {
-                job.is_claimed = true;
-                job.done = done;
-                Ok(job.token)
-            }
-            Ok(Claim::Handled(_)) => Err(Unclaimed::Handled),
-            Ok(Claim::IdReused(_)) => Err(Unclaimed::IdReused),
-            Ok(Claim::Elsewhere(_)) => {
-                warn!(
-                    reservation_id = job.event.reservation_id.as_str(),
-                    trace_id = job.span.trace_id(),
-                    "The event is claimed by somebody else: asking again"
-                );
-                Err(Unclaimed::Elsewhere)
-            }
-            Err(why) => Err(Unclaimed::Failed(End::Store(why))),
+        let (asked_at, lasts) = (Instant::now(), job.lease.remaining());
+        let records = &self.services.records;
+        let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await?;
+        if let Claim::Ours(done) = claim {
+            job.lease.claimed(asked_at + lasts);
+            job.recorded = done;
+            job.done = job.done.union(done);
         }
+        Ok(claim)
     }
-}
 
-/// Why an event is not ours to handle.
-enum Unclaimed {
-    Handled,
-    IdReused,
-    Elsewhere,
-    Failed(End),
+    /// Puts a job aside whose event somebody else has, for `rest` unless that claim is renewed.
+    fn wait_for_other(&self, mut job: Box<Job>, rest: Duration) {
+        if job.waits == 0 {
+            info!(
+                event_type = job.event.event_type().as_str(),
+                reservation_id = job.event.reservation_id.as_str(),
+                trace_id = job.span.trace_id(),
+                claimed_for_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX),
+                "Another worker has this event: waiting for what becomes of it"
+            );
+        }
+        let after = CLAIMED_ELSEWHERE.bound(job.waits).min(rest + CLAIM_RUNS_OUT);
+        job.waits = job.waits.saturating_add(1);
+        self.inflight.wait(job, Instant::now() + after);
+    }
 }

@@ -16,6 +16,8 @@ mod duplicates;
 mod events;
 #[path = "it/worker/fifo.rs"]
 mod fifo;
+#[path = "it/flaky.rs"]
+mod flaky;
 #[path = "it/worker/health.rs"]
 mod health;
 #[path = "it/worker/hold.rs"]
@@ -38,6 +40,8 @@ mod retries;
 mod seams;
 #[path = "it/worker/settle.rs"]
 mod settle;
+#[path = "it/worker/store.rs"]
+mod store;
 #[path = "it/support.rs"]
 mod support;
 #[path = "it/worker/trace.rs"]

@@ -78,20 +78,20 @@ async fn health_and_readiness_go_by_two_names_each() {
 #[tokio::test]
 async fn readiness_tells_each_part_and_an_outage_of_a_service_does_not_count() {
     let served = serve().await;
-    let store = served.health.need("store");
     served.health.polling(true);
+    served.health.store(false);
     served.metrics.breaker(Service::Inventory, BreakerState::Open);
     let parts = |body: &str| -> serde_json::Value { serde_json::from_str(body).unwrap() };
     let (head, body) = served.ask("GET /readyz").await;
     assert!(head.starts_with("HTTP/1.1 503"), "{head}");
     let expected = serde_json::json!({
-        "status": "error", "reason": "store does not work",
+        "status": "error", "reason": "the idempotency store is away",
         "needs": {"polling": "ok", "store": "failing"},
         "services": {"reservation": "closed", "inventory": "open"},
     });
     assert_eq!(parts(&body), expected);
     assert!(served.ask("GET /metrics").await.1.contains("\nworker_ready 0\n"));
-    store.works(true);
+    served.health.store(true);
     let (head, body) = served.ask("GET /readyz").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert_eq!(parts(&body)["services"]["inventory"], "open");

@@ -49,6 +49,14 @@ impl SecretUrl {
     pub const fn expose(&self) -> &Url {
         &self.0
     }
+
+    /// Scheme, host and port: to be shown.
+    #[must_use]
+    pub fn without_user(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        let port = self.0.port().map_or_else(String::new, |port| format!(":{port}"));
+        format!("{}://{host}{port}", self.0.scheme())
+    }
 }
 
 impl fmt::Display for SecretUrl {
@@ -124,11 +132,18 @@ pub(super) fn collector(text: &str) -> Option<Url> {
     web_or_host_port(text)
 }
 
+/// Nothing, or a slash and the number of a database.
+fn is_database(path: &str) -> bool {
+    let number = path.strip_prefix('/').unwrap_or(path);
+    number.is_empty() || number.parse::<u16>().is_ok()
+}
+
 pub(super) fn redis(text: &str) -> Option<SecretUrl> {
     let url = parse(text)?;
     let is_redis = matches!(url.scheme(), "redis" | "rediss")
         && url.host_str().is_some_and(|host| !host.is_empty())
         && url.port() != Some(0)
-        && url.fragment().is_none();
+        && url.fragment().is_none()
+        && is_database(url.path());
     is_redis.then_some(SecretUrl(url))
 }

@@ -1,6 +1,8 @@
 //! An event's content, condensed, to tell a true duplicate from an id that was used twice. What follows from either is left
 //! to the idempotency store.
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 
 use super::{Event, Payload, Payment, Seats};
@@ -22,6 +24,13 @@ impl ContentHash {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
+    }
+}
+
+/// In hexadecimal.
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 

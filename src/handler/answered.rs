@@ -15,6 +15,7 @@ pub(super) fn status(
         Dependency::ReservationApi => {
             answered.http_status().map_or(CallStatus::None, CallStatus::Http)
         }
+        Dependency::Store => CallStatus::None,
         Dependency::Inventory => error
             .map_or(Some("OK"), |error| grpc_code(&error.code))
             .map_or(CallStatus::None, CallStatus::Rpc),

@@ -10,7 +10,7 @@ use crate::client::{
     Answered, CallContext, CallError, Class, Commit, Found, ReleaseHold, ReleaseReason, Target,
 };
 use crate::event::{Event, Payment, Seats, Step, StepSet, idempotency_key};
-use crate::idempotency::Token;
+use crate::idempotency::Refusal;
 use crate::inflight::{Blame, Lease};
 use crate::metrics::{Call, CallResult};
 use crate::outage::{Answer, Dependency, Pass, Sign};
@@ -27,11 +27,11 @@ const PACED_MIN: Duration = Duration::from_millis(100);
 pub(super) struct Attempt<'a> {
     pub(super) event: &'a Event,
     pub(super) done: &'a mut StepSet,
+    pub(super) recorded: &'a mut StepSet,
     pub(super) lease: &'a Lease,
     pub(super) span: &'a EventSpan,
     pub(super) blame: &'a mut [Blame; Dependency::ALL.len()],
     pub(super) retries: &'a mut u32,
-    pub(super) token: Token,
     pub(super) services: &'a Services,
 }
 
@@ -66,7 +66,7 @@ impl Attempt<'_> {
         payment_intent_id: Option<&str>,
     ) -> Result<(), End> {
         let step = Step::ReservationStatus;
-        if self.is_done(step)? {
+        if self.is_done(step).await? {
             return Ok(());
         }
         let id = &self.event.reservation_id;
@@ -80,14 +80,13 @@ impl Attempt<'_> {
             }
             answer => self.finish(open, answer)?,
         }
-        self.record(step).await
+        self.done.insert(step);
+        Ok(())
     }
 
     /// The change was refused: what the reservation's status is decides what that means.
     async fn settle_conflict(&mut self, target: Target) -> Result<(), End> {
-        if !self.lease.is_held() {
-            return Err(End::LeaseLost);
-        }
+        self.check_ours()?;
         let open = self.open(Call::GetReservation, Step::ReservationStatus)?;
         let api = &self.services.reservations;
         let answer = api.status(&open.context(), &self.event.reservation_id).await;
@@ -115,7 +114,7 @@ impl Attempt<'_> {
         reason: ReleaseReason,
     ) -> Result<(), End> {
         let step = Step::InventoryRelease;
-        if self.is_done(step)? {
+        if self.is_done(step).await? {
             return Ok(());
         }
         let Event { reservation_id, show_id, .. } = self.event;
@@ -123,7 +122,8 @@ impl Attempt<'_> {
         let request = ReleaseHold { reservation_id, show_id, seats, reason };
         let answer = self.services.inventory.release_hold(&open.context(), request).await;
         self.finish(open, answer)?;
-        self.record(step).await
+        self.done.insert(step);
+        Ok(())
     }
 
     /// Sells the held seats.
@@ -133,7 +133,7 @@ impl Attempt<'_> {
         payment: &Payment,
     ) -> Result<(), End> {
         let step = Step::InventoryCommit;
-        if self.is_done(step)? {
+        if self.is_done(step).await? {
             return Ok(());
         }
         let Event { reservation_id, show_id, .. } = self.event;
@@ -147,21 +147,40 @@ impl Attempt<'_> {
         };
         let answer = self.services.inventory.commit(&open.context(), request).await;
         self.finish(open, answer)?;
-        self.record(step).await
+        self.done.insert(step);
+        Ok(())
     }
 
-    /// Whether a step is done; if not, that it may begin.
-    fn is_done(&self, step: Step) -> Result<bool, End> {
+    /// Whether a step is done; if not, that it may begin: the store knows of those before it. The
+    /// last one needs no record of its own: that the event is handled says it.
+    async fn is_done(&mut self, step: Step) -> Result<bool, End> {
         if self.done.contains(step) {
             return Ok(true);
         }
-        if self.lease.is_held() { Ok(false) } else { Err(End::LeaseLost) }
+        if *self.recorded != *self.done {
+            self.check_ours()?;
+            let (records, token) = (&self.services.records, self.lease.token());
+            if let Err(refusal) = records.record(&self.event.id, token, *self.done).await {
+                if refusal == Refusal::ClaimLost {
+                    self.lease.claim_lost();
+                }
+                return Err(refusal.into());
+            }
+            *self.recorded = *self.done;
+        }
+        self.check_ours()?;
+        Ok(false)
     }
 
-    async fn record(&mut self, step: Step) -> Result<(), End> {
-        self.done.insert(step);
-        let store = &self.services.store;
-        store.record(&self.event.id, self.token, *self.done).await.map_err(End::Store)
+    /// The message is held, and the event is claimed.
+    fn check_ours(&self) -> Result<(), End> {
+        if !self.lease.is_held() {
+            return Err(End::LeaseLost);
+        }
+        if !self.lease.is_claimed() {
+            return Err(End::Store(Refusal::ClaimLost));
+        }
+        Ok(())
     }
 
     /// Begins a call, if its service may be called now.
@@ -206,7 +225,12 @@ impl Attempt<'_> {
             | Call::DeleteMessageBatch
             | Call::ChangeMessageVisibilityBatch
             | Call::SendMessage
-            | Call::GetQueueAttributes => unreachable!("no handler calls the queue"),
+            | Call::GetQueueAttributes
+            | Call::Claim
+            | Call::Renew
+            | Call::Record
+            | Call::Complete
+            | Call::Release => unreachable!("a handler's calls are to the services"),
         }
     }
 
@@ -287,7 +311,12 @@ fn dependency(call: Call) -> Dependency {
         | Call::DeleteMessageBatch
         | Call::ChangeMessageVisibilityBatch
         | Call::SendMessage
-        | Call::GetQueueAttributes => unreachable!("no handler calls the queue"),
+        | Call::GetQueueAttributes
+        | Call::Claim
+        | Call::Renew
+        | Call::Record
+        | Call::Complete
+        | Call::Release => unreachable!("a handler's calls are to the services"),
     }
 }
 

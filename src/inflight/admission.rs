@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use super::InFlight;
 use super::job::{GroupTurn, Job, Key, Original, Receipt, Taken};
 use super::state::{Placed, State};
+use crate::event::ContentHash;
 
 /// What became of a message that was taken in.
 #[derive(Debug)]
@@ -22,8 +23,8 @@ pub enum Admitted {
         /// It is the same SQS message, received again: the older receipt was dropped.
         replaced: bool,
     },
-    /// An event with the same id and another content is held.
-    IdReused(Box<Job>, Taken),
+    /// An event with the same id and another content, which has this hash, is held.
+    IdReused(Box<Job>, Taken, ContentHash),
 }
 
 /// A reply on its way into the table. While this lives the table stands still: nothing is awaited
@@ -53,8 +54,9 @@ impl Admission<'_> {
                 self.is_earlier |= is_earlier;
                 Admitted::Joined { job, replaced }
             }
-            Placed::IdReused(job, original, receipt) => {
-                Admitted::IdReused(job, self.aside(original, receipt))
+            Placed::IdReused(job, message, held) => {
+                let (original, receipt) = *message;
+                Admitted::IdReused(job, self.aside(original, receipt), held)
             }
         }
     }

@@ -46,17 +46,17 @@ pub struct Job {
     pub blame: [Blame; Dependency::ALL.len()],
     /// Steps that have succeeded, in this delivery or, where the store knows, an earlier one.
     pub done: StepSet,
-    /// What it claims its event with.
-    pub token: Token,
-    /// Whether the store has given it the event.
-    pub is_claimed: bool,
+    /// Those of them that the store knows.
+    pub recorded: StepSet,
+    /// How often the event was found to be claimed by somebody else.
+    pub waits: u32,
     /// When the message came in.
     pub received_at: Instant,
     /// When its sender handed it to SQS.
     pub sent_at: Option<SystemTime>,
     /// How often SQS has handed it out, this time included.
     pub receive_count: u32,
-    /// Whether a receipt of it is still ours.
+    /// Whether it is still ours.
     pub lease: Lease,
     /// The consumer span.
     pub span: EventSpan,
@@ -83,8 +83,8 @@ impl Job {
             retries: 0,
             blame: Default::default(),
             done: StepSet::default(),
-            token: Token::unique(),
-            is_claimed: false,
+            recorded: StepSet::default(),
+            waits: 0,
             received_at,
             sent_at: message.sent_at,
             receive_count: message.receive_count,
@@ -143,7 +143,8 @@ impl Blame {
     }
 }
 
-/// Whether the messages of a job are still held: until when the last of its receipts stands.
+/// Whether a job is still ours: until when the last of its receipts stands, and until when its event
+/// is claimed.
 ///
 /// Read before each step. It needs nobody to notice that the time is up: a process that was
 /// suspended sees it too.
@@ -156,27 +157,77 @@ struct LeaseInner {
     origin: Instant,
     /// Microseconds after `origin`; 0 when no receipt is left.
     until_us: AtomicU64,
+    /// What the event is claimed with.
+    token: Token,
+    /// As `until_us`; 0 while there is no claim.
+    claimed_until_us: AtomicU64,
 }
 
 impl Lease {
     fn new(origin: Instant) -> Self {
-        Self(Arc::new(LeaseInner { origin, until_us: AtomicU64::new(0) }))
+        Self(Arc::new(LeaseInner {
+            origin,
+            until_us: AtomicU64::new(0),
+            token: Token::unique(),
+            claimed_until_us: AtomicU64::new(0),
+        }))
     }
 
     /// Whether at least one receipt of the job is still ours.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let until = Duration::from_micros(self.0.until_us.load(Ordering::Acquire));
-        if on(Sabotage::LeaseLossIgnored) {
-            return true;
-        }
-        Instant::now().saturating_duration_since(self.0.origin) < until
+        on(Sabotage::LeaseLossIgnored) || !self.remaining().is_zero()
+    }
+
+    /// How long the last receipt stands from now on.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.left_of(&self.0.until_us)
+    }
+
+    /// What the event is claimed with.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.0.token
+    }
+
+    /// Whether the event is claimed by us, for all that we know.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        // A worker that never claims would claim nothing: only the end of a claim is ignored.
+        on(Sabotage::LeaseLossIgnored) && self.was_claimed()
+            || !self.left_of(&self.0.claimed_until_us).is_zero()
+    }
+
+    /// Whether the event has been claimed by us, and that claim was not lost to anybody: it may have
+    /// run out.
+    #[must_use]
+    pub fn was_claimed(&self) -> bool {
+        self.0.claimed_until_us.load(Ordering::Acquire) > 0
+    }
+
+    /// The claim stands until then.
+    pub fn claimed(&self, until: Instant) {
+        self.0.claimed_until_us.store(self.us(until), Ordering::Release);
+    }
+
+    /// The claim is somebody else's, or gone.
+    pub fn claim_lost(&self) {
+        self.0.claimed_until_us.store(0, Ordering::Release);
     }
 
     pub(super) fn set(&self, until: Option<Instant>) {
-        let after = until.map_or(Duration::ZERO, |at| at.saturating_duration_since(self.0.origin));
-        let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
-        self.0.until_us.store(us, Ordering::Release);
+        self.0.until_us.store(until.map_or(0, |at| self.us(at)), Ordering::Release);
+    }
+
+    fn us(&self, at: Instant) -> u64 {
+        let after = at.saturating_duration_since(self.0.origin);
+        u64::try_from(after.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn left_of(&self, until_us: &AtomicU64) -> Duration {
+        let until = Duration::from_micros(until_us.load(Ordering::Acquire));
+        until.saturating_sub(self.0.origin.elapsed())
     }
 }
 

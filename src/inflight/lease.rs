@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{DueRenewal, Forgotten, InFlight, Job, Receipt, ReceiptKey, Renewal, Renewed};
+use super::{DueRenewal, Forgotten, InFlight, Job, Lease, Receipt, ReceiptKey, Renewal, Renewed};
+use crate::event::EventId;
 use crate::outage::{Dependency, Outages};
 use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
@@ -39,6 +40,8 @@ pub trait LeaseEvents: Send + Sync {
     async fn lost(&self, forgotten: Forgotten);
     /// This job has been held for as long as may be, and its receipts are given back.
     async fn overdue(&self, job: Box<Job>);
+    /// The leases of these events' messages were renewed: their claims are to be renewed too.
+    async fn renew_claims(&self, claims: Vec<(EventId, Lease)>);
     /// This job is to be handed back at once, because an earlier one of its group was.
     async fn hand_back(&self, job: Box<Job>);
 }
@@ -65,6 +68,8 @@ impl LeaseKeeper {
     /// overtake what is said of its message later.
     pub async fn run(self, stop: CancellationToken) {
         let mut calls = JoinSet::new();
+        // One that is cut off at the end leaves a claim that runs out earlier.
+        let mut claims = JoinSet::new();
         // Calls in a row that failed whole.
         let mut failures = 0;
         loop {
@@ -85,8 +90,14 @@ impl LeaseKeeper {
             tokio::select! {
                 biased;
                 Some(answers) = calls.join_next() => {
-                    self.book(answers.expect("an extension does not panic"), &mut failures).await;
+                    let answers = answers.expect("an extension does not panic");
+                    let extended = self.book(answers, &mut failures).await;
+                    if !extended.is_empty() {
+                        let events = Arc::clone(&self.events);
+                        claims.spawn(async move { events.renew_claims(extended).await });
+                    }
                 }
+                Some(renewed) = claims.join_next() => renewed.expect("a renewal does not panic"),
                 () = stop.cancelled() => break,
                 () = self.inflight.renewals_changed() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() && calls.len() < CALLS_MAX => {}
@@ -106,7 +117,8 @@ impl LeaseKeeper {
         }
     }
 
-    async fn book(&self, answers: Answers, failures: &mut u32) {
+    /// Gives the events whose claims are to be renewed.
+    async fn book(&self, answers: Answers, failures: &mut u32) -> Vec<(EventId, Lease)> {
         let Answers { renewals: answers, error } = answers;
         match error {
             Some(error) => {
@@ -123,7 +135,7 @@ impl LeaseKeeper {
         }
         let ok = answers.iter().filter(|(_, a)| matches!(a, Renewal::Extended(_))).count();
         let failed = answers.len() - ok;
-        let Renewed { released, lost, receipts_lost } =
+        let Renewed { released, lost, receipts_lost, claims } =
             self.inflight.renewed(answers, Instant::now());
         self.events.extended(ok, failed, receipts_lost);
         for (receipt, after) in released {
@@ -132,6 +144,7 @@ impl LeaseKeeper {
         for job in lost {
             self.events.lost(Forgotten { job, receipts_lost: 0 }).await;
         }
+        claims
     }
 }
 

@@ -28,8 +28,8 @@ pub(super) enum Placed {
     New { key: Key, is_first: bool, is_earlier: bool },
     /// To the one that it is a copy of.
     Joined { job: Box<Job>, replaced: bool, is_earlier: bool },
-    /// Nowhere: an event with the same id and another content is held.
-    IdReused(Box<Job>, Original, Receipt),
+    /// Nowhere: an event with the same id and another content, which has this hash, is held.
+    IdReused(Box<Job>, Box<(Original, Receipt)>, ContentHash),
 }
 
 /// A job whose lease was lost, out of the table.
@@ -144,7 +144,7 @@ impl State {
         if let Some(&key) = self.by_event.get(&job.event.id) {
             let entry = self.entries.get_mut(&key).expect("an indexed event is held");
             if entry.hash != job.hash {
-                return Placed::IdReused(job, original, receipt);
+                return Placed::IdReused(job, Box::new((original, receipt)), entry.hash);
             }
             if on(Sabotage::JoinDropped) {
                 return Placed::Joined { job, replaced: false, is_earlier: false };

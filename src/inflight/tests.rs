@@ -194,7 +194,7 @@ async fn an_id_that_is_used_twice_does_not_join() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let admitted = world.admit_message("m2", "e1", "r1", "another show").await;
-    let Admitted::IdReused(_, taken) = admitted else { panic!("{admitted:?}") };
+    let Admitted::IdReused(_, taken, _) = admitted else { panic!("{admitted:?}") };
     assert_eq!(&*taken.receipts[0].message_id.0, "m2");
     let job = world.start().expect("the first");
     assert_eq!(world.table.take(&job).receipts.len(), 1);

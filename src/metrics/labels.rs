@@ -42,6 +42,8 @@ label! {
         Reservation => "reservation",
         /// The Inventory service.
         Inventory => "inventory",
+        /// The idempotency store.
+        Store => "store",
     }
 }
 
@@ -66,6 +68,16 @@ label! {
         ReleaseHold => "ReleaseHold",
         /// Inventory `CommitReservation`.
         CommitReservation => "CommitReservation",
+        /// An event is claimed in the idempotency store.
+        Claim => "claim",
+        /// A claim is renewed.
+        Renew => "renew",
+        /// Steps are recorded.
+        Record => "record",
+        /// An event is recorded as handled.
+        Complete => "complete",
+        /// A claim is given up.
+        Release => "release",
     }
 }
 
@@ -81,6 +93,9 @@ impl Call {
             | Self::GetQueueAttributes => Service::Sqs,
             Self::PatchReservation | Self::GetReservation => Service::Reservation,
             Self::ReleaseHold | Self::CommitReservation => Service::Inventory,
+            Self::Claim | Self::Renew | Self::Record | Self::Complete | Self::Release => {
+                Service::Store
+            }
         }
     }
 }

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
-use crate::event::Poison;
+use super::tell::{describe, end_span, log_dead_letter, log_fate, millis};
+use crate::event::{ContentHash, Poison};
 use crate::handler::End;
-use crate::idempotency::{HandledAs, Store};
+use crate::idempotency::{Handled, HandledAs, Records, Refusal};
 use crate::inflight::lease::LeaseEvents;
-use crate::inflight::{Forgotten, InFlight, Job, Receipt, Taken};
+use crate::inflight::{InFlight, Job, Receipt, Taken};
 use crate::metrics::{DuplicateReason, Metrics, Outcome};
 use crate::outage::{Dependency, Outages};
 use crate::telemetry::{EventSpan, Failure};
@@ -25,7 +25,7 @@ pub struct Settler {
     /// Where the job comes from.
     pub inflight: Arc<InFlight>,
     /// Where its claim is.
-    pub store: Arc<dyn Store>,
+    pub records: Records,
     /// Where its message goes.
     pub batches: Batches,
     /// How often it is tried.
@@ -40,11 +40,17 @@ pub struct Settler {
 
 impl Settler {
     /// Settles a job, or puts it aside, by the way its attempt ended.
-    pub async fn settle(&self, mut job: Box<Job>, end: End) {
-        let mut random = fastrand::Rng::new();
-        let Job { retries, failures, receive_count, .. } = *job;
-        let record = Record { retries, failures, receive_count };
-        match decide(&end, record, &self.policy, &mut random) {
+    pub async fn settle(&self, mut job: Box<Job>, mut end: End) {
+        let mut verdict = self.decide(&job, &end);
+        // The store first: a crash before the message is deleted brings a duplicate, not a repeat. A
+        // message whose event the store does not know as handled is not deleted.
+        if let Verdict::Delete(outcome) = verdict
+            && let Err(refusal) = self.complete(&job, outcome).await
+        {
+            end = refusal.into();
+            verdict = self.decide(&job, &end);
+        }
+        match verdict {
             Verdict::Delete(outcome) => self.delete(job, outcome, &end).await,
             Verdict::Retry { after, counted } => {
                 job.failures += 1;
@@ -58,8 +64,34 @@ impl Settler {
         }
     }
 
+    fn decide(&self, job: &Job, end: &End) -> Verdict {
+        let Job { retries, failures, receive_count, .. } = *job;
+        let record = Record { retries, failures, receive_count };
+        decide(end, record, &self.policy, &mut fastrand::Rng::new())
+    }
+
+    async fn complete(&self, job: &Job, outcome: Outcome) -> Result<(), Refusal> {
+        let how = match outcome {
+            Outcome::Success | Outcome::Failed => HandledAs::Applied,
+            Outcome::Dropped => HandledAs::Superseded,
+        };
+        let completed = self.records.complete(&job.event.id, job.lease.token(), how).await;
+        if completed == Err(Refusal::ClaimLost) {
+            job.lease.claim_lost();
+        }
+        completed
+    }
+
     /// Deletes the message of an event that was handled before.
-    pub async fn drop_duplicate(&self, job: Box<Job>) {
+    pub async fn drop_duplicate(&self, job: Box<Job>, handled: Handled) {
+        let ago = SystemTime::now().duration_since(handled.at).unwrap_or(Duration::ZERO);
+        debug!(
+            event_id = job.event.id.as_str(),
+            trace_id = job.span.trace_id(),
+            handled_as = handled.how.as_str(),
+            handled_ms_ago = millis(ago),
+            "The event was handled before"
+        );
         self.metrics.duplicate(DuplicateReason::Handled);
         self.count(&job, Outcome::Dropped);
         log_fate(&job, Outcome::Dropped, "Duplicate of an event that was handled before");
@@ -68,20 +100,31 @@ impl Settler {
     }
 
     /// Sets aside an event whose id belongs to another one; its claim is the other one's.
-    pub async fn reject_reused_id(&self, job: Box<Job>, taken: Taken) {
+    pub async fn reject_reused_id(&self, job: Box<Job>, taken: Taken, known: ContentHash) {
         let error = "another event has this id".to_owned();
         let reason = DeadLetterReason::IdReused;
         self.count(&job, Outcome::Failed);
-        log_dead_letter(&job, reason, &error);
+        warn!(
+            event_type = job.event.event_type().as_str(),
+            reservation_id = job.event.reservation_id.as_str(),
+            trace_id = job.span.trace_id(),
+            outcome = Outcome::Failed.as_str(),
+            error,
+            event_id = job.event.id.as_str(),
+            content_hash = %job.hash,
+            known_content_hash = %known,
+            reason = reason.as_str(),
+            "Another event has this id: it goes to the dead-letter queue"
+        );
         let event_type = job.event.event_type().as_str();
         end_span(job, Outcome::Failed, Some((reason.as_str(), &error)));
         self.send_dead_letter(taken, Grounds { reason, error, event_type }).await;
     }
 
     /// Sets aside a job that is in the table and whose id belongs to another event.
-    pub async fn reject_claimed_id(&self, job: Box<Job>) {
+    pub async fn reject_claimed_id(&self, job: Box<Job>, known: ContentHash) {
         let taken = self.inflight.take(&job);
-        self.reject_reused_id(job, taken).await;
+        self.reject_reused_id(job, taken, known).await;
     }
 
     /// Sets a body aside that is no event.
@@ -125,16 +168,6 @@ impl Settler {
     }
 
     async fn delete(&self, job: Box<Job>, outcome: Outcome, end: &End) {
-        // The store first: a crash before the message is deleted brings a duplicate, not a repeat.
-        let how = match outcome {
-            Outcome::Success | Outcome::Failed => HandledAs::Applied,
-            Outcome::Dropped => HandledAs::Superseded,
-        };
-        if job.is_claimed
-            && let Err(why) = self.store.complete(&job.event.id, job.token, how).await
-        {
-            warn!(error = %why, reservation_id = job.event.reservation_id.as_str(), "The event is done, and could not be recorded as such");
-        }
         self.count(&job, outcome);
         if let End::Superseded { found } = end {
             self.metrics.superseded();
@@ -242,11 +275,16 @@ impl Settler {
         }
     }
 
-    async fn release_claim(&self, job: &Job) {
-        if job.is_claimed
-            && let Err(why) = self.store.release(&job.event.id, job.token, job.done).await
-        {
-            warn!(error = %why, reservation_id = job.event.reservation_id.as_str(), "The event's claim could not be released");
+    pub(super) async fn release_claim(&self, job: &Job) {
+        if !job.lease.was_claimed() {
+            return;
+        }
+        match self.records.release(&job.event.id, job.lease.token(), job.done).await {
+            // Somebody else has taken it meanwhile, or the store is known to be away.
+            Ok(()) | Err(Refusal::ClaimLost | Refusal::Away) => {}
+            Err(why @ (Refusal::Unavailable(_) | Refusal::Unreadable(_))) => {
+                warn!(error = %why, reservation_id = job.event.reservation_id.as_str(), "The event's claim could not be released: it runs out with the lease");
+            }
         }
     }
 
@@ -274,116 +312,4 @@ impl Settler {
             self.metrics.event_age(age);
         }
     }
-}
-
-#[async_trait]
-impl LeaseEvents for Settler {
-    fn extended(&self, ok: usize, failed: usize, lost: usize) {
-        self.metrics.leases_extended(u64::try_from(ok).unwrap_or(u64::MAX));
-        (0..failed).for_each(|_| self.metrics.lease_extension_failed());
-        (0..lost).for_each(|_| self.metrics.lease_lost());
-        self.ledger.left(Left::LeaseLost, lost);
-    }
-
-    async fn release(&self, receipt: Receipt, after: Duration) {
-        self.batches.send(Settlement::Release(receipt, after)).await;
-    }
-
-    async fn lost(&self, forgotten: Forgotten) {
-        let Forgotten { job, receipts_lost } = forgotten;
-        (0..receipts_lost).for_each(|_| self.metrics.lease_lost());
-        self.ledger.left(Left::LeaseLost, receipts_lost);
-        self.release_claim(&job).await;
-        warn!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
-            attempt = attempt_begun(&job),
-            trace_id = job.span.trace_id(),
-            "Lease lost: the event is left to whoever receives it next"
-        );
-        let Job { mut span, attempt, .. } = *job;
-        span.add_event("lease lost", []);
-        let failure = Failure { error_type: "lease_lost", message: "the lease was lost" };
-        span.end("lease_lost", attempt, Some(failure));
-    }
-
-    async fn overdue(&self, job: Box<Job>) {
-        self.release_claim(&job).await;
-        warn!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
-            trace_id = job.span.trace_id(),
-            "Event was held for 11 h 50 min, SQS allows 12 h: handed back"
-        );
-        let Job { span, attempt, .. } = *job;
-        span.end("handed_back", attempt, None);
-    }
-
-    async fn hand_back(&self, job: Box<Job>) {
-        Self::hand_back(self, job, Duration::ZERO).await;
-    }
-}
-
-fn log_fate(job: &Job, outcome: Outcome, message: &str) {
-    info!(
-        event_type = job.event.event_type().as_str(),
-        reservation_id = job.event.reservation_id.as_str(),
-        attempt = job.attempt,
-        latency_ms = millis(job.received_at.elapsed()),
-        trace_id = job.span.trace_id(),
-        outcome = outcome.as_str(),
-        "{message}"
-    );
-    debug!(event_id = job.event.id.as_str(), trace_id = job.span.trace_id(), "Event settled");
-}
-
-fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) {
-    error!(
-        event_type = job.event.event_type().as_str(),
-        reservation_id = job.event.reservation_id.as_str(),
-        attempt = attempt_begun(job),
-        latency_ms = millis(job.received_at.elapsed()),
-        trace_id = job.span.trace_id(),
-        outcome = Outcome::Failed.as_str(),
-        error,
-        reason = reason.as_str(),
-        "Event can never succeed: it goes to the dead-letter queue"
-    );
-}
-
-/// The attempt's number, from 1; none for an event of which none was begun.
-fn attempt_begun(job: &Job) -> Option<u32> {
-    (job.attempt > 0).then_some(job.attempt)
-}
-
-fn end_span(job: Box<Job>, outcome: Outcome, failure: Option<(&str, &str)>) {
-    let Job { span, attempt, .. } = *job;
-    let failure = failure.map(|(error_type, message)| Failure { error_type, message });
-    span.end(outcome.as_str(), attempt, failure);
-}
-
-/// A word and a sentence for what went wrong.
-fn describe(end: &End) -> (String, String) {
-    match end {
-        End::Applied | End::Superseded { .. } => (String::new(), String::new()),
-        End::Failed { error, .. } | End::Parked { error: Some(error), .. } => {
-            (error.code.to_string(), error.to_string())
-        }
-        End::Parked { dependency, error: None } => {
-            ("away".to_owned(), format!("{} is away", dependency.service().as_str()))
-        }
-        End::Unclear { found } => (
-            "unclear_status".to_owned(),
-            format!("the reservation is in status {found}, from which nothing can be decided yet"),
-        ),
-        End::MoneyWithoutSeat { detail } => ("money_without_seat".to_owned(), detail.clone()),
-        End::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
-        End::Store(error) => ("store".to_owned(), format!("idempotency store: {error}")),
-        End::Panicked => ("panic".to_owned(), "the handler panicked".to_owned()),
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

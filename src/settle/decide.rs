@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::client::Class;
 use crate::event::PoisonReason;
 use crate::handler::End;
+use crate::idempotency::Refusal;
 use crate::metrics::Outcome;
 use crate::outage::Dependency;
 use crate::retry::Backoff;
@@ -109,7 +110,10 @@ pub fn decide(
         End::LeaseLost => Verdict::Forget,
         End::Parked { dependency, .. } => Verdict::Park(*dependency),
         // What the store does not answer is asked again; nothing runs unguarded meanwhile.
-        End::Store(_) | End::Unclear { .. } | End::Panicked => {
+        End::Store(Refusal::Away | Refusal::Unavailable(_) | Refusal::ClaimLost) => {
+            retry_or_release(false, record, policy, random)
+        }
+        End::Store(Refusal::Unreadable(_)) | End::Unclear { .. } | End::Panicked => {
             retry_or_release(true, record, policy, random)
         }
         End::Failed { error, counted } => match error.class {
@@ -145,7 +149,6 @@ pub fn release_delay(receive_count: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::client::CallError;
-    use crate::idempotency::StoreError;
 
     const POLICY: RetryPolicy = RetryPolicy {
         retries_max: 2,
@@ -191,7 +194,7 @@ mod tests {
             failed(Class::Outage, true),
             failed(Class::Transient, true),
             End::Unclear { found: "PENDING".to_owned() },
-            End::Store(StoreError::NotOwner),
+            End::Store(Refusal::Unreadable(String::new())),
             End::Panicked,
         ] {
             for retries in 0..2 {

@@ -89,11 +89,11 @@ impl Spans {
 /// An attribute as text.
 pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
     let value = span.attributes.iter().find(|kv| kv.key == key)?.value.clone()?.value?;
-    Some(match value {
-        Value::StringValue(text) => text,
-        Value::IntValue(number) => number.to_string(),
-        other => panic!("{key}: {other:?}"),
-    })
+    if let Value::IntValue(number) = value {
+        return Some(number.to_string());
+    }
+    let Value::StringValue(text) = value else { panic!("{key}: {value:?}") };
+    Some(text)
 }
 
 /// The names of a span's events.

@@ -13,6 +13,7 @@ use reservation_worker::client::{GrpcInventory, HttpReservationApi, ReservationA
 use reservation_worker::event::{EventId, Step, idempotency_key};
 use reservation_worker::handler::{Peers, Services};
 use reservation_worker::health::Health;
+use reservation_worker::idempotency::Records;
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::Outages;
@@ -59,11 +60,17 @@ impl World {
         let grpc = GrpcSettings { uri: format!("http://{}", self.inventory.addr()), timeout };
         let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
         let metrics = Arc::new(Metrics::new(&reasons));
+        let outages = Arc::new(Outages::new(20, Arc::clone(&metrics)));
         Services {
             reservations: Arc::new(HttpReservationApi::new(http).unwrap()),
             inventory: Arc::new(GrpcInventory::new(grpc).unwrap()),
-            store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600))),
-            outages: Arc::new(Outages::new(20, Arc::clone(&metrics))),
+            records: Records {
+                store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600))),
+                outages: Arc::clone(&outages),
+                metrics: Arc::clone(&metrics),
+                health: Arc::new(Health::new()),
+            },
+            outages,
             metrics,
             peers: Arc::new(Peers::default()),
         }
@@ -83,7 +90,15 @@ impl World {
         closed: &[&str],
         change: impl FnOnce(&mut Settings),
     ) -> (Worker, Arc<Gate>) {
-        let mut services = self.services();
+        self.gated_of(self.services(), closed, change).await
+    }
+
+    pub(crate) async fn gated_of(
+        &self,
+        mut services: Services,
+        closed: &[&str],
+        change: impl FnOnce(&mut Settings),
+    ) -> (Worker, Arc<Gate>) {
         let gate = Gate::closed(Arc::clone(&services.reservations), closed);
         services.reservations = Arc::clone(&gate) as Arc<dyn ReservationApi>;
         (self.worker_of(services, change).await, gate)
@@ -114,8 +129,8 @@ impl World {
         let queue = Arc::new(Spy::new(self.sqs_queue(&settings).await));
         let spy = Arc::clone(&queue);
         let metrics = Arc::clone(&services.metrics);
-        let health = Arc::new(Health::new());
-        let parts = Parts { queue, services, tracing, health: Arc::clone(&health) };
+        let health = Arc::clone(&services.records.health);
+        let parts = Parts { queue, services, tracing };
         Worker { app: App::start(parts, settings), metrics, health, spy }
     }
 

@@ -51,13 +51,15 @@ pub(crate) struct Receipt {
     pub(crate) life: u32,
     pub(crate) at: Duration,
     /// When it runs out, for all that its holder can know.
-    until: Duration,
+    pub(crate) until: Duration,
     /// The engine has it.
     pub(crate) delivered: bool,
     /// No call about it failed, so the engine must think what we think.
     pub(crate) clean: bool,
     /// It was to be deleted or released.
     pub(crate) settling: bool,
+    /// Its message was settled by another receipt while it was on its way: nobody can know.
+    crossed: bool,
 }
 
 /// What SQS did for one life, as the engine was told.
@@ -172,11 +174,10 @@ impl World {
         let now = self.now();
         self.queue.msgs.iter().enumerate().any(|(n, msg)| {
             matches!(msg.kind, Kind::Event(spec) if specs.contains(&spec))
-                && msg.state == State::Live
-                && msg.visible_at > now
                 && self.queue.receipts.iter().any(|receipt| {
                     let ours = receipt.msg == n && receipt.life == self.life && receipt.delivered;
-                    ours && !receipt.settling && receipt.until > now
+                    let stands = msg.state == State::Live && msg.visible_at > now;
+                    ours && !receipt.settling && receipt.until > now && (stands || receipt.crossed)
                 })
         })
     }
@@ -216,6 +217,7 @@ impl World {
             delivered,
             clean,
             settling,
+            crossed: false,
         });
         self.log(|| format!("m-{n} handed out as r{number}"));
         Some(number)
@@ -240,9 +242,11 @@ impl World {
             self.log(|| format!("received {receipts:?}"));
         }
         for receipt in receipts {
-            self.queue.receipts[*receipt].delivered = true;
             self.queue.totals.received += 1;
             let number = self.queue.receipts[*receipt].msg;
+            let crossed = self.queue.msgs[number].state != State::Live;
+            let receipt_now = &mut self.queue.receipts[*receipt];
+            (receipt_now.delivered, receipt_now.crossed) = (true, crossed);
             self.queue.msgs[number].last_in = Some(*receipt);
             let msg = &self.queue.msgs[number];
             if let Kind::Event(spec) = msg.kind {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reservation_worker::app::{App, Parts};
 use reservation_worker::handler::{Peers, Services};
 use reservation_worker::health::Health;
+use reservation_worker::idempotency::Records;
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::Outages;
@@ -91,18 +92,23 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
     };
     let services = Arc::new(SimServices { sim: Arc::clone(sim), life });
     let health = Arc::new(Health::new());
+    let outages = Arc::new(Outages::new(settings.concurrency, Arc::clone(metrics)));
     let parts = Parts {
         queue: Arc::new(SimQueue { sim: Arc::clone(sim), life }),
         services: Services {
             reservations: Arc::clone(&services) as _,
             inventory: services,
-            store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(86_400))),
-            outages: Arc::new(Outages::new(settings.concurrency, Arc::clone(metrics))),
+            records: Records {
+                store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(86_400))),
+                outages: Arc::clone(&outages),
+                metrics: Arc::clone(metrics),
+                health: Arc::clone(&health),
+            },
+            outages,
             metrics: Arc::clone(metrics),
             peers: Arc::new(Peers::default()),
         },
         tracing: Tracing::disabled(),
-        health: Arc::clone(&health),
     };
     (App::start(parts, settings), health)
 }
@@ -111,6 +117,8 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
 async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
     const LOOK_EVERY: Duration = Duration::from_secs(5);
     let began = sim.lock().now();
+    // Seen twice: what is just being settled may have kept others waiting.
+    let mut settled_at = None;
     loop {
         let next = {
             let mut world = sim.lock();
@@ -125,7 +133,9 @@ async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
             }
             let now = world.now();
             if now >= world.plan.calm_at {
-                if world.all_settled() {
+                if !world.all_settled() {
+                    settled_at = None;
+                } else if *settled_at.get_or_insert(now) + LOOK_EVERY <= now {
                     return Ending::Over;
                 }
                 if now > world.plan.calm_at.max(began) + CALM_MAX {

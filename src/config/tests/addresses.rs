@@ -125,6 +125,8 @@ fn the_store() {
         "redis://cache:0",
         "redis://cache#x",
         "redis+unix:///x",
+        "redis://cache/zero",
+        "redis://cache/0/1",
     ] {
         assert!(refused("IDEMPOTENCY_STORE", bad).contains("must be `memory`"), "{bad}");
     }

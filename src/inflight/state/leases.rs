@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{HeldReceipt, Place, Promoted, State};
-use crate::inflight::job::{Job, Key, Receipt, ReceiptKey};
+use crate::event::EventId;
+use crate::inflight::job::{Job, Key, Lease, Receipt, ReceiptKey};
 use crate::queue::{BATCH_MAX, ReceiptHandle};
 
 /// How long a message is held at most. SQS allows 12 hours from its receipt (AWS:
@@ -64,6 +65,8 @@ pub struct Renewed {
     pub lost: Vec<Box<Job>>,
     /// Receipts that were lost, of whatever job.
     pub receipts_lost: usize,
+    /// Events whose messages were extended: their claims are to be renewed.
+    pub claims: Vec<(EventId, Lease)>,
 }
 
 impl State {
@@ -147,7 +150,14 @@ impl State {
                 renewed.released.push(released);
             }
             let Some(key) = self.extending.remove(&receipt_key) else { continue };
+            let extended = matches!(answer, Renewal::Extended(_));
             let lost = self.book(key, receipt_key, answer, now);
+            if extended
+                && let Some(entry) = self.entries.get(&key)
+                && entry.lease.was_claimed()
+            {
+                renewed.claims.push((entry.event_id.clone(), entry.lease.clone()));
+            }
             renewed.receipts_lost += usize::from(lost);
             if lost && let Some((job, next)) = self.drop_if_lost(key) {
                 promoted.push(next);

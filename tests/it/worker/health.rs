@@ -123,7 +123,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
     );
     let settler = Settler {
         inflight: Arc::clone(&inflight),
-        store: services.store,
+        records: services.records,
         batches,
         policy,
         metrics: Arc::clone(&metrics),

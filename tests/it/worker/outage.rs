@@ -275,7 +275,7 @@ async fn a_time_that_a_service_names_to_one_event_holds_for_all_that_need_it_and
     // An event whose status is set already, so that only its seats are left.
     let seats = expired("evt-seats", "seats");
     let known = decode(&seats.to_string()).unwrap();
-    let (token, store) = (Token::unique(), &services.store);
+    let (token, store) = (Token::unique(), &services.records.store);
     let claim = store.claim(&known.id, known.content_hash(), token, wait).await.unwrap();
     assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
     let mut done = StepSet::EMPTY;

@@ -8,6 +8,7 @@ pub mod inventory;
 pub mod ledger;
 pub mod process;
 pub mod proto;
+pub mod redis;
 pub mod reservation_api;
 pub mod script;
 pub mod servers;

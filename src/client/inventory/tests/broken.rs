@@ -101,7 +101,10 @@ async fn an_answer_that_cannot_be_read_is_retried() {
         ("compressed", || {
             with_body(TestBody::new(&b"\x01\0\0\0\0"[..], End::Clean).with_trailers(trailers("0")))
         }),
-        ("too long", || with_body(TestBody::new(&b"\0\x7f\xff\xff\xff"[..], End::Repeat))),
+        ("too long", || {
+            let begun = [&b"\0\x7f\xff\xff\xff"[..], &[0; 4096]].concat();
+            with_body(TestBody::new(begun, End::Repeat))
+        }),
         ("encoding unknown", || {
             let mut answer = released(1);
             answer.headers_mut().insert("grpc-encoding", HeaderValue::from_static("br"));

@@ -1,0 +1,134 @@
+//! The scripts' answers, read. Whatever they do not say is an answer that says nothing about the event.
+
+use std::time::{Duration, SystemTime};
+
+use redis::Value;
+
+use crate::event::{ContentHash, StepSet};
+use crate::idempotency::{Claim, Handled, HandledAs, StoreError};
+
+// As in `format.lua`.
+const DONE: i64 = 0;
+const NOT_OWNER: i64 = 1;
+const UNREADABLE: i64 = 2;
+const OURS: i64 = 3;
+const WAS_HANDLED: i64 = 4;
+const ID_REUSED: i64 = 5;
+const ELSEWHERE: i64 = 6;
+
+/// How an event was handled, as stored. Never changes: records outlive a version.
+pub(super) const fn stored(how: HandledAs) -> u8 {
+    match how {
+        HandledAs::Applied => 1,
+        HandledAs::Superseded => 2,
+    }
+}
+
+fn handled_as(stored: i64) -> Option<HandledAs> {
+    [HandledAs::Applied, HandledAs::Superseded]
+        .into_iter()
+        .find(|how| i64::from(self::stored(*how)) == stored)
+}
+
+/// The answer of `claim`.
+pub(super) fn claim(answer: &Value) -> Result<Claim, StoreError> {
+    match elements(answer) {
+        [Value::Int(OURS), Value::Int(steps)] => {
+            let steps = u8::try_from(*steps).ok().and_then(StepSet::from_bits);
+            steps.map(Claim::Ours).ok_or_else(|| strange(answer))
+        }
+        [Value::Int(WAS_HANDLED), Value::Int(how), Value::Int(at_ms)] => {
+            let how = handled_as(*how).ok_or_else(|| {
+                StoreError::Unreadable(format!("it was handled in a way that has the number {how}"))
+            })?;
+            let at_ms = u64::try_from(*at_ms).map_err(|_| strange(answer))?;
+            let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at_ms));
+            Ok(Claim::Handled(Handled { how, at: at.ok_or_else(|| strange(answer))? }))
+        }
+        [Value::Int(ID_REUSED), Value::BulkString(hash)] => {
+            let hash = hash.as_slice().try_into().map_err(|_| strange(answer))?;
+            Ok(Claim::IdReused(ContentHash::from_bytes(hash)))
+        }
+        [Value::Int(ELSEWHERE), Value::Int(left_ms)] => {
+            let left_ms = u64::try_from(*left_ms).map_err(|_| strange(answer))?;
+            Ok(Claim::Elsewhere(Duration::from_millis(left_ms)))
+        }
+        _ => Err(refusal(answer)),
+    }
+}
+
+/// The answer of every other script.
+pub(super) fn done(answer: &Value) -> Result<(), StoreError> {
+    match elements(answer) {
+        [Value::Int(DONE)] => Ok(()),
+        _ => Err(refusal(answer)),
+    }
+}
+
+fn refusal(answer: &Value) -> StoreError {
+    match elements(answer) {
+        [Value::Int(NOT_OWNER)] => StoreError::NotOwner,
+        [Value::Int(UNREADABLE), Value::BulkString(why)] => {
+            StoreError::Unreadable(String::from_utf8_lossy(why).into_owned())
+        }
+        _ => strange(answer),
+    }
+}
+
+fn elements(answer: &Value) -> &[Value] {
+    if let Value::Array(elements) = answer { elements } else { &[] }
+}
+
+/// Says what kind of answer it is and no more: what it holds is not ours to show.
+fn strange(answer: &Value) -> StoreError {
+    let code = match elements(answer) {
+        [Value::Int(code), ..] => format!("begins with {code}"),
+        _ => "is not one of this store's".to_owned(),
+    };
+    StoreError::Unavailable(format!("Redis gave an answer that cannot be read: it {code}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    fn answer(elements: &[Value]) -> Value {
+        Value::Array(elements.to_vec())
+    }
+
+    #[test]
+    fn answers_that_no_script_gives_say_nothing_about_the_event() {
+        let strange = [
+            Value::Nil,
+            Value::Okay,
+            answer(&[]),
+            answer(&[Value::Int(7)]),
+            answer(&[Value::Int(OURS)]),
+            answer(&[Value::Int(OURS), Value::Int(8)]),
+            answer(&[Value::Int(OURS), Value::Int(-1)]),
+            answer(&[Value::Int(WAS_HANDLED), Value::Int(1), Value::Int(-1)]),
+            answer(&[Value::Int(ID_REUSED), Value::BulkString(vec![0; 15])]),
+            answer(&[Value::Int(ELSEWHERE), Value::Int(-1)]),
+        ];
+        for answer in strange {
+            for read in [claim(&answer).map(drop), done(&answer)] {
+                assert!(matches!(read, Err(StoreError::Unavailable(_))), "{answer:?}: {read:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_way_of_being_handled_that_this_version_does_not_know_is_unreadable() {
+        let later = answer(&[Value::Int(WAS_HANDLED), Value::Int(3), Value::Int(1)]);
+        assert!(matches!(claim(&later), Err(StoreError::Unreadable(_))));
+    }
+
+    #[test]
+    fn every_way_of_being_handled_is_read_as_it_is_stored() {
+        for how in [HandledAs::Applied, HandledAs::Superseded] {
+            assert_eq!(handled_as(i64::from(stored(how))), Some(how));
+        }
+        assert_eq!(handled_as(0), None, "what is in progress is not handled");
+    }
+}

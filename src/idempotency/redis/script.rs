@@ -1,0 +1,94 @@
+//! The store's operations as the server runs them: one Lua script each, known to it by its SHA-1.
+
+use redis::Cmd;
+
+/// Redis tells whole numbers and texts apart no more than a shell does: both are bytes.
+type Argument = Vec<u8>;
+
+/// A script, and the name under which the server knows it once it has run it.
+#[derive(Debug)]
+pub(super) struct Script {
+    source: &'static str,
+    sha1: String,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        Self { source, sha1: redis::Script::new(source).get_hash().to_owned() }
+    }
+}
+
+/// One for each operation.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) claim: Script,
+    pub(super) renew: Script,
+    pub(super) record: Script,
+    pub(super) complete: Script,
+    pub(super) release: Script,
+    pub(super) ping: Script,
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("format.lua"), include_str!($file)))
+    };
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            claim: script!("claim.lua"),
+            renew: script!("renew.lua"),
+            record: script!("record.lua"),
+            complete: script!("complete.lua"),
+            release: script!("release.lua"),
+            ping: script!("ping.lua"),
+        }
+    }
+}
+
+/// One run of a script, on one key.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    script: &'a Script,
+    key: &'a [u8],
+    arguments: Vec<Argument>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) const fn new(script: &'a Script, key: &'a [u8]) -> Self {
+        Self { script, key, arguments: Vec::new() }
+    }
+
+    /// Adds bytes.
+    pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.arguments.push(bytes.to_vec());
+        self
+    }
+
+    /// Adds a whole number, written out.
+    pub(super) fn number(mut self, number: impl ToString) -> Self {
+        self.arguments.push(number.to_string().into_bytes());
+        self
+    }
+
+    /// By its name: a few dozen bytes on the wire.
+    pub(super) fn by_name(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.sha1)
+    }
+
+    /// In full, for a server that has forgotten it or never knew it; it then knows it by name.
+    pub(super) fn in_full(&self) -> Cmd {
+        self.command("EVAL", self.script.source)
+    }
+
+    fn command(&self, verb: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(verb);
+        command.arg(script).arg(1).arg(self.key);
+        for argument in &self.arguments {
+            command.arg(argument.as_slice());
+        }
+        command
+    }
+}

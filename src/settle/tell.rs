@@ -1,0 +1,74 @@
+//! How a message's fate is told: in one log line, and in its span.
+
+use std::time::Duration;
+
+use tracing::{debug, error, info};
+
+use super::decide::DeadLetterReason;
+use crate::handler::End;
+use crate::inflight::Job;
+use crate::metrics::Outcome;
+use crate::telemetry::Failure;
+
+pub(super) fn log_fate(job: &Job, outcome: Outcome, message: &str) {
+    info!(
+        event_type = job.event.event_type().as_str(),
+        reservation_id = job.event.reservation_id.as_str(),
+        attempt = attempt_begun(job),
+        latency_ms = millis(job.received_at.elapsed()),
+        trace_id = job.span.trace_id(),
+        outcome = outcome.as_str(),
+        "{message}"
+    );
+    debug!(event_id = job.event.id.as_str(), trace_id = job.span.trace_id(), "Event settled");
+}
+
+pub(super) fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) {
+    error!(
+        event_type = job.event.event_type().as_str(),
+        reservation_id = job.event.reservation_id.as_str(),
+        attempt = attempt_begun(job),
+        latency_ms = millis(job.received_at.elapsed()),
+        trace_id = job.span.trace_id(),
+        outcome = Outcome::Failed.as_str(),
+        error,
+        reason = reason.as_str(),
+        "Event can never succeed: it goes to the dead-letter queue"
+    );
+}
+
+/// The attempt's number, from 1; none for an event of which none was begun.
+pub(super) fn attempt_begun(job: &Job) -> Option<u32> {
+    (job.attempt > 0).then_some(job.attempt)
+}
+
+pub(super) fn end_span(job: Box<Job>, outcome: Outcome, failure: Option<(&str, &str)>) {
+    let Job { span, attempt, .. } = *job;
+    let failure = failure.map(|(error_type, message)| Failure { error_type, message });
+    span.end(outcome.as_str(), attempt, failure);
+}
+
+/// A word and a sentence for what went wrong.
+pub(super) fn describe(end: &End) -> (String, String) {
+    match end {
+        End::Applied | End::Superseded { .. } => (String::new(), String::new()),
+        End::Failed { error, .. } | End::Parked { error: Some(error), .. } => {
+            (error.code.to_string(), error.to_string())
+        }
+        End::Parked { dependency, error: None } => {
+            ("away".to_owned(), format!("{} is away", dependency.service().as_str()))
+        }
+        End::Unclear { found } => (
+            "unclear_status".to_owned(),
+            format!("the reservation is in status {found}, from which nothing can be decided yet"),
+        ),
+        End::MoneyWithoutSeat { detail } => ("money_without_seat".to_owned(), detail.clone()),
+        End::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
+        End::Store(refusal) => ("store".to_owned(), refusal.to_string()),
+        End::Panicked => ("panic".to_owned(), "the handler panicked".to_owned()),
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

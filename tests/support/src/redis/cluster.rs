@@ -1,0 +1,63 @@
+//! A cluster of three real masters, made with `redis-cli --cluster create`.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use super::{LOOK_EVERY, Redis, RedisOptions};
+
+/// For the nodes to agree on who has which slots.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Three masters that share the slots.
+#[derive(Debug)]
+pub struct RedisCluster {
+    /// The masters.
+    pub nodes: Vec<Redis>,
+}
+
+impl RedisCluster {
+    /// Starts and joins them.
+    ///
+    /// # Errors
+    ///
+    /// Where a node does not start, or they do not agree within a while.
+    pub async fn start() -> io::Result<Self> {
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            let options = RedisOptions::default()
+                .setting("cluster-enabled", "yes")
+                .setting("cluster-node-timeout", "2000");
+            nodes.push(options.start().await?);
+        }
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
+        let output = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .arg("--cluster-yes")
+            .output()
+            .await?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            return Err(io::Error::other(format!("no cluster: {said}")));
+        }
+        let cluster = Self { nodes };
+        cluster.agreed().await?;
+        Ok(cluster)
+    }
+
+    async fn agreed(&self) -> io::Result<()> {
+        let began = Instant::now();
+        for node in &self.nodes {
+            while !node.command(&["CLUSTER", "INFO"]).await?.text().contains("cluster_state:ok") {
+                if began.elapsed() > PATIENCE {
+                    return Err(io::Error::other("the cluster's nodes do not agree"));
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+}

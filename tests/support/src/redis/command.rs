@@ -1,0 +1,88 @@
+//! One command to a Redis and its reply, as RESP 2 writes them (redis.io, "Redis serialization protocol specification"): enough
+//! for a test to look behind the back of the client under test.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::net::TcpStream;
+
+/// What a server replies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A short text, such as `OK`.
+    Text(String),
+    /// A refusal: its code and its words.
+    Error(String),
+    /// A whole number.
+    Number(i64),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// Nothing.
+    Nothing,
+    /// A list.
+    List(Vec<Reply>),
+}
+
+impl Reply {
+    /// The bytes of a text, as a string; empty for what is none.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) | Self::Error(text) => text.clone(),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Self::Number(_) | Self::Nothing | Self::List(_) => String::new(),
+        }
+    }
+}
+
+pub(super) async fn send(port: u16, password: Option<&str>, words: &[&str]) -> io::Result<Reply> {
+    let mut stream = BufStream::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?);
+    if let Some(password) = password {
+        write(&mut stream, &["AUTH", password]).await?;
+        read(&mut stream).await?;
+    }
+    write(&mut stream, words).await?;
+    read(&mut stream).await
+}
+
+async fn write(stream: &mut BufStream<TcpStream>, words: &[&str]) -> io::Result<()> {
+    stream.write_all(format!("*{}\r\n", words.len()).as_bytes()).await?;
+    for word in words {
+        stream.write_all(format!("${}\r\n{word}\r\n", word.len()).as_bytes()).await?;
+    }
+    stream.flush().await
+}
+
+async fn read(stream: &mut BufStream<TcpStream>) -> io::Result<Reply> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await?;
+    let line = line.trim_end_matches("\r\n");
+    let Some((kind, rest)) = line.split_at_checked(1) else { return Err(strange()) };
+    Ok(match kind {
+        "+" => Reply::Text(rest.to_owned()),
+        "-" => Reply::Error(rest.to_owned()),
+        ":" => Reply::Number(rest.parse().map_err(|_| strange())?),
+        "$" | "*" if rest == "-1" => Reply::Nothing,
+        "$" => {
+            let length: usize = rest.parse().map_err(|_| strange())?;
+            let mut bytes = vec![0; length + 2];
+            stream.read_exact(&mut bytes).await?;
+            bytes.truncate(length);
+            Reply::Bytes(bytes)
+        }
+        "*" => {
+            let length: usize = rest.parse().map_err(|_| strange())?;
+            let mut list = Vec::new();
+            for _ in 0..length {
+                list.push(Box::pin(read(stream)).await?);
+            }
+            Reply::List(list)
+        }
+        _ => return Err(strange()),
+    })
+}
+
+fn strange() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not a reply of a Redis")
+}

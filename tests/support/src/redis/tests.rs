@@ -1,0 +1,60 @@
+//! The stand-in's handle on a real Redis does what it says.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+#[tokio::test]
+async fn it_starts_stops_and_forgets_unless_asked_to_remember() {
+    if !is_installed("starting and stopping a real Redis") {
+        return;
+    }
+    for (options, kept) in [
+        (RedisOptions::default(), Reply::Nothing),
+        (RedisOptions::default().append_only(), Reply::Bytes(b"v".to_vec())),
+    ] {
+        let mut redis = options.start().await.unwrap();
+        let set = redis.command(&["SET", "k", "v"]).await.unwrap();
+        assert_eq!(set, Reply::Text("OK".to_owned()));
+        redis.kill().await.unwrap();
+        assert!(redis.command(&["PING"]).await.is_err(), "it is gone");
+        redis.start().await.unwrap();
+        assert_eq!(redis.command(&["GET", "k"]).await.unwrap(), kept);
+    }
+}
+
+#[tokio::test]
+async fn it_asks_for_its_password() {
+    if !is_installed("a real Redis with a password") {
+        return;
+    }
+    let redis = RedisOptions::default().password("open-sesame").start().await.unwrap();
+    assert!(redis.url().contains("open-sesame"));
+    assert_eq!(redis.command(&["PING"]).await.unwrap(), Reply::Text("PONG".to_owned()));
+    let stranger = command::send(redis.port(), None, &["PING"]).await.unwrap();
+    assert!(stranger.text().starts_with("NOAUTH"), "{stranger:?}");
+}
+
+#[tokio::test]
+async fn a_paused_one_answers_when_it_goes_on() {
+    if !is_installed("pausing a real Redis") {
+        return;
+    }
+    let redis = Redis::plain().await.unwrap();
+    redis.pause();
+    let ping = ["PING"];
+    let ping = redis.command(&ping);
+    tokio::pin!(ping);
+    let soon = tokio::time::timeout(Duration::from_millis(50), &mut ping).await;
+    assert!(soon.is_err(), "{soon:?}");
+    redis.resume();
+    assert_eq!(ping.await.unwrap(), Reply::Text("PONG".to_owned()));
+}
+
+#[tokio::test]
+async fn what_does_not_start_says_why() {
+    if !is_installed("a real Redis that does not start") {
+        return;
+    }
+    let error = RedisOptions::default().setting("no-such-setting", "1").start().await.unwrap_err();
+    assert!(error.to_string().contains("no-such-setting"), "{error}");
+}
