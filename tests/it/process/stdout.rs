@@ -123,7 +123,7 @@ async fn a_pretty_log_has_no_colour_where_it_is_no_terminal() {
     variables.insert("LOG_FORMAT", "pretty".to_owned());
     let mut worker = crate::program::Running::started(&variables).await;
     world.send(&expired("evt-1", "r1"));
-    world.sqs.send(&world.queue, "\u{1b}[31mno event");
+    world.sqs.send(&world.queue, r#"{"type":"\u001b[31m"}"#);
     world.emptied().await;
     eventually("it says so", || worker.log().contains("Event processed successfully")).await;
     worker.process.terminate();
