@@ -15,7 +15,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-integration test-coverage \
-	simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
+	test-observe observe simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,12 @@ simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prin
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)
 
+test-observe: debug ## every query of the dashboard and every alert, against a real Prometheus and workers under load
+	tests/observe/run $(ARGS)
+
+observe: debug ## a queue, services, a worker under a small load, and Prometheus, until Ctrl-C; prints the URLs
+	tests/observe/live $(ARGS)
+
 test-coverage: ## lines of src/ that the tests reach: coverage.html; fails under 85%
 	.ci/coverage $(llvm_cov_version)
 
@@ -82,7 +88,7 @@ clean: ## remove what was built (.tools/ stays)
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
-ci: ## what CI runs: check, test-integration, demo
+ci: ## what CI runs: check, test-integration, test-observe, demo
 	.ci/run
 
 fmt-check:

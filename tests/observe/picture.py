@@ -5,7 +5,7 @@ import re
 from xml.sax.saxutils import escape
 
 COLUMNS, WIDTH, HEIGHT, GAP = 3, 400, 220, 16
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 34, 62
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 34, 62
 HEAD = 58
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
 # By title, in this order: what an on-call engineer looks at first.
@@ -26,7 +26,7 @@ SHOWN = (
 STATES = {0: "closed", 1: "half-open", 2: "open"}
 
 
-def draw(path, panels, results, began, ended):
+def draw(path, panels, results, times):
     chosen = [next(panel for panel in panels if panel["title"] == title) for title in SHOWN]
     rows = math.ceil(len(chosen) / COLUMNS)
     width = COLUMNS * WIDTH + (COLUMNS + 1) * GAP
@@ -38,18 +38,19 @@ def draw(path, panels, results, began, ended):
         f'<text x="{GAP}" y="28" font-size="18" font-weight="600" fill="#1b1f24">Two workers under load; both services go away '
         "and come back</text>",
         f'<text x="{GAP}" y="46" font-size="12" fill="#57606a">The dashboard\'s own queries, answered by the Prometheus of '
-        "`make test-observe`. Drawn from its data, not by Grafana. Time in seconds.</text>",
+        "`make test-observe`. Drawn from its data, not by Grafana. Time in seconds; shaded: both services are away.</text>",
     ]
     for place, panel in enumerate(chosen):
         x = GAP + place % COLUMNS * (WIDTH + GAP)
         y = HEAD + place // COLUMNS * (HEIGHT + GAP)
-        parts.append(f'<g transform="translate({x} {y})">{graph(panel, results, began, ended)}</g>')
+        parts.append(f'<g transform="translate({x} {y})">{graph(panel, results, times)}</g>')
     parts.append("</svg>\n")
     with open(path, "w", encoding="utf-8") as out:
         out.write("\n".join(parts))
 
 
-def graph(panel, results, began, ended):
+def graph(panel, results, times):
+    began, ended = times.began, times.ended
     lines = list(all_lines(panel, results))
     unit = panel["fieldConfig"]["defaults"].get("unit", "short")
     most = max((value for _, points in lines for _, value in points), default=0)
@@ -62,6 +63,8 @@ def graph(panel, results, began, ended):
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="#fff" stroke="#d0d7de"/>',
         f'<text x="12" y="21" font-size="13" font-weight="600" fill="#1b1f24">{escape(panel["title"])}</text>',
     ]
+    away_x, back_x = to_x(times.away), to_x(times.back)
+    parts.append(f'<rect x="{away_x:.1f}" y="{TOP}" width="{back_x - away_x:.1f}" height="{inner_h}" fill="#fff1d6"/>')
     for part in (0, 0.5, 1):
         y = to_y(top * part)
         label = STATES[round(top * part)] if is_state else shown(top * part, unit)
