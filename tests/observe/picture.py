@@ -110,7 +110,7 @@ def unbroken(points):
 def legend(lines, y):
     parts, x = [], 12
     for colour, (name, _) in zip(COLOURS, lines):
-        width = 22 + 5.7 * len(name)
+        width = 24 + 6.2 * len(name)
         if x + width > WIDTH - 8:
             x, y = 12, y + 14
         if y > HEIGHT - 4:
