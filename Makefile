@@ -14,8 +14,8 @@ machete_version := 0.9.2
 llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo sandbox fmt vet lint doc test test-integration test-coverage \
-	test-observe observe simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
+.PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
+	test-observe observe test-deploy manifests manifests-check simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,10 @@ simulate: export SIM_SEEDS = $(SEEDS)
 simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prints the first failure whole
 	$(CARGO) test --locked --release --features simulation --test simulation soak -- --exact --nocapture
 
+test-crash: export CRASH_SECONDS ?= 60
+test-crash: ## two workers on one Redis, killed every second for a minute (needs redis-server)
+	$(CARGO) test --locked --features simulation --test crash -- --nocapture
+
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)
 
@@ -70,6 +74,15 @@ test-observe: debug ## every query of the dashboard and every alert, against a r
 
 observe: debug ## a queue, services, a worker under a small load, and Prometheus, until Ctrl-C; prints the URLs
 	tests/observe/live $(ARGS)
+
+test-deploy: ## the Helm chart, manifests, IAM policies and compose file: linted, rendered, validated (needs Python 3.11 and npm)
+	tests/deploy/run
+
+manifests: ## render deploy/k8s from the Helm chart (needs npm, for helm)
+	tests/deploy/manifests
+
+manifests-check: ## fail where deploy/k8s is not what the chart renders
+	tests/deploy/manifests --check
 
 test-coverage: ## lines of src/ that the tests reach: coverage.html; fails under 85%
 	.ci/coverage $(llvm_cov_version)

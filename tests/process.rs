@@ -18,5 +18,7 @@ mod schema;
 mod signals;
 #[path = "it/process/stdout.rs"]
 mod stdout;
+#[path = "it/process/store.rs"]
+mod store;
 #[path = "it/world.rs"]
 mod world;

@@ -1,0 +1,171 @@
+"""Renders the chart with every set in `values/` and checks what comes out: against the schemas, the rules, and the values themselves."""
+
+import math
+import re
+
+import yaml
+
+import rules
+import sabotage
+import schemas
+from harness import CHART, HELMS, HERE, ROOT, helm, objects, of_kind, template
+
+KINDS_OF_MINIMAL = [
+    "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "ScaledObject", "Service", "ServiceAccount", "TriggerAuthentication",
+]
+MONITORS = ("--set", "podMonitor.enabled=true", "--set", "prometheusRule.enabled=true")
+
+
+def variable(key):
+    """The worker's name for a value below `config`."""
+    return re.sub("([A-Z])", r"_\1", key).upper()
+
+
+def text(value):
+    """A value as the worker is to read it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def environment(documents):
+    (container,) = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"]
+    return {one["name"]: one for one in container["env"]}
+
+
+def value_sets(checks):
+    paths = sorted((HERE / "values").glob("*.yaml"))
+    checks.expect("there are fewer than six sets of values", len(paths) >= 6)
+    for path in [*paths, ROOT / "deploy/k8s.values.yaml"]:
+        code, out, err = template("--values", path)
+        checks.expect(f"{path.name}: helm template", code == 0, err)
+        if code != 0:
+            continue
+        documents = objects(out)
+        checks.none(f"{path.name}: schemas", [found for one in documents for found in schemas.findings(one)])
+        checks.none(f"{path.name}: rules", rules.findings(documents))
+        config_is_taken(checks, path, documents)
+        code, out, err = helm("lint", "--strict", "--values", path, CHART)
+        checks.expect(f"{path.name}: helm lint", code == 0 and "[WARNING]" not in out, out + err)
+        for name in HELMS.keys() - {"helm 4"}:
+            code, other, err = template("--values", path, helm_name=name)
+            checks.expect(f"{path.name}: {name} renders something else", code == 0 and objects(other) == documents, err)
+
+
+def config_is_taken(checks, path, documents):
+    """What a set says below `config` is in the container's environment, and what it does not say is not."""
+    given = yaml.safe_load(path.read_text()).get("config", {})
+    variables = environment(documents)
+    for key, value in given.items():
+        name = variable(key)
+        if key == "idempotencyStoreSecret":
+            reference = variables["IDEMPOTENCY_STORE"].get("valueFrom", {}).get("secretKeyRef")
+            checks.expect(f"{path.name}: IDEMPOTENCY_STORE", reference == value, str(reference))
+        elif key == "otelResourceAttributes":
+            checks.expect(f"{path.name}: {name}", variables[name]["value"].endswith("," + value))
+        elif value is None:
+            checks.expect(f"{path.name}: {name} is set, and was taken out", name not in variables)
+        else:
+            found = variables.get(name, {}).get("value")
+            checks.expect(f"{path.name}: {name} is {found!r}", found == text(value))
+    always = {"OTEL_RESOURCE_ATTRIBUTES", "AWS_REGION", "SHUTDOWN_GRACE", "SERVER_PORT", "INVENTORY_GRPC_ADDR", "RESERVATION_API_BASE"}
+    always |= {"IDEMPOTENCY_STORE"} if "idempotencyStoreSecret" in given else set()
+    extra = {one["name"] for one in yaml.safe_load(path.read_text()).get("extraEnv", [])}
+    unasked = {name for name in variables if not name.startswith("K8S_")} - always - extra - {variable(key) for key in given}
+    checks.expect(f"{path.name}: nobody asked for {unasked}", not unasked)
+
+
+def documented_command(checks):
+    """The README's own command: its release, its two values, and the names that the issue gives."""
+    url = "https://sqs.ap-northeast-2.amazonaws.com/123456789012/reservations"
+    code, out, err = template("--set", "image.tag=v1.0.0", "--set", f"config.sqsQueueUrl={url}")
+    checks.expect("the documented command", code == 0, err)
+    documents = objects(out)
+    kinds = sorted(one["kind"] for one in documents)
+    checks.expect("the documented command: its objects", kinds == KINDS_OF_MINIMAL, str(kinds))
+    scaled = of_kind(documents, "ScaledObject")[0]
+    wanted = {"queueLength": "10", "activationQueueLength": "0", "awsRegion": "ap-northeast-2", "scaleOnInFlight": "true", "queueURL": url}
+    checks.expect("ScaledObject: its name", scaled["metadata"]["name"] == "reservation-worker-scaler")
+    checks.expect("ScaledObject: its target", scaled["spec"]["scaleTargetRef"]["name"] == "reservation-worker")
+    replicas = scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]
+    checks.expect("ScaledObject: 0 to 50 pods", replicas == (0, 50), str(replicas))
+    checks.expect("ScaledObject: its trigger", scaled["spec"]["triggers"][0]["metadata"] == wanted)
+    attributes = environment(documents)["OTEL_RESOURCE_ATTRIBUTES"]["value"]
+    for name in ("k8s.pod.name", "k8s.namespace.name", "k8s.node.name", "k8s.deployment.name"):
+        checks.expect(f"OTEL_RESOURCE_ATTRIBUTES: {name}", f"{name}=" in attributes)
+    code, out, err = template("--values", HERE / "values/minimal.yaml", *MONITORS)
+    checks.expect("the documented command, with monitors", code == 0, err)
+    sabotage.run(checks, objects(out))
+
+
+def particulars(checks):
+    """Single things that only one set of values shows."""
+    def rendered(name, *more, release="reservation-worker"):
+        code, out, err = template("--values", HERE / f"values/{name}.yaml", *more, release=release)
+        checks.expect(f"{name}: helm template", code == 0, err)
+        return objects(out)
+
+    def egress(documents, port):
+        return [rule["to"] for rule in of_kind(documents, "NetworkPolicy")[0]["spec"]["egress"] for one in rule["ports"] if one["port"] == port]
+
+    minimal = rendered("minimal")
+    agent = [[{"ipBlock": {"cidr": "169.254.170.23/32"}}, {"ipBlock": {"cidr": "fd00:ec2::23/128"}}]]
+    checks.expect("Pod Identity: its agent is reached", egress(minimal, 80) == agent)
+    production = rendered("production")
+    checks.expect("IRSA: Pod Identity's agent is not reached", agent[0] not in egress(production, 80))
+    account = of_kind(production, "ServiceAccount")[0]["metadata"]["annotations"]
+    checks.expect("IRSA: the role", account["eks.amazonaws.com/role-arn"] == "arn:aws:iam::123456789012:role/reservation-worker")
+    tickets = [[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tickets"}}}]]
+    checks.expect("a service in another namespace, on its pods' port", egress(production, 9090) == tickets)
+    cidrs = [[{"ipBlock": {"cidr": "10.20.0.0/24"}}, {"ipBlock": {"cidr": "10.20.1.0/24"}}]]
+    checks.expect("AWS only where it is said to be", egress(production, 443) == cidrs)
+    alert = of_kind(production, "PrometheusRule")[0]["spec"]["groups"]
+    source = yaml.safe_load((CHART / "files/alerts.yaml").read_text())["groups"]
+    checks.expect("PrometheusRule: the alerts of files/alerts.yaml", alert == source)
+    everything = rendered("everything")
+    checks.expect("fullnameOverride", of_kind(everything, "ScaledObject")[0]["metadata"]["name"] == "tickets-worker-scaler")
+    checks.expect("an address in the cluster", egress(everything, 8443) == [[{"ipBlock": {"cidr": "10.1.2.3/32"}}]])
+    checks.expect("Redis on its usual port", egress(everything, 6379) == [[{"ipBlock": {"cidr": "10.1.2.5/32"}}]])
+    existing = of_kind(rendered("existing-config"), "ScaledObject")[0]["spec"]["triggers"][0]["metadata"]
+    checks.expect("a queue that only a ConfigMap names", existing.get("queueURLFromEnv") == "SQS_QUEUE_URL")
+    no_collector = egress(rendered("localstack"), 4317)
+    checks.expect("no traces, no way to a collector", no_collector == [])
+    other = rendered("minimal", release="tickets")
+    checks.expect("another release's name", of_kind(other, "Deployment")[0]["metadata"]["name"] == "tickets-reservation-worker")
+    code, out, _ = template("--values", HERE / "values/minimal.yaml", "--api-versions", "monitoring.coreos.com/v1")
+    checks.expect("monitors where the cluster knows them", code == 0 and of_kind(objects(out), "PodMonitor"))
+    code, out, _ = template("--values", HERE / "values/minimal.yaml", "--show-only", "templates/tests/check.yaml")
+    pod = objects(out)[0]
+    checks.expect("helm test: runs `check`", pod["spec"]["containers"][0]["args"] == ["check"])
+    checks.expect("helm test: is a test", pod["metadata"]["annotations"]["helm.sh/hook"] == "test")
+    notes_say(checks)
+
+
+def notes_say(checks):
+    """`helm template` leaves NOTES.txt out; a dry run that asks no cluster renders it."""
+    code, out, err = helm(
+        "install", "reservation-worker", CHART, "--namespace", "tickets", "--dry-run=client", "--values", HERE / "values/minimal.yaml"
+    )
+    checks.expect("NOTES.txt", code == 0 and "helm -n tickets test reservation-worker --logs" in out.partition("NOTES:")[2], err)
+    checks.expect("NOTES.txt: no hole in the text", "<no value>" not in out and "%!" not in out)
+
+
+def versions_agree(checks):
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    crate = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE).group(1)
+    checks.expect("Chart.yaml: appVersion is the crate's version", chart["appVersion"] == crate, f"{chart['appVersion']}, {crate}")
+
+
+def memory_has_room(checks):
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    limit = values["resources"]["limits"]["memory"]
+    checks.expect("values.yaml: the memory limit is in Mi", limit.endswith("Mi"))
+    # The most that was measured to be held with default settings, in MB: see the comment in values.yaml.
+    held_mb = 636
+    checks.expect("values.yaml: the memory limit", int(limit[:-2]) >= math.ceil(held_mb * 1e6 / 2**20))
+
+
+def run(checks):
+    value_sets(checks)
+    documented_command(checks)
+    particulars(checks)
+    versions_agree(checks)
+    memory_has_room(checks)

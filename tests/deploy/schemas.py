@@ -1,0 +1,62 @@
+"""Validates objects against Kubernetes' own schemas and against CRDs, strictly: a field that the schema does not have is a finding."""
+
+import copy
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+from harness import HERE
+
+KUBERNETES_VERSION = "1.33"
+
+
+def strict(schema):
+    """A CRD's schema that refuses what the API server would silently drop."""
+    schema = copy.deepcopy(schema)
+    todo = [schema]
+    while todo:
+        part = todo.pop()
+        if not isinstance(part, dict):
+            continue
+        is_open = part.get("additionalProperties") or part.get("x-kubernetes-preserve-unknown-fields")
+        if part.get("properties") and not is_open:
+            part["additionalProperties"] = False
+        if part.get("x-kubernetes-int-or-string"):
+            part.pop("type", None)
+        todo += (part.get("properties") or {}).values()
+        todo += [part.get("items"), part.get("additionalProperties")]
+    return schema
+
+
+def crd_validators():
+    """A validator for each kind that a CRD in `schemas/` defines, by apiVersion and kind."""
+    validators = {}
+    for path in sorted((HERE / "schemas").glob("*.yaml")):
+        spec = yaml.safe_load(path.read_text())["spec"]
+        for version in spec["versions"]:
+            schema = strict(version["schema"]["openAPIV3Schema"])
+            # Every object has metadata; the schema only says that it is an object.
+            schema["properties"]["metadata"] = {"type": "object"}
+            key = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
+            validators[key] = jsonschema.Draft202012Validator(schema)
+    return validators
+
+
+CRDS = crd_validators()
+
+
+def findings(document):
+    """What is wrong with one object, as text."""
+    key = document["apiVersion"], document["kind"]
+    name = f"{document['kind']}/{document['metadata']['name']}"
+    if key in CRDS:
+        errors = CRDS[key].iter_errors(document)
+        return [f"{name}: {error.json_path}: {error.message[:200]}" for error in errors]
+    try:
+        kubernetes_validate.validate(document, KUBERNETES_VERSION, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return [f"{name}: {error.path}: {error.message[:200]}"]
+    except kubernetes_validate.SchemaNotFoundError:
+        return [f"{name}: no schema for {key}"]
+    return []

@@ -1,0 +1,161 @@
+"""What stands beside the chart: IAM policies, the compose file, the burst's calculation and the README that quotes it."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+
+import jsonschema
+import yaml
+
+from harness import CHART, HERE, ROOT
+
+DEPLOY = ROOT / "deploy"
+PLACEHOLDERS = {"REGION", "ACCOUNT", "QUEUE", "DLQ", "QUEUE_KEY", "DLQ_KEY", "CLUSTER", "OIDC_ID", "NAMESPACE"}
+
+# Whom each statement allows what: no more than that, and no less.
+WORKER_MAY = {
+    "arn:aws:sqs:REGION:ACCOUNT:QUEUE": {
+        "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
+    },
+    "arn:aws:sqs:REGION:ACCOUNT:DLQ": {"sqs:SendMessage", "sqs:GetQueueUrl"},
+    "arn:aws:kms:REGION:ACCOUNT:key/QUEUE_KEY": {"kms:Decrypt"},
+    "arn:aws:kms:REGION:ACCOUNT:key/DLQ_KEY": {"kms:Decrypt", "kms:GenerateDataKey"},
+}
+KEDA_MAY = {"arn:aws:sqs:REGION:ACCOUNT:QUEUE": {"sqs:GetQueueAttributes"}}
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def allowed(policy):
+    """What a policy allows: actions by resource."""
+    may = {}
+    for statement in policy["Statement"]:
+        for resource in as_list(statement["Resource"]):
+            may.setdefault(resource, set()).update(as_list(statement["Action"]))
+    return may
+
+
+def iam(checks):
+    policies = {path.name: json.loads(path.read_text()) for path in sorted((DEPLOY / "iam").glob("*.json"))}
+    names = ["keda-policy.json", "policy.json", "trust-irsa.json", "trust-pod-identity.json"]
+    checks.expect("deploy/iam: its files", list(policies) == names, str(list(policies)))
+    checks.expect("policy.json allows what the worker needs, and nothing else", allowed(policies["policy.json"]) == WORKER_MAY)
+    checks.expect("keda-policy.json allows what KEDA needs, and nothing else", allowed(policies["keda-policy.json"]) == KEDA_MAY)
+    readme = (DEPLOY / "README.md").read_text()
+    for name, policy in policies.items():
+        text = json.dumps(policy)
+        checks.expect(f"{name}: a wildcard", "*" not in text and "NotAction" not in text and "NotResource" not in text)
+        checks.expect(f"{name}: Version", policy["Version"] == "2012-10-17")
+        checks.expect(f"{name}: Effect", all(one["Effect"] == "Allow" for one in policy["Statement"]))
+        unknown = set(re.findall(r"\b[A-Z][A-Z_]+\b", text)) - PLACEHOLDERS
+        checks.expect(f"{name}: placeholders that nobody explains: {unknown}", not unknown)
+        for one in policy["Statement"]:
+            for resource in as_list(one.get("Resource", [])):
+                if resource.startswith("arn:aws:kms"):
+                    via = one.get("Condition", {}).get("StringEquals", {}).get("kms:ViaService")
+                    checks.expect(f"{name}: the key is used through SQS only", via == "sqs.REGION.amazonaws.com")
+    for placeholder in PLACEHOLDERS:
+        checks.expect(f"deploy/README.md: what is {placeholder}?", f"`{placeholder}`" in readme)
+    command = re.search(r"^sed .*?policy\.json$", readme, re.MULTILINE | re.DOTALL).group(0)
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    left = set(re.findall(r"\b[A-Z][A-Z_]+\b", done.stdout))
+    checks.expect(f"deploy/README.md: its sed leaves {left}", done.returncode == 0 and json.loads(done.stdout) and not left)
+    account = "system:serviceaccount:NAMESPACE:reservation-worker"
+    checks.expect("trust-irsa.json: one service account", f":sub\": \"{account}\"" in json.dumps(policies["trust-irsa.json"]))
+    pod_identity = policies["trust-pod-identity.json"]["Statement"][0]["Condition"]["StringEquals"]
+    checks.expect("trust-pod-identity.json: one service account", pod_identity.get("aws:RequestTag/kubernetes-service-account") == "reservation-worker")
+
+
+def compose(checks):
+    text = (DEPLOY / "compose.yaml").read_text()
+    document = yaml.safe_load(text)
+    schema = json.loads((HERE / "schemas/compose-spec.json").read_text())
+    errors = [f"{error.json_path}: {error.message[:200]}" for error in jsonschema.Draft7Validator(schema).iter_errors(document)]
+    checks.none("compose.yaml: the schema", errors)
+    services = document["services"]
+    checks.expect("compose.yaml: its services", services.keys() == {"localstack", "sandbox", "worker", "prometheus", "grafana", "jaeger"})
+    for name, service in services.items():
+        checks.expect(f"compose.yaml: {name}: needs services that are there", set(service.get("depends_on", {})) <= services.keys())
+        for port in service.get("ports", []):
+            checks.expect(f"compose.yaml: {name}: {port} is open to the network", port.startswith("127.0.0.1:"))
+        for volume in service.get("volumes", []):
+            source = DEPLOY / volume.split(":")[0]
+            # Dashboards are a folder that may be empty.
+            checks.expect(f"compose.yaml: {name}: no {source.name}", source.exists() or source == DEPLOY / "grafana")
+        image = service.get("image", "")
+        checks.expect(f"compose.yaml: {name}: an image without a version", not image or re.search(r":[^:/}]+}?$", image))
+    used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", text))
+    told = dict(re.findall(r"^([A-Z_]+)=(.*)$", (DEPLOY / ".env.example").read_text(), re.MULTILINE))
+    checks.expect("deploy/.env.example: other variables or defaults than in compose.yaml", used == told, str(used.items() ^ told.items()))
+    known = set(re.findall(r"^    ([A-Z][A-Z_]+): ", (ROOT / "src/config/table.rs").read_text(), re.MULTILINE))
+    own = {name for name in services["worker"]["environment"] if not name.startswith("AWS_")}
+    checks.none("compose.yaml: variables that the worker does not know", sorted(own - known))
+    queues = (DEPLOY / "compose/queues.sh").read_text()
+    redrive = json.loads(json.loads(re.search(r"'(\{.*?\n\})'", queues, re.DOTALL).group(1))["RedrivePolicy"])
+    checks.expect("queues.sh: the redrive policy", redrive["deadLetterTargetArn"].endswith(":reservations-dlq") and redrive["maxReceiveCount"] == "10")
+    scrapes = yaml.safe_load((DEPLOY / "compose/prometheus.yaml").read_text())["scrape_configs"]
+    targets = [target for scrape in scrapes for group in scrape["static_configs"] for target in group["targets"]]
+    aliases = services["sandbox"]["networks"]["default"]["aliases"]
+    checks.expect("compose/prometheus.yaml: scrapes the worker", targets == [f"{aliases[0]}:8040"])
+    shares = services["worker"]["network_mode"] == "service:sandbox"
+    checks.expect("compose.yaml: the worker shares the sandbox's network, where the services listen on 127.0.0.1", shares)
+
+
+def burst_module():
+    spec = importlib.util.spec_from_file_location("burst", DEPLOY / "burst/burst.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def burst(checks):
+    done = subprocess.run([sys.executable, DEPLOY / "burst/burst.py"], capture_output=True, text=True, timeout=60, check=False)
+    readme = (DEPLOY / "README.md").read_text()
+    quoted = re.search(r"<!-- burst -->\n```\n(.*?)```\n<!-- /burst -->", readme, re.DOTALL).group(1)
+    checks.expect("deploy/README.md quotes another output of burst.py", done.returncode == 0 and quoted.strip() == done.stdout.strip(), done.stderr)
+    module = burst_module()
+    keda = yaml.safe_load((CHART / "values.yaml").read_text())["keda"]
+    up, down = (
+        {one["type"]: (one["value"], one["periodSeconds"]) for one in keda["behavior"][direction]["policies"]}
+        for direction in ("scaleUp", "scaleDown")
+    )
+    pairs = [
+        (module.PODS_MAX, keda["maxReplicaCount"]),
+        (module.QUEUE_LENGTH, keda["queueLength"]),
+        (module.POLLING_INTERVAL_S, keda["pollingInterval"]),
+        (module.COOLDOWN_S, keda["cooldownPeriod"]),
+        (module.DOWN_WINDOW_S, keda["behavior"]["scaleDown"]["stabilizationWindowSeconds"]),
+        ({"Percent": (module.UP_PERCENT, module.UP_PERIOD_S), "Pods": (module.UP_PODS, module.UP_PERIOD_S)}, up),
+        ({"Percent": (module.DOWN_PERCENT, module.DOWN_PERIOD_S), "Pods": (module.DOWN_PODS, module.DOWN_PERIOD_S)}, down),
+    ]
+    for mine, theirs in pairs:
+        checks.expect(f"burst.py counts with {mine}, values.yaml says {theirs}", mine == theirs)
+    outage = (0, 1800)
+    steady, wild = (module.play(3600, outage=outage, counts_in_flight=counts)[0] for counts in (True, False))
+    for world in (steady, wild):
+        total = world.handled + world.visible + world.parked
+        checks.expect("burst.py: no message appears or is lost", total == module.EVENTS, str(total))
+        checks.expect("burst.py: pods within bounds", world.pods_most <= module.PODS_MAX)
+    checks.expect("scaleOnInFlight true hands nothing back in an outage", steady.handed_back == 0)
+    checks.expect("scaleOnInFlight false hands messages back in an outage", wild.handed_back > module.EVENTS)
+
+
+def links(checks):
+    """Every relative link of deploy/README.md leads to a file, and every make target that it names is there."""
+    readme = (DEPLOY / "README.md").read_text()
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        checks.expect(f"deploy/README.md: {link} does not exist", (DEPLOY / link).exists())
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`make ([a-z-]+)`", readme)):
+        checks.expect(f"deploy/README.md: make {target}: no such target", re.search(rf"^{target}:", makefile, re.MULTILINE))
+
+
+def run(checks):
+    iam(checks)
+    compose(checks)
+    burst(checks)
+    links(checks)
