@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let counting = Counting::default();
     let service = TraceServiceServer::new(counting.clone());
     tokio::select! {
-        served = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)) => served?,
+        served = Server::builder().serve_with_incoming(service, TcpIncoming::from(listener)) => served?,
         pressed = tokio::signal::ctrl_c() => pressed?,
     }
     println!("{} spans", counting.0.load(Ordering::Relaxed));
