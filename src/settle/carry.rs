@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
-use super::tell::{describe, end_span, log_dead_letter, log_fate, millis};
+use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate, millis};
 use crate::event::{ContentHash, Poison};
 use crate::handler::End;
 use crate::idempotency::{Handled, HandledAs, Records, Refusal};
@@ -186,7 +186,7 @@ impl Settler {
         warn!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             trace_id = job.span.trace_id(),
             outcome = "retried",
             error,
@@ -211,7 +211,7 @@ impl Settler {
             warn!(
                 event_type = job.event.event_type().as_str(),
                 reservation_id = job.event.reservation_id.as_str(),
-                attempt = job.attempt,
+                attempt = attempt_begun(&job),
                 trace_id = job.span.trace_id(),
                 outcome = "retried",
                 error = %error,
@@ -241,7 +241,7 @@ impl Settler {
         error!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             latency_ms = millis(job.received_at.elapsed()),
             trace_id = job.span.trace_id(),
             outcome = Outcome::Failed.as_str(),

@@ -53,7 +53,7 @@ impl LeaseEvents for Settler {
         warn!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             trace_id = job.span.trace_id(),
             "Event was held for 11 h 50 min, SQS allows 12 h: handed back"
         );
