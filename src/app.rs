@@ -36,7 +36,7 @@ use crate::sabotage::{Sabotage, on};
 use crate::settle::batch::{Batcher, Settlement};
 use crate::settle::ledger::{Ledger, Left};
 use crate::settle::{RetryPolicy, Settler};
-use crate::telemetry::Tracing;
+use crate::telemetry::{QueueSpans, Tracing};
 use crate::worker::Worker;
 
 /// Ready jobs for each worker, beyond which no receive is sent. What is buffered here, another
@@ -110,6 +110,7 @@ impl App {
         let metrics = Arc::clone(&services.metrics);
         let queue: Arc<dyn Queue> = Arc::new(Metered::new(queue, Arc::clone(&metrics)));
         let ledger = Arc::new(Ledger::default());
+        let spans = QueueSpans::new(tracing.clone(), &settings.queue_name);
         let (inflight, ready) = InFlight::new(
             settings.in_flight_max,
             settings.concurrency * BUFFERED_PER_WORKER,
@@ -120,6 +121,7 @@ impl App {
             Arc::clone(&queue),
             Arc::clone(&metrics),
             Arc::clone(&ledger),
+            spans.clone(),
             settings.in_flight_max,
         );
         let settler = Settler {
@@ -144,6 +146,7 @@ impl App {
             inflight: Arc::clone(&inflight),
             settler: settler.clone(),
             tracing,
+            spans,
             metrics: Arc::clone(&metrics),
             ledger: Arc::clone(&ledger),
             queue_name: settings.queue_name.clone(),

@@ -4,6 +4,8 @@
 
 #[path = "it/worker/answers.rs"]
 mod answers;
+#[path = "it/collector.rs"]
+mod collector;
 #[path = "it/worker/conflict.rs"]
 mod conflict;
 #[path = "it/worker/drain.rs"]
@@ -16,6 +18,8 @@ mod events;
 mod fifo;
 #[path = "it/flaky.rs"]
 mod flaky;
+#[path = "it/worker/health.rs"]
+mod health;
 #[path = "it/worker/hold.rs"]
 mod hold;
 #[path = "it/worker/metrics.rs"]
@@ -40,5 +44,7 @@ mod settle;
 mod store;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/worker/trace.rs"]
+mod trace;
 #[path = "it/world.rs"]
 mod world;

@@ -15,7 +15,7 @@ use crate::metrics::HeldGuard;
 use crate::outage::{Answer, Dependency, Mark};
 use crate::queue::{Attribute, Message, MessageId, ReceiptHandle};
 use crate::sabotage::{Sabotage, on};
-use crate::telemetry::EventSpan;
+use crate::telemetry::{EventSpan, SpanLink};
 
 /// Names a job in the table; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -265,6 +265,8 @@ pub struct Receipt {
     pub deadline: Instant,
     /// The room that it takes until it is settled.
     pub room: RoomPermit,
+    /// The span of its event, where that is recorded.
+    pub span: Option<SpanLink>,
 }
 
 impl Receipt {
@@ -283,6 +285,7 @@ impl Receipt {
             received_at,
             deadline,
             room,
+            span: None,
         };
         let original = Original {
             body: message.body,

@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
-use super::tell::{describe, end_span, log_dead_letter, log_fate, millis};
+use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate, millis};
 use crate::event::{ContentHash, Poison};
 use crate::handler::End;
 use crate::idempotency::{Handled, HandledAs, Records, Refusal};
@@ -187,11 +187,11 @@ impl Settler {
 
     fn retry(&self, mut job: Box<Job>, after: Duration, end: &End) {
         let (code, error) = describe(end);
-        self.metrics.event_retried(job.event.event_type());
+        self.metrics.event_retried(job.event.event_type(), end.retry_reason());
         warn!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             trace_id = job.span.trace_id(),
             outcome = "retried",
             error,
@@ -212,11 +212,11 @@ impl Settler {
     fn park(&self, mut job: Box<Job>, dependency: Dependency, end: &End) {
         let service = dependency.service().as_str();
         if let End::Parked { error: Some(error), .. } = end {
-            self.metrics.event_retried(job.event.event_type());
+            self.metrics.event_retried(job.event.event_type(), end.retry_reason());
             warn!(
                 event_type = job.event.event_type().as_str(),
                 reservation_id = job.event.reservation_id.as_str(),
-                attempt = job.attempt,
+                attempt = attempt_begun(&job),
                 trace_id = job.span.trace_id(),
                 outcome = "retried",
                 error = %error,
@@ -246,7 +246,7 @@ impl Settler {
         error!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             latency_ms = millis(job.received_at.elapsed()),
             trace_id = job.span.trace_id(),
             outcome = Outcome::Failed.as_str(),

@@ -43,7 +43,8 @@ impl LeaseEvents for Settler {
             trace_id = job.span.trace_id(),
             "Lease lost: the event is left to whoever receives it next"
         );
-        let Job { span, attempt, .. } = *job;
+        let Job { mut span, attempt, .. } = *job;
+        span.add_event("lease lost", []);
         let failure = Failure { error_type: "lease_lost", message: "the lease was lost" };
         span.end("lease_lost", attempt, Some(failure));
     }
@@ -53,7 +54,7 @@ impl LeaseEvents for Settler {
         warn!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             trace_id = job.span.trace_id(),
             "Event was held for 11 h 50 min, SQS allows 12 h: handed back"
         );

@@ -26,6 +26,7 @@ fn call() -> CallContext<'static> {
         idempotency_key: uuid::uuid!("43e622ac-f4c7-5c4b-8456-802403703e17"),
         traceparent: Some(TRACE),
         tracestate: None,
+        answered: None,
     }
 }
 
