@@ -36,7 +36,7 @@ impl World {
         let Excuses { failed: failed_store, waited, doubt } = self.take_excuses(id);
         let progress = &mut self.services.ids[id];
         let told = progress.told_permanent || progress.told_forbidden || progress.told_money;
-        let store_only = !told && (failed_store > 0 || doubt && !again);
+        let store_only = !told && !again && (failed_store > 0 || doubt);
         let only_down = (progress.failed_down > 0 || store_only)
             && progress.failed_other == 0
             && progress.specs.len() == 1;
