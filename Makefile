@@ -101,7 +101,7 @@ clean: ## remove what was built (.tools/ stays)
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
-ci: ## what CI runs: check, test-integration, test-observe, demo
+ci: ## what CI runs: check, test-crash, test-integration, test-observe, test-deploy, demo
 	.ci/run
 
 fmt-check:

@@ -103,12 +103,15 @@ impl Worker {
         }
         let (asked_at, lasts) = (Instant::now(), job.lease.remaining());
         let records = &self.services.records;
+        job.lease.claim_asked();
         let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await;
         let claim = believe(claim)?;
         if let Claim::Ours(done) = claim {
             job.lease.claimed(asked_at + lasts);
             job.recorded = done;
             job.done = job.done.union(done);
+        } else {
+            job.lease.claim_lost();
         }
         Ok(claim)
     }

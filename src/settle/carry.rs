@@ -281,7 +281,7 @@ impl Settler {
     }
 
     pub(super) async fn release_claim(&self, job: &Job) {
-        if !job.lease.was_claimed() || on(Sabotage::ClaimNotReleased) {
+        if !job.lease.may_be_claimed() || on(Sabotage::ClaimNotReleased) {
             return;
         }
         match self.records.release(&job.event.id, job.lease.token(), job.done).await {

@@ -64,12 +64,13 @@ impl LeaseEvents for Settler {
 
     async fn renew_claims(&self, claims: Vec<(EventId, Lease)>) {
         let renewals = claims.iter().map(|(id, lease)| async move {
+            let Some(claim) = lease.renewable() else { return };
             let (asked_at, lasts) = (Instant::now(), lease.remaining());
             if on(Sabotage::ClaimNotRenewed) {
-                return lease.claimed(asked_at + lasts);
+                return lease.renewed(claim, asked_at + lasts);
             }
             match self.records.renew(id, lease.token(), lasts).await {
-                Ok(()) => lease.claimed(asked_at + lasts),
+                Ok(()) => lease.renewed(claim, asked_at + lasts),
                 Err(Refusal::ClaimLost) => lease.claim_lost(),
                 // It may run out: then it is asked for anew before the next step.
                 Err(Refusal::Away | Refusal::Unavailable(_) | Refusal::Unreadable(_)) => {}

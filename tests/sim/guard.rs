@@ -119,6 +119,7 @@ impl World {
         self.fail_over();
         let now = self.now();
         let Some(shared) = &mut self.store else { unreachable!("a seed with a shared store") };
+        let is_new = shared.state.record(id).is_none_or(|record| record.holder != holder);
         let outcome = shared.state.apply(id, holder, op, now);
         let holder_name = shared.name(holder);
         let is_doubtful = shared.doubt.left > 0;
@@ -132,8 +133,9 @@ impl World {
         self.log(|| format!("{name}: {} for {holder_name}: {op:?}", outcome.name));
         if outcome.reply.is_ok() {
             self.check_true(id, op);
-            if matches!(op, Op::Release { .. }) {
-                // That it is superseded is known to the store only where it is handled.
+            if matches!(op, Op::Release { .. }) || is_new {
+                // That it is superseded is known to the store only where it is handled: another
+                // delivery, after a lease that was lost meanwhile, must find it out for itself.
                 self.services.ids[id].superseded_in = None;
             }
         }

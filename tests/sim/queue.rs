@@ -78,6 +78,8 @@ pub(crate) struct Sqs {
     /// What the open receives of this life have asked for.
     pub(crate) asked: usize,
     pub(crate) totals: Totals,
+    /// Changes while leaving that may be extensions or hand-backs.
+    pub(crate) alike: u64,
 }
 
 /// A change to one message.
@@ -116,6 +118,7 @@ impl Sqs {
     pub(crate) fn begin_life(&mut self) {
         self.asked = 0;
         self.totals = Totals::default();
+        self.alike = 0;
         // Whatever the last process held, it let slip.
         for msg in self.msgs.iter_mut().filter(|msg| msg.state == State::Live) {
             msg.excuses += u32::from(msg.latest.is_some());

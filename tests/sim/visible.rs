@@ -18,6 +18,8 @@ impl World {
         self.log(|| format!("m-{n} visible in {after:?}"));
         if after == self.plan.visibility() {
             self.cover.met("extended");
+            // Or handed back for as long as its backoff still lasts: that looks the same.
+            self.queue.alike += u64::from(self.draining);
             return;
         }
         self.settled(n);

@@ -154,7 +154,7 @@ impl State {
             let lost = self.book(key, receipt_key, answer, now);
             if extended
                 && let Some(entry) = self.entries.get(&key)
-                && entry.lease.was_claimed()
+                && entry.lease.renewable().is_some()
             {
                 renewed.claims.push((entry.event_id.clone(), entry.lease.clone()));
             }
