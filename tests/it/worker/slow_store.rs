@@ -256,3 +256,17 @@ async fn a_slow_store_does_not_keep_the_leases_of_others_from_being_extended() {
     assert_eq!(metric(&metrics, LOST), 40.0, "only those that slipped away");
     drop(app);
 }
+
+#[tokio::test(start_paused = true)]
+async fn leaving_ends_by_its_deadline_though_the_store_is_slow() {
+    let line = Line::with(crowd(900));
+    let store = Late::new();
+    let (app, _metrics) = start(&line, &store, 600);
+    sleep(20 * SECOND).await;
+    store.release_ms.store(SLOW_MS, Ordering::SeqCst);
+    let deadline = Instant::now() + 5 * SECOND;
+    let account = app.drain(deadline).await;
+    assert!(Instant::now() <= deadline, "{:?} late", deadline.elapsed());
+    assert_eq!(account.left_total(Left::HandedBack), 900, "{account:?}");
+    assert!(account.balances());
+}
