@@ -101,13 +101,20 @@ impl Worker {
         }
         let (asked_at, lasts) = (Instant::now(), job.lease.remaining());
         let records = &self.services.records;
-        let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await?;
-        if let Claim::Ours(done) = claim {
-            job.lease.claimed(asked_at + lasts);
-            job.recorded = done;
-            job.done = job.done.union(done);
+        job.lease.claim_asked();
+        let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await;
+        match claim {
+            Ok(Claim::Ours(done)) => {
+                job.lease.claimed(asked_at + lasts);
+                job.recorded = done;
+                job.done = job.done.union(done);
+            }
+            Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_))
+            | Err(Refusal::ClaimLost | Refusal::Unreadable(_)) => job.lease.claim_lost(),
+            // It may have been made, and its answer lost.
+            Err(Refusal::Away | Refusal::Unavailable(_)) => {}
         }
-        Ok(claim)
+        claim
     }
 
     /// Puts a job aside whose event somebody else has, for `rest` unless that claim is renewed.

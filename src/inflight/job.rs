@@ -1,7 +1,7 @@
 //! What the table holds: jobs, the messages that they came from, and their receipts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -161,6 +161,8 @@ struct LeaseInner {
     token: Token,
     /// As `until_us`; 0 while there is no claim.
     claimed_until_us: AtomicU64,
+    /// A claim was asked for, and no answer said that it is not ours.
+    is_asked: AtomicBool,
 }
 
 impl Lease {
@@ -170,6 +172,7 @@ impl Lease {
             until_us: AtomicU64::new(0),
             token: Token::unique(),
             claimed_until_us: AtomicU64::new(0),
+            is_asked: AtomicBool::new(false),
         }))
     }
 
@@ -206,6 +209,17 @@ impl Lease {
         self.0.claimed_until_us.load(Ordering::Acquire) > 0
     }
 
+    /// A claim is about to be asked for: until its answer is known it may be ours.
+    pub fn claim_asked(&self) {
+        self.0.is_asked.store(true, Ordering::Release);
+    }
+
+    /// Whether the store may know of a claim of ours, though its answer was never read.
+    #[must_use]
+    pub fn may_be_claimed(&self) -> bool {
+        self.was_claimed() || self.0.is_asked.load(Ordering::Acquire)
+    }
+
     /// The claim stands until then.
     pub fn claimed(&self, until: Instant) {
         self.0.claimed_until_us.store(self.us(until), Ordering::Release);
@@ -213,6 +227,7 @@ impl Lease {
 
     /// The claim is somebody else's, or gone.
     pub fn claim_lost(&self) {
+        self.0.is_asked.store(false, Ordering::Release);
         self.0.claimed_until_us.store(0, Ordering::Release);
     }
 

@@ -288,7 +288,7 @@ impl Settler {
     }
 
     pub(super) async fn release_claim(&self, job: &Job) {
-        if !job.lease.was_claimed() {
+        if !job.lease.may_be_claimed() {
             return;
         }
         match self.records.release(&job.event.id, job.lease.token(), job.done).await {

@@ -270,3 +270,58 @@ async fn leaving_ends_by_its_deadline_though_the_store_is_slow() {
     assert_eq!(account.left_total(Left::HandedBack), 900, "{account:?}");
     assert!(account.balances());
 }
+
+/// Looks every few milliseconds, for two minutes.
+async fn assert_never_taken(store: &Late, event: &Event) {
+    let until = Instant::now() + 120 * SECOND;
+    let begun = Instant::now();
+    while Instant::now() < until {
+        let claim = store.asked_by_another(event).await;
+        assert!(matches!(claim, Claim::Elsewhere(_)), "{claim:?} after {:?}", begun.elapsed());
+        sleep(SECOND / 20).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_once_does_not_open_a_running_event_to_others() {
+    let (sent, event) = message("1", "slow-200000");
+    let (line, store) = (Line::with([sent]), Late::new());
+    let (app, _metrics) = start(&line, &store, 30);
+    sleep(SECOND).await;
+    store.renewals_lost.store(1, Ordering::SeqCst);
+    assert_never_taken(&store, &event).await;
+    drop(app);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_lease_is_extended_while_it_is_claimed_stays_claimed() {
+    // Of one reservation: the second is claimed when the first is done, just before the extension.
+    let (first, _) = message("1", "slow-14400");
+    let (second, event) = message("2", "slow-14400");
+    let (line, store) = (Line::with([first, second]), Late::new());
+    let (app, metrics) = start(&line, &store, 30);
+    sleep(SECOND).await;
+    store.claim_ms.store(SLOW_MS, Ordering::SeqCst);
+    sleep(14 * SECOND).await;
+    for _ in 0..292 {
+        let claim = store.asked_by_another(&event).await;
+        assert!(matches!(claim, Claim::Elsewhere(_)), "{claim:?}");
+        sleep(SECOND / 20).await;
+    }
+    sleep(5 * SECOND).await;
+    let retried = "worker_events_total{outcome=\"retried\",type=\"reservation.expired\"}";
+    assert_eq!(metric(&metrics, retried), 0.0);
+    drop(app);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_lost_is_given_back_too() {
+    let (sent, event) = message("1", "r1");
+    let (line, store) = (Line::with([sent]), Late::new());
+    store.claims_mute.store(true, Ordering::SeqCst);
+    let (app, _metrics) = start(&line, &store, 600);
+    sleep(10 * SECOND).await;
+    assert!(matches!(store.asked_by_another(&event).await, Claim::Elsewhere(_)));
+    app.drain(Instant::now() + 20 * SECOND).await;
+    assert_eq!(store.asked_by_another(&event).await, Claim::Ours(StepSet::EMPTY));
+}
