@@ -245,7 +245,7 @@ impl App {
             self.settler.batches.send(Settlement::Release(receipt, after)).await;
         }
         self.hand_back_idle(half_way(deadline)).await;
-        self.hand_back_unfinished().await;
+        self.hand_back_unfinished(half_way(deadline)).await;
         let Self { settler, mut batcher, ledger, keepers, poller, workers, .. } = self;
         let outstanding = settler.batches.outstanding();
         // The batches end when nobody can hand anything in any more.
@@ -286,19 +286,29 @@ impl App {
         }
     }
 
-    /// What the workers had in hand when they were stopped: a call may still be open.
-    async fn hand_back_unfinished(&self) {
+    /// What the workers had in hand when they were stopped: a call may still be open. Until it can
+    /// no longer take effect the messages stay hidden, and the claims stand; not for longer, if the
+    /// store answers by `limit`.
+    async fn hand_back_unfinished(&self, limit: Instant) {
         let unfinished = self.inflight.take_all();
         if !unfinished.is_empty() {
             warn!(
-                messages = unfinished.len(),
+                events = unfinished.len(),
                 "Events were cut off in the middle: they are handed back once their calls cannot take effect any more"
             );
         }
-        for receipt in unfinished {
-            let after = self.settings.call_timeout_max;
-            self.settler.batches.send(Settlement::Release(receipt, after)).await;
+        let after = self.settings.call_timeout_max;
+        let mut claims = Vec::with_capacity(unfinished.len());
+        for (id, lease, receipts) in unfinished {
+            claims.push((id, lease));
+            for receipt in receipts {
+                self.settler.batches.send(Settlement::Release(receipt, after)).await;
+            }
         }
+        let end = |(id, lease)| async move { self.settler.end_claim_in(&id, &lease, after).await };
+        let ended = stream::iter(claims).for_each_concurrent(HAND_BACKS_MAX, end);
+        // Those that the store does not hear of end with their leases.
+        drop(timeout_at(limit, ended).await);
     }
 }
 

@@ -46,6 +46,7 @@ pub use self::admission::{Admission, Admitted};
 pub use self::job::{Blame, GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
 pub use self::state::{DueRenewal, Forgotten, Renewal, Renewals, Renewed};
 use self::state::{Lane, Promoted, State};
+use crate::event::EventId;
 use crate::outage::Dependency;
 use crate::queue::BATCH_MAX;
 
@@ -237,8 +238,9 @@ impl InFlight {
         self.lock().take_idle(now)
     }
 
-    /// Takes out everything, in hand or not: only for when the workers are gone.
-    pub fn take_all(&self) -> Vec<Receipt> {
+    /// Takes out everything, in hand or not: only for when the workers are gone. With each event what
+    /// it may be claimed with.
+    pub fn take_all(&self) -> Vec<(EventId, Lease, Vec<Receipt>)> {
         self.lock().take_all()
     }
 

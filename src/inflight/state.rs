@@ -353,10 +353,12 @@ impl State {
         jobs
     }
 
-    pub(super) fn take_all(&mut self) -> Vec<Receipt> {
-        let mut keys: Vec<Key> = self.entries.keys().copied().collect();
-        keys.sort_unstable();
-        keys.into_iter().flat_map(|key| self.take(key).1).collect()
+    pub(super) fn take_all(&mut self) -> Vec<(EventId, Lease, Vec<Receipt>)> {
+        let named =
+            |(key, entry): (&Key, &Entry)| (*key, entry.event_id.clone(), entry.lease.clone());
+        let mut all: Vec<_> = self.entries.iter().map(named).collect();
+        all.sort_unstable_by_key(|(key, ..)| *key);
+        all.into_iter().map(|(key, id, lease)| (id, lease, self.take(key).1)).collect()
     }
 
     /// Takes an entry out of the table and of every index but its group and those of its receipts.

@@ -24,6 +24,14 @@ const RENEW_AGAIN: Backoff =
     Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
 
 impl Settler {
+    /// Lets a claim end after that time and not with its lease.
+    pub async fn end_claim_in(&self, id: &EventId, lease: &Lease, after: Duration) {
+        if lease.may_be_claimed() {
+            // Where it fails, the claim ends with its lease.
+            drop(self.records.renew(id, lease.token(), after).await);
+        }
+    }
+
     /// Renews a claim for as long as its lease stands. Says whether nothing is left to be done.
     async fn renew_claim(&self, id: &EventId, lease: &Lease) -> bool {
         if !lease.was_claimed() {

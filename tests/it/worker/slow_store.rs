@@ -325,3 +325,17 @@ async fn a_claim_whose_answer_was_lost_is_given_back_too() {
     app.drain(Instant::now() + 20 * SECOND).await;
     assert_eq!(store.asked_by_another(&event).await, Claim::Ours(StepSet::EMPTY));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_off_may_be_claimed_when_its_message_is_shown_again() {
+    let (sent, event) = message("1", "slow-200000");
+    let (line, store) = (Line::with([sent]), Late::new());
+    let (app, _metrics) = start(&line, &store, 600);
+    sleep(SECOND).await;
+    app.drain(Instant::now() + 5 * SECOND).await;
+    let shown = line.shown.lock().unwrap().clone();
+    let [(_, after)] = shown[..] else { panic!("{shown:?}") };
+    assert!(matches!(store.asked_by_another(&event).await, Claim::Elsewhere(_)), "not before");
+    sleep(after).await;
+    assert_eq!(store.asked_by_another(&event).await, Claim::Ours(StepSet::EMPTY));
+}
