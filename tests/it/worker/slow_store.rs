@@ -339,3 +339,23 @@ async fn what_is_cut_off_may_be_claimed_when_its_message_is_shown_again() {
     sleep(after).await;
     assert_eq!(store.asked_by_another(&event).await, Claim::Ours(StepSet::EMPTY));
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_events_that_somebody_else_has_do_not_keep_the_workers_from_the_others() {
+    let (line, store) = (Line::with(crowd(900)), Late::new());
+    for n in 0..900 {
+        let (_, event) = message(&n.to_string(), &format!("r{n}"));
+        let (hash, hours) = (event.content_hash(), 9_000 * SECOND);
+        store.store.claim(&event.id, hash, Token::unique(), hours).await.unwrap();
+    }
+    store.claim_ms.store(SLOW_MS, Ordering::SeqCst);
+    let (app, metrics) = start(&line, &store, 600);
+    // Each was asked for, and has told how slow the store is.
+    sleep(300 * SECOND).await;
+    let (mine, _) = message("mine", "slow-10");
+    line.waiting.lock().unwrap().extend(Line::with([mine]).waiting.lock().unwrap().drain(..));
+    sleep(30 * SECOND).await;
+    let done = "worker_events_total{outcome=\"success\",type=\"reservation.expired\"}";
+    assert_eq!(metric(&metrics, done), 1.0);
+    drop(app);
+}
