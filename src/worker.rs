@@ -46,6 +46,9 @@ pub struct Worker {
     pub health: Arc<Health>,
     /// How long an attempt may take before its worker counts as stuck.
     pub attempt_max: Duration,
+    /// An event that somebody else has is asked for again after so many times what asking took: all
+    /// that may be held, asked for that often, keep half of the workers busy, and no more.
+    pub ask_pause: u32,
 }
 
 impl Worker {
@@ -75,11 +78,14 @@ impl Worker {
         if !job.lease.is_held() {
             return self.settler.settle(job, End::LeaseLost).await;
         }
+        let asked_at = Instant::now();
         match self.claim(&mut job).await {
             Ok(Claim::Ours(_)) => {}
             Ok(Claim::Handled(handled)) => return self.settler.drop_duplicate(job, handled).await,
             Ok(Claim::IdReused(known)) => return self.settler.reject_claimed_id(job, known).await,
-            Ok(Claim::Elsewhere(rest)) => return self.wait_for_other(job, rest),
+            Ok(Claim::Elsewhere(rest)) => {
+                return self.wait_for_other(job, rest, asked_at.elapsed());
+            }
             Err(refusal) => return self.settler.settle(job, refusal.into()).await,
         }
         job.attempt += 1;
@@ -105,19 +111,24 @@ impl Worker {
         let records = &self.services.records;
         job.lease.claim_asked();
         let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await;
-        let claim = believe(claim)?;
-        if let Claim::Ours(done) = claim {
-            job.lease.claimed(asked_at + lasts);
-            job.recorded = done;
-            job.done = job.done.union(done);
-        } else {
-            job.lease.claim_lost();
+        let claim = believe(claim);
+        match claim {
+            Ok(Claim::Ours(done)) => {
+                job.lease.claimed(asked_at + lasts);
+                job.recorded = done;
+                job.done = job.done.union(done);
+            }
+            Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_))
+            | Err(Refusal::ClaimLost | Refusal::Unreadable(_)) => job.lease.claim_lost(),
+            // It may have been made, and its answer lost.
+            Err(Refusal::Away | Refusal::Unavailable(_)) => {}
         }
-        Ok(claim)
+        claim
     }
 
-    /// Puts a job aside whose event somebody else has, for `rest` unless that claim is renewed.
-    fn wait_for_other(&self, mut job: Box<Job>, rest: Duration) {
+    /// Puts a job aside whose event somebody else has, for `rest` unless that claim is renewed. To be
+    /// told so took as long as `asking`.
+    fn wait_for_other(&self, mut job: Box<Job>, rest: Duration, asking: Duration) {
         if job.waits == 0 {
             info!(
                 event_type = job.event.event_type().as_str(),
@@ -127,7 +138,8 @@ impl Worker {
                 "Another worker has this event: waiting for what becomes of it"
             );
         }
-        let after = CLAIMED_ELSEWHERE.bound(job.waits).min(rest + CLAIM_RUNS_OUT);
+        let pause = CLAIMED_ELSEWHERE.bound(job.waits).max(asking.saturating_mul(self.ask_pause));
+        let after = pause.min(rest + CLAIM_RUNS_OUT);
         job.waits = job.waits.saturating_add(1);
         self.inflight.wait(job, Instant::now() + after);
     }

@@ -40,6 +40,8 @@ mod retries;
 mod seams;
 #[path = "it/worker/settle.rs"]
 mod settle;
+#[path = "it/worker/slow_store.rs"]
+mod slow_store;
 #[path = "it/worker/store.rs"]
 mod store;
 #[path = "it/support.rs"]

@@ -225,6 +225,13 @@ impl Lease {
         self.claim().may_stand
     }
 
+    /// Whether a claim was asked for, and its answer is not known.
+    #[must_use]
+    pub fn is_claim_asked(&self) -> bool {
+        let claim = self.claim();
+        claim.may_stand && claim.until.is_none()
+    }
+
     /// The claim is asked for anew. Until it is granted it does not stand, whatever becomes of a
     /// renewal that was sent before: somebody else may have had the event meanwhile, and only the
     /// answer to this says what was done.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use super::batch::{Batches, Grounds, Settlement};
@@ -157,6 +157,18 @@ impl Settler {
     /// Hands a job back that is not settled, to be seen again after `after`.
     pub async fn hand_back(&self, job: Box<Job>, after: Duration) {
         self.release_claim(&job).await;
+        self.put_back(job, after).await;
+    }
+
+    /// The same, with its claim or without: the store is waited for until `limit`. Says whether it
+    /// answered.
+    pub async fn hand_back_by(&self, job: Box<Job>, after: Duration, limit: Instant) -> bool {
+        let is_answered = timeout_at(limit, self.release_claim(&job)).await.is_ok();
+        self.put_back(job, after).await;
+        is_answered
+    }
+
+    async fn put_back(&self, job: Box<Job>, after: Duration) {
         info!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
