@@ -136,11 +136,21 @@ class Stack:
         """Sends in batches of ten, as the AWS SDKs do, unsigned."""
         for at in range(0, len(bodies), 10):
             entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[at : at + 10])]
-            data = json.dumps({"QueueUrl": self.queue_url, "Entries": entries}).encode()
-            headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "AmazonSQS.SendMessageBatch"}
-            answer = fetch(self.endpoint, data, headers)
-            if answer is None or json.loads(answer).get("Failed"):
+            answer = self.sqs("SendMessageBatch", Entries=entries)
+            if answer is None or answer.get("Failed"):
                 raise RuntimeError(f"not sent: {answer}")
+
+    def left(self):
+        """Messages in the queue, seen or hidden."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.sqs("GetQueueAttributes", AttributeNames=names)
+        return sum(int(answer["Attributes"][name]) for name in names)
+
+    def sqs(self, action, **parameters):
+        data = json.dumps({"QueueUrl": self.queue_url, **parameters}).encode()
+        headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}"}
+        answer = fetch(self.endpoint, data, headers)
+        return None if answer is None else json.loads(answer)
 
     def start_prometheus(self, worker_ports, port=None):
         """A Prometheus that scrapes the workers every second and evaluates the alerts."""
