@@ -10,6 +10,7 @@ use reservation_worker::app::{App, Parts, Settings};
 use reservation_worker::client::inventory::GrpcSettings;
 use reservation_worker::client::reservation::HttpSettings;
 use reservation_worker::client::{GrpcInventory, HttpReservationApi, ReservationApi};
+use reservation_worker::credentials::Credentials;
 use reservation_worker::event::{EventId, Step, idempotency_key};
 use reservation_worker::handler::{Peers, Services};
 use reservation_worker::health::Health;
@@ -54,10 +55,12 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = HttpSettings {
             base: self.api.base_url().parse().unwrap(),
+            credentials: Credentials::default(),
             timeout,
             idle_connections_max: 20,
         };
-        let grpc = GrpcSettings { uri: format!("http://{}", self.inventory.addr()), timeout };
+        let uri = format!("http://{}", self.inventory.addr());
+        let grpc = GrpcSettings { uri, credentials: Credentials::default(), timeout };
         let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
         let metrics = Arc::new(Metrics::new(&reasons));
         let outages = Arc::new(Outages::new(20, Arc::clone(&metrics)));
