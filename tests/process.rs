@@ -8,6 +8,8 @@ mod commands;
 mod leaving;
 #[path = "it/process/log.rs"]
 mod log;
+#[path = "it/process/permissions.rs"]
+mod permissions;
 #[path = "it/process/program.rs"]
 mod program;
 #[path = "it/process/signals.rs"]
