@@ -48,9 +48,15 @@ pub(super) struct Fault {
 /// The files' contents, in their order, or what is wrong.
 type Parse<T> = fn(&[Vec<u8>]) -> Result<Arc<T>, Fault>;
 
+/// Tells contents apart without keeping them.
+type ContentsDigest = [u8; 32];
+
+/// What was read, and of which contents.
+type Fresh<T> = (Arc<T>, ContentsDigest);
+
 /// What the last look found.
 struct Seen {
-    digest: [u8; 32],
+    digest: ContentsDigest,
     complaint: Option<FileError>,
 }
 
@@ -122,7 +128,7 @@ impl<T> Watched<T> {
     }
 
     /// What the files hold now, where that is something else.
-    fn changed(&self, known: &[u8; 32]) -> Result<Option<(Arc<T>, [u8; 32])>, FileError> {
+    fn changed(&self, known: &ContentsDigest) -> Result<Option<Fresh<T>>, FileError> {
         let contents = contents(&self.files)?;
         let digest = digest(&contents);
         if digest == *known {
@@ -168,8 +174,7 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Tells contents apart without keeping them.
-fn digest(contents: &[Vec<u8>]) -> [u8; 32] {
+fn digest(contents: &[Vec<u8>]) -> ContentsDigest {
     let mut hash = Sha256::new();
     for bytes in contents {
         hash.update(bytes.len().to_be_bytes());

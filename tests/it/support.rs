@@ -10,7 +10,6 @@ use reservation_worker::app::{App, Parts, Settings};
 use reservation_worker::client::inventory::GrpcSettings;
 use reservation_worker::client::reservation::HttpSettings;
 use reservation_worker::client::{GrpcInventory, HttpReservationApi, ReservationApi};
-use reservation_worker::credentials::Credentials;
 use reservation_worker::event::{EventId, Step, idempotency_key};
 use reservation_worker::handler::{Peers, Services};
 use reservation_worker::health::Health;
@@ -55,12 +54,12 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = HttpSettings {
             base: self.api.base_url().parse().unwrap(),
-            credentials: Credentials::default(),
+            credentials: Default::default(),
             timeout,
             idle_connections_max: 20,
         };
         let uri = format!("http://{}", self.inventory.addr());
-        let grpc = GrpcSettings { uri, credentials: Credentials::default(), timeout };
+        let grpc = GrpcSettings { uri, credentials: Default::default(), timeout };
         let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
         let metrics = Arc::new(Metrics::new(&reasons));
         let outages = Arc::new(Outages::new(20, Arc::clone(&metrics)));

@@ -14,10 +14,8 @@ const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/iam/policy.jso
 
 /// One value, or several in a list.
 fn all(value: &Value) -> Vec<&str> {
-    match value {
-        Value::Array(values) => values.iter().map(|value| value.as_str().unwrap()).collect(),
-        value => vec![value.as_str().unwrap()],
-    }
+    let several = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    several.iter().map(|value| value.as_str().unwrap()).collect()
 }
 
 /// What the policy allows, for the stand-in's region, account and queues.
