@@ -161,7 +161,9 @@ async fn about_store(config: &Config) -> Finding {
             None => Finding::Ok(format!("{} takes records: {facts}", url.without_user())),
             Some(advice) => Finding::Warning(format!("{}: {facts}; {advice}", url.without_user())),
         },
-        Err(why) => Finding::Wrong(format!("{why}; events wait until the store is there")),
+        Err(why) => Finding::Wrong(format!(
+            "{why}; check IDEMPOTENCY_STORE and the way there: events wait until it answers"
+        )),
     }
 }
 

@@ -8,6 +8,8 @@
 #[path = "it/process/program.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod program;
+#[path = "it/process/schema.rs"]
+mod schema;
 #[path = "it/world.rs"]
 mod world;
 
@@ -155,7 +157,7 @@ fn judge(world: &World, sent: u64, harm: &Harm) {
         assert_eq!(world.ledger.effects_for(&format!("r{n}")).len(), 2, "r{n}: each effect once");
     }
     let (calls, totals) = (world.ledger.calls(), world.ledger.totals());
-    assert_eq!(u64::try_from(totals.effects).unwrap(), 2 * sent);
+    assert_eq!(totals.effects, 2 * sent);
     assert_eq!(world.dead_letters(), []);
     let keys: BTreeSet<String> = (0..sent)
         .flat_map(|n| {

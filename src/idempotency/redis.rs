@@ -1,7 +1,7 @@
 //! The store that all pods share: a Redis 6 or later, or a Valkey, alone or as a cluster, with or without TLS.
 //!
 //! Each operation is one script on one key, hence one round trip, and all or nothing; the time is the server's own. A record is a
-//! string of 36 bytes (`format.lua`). In progress it lives for as long as the claim lasts and the time to live after
+//! string of 36 bytes (`format.lua`), and takes about 210 of Redis 7.0's with its key of 55 and its expiry (a million measured). In progress it lives for as long as the claim lasts and the time to live after
 //! that; handled or given up, for the time to live.
 //!
 //! What it cannot promise: a Redis that fails over, or restarts from what it last wrote to disk, forgets its last moments. An event

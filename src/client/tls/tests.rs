@@ -63,13 +63,18 @@ impl Client {
 
     async fn call(&self) -> Result<(), CallError> {
         let key = uuid::uuid!("43e622ac-f4c7-5c4b-8456-802403703e17");
-        let call = CallContext { idempotency_key: key, traceparent: None, tracestate: None };
+        let call = CallContext {
+            idempotency_key: key,
+            traceparent: None,
+            tracestate: None,
+            answered: None,
+        };
         let reservation_id = &ReservationId::new("rsv_abc123").unwrap();
         match self {
             Self::Http(api) => api.set_status(&call, reservation_id, Target::Expired, None).await,
             Self::Grpc(api) => {
                 let show_id = &ShowId::new("evt_2025_1001").unwrap();
-                let seats = &Seats { seat_ids: vec![], quantity: 2 };
+                let seats = &Seats { seat_ids: [].into_iter().collect(), quantity: 2 };
                 let reason = ReleaseReason::Expired;
                 let release = ReleaseHold { reservation_id, show_id, seats, reason };
                 api.release_hold(&call, release).await

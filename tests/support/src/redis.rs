@@ -5,7 +5,7 @@ mod cluster;
 mod command;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -46,10 +46,8 @@ pub fn is_installed(what: &str) -> bool {
         std::env::var_os("CI").is_none(),
         "{what}: needs `{PROGRAM}` (apt-get install redis-server)"
     );
-    #[allow(clippy::print_stderr, reason = "whoever runs the tests must know")]
-    {
-        eprintln!("LEFT OUT: {what}: `{PROGRAM}` is not installed");
-    }
+    // Past the test harness, which shows what a macro prints only of tests that fail.
+    let _ = writeln!(io::stderr(), "LEFT OUT: {what}: `{PROGRAM}` is not installed");
     false
 }
 

@@ -25,6 +25,17 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// The whole number that it is.
+    ///
+    /// # Panics
+    ///
+    /// Where it is none.
+    #[must_use]
+    pub fn number(&self) -> i64 {
+        let Self::Number(number) = self else { panic!("not a number: {self:?}") };
+        *number
+    }
+
     /// The bytes of a text, as a string; empty for what is none.
     #[must_use]
     pub fn text(&self) -> String {

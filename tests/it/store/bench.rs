@@ -1,0 +1,97 @@
+//! What the cases stand on: stores of either kind, events, and how a test waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reservation_worker::event::{ContentHash, EventId, Step, StepSet};
+use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::idempotency::redis::RedisStore;
+use reservation_worker::idempotency::{Claim, Store, Token};
+
+/// For what must come to pass, on a machine that is busy.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A claim that does not run out within a test.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
+
+/// A claim, or a time to live, that runs out while a test waits.
+pub(crate) const SHORT: Duration = Duration::from_millis(700);
+
+/// A time to live that does not end within a test.
+pub(crate) const TTL: Duration = Duration::from_secs(3600);
+
+/// Where a case gets its stores from.
+pub(crate) enum Bench {
+    /// Each is a new one.
+    Memory,
+    /// All share the Redis at this URL.
+    Redis(String),
+}
+
+impl Bench {
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        self.store_that_keeps(TTL)
+    }
+
+    pub(crate) fn store_that_keeps(&self, time_to_live: Duration) -> Arc<dyn Store> {
+        match self {
+            Self::Memory => Arc::new(MemoryStore::new(100_000, time_to_live)),
+            Self::Redis(url) => Arc::new(redis_store(url, "test:", time_to_live)),
+        }
+    }
+}
+
+pub(crate) fn redis_store(url: &str, prefix: &str, time_to_live: Duration) -> RedisStore {
+    RedisStore::new(&url.parse().unwrap(), prefix, time_to_live).unwrap()
+}
+
+pub(crate) fn id(text: &str) -> EventId {
+    EventId::new(text).unwrap()
+}
+
+pub(crate) const HASH: ContentHash = ContentHash::from_bytes(*b"\0one\r\n\"content\xff\x80");
+pub(crate) const OTHER_HASH: ContentHash = ContentHash::from_bytes(*b"another content.");
+
+pub(crate) fn steps(steps: &[Step]) -> StepSet {
+    let mut set = StepSet::EMPTY;
+    for step in steps {
+        set.insert(*step);
+    }
+    set
+}
+
+/// Claims what must be free; the token and the steps that are done.
+pub(crate) async fn claimed(store: &dyn Store, id: &EventId, lasts: Duration) -> (Token, StepSet) {
+    let token = Token::unique();
+    let claim = store.claim(id, HASH, token, lasts).await.unwrap();
+    let Claim::Ours(done) = claim else { panic!("{id}: {claim:?}") };
+    (token, done)
+}
+
+/// A stranger asks for it.
+pub(crate) async fn asked(store: &dyn Store, id: &EventId) -> Claim {
+    store.claim(id, HASH, Token::unique(), LONG).await.unwrap()
+}
+
+/// How long a stranger is told to wait.
+pub(crate) async fn left(store: &dyn Store, id: &EventId) -> Duration {
+    let claim = asked(store, id).await;
+    let Claim::Elsewhere(left) = claim else { panic!("{id}: {claim:?}") };
+    left
+}
+
+/// Asks until it is so.
+pub(crate) async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("never: {what}"))
+}

@@ -1,0 +1,114 @@
+//! The shared store on a cluster of three real masters.
+
+use reservation_worker::event::{EventId, Step};
+use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use sandbox::redis::{Redis, RedisCluster, is_installed};
+
+use crate::bench::{Bench, HASH, LONG, TTL, claimed, eventually, id, redis_store, steps};
+use crate::contract;
+
+async fn keys(node: &Redis) -> i64 {
+    node.command(&["DBSIZE"]).await.unwrap().number()
+}
+
+#[tokio::test]
+async fn the_whole_contract_holds_on_a_cluster() {
+    if !is_installed("the contract on a cluster") {
+        return;
+    }
+    let cluster = RedisCluster::start().await.unwrap();
+    contract::all(&Bench::Redis(cluster.nodes[1].url())).await;
+    let store = redis_store(&cluster.nodes[2].url(), "test:", TTL);
+    assert!(store.probe().await.unwrap().is_cluster());
+    for number in 0..300 {
+        let id = id(&format!("evt_{number}"));
+        let (token, _) = claimed(&store, &id, LONG).await;
+        store.record(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
+        store.complete(&id, token, HandledAs::Applied).await.unwrap();
+    }
+    for node in &cluster.nodes {
+        assert!(keys(node).await > 50, "the records are spread over all nodes");
+    }
+}
+
+/// An event whose record a node has.
+async fn on(node: &Redis, store: &dyn Store, named: &str) -> EventId {
+    for number in 0.. {
+        let id = id(&format!("{named}_{number}"));
+        let before = keys(node).await;
+        let (token, _) = claimed(store, &id, LONG).await;
+        store.complete(&id, token, HandledAs::Applied).await.unwrap();
+        if keys(node).await > before {
+            return id;
+        }
+    }
+    unreachable!("each node has a third of the slots")
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_is_missed_by_its_own_events_until_it_is_back() {
+    if !is_installed("a cluster that loses a node") {
+        return;
+    }
+    let mut cluster = RedisCluster::start().await.unwrap();
+    for node in &cluster.nodes {
+        // As an operator may set it: what the others have stays to be had.
+        let set = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        node.command(&set).await.unwrap();
+    }
+    let store = redis_store(&cluster.nodes[0].url(), "p:", TTL);
+    let (there, gone) =
+        (on(&cluster.nodes[1], &store, "a").await, on(&cluster.nodes[2], &store, "b").await);
+    cluster.nodes[2].kill().await.unwrap();
+    for _ in 0..20 {
+        let claim = store.claim(&gone, HASH, Token::unique(), LONG).await;
+        assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
+    }
+    eventually("what the others have is had", || async {
+        store.claim(&there, HASH, Token::unique(), LONG).await.ok()
+    })
+    .await;
+    cluster.nodes[2].start().await.unwrap();
+    eventually("the node is back", || async {
+        store.claim(&gone, HASH, Token::unique(), LONG).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_whose_slot_is_on_the_move_is_followed() {
+    if !is_installed("a cluster that moves a slot") {
+        return;
+    }
+    let cluster = RedisCluster::start().await.unwrap();
+    let [from, _, to] = &cluster.nodes[..] else { panic!("three nodes") };
+    for node in &cluster.nodes {
+        // As a user that may do no more than it must.
+        let user =
+            "ACL SETUSER worker on >hunter2 ~p:* +hello +info +evalsha +eval +get +set +time";
+        let user = format!("{user} +cluster|slots +ping +asking");
+        let words: Vec<&str> = user.split(' ').collect();
+        assert_eq!(node.command(&words).await.unwrap().text(), "OK");
+    }
+    let url = format!("redis://worker:hunter2@127.0.0.1:{}", from.port());
+    let store = redis_store(&url, "p:", TTL);
+    let event = on(from, &store, "moving").await;
+    let key = format!("p:{event}");
+    let from_name = from.command(&["CLUSTER", "MYID"]).await.unwrap().text();
+    let to_name = to.command(&["CLUSTER", "MYID"]).await.unwrap().text();
+    let slot = from.command(&["CLUSTER", "KEYSLOT", &key]).await.unwrap().number().to_string();
+    // As `redis-cli --cluster reshard` does it. Half-way, the first node answers ASK ...
+    to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_name]).await.unwrap();
+    from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_name]).await.unwrap();
+    let port = to.port().to_string();
+    let moved = from.command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).await.unwrap();
+    assert_eq!(moved.text(), "OK");
+    let claim = store.claim(&event, HASH, Token::unique(), LONG).await.unwrap();
+    assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
+    // ... and then MOVED.
+    for node in [to, from] {
+        node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_name]).await.unwrap();
+    }
+    let claim = store.claim(&event, HASH, Token::unique(), LONG).await.unwrap();
+    assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
+}

@@ -1,0 +1,92 @@
+//! The contract, case by case: who may do what to a claim, and what a repeated operation says.
+
+use std::time::Duration;
+
+use reservation_worker::event::{EventId, Step, StepSet};
+use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+
+use crate::bench::{Bench, HASH, LONG, asked, claimed, id, left, steps};
+
+/// What each operation of a token's says.
+async fn all(store: &dyn Store, id: &EventId, token: Token) -> [Result<(), StoreError>; 4] {
+    [
+        store.renew(id, token, Duration::ZERO).await,
+        store.record(id, token, steps(&[Step::InventoryCommit])).await,
+        store.complete(id, token, HandledAs::Superseded).await,
+        store.release(id, token, steps(&[Step::InventoryCommit])).await,
+    ]
+}
+
+const NONE: [Result<(), StoreError>; 4] = [const { Err(StoreError::NotOwner) }; 4];
+
+pub(crate) async fn nobody_else_may_touch_a_claim(bench: &Bench) {
+    let (store, id) = (bench.store(), id("fenced"));
+    let (token, _) = claimed(&*store, &id, LONG).await;
+    assert_eq!(all(&*store, &id, Token::unique()).await, NONE);
+    assert!(left(&*store, &id).await > Duration::ZERO, "nothing has changed by it");
+    store.release(&id, token, StepSet::EMPTY).await.unwrap();
+    assert_eq!(claimed(&*store, &id, LONG).await.1, StepSet::EMPTY);
+}
+
+pub(crate) async fn who_lost_a_claim_may_not_touch_it_any_more(bench: &Bench) {
+    let (store, id) = (bench.store(), id("lost"));
+    let (loser, _) = claimed(&*store, &id, Duration::ZERO).await;
+    let (winner, _) = claimed(&*store, &id, LONG).await;
+    assert_eq!(all(&*store, &id, loser).await, NONE);
+    let claim = store.claim(&id, HASH, loser, LONG).await.unwrap();
+    assert!(matches!(claim, Claim::Elsewhere(_)), "{claim:?}");
+    store.complete(&id, winner, HandledAs::Applied).await.unwrap();
+    assert_eq!(all(&*store, &id, loser).await, NONE, "nor what came of it");
+}
+
+pub(crate) async fn of_what_is_not_known_nobody_is_the_owner(bench: &Bench) {
+    let (store, id) = (bench.store(), id("not-known"));
+    assert_eq!(all(&*store, &id, Token::unique()).await, NONE);
+    assert_eq!(claimed(&*store, &id, LONG).await.1, StepSet::EMPTY);
+}
+
+pub(crate) async fn a_repeated_operation_says_what_the_first_said(bench: &Bench) {
+    let store = bench.store();
+    for end in ["complete", "release"] {
+        let id = id(&format!("repeated-{end}"));
+        let (token, _) = claimed(&*store, &id, LONG).await;
+        for _ in 0..2 {
+            store.renew(&id, token, LONG).await.unwrap();
+        }
+        for _ in 0..2 {
+            store.record(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
+        }
+        for _ in 0..3 {
+            match end {
+                "complete" => store.complete(&id, token, HandledAs::Applied).await,
+                _ => store.release(&id, token, StepSet::EMPTY).await,
+            }
+            .unwrap();
+        }
+        let claim = asked(&*store, &id).await;
+        let is_once = match end {
+            "complete" => matches!(claim, Claim::Handled(it) if it.how == HandledAs::Applied),
+            _ => claim == Claim::Ours(steps(&[Step::ReservationStatus])),
+        };
+        assert!(is_once, "{end}: {claim:?}");
+    }
+}
+
+pub(crate) async fn a_claim_that_has_ended_is_nobodys(bench: &Bench) {
+    let store = bench.store();
+    let (handled, given_up) = (id("ended-handled"), id("ended-given-up"));
+    let (token, _) = claimed(&*store, &handled, LONG).await;
+    store.complete(&handled, token, HandledAs::Applied).await.unwrap();
+    let [renew, record, complete, release] = all(&*store, &handled, token).await;
+    assert_eq!([renew, record, release], [const { Err(StoreError::NotOwner) }; 3]);
+    assert_eq!(complete, Ok(()), "a repeat");
+    let claim = asked(&*store, &handled).await;
+    assert!(matches!(claim, Claim::Handled(it) if it.how == HandledAs::Applied), "as at first");
+
+    let (token, _) = claimed(&*store, &given_up, LONG).await;
+    store.release(&given_up, token, StepSet::EMPTY).await.unwrap();
+    let [renew, record, complete, release] = all(&*store, &given_up, token).await;
+    assert_eq!([renew, record, complete], [const { Err(StoreError::NotOwner) }; 3]);
+    assert_eq!(release, Ok(()), "a repeat");
+    assert_eq!(claimed(&*store, &given_up, LONG).await.1, StepSet::EMPTY);
+}
