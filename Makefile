@@ -11,11 +11,13 @@ SEEDS ?= 100000
 tools := $(CURDIR)/.tools
 deny_version := 0.20.2
 machete_version := 0.9.2
+cyclonedx_version := 0.5.9
 llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
-	test-observe observe test-deploy manifests manifests-check simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
+	test-observe observe test-deploy manifests manifests-check simulate dev dev-air docker-build test-docker sbom advisories clean check ci \
+	debug fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -95,9 +97,18 @@ dev-air: dev ## another name for dev
 docker-build: ## the image, as IMAGE
 	$(DOCKER_BUILD) --tag $(IMAGE) $(ARGS) .
 
+test-docker: ## build the image and run it as production would, against the stand-ins (needs Docker, or root and Debian)
+	@.ci/docker || test $$? -eq 3 # left out, and it said so
+
+sbom: $(tools)/bin/cargo-cyclonedx ## what the worker is made of: reservation-worker.cdx.json (CycloneDX)
+	.ci/sbom
+
+advisories: $(tools)/bin/cargo-deny ## ask the RustSec database about every dependency (needs the network)
+	$(tools)/bin/cargo-deny --locked check advisories
+
 clean: ## remove what was built (.tools/ stays)
 	$(CARGO) clean
-	rm -f reservation-worker coverage.html
+	rm -f reservation-worker reservation-worker.cdx.json coverage.html
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
@@ -121,3 +132,6 @@ $(tools)/bin/cargo-deny:
 
 $(tools)/bin/cargo-machete:
 	$(CARGO) install --locked --root $(tools) cargo-machete@$(machete_version)
+
+$(tools)/bin/cargo-cyclonedx:
+	$(CARGO) install --locked --root $(tools) cargo-cyclonedx@$(cyclonedx_version)

@@ -129,7 +129,7 @@ async fn about_dead_letters(queue: &SqsQueue) -> (&'static str, Finding) {
 fn queue_trouble(error: &QueueError) -> String {
     let what_to_do = match error.kind {
         QueueErrorKind::Denied => {
-            "check the credentials, and that they allow sqs:GetQueueAttributes on this queue"
+            "check the credentials; where SQS names a permission, allow it: deploy/iam/policy.json has them all"
         }
         QueueErrorKind::NoSuchQueue => "check SQS_QUEUE_URL and AWS_REGION",
         QueueErrorKind::Timeout | QueueErrorKind::Network => {

@@ -95,7 +95,7 @@ web identity (IRSA), EKS Pod Identity.
 const COLUMNS: usize = 100;
 
 /// Columns before the text about a variable.
-const INDENT: usize = 31;
+const INDENT: usize = 36;
 
 /// The text of `--help`: every command, and every variable with its meaning, range and default.
 #[must_use]

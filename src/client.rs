@@ -6,6 +6,7 @@
 //! Neither client goes through a proxy, whatever `HTTP_PROXY` and its like say: both services are internal ones, and the
 //! configuration names every variable that counts.
 
+mod addresses;
 pub mod classify;
 pub mod error;
 pub mod inventory;
@@ -13,9 +14,9 @@ mod not_grpc;
 mod proto;
 pub mod reservation;
 mod retry_after;
-
 #[cfg(test)]
 mod test_server;
+mod tls;
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;

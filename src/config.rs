@@ -1,8 +1,9 @@
 //! Everything that can be set, read once from the environment and checked whole: a [`Config`], or every fault at once. Nothing else reads
-//! the environment, but for the AWS SDK, whose own rules hold for `AWS_*`. Touches no network; which store or format stands behind
+//! the environment, but for the AWS SDK, whose own rules hold for `AWS_*`. Reads the files that variables name; touches no network. Which store or format stands behind
 //! a setting is left to the app.
 
 mod address;
+mod credentials;
 mod error;
 mod otel;
 mod parts;
@@ -22,6 +23,8 @@ pub use otel::{Propagators, RootSampler, Sampler, Telemetry};
 use raw::Raw;
 use read::Reader;
 pub use table::{Allowed, Fallback, VARIABLES, Variable};
+
+use crate::credentials::Credentials;
 
 /// The whole configuration. `Debug` shows no passwords.
 #[derive(Clone, Debug)]
@@ -95,6 +98,8 @@ pub struct Inventory {
     pub url: Url,
     /// `INVENTORY_TIMEOUT_MS`, per attempt.
     pub timeout: Duration,
+    /// `INVENTORY_*_FILE`.
+    pub credentials: Credentials,
 }
 
 /// The Reservation API.
@@ -104,6 +109,8 @@ pub struct Reservation {
     pub base: Url,
     /// `RESERVATION_TIMEOUT_MS`, per attempt.
     pub timeout: Duration,
+    /// `RESERVATION_API_*_FILE`.
+    pub credentials: Credentials,
 }
 
 /// What is remembered of handled events.

@@ -41,6 +41,7 @@ pub mod queue;
 
 pub mod admin;
 pub mod config;
+pub mod credentials;
 pub mod health;
 pub mod metrics;
 pub mod retry;

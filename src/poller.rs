@@ -265,7 +265,7 @@ fn hint(kind: QueueErrorKind) -> &'static str {
             "SQS limits the calls, or too many messages are in flight; nothing is to be done unless it lasts"
         }
         QueueErrorKind::Denied => {
-            "check the credentials, and that they allow sqs:ReceiveMessage on this queue"
+            "check the credentials; where SQS names a permission, allow it: deploy/iam/policy.json has them all"
         }
         QueueErrorKind::NoSuchQueue => "check SQS_QUEUE_URL and AWS_REGION",
         QueueErrorKind::Timeout | QueueErrorKind::Network => {

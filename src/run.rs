@@ -235,6 +235,7 @@ fn store_name(config: &Config) -> String {
 pub fn reservation_api(config: &Config) -> Result<HttpReservationApi, ClientError> {
     HttpReservationApi::new(HttpSettings {
         base: config.reservation.base.clone(),
+        credentials: config.reservation.credentials.clone(),
         timeout: config.reservation.timeout,
         idle_connections_max: config.worker.concurrency.get(),
     })
@@ -247,6 +248,7 @@ pub fn reservation_api(config: &Config) -> Result<HttpReservationApi, ClientErro
 pub fn inventory(config: &Config) -> Result<GrpcInventory, ClientError> {
     GrpcInventory::new(GrpcSettings {
         uri: config.inventory.url.to_string(),
+        credentials: config.inventory.credentials.clone(),
         timeout: config.inventory.timeout,
     })
 }

@@ -10,6 +10,8 @@ mod health;
 mod leaving;
 #[path = "it/process/log.rs"]
 mod log;
+#[path = "it/process/permissions.rs"]
+mod permissions;
 #[path = "it/process/program.rs"]
 mod program;
 #[path = "it/process/schema.rs"]

@@ -18,6 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["idempotency", "outage", "client", "queue", "admin"],
     &["telemetry", "health", "metrics"],
     &["event", "retry", "config"],
+    &["credentials"],
     &["excerpt", "sabotage"],
 ];
 

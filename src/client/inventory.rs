@@ -1,26 +1,37 @@
 //! The Inventory service: gives held seats back, and turns held seats into sold ones. What a refusal means for an event is left to the handlers.
 
+mod connect;
 mod failure;
 mod probe;
+mod spread;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::Uri;
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
+use url::Url;
 
+use super::addresses::Lookup;
 use super::classify::{Rpc, classify_commit_status, classify_release_status};
 use super::error::{CallError, ClientError, Failure, chain};
 use super::not_grpc::GrpcOnly;
 use super::proto::common::v1::Error;
 use super::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use super::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
-use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT};
+use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT, tls};
+use crate::credentials::{Credentials, Token};
 use crate::event::{ReservationId, Seats, ShowId};
 use crate::excerpt::Excerpt;
+use connect::Target;
+use spread::Spread;
 
 /// A connection with calls open on which nothing arrives for this long, or for an attempt's time where that is longer, is asked
 /// whether it still lives. Never while no call is open, and never in the midst of an attempt: servers close connections that
@@ -105,16 +116,19 @@ pub trait Inventory: Send + Sync {
 /// What the gRPC client needs to know. Checked where the configuration is.
 #[derive(Debug, Clone)]
 pub struct GrpcSettings {
-    /// `http://host:port`, or `https://...` for TLS with the machine's root certificates.
+    /// `http://host:port`, or `https://...` for TLS.
     pub uri: String,
+    /// Whom to trust, and who the worker is.
+    pub credentials: Credentials,
     /// For a whole attempt: connecting, sending, and reading the answer to its end.
     pub timeout: Duration,
 }
 
-/// The Inventory service over gRPC: one HTTP/2 connection, made when it is first needed and again when it is lost.
+/// The Inventory service over gRPC: HTTP/2 connections, made when they are first needed and again when they are lost.
 #[derive(Debug, Clone)]
 pub struct GrpcInventory {
-    channel: GrpcOnly,
+    connections: Spread,
+    token: Option<Arc<Token>>,
     timeout: Duration,
 }
 
@@ -122,14 +136,19 @@ impl GrpcInventory {
     /// Builds the client. Connects to nothing. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// Where the address is not a URL that gRPC can use, or, for `https`, this machine has no root certificates.
+    /// Where the address is not a URL that gRPC can use, or, for `https`, there are no root certificates.
     pub fn new(settings: GrpcSettings) -> Result<Self, ClientError> {
-        let GrpcSettings { uri, timeout } = settings;
-        let endpoint = endpoint(&uri, timeout).map_err(|error| ClientError::Grpc {
-            address: Excerpt(&uri).to_string(),
-            reason: chain(&error),
-        })?;
-        Ok(Self { channel: GrpcOnly(endpoint.connect_lazy()), timeout })
+        Self::with_lookup(settings, Lookup::system())
+    }
+
+    /// As [`new`](Self::new), with another way to find addresses.
+    pub(super) fn with_lookup(settings: GrpcSettings, lookup: Lookup) -> Result<Self, ClientError> {
+        let GrpcSettings { uri, credentials, timeout } = settings;
+        let wrong = |reason| ClientError::Grpc { address: Excerpt(&uri).to_string(), reason };
+        let endpoint = endpoint(&uri, timeout).map_err(|error| wrong(chain(&error)))?;
+        let target = target(&uri, lookup, &credentials, timeout).map_err(wrong)?;
+        let connections = Spread::new(&endpoint, target);
+        Ok(Self { connections, token: credentials.token, timeout })
     }
 
     /// Asks the service's health, to see whether a gRPC server answers at all.
@@ -137,12 +156,16 @@ impl GrpcInventory {
     /// # Errors
     /// One line: what is wrong, and what to do about it.
     pub async fn probe(&self) -> Result<String, String> {
-        probe::probe(self.channel.clone(), self.timeout).await
+        probe::probe(self.channel(), self.timeout).await
+    }
+
+    fn channel(&self) -> GrpcOnly {
+        let authorization = self.token.as_ref().map(|token| token.current());
+        GrpcOnly { channel: self.connections.next(), authorization }
     }
 
     fn client(&self) -> InventoryServiceClient<GrpcOnly> {
-        InventoryServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(ANSWER_BYTES_MAX)
+        InventoryServiceClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// A message with what goes along with each call.
@@ -229,16 +252,42 @@ fn explain(failure: Failure, name: &str, status: i32, error: Option<Error>) -> C
     failure.explain(&detail)
 }
 
+/// What is said over a connection. Making one is the [`Target`]'s, TLS included, so that `tonic` is told of none.
 fn endpoint(uri: &str, timeout: Duration) -> Result<Endpoint, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(uri.to_owned())?
+    let origin = Endpoint::from_shared(uri.to_owned())?;
+    let mut plain = origin.uri().clone().into_parts();
+    plain.scheme = Some(http::uri::Scheme::HTTP);
+    let plain = Uri::from_parts(plain).expect("the same parts made a URI before");
+    Ok(Endpoint::from(plain)
+        .origin(origin.uri().clone())
         .user_agent(USER_AGENT)?
-        .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(timeout.max(KEEPALIVE_INTERVAL_MIN))
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(false);
-    if endpoint.uri().scheme() == Some(&http::uri::Scheme::HTTPS) {
-        return endpoint.tls_config(ClientTlsConfig::new().with_native_roots());
-    }
-    Ok(endpoint)
+        .keep_alive_while_idle(false))
+}
+
+/// Where connections lead.
+///
+/// # Errors
+/// What is wrong with the address; for `https`, with the roots.
+fn target(
+    uri: &str,
+    lookup: Lookup,
+    credentials: &Credentials,
+    timeout: Duration,
+) -> Result<Target, String> {
+    let url = Url::parse(uri).map_err(|error| error.to_string())?;
+    let host = url.host_str().ok_or("it names no host")?;
+    // Brackets belong to the URL, not to the address.
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = url.port_or_known_default().ok_or("it names no port")?;
+    let tls = if url.scheme() == "https" {
+        let config = tls::client_config(credentials, b"h2")?;
+        let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
+        Some((TlsConnector::from(Arc::new(config)), name))
+    } else {
+        None
+    };
+    let timeout = timeout.min(CONNECT_TIMEOUT_MAX);
+    Ok(Target { host, port, lookup, tls, timeout })
 }

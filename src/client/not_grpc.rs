@@ -6,9 +6,10 @@
 //! (`OUT_OF_RANGE` for one that is too long). What an answer means is left to `classify`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
@@ -33,7 +34,11 @@ pub(super) fn is_from_server(status: &Status) -> bool {
 
 /// A channel whose answers are gRPC.
 #[derive(Debug, Clone)]
-pub(super) struct GrpcOnly(pub(super) Channel);
+pub(super) struct GrpcOnly {
+    pub(super) channel: Channel,
+    /// Sent along with each request.
+    pub(super) authorization: Option<Arc<HeaderValue>>,
+}
 
 /// The error of [`GrpcOnly`] for an answer of another kind.
 #[derive(Debug, Clone)]
@@ -56,11 +61,14 @@ impl Service<Request<Body>> for GrpcOnly {
     type Future = BoxFuture<Self::Response, Self::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx).map_err(Into::into)
+        self.channel.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.0.call(request);
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(value) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, HeaderValue::clone(value));
+        }
+        let answer = self.channel.call(request);
         Box::pin(async move { Ok(check(answer.await?)?) })
     }
 }

@@ -5,18 +5,21 @@ mod answer;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{RequestBuilder, Response, Url};
 use serde::Serialize;
 
+use super::addresses::Lookup;
 use super::classify::{HttpCall, classify_http};
 use super::error::{CallError, Class, ClientError, Failure, chain};
-use super::{CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT};
+use super::{CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT, tls};
+use crate::credentials::{Credentials, Token};
 use crate::event::ReservationId;
 use crate::excerpt::Excerpt;
 use answer::{Answer, drain, found};
@@ -105,6 +108,8 @@ pub trait ReservationApi: Send + Sync {
 pub struct HttpSettings {
     /// `http` or `https`; its path is a prefix, with or without a slash at its end. Query and fragment do not count.
     pub base: Url,
+    /// Whom to trust, and who the worker is.
+    pub credentials: Credentials,
     /// For a whole attempt: connecting, sending, and reading the answer to its end.
     pub timeout: Duration,
     /// Connections kept while idle, at most: as many as calls are made at once.
@@ -115,6 +120,7 @@ pub struct HttpSettings {
 #[derive(Debug, Clone)]
 pub struct HttpReservationApi {
     client: reqwest::Client,
+    token: Option<Arc<Token>>,
     /// The base without query and fragment; its path is `prefix`.
     base: Url,
     /// The base's path without a slash at its end.
@@ -126,16 +132,21 @@ impl HttpReservationApi {
     /// Builds the client. Connects to nothing.
     ///
     /// # Errors
-    /// Where no TLS can be had: no crypto provider, or, for an `https` base, no root certificates on this machine.
+    /// Where no TLS can be had: no crypto provider, or, for an `https` base, no root certificates.
     pub fn new(settings: HttpSettings) -> Result<Self, ClientError> {
+        Self::with_lookup(settings, Lookup::system())
+    }
+
+    /// As [`new`](Self::new), with another way to find addresses.
+    pub(super) fn with_lookup(settings: HttpSettings, lookup: Lookup) -> Result<Self, ClientError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(ClientError::NoCryptoProvider);
         }
-        let HttpSettings { mut base, timeout, idle_connections_max } = settings;
+        let HttpSettings { mut base, credentials, timeout, idle_connections_max } = settings;
         base.set_query(None);
         base.set_fragment(None);
         let prefix = base.path().trim_end_matches('/').to_owned();
-        let mut builder = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .timeout(timeout)
             .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
@@ -148,14 +159,18 @@ impl HttpReservationApi {
             .redirect(reqwest::redirect::Policy::none())
             // The worker owns the retries.
             .retry(reqwest::retry::never())
+            .dns_resolver(lookup)
             // Without this it would read `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
             .no_proxy();
-        if base.scheme() == "http" {
+        let builder = if base.scheme() == "http" {
             // No TLS is spoken: do not load, or miss, the machine's root certificates.
-            builder = builder.tls_certs_only([]);
-        }
+            builder.tls_certs_only([])
+        } else {
+            let config = tls::client_config(&credentials, b"http/1.1");
+            builder.tls_backend_preconfigured(config.map_err(ClientError::Http)?)
+        };
         let client = builder.build().map_err(|error| ClientError::Http(chain(&error)))?;
-        Ok(Self { client, base, prefix, timeout })
+        Ok(Self { client, token: credentials.token, base, prefix, timeout })
     }
 
     /// Asks for a reservation that need not exist, to see whether this API answers at all.
@@ -163,7 +178,7 @@ impl HttpReservationApi {
     /// # Errors
     /// One line: what is wrong, and what to do about it.
     pub async fn probe(&self) -> Result<String, String> {
-        let request = self.client.request(Method::GET, self.url(PROBE_ID));
+        let request = self.to(Method::GET, PROBE_ID);
         let response = self.send(request).await.map_err(|error| {
             format!("{error}; see that RESERVATION_API_BASE is right and that the service is up and can be reached from here")
         })?;
@@ -201,6 +216,15 @@ impl HttpReservationApi {
         url
     }
 
+    /// A request with the token, where there is one.
+    fn to(&self, method: Method, id: &str) -> RequestBuilder {
+        let request = self.client.request(method, self.url(id));
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, HeaderValue::clone(&token.current())),
+            None => request,
+        }
+    }
+
     /// A request with what goes along with each call.
     fn request(
         &self,
@@ -208,8 +232,7 @@ impl HttpReservationApi {
         call: &CallContext<'_>,
         id: &ReservationId,
     ) -> RequestBuilder {
-        let mut request =
-            self.client.request(method, self.url(id.as_str())).header(ACCEPT, "application/json");
+        let mut request = self.to(method, id.as_str()).header(ACCEPT, "application/json");
         let trace = [(TRACEPARENT, call.traceparent), (TRACESTATE, call.tracestate)];
         for (name, value) in trace {
             if let Some(Ok(value)) = value.map(HeaderValue::from_str) {

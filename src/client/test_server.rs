@@ -16,11 +16,13 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// Installs the TLS provider that `main` installs.
 pub(crate) fn install_crypto_provider() {
@@ -113,7 +115,7 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     connections: Arc<AtomicUsize>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 type Answer = dyn Fn(&Asked) -> Response<TestBody> + Send + Sync;
@@ -133,6 +135,25 @@ impl TestServer {
         http2: bool,
         answer: impl Fn(&Asked) -> Response<TestBody> + Send + Sync + 'static,
     ) -> Self {
+        Self::serve(address, http2, None, answer).await
+    }
+
+    /// As [`start_at`](Self::start_at), with TLS.
+    pub(crate) async fn start_tls(
+        address: SocketAddr,
+        http2: bool,
+        tls: ServerConfig,
+        answer: impl Fn(&Asked) -> Response<TestBody> + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(address, http2, Some(TlsAcceptor::from(Arc::new(tls))), answer).await
+    }
+
+    async fn serve(
+        address: SocketAddr,
+        http2: bool,
+        tls: Option<TlsAcceptor>,
+        answer: impl Fn(&Asked) -> Response<TestBody> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -149,23 +170,21 @@ impl TestServer {
                 let service = service_fn(move |request| {
                     serve(request, Arc::clone(&answer), Arc::clone(&seen))
                 });
-                let io = TokioIo::new(stream);
+                let tls = tls.clone();
                 open.spawn(async move {
-                    // How a connection ends is seen at the client's end.
-                    if http2 {
-                        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                        drop(server.serve_connection(io, service).await);
-                    } else {
-                        drop(
-                            hyper::server::conn::http1::Builder::new()
-                                .serve_connection(io, service)
-                                .await,
-                        );
+                    match tls {
+                        None => speak(stream, http2, service).await,
+                        // A client may not like what it sees.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                speak(stream, http2, service).await;
+                            }
+                        }
                     }
                 });
             }
         });
-        Self { address, asked, connections, _tasks: tasks }
+        Self { address, asked, connections, tasks }
     }
 
     /// Reads what comes first on each connection, writes `bytes`, then closes it or lets it hang.
@@ -189,7 +208,12 @@ impl TestServer {
                 }
             }
         });
-        Self { address, asked: Arc::default(), connections, _tasks: tasks }
+        Self { address, asked: Arc::default(), connections, tasks }
+    }
+
+    /// Ends it; when this returns, its address is free.
+    pub(crate) async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// An address at which nobody listens.
@@ -203,6 +227,25 @@ impl TestServer {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// Speaks HTTP on one connection. How it ends is seen at the client's end.
+async fn speak<S>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    http2: bool,
+    service: S,
+) where
+    S: HttpService<Incoming, ResBody = TestBody, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+{
+    let io = TokioIo::new(stream);
+    if http2 {
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        drop(server.serve_connection(io, service).await);
+    } else {
+        let server = hyper::server::conn::http1::Builder::new();
+        drop(server.serve_connection(io, service).await);
     }
 }
 

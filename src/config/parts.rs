@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::address;
+use super::credentials;
 use super::raw::Raw;
 use super::read::Reader;
 use super::table::{self, Variable};
@@ -99,7 +100,8 @@ impl Inventory {
             address::grpc_service,
         );
         let timeout = reader.millis(&table::INVENTORY_TIMEOUT_MS, &raw.inventory_timeout_ms);
-        Some(Self { url: url?, timeout: timeout? })
+        let credentials = credentials::inventory(reader, raw, url.as_ref());
+        Some(Self { url: url?, timeout: timeout?, credentials })
     }
 }
 
@@ -108,7 +110,8 @@ impl Reservation {
         let base =
             reader.parsed(&table::RESERVATION_API_BASE, &raw.reservation_api_base, address::base);
         let timeout = reader.millis(&table::RESERVATION_TIMEOUT_MS, &raw.reservation_timeout_ms);
-        Some(Self { base: base?, timeout: timeout? })
+        let credentials = credentials::reservation_api(reader, raw, base.as_ref());
+        Some(Self { base: base?, timeout: timeout?, credentials })
     }
 }
 

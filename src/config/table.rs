@@ -118,6 +118,22 @@ variables! {
         Allowed::Whole { min: 1, max: 900_000, also: "not below BACKOFF_BASE_MS" };
     INVENTORY_TIMEOUT_MS: Value("2000"), "per attempt at the Inventory service, ms", whole(10, 60_000);
     RESERVATION_TIMEOUT_MS: Value("5000"), "per attempt at the Reservation API, ms", whole(10, 60_000);
+    INVENTORY_CA_FILE: Fallback::Told("the machine's roots, or SSL_CERT_FILE"), "roots that the Inventory service's certificate must come from, and no others",
+        Told("a file of PEM certificates, where INVENTORY_GRPC_ADDR is https");
+    INVENTORY_CLIENT_CERT_FILE: Fallback::Told("none"), "the worker's own certificate for the Inventory service (mTLS)",
+        Told("a file of PEM certificates, the worker's own first, where INVENTORY_GRPC_ADDR is https");
+    INVENTORY_KEY_FILE: Fallback::Told("none"), "the private key of INVENTORY_CLIENT_CERT_FILE",
+        Told("a file with a PEM private key, unencrypted, together with INVENTORY_CLIENT_CERT_FILE");
+    INVENTORY_TOKEN_FILE: Fallback::Told("none"), "the bearer token for the Inventory service",
+        Told("a file that holds one token");
+    RESERVATION_API_CA_FILE: Fallback::Told("the machine's roots, or SSL_CERT_FILE"), "roots that the Reservation API's certificate must come from, and no others",
+        Told("a file of PEM certificates, where RESERVATION_API_BASE is https");
+    RESERVATION_API_CLIENT_CERT_FILE: Fallback::Told("none"), "the worker's own certificate for the Reservation API (mTLS)",
+        Told("a file of PEM certificates, the worker's own first, where RESERVATION_API_BASE is https");
+    RESERVATION_API_KEY_FILE: Fallback::Told("none"), "the private key of RESERVATION_API_CLIENT_CERT_FILE",
+        Told("a file with a PEM private key, unencrypted, together with RESERVATION_API_CLIENT_CERT_FILE");
+    RESERVATION_API_TOKEN_FILE: Fallback::Told("none"), "the bearer token for the Reservation API",
+        Told("a file that holds one token");
     IDEMPOTENCY_STORE: Value("memory"), "where handled events are remembered: in memory, or shared by all pods",
         Told("`memory`, or a redis:// or rediss:// URL"), with_secret;
     IDEMPOTENCY_TTL: Value("86400"), "seconds that a handled event is remembered", whole(60, 2_592_000);

@@ -127,7 +127,7 @@ impl SqsQueue {
             .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(deadline))
             .send()
             .await
-            .map_err(|error| queue_error(&error))?;
+            .map_err(|error| queue_error(&error, error::RECEIVE))?;
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(to_message).collect())
     }
 
@@ -149,7 +149,7 @@ impl SqsQueue {
                 .message_group_id(group)
                 .message_deduplication_id(letter.message_id.0.to_string());
         }
-        call.send().await.map(|_| ()).map_err(|error| queue_error(&error))
+        call.send().await.map(|_| ()).map_err(|error| queue_error(&error, error::DEAD_LETTER))
     }
 }
 
@@ -178,7 +178,7 @@ impl Queue for SqsQueue {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| queue_error(&error))?;
+            .map_err(|error| queue_error(&error, error::DELETE))?;
         let done = answer.successful().iter().map(|entry| entry.id());
         Ok(entry_answers(handles.len(), done, answer.failed()))
     }
@@ -203,7 +203,7 @@ impl Queue for SqsQueue {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| queue_error(&error))?;
+            .map_err(|error| queue_error(&error, error::CHANGE_VISIBILITY))?;
         let done = answer.successful().iter().map(|entry| entry.id());
         Ok(entry_answers(changes.len(), done, answer.failed()))
     }

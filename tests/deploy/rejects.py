@@ -34,6 +34,13 @@ WRONG = [
     (["config.idempotencyStore=redis://:hush@redis:6379"], "put the URL in a Secret and name it in config.idempotencyStoreSecret"),
     (["config.idempotencyStore=disk"], 'config.idempotencyStore is "disk"; allowed: memory, or a redis://'),
     (["config.idempotencyStore=redis://redis", "config.idempotencyStoreSecret.name=redis"], "are both set; keep one"),
+    (["config.inventoryCaFile=ca.crt"], "'/config/inventoryCaFile'"),
+    (["config.inventoryCaFile=/ca.crt"], 'config.inventoryCaFile is set, but config.inventoryGrpcAddr is "inventory:50051"; allowed: an https URL'),
+    (["config.reservationApiKeyFile=/tls.key"], "config.reservationApiClientCertFile and config.reservationApiKeyFile go together"),
+    (
+        ["config.inventoryTokenFile=/etc/reservation-worker/inventory/token"],
+        "where nothing is mounted; set serviceSecrets.inventory to the name of a Secret",
+    ),
     (["config.shutdownGrace=22"], "config.shutdownGrace is 22; allowed: at least config.sqsWaitTime + 3 = 23"),
     (["terminationGracePeriodSeconds=29"], "terminationGracePeriodSeconds is 29; allowed: at least config.shutdownGrace + 5 = 30"),
     (["config.maxInFlight=19"], "config.maxInFlight is 19; allowed: not below config.workerConcurrency, which is 20"),

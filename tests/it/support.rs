@@ -54,10 +54,12 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = HttpSettings {
             base: self.api.base_url().parse().unwrap(),
+            credentials: Default::default(),
             timeout,
             idle_connections_max: 20,
         };
-        let grpc = GrpcSettings { uri: format!("http://{}", self.inventory.addr()), timeout };
+        let uri = format!("http://{}", self.inventory.addr());
+        let grpc = GrpcSettings { uri, credentials: Default::default(), timeout };
         let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
         let metrics = Arc::new(Metrics::new(&reasons));
         let outages = Arc::new(Outages::new(20, Arc::clone(&metrics)));

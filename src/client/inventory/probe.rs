@@ -9,6 +9,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::failure;
+use crate::client::ANSWER_BYTES_MAX;
 use crate::client::classify::{Rpc, grpc_code};
 use crate::client::not_grpc::{GrpcOnly, is_from_server};
 
@@ -62,7 +63,7 @@ pub(super) async fn probe(channel: GrpcOnly, timeout: Duration) -> Result<String
 }
 
 async fn health(channel: GrpcOnly) -> Result<Health, Status> {
-    let mut grpc = Grpc::new(channel);
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
     grpc.ready().await.map_err(Status::from_error)?;
     let codec = ProstCodec::<(), Health>::default();
     let answer = grpc.unary(Request::new(()), PathAndQuery::from_static(CHECK), codec).await?;

@@ -31,7 +31,12 @@ fn call() -> CallContext<'static> {
 }
 
 fn client(server: &TestServer, timeout: Duration) -> GrpcInventory {
-    GrpcInventory::new(GrpcSettings { uri: format!("http://{}", server.address), timeout }).unwrap()
+    GrpcInventory::new(GrpcSettings {
+        uri: format!("http://{}", server.address),
+        credentials: Credentials::default(),
+        timeout,
+    })
+    .unwrap()
 }
 
 async fn release(api: &GrpcInventory) -> Result<(), CallError> {

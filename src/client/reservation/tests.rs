@@ -32,7 +32,13 @@ fn id(text: &str) -> ReservationId {
 fn client(base: &str, timeout: Duration) -> HttpReservationApi {
     install_crypto_provider();
     let base = Url::parse(base).unwrap();
-    HttpReservationApi::new(HttpSettings { base, timeout, idle_connections_max: 4 }).unwrap()
+    HttpReservationApi::new(HttpSettings {
+        base,
+        credentials: Credentials::default(),
+        timeout,
+        idle_connections_max: 4,
+    })
+    .unwrap()
 }
 
 fn client_of(server: &TestServer, timeout: Duration) -> HttpReservationApi {

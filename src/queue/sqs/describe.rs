@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde::Deserialize;
 
-use super::error::queue_error;
+use super::error::{DEAD_LETTER_URL, GET_ATTRIBUTES, queue_error};
 use super::{DlqTarget, SqsQueue};
 use crate::queue::QueueError;
 
@@ -43,7 +43,7 @@ impl SqsQueue {
             .attribute_names(QueueAttributeName::All)
             .send()
             .await
-            .map_err(|error| queue_error(&error))?;
+            .map_err(|error| queue_error(&error, GET_ATTRIBUTES))?;
         let get = |name| answer.attributes().and_then(|all| all.get(&name)).map(String::as_str);
         let number = |name| get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
         Ok(QueueFacts {
@@ -71,7 +71,7 @@ impl SqsQueue {
             .queue_owner_aws_account_id(account)
             .send()
             .await
-            .map_err(|error| queue_error(&error))?;
+            .map_err(|error| queue_error(&error, DEAD_LETTER_URL))?;
         Ok(answer.queue_url.map(DlqTarget::new))
     }
 

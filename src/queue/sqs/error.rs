@@ -14,8 +14,41 @@ use crate::queue::{EntryError, QueueError, QueueErrorKind};
 /// Longest text taken over from an error, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
 
-/// Reads an SDK error.
-pub(super) fn queue_error<E>(error: &SdkError<E, HttpResponse>) -> QueueError
+/// What the worker's role must be allowed for a call: the action, by the name that a policy has for it (batches have
+/// the single action's), and what is done with a key where the queue is encrypted with one (SQS developer guide, "Key management").
+#[derive(Clone, Copy)]
+pub(super) struct Needs {
+    action: &'static str,
+    key: &'static str,
+}
+
+pub(super) const RECEIVE: Needs =
+    Needs { action: "sqs:ReceiveMessage on the queue", key: "kms:Decrypt on the queue's key" };
+pub(super) const DELETE: Needs = Needs { action: "sqs:DeleteMessage on the queue", ..RECEIVE };
+pub(super) const CHANGE_VISIBILITY: Needs =
+    Needs { action: "sqs:ChangeMessageVisibility on the queue", ..RECEIVE };
+pub(super) const GET_ATTRIBUTES: Needs =
+    Needs { action: "sqs:GetQueueAttributes on the queue", ..RECEIVE };
+pub(super) const DEAD_LETTER: Needs = Needs {
+    action: "sqs:SendMessage on the dead-letter queue",
+    key: "kms:GenerateDataKey and kms:Decrypt on the dead-letter queue's key",
+};
+pub(super) const DEAD_LETTER_URL: Needs =
+    Needs { action: "sqs:GetQueueUrl on the dead-letter queue", ..DEAD_LETTER };
+
+impl Needs {
+    /// What to allow, where the refusal is about permissions.
+    fn missing(self, code: &str) -> Option<&'static str> {
+        match code {
+            "AccessDenied" | "AccessDeniedException" | "NotAuthorized" => Some(self.action),
+            "KmsAccessDenied" | "KMS.AccessDeniedException" => Some(self.key),
+            _ => None,
+        }
+    }
+}
+
+/// Reads an SDK error of a call that `needs` this.
+pub(super) fn queue_error<E>(error: &SdkError<E, HttpResponse>, needs: Needs) -> QueueError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
@@ -25,7 +58,10 @@ where
             let code = answer.err().code().unwrap_or("no error code");
             let message = answer.err().message().unwrap_or("no message");
             let kind = kind_of(code, answer.raw().status().as_u16());
-            (kind, format!("{code}: {message}"))
+            // First, so that it is not cut off.
+            let allow =
+                needs.missing(code).map(|what| format!("the role must be allowed {what}; "));
+            (kind, format!("{}{code}: {message}", allow.unwrap_or_default()))
         }
         SdkError::DispatchFailure(failure) => {
             let kind = if has_credentials_error(error) {
@@ -60,6 +96,7 @@ fn kind_of(code: &str, status: u16) -> QueueErrorKind {
         | "SlowDown"
         | "OverLimit"
         | "KmsThrottled"
+        | "KMS.ThrottlingException"
         | "AWS.SimpleQueueService.OverLimit" => QueueErrorKind::Throttled,
         "AccessDenied"
         | "AccessDeniedException"
@@ -71,6 +108,7 @@ fn kind_of(code: &str, status: u16) -> QueueErrorKind {
         | "ExpiredTokenException"
         | "RequestExpired"
         | "KmsAccessDenied"
+        | "KMS.AccessDeniedException"
         | "InvalidSecurity"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
@@ -155,6 +193,8 @@ mod tests {
             ("ExpiredToken", 403, QueueErrorKind::Denied),
             ("UnrecognizedClientException", 400, QueueErrorKind::Denied),
             ("KmsAccessDenied", 400, QueueErrorKind::Denied),
+            ("KMS.AccessDeniedException", 400, QueueErrorKind::Denied),
+            ("KMS.ThrottlingException", 400, QueueErrorKind::Throttled),
             ("QueueDoesNotExist", 400, QueueErrorKind::NoSuchQueue),
             ("AWS.SimpleQueueService.NonExistentQueue", 400, QueueErrorKind::NoSuchQueue),
             ("InvalidAddress", 404, QueueErrorKind::NoSuchQueue),

@@ -15,6 +15,7 @@ mod fifo;
 mod handle;
 mod ledger;
 mod message;
+mod permissions;
 mod queue;
 mod queues;
 mod receive;
@@ -42,6 +43,7 @@ pub use error::{ErrorCode, SqsError};
 pub use faults::{Fault, Faults};
 pub use ledger::{Entry, FaultKind, Ledger, Outcome};
 pub use message::{AttributeValue, NewMessage};
+pub use permissions::Grant;
 pub use queue::{Counts, MessageState};
 pub use settings::{QueueSpec, Redrive};
 
@@ -168,6 +170,11 @@ impl Sqs {
                 state: message.placed.state,
             })
             .collect()
+    }
+
+    /// From now on allows nothing but this. At first everything is allowed.
+    pub fn authorize(&self, grants: Vec<Grant>) {
+        self.shared.lock().permissions.only(grants);
     }
 
     /// The knobs for what should go wrong with a queue.

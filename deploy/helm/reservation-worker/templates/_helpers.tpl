@@ -132,6 +132,37 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
+{{/* Where the services' Secrets are mounted: each its folder and its name. */}}
+{{- define "reservation-worker.serviceSecrets" -}}
+{{- with .Values.serviceSecrets -}}
+{{- dict "inventory" .inventory "reservation-api" .reservationApi | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "reservation-worker.volumeMounts" -}}
+{{- range $folder, $secret := include "reservation-worker.serviceSecrets" . | fromJson }}
+{{- if $secret }}
+- {name: {{ $folder }}-secret, mountPath: /etc/reservation-worker/{{ $folder }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Readable by the pod's group, which is the worker's, and by nobody else. Never by subPath: such a mount does not follow a change. */}}
+{{- define "reservation-worker.volumes" -}}
+{{- range $folder, $secret := include "reservation-worker.serviceSecrets" . | fromJson }}
+{{- if $secret }}
+- name: {{ $folder }}-secret
+  secret: {secretName: {{ quote $secret }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* What the container may do: nothing but run. Pod Security `restricted` asks for this. */}}
 {{- define "reservation-worker.containerSecurityContext" -}}
 allowPrivilegeEscalation: false

@@ -2,6 +2,7 @@
 {{- define "reservation-worker.validate" -}}
 {{- $errors := list -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongAddresses" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "reservation-worker.wrongFiles" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongNumbers" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongScaling" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongPeers" . | fromJsonArray) -}}
@@ -54,6 +55,31 @@
 {{- end -}}
 {{- if and $config.idempotencyStore $config.idempotencyStoreSecret.name -}}
 {{- $errors = append $errors "config.idempotencyStore and config.idempotencyStoreSecret.name are both set; keep one" -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
+{{/* The rules of the worker's own configuration about files, and that a Secret is mounted where one is named. */}}
+{{- define "reservation-worker.wrongFiles" -}}
+{{- $errors := list -}}
+{{- $config := .Values.config -}}
+{{- range $prefix, $service := dict "inventory" (dict "address" "inventoryGrpcAddr" "folder" "inventory") "reservationApi" (dict "address" "reservationApiBase" "folder" "reservation-api") -}}
+{{- $address := default "" (get $config $service.address) -}}
+{{- $folder := printf "/etc/reservation-worker/%s/" $service.folder -}}
+{{- range $suffix := list "CaFile" "ClientCertFile" "KeyFile" "TokenFile" -}}
+{{- $key := printf "%s%s" $prefix $suffix -}}
+{{- with get $config $key -}}
+{{- if and (ne $suffix "TokenFile") (not (hasPrefix "https://" $address)) -}}
+{{- $errors = append $errors (printf "config.%s is set, but config.%s is %q; allowed: an https URL with it" $key $service.address $address) -}}
+{{- end -}}
+{{- if and (hasPrefix $folder .) (not (get $.Values.serviceSecrets $prefix)) -}}
+{{- $errors = append $errors (printf "config.%s is %s, where nothing is mounted; set serviceSecrets.%s to the name of a Secret" $key . $prefix) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (empty (get $config (printf "%sClientCertFile" $prefix))) (empty (get $config (printf "%sKeyFile" $prefix))) -}}
+{{- $errors = append $errors (printf "config.%sClientCertFile and config.%sKeyFile go together; set both or neither" $prefix $prefix) -}}
+{{- end -}}
 {{- end -}}
 {{- toJson $errors -}}
 {{- end -}}

@@ -12,7 +12,12 @@ async fn nobody_there() {
     for uri in
         [format!("http://{}", TestServer::nobody().await), "http://name.invalid:1".to_owned()]
     {
-        let api = GrpcInventory::new(GrpcSettings { uri, timeout: LONG }).unwrap();
+        let api = GrpcInventory::new(GrpcSettings {
+            uri,
+            credentials: Credentials::default(),
+            timeout: LONG,
+        })
+        .unwrap();
         for _ in 0..2 {
             assert_eq!(class_and_code(release(&api).await), (Class::Outage, "connect".into()));
         }
@@ -172,7 +177,11 @@ async fn somebody_else_who_answers_is_no_success() {
 #[tokio::test]
 async fn an_address_that_cannot_be_one_is_refused() {
     for uri in ["", "not a url", "http://", "http://a b:1"] {
-        let error = GrpcInventory::new(GrpcSettings { uri: uri.into(), timeout: LONG });
+        let error = GrpcInventory::new(GrpcSettings {
+            uri: uri.into(),
+            credentials: Credentials::default(),
+            timeout: LONG,
+        });
         assert!(matches!(error, Err(ClientError::Grpc { .. })), "{uri:?}");
     }
 }

@@ -39,6 +39,11 @@ async fn other_answers_say_what_to_do() {
     let silent = TestServer::raw(b"", End::Hang).await;
     assert!(client(&silent, SHORT).probe().await.unwrap_err().contains("timeout"));
     let uri = format!("http://{}", TestServer::nobody().await);
-    let nobody = GrpcInventory::new(GrpcSettings { uri, timeout: LONG }).unwrap();
+    let nobody = GrpcInventory::new(GrpcSettings {
+        uri,
+        credentials: Credentials::default(),
+        timeout: LONG,
+    })
+    .unwrap();
     assert!(nobody.probe().await.unwrap_err().contains("connect"));
 }

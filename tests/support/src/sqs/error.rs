@@ -77,6 +77,8 @@ pub enum ErrorCode {
     InvalidParameterValue,
     /// The request came unsigned or over plain HTTP.
     InvalidSecurity,
+    /// The caller may not use the queue's key.
+    KmsAccessDenied,
     /// The queue's key service throttles.
     KmsThrottled,
     /// The body is no JSON of the action's shape.
@@ -126,6 +128,7 @@ impl ErrorCode {
             Self::InvalidMessageContents => "InvalidMessageContents",
             Self::InvalidParameterValue => "InvalidParameterValueException",
             Self::InvalidSecurity => "InvalidSecurity",
+            Self::KmsAccessDenied => "KmsAccessDenied",
             Self::KmsThrottled => "KmsThrottled",
             Self::Serialization => "SerializationException",
             Self::MessageNotInflight => "MessageNotInflight",
@@ -161,6 +164,7 @@ impl ErrorCode {
             Self::InvalidMessageContents => "InvalidMessageContents",
             Self::InvalidParameterValue => "InvalidParameterValue",
             Self::InvalidSecurity => "InvalidSecurity",
+            Self::KmsAccessDenied => "KMS.AccessDeniedException",
             Self::KmsThrottled => "KMS.ThrottlingException",
             Self::Serialization => "MalformedInput",
             Self::MessageNotInflight => "AWS.SimpleQueueService.MessageNotInflight",
@@ -197,6 +201,7 @@ impl ErrorCode {
             | Self::InvalidBatchEntryId
             | Self::InvalidMessageContents
             | Self::InvalidParameterValue
+            | Self::KmsAccessDenied
             | Self::KmsThrottled
             | Self::Serialization
             | Self::MessageNotInflight

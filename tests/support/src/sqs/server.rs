@@ -130,6 +130,8 @@ impl Call<'_> {
             );
             Box::new(failure(&SqsError::new(ErrorCode::Serialization, text)))
         })?;
+        let allowed = self.shared.lock().permissions.check(self.action, input.queue());
+        allowed.map_err(|error| Box::new(failure(&error)))?;
         let (latency, fault) = self.faults(input.queue());
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod permissions;
 mod time;
 
 use std::time::Duration;

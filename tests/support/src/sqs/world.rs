@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::{Duration, Instant};
 
 use super::error::{ErrorCode, SqsError};
+use super::permissions::Permissions;
 use super::queue::{Delivery, Now, Queue};
 use super::settings::{ACCOUNT, QueueSpec, Settings, check_queue_name, queue_arn, queue_name};
 
@@ -57,6 +58,8 @@ fn millis(duration: Duration) -> u64 {
 /// The queues.
 #[derive(Debug, Default)]
 pub(crate) struct World {
+    /// What callers may do.
+    pub(crate) permissions: Permissions,
     queues: BTreeMap<String, Queue>,
     deleted: HashMap<String, Instant>,
 }

@@ -47,6 +47,7 @@ async fn every_error_code_reaches_the_client() {
         ErrorCode::AccessDenied,
         ErrorCode::ExpiredToken,
         ErrorCode::InternalError,
+        ErrorCode::KmsAccessDenied,
         ErrorCode::KmsThrottled,
         ErrorCode::OverLimit,
         ErrorCode::QueueDoesNotExist,

@@ -1,0 +1,155 @@
+//! Connects to the Inventory service: resolves its name, takes the address that is used least, speaks TLS where that is asked for. When
+//! to connect is `tonic`'s decision: when a call needs it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tonic::codegen::{BoxFuture, Service};
+
+use crate::client::addresses::{Addresses, Lookup, Place};
+
+/// One address is given no less than this, however many there are.
+const ADDRESS_TIME_MIN: Duration = Duration::from_millis(200);
+
+/// Where the service is, and how to reach it.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) lookup: Lookup,
+    /// With TLS: how, and the name that the certificate must have.
+    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// For the whole of it.
+    pub(super) timeout: Duration,
+}
+
+/// What `tonic` asks for a connection.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub(super) target: Arc<Target>,
+    pub(super) addresses: Arc<Addresses>,
+    /// How many addresses the name had when it was last resolved.
+    pub(super) count: Arc<AtomicUsize>,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Connection>;
+    type Error = io::Error;
+    type Future = BoxFuture<Self::Response, io::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.connect().await.map(TokioIo::new) })
+    }
+}
+
+impl Connector {
+    async fn connect(&self) -> io::Result<Connection> {
+        let deadline = Instant::now() + self.target.timeout;
+        match timeout_at(deadline, self.connect_by(deadline)).await {
+            Ok(result) => result,
+            Err(_elapsed) => {
+                let ms = self.target.timeout.as_millis();
+                let text = format!("no connection within {ms} ms");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+        }
+    }
+
+    async fn connect_by(&self, deadline: Instant) -> io::Result<Connection> {
+        let Target { host, port, lookup, .. } = &*self.target;
+        let found = lookup.find(host, *port).await?;
+        self.count.store(found.len(), Ordering::Relaxed);
+        let found = self.addresses.in_order(found);
+        let mut last = None;
+        for (at, address) in found.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = u32::try_from(found.len() - at).map_or(left, |addresses| left / addresses);
+            match timeout(share.max(ADDRESS_TIME_MIN), self.connect_to(*address)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => last = Some(error),
+                Err(_elapsed) => {
+                    last = Some(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
+                }
+            }
+            self.addresses.failed(*address);
+        }
+        Err(last.expect("a look-up that succeeds finds an address"))
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<Connection> {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let io: Box<dyn Stream> = match &self.target.tls {
+            Some((tls, name)) => Box::new(tls.connect(name.clone(), tcp).await?),
+            None => Box::new(tcp),
+        };
+        Ok(Connection { io, _place: self.addresses.take(address) })
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection that counts among those of its address until it is dropped.
+pub(super) struct Connection {
+    io: Box<dyn Stream>,
+    _place: Place,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,84 @@
+//! Two servers behind one name, and what becomes of the calls when one dies.
+
+use super::*;
+
+async fn pair(kind: Kind) -> [TestServer; 2] {
+    let first = SocketAddr::from(([127, 0, 0, 1], 0));
+    let http2 = kind == Kind::Grpc;
+    let one = TestServer::start_at(first, http2, move |_| done(kind)).await;
+    // All of 127/8 is this machine.
+    let second = SocketAddr::from(([127, 0, 0, 2], one.address.port()));
+    let two = TestServer::start_at(second, http2, move |_| done(kind)).await;
+    [one, two]
+}
+
+fn client_of(kind: Kind, servers: &[TestServer; 2]) -> Client {
+    let url = format!("http://service.test:{}", servers[0].address.port());
+    let addresses = servers.iter().map(|server| server.address).collect();
+    Client::new(kind, &url, Credentials::default(), Lookup::fixed(addresses))
+}
+
+#[tokio::test]
+async fn grpc_calls_take_turns_between_the_addresses_of_a_name() {
+    let servers = pair(Kind::Grpc).await;
+    let client = client_of(Kind::Grpc, &servers);
+    for _ in 0..20 {
+        client.call().await.unwrap();
+    }
+    let shares = servers.each_ref().map(|server| (server.asked().len(), server.connections()));
+    // The first call finds out how many there are.
+    assert!(
+        shares == [(10, 1), (10, 1)] || shares == [(11, 1), (9, 1)] || shares == [(9, 1), (11, 1)],
+        "{shares:?}"
+    );
+    let host = servers[0].asked()[0].head.uri.authority().unwrap().to_string();
+    assert_eq!(host, format!("service.test:{}", servers[0].address.port()));
+}
+
+#[tokio::test]
+async fn when_one_address_dies_the_other_has_all_grpc_calls() {
+    let servers = pair(Kind::Grpc).await;
+    let client = client_of(Kind::Grpc, &servers);
+    for _ in 0..4 {
+        client.call().await.unwrap();
+    }
+    let [dying, living] = servers;
+    let address = dying.address;
+    dying.stop().await;
+    let mut lost = 0;
+    for _ in 0..10 {
+        lost += usize::from(client.call().await.is_err());
+    }
+    assert!(lost <= 1, "the call that found the connection dead, at most: {lost}");
+    let before = living.asked().len();
+    for _ in 0..20 {
+        client.call().await.unwrap();
+    }
+    assert_eq!(living.asked().len(), before + 20);
+    // It comes back, the other dies.
+    let back = TestServer::start_at(address, true, |_| done(Kind::Grpc)).await;
+    living.stop().await;
+    let mut lost = 0;
+    for _ in 0..20 {
+        lost += usize::from(client.call().await.is_err());
+    }
+    assert!(lost <= 2, "one for each connection, at most: {lost}");
+    assert!(back.asked().len() >= 18);
+}
+
+#[tokio::test]
+async fn http_connections_go_to_any_address_and_past_a_dead_one() {
+    let servers = pair(Kind::Http).await;
+    for _ in 0..40 {
+        client_of(Kind::Http, &servers).call().await.unwrap();
+    }
+    let shares = servers.each_ref().map(|server| server.asked().len());
+    assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+    let clients: Vec<_> = (0..10).map(|_| client_of(Kind::Http, &servers)).collect();
+    let [dying, living] = servers;
+    dying.stop().await;
+    for client in &clients {
+        client.call().await.unwrap();
+    }
+    assert_eq!(living.asked().len(), shares[1] + 10);
+}

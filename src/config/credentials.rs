@@ -1,0 +1,120 @@
+//! The files that say whom to trust and who the worker is, for each of the two services: which go together, and where. How they
+//! are read, now and later, is left to `credentials`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use url::Url;
+
+use super::raw::Raw;
+use super::read::Reader;
+use super::table::{self, VARIABLES, Variable};
+use crate::credentials::{self, CredentialFile, Credentials, FileError};
+
+/// A variable of the table with what was given.
+type Given<'a> = (&'a Variable, &'a Option<String>);
+
+/// The variables of one service.
+struct Files<'a> {
+    /// The variable of the service's address, and the address, where it is right.
+    address: (&'a Variable, Option<&'a Url>),
+    roots: Given<'a>,
+    certificate: Given<'a>,
+    key: Given<'a>,
+    token: Given<'a>,
+}
+
+pub(super) fn inventory(reader: &mut Reader, raw: &Raw, url: Option<&Url>) -> Credentials {
+    let files = Files {
+        address: (&table::INVENTORY_GRPC_ADDR, url),
+        roots: (&table::INVENTORY_CA_FILE, &raw.inventory_ca_file),
+        certificate: (&table::INVENTORY_CLIENT_CERT_FILE, &raw.inventory_client_cert_file),
+        key: (&table::INVENTORY_KEY_FILE, &raw.inventory_key_file),
+        token: (&table::INVENTORY_TOKEN_FILE, &raw.inventory_token_file),
+    };
+    files.read(reader)
+}
+
+pub(super) fn reservation_api(reader: &mut Reader, raw: &Raw, base: Option<&Url>) -> Credentials {
+    let certificate = &raw.reservation_api_client_cert_file;
+    let files = Files {
+        address: (&table::RESERVATION_API_BASE, base),
+        roots: (&table::RESERVATION_API_CA_FILE, &raw.reservation_api_ca_file),
+        certificate: (&table::RESERVATION_API_CLIENT_CERT_FILE, certificate),
+        key: (&table::RESERVATION_API_KEY_FILE, &raw.reservation_api_key_file),
+        token: (&table::RESERVATION_API_TOKEN_FILE, &raw.reservation_api_token_file),
+    };
+    files.read(reader)
+}
+
+impl Files<'_> {
+    /// What could be read; what could not is noted as an error.
+    fn read(&self, reader: &mut Reader) -> Credentials {
+        let roots = self.of_tls(reader, self.roots);
+        let certificate = self.of_tls(reader, self.certificate);
+        let key = self.of_tls(reader, self.key);
+        let token = file(reader, self.token);
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => kept(reader, credentials::identity(certificate, key)),
+            (Some(alone), None) => self.without(reader, &alone, self.key),
+            (None, Some(alone)) => self.without(reader, &alone, self.certificate),
+            (None, None) => None,
+        };
+        Credentials {
+            roots: roots.and_then(|file| kept(reader, credentials::roots(file))),
+            identity,
+            token: token.and_then(|file| kept(reader, credentials::token(file))),
+        }
+    }
+
+    /// A file that means nothing without TLS: to pass it over would be to speak openly where somebody believes in secrecy.
+    fn of_tls(&self, reader: &mut Reader, given: Given<'_>) -> Option<CredentialFile> {
+        let file = file(reader, given)?;
+        let (address, url) = self.address;
+        if url.is_some_and(|url| url.scheme() != "https") {
+            let allowed = format!("set only where {} is an https URL", address.name);
+            reader.wrong(given.0, &file.path.to_string_lossy(), allowed);
+            return None;
+        }
+        Some(file)
+    }
+
+    /// One of a pair without `other`.
+    fn without<T>(
+        &self,
+        reader: &mut Reader,
+        alone: &CredentialFile,
+        other: Given<'_>,
+    ) -> Option<T> {
+        // A fault of the other's own has been noted already.
+        if other.1.is_none() {
+            let allowed = format!("set together with {}, which is not set", other.0.name);
+            reader.wrong(variable(alone.variable), &alone.path.to_string_lossy(), allowed);
+        }
+        None
+    }
+}
+
+/// The path that a variable names.
+fn file(reader: &mut Reader, (variable, given): Given<'_>) -> Option<CredentialFile> {
+    let path = PathBuf::from(reader.text(variable, given)?);
+    Some(CredentialFile { variable: variable.name, path })
+}
+
+/// What was read; or its error is noted.
+fn kept<T>(reader: &mut Reader, read: Result<T, FileError>) -> Option<Arc<T>> {
+    match read {
+        Ok(value) => Some(Arc::new(value)),
+        Err(FileError { variable: name, path, what }) => {
+            let variable = variable(name);
+            let allowed = format!("{}; this one: {what}", variable.allowed);
+            reader.wrong(variable, &path.to_string_lossy(), allowed);
+            None
+        }
+    }
+}
+
+fn variable(name: &str) -> &'static Variable {
+    let found = VARIABLES.iter().find(|variable| variable.name == name);
+    found.expect("every file's variable is in the table")
+}

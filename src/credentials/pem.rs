@@ -1,0 +1,50 @@
+//! Certificates and keys out of PEM text. How often the files are read is left to `watched`.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::{Error, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::watched::Fault;
+
+/// The parser's own error may quote the line that it stumbled over.
+const DAMAGED: &str = "is damaged: its PEM cannot be read";
+
+/// What checks a certificate against the roots in the first file.
+pub(super) fn roots(files: &[Vec<u8>]) -> Result<Arc<WebPkiServerVerifier>, Fault> {
+    let fault = |what| Fault { file: 0, what };
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in certificates(&files[0]).map_err(fault)?.into_iter().enumerate() {
+        roots
+            .add(certificate)
+            .map_err(|error| fault(format!("certificate {}: {error}", index + 1)))?;
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
+        .build()
+        .map_err(|error| fault(error.to_string()))
+}
+
+/// The certificates in the first file with the key in the second.
+pub(super) fn identity(files: &[Vec<u8>]) -> Result<Arc<CertifiedKey>, Fault> {
+    let chain = certificates(&files[0]).map_err(|what| Fault { file: 0, what })?;
+    let fault = |what| Fault { file: 1, what };
+    let key = PrivateKeyDer::from_pem_slice(&files[1]).map_err(|error| {
+        let is_other = matches!(error, Error::NoItemsFound);
+        fault(if is_other { "holds no PEM private key" } else { DAMAGED }.to_owned())
+    })?;
+    let certified = CertifiedKey::from_der(chain, key, &default_provider());
+    certified.map(Arc::new).map_err(|error| fault(error.to_string()))
+}
+
+fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("holds no PEM certificate".to_owned()),
+        Ok(found) => Ok(found),
+        Err(_) => Err(DAMAGED.to_owned()),
+    }
+}

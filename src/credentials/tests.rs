@@ -1,0 +1,153 @@
+//! Files that are right, wrong, changed, and changed for the worse.
+#![allow(clippy::unwrap_used)]
+
+pub(crate) mod authority;
+
+use std::io;
+use std::sync::Mutex;
+
+use super::*;
+use authority::{Authority, Folder};
+
+fn file(path: PathBuf) -> CredentialFile {
+    CredentialFile { variable: "THE_FILE", path }
+}
+
+fn wrong<T>(read: Result<T, FileError>) -> String {
+    read.map(|_| "it was taken").unwrap_err().to_string()
+}
+
+/// Lets so much time pass that the files are looked at again.
+pub(crate) async fn look_again() {
+    tokio::time::pause();
+    tokio::time::advance(LOOK_INTERVAL).await;
+    tokio::time::resume();
+}
+
+#[test]
+fn roots_are_certificates_and_whatever_else_is_in_the_file_says_what_is_wrong() {
+    let folder = Folder::new();
+    let (one, other) = (Authority::new("one"), Authority::new("other"));
+    let both = format!("a comment\n{}\n{}", one.pem(), other.pem());
+    roots(file(folder.write("both.pem", both))).unwrap();
+    let damaged = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    let not_a_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (text, what) in [
+        ("", "holds no PEM certificate"),
+        (&*one.signs("x").key, "holds no PEM certificate"),
+        (damaged, "is damaged"),
+        (not_a_certificate, "certificate 1: "),
+        (&"#\n".repeat(1 << 20), "larger than 1 MiB"),
+    ] {
+        let said = wrong(roots(file(folder.write("wrong.pem", text))));
+        assert!(said.starts_with("THE_FILE, /") && said.contains("wrong.pem: "), "{said}");
+        assert!(said.contains(what), "{said}");
+    }
+    assert!(wrong(roots(file(folder.path("")))).contains("not a file"));
+    assert!(wrong(roots(file(folder.path("gone")))).contains("No such file"));
+}
+
+#[test]
+fn a_certificate_needs_its_own_key() {
+    let folder = Folder::new();
+    let authority = Authority::new("one");
+    let (mine, other) = (authority.signs("me"), authority.signs("me"));
+    let certificate = || file(folder.write("me.pem", &mine.certificate));
+    let with = |key: &str| {
+        let path = folder.write("me.key", key);
+        identity(certificate(), CredentialFile { variable: "THE_KEY", path })
+    };
+    assert_eq!(with(&mine.key).unwrap().current().cert.len(), 1);
+    for (key, what) in [
+        (&*other.key, "KeyMismatch"),
+        (&mine.certificate, "holds no PEM private key"),
+        ("-----BEGIN PRIVATE KEY-----\nc2VjcmV0!\n-----END PRIVATE KEY-----\n", "is damaged"),
+        ("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", "me.key: "),
+    ] {
+        let said = wrong(with(key));
+        assert!(said.starts_with("THE_KEY, ") && said.contains(what), "{said}");
+        assert!(!said.contains("c2VjcmV0"), "{said}");
+    }
+}
+
+#[test]
+fn a_token_is_one_word_and_is_never_shown() {
+    let folder = Folder::new();
+    let with = |text: &str| token(file(folder.write("token", text)));
+    let read = with(" \n s3cr3t-token== \r\n").unwrap();
+    assert_eq!(*read.current(), "Bearer s3cr3t-token==");
+    let shown = format!("{read:?} {:?}", read.current());
+    assert!(!shown.contains("s3cr3t"), "{shown}");
+    for (text, what) in [
+        (" \n", "is empty"),
+        ("two words", "something else than one token"),
+        ("line\nline", "something else than one token"),
+        ("caf\u{e9}", "something else than one token"),
+        (&"x".repeat(7 * 1024 + 1), "longer than 7 KiB"),
+    ] {
+        assert!(wrong(with(text)).contains(what));
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_seen_when_it_is_time_to_look() {
+    let folder = Folder::new();
+    let path = folder.write("token", "old");
+    let token = token(file(path)).unwrap();
+    folder.write("token", "new");
+    assert_eq!(*token.current(), "Bearer old", "nobody looks so soon");
+    look_again().await;
+    assert_eq!(*token.current(), "Bearer new");
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_change_for_the_worse_is_logged_once_and_what_was_there_stays() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let folder = Folder::new();
+    let path = folder.write("token", "s3cr3t");
+    let token = token(file(path.clone())).unwrap();
+    let look = async || {
+        look_again().await;
+        (token.current().to_str().unwrap().to_owned(), log.take())
+    };
+    folder.write("token", "s3cr3t and more");
+    let (kept, said) = look().await;
+    assert_eq!(kept, "Bearer s3cr3t");
+    assert!(said.contains("WARN") && said.contains("THE_FILE"), "{said}");
+    assert!(said.contains("something else than one token") && !said.contains("s3cr3t"), "{said}");
+    assert_eq!(look().await, ("Bearer s3cr3t".to_owned(), String::new()), "once is enough");
+    std::fs::remove_file(&path).unwrap();
+    assert!(look().await.1.contains("No such file"), "another fault is told too");
+    folder.write("token", "s3cr3t");
+    assert_eq!(look().await, ("Bearer s3cr3t".to_owned(), String::new()), "as before");
+    std::fs::remove_file(&path).unwrap();
+    assert!(look().await.1.contains("No such file"), "the same fault, but anew");
+    folder.write("token", "next-s3cr3t");
+    let (new, said) = look().await;
+    assert_eq!(new, "Bearer next-s3cr3t");
+    assert!(said.contains("INFO") && !said.contains("s3cr3t"), "{said}");
+}

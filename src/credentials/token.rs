@@ -1,0 +1,29 @@
+//! A bearer token out of a file. How often the file is read is left to `watched`.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::watched::Fault;
+
+/// Servers refuse headers that are much longer; an OpenID token has one or two thousand characters.
+const TOKEN_BYTES_MAX: usize = 7 * 1024;
+
+/// `Bearer ...`, marked so that neither HTTP/2's header tables nor `Debug` keep it.
+pub(super) fn bearer(files: &[Vec<u8>]) -> Result<Arc<HeaderValue>, Fault> {
+    let fault = |what: &str| Fault { file: 0, what: what.to_owned() };
+    let token = files[0].trim_ascii();
+    if token.is_empty() {
+        return Err(fault("is empty"));
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(fault("is longer than 7 KiB"));
+    }
+    if !token.iter().all(u8::is_ascii_graphic) {
+        return Err(fault("holds something else than one token of printable ASCII characters"));
+    }
+    let value = [b"Bearer ", token].concat();
+    let mut value = HeaderValue::from_bytes(&value).expect("printable ASCII fits a header");
+    value.set_sensitive(true);
+    Ok(Arc::new(value))
+}
