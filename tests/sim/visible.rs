@@ -48,7 +48,10 @@ impl World {
         let called = progress.called_in == life || progress.specs.len() > 1 || waited;
         (progress.failed_down, progress.failed_other) = (0, 0);
         let specs = progress.specs.clone();
-        if !self.holds_any(&specs) {
+        // Its lease may be lost while a call is open: the claim is given up when that has ended.
+        let reservation = self.plan.events[specs[0]].reservation;
+        let in_call = self.services.open.iter().any(|open| open.reservation == reservation);
+        if !in_call && !self.holds_any(&specs) {
             self.check_let_go(id);
         }
         self.check(called || after.is_zero(), || {
