@@ -15,7 +15,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
-	test-deploy manifests manifests-check simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
+	test-observe observe test-deploy manifests manifests-check simulate dev dev-air docker-build clean check ci debug fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,12 @@ test-crash: ## two workers on one Redis, killed every second for a minute (needs
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)
 
+test-observe: debug ## every query of the dashboard and every alert, against a real Prometheus and workers under load
+	tests/observe/run $(ARGS)
+
+observe: debug ## a queue, services, a worker under a small load, and Prometheus, until Ctrl-C; prints the URLs
+	tests/observe/live $(ARGS)
+
 test-deploy: ## the Helm chart, manifests, IAM policies and compose file: linted, rendered, validated (needs Python 3.11 and npm)
 	tests/deploy/run
 
@@ -95,7 +101,7 @@ clean: ## remove what was built (.tools/ stays)
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
-ci: ## what CI runs: check, test-integration, demo
+ci: ## what CI runs: check, test-crash, test-integration, test-observe, test-deploy, demo
 	.ci/run
 
 fmt-check:

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `/metrics` | 200: all metrics in the Prometheus text format |
 //! | `/healthz`, `/health` | 200 while the worker is alive, else 503, with a JSON reason |
-//! | `/readyz`, `/ready` | 200 while the worker is ready, else 503, with a JSON reason |
+//! | `/readyz`, `/ready` | 200 while the worker is ready, else 503, with a JSON reason; and the state of each part |
 //!
 //! Another path is 404, another method 405. Nothing here changes anything, and no request body is read. What the
 //! answers say is found in [`crate::metrics`] and [`crate::health`].
@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Health, Problem};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Service};
 
 /// Connections at once; more wait in the kernel. A scraper, a kubelet and a few people need a handful.
 const CONNECTIONS_MAX: usize = 64;
@@ -168,12 +168,38 @@ impl Routes {
         match path {
             "/metrics" => self.metrics(),
             "/healthz" | "/health" => state(self.health.alive()),
-            "/readyz" | "/ready" => state(self.health.ready()),
+            "/readyz" | "/ready" => self.readiness(),
             _ => reason(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz"),
         }
     }
 
+    /// The services' breakers are told too, and do not count: an outage of theirs is no reason to take the worker away.
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        let ready = self.health.ready();
+        let needs =
+            self.health.parts_ready().into_iter().map(|(name, works)| {
+                (name.to_owned(), if works { "ok" } else { "failing" }.into())
+            });
+        let services = [Service::Reservation, Service::Inventory].into_iter().map(|service| {
+            (service.as_str().to_owned(), self.metrics.breaker_state(service).as_str().into())
+        });
+        let mut body = serde_json::json!({
+            "status": if ready.is_ok() { "ok" } else { "error" },
+            "needs": needs.collect::<serde_json::Map<_, _>>(),
+            "services": services.collect::<serde_json::Map<_, _>>(),
+        });
+        let status = match ready {
+            Ok(()) => StatusCode::OK,
+            Err(problem) => {
+                body["reason"] = problem.to_string().into();
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        };
+        response(status, JSON, format!("{body}\n"))
+    }
+
     fn metrics(&self) -> Response<Full<Bytes>> {
+        self.metrics.health(self.health.alive().is_ok(), self.health.ready().is_ok());
         let mut text = Vec::new();
         match self.metrics.render(&mut text) {
             Ok(()) => response(StatusCode::OK, METRICS_TEXT, text),

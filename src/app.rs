@@ -17,6 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
@@ -36,7 +37,7 @@ use crate::sabotage::{Sabotage, on};
 use crate::settle::batch::{Batcher, Settlement};
 use crate::settle::ledger::{Ledger, Left};
 use crate::settle::{RetryPolicy, Settler};
-use crate::telemetry::Tracing;
+use crate::telemetry::{QueueSpans, Tracing};
 use crate::worker::Worker;
 
 /// Ready jobs for each worker, beyond which no receive is sent. What is buffered here, another
@@ -110,6 +111,7 @@ impl App {
         let metrics = Arc::clone(&services.metrics);
         let queue: Arc<dyn Queue> = Arc::new(Metered::new(queue, Arc::clone(&metrics)));
         let ledger = Arc::new(Ledger::default());
+        let spans = QueueSpans::new(tracing.clone(), &settings.queue_name);
         let (inflight, ready) = InFlight::new(
             settings.in_flight_max,
             settings.concurrency * BUFFERED_PER_WORKER,
@@ -120,6 +122,7 @@ impl App {
             Arc::clone(&queue),
             Arc::clone(&metrics),
             Arc::clone(&ledger),
+            spans.clone(),
             settings.in_flight_max,
         );
         let settler = Settler {
@@ -139,11 +142,14 @@ impl App {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             attempt_max: settings.call_timeout_max * CALLS_PER_ATTEMPT + ATTEMPT_MARGIN,
+            ask_pause: u32::try_from(2 * settings.in_flight_max / settings.concurrency)
+                .unwrap_or(u32::MAX),
         };
         let intake = Intake {
             inflight: Arc::clone(&inflight),
             settler: settler.clone(),
             tracing,
+            spans,
             metrics: Arc::clone(&metrics),
             ledger: Arc::clone(&ledger),
             queue_name: settings.queue_name.clone(),
@@ -243,7 +249,7 @@ impl App {
         for (receipt, after) in self.inflight.end_extensions() {
             self.settler.batches.send(Settlement::Release(receipt, after)).await;
         }
-        self.hand_back_idle().await;
+        self.hand_back_idle(half_way(deadline)).await;
         self.hand_back_unfinished().await;
         let Self { settler, mut batcher, ledger, keepers, poller, workers, .. } = self;
         let outstanding = settler.batches.outstanding();
@@ -264,17 +270,25 @@ impl App {
             "Finishing what is in hand"
         );
         end(&mut self.poller, finish_by, "poller").await;
-        self.hand_back_idle().await;
+        self.hand_back_idle(half_way(finish_by)).await;
         end(&mut self.workers, finish_by, "workers").await;
     }
 
-    async fn hand_back_idle(&self) {
+    /// The claims are given back as long as the store does not take longer than until `limit`.
+    async fn hand_back_idle(&self, limit: Instant) {
         let idle = self.inflight.take_idle(Instant::now());
         if on(Sabotage::ReleaseForgotten) {
             return;
         }
-        let hand_back = |(job, after)| self.settler.hand_back(job, after);
-        stream::iter(idle).for_each_concurrent(HAND_BACKS_MAX, hand_back).await;
+        let hand_back = |(job, after)| self.settler.hand_back_by(job, after, limit);
+        let answered = stream::iter(idle).map(hand_back).buffer_unordered(HAND_BACKS_MAX);
+        let late = answered.filter(|is_answered| ready(!is_answered)).count().await;
+        if late > 0 {
+            warn!(
+                events = late,
+                "The idempotency store is slow: claims were not given back, and end with their leases"
+            );
+        }
     }
 
     /// What the workers had in hand when they were stopped: a call may still be open.
@@ -291,6 +305,12 @@ impl App {
             self.settler.batches.send(Settlement::Release(receipt, after)).await;
         }
     }
+}
+
+/// Halfway to `deadline`: messages matter more than claims, and what is left is theirs.
+fn half_way(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
 }
 
 /// Waits for the tasks until `deadline`, then stops them.

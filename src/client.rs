@@ -17,6 +17,7 @@ mod retry_after;
 #[cfg(test)]
 mod test_server;
 
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub use error::{CallError, Class, ClientError};
@@ -44,4 +45,22 @@ pub struct CallContext<'a> {
     pub traceparent: Option<&'a str>,
     /// W3C `tracestate`, treated likewise.
     pub tracestate: Option<&'a str>,
+    /// Where the answer's HTTP status is noted, if anybody wants to know.
+    pub answered: Option<&'a Answered>,
+}
+
+/// The HTTP status that a call was answered with, whatever followed from it.
+#[derive(Debug, Default)]
+pub struct Answered(AtomicU16);
+
+impl Answered {
+    /// The status; `None` before an answer came.
+    #[must_use]
+    pub fn http_status(&self) -> Option<u16> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|status| *status != 0)
+    }
+
+    fn note(&self, status: http::StatusCode) {
+        self.0.store(status.as_u16(), Ordering::Relaxed);
+    }
 }

@@ -38,6 +38,7 @@ mod hash;
 mod id;
 mod poison;
 mod read;
+mod seats;
 mod step;
 mod trace;
 mod wire;
@@ -47,6 +48,7 @@ pub use hash::ContentHash;
 pub use id::{EventId, ID_BYTES_MAX, IdError, ReservationId, ShowId};
 pub use poison::{Poison, PoisonReason};
 pub use read::{SEAT_ID_BYTES_MAX, SEATS_MAX};
+pub use seats::SeatIds;
 pub use step::{Step, StepSet, idempotency_key};
 
 use std::fmt;
@@ -127,7 +129,7 @@ pub enum Payload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seats {
     /// The seats' names, as given; empty for general admission.
-    pub seat_ids: Vec<String>,
+    pub seat_ids: SeatIds,
     /// How many; at least 1, and the number of `seat_ids` where those are named.
     pub quantity: i32,
 }

@@ -6,6 +6,7 @@
 //!
 //! A new event type is a variant of [`Payload`], a file here, and the arm that the compiler asks for.
 
+mod answered;
 mod attempt;
 pub mod conflict;
 mod payment_approved;
@@ -14,11 +15,11 @@ mod reservation_expired;
 
 use std::sync::Arc;
 
-use crate::client::{CallError, Inventory, ReservationApi};
+use crate::client::{CallError, Class, Inventory, ReservationApi};
 use crate::event::{Payload, StepSet};
 use crate::idempotency::{Records, Refusal};
 use crate::inflight::Job;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RetryReason};
 use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
 
@@ -67,6 +68,35 @@ pub enum End {
     Panicked,
 }
 
+impl End {
+    /// What made the retry necessary that follows, where one does.
+    #[must_use]
+    pub fn retry_reason(&self) -> RetryReason {
+        match self {
+            Self::Failed { error, .. } | Self::Parked { error: Some(error), .. } => {
+                match error.class {
+                    Class::Outage => RetryReason::Outage,
+                    Class::Transient => RetryReason::Transient,
+                    Class::Paced => RetryReason::Paced,
+                    Class::Forbidden => RetryReason::Forbidden,
+                    Class::Conflict | Class::Permanent | Class::MoneyWithoutSeat => {
+                        RetryReason::Other
+                    }
+                }
+            }
+            Self::Parked { dependency: Dependency::Store, error: None } => RetryReason::Store,
+            Self::Parked { error: None, .. } => RetryReason::Outage,
+            Self::Unclear { .. } => RetryReason::Unclear,
+            Self::Store(_) => RetryReason::Store,
+            Self::Panicked => RetryReason::Panic,
+            Self::Applied
+            | Self::Superseded { .. }
+            | Self::MoneyWithoutSeat { .. }
+            | Self::LeaseLost => RetryReason::Other,
+        }
+    }
+}
+
 impl From<Refusal> for End {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -113,6 +143,9 @@ pub struct Peers {
 /// Its event is claimed. Not cancel-safe: a call that is cut off may have taken effect, and is then
 /// repeated with the same key.
 pub async fn handle(job: &mut Job, services: &Services) -> End {
+    if let Some(found) = job.superseded {
+        return End::Superseded { found };
+    }
     let Job { event, done, recorded, lease, span, blame, retries, .. } = job;
     if on(Sabotage::RetryFromStepOne) {
         *done = StepSet::EMPTY;
@@ -127,6 +160,11 @@ pub async fn handle(job: &mut Job, services: &Services) -> End {
     };
     match ended {
         Ok(()) => End::Applied,
-        Err(end) => end,
+        Err(end) => {
+            if let End::Superseded { found } = end {
+                job.superseded = Some(found);
+            }
+            end
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -82,7 +82,7 @@ impl Health {
         let beat = Beat { origin: self.origin, last_ms: Arc::default() };
         beat.beat();
         let part = Part { name, stale_after, last_ms: Arc::clone(&beat.last_ms) };
-        self.parts().push(part);
+        lock(&self.parts).push(part);
         beat
     }
 
@@ -94,6 +94,15 @@ impl Health {
     /// Whether the idempotency store is asked: `false` while it is away.
     pub fn store(&self, ok: bool) {
         self.store.store(ok, Ordering::Relaxed);
+    }
+
+    /// What readiness depends on, by name, and whether each works.
+    #[must_use]
+    pub fn parts_ready(&self) -> [(&'static str, bool); 2] {
+        [
+            ("polling", self.polling.load(Ordering::Relaxed)),
+            ("store", self.store.load(Ordering::Relaxed)),
+        ]
     }
 
     /// The worker was asked to stop: never ready again, and alive for as long as it takes.
@@ -112,7 +121,7 @@ impl Health {
             return Ok(());
         }
         let now_ms = elapsed_ms(self.origin);
-        let parts = self.parts();
+        let parts = lock(&self.parts);
         let stale = parts.iter().filter_map(|part| part.problem(now_ms));
         stale.max_by_key(|(beyond, _)| *beyond).map_or(Ok(()), |(_, problem)| Err(problem))
     }
@@ -133,11 +142,11 @@ impl Health {
         }
         Ok(())
     }
+}
 
-    /// A push cannot leave the list half made, so a panic elsewhere does not spoil it.
-    fn parts(&self) -> std::sync::MutexGuard<'_, Vec<Part>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A push cannot leave a list half made, so a panic elsewhere does not spoil it.
+fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Health {

@@ -122,7 +122,8 @@ pub enum StoreError {
 /// Dropping one of these futures leaves it open whether the operation took place.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Claims an event for `lasts`. A claim that is ours already is renewed.
+    /// Claims an event for `lasts`. A claim that is ours already is renewed, and never shortened: of
+    /// two requests the earlier may arrive last.
     async fn claim(
         &self,
         id: &EventId,
@@ -131,7 +132,8 @@ pub trait Store: Send + Sync + 'static {
         lasts: Duration,
     ) -> Result<Claim, StoreError>;
 
-    /// The claim ends `lasts` from now. One that has run out is ours still if nobody took it.
+    /// The claim ends `lasts` from now, or later, if it would have. One that has run out is ours still
+    /// if nobody took it.
     async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError>;
 
     /// Records which steps are done, before the next one begins.

@@ -11,10 +11,12 @@ use crate::event::{ContentHash, Poison, decode};
 use crate::inflight::room::RoomPermit;
 use crate::inflight::{Admitted, InFlight, Job, Original, Receipt, Taken};
 use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
-use crate::queue::Message;
+use crate::queue::{Message, QueueError};
 use crate::settle::Settler;
 use crate::settle::ledger::{Ledger, Left};
-use crate::telemetry::{EventSpan, EventStart, TraceParent, Tracing};
+use crate::telemetry::{
+    EventSpan, EventStart, Failure, QueueSpans, SpanLink, TraceParent, Tracing,
+};
 
 /// The name of the attributes that carry W3C trace context.
 const TRACEPARENT: &str = "traceparent";
@@ -32,6 +34,8 @@ pub struct Intake {
     pub settler: Settler,
     /// Where their spans begin.
     pub tracing: Tracing,
+    /// Where the receives' own spans begin.
+    pub spans: QueueSpans,
     /// What counts them.
     pub metrics: Arc<Metrics>,
     /// What accounts for them.
@@ -48,6 +52,15 @@ enum Opened {
     Poison(Poison, EventSpan, Original, Receipt),
 }
 
+impl Opened {
+    fn origin(&self) -> Option<SpanLink> {
+        match self {
+            Self::Event(job, ..) => job.span.origin(),
+            Self::Poison(_, span, ..) => span.origin(),
+        }
+    }
+}
+
 /// A message that is not to be held, and why.
 enum Refused {
     Poison(Taken, Poison, EventSpan),
@@ -55,12 +68,19 @@ enum Refused {
 }
 
 impl Intake {
-    /// Takes in the messages of one reply.
-    pub async fn take_in(&self, messages: Vec<(Message, RoomPermit)>, received_at: Instant) {
+    /// Takes in the messages of the reply to a receive that began then.
+    pub async fn take_in(
+        &self,
+        messages: Vec<(Message, RoomPermit)>,
+        began_at: Instant,
+        received_at: Instant,
+    ) {
         let opened: Vec<_> = messages
             .into_iter()
             .map(|(message, room)| self.open(message, room, received_at))
             .collect();
+        let origins: Vec<_> = opened.iter().filter_map(Opened::origin).collect();
+        self.spans.received(wall_clock(began_at), opened.len(), &origins);
         for refused in self.admit(opened) {
             match refused {
                 Refused::Poison(taken, poison, span) => {
@@ -71,6 +91,13 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// A receive that began then failed.
+    pub fn note_failed(&self, began_at: Instant, error: &QueueError) {
+        let message = error.to_string();
+        let failure = Failure { error_type: error.kind.word(), message: &message };
+        self.spans.receive_failed(wall_clock(began_at), failure);
     }
 
     /// Hands a message back unopened: the worker is leaving.
@@ -84,11 +111,13 @@ impl Intake {
     }
 
     fn open(&self, message: Message, room: RoomPermit, received_at: Instant) -> Opened {
+        self.note_lag(&message);
         let event = match decode(&message.body) {
             Ok(event) => event,
             Err(poison) => {
                 let span = self.start_span(&message, None);
-                let (receipt, original) = self.split(message, room, received_at);
+                let (mut receipt, original) = self.split(message, room, received_at);
+                receipt.span = span.link();
                 return Opened::Poison(poison, span, original, receipt);
             }
         };
@@ -109,9 +138,19 @@ impl Intake {
             "Event received"
         );
         let held = self.metrics.held(HeldState::Buffered);
+        let link = span.link();
         let job = Box::new(Job::new(event, &message, received_at, span, held));
-        let (receipt, original) = self.split(message, room, received_at);
+        let (mut receipt, original) = self.split(message, room, received_at);
+        receipt.span = link;
         Opened::Event(job, original, receipt)
+    }
+
+    /// What was received before waited here or elsewhere, not in the queue.
+    fn note_lag(&self, message: &Message) {
+        if let Some(sent_at) = message.sent_at.filter(|_| message.receive_count == 1) {
+            let lag = SystemTime::now().duration_since(sent_at).unwrap_or(Duration::ZERO);
+            self.metrics.queue_lag(lag);
+        }
     }
 
     /// Into the table, all at once; gives what is not to be held.
@@ -193,4 +232,10 @@ impl Intake {
         let deadline = received_at + self.visibility - TRANSIT_MAX.min(self.visibility / 10);
         Receipt::split(message, received_at, deadline, room)
     }
+}
+
+/// The time of day at an instant that has passed.
+fn wall_clock(instant: Instant) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(instant.elapsed()).unwrap_or(now)
 }

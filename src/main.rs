@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use reservation_worker::cli::{self, Command};
 use reservation_worker::config::{Config, LogFormat};
@@ -9,6 +11,9 @@ use reservation_worker::run::{self, EXIT_USAGE};
 use reservation_worker::telemetry::LogSettings;
 use reservation_worker::{admin, check, telemetry};
 use tokio::runtime::{Builder, Runtime};
+
+/// How long the end waits for a reader of standard output that is slow.
+const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()))
@@ -50,15 +55,15 @@ fn run_command(command: Command, config: &Config, runtime: &Runtime) -> ExitCode
             Err(why) => fail(1, &why),
         },
         Command::Run => {
-            let logging = telemetry::init_logging(log_settings(config));
+            let metrics = Arc::new(run::metrics());
+            let logging = telemetry::init_logging(log_settings(config), Arc::clone(&metrics));
             if let Err(why) = logging {
                 return fail(1, &why);
             }
             telemetry::install_panic_hook();
-            match runtime.block_on(run::run(config)) {
-                Ok(code) => code,
-                Err(why) => fail(EXIT_USAGE, &why),
-            }
+            let ended = runtime.block_on(run::run(config, metrics));
+            telemetry::flush_logs(LOG_FLUSH_MAX);
+            ended.unwrap_or_else(|why| fail(EXIT_USAGE, &why))
         }
         Command::Help | Command::Version => unreachable!("answered without a configuration"),
     }

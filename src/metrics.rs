@@ -16,8 +16,8 @@ use std::time::Duration;
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 pub use self::labels::{
-    BreakerState, Call, CallResult, DuplicateReason, HeldState, Outcome, PollErrorKind, Service,
-    SettlementKind,
+    BreakerState, Call, CallResult, DuplicateReason, HeldState, Outcome, PollErrorKind,
+    RetryReason, Service, SettlementKind, SpanLoss,
 };
 use crate::event::EventType;
 
@@ -43,6 +43,8 @@ pub struct Metrics {
     messages_received: IntCounter,
     held: Arc<[IntGauge; HeldState::ALL.len()]>,
     event_age: Histogram,
+    queue_lag: Histogram,
+    retries: [IntCounter; RetryReason::ALL.len()],
     settlements: [IntCounter; SettlementKind::ALL.len()],
     settlement_failures: [IntCounter; SettlementKind::ALL.len()],
     lease_extensions: IntCounter,
@@ -56,6 +58,14 @@ pub struct Metrics {
     money_without_seat: IntCounter,
     dead_letters: Vec<(&'static str, IntCounter)>,
     dead_letters_other: IntCounter,
+
+    pool_size: IntGauge,
+    in_flight_max: IntGauge,
+    alive: IntGauge,
+    ready: IntGauge,
+    spans_exported: IntCounter,
+    spans_dropped: [IntCounter; SpanLoss::ALL.len()],
+    log_lines_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -65,8 +75,9 @@ impl Metrics {
     }
 
     /// A retry was scheduled: once for each retry.
-    pub fn event_retried(&self, event_type: EventType) {
+    pub fn event_retried(&self, event_type: EventType, reason: RetryReason) {
         self.events[type_index(Some(event_type))][RETRIED].inc();
+        self.retries[reason.index()].inc();
     }
 
     /// The time from an event's receipt to its last effect, waits included.
@@ -107,6 +118,11 @@ impl Metrics {
         self.event_age.observe(age.as_secs_f64());
     }
 
+    /// How long a message had been in the queue when it was received for the first time.
+    pub fn queue_lag(&self, lag: Duration) {
+        self.queue_lag.observe(lag.as_secs_f64());
+    }
+
     /// SQS acknowledged a settlement.
     pub fn settled(&self, kind: SettlementKind) {
         self.settlements[kind.index()].inc();
@@ -140,8 +156,7 @@ impl Metrics {
 
     /// The service's breaker is in this state now.
     pub fn breaker(&self, service: Service, state: BreakerState) {
-        let number = i64::try_from(state.index()).expect("three states");
-        self.breakers[service.index()].set(number);
+        self.breakers[service.index()].set(gauge_value(state.index()));
     }
 
     /// A delivery turned out to be a copy.
@@ -166,6 +181,47 @@ impl Metrics {
             .find(|(known, _)| *known == reason)
             .map_or(&self.dead_letters_other, |(_, counter)| counter)
             .inc();
+    }
+
+    /// How much the worker may do and hold at once.
+    pub fn limits(&self, workers: usize, in_flight_max: usize) {
+        self.pool_size.set(gauge_value(workers));
+        self.in_flight_max.set(gauge_value(in_flight_max));
+    }
+
+    /// What the health endpoints say at this moment.
+    pub fn health(&self, alive: bool, ready: bool) {
+        self.alive.set(i64::from(alive));
+        self.ready.set(i64::from(ready));
+    }
+
+    /// The collector took so many spans.
+    pub fn spans_exported(&self, spans: u64) {
+        self.spans_exported.inc_by(spans);
+    }
+
+    /// So many spans will never reach the collector.
+    pub fn spans_dropped(&self, why: SpanLoss, spans: u64) {
+        self.spans_dropped[why.index()].inc_by(spans);
+    }
+
+    /// So many log lines could not be written.
+    pub fn log_lines_dropped(&self, lines: u64) {
+        self.log_lines_dropped.inc_by(lines);
+    }
+
+    /// How many log lines could not be written so far.
+    #[must_use]
+    pub fn log_lines_dropped_total(&self) -> u64 {
+        self.log_lines_dropped.get()
+    }
+
+    /// The service's breaker, as it was last told.
+    #[must_use]
+    pub fn breaker_state(&self, service: Service) -> BreakerState {
+        let number = self.breakers[service.index()].get();
+        let is_shown = |state: &BreakerState| gauge_value(state.index()) == number;
+        BreakerState::ALL.into_iter().find(is_shown).expect("only states are set")
     }
 
     /// Appends the whole registry in the Prometheus text format, version 0.0.4.
@@ -220,6 +276,10 @@ impl Drop for HeldGuard {
     fn drop(&mut self) {
         self.gauges[self.state.index()].dec();
     }
+}
+
+fn gauge_value(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The place of an event type among the `type` label's values; the last is `unknown`.

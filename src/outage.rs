@@ -170,6 +170,11 @@ impl Outages {
         Some(Pass { outages: Arc::clone(self), dependency, call, open: true })
     }
 
+    /// Whether nobody may call it now.
+    pub fn is_away(&self, dependency: Dependency) -> bool {
+        self.lock(dependency).is_away_at(Instant::now())
+    }
+
     /// How many parked events may go on now, and when to ask again.
     pub fn due(&self, dependency: Dependency, now: Instant) -> (usize, Option<Instant>) {
         let mut breaker = self.lock(dependency);

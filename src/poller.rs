@@ -157,7 +157,8 @@ impl Poller {
             let handles: Vec<_> = messages.iter().map(|message| message.handle.clone()).collect();
             drop(self.queue.delete(&handles).await);
         }
-        self.intake.take_in(self.with_room(messages, room), received_at).await;
+        let messages = self.with_room(messages, room);
+        self.intake.take_in(messages, began_at, received_at).await;
     }
 
     async fn hand_back(&self, reply: Reply) {
@@ -211,6 +212,7 @@ impl Poller {
 
     fn failed(&self, error: &QueueError, began_at: Instant, pace: &mut Pace) {
         self.metrics.poll_error(poll_error_kind(error.kind));
+        self.intake.note_failed(began_at, error);
         pace.receives = 1;
         // Those that were open together fail together: that is one failure, not one after another.
         if pace.failed_at.is_some_and(|at| began_at < at) {

@@ -132,6 +132,23 @@ impl fmt::Display for QueueErrorKind {
     }
 }
 
+impl QueueErrorKind {
+    /// A word from a fixed set, for spans.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Denied => "denied",
+            Self::NoSuchQueue => "no_such_queue",
+            Self::Timeout => "timeout",
+            Self::Network => "network",
+            Self::Refused => "refused",
+            Self::NoDeadLetterQueue => "no_dead_letter_queue",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Why one entry of a batch failed while others may have succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryError {

@@ -67,17 +67,23 @@ pub enum StartError {
     SharedStore(#[from] BadUrl),
 }
 
-/// Runs until a signal comes or a task breaks.
+/// Every metric of the process, all at 0.
+#[must_use]
+pub fn metrics() -> Metrics {
+    let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
+    Metrics::new(&reasons)
+}
+
+/// Runs until a signal comes or a task breaks, and counts in `metrics`.
 ///
 /// # Errors
 /// What keeps the worker from starting, before anything was received.
-pub async fn run(config: &Config) -> Result<ExitCode, StartError> {
+pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, StartError> {
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let port = config.server.port.get();
     let side_port = AdminServer::bind(port).await.map_err(|why| StartError::Port { port, why })?;
-    let tracing = Tracing::new(&trace_settings(config))?;
-    let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
-    let metrics = Arc::new(Metrics::new(&reasons));
+    let tracing = Tracing::new(&trace_settings(config), Arc::clone(&metrics))?;
+    metrics.limits(config.worker.concurrency.get(), config.worker.max_in_flight.get());
     let health = Arc::new(Health::new());
     let services = services(config, Arc::clone(&metrics), Arc::clone(&health))?;
     let queue = Arc::new(SqsQueue::new(sqs_settings(config)).await);

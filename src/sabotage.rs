@@ -33,6 +33,18 @@ pub enum Sabotage {
     BreakerSpendsRetries,
     /// A receive asks for ten messages whatever room there is.
     RoomIgnored,
+    /// An event whose claim the store does not answer is handled all the same.
+    UnclaimedHandled,
+    /// An event that somebody else has claimed is handled all the same.
+    ElsewhereIgnored,
+    /// A step begins though the store has not been told of those before it.
+    RecordSkipped,
+    /// Claims are believed to be renewed, and are not.
+    ClaimNotRenewed,
+    /// A message is deleted before the store is told that its event is handled.
+    CompletedAfterDelete,
+    /// What is given up keeps its claim.
+    ClaimNotReleased,
 }
 
 #[cfg(feature = "simulation")]
@@ -48,7 +60,7 @@ mod active {
 
     impl Sabotage {
         /// Every one.
-        pub const ALL: [Self; 13] = [
+        pub const ALL: [Self; 19] = [
             Self::DeleteBeforeHandling,
             Self::LeaseNotExtended,
             Self::JoinDropped,
@@ -62,6 +74,12 @@ mod active {
             Self::ReceiveAborted,
             Self::BreakerSpendsRetries,
             Self::RoomIgnored,
+            Self::UnclaimedHandled,
+            Self::ElsewhereIgnored,
+            Self::RecordSkipped,
+            Self::ClaimNotRenewed,
+            Self::CompletedAfterDelete,
+            Self::ClaimNotReleased,
         ];
     }
 

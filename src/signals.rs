@@ -2,8 +2,11 @@
 
 use std::io;
 use std::process;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::telemetry::flush_logs;
 
 /// The signals that end a process, being listened to.
 #[derive(Debug)]
@@ -11,6 +14,9 @@ pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
+
+/// How long a second signal waits for the lines that are not written yet.
+const LOG_FLUSH_MAX: Duration = Duration::from_millis(100);
 
 /// What a shell shows for a process that was ended by a signal: 128 and the signal's number.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -42,6 +48,7 @@ impl Signals {
             "SIGINT" => EXIT_INTERRUPTED,
             _ => EXIT_TERMINATED,
         };
+        flush_logs(LOG_FLUSH_MAX);
         process::exit(code)
     }
 }

@@ -11,12 +11,14 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::event::StepSet;
 use crate::handler::{self, End, Services};
 use crate::health::Health;
 use crate::idempotency::{Claim, Refusal};
 use crate::inflight::{InFlight, Job, Key};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
+use crate::sabotage::{Sabotage, on};
 use crate::settle::Settler;
 
 /// How long to wait before asking again for an event that somebody else has claimed: not for as long
@@ -44,6 +46,9 @@ pub struct Worker {
     pub health: Arc<Health>,
     /// How long an attempt may take before its worker counts as stuck.
     pub attempt_max: Duration,
+    /// An event that somebody else has is asked for again after so many times what asking took: all
+    /// that may be held, asked for that often, keep half of the workers busy, and no more.
+    pub ask_pause: u32,
 }
 
 impl Worker {
@@ -73,11 +78,14 @@ impl Worker {
         if !job.lease.is_held() {
             return self.settler.settle(job, End::LeaseLost).await;
         }
+        let asked_at = Instant::now();
         match self.claim(&mut job).await {
             Ok(Claim::Ours(_)) => {}
             Ok(Claim::Handled(handled)) => return self.settler.drop_duplicate(job, handled).await,
             Ok(Claim::IdReused(known)) => return self.settler.reject_claimed_id(job, known).await,
-            Ok(Claim::Elsewhere(rest)) => return self.wait_for_other(job, rest),
+            Ok(Claim::Elsewhere(rest)) => {
+                return self.wait_for_other(job, rest, asked_at.elapsed());
+            }
             Err(refusal) => return self.settler.settle(job, refusal.into()).await,
         }
         job.attempt += 1;
@@ -101,17 +109,26 @@ impl Worker {
         }
         let (asked_at, lasts) = (Instant::now(), job.lease.remaining());
         let records = &self.services.records;
-        let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await?;
-        if let Claim::Ours(done) = claim {
-            job.lease.claimed(asked_at + lasts);
-            job.recorded = done;
-            job.done = job.done.union(done);
+        job.lease.claim_asked();
+        let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await;
+        let claim = believe(claim);
+        match claim {
+            Ok(Claim::Ours(done)) => {
+                job.lease.claimed(asked_at + lasts);
+                job.recorded = done;
+                job.done = job.done.union(done);
+            }
+            Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_))
+            | Err(Refusal::ClaimLost | Refusal::Unreadable(_)) => job.lease.claim_lost(),
+            // It may have been made, and its answer lost.
+            Err(Refusal::Away | Refusal::Unavailable(_)) => {}
         }
-        Ok(claim)
+        claim
     }
 
-    /// Puts a job aside whose event somebody else has, for `rest` unless that claim is renewed.
-    fn wait_for_other(&self, mut job: Box<Job>, rest: Duration) {
+    /// Puts a job aside whose event somebody else has, for `rest` unless that claim is renewed. To be
+    /// told so took as long as `asking`.
+    fn wait_for_other(&self, mut job: Box<Job>, rest: Duration, asking: Duration) {
         if job.waits == 0 {
             info!(
                 event_type = job.event.event_type().as_str(),
@@ -121,8 +138,19 @@ impl Worker {
                 "Another worker has this event: waiting for what becomes of it"
             );
         }
-        let after = CLAIMED_ELSEWHERE.bound(job.waits).min(rest + CLAIM_RUNS_OUT);
+        let pause = CLAIMED_ELSEWHERE.bound(job.waits).max(asking.saturating_mul(self.ask_pause));
+        let after = pause.min(rest + CLAIM_RUNS_OUT);
         job.waits = job.waits.saturating_add(1);
         self.inflight.wait(job, Instant::now() + after);
     }
+}
+
+/// The answer as it is, unless the engine is broken on purpose.
+fn believe(claim: Result<Claim, Refusal>) -> Result<Claim, Refusal> {
+    let is_ignored = match &claim {
+        Err(_) => on(Sabotage::UnclaimedHandled),
+        Ok(Claim::Elsewhere(_)) => on(Sabotage::ElsewhereIgnored),
+        Ok(Claim::Ours(_) | Claim::Handled(_) | Claim::IdReused(_)) => false,
+    };
+    if is_ignored { Ok(Claim::Ours(StepSet::EMPTY)) } else { claim }
 }

@@ -8,6 +8,8 @@
 #[path = "it/process/program.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod program;
+#[path = "it/process/schema.rs"]
+mod schema;
 #[path = "it/world.rs"]
 mod world;
 

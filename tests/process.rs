@@ -4,14 +4,20 @@
 
 #[path = "it/process/commands.rs"]
 mod commands;
+#[path = "it/process/health.rs"]
+mod health;
 #[path = "it/process/leaving.rs"]
 mod leaving;
 #[path = "it/process/log.rs"]
 mod log;
 #[path = "it/process/program.rs"]
 mod program;
+#[path = "it/process/schema.rs"]
+mod schema;
 #[path = "it/process/signals.rs"]
 mod signals;
+#[path = "it/process/stdout.rs"]
+mod stdout;
 #[path = "it/process/store.rs"]
 mod store;
 #[path = "it/world.rs"]

@@ -4,6 +4,8 @@
 
 #[path = "it/worker/answers.rs"]
 mod answers;
+#[path = "it/collector.rs"]
+mod collector;
 #[path = "it/worker/conflict.rs"]
 mod conflict;
 #[path = "it/worker/drain.rs"]
@@ -16,6 +18,8 @@ mod events;
 mod fifo;
 #[path = "it/flaky.rs"]
 mod flaky;
+#[path = "it/worker/health.rs"]
+mod health;
 #[path = "it/worker/hold.rs"]
 mod hold;
 #[path = "it/worker/metrics.rs"]
@@ -36,9 +40,13 @@ mod retries;
 mod seams;
 #[path = "it/worker/settle.rs"]
 mod settle;
+#[path = "it/worker/slow_store.rs"]
+mod slow_store;
 #[path = "it/worker/store.rs"]
 mod store;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/worker/trace.rs"]
+mod trace;
 #[path = "it/world.rs"]
 mod world;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::metrics::{Outcome, PollErrorKind};
+use crate::metrics::{BreakerState, Outcome, PollErrorKind};
 
 struct Served {
     port: u16,
@@ -68,9 +68,35 @@ async fn health_and_readiness_go_by_two_names_each() {
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["reason"], "receiving from the queue does not work");
         served.health.polling(true);
-        assert_eq!(served.status(&format!("GET {path}")).await, "200");
+        let (head, body) = served.ask(&format!("GET {path}")).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(!body.contains("reason"), "{body}");
         served.health.polling(false);
     }
+}
+
+#[tokio::test]
+async fn readiness_tells_each_part_and_an_outage_of_a_service_does_not_count() {
+    let served = serve().await;
+    served.health.polling(true);
+    served.health.store(false);
+    served.metrics.breaker(Service::Inventory, BreakerState::Open);
+    let parts = |body: &str| -> serde_json::Value { serde_json::from_str(body).unwrap() };
+    let (head, body) = served.ask("GET /readyz").await;
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    let expected = serde_json::json!({
+        "status": "error", "reason": "the idempotency store is away",
+        "needs": {"polling": "ok", "store": "failing"},
+        "services": {"reservation": "closed", "inventory": "open"},
+    });
+    assert_eq!(parts(&body), expected);
+    assert!(served.ask("GET /metrics").await.1.contains("\nworker_ready 0\n"));
+    served.health.store(true);
+    let (head, body) = served.ask("GET /readyz").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(parts(&body)["services"]["inventory"], "open");
+    let (_, metrics) = served.ask("GET /metrics").await;
+    assert!(metrics.contains("\nworker_ready 1\n") && metrics.contains("\nworker_alive 1\n"));
 }
 
 #[tokio::test]

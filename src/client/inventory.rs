@@ -183,7 +183,7 @@ impl Inventory for GrpcInventory {
         let message = ReleaseHoldRequest {
             reservation_id: release.reservation_id.as_str().to_owned(),
             event_id: release.show_id.as_str().to_owned(),
-            seat_ids: release.seats.seat_ids.clone(),
+            seat_ids: release.seats.seat_ids.iter().map(str::to_owned).collect(),
             quantity: release.seats.quantity,
             reason: release.reason.as_str().to_owned(),
             idempotency_key: call.idempotency_key.to_string(),
@@ -201,7 +201,7 @@ impl Inventory for GrpcInventory {
         let message = CommitReservationRequest {
             reservation_id: commit.reservation_id.as_str().to_owned(),
             event_id: commit.show_id.as_str().to_owned(),
-            seat_ids: commit.seats.seat_ids.clone(),
+            seat_ids: commit.seats.seat_ids.iter().map(str::to_owned).collect(),
             quantity: commit.seats.quantity,
             payment_intent_id: commit.payment_intent_id.unwrap_or_default().to_owned(),
             user_id: commit.user_id.unwrap_or_default().to_owned(),

@@ -223,6 +223,18 @@ impl HttpReservationApi {
         request.send().await.map_err(|error| self.broken(error))
     }
 
+    async fn send_noted(
+        &self,
+        request: RequestBuilder,
+        call: &CallContext<'_>,
+    ) -> Result<Response, CallError> {
+        let response = self.send(request).await?;
+        if let Some(answered) = call.answered {
+            answered.note(response.status());
+        }
+        Ok(response)
+    }
+
     /// No whole answer came.
     fn broken(&self, error: reqwest::Error) -> CallError {
         if error.is_timeout() {
@@ -274,7 +286,7 @@ impl ReservationApi for HttpReservationApi {
             .header(CONTENT_TYPE, "application/json")
             .header(IDEMPOTENCY_KEY, call.idempotency_key.to_string())
             .body(body);
-        let response = self.send(request).await?;
+        let response = self.send_noted(request, call).await?;
         if response.status().is_success() {
             drain(response).await;
             return Ok(());
@@ -283,7 +295,7 @@ impl ReservationApi for HttpReservationApi {
     }
 
     async fn status(&self, call: &CallContext<'_>, id: &ReservationId) -> Result<Found, CallError> {
-        let response = self.send(self.request(Method::GET, call, id)).await?;
+        let response = self.send_noted(self.request(Method::GET, call, id), call).await?;
         let status: StatusCode = response.status();
         if !status.is_success() {
             return Err(self.refused(response, HttpCall::Status).await);

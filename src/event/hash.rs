@@ -70,7 +70,7 @@ impl Fields {
     fn seats(&mut self, seats: Option<&Seats>) {
         self.optional(seats.map(|seats| seats.quantity.to_string()).as_deref());
         if let Some(seats) = seats {
-            let mut seat_ids: Vec<&str> = seats.seat_ids.iter().map(String::as_str).collect();
+            let mut seat_ids: Vec<&str> = seats.seat_ids.iter().collect();
             seat_ids.sort_unstable();
             self.text(&seat_ids.len().to_string());
             for seat_id in seat_ids {

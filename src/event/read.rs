@@ -5,7 +5,8 @@ use super::id::{self, ID_BYTES_MAX, IdError};
 use super::poison::Fault;
 use super::wire::{Key, Kind, Layer, Node, SeatList, Value};
 use super::{
-    Event, EventId, EventType, Payload, Payment, Poison, PoisonReason, ReservationId, Seats, ShowId,
+    Event, EventId, EventType, Payload, Payment, Poison, PoisonReason, ReservationId, SeatIds,
+    Seats, ShowId,
 };
 use crate::excerpt::Excerpt;
 
@@ -120,9 +121,9 @@ fn quantity(value: &Value<'_>) -> Result<Option<i32>, Fault> {
     }
 }
 
-fn seat_ids(list: SeatList) -> Result<Vec<String>, Fault> {
+fn seat_ids(list: SeatList) -> Result<SeatIds, Fault> {
     let seats = match list {
-        SeatList::Absent => return Ok(Vec::new()),
+        SeatList::Absent => return Ok(SeatIds::default()),
         SeatList::Seats(seats) => seats,
         SeatList::TooMany => {
             return Err(Fault::event(format!("seat_ids has more than {SEATS_MAX} seats")));

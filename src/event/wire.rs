@@ -10,7 +10,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::SEATS_MAX;
+use super::{SEATS_MAX, SeatIds};
 
 /// The fields that are read. Every other is `Unknown`, and skipped unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -123,7 +123,7 @@ pub(super) enum Value<'a> {
 pub(super) enum SeatList {
     #[default]
     Absent,
-    Seats(Vec<String>),
+    Seats(SeatIds),
     /// There are more than [`SEATS_MAX`].
     TooMany,
     /// The element at this place is no string.
@@ -360,11 +360,11 @@ impl<'de> Visitor<'de> for SeatsVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<SeatList, A::Error> {
-        let mut seats = Vec::new();
+        let mut seats = SeatIds::default();
         while let Some(value) = array.next_element::<Value<'de>>()? {
             let kind = match value {
                 Value::Text(seat) if seats.len() < SEATS_MAX => {
-                    seats.push(seat.into_owned());
+                    seats.push(&seat);
                     continue;
                 }
                 Value::Text(_) => {
@@ -378,6 +378,7 @@ impl<'de> Visitor<'de> for SeatsVisitor {
             drain_array(array)?;
             return Ok(SeatList::WrongElement(seats.len(), kind));
         }
+        seats.shrink();
         Ok(SeatList::Seats(seats))
     }
 

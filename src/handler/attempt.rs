@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::conflict::{Resolution, resolve};
-use super::{End, Services};
+use super::{End, Services, answered};
 use crate::client::{
-    CallContext, CallError, Class, Commit, Found, ReleaseHold, ReleaseReason, Target,
+    Answered, CallContext, CallError, Class, Commit, Found, ReleaseHold, ReleaseReason, Target,
 };
 use crate::event::{Event, Payment, Seats, Step, StepSet, idempotency_key};
 use crate::idempotency::Refusal;
@@ -15,7 +15,7 @@ use crate::inflight::{Blame, Lease};
 use crate::metrics::{Call, CallResult};
 use crate::outage::{Answer, Dependency, Pass, Sign};
 use crate::sabotage::{Sabotage, on};
-use crate::telemetry::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
+use crate::telemetry::{CallEnd, CallSpan, CallStart, EventSpan, Failure};
 
 /// The path of the Reservation API with a name in place of the id.
 const RESERVATION_PATH: &str = "/internal/reservations/{reservation_id}";
@@ -44,6 +44,7 @@ struct OpenCall {
     propagates: bool,
     dependency: Dependency,
     pass: Pass,
+    answered: Answered,
 }
 
 impl OpenCall {
@@ -52,6 +53,7 @@ impl OpenCall {
             idempotency_key: self.key,
             traceparent: self.propagates.then(|| self.span.traceparent()),
             tracestate: self.span.tracestate().filter(|_| self.propagates),
+            answered: Some(&self.answered),
         }
     }
 }
@@ -155,7 +157,7 @@ impl Attempt<'_> {
         if self.done.contains(step) {
             return Ok(true);
         }
-        if *self.recorded != *self.done {
+        if *self.recorded != *self.done && !on(Sabotage::RecordSkipped) {
             self.check_ours()?;
             let (records, token) = (&self.services.records, self.lease.token());
             if let Err(refusal) = records.record(&self.event.id, token, *self.done).await {
@@ -190,7 +192,8 @@ impl Attempt<'_> {
         let key = idempotency_key(&self.event.id, step);
         let (span, started_at) = (self.start_span(call), Instant::now());
         let propagates = !self.services.peers.no_trace_context;
-        Ok(OpenCall { call, span, started_at, key, propagates, dependency, pass })
+        let answered = Answered::default();
+        Ok(OpenCall { call, span, started_at, key, propagates, dependency, pass, answered })
     }
 
     fn start_span(&self, call: Call) -> CallSpan {
@@ -278,8 +281,7 @@ impl Attempt<'_> {
         let (sign, result) = error.map_or((Sign::Well, CallResult::Ok), read);
         self.services.metrics.call(open.call, result, open.started_at.elapsed());
         let failure = error.map(|e| Failure { error_type: &e.code, message: &e.detail });
-        let status = error.and_then(|e| http_status(&e.code));
-        let status = status.map_or(CallStatus::None, CallStatus::Http);
+        let status = answered::status(open.dependency, &open.answered, error);
         open.span.end(CallEnd { status, failure });
         open.pass.report(sign, &self.event.reservation_id)
     }
@@ -316,10 +318,6 @@ fn dependency(call: Call) -> Dependency {
         | Call::Complete
         | Call::Release => unreachable!("a handler's calls are to the services"),
     }
-}
-
-fn http_status(code: &str) -> Option<u16> {
-    code.strip_prefix("http_")?.parse().ok()
 }
 
 fn name(found: &Found) -> &'static str {

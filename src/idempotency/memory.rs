@@ -138,7 +138,10 @@ impl Store for MemoryStore {
             if claimed.token != token && claimed.until > now {
                 return Ok(Claim::Elsewhere(claimed.until - now));
             }
-            (claimed.token, claimed.until) = (token, now + lasts);
+            let until = now + lasts;
+            let is_ours = claimed.token == token;
+            claimed.until = if is_ours { claimed.until.max(until) } else { until };
+            claimed.token = token;
             return Ok(Claim::Ours(claimed.done));
         }
         let done = match self.settled.get(id) {
@@ -152,7 +155,8 @@ impl Store for MemoryStore {
     }
 
     async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
-        self.owned(id, token, |claimed| claimed.until = Instant::now() + lasts)
+        let until = Instant::now() + lasts;
+        self.owned(id, token, |claimed| claimed.until = claimed.until.max(until))
     }
 
     async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {

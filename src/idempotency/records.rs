@@ -105,7 +105,8 @@ impl Records {
         let mut was_there = true;
         loop {
             let looked = self.store.ping().await;
-            self.health.store(looked.is_ok());
+            // A store that can be reached, and fails what it is asked, is away all the same.
+            self.health.store(looked.is_ok() && !self.outages.is_away(Dependency::Store));
             match &looked {
                 Err(why) if was_there => {
                     warn!(error = %why, "The idempotency store cannot be reached: events will wait, held");

@@ -1,7 +1,7 @@
 //! What the table holds: jobs, the messages that they came from, and their receipts.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use crate::metrics::HeldGuard;
 use crate::outage::{Answer, Dependency, Mark};
 use crate::queue::{Attribute, Message, MessageId, ReceiptHandle};
 use crate::sabotage::{Sabotage, on};
-use crate::telemetry::EventSpan;
+use crate::telemetry::{EventSpan, SpanLink};
 
 /// Names a job in the table; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +48,9 @@ pub struct Job {
     pub done: StepSet,
     /// Those of them that the store knows.
     pub recorded: StepSet,
+    /// The status that the reservation was found in, where that is past the event: no call is made
+    /// for it any more, and all that is left is to have it known as handled.
+    pub superseded: Option<&'static str>,
     /// How often the event was found to be claimed by somebody else.
     pub waits: u32,
     /// When the message came in.
@@ -84,6 +87,7 @@ impl Job {
             blame: Default::default(),
             done: StepSet::default(),
             recorded: StepSet::default(),
+            superseded: None,
             waits: 0,
             received_at,
             sent_at: message.sent_at,
@@ -159,8 +163,22 @@ struct LeaseInner {
     until_us: AtomicU64,
     /// What the event is claimed with.
     token: Token,
-    /// As `until_us`; 0 while there is no claim.
-    claimed_until_us: AtomicU64,
+    claim: Mutex<ClaimState>,
+}
+
+/// What is known of a claim.
+#[derive(Clone, Copy, Debug, Default)]
+struct ClaimState {
+    until: Option<Instant>,
+    /// How often it was asked for: a renewal belongs to one of them.
+    asked: u64,
+    may_stand: bool,
+}
+
+impl ClaimState {
+    fn stands(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 impl Lease {
@@ -169,7 +187,7 @@ impl Lease {
             origin,
             until_us: AtomicU64::new(0),
             token: Token::unique(),
-            claimed_until_us: AtomicU64::new(0),
+            claim: Mutex::default(),
         }))
     }
 
@@ -182,7 +200,8 @@ impl Lease {
     /// How long the last receipt stands from now on.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.left_of(&self.0.until_us)
+        let until = Duration::from_micros(self.0.until_us.load(Ordering::Acquire));
+        until.saturating_sub(self.0.origin.elapsed())
     }
 
     /// What the event is claimed with.
@@ -194,40 +213,68 @@ impl Lease {
     /// Whether the event is claimed by us, for all that we know.
     #[must_use]
     pub fn is_claimed(&self) -> bool {
+        let claim = self.claim();
         // A worker that never claims would claim nothing: only the end of a claim is ignored.
-        on(Sabotage::LeaseLossIgnored) && self.was_claimed()
-            || !self.left_of(&self.0.claimed_until_us).is_zero()
+        on(Sabotage::LeaseLossIgnored) && claim.may_stand || claim.stands()
     }
 
-    /// Whether the event has been claimed by us, and that claim was not lost to anybody: it may have
-    /// run out.
+    /// Whether the store may hold a claim of ours: it was asked for, and not found to be lost. It may
+    /// have run out, or its answer may have been lost.
     #[must_use]
-    pub fn was_claimed(&self) -> bool {
-        self.0.claimed_until_us.load(Ordering::Acquire) > 0
+    pub fn may_be_claimed(&self) -> bool {
+        self.claim().may_stand
     }
 
-    /// The claim stands until then.
+    /// Whether a claim was asked for, and its answer is not known.
+    #[must_use]
+    pub fn is_claim_asked(&self) -> bool {
+        let claim = self.claim();
+        claim.may_stand && claim.until.is_none()
+    }
+
+    /// The claim is asked for anew. Until it is granted it does not stand, whatever becomes of a
+    /// renewal that was sent before: somebody else may have had the event meanwhile, and only the
+    /// answer to this says what was done.
+    pub fn claim_asked(&self) {
+        let mut claim = self.claim();
+        *claim = ClaimState { until: None, asked: claim.asked + 1, may_stand: true };
+    }
+
+    /// The claim stands until then, or longer: answers may overtake each other.
     pub fn claimed(&self, until: Instant) {
-        self.0.claimed_until_us.store(self.us(until), Ordering::Release);
+        let mut claim = self.claim();
+        claim.until = claim.until.max(Some(until));
     }
 
     /// The claim is somebody else's, or gone.
     pub fn claim_lost(&self) {
-        self.0.claimed_until_us.store(0, Ordering::Release);
+        let mut claim = self.claim();
+        *claim = ClaimState { until: None, may_stand: false, ..*claim };
+    }
+
+    /// Which claim is to be renewed, if one stands.
+    #[must_use]
+    pub fn renewable(&self) -> Option<u64> {
+        let claim = self.claim();
+        claim.stands().then_some(claim.asked)
+    }
+
+    /// That claim stands until then, or longer.
+    pub fn renewed(&self, asked: u64, until: Instant) {
+        let mut claim = self.claim();
+        if claim.asked == asked && claim.until.is_some() {
+            claim.until = claim.until.max(Some(until));
+        }
+    }
+
+    fn claim(&self) -> MutexGuard<'_, ClaimState> {
+        self.0.claim.lock().expect("no panic happens under this lock")
     }
 
     pub(super) fn set(&self, until: Option<Instant>) {
-        self.0.until_us.store(until.map_or(0, |at| self.us(at)), Ordering::Release);
-    }
-
-    fn us(&self, at: Instant) -> u64 {
-        let after = at.saturating_duration_since(self.0.origin);
-        u64::try_from(after.as_micros()).unwrap_or(u64::MAX)
-    }
-
-    fn left_of(&self, until_us: &AtomicU64) -> Duration {
-        let until = Duration::from_micros(until_us.load(Ordering::Acquire));
-        until.saturating_sub(self.0.origin.elapsed())
+        let after = until.map_or(Duration::ZERO, |at| at.saturating_duration_since(self.0.origin));
+        let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        self.0.until_us.store(us, Ordering::Release);
     }
 }
 
@@ -261,6 +308,8 @@ pub struct Receipt {
     pub deadline: Instant,
     /// The room that it takes until it is settled.
     pub room: RoomPermit,
+    /// The span of its event, where that is recorded.
+    pub span: Option<SpanLink>,
 }
 
 impl Receipt {
@@ -279,6 +328,7 @@ impl Receipt {
             received_at,
             deadline,
             room,
+            span: None,
         };
         let original = Original {
             body: message.body,

@@ -68,8 +68,10 @@ impl LeaseKeeper {
     /// overtake what is said of its message later.
     pub async fn run(self, stop: CancellationToken) {
         let mut calls = JoinSet::new();
-        // One that is cut off at the end leaves a claim that runs out earlier.
+        // The store may be slow, and leases do not wait for it. A renewal that is cut off at the end
+        // leaves a claim that runs out earlier.
         let mut claims = JoinSet::new();
+        let mut farewells = JoinSet::new();
         // Calls in a row that failed whole.
         let mut failures = 0;
         loop {
@@ -78,7 +80,7 @@ impl LeaseKeeper {
                 if renewals.due.is_empty() && renewals.overdue.is_empty() {
                     break;
                 }
-                self.hand_back_overdue(renewals.overdue, renewals.ended).await;
+                self.hand_back_overdue(renewals.overdue, renewals.ended, &mut farewells).await;
                 if !renewals.due.is_empty() {
                     calls.spawn(extend(Arc::clone(&self.queue), renewals.due, failures));
                 }
@@ -91,26 +93,37 @@ impl LeaseKeeper {
                 biased;
                 Some(answers) = calls.join_next() => {
                     let answers = answers.expect("an extension does not panic");
-                    let extended = self.book(answers, &mut failures).await;
+                    let extended = self.book(answers, &mut failures, &mut farewells).await;
                     if !extended.is_empty() {
                         let events = Arc::clone(&self.events);
                         claims.spawn(async move { events.renew_claims(extended).await });
                     }
                 }
                 Some(renewed) = claims.join_next() => renewed.expect("a renewal does not panic"),
+                Some(told) = farewells.join_next() => told.expect("a farewell does not panic"),
                 () = stop.cancelled() => break,
                 () = self.inflight.renewals_changed() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() && calls.len() < CALLS_MAX => {}
             }
         }
         while let Some(answers) = calls.join_next().await {
-            self.book(answers.expect("an extension does not panic"), &mut failures).await;
+            let answers = answers.expect("an extension does not panic");
+            self.book(answers, &mut failures, &mut farewells).await;
+        }
+        while let Some(told) = farewells.join_next().await {
+            told.expect("a farewell does not panic");
         }
     }
 
-    async fn hand_back_overdue(&self, receipts: Vec<Receipt>, jobs: Vec<Box<Job>>) {
+    async fn hand_back_overdue(
+        &self,
+        receipts: Vec<Receipt>,
+        jobs: Vec<Box<Job>>,
+        farewells: &mut JoinSet<()>,
+    ) {
         for job in jobs {
-            self.events.overdue(job).await;
+            let events = Arc::clone(&self.events);
+            farewells.spawn(async move { events.overdue(job).await });
         }
         for receipt in receipts {
             self.events.release(receipt, Duration::ZERO).await;
@@ -118,7 +131,12 @@ impl LeaseKeeper {
     }
 
     /// Gives the events whose claims are to be renewed.
-    async fn book(&self, answers: Answers, failures: &mut u32) -> Vec<(EventId, Lease)> {
+    async fn book(
+        &self,
+        answers: Answers,
+        failures: &mut u32,
+        farewells: &mut JoinSet<()>,
+    ) -> Vec<(EventId, Lease)> {
         let Answers { renewals: answers, error } = answers;
         match error {
             Some(error) => {
@@ -142,7 +160,9 @@ impl LeaseKeeper {
             self.events.release(receipt, after).await;
         }
         for job in lost {
-            self.events.lost(Forgotten { job, receipts_lost: 0 }).await;
+            let events = Arc::clone(&self.events);
+            let forgotten = Forgotten { job, receipts_lost: 0 };
+            farewells.spawn(async move { events.lost(forgotten).await });
         }
         claims
     }

@@ -12,7 +12,7 @@ use prometheus::{
 
 use super::{
     Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, PollErrorKind,
-    Service, SettlementKind, TYPES,
+    RetryReason, Service, SettlementKind, SpanLoss, TYPES,
 };
 use crate::event::EventType;
 
@@ -60,6 +60,17 @@ impl Metrics {
                 "Time from a message's SentTimestamp to its settlement.",
                 &AGE_BUCKETS,
             ),
+            queue_lag: make.histogram(
+                "worker_queue_lag_seconds",
+                "Time from a message's SentTimestamp to its first receipt: how far behind the queue this process found it.",
+                &AGE_BUCKETS,
+            ),
+            retries: make.counters(
+                "worker_retries_total",
+                "Retries scheduled, by what made them necessary.",
+                "reason",
+                RetryReason::ALL.map(RetryReason::as_str),
+            ),
             settlements: make.counters(
                 "worker_settlements_total",
                 "Settlements that SQS acknowledged, by kind.",
@@ -106,6 +117,25 @@ impl Metrics {
                 .iter()
                 .map(|reason| (*reason, dead_letters.with_label_values(&[*reason])))
                 .collect(),
+            pool_size: make.gauge("worker_pool_size", "Workers that there are: WORKER_CONCURRENCY."),
+            in_flight_max: make.gauge(
+                "worker_messages_in_flight_max",
+                "Messages that may be held at once: MAX_IN_FLIGHT.",
+            ),
+            alive: make.gauge("worker_alive", "What /healthz says: 1 alive, 0 some part is stuck."),
+            ready: make.gauge("worker_ready", "What /readyz says: 1 ready, 0 not."),
+            spans_exported: make
+                .counter("worker_spans_exported_total", "Spans that the collector accepted."),
+            spans_dropped: make.counters(
+                "worker_spans_dropped_total",
+                "Spans that never reached the collector, by why.",
+                "reason",
+                SpanLoss::ALL.map(SpanLoss::as_str),
+            ),
+            log_lines_dropped: make.counter(
+                "worker_log_lines_dropped_total",
+                "Log lines that standard output did not take.",
+            ),
             registry: make.0,
         }
     }

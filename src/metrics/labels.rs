@@ -177,6 +177,38 @@ label! {
 }
 
 label! {
+    /// What made a retry necessary.
+    RetryReason {
+        /// A call failed in a way that may pass.
+        Transient => "transient",
+        /// The service, or the way to it, was at fault.
+        Outage => "outage",
+        /// The service named a time, or asked for fewer calls.
+        Paced => "paced",
+        /// The service refused the worker, which may pass.
+        Forbidden => "forbidden",
+        /// The reservation was in a status from which nothing could be decided.
+        Unclear => "unclear",
+        /// The idempotency store gave no answer.
+        Store => "store",
+        /// The handler panicked.
+        Panic => "panic",
+        /// Anything else.
+        Other => "other",
+    }
+}
+
+label! {
+    /// Why a span was lost.
+    SpanLoss {
+        /// The queue to the collector was full: it is too slow, or hangs.
+        QueueFull => "queue_full",
+        /// A batch could not be sent, or was refused.
+        ExportFailed => "export_failed",
+    }
+}
+
+label! {
     /// How a duplicate was noticed.
     DuplicateReason {
         /// The event had been handled before.
@@ -198,4 +230,4 @@ macro_rules! indexed {
     )+ };
 }
 
-indexed!(Outcome Call CallResult PollErrorKind HeldState SettlementKind DuplicateReason BreakerState Service);
+indexed!(Outcome Call CallResult PollErrorKind HeldState RetryReason SettlementKind SpanLoss DuplicateReason BreakerState Service);

@@ -58,10 +58,12 @@ fn each_event_type_is_counted_under_its_own_name() {
         assert!(has(&metrics, &line), "{line}");
     }
     metrics.event_settled(None, Outcome::Failed);
-    metrics.event_retried(EventType::PaymentFailed);
+    metrics.event_retried(EventType::PaymentFailed, RetryReason::Outage);
     for line in [
         "worker_events_total{outcome=\"failed\",type=\"unknown\"} 1",
         "worker_events_total{outcome=\"retried\",type=\"payment.failed\"} 1",
+        "worker_retries_total{reason=\"outage\"} 1",
+        "worker_retries_total{reason=\"paced\"} 0",
     ] {
         assert!(has(&metrics, line), "{line}");
     }
@@ -106,6 +108,35 @@ fn calls_polls_and_reasons_are_counted_once_each() {
         "worker_dead_letters_total{reason=\"other\"} 1",
         "worker_latency_seconds_bucket{type=\"payment.approved\",le=\"0.25\"} 1",
         "worker_latency_seconds_bucket{type=\"payment.approved\",le=\"0.1\"} 0",
+    ] {
+        assert!(has(&metrics, line), "{line}\n{}", text(&metrics));
+    }
+}
+
+#[test]
+fn what_the_process_knows_of_itself_is_shown() {
+    let metrics = Metrics::new(&[]);
+    metrics.limits(20, 1000);
+    metrics.health(true, false);
+    metrics.spans_exported(512);
+    metrics.spans_dropped(SpanLoss::QueueFull, 7);
+    metrics.log_lines_dropped(3);
+    metrics.queue_lag(Duration::from_millis(70));
+    metrics.breaker(Service::Inventory, BreakerState::Open);
+    assert_eq!(metrics.breaker_state(Service::Inventory), BreakerState::Open);
+    assert_eq!(metrics.breaker_state(Service::Reservation), BreakerState::Closed);
+    for line in [
+        "worker_pool_size 20",
+        "worker_messages_in_flight_max 1000",
+        "worker_alive 1",
+        "worker_ready 0",
+        "worker_spans_exported_total 512",
+        "worker_spans_dropped_total{reason=\"queue_full\"} 7",
+        "worker_spans_dropped_total{reason=\"export_failed\"} 0",
+        "worker_log_lines_dropped_total 3",
+        "worker_queue_lag_seconds_bucket{le=\"0.1\"} 1",
+        "worker_queue_lag_seconds_bucket{le=\"0.05\"} 0",
+        "worker_breaker_state{service=\"inventory\"} 2",
     ] {
         assert!(has(&metrics, line), "{line}\n{}", text(&metrics));
     }

@@ -152,6 +152,15 @@ impl Breaker {
         }
     }
 
+    /// Whether a call would be refused, but for the number of those that are open.
+    pub(super) fn is_away_at(&self, now: Instant) -> bool {
+        match self.state {
+            State::Open { until, .. } => now < until,
+            State::HalfOpen { .. } => true,
+            State::Closed | State::Ramping { .. } => false,
+        }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state == State::Closed
     }

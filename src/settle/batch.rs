@@ -29,6 +29,7 @@ use crate::queue::{
 };
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
+use crate::telemetry::{Failure, QueueSpan, QueueSpans, SpanLink};
 
 /// The longest that a settlement waits for company. At 50 events a second it makes batches of
 /// five; it is a fiftieth of the shortest visibility timeout, and leases are extended at half time,
@@ -119,6 +120,7 @@ struct Context {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
     outstanding: Outstanding,
+    spans: QueueSpans,
 }
 
 impl Batcher {
@@ -128,6 +130,7 @@ impl Batcher {
         queue: Arc<dyn Queue>,
         metrics: Arc<Metrics>,
         ledger: Arc<Ledger>,
+        spans: QueueSpans,
         messages_max: usize,
     ) -> (Batches, Self) {
         let (sender, settlements) = mpsc::channel(messages_max);
@@ -135,7 +138,7 @@ impl Batcher {
         let batches = Batches { settlements: sender, outstanding: outstanding.clone() };
         let batcher = Self {
             settlements,
-            context: Arc::new(Context { queue, metrics, ledger, outstanding }),
+            context: Arc::new(Context { queue, metrics, ledger, outstanding, spans }),
             calls: JoinSet::new(),
             deletes: Vec::with_capacity(BATCH_MAX),
             releases: Vec::with_capacity(BATCH_MAX),
@@ -226,7 +229,9 @@ async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settl
             handles.fill(rest[0].0.handle.clone());
         }
         let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
+        let span = context.spans.settle("delete", rest.len(), links(&rest));
         let answer = within(deadline, context.queue.delete(&handles)).await;
+        end_span(span, answer.as_ref().err());
         rest = context.book(rest, answer, SettlementKind::Delete, |how| *how);
         context.pause(&mut failures, rest.is_empty()).await;
         rest = context.drop_expired(rest);
@@ -240,7 +245,9 @@ async fn release(context: Arc<Context>, batch: Vec<(Receipt, Duration)>) -> Vec<
     while !rest.is_empty() {
         let changes: Vec<_> = rest.iter().map(|(r, after)| (r.handle.clone(), *after)).collect();
         let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
+        let span = context.spans.settle("release", rest.len(), links(&rest));
         let answer = within(deadline, context.queue.change_visibility(&changes)).await;
+        end_span(span, answer.as_ref().err());
         rest = context.book(rest, answer, SettlementKind::Release, |_| Left::HandedBack);
         context.pause(&mut failures, rest.is_empty()).await;
         rest = context.drop_expired(rest);
@@ -311,6 +318,15 @@ impl Context {
         }
         rest
     }
+}
+
+fn links<T>(batch: &[(Receipt, T)]) -> impl Iterator<Item = &SpanLink> {
+    batch.iter().filter_map(|(receipt, _)| receipt.span.as_ref())
+}
+
+fn end_span(span: QueueSpan, error: Option<&QueueError>) {
+    let message = error.map(ToString::to_string).unwrap_or_default();
+    span.end(error.map(|error| Failure { error_type: error.kind.word(), message: &message }));
 }
 
 fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {

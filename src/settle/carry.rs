@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
-use super::tell::{describe, end_span, log_dead_letter, log_fate, millis};
+use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate, millis};
 use crate::event::{ContentHash, Poison};
 use crate::handler::End;
 use crate::idempotency::{Handled, HandledAs, Records, Refusal};
@@ -17,6 +17,7 @@ use crate::inflight::lease::LeaseEvents;
 use crate::inflight::{InFlight, Job, Receipt, Taken};
 use crate::metrics::{DuplicateReason, Metrics, Outcome};
 use crate::outage::{Dependency, Outages};
+use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{EventSpan, Failure};
 
 /// Carries out what was decided. Cheap to clone.
@@ -45,6 +46,7 @@ impl Settler {
         // The store first: a crash before the message is deleted brings a duplicate, not a repeat. A
         // message whose event the store does not know as handled is not deleted.
         if let Verdict::Delete(outcome) = verdict
+            && !on(Sabotage::CompletedAfterDelete)
             && let Err(refusal) = self.complete(&job, outcome).await
         {
             end = refusal.into();
@@ -155,6 +157,18 @@ impl Settler {
     /// Hands a job back that is not settled, to be seen again after `after`.
     pub async fn hand_back(&self, job: Box<Job>, after: Duration) {
         self.release_claim(&job).await;
+        self.put_back(job, after).await;
+    }
+
+    /// The same, with its claim or without: the store is waited for until `limit`. Says whether it
+    /// answered.
+    pub async fn hand_back_by(&self, job: Box<Job>, after: Duration, limit: Instant) -> bool {
+        let is_answered = timeout_at(limit, self.release_claim(&job)).await.is_ok();
+        self.put_back(job, after).await;
+        is_answered
+    }
+
+    async fn put_back(&self, job: Box<Job>, after: Duration) {
         info!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
@@ -177,16 +191,19 @@ impl Settler {
             log_fate(&job, outcome, "Event processed successfully");
         }
         self.delete_messages(&job).await;
+        if on(Sabotage::CompletedAfterDelete) {
+            drop(self.complete(&job, outcome).await);
+        }
         end_span(job, outcome, None);
     }
 
     fn retry(&self, mut job: Box<Job>, after: Duration, end: &End) {
         let (code, error) = describe(end);
-        self.metrics.event_retried(job.event.event_type());
+        self.metrics.event_retried(job.event.event_type(), end.retry_reason());
         warn!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             trace_id = job.span.trace_id(),
             outcome = "retried",
             error,
@@ -207,11 +224,11 @@ impl Settler {
     fn park(&self, mut job: Box<Job>, dependency: Dependency, end: &End) {
         let service = dependency.service().as_str();
         if let End::Parked { error: Some(error), .. } = end {
-            self.metrics.event_retried(job.event.event_type());
+            self.metrics.event_retried(job.event.event_type(), end.retry_reason());
             warn!(
                 event_type = job.event.event_type().as_str(),
                 reservation_id = job.event.reservation_id.as_str(),
-                attempt = job.attempt,
+                attempt = attempt_begun(&job),
                 trace_id = job.span.trace_id(),
                 outcome = "retried",
                 error = %error,
@@ -241,7 +258,7 @@ impl Settler {
         error!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             latency_ms = millis(job.received_at.elapsed()),
             trace_id = job.span.trace_id(),
             outcome = Outcome::Failed.as_str(),
@@ -276,7 +293,7 @@ impl Settler {
     }
 
     pub(super) async fn release_claim(&self, job: &Job) {
-        if !job.lease.was_claimed() {
+        if !job.lease.may_be_claimed() || on(Sabotage::ClaimNotReleased) {
             return;
         }
         match self.records.release(&job.event.id, job.lease.token(), job.done).await {

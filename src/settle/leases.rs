@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::Settler;
@@ -15,7 +15,37 @@ use crate::event::EventId;
 use crate::idempotency::Refusal;
 use crate::inflight::lease::LeaseEvents;
 use crate::inflight::{Forgotten, Job, Lease, Receipt};
+use crate::retry::Backoff;
+use crate::sabotage::{Sabotage, on};
 use crate::telemetry::Failure;
+
+/// Between the tries of a renewal. A claim has half of its time left then, and somebody else may ask
+/// for the event at the very moment at which it runs out.
+const RENEW_AGAIN: Backoff =
+    Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
+
+impl Settler {
+    /// Renews a claim for as long as its lease stands. Says whether nothing is left to be done.
+    async fn renew_claim(&self, id: &EventId, lease: &Lease) -> bool {
+        let Some(claim) = lease.renewable() else {
+            // Just being asked for, perhaps for as long as the lease stood before its extension.
+            return !lease.is_claim_asked();
+        };
+        let (asked_at, lasts) = (Instant::now(), lease.remaining());
+        if on(Sabotage::ClaimNotRenewed) {
+            lease.renewed(claim, asked_at + lasts);
+            return true;
+        }
+        match self.records.renew(id, lease.token(), lasts).await {
+            Ok(()) => lease.renewed(claim, asked_at + lasts),
+            Err(Refusal::ClaimLost) => lease.claim_lost(),
+            Err(Refusal::Unreadable(_)) => {}
+            // If it runs out all the same, it is asked for anew before the next step.
+            Err(Refusal::Away | Refusal::Unavailable(_)) => return false,
+        }
+        true
+    }
+}
 
 #[async_trait]
 impl LeaseEvents for Settler {
@@ -42,7 +72,8 @@ impl LeaseEvents for Settler {
             trace_id = job.span.trace_id(),
             "Lease lost: the event is left to whoever receives it next"
         );
-        let Job { span, attempt, .. } = *job;
+        let Job { mut span, attempt, .. } = *job;
+        span.add_event("lease lost", []);
         let failure = Failure { error_type: "lease_lost", message: "the lease was lost" };
         span.end("lease_lost", attempt, Some(failure));
     }
@@ -52,7 +83,7 @@ impl LeaseEvents for Settler {
         warn!(
             event_type = job.event.event_type().as_str(),
             reservation_id = job.event.reservation_id.as_str(),
-            attempt = job.attempt,
+            attempt = attempt_begun(&job),
             trace_id = job.span.trace_id(),
             "Event was held for 11 h 50 min, SQS allows 12 h: handed back"
         );
@@ -62,12 +93,12 @@ impl LeaseEvents for Settler {
 
     async fn renew_claims(&self, claims: Vec<(EventId, Lease)>) {
         let renewals = claims.iter().map(|(id, lease)| async move {
-            let (asked_at, lasts) = (Instant::now(), lease.remaining());
-            match self.records.renew(id, lease.token(), lasts).await {
-                Ok(()) => lease.claimed(asked_at + lasts),
-                Err(Refusal::ClaimLost) => lease.claim_lost(),
-                // It may run out: then it is asked for anew before the next step.
-                Err(Refusal::Away | Refusal::Unavailable(_) | Refusal::Unreadable(_)) => {}
+            // By then the lease is extended once more, and the claim with it.
+            let next = Instant::now() + lease.remaining() / 2;
+            let mut failures = 0;
+            while !self.renew_claim(id, lease).await && Instant::now() < next {
+                sleep(RENEW_AGAIN.delay(failures, &mut fastrand::Rng::new())).await;
+                failures += 1;
             }
         });
         join_all(renewals).await;

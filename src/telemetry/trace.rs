@@ -1,10 +1,11 @@
 //! Traces: whether an event is recorded, and how recorded spans leave. The spans themselves are in
-//! `trace/span.rs`, the way to the collector in `trace/export.rs`; [`super::context`] reads the parents.
+//! `trace/span.rs` and `trace/queue_span.rs`, the way to the collector in `trace/export.rs`; [`super::context`] reads the parents.
 //!
 //! Spans are made as the SDK's own `SpanData` and handed to its batch processor (a bounded queue and one thread). The
 //! sampling decision is made here, before anything is gathered: an event that is not recorded costs two random numbers.
 
 mod export;
+mod queue_span;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -18,8 +19,10 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample, SpanData};
 
 use self::export::Exporting;
+pub use self::queue_span::{QueueSpan, QueueSpans, SpanLink};
 pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
 use super::context::TraceParent;
+use crate::metrics::Metrics;
 
 /// What tracing needs to know. Where each comes from is the configuration's business.
 #[derive(Clone, Debug)]
@@ -106,15 +109,16 @@ pub struct EventStart<'a> {
 }
 
 impl Tracing {
-    /// Sets tracing up and connects to nothing yet: a collector that is down is no error.
+    /// Sets tracing up and connects to nothing yet: a collector that is down is no error. Spans sent and lost are
+    /// counted in `metrics`.
     ///
     /// # Errors
     /// When the endpoint cannot be one.
     ///
     /// # Panics
     /// When enabled and called outside a Tokio runtime.
-    pub fn new(settings: &TraceSettings) -> Result<Self, TraceError> {
-        let exporting = settings.enabled.then(|| Exporting::new(settings)).transpose()?;
+    pub fn new(settings: &TraceSettings, metrics: Arc<Metrics>) -> Result<Self, TraceError> {
+        let exporting = settings.enabled.then(|| Exporting::new(settings, metrics)).transpose()?;
         Ok(Self::with(exporting, settings.sampling, settings.propagate))
     }
 
@@ -176,6 +180,13 @@ impl Tracing {
         if let Some(exporting) = &self.0.exporting {
             exporting.export(span);
         }
+    }
+
+    /// The id of a trace that begins here and is to be recorded; `None` where it is not.
+    fn sampled_root(&self) -> Option<TraceId> {
+        let trace_id = new_trace_id();
+        let is_sampled = self.0.exporting.is_some() && self.0.sampling.decide(trace_id, None);
+        is_sampled.then_some(trace_id)
     }
 
     fn scope(&self) -> InstrumentationScope {

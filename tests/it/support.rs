@@ -110,13 +110,26 @@ impl World {
         services: Services,
         change: impl FnOnce(&mut Settings),
     ) -> Worker {
+        self.worker_traced(services, Tracing::disabled(), change).await
+    }
+
+    /// A worker that sends its spans somewhere.
+    pub(crate) async fn traced(&self, tracing: Tracing) -> Worker {
+        self.worker_traced(self.services(), tracing, |_| {}).await
+    }
+
+    pub(crate) async fn worker_traced(
+        &self,
+        services: Services,
+        tracing: Tracing,
+        change: impl FnOnce(&mut Settings),
+    ) -> Worker {
         let mut settings = settings();
         change(&mut settings);
         let queue = Arc::new(Spy::new(self.sqs_queue(&settings).await));
         let spy = Arc::clone(&queue);
         let metrics = Arc::clone(&services.metrics);
         let health = Arc::clone(&services.records.health);
-        let tracing = Tracing::disabled();
         let parts = Parts { queue, services, tracing };
         Worker { app: App::start(parts, settings), metrics, health, spy }
     }

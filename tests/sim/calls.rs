@@ -121,13 +121,13 @@ impl World {
     fn travel(&mut self, id: usize, ask: &Ask) -> Travel {
         let service = ask.service();
         let now = self.now();
+        let down = self.down_how(service);
         let (weather, timeout) = match service {
             Service::Api => (&self.plan.api, self.plan.api_timeout),
             Service::Inventory => (&self.plan.inventory, self.plan.inventory_timeout),
         };
         let within = |(from, to): &(Duration, Duration)| *from <= now && now < *to;
-        let Weather { faults_pct, down, slow } = weather;
-        let down = down.iter().find(|(from, to, _)| within(&(*from, *to))).map(|(_, _, how)| *how);
+        let Weather { faults_pct, slow, .. } = weather;
         let slow = slow.iter().any(within);
         let faults_pct = if self.calm() { 0 } else { *faults_pct };
         let refused = self.fate_of(id, ask);
@@ -144,6 +144,20 @@ impl World {
         // What needs a second witness to count as an outage may cost retries.
         let down = matches!(down, Some(Down::Answers | Down::Silent));
         Travel { id, journey, timeout, down }
+    }
+
+    fn down_how(&self, service: Service) -> Option<Down> {
+        let now = self.now();
+        let down = match service {
+            Service::Api => &self.plan.api.down,
+            Service::Inventory => &self.plan.inventory.down,
+        };
+        down.iter().find(|(from, to, _)| *from <= now && now < *to).map(|(_, _, how)| *how)
+    }
+
+    /// Whether it is down for everybody.
+    pub(crate) fn is_down(&self, service: Service) -> bool {
+        self.down_how(service).is_some()
     }
 
     /// An answer, with the time that it names where it names one.

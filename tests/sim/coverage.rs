@@ -32,6 +32,7 @@ impl Coverage {
     pub(crate) fn missing(&self) -> Vec<String> {
         let rows = rows::all().map(|row| (row.name, ROW_MIN));
         rows.chain(MINIMUM)
+            .chain(STORE_MINIMUM)
             .filter(|(what, least)| self.count(what) < *least)
             .map(|(what, least)| format!("{what}: {} of {least}", self.count(what)))
             .collect()
@@ -133,4 +134,64 @@ const MINIMUM: [(&str, u64); 84] = [
     ("term in a call", 40),
     ("term in a receive", 70),
     ("term while settling", 50),
+];
+
+/// The same of the half of the seeds in which the pods share a store.
+const STORE_MINIMUM: [(&str, u64); 51] = [
+    // Of the store that pods share.
+    ("store refuses", 700),
+    ("store's answer lost", 400),
+    ("store does not answer", 200),
+    ("store does not answer, and does it", 200),
+    ("store does it too late", 200),
+    ("store down: refused", 500),
+    ("store down: silent", 100),
+    ("store slow", 400),
+    ("store slower than its client's patience", 100),
+    ("a write that a failover lost", 90),
+    // What it answers.
+    ("claim: ours, the first", 3000),
+    ("claim: ours already", 300),
+    ("claim: ours, given up", 400),
+    ("claim: ours, given up half-way", 90),
+    ("claim: ours, run out", 100),
+    ("claim: ours, run out half-way", 50),
+    ("claim: elsewhere", 900),
+    ("claim: handled", 500),
+    ("claim: id reused", 100),
+    ("store: renewed", 6000),
+    ("store: renewed by a stranger", 20),
+    ("store: recorded", 1000),
+    ("store: recorded by a stranger", 10),
+    ("store: completed", 2000),
+    ("store: completed again", 100),
+    ("store: completed by a stranger", 2),
+    ("store: given up", 1000),
+    ("store: given up by a stranger", 3),
+    // What follows from it.
+    ("a call for an event whose record was lost", 100),
+    ("repeated: nobody knew", 300),
+    ("repeated: the one who knew could not say", 10),
+    ("repeated: the other pod knew", 20),
+    ("handed back with its claim given up", 1000),
+    // Another pod.
+    ("the other takes a step", 200),
+    ("the other completes", 30),
+    ("the other gives up", 20),
+    ("the other fails, and gives up", 100),
+    ("the other vanishes at once", 50),
+    ("the other vanishes before the record", 20),
+    ("the other vanishes half-way", 10),
+    ("the other finds it handled", 100),
+    ("the other finds it superseded", 10),
+    ("the other finds another content", 8),
+    ("the other waits in vain", 10),
+    ("the other has lost its claim", 1),
+    ("the other is too late", 1),
+    // Interrupts there.
+    ("crash before a store operation", 5),
+    ("crash after a store operation", 8),
+    ("crash while the store is down", 9),
+    ("term in a store operation", 20),
+    ("term while the store is down", 9),
 ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use reservation_worker::app::Settings;
-use reservation_worker::event::{EventId, EventType, Step, idempotency_key};
+use reservation_worker::event::{EventId, EventType, Step, decode, idempotency_key};
 use reservation_worker::retry::Backoff;
 use reservation_worker::settle::RetryPolicy;
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use super::plan::{
     When, millis, pick, secs,
 };
 use super::rows::{API_PERMANENT, INV_MONEY, INV_PERMANENT};
+use super::store_plan::StorePlan;
 
 /// Extensions are told from releases by their length: no release lasts exactly this long.
 const VISIBILITIES_S: [u64; 8] = [5, 7, 11, 17, 23, 37, 43, 59];
@@ -45,8 +46,10 @@ impl Plan {
         let inventory = weather(rng, span, both, longest_s);
         let queue = queue_weather(rng, span);
         let interrupts = interrupts(rng, span);
+        let store = StorePlan::draw(seed, span, &messages);
         let ends = api.down.iter().chain(&inventory.down).map(|(_, to, _)| *to);
         let ends = ends.chain(queue.bad.iter().map(|(_, to)| *to)).chain([span]);
+        let ends = ends.chain(store.iter().map(StorePlan::ends));
         let ends = ends.chain(messages.iter().map(|message| message.at));
         let calm_at = ends.max().unwrap_or(span) + secs(60);
         let locked =
@@ -63,6 +66,7 @@ impl Plan {
             api,
             inventory,
             queue,
+            store,
             interrupts,
             grace: settings.wait + secs(rng.u64(4..30)),
             api_timeout,
@@ -115,7 +119,8 @@ fn event(
     let body = format!(
         r#"{{"id":"{id}","type":"{event_type}","reservation_id":"rsv_{reservation}","event_id":"show","payload":{{{qty}"payment_intent_id":"pay_{n}"}}}}"#
     );
-    EventSpec { number: n, id, event_type, reservation, seats, steps, fate, body }
+    let hash = decode(&body).expect("an event").content_hash();
+    EventSpec { number: n, id, event_type, reservation, seats, steps, fate, body, hash }
 }
 
 fn fate(rng: &mut Rng, steps: &[(Step, Uuid)]) -> Fate {

@@ -9,7 +9,7 @@ use super::services::{Answer, Ask};
 use super::world::World;
 
 /// What a status that was found means for an event.
-enum Verdict {
+pub(crate) enum Verdict {
     Done,
     Superseded,
     Money,
@@ -87,32 +87,9 @@ impl World {
         }
     }
 
-    /// SPEC's table "After 409 or 412".
     fn judged(&mut self, id: usize, event_type: EventType, reservation: usize, found: &Found) {
-        use EventType::{PaymentApproved as Approved, PaymentFailed as Failed};
         let life = self.life;
-        let (cell, verdict) = match (event_type, found) {
-            (EventType::ReservationExpired, Found::Expired) => {
-                ("expired finds EXPIRED", Verdict::Done)
-            }
-            (EventType::ReservationExpired, Found::Cancelled) => {
-                ("expired finds CANCELLED", Verdict::Done)
-            }
-            (EventType::ReservationExpired, Found::Confirmed) => {
-                ("expired finds CONFIRMED", Verdict::Superseded)
-            }
-            (EventType::ReservationExpired, Found::Other(_)) => {
-                ("expired finds another", Verdict::Unclear)
-            }
-            (Failed, Found::Cancelled) => ("failed finds CANCELLED", Verdict::Done),
-            (Failed, Found::Expired) => ("failed finds EXPIRED", Verdict::Done),
-            (Failed, Found::Confirmed) => ("failed finds CONFIRMED", Verdict::Superseded),
-            (Failed, Found::Other(_)) => ("failed finds another", Verdict::Unclear),
-            (Approved, Found::Confirmed) => ("approved finds CONFIRMED", Verdict::Done),
-            (Approved, Found::Expired) => ("approved finds EXPIRED", Verdict::Money),
-            (Approved, Found::Cancelled) => ("approved finds CANCELLED", Verdict::Money),
-            (Approved, Found::Other(_)) => ("approved finds another", Verdict::Unclear),
-        };
+        let (cell, verdict) = verdict(event_type, found);
         let progress = &mut self.services.ids[id];
         match verdict {
             Verdict::Done => self.learn(id, reservation, 0, Some(life)),
@@ -126,5 +103,30 @@ impl World {
         self.cover.met(cell);
         let name = self.services.ids[id].id.clone();
         self.log(|| format!("{name}: {cell}"));
+    }
+}
+
+/// SPEC's table "After 409 or 412": the cell's name, and what it says.
+pub(crate) fn verdict(event_type: EventType, found: &Found) -> (&'static str, Verdict) {
+    use EventType::{PaymentApproved as Approved, PaymentFailed as Failed};
+    match (event_type, found) {
+        (EventType::ReservationExpired, Found::Expired) => ("expired finds EXPIRED", Verdict::Done),
+        (EventType::ReservationExpired, Found::Cancelled) => {
+            ("expired finds CANCELLED", Verdict::Done)
+        }
+        (EventType::ReservationExpired, Found::Confirmed) => {
+            ("expired finds CONFIRMED", Verdict::Superseded)
+        }
+        (EventType::ReservationExpired, Found::Other(_)) => {
+            ("expired finds another", Verdict::Unclear)
+        }
+        (Failed, Found::Cancelled) => ("failed finds CANCELLED", Verdict::Done),
+        (Failed, Found::Expired) => ("failed finds EXPIRED", Verdict::Done),
+        (Failed, Found::Confirmed) => ("failed finds CONFIRMED", Verdict::Superseded),
+        (Failed, Found::Other(_)) => ("failed finds another", Verdict::Unclear),
+        (Approved, Found::Confirmed) => ("approved finds CONFIRMED", Verdict::Done),
+        (Approved, Found::Expired) => ("approved finds EXPIRED", Verdict::Money),
+        (Approved, Found::Cancelled) => ("approved finds CANCELLED", Verdict::Money),
+        (Approved, Found::Other(_)) => ("approved finds another", Verdict::Unclear),
     }
 }

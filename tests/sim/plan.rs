@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use reservation_worker::app::Settings;
-use reservation_worker::event::{EventType, Step};
+use reservation_worker::event::{ContentHash, EventType, Step};
 use uuid::Uuid;
 
 use super::rows::Row;
+use super::store_plan::StorePlan;
 
 /// After the last fault, everything must be settled within this time: the longest release (15 min)
 /// and, on top, what a breaker, a pace or a lost receive may still cost.
@@ -27,6 +28,8 @@ pub(crate) struct EventSpec {
     pub(crate) fate: Fate,
     /// The body.
     pub(crate) body: String,
+    /// By which the store tells it from another event with its id.
+    pub(crate) hash: ContentHash,
 }
 
 /// What the services say to an event whatever the weather.
@@ -59,9 +62,9 @@ pub(crate) enum What {
     Term,
 }
 
-/// The kinds of interaction: before a call to the queue or a service, and between its effect and its
-/// answer.
-pub(crate) const POINTS: [&str; 10] = [
+/// The kinds of interaction: before a call to the queue, a service or the store, and between its
+/// effect and its answer.
+pub(crate) const POINTS: [&str; 12] = [
     "before receive",
     "after receive",
     "before call",
@@ -72,6 +75,8 @@ pub(crate) const POINTS: [&str; 10] = [
     "after change",
     "before copy",
     "after copy",
+    "before store",
+    "after store",
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +141,8 @@ pub(crate) struct Plan {
     pub(crate) api: Weather,
     pub(crate) inventory: Weather,
     pub(crate) queue: QueueWeather,
+    /// The store that all pods share; `None`: each process has its own, in memory.
+    pub(crate) store: Option<StorePlan>,
     pub(crate) interrupts: Vec<Interrupt>,
     pub(crate) grace: Duration,
     pub(crate) api_timeout: Duration,
@@ -178,6 +185,7 @@ impl Plan {
             format!("api {:?}", self.api),
             format!("inventory {:?}", self.inventory),
             format!("queue {:?}", self.queue),
+            format!("shared store {:?}", self.store),
             format!("interrupts {:?}", self.interrupts),
             format!("locked {:?}", self.locked_until),
         ];

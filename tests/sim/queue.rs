@@ -78,6 +78,8 @@ pub(crate) struct Sqs {
     /// What the open receives of this life have asked for.
     pub(crate) asked: usize,
     pub(crate) totals: Totals,
+    /// Changes while leaving that may be extensions or hand-backs.
+    pub(crate) alike: u64,
 }
 
 /// A change to one message.
@@ -116,6 +118,7 @@ impl Sqs {
     pub(crate) fn begin_life(&mut self) {
         self.asked = 0;
         self.totals = Totals::default();
+        self.alike = 0;
         // Whatever the last process held, it let slip.
         for msg in self.msgs.iter_mut().filter(|msg| msg.state == State::Live) {
             msg.excuses += u32::from(msg.latest.is_some());
@@ -314,8 +317,10 @@ impl World {
     fn delete(&mut self, n: usize) {
         let msg = &self.queue.msgs[n];
         // Copies of one event share their settlement: one of them in the dead-letter queue is enough.
-        let fine = self.queue.is_dead_lettered(msg.kind, n)
-            || match msg.kind {
+        let is_copied = self.queue.is_dead_lettered(msg.kind, n);
+        let kind = msg.kind;
+        let fine = is_copied
+            || match kind {
                 Kind::Poison(_) => false,
                 Kind::Event(spec) => {
                     let spec = &self.plan.events[spec];
@@ -324,6 +329,9 @@ impl World {
                 }
             };
         self.check(fine, || format!("m-{n} deleted before its effects"));
+        if let (Kind::Event(spec), false) = (kind, is_copied) {
+            self.check_handled(self.services.place(&self.plan.events[spec].id), n);
+        }
         self.log(|| format!("m-{n} deleted"));
         self.settled(n);
         let back = !self.plan.fifo && !self.calm() && self.chance(2);
@@ -339,53 +347,6 @@ impl World {
             msg.visible_at = now + again;
             msg.released_in = Some(0);
             self.cover.met("a deleted message comes back");
-        }
-    }
-
-    fn make_visible(&mut self, n: usize, after: Duration) {
-        let (now, life, draining) = (self.now(), self.life, self.draining);
-        // SQS counts whole seconds; the client rounds up.
-        let whole = Duration::from_secs(after.as_secs() + u64::from(after.subsec_nanos() > 0));
-        self.queue.msgs[n].visible_at = now + whole;
-        self.log(|| format!("m-{n} visible in {after:?}"));
-        if after == self.plan.visibility() {
-            self.cover.met("extended");
-            return;
-        }
-        self.settled(n);
-        let held_for = self.queue.msgs[n].latest.map(|r| now - self.queue.receipts[r].at);
-        let too_long = held_for.is_some_and(|time| time > HOLD_MAX - Duration::from_secs(1_800));
-        self.queue.msgs[n].released_in = Some(life);
-        let Kind::Event(spec) = self.queue.msgs[n].kind else {
-            self.cover.met("poison left to redrive");
-            return;
-        };
-        let id = self.plan.events[spec].id.clone();
-        let progress = self.services.progress_mut(&id);
-        let only_down =
-            progress.failed_down > 0 && progress.failed_other == 0 && progress.specs.len() == 1;
-        // Or because an earlier one of its group slipped away.
-        let follows = self.queue.msgs[n].group.is_some() && after.is_zero();
-        // An id that was used twice is judged without a call.
-        let called = progress.called_in == life || progress.specs.len() > 1;
-        (progress.failed_down, progress.failed_other) = (0, 0);
-        self.check(called || after.is_zero(), || {
-            format!("m-{n} hidden for {after:?} though it was never begun")
-        });
-        let msg = &mut self.queue.msgs[n];
-        if too_long {
-            msg.excuses += 1;
-            self.cover.met("handed back before 12 h");
-        } else if draining {
-            msg.excuses += 1;
-            self.cover.met("handed back");
-        } else if only_down && !follows {
-            msg.outage_releases += 1;
-            self.cover.met("released in an outage");
-            self.violation(|| format!("m-{n} released because of an outage"));
-        } else {
-            msg.excuses += 1;
-            self.cover.met("released");
         }
     }
 }

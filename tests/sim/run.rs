@@ -7,8 +7,8 @@ use std::time::Duration;
 use reservation_worker::app::{App, Parts};
 use reservation_worker::handler::{Peers, Services};
 use reservation_worker::health::Health;
-use reservation_worker::idempotency::Records;
 use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::idempotency::{Records, Store};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::Outages;
 use reservation_worker::sabotage::{self, Sabotage};
@@ -19,7 +19,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::calls::SimServices;
 use super::coverage::Coverage;
 use super::expect;
+use super::other;
 use super::plan::{CALM_MAX, Plan, What};
+use super::shared::SimStore;
 use super::sqs::SimQueue;
 use super::world::Sim;
 
@@ -59,6 +61,7 @@ pub(crate) fn run(
 
 async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> Report {
     let sim = Arc::new(Sim::new(plan, logged));
+    other::spawn_all(&sim);
     loop {
         let (mut app, health) = start(&sim, metrics);
         match live(&sim, &mut app, &health).await {
@@ -85,10 +88,15 @@ async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> Report {
 }
 
 fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
-    let (life, settings) = {
+    let (life, settings, is_shared) = {
         let mut world = sim.lock();
         world.begin_life();
-        (world.life, world.plan.settings.clone())
+        (world.life, world.plan.settings.clone(), world.store.is_some())
+    };
+    let store: Arc<dyn Store> = if is_shared {
+        Arc::new(SimStore { sim: Arc::clone(sim), life })
+    } else {
+        Arc::new(MemoryStore::new(10_000, Duration::from_secs(86_400)))
     };
     let services = Arc::new(SimServices { sim: Arc::clone(sim), life });
     let health = Arc::new(Health::new());
@@ -99,7 +107,7 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
             reservations: Arc::clone(&services) as _,
             inventory: services,
             records: Records {
-                store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(86_400))),
+                store,
                 outages: Arc::clone(&outages),
                 metrics: Arc::clone(metrics),
                 health: Arc::clone(&health),
@@ -229,11 +237,14 @@ fn check_account(sim: &Sim, ledger: &Ledger) {
     let received = ledger.received_total();
     let same = received == totals.received
         && deleted == totals.deleted
-        && ledger.left_total(Left::HandedBack) == totals.released;
+        && (totals.released..=totals.released + world.queue.alike)
+            .contains(&ledger.left_total(Left::HandedBack));
     world.check(same, || format!("the engine says {received} in, {left:?}; the queue {totals:?}"));
     world.check(ledger.balances(), || format!("{received} in, {left:?}: no balance"));
     let (calls, asked) = (world.services.open_calls(), world.queue.asked);
     world
         .check(calls == 0 && asked == 0, || format!("{calls} calls, {asked} asked for at the end"));
     world.check_nothing_kept();
+    world.check_nothing_claimed();
+    world.left = true;
 }

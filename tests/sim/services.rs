@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use reservation_worker::client::{CallError, Class, Found, ReleaseReason, Target};
-use reservation_worker::event::{EventType, Step};
+use reservation_worker::event::{EventType, Step, StepSet};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -20,6 +20,9 @@ pub(crate) enum Service {
     Api,
     Inventory,
 }
+
+/// The life of whoever is not the process: of another pod.
+pub(crate) const OTHER: u32 = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
@@ -153,18 +156,25 @@ impl ServicesState {
         self.streaks = Default::default();
     }
 
-    pub(crate) fn progress(&self, id: &str) -> &Progress {
-        self.ids.iter().find(|p| p.id == id).expect("an id of the plan")
+    /// The place of an id.
+    pub(crate) fn place(&self, id: &str) -> usize {
+        self.ids.iter().position(|p| p.id == id).expect("an id of the plan")
     }
 
-    pub(crate) fn progress_mut(&mut self, id: &str) -> &mut Progress {
-        self.ids.iter_mut().find(|p| p.id == id).expect("an id of the plan")
+    pub(crate) fn progress(&self, id: &str) -> &Progress {
+        &self.ids[self.place(id)]
     }
 
     /// Whether each of its steps is in effect.
     pub(crate) fn complete(&self, spec: &EventSpec) -> bool {
         let states = self.step_states(spec);
         spec.steps.iter().all(|(step, _)| states[index(*step)].applied)
+    }
+
+    /// Whether each of these steps is in effect.
+    pub(crate) fn applied(&self, spec: &EventSpec, done: StepSet) -> bool {
+        let states = self.step_states(spec);
+        Step::ALL.iter().all(|step| !done.contains(*step) || states[index(*step)].applied)
     }
 
     /// Whether any of its steps is.

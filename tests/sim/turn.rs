@@ -21,6 +21,7 @@ impl World {
         self.log(|| format!("{name}: {:?} rsv_{}", ask.what, ask.reservation));
         self.check_fits(id, ask);
         self.check_turn(id, step, ask);
+        self.check_guarded(id, step, ask);
         self.check_order(&name, ask);
         let pace = self.services.pace_until[ask.service() as usize];
         let paced = pace.is_some_and(|until| Instant::now() < until);
@@ -67,10 +68,11 @@ impl World {
         let progress = &self.services.ids[id];
         let name = progress.id.clone();
         let states = self.states(id, ask.reservation);
-        let known = states.clone().any(|states| states[step].known_in == Some(life));
         let first_done = step == 0 || states.clone().any(|states| states[0].applied);
         drop(states);
-        let superseded = progress.superseded_in == Some(life);
+        let may_repeat = self.may_repeat(id);
+        let known = self.was_known(id, step, ask) && !may_repeat;
+        let superseded = progress.superseded_in == Some(life) && !may_repeat;
         let specs = progress.specs.clone();
         let held = self.holds_any(&specs) || (self.draining && !expect::REJOINS);
         let other = self.services.open.iter().any(|open| open.reservation == ask.reservation);

@@ -10,10 +10,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::coverage::Coverage;
+use super::guard::Shared;
 use super::order::Order;
 use super::plan::{Interrupt, Plan, What, When};
 use super::queue::Sqs;
 use super::services::ServicesState;
+use super::store::StoreState;
 
 /// More interactions than this in one run are a loop that does not wait.
 const GATES_MAX: u64 = 200_000;
@@ -51,6 +53,10 @@ pub(crate) struct World {
     pub(crate) pending: Option<What>,
     pub(crate) queue: Sqs,
     pub(crate) services: ServicesState,
+    /// The store that all pods share, where there is one: it outlives each process.
+    pub(crate) store: Option<Shared>,
+    /// The last process left in good order, and in time, if there was one.
+    pub(crate) left: bool,
     pub(crate) order: Order,
 }
 
@@ -58,6 +64,10 @@ impl Sim {
     pub(crate) fn new(plan: Plan, logged: bool) -> Self {
         let queue = Sqs::new(&plan);
         let services = ServicesState::new(&plan);
+        let store = plan
+            .store
+            .as_ref()
+            .map(|store| Shared::new(StoreState::new(services.ids.len(), store.failovers.clone())));
         let world = World {
             // Not the plan's own sequence.
             rng: Rng::with_seed(plan.seed ^ 0x5EED_0F3A_11D1_CE00),
@@ -76,6 +86,8 @@ impl Sim {
             pending: None,
             queue,
             services,
+            store,
+            left: true,
             order: Order::default(),
             plan,
         };
@@ -195,6 +207,12 @@ impl World {
                 What::Term => "term in an outage",
             });
         }
+        if self.store_down().is_some() {
+            self.cover.met(match what {
+                What::Crash => "crash while the store is down",
+                What::Term => "term while the store is down",
+            });
+        }
         if what == What::Crash {
             self.alive = false;
         }
@@ -240,6 +258,10 @@ impl World {
         self.pending = None;
         self.queue.begin_life();
         self.services.begin_life();
+        let left = std::mem::take(&mut self.left);
+        if let Some(store) = &mut self.store {
+            store.begin_life(left);
+        }
         self.order = Order::default();
         self.log(|| "started".to_owned());
     }
@@ -259,9 +281,12 @@ fn name_of(what: What, point: &str, draining: bool) -> &'static str {
         (What::Crash, "after change", _) => "crash after a visibility change",
         (What::Crash, "before copy", _) => "crash before a dead letter",
         (What::Crash, "after copy", _) => "crash after a dead letter",
+        (What::Crash, "before store", _) => "crash before a store operation",
+        (What::Crash, "after store", _) => "crash after a store operation",
         (What::Crash, _, _) => "crash elsewhere",
         (What::Term, "before receive" | "after receive", _) => "term in a receive",
         (What::Term, "before call" | "after call", _) => "term in a call",
+        (What::Term, "before store" | "after store", _) => "term in a store operation",
         (What::Term, _, _) => "term while settling",
     }
 }

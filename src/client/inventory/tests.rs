@@ -26,6 +26,7 @@ fn call() -> CallContext<'static> {
         idempotency_key: uuid::uuid!("43e622ac-f4c7-5c4b-8456-802403703e17"),
         traceparent: Some(TRACE),
         tracestate: None,
+        answered: None,
     }
 }
 
@@ -37,7 +38,7 @@ async fn release(api: &GrpcInventory) -> Result<(), CallError> {
     let release = ReleaseHold {
         reservation_id: &ReservationId::new("rsv_abc123").unwrap(),
         show_id: &ShowId::new("evt_2025_1001").unwrap(),
-        seats: &Seats { seat_ids: vec!["A-12".into(), "A-13".into()], quantity: 2 },
+        seats: &Seats { seat_ids: ["A-12", "A-13"].into_iter().collect(), quantity: 2 },
         reason: ReleaseReason::Expired,
     };
     api.release_hold(&call(), release).await
@@ -47,7 +48,7 @@ async fn commit(api: &GrpcInventory) -> Result<(), CallError> {
     let commit = Commit {
         reservation_id: &ReservationId::new("rsv_abc123").unwrap(),
         show_id: &ShowId::new("evt_2025_1001").unwrap(),
-        seats: &Seats { seat_ids: vec![], quantity: 3 },
+        seats: &Seats { seat_ids: [].into_iter().collect(), quantity: 3 },
         payment_intent_id: Some("pay_xyz789"),
         user_id: None,
     };

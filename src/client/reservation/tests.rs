@@ -21,6 +21,7 @@ fn call() -> CallContext<'static> {
         idempotency_key: uuid::uuid!("17f16bd2-d941-53dc-8b73-fff0816074c2"),
         traceparent: Some(TRACE),
         tracestate: None,
+        answered: None,
     }
 }
 

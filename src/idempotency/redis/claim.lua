@@ -10,6 +10,9 @@ local now = now_ms()
 if record and record.kind == IN_PROGRESS and record.token ~= token and record.at > now then
   return { ELSEWHERE, record.at - now }
 end
+local at = now + lasts_ms
+-- Its owner was told of a later end: this one was sent earlier and arrives late.
+if record and record.kind == IN_PROGRESS and record.token == token then at = math.max(at, record.at) end
 -- Kept beyond the claim's own end: the steps of one that ran out stay known.
-write({ kind = IN_PROGRESS, steps = steps, how = 0, hash = hash, token = token, at = now + lasts_ms }, lasts_ms + ttl_ms)
+write({ kind = IN_PROGRESS, steps = steps, how = 0, hash = hash, token = token, at = at }, at - now + ttl_ms)
 return { OURS, steps }

@@ -2,6 +2,8 @@
 local record, answer = owned(ARGV[1])
 if not record then return answer end
 if record.kind ~= IN_PROGRESS then return { NOT_OWNER } end
-record.at = now_ms() + tonumber(ARGV[2])
-write(record, tonumber(ARGV[2]) + tonumber(ARGV[3]))
+local now = now_ms()
+-- Its owner was told of a later end: one that was sent earlier may arrive late.
+record.at = math.max(record.at, now + tonumber(ARGV[2]))
+write(record, record.at - now + tonumber(ARGV[3]))
 return { DONE }

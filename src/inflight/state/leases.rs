@@ -154,7 +154,8 @@ impl State {
             let lost = self.book(key, receipt_key, answer, now);
             if extended
                 && let Some(entry) = self.entries.get(&key)
-                && entry.lease.was_claimed()
+                && entry.lease.may_be_claimed()
+                && renewed.claims.iter().all(|(id, _)| *id != entry.event_id)
             {
                 renewed.claims.push((entry.event_id.clone(), entry.lease.clone()));
             }

@@ -42,6 +42,7 @@ impl State {
             if let Place::Idle(job, idle) = &mut entry.place {
                 *idle = Idle::InLane;
                 job.held.set(HeldState::Buffered);
+                job.span.add_event("resumed", [("service", dependency.service().as_str().into())]);
             }
             keys.push(key);
         }

@@ -58,6 +58,7 @@ async fn while_leaving_a_message_that_is_in_hand_stays_with_its_job() {
         received_at: Instant::now(),
         deadline: Instant::now() + VISIBILITY,
         room,
+        span: None,
     };
     let mut room = world.room.reserve().await;
     let same = receipt("m1", room.take(10).expect("room"));

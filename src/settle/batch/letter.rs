@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::{Context, Grounds, RETRY, Settlement, within};
+use super::{Context, Grounds, RETRY, Settlement, end_span, within};
 use crate::inflight::Taken;
 use crate::metrics::SettlementKind;
 use crate::queue::{DeadLetter, MessageId, QueueError, QueueErrorKind};
@@ -40,7 +40,13 @@ pub(super) async fn dead_letter(
     let deadline = receipts.iter().map(|receipt| receipt.deadline).max();
     let sent = match deadline {
         Some(_) if on(Sabotage::CopyNotSent) => Ok(()),
-        Some(deadline) => send_copy(&context, &letter, deadline).await,
+        Some(deadline) => {
+            let link = receipts.iter().find_map(|receipt| receipt.span.as_ref());
+            let span = context.spans.send_dead_letter(link);
+            let sent = send_copy(&context, &letter, deadline).await;
+            end_span(span, sent.as_ref().err());
+            sent
+        }
         // Its last lease was lost: whoever has it next judges it again.
         None => return Vec::new(),
     };

@@ -19,6 +19,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::watch::{Backlog, QUEUE_SPANS_MAX, Watched};
 use super::{TraceError, TraceSettings};
+use crate::metrics::Metrics;
 
 /// Spans sent together: OpenTelemetry's default.
 const BATCH_SPANS_MAX: usize = 512;
@@ -40,18 +41,22 @@ pub(super) struct Exporting {
 
 impl Exporting {
     /// Over OTLP, with a connection that is opened at the first batch.
-    pub(super) fn new(settings: &TraceSettings) -> Result<Self, TraceError> {
+    pub(super) fn new(settings: &TraceSettings, metrics: Arc<Metrics>) -> Result<Self, TraceError> {
         let exporter = exporter(settings, RetryPolicy::recommended())?;
-        Ok(Self::through(exporter, settings))
+        Ok(Self::through(exporter, settings, metrics))
     }
 
-    pub(super) fn through(exporter: impl SpanExporter + 'static, settings: &TraceSettings) -> Self {
+    pub(super) fn through(
+        exporter: impl SpanExporter + 'static,
+        settings: &TraceSettings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE_SPANS_MAX)
             .with_max_export_batch_size(BATCH_SPANS_MAX)
             .with_scheduled_delay(BATCH_DELAY)
             .build();
-        let backlog = Arc::<Backlog>::default();
+        let backlog = Arc::new(Backlog::new(metrics));
         let watched = Watched::new(exporter, Arc::clone(&backlog));
         let mut processor = BatchSpanProcessor::new(watched, config);
         processor.set_resource(&resource(settings));

@@ -1,4 +1,4 @@
-//! The two kinds of spans: one consumer span an event, one client span for each call out, with the attributes of
+//! Two kinds of spans: one consumer span an event, one client span for each call to a service, with the attributes of
 //! OpenTelemetry's semantic conventions 1.44:
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/sqs/>,
 //! <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
@@ -16,7 +16,7 @@ use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::super::context::{Ascii, TraceParent, trace_id_text, traceparent_text};
-use super::{EventStart, Tracing, new_span_id};
+use super::{EventStart, SpanLink, Tracing, new_span_id};
 
 /// Events kept of one span: the SDK's default limit.
 const EVENTS_MAX: usize = 128;
@@ -166,6 +166,20 @@ impl EventSpan {
         self.recording.is_some()
     }
 
+    /// Points at this span; `None` where it is not recorded.
+    #[must_use]
+    pub fn link(&self) -> Option<SpanLink> {
+        self.is_recording().then(|| SpanLink::new(self.context(self.span_id)))
+    }
+
+    /// Points at the span that sent the message, or where none is known, at this one. `None` where it is not recorded.
+    #[must_use]
+    pub fn origin(&self) -> Option<SpanLink> {
+        let data = self.recording.as_ref()?.data.as_ref()?;
+        let known = Some(data.parent_span_id).filter(|parent| *parent != SpanId::INVALID);
+        Some(SpanLink::new(self.context(known.unwrap_or(self.span_id))))
+    }
+
     /// Says which event the message turned out to hold.
     pub fn set_event(&mut self, event_type: &'static str, reservation_id: &str, event_id: &str) {
         if let Some(recording) = &mut self.recording {
@@ -296,26 +310,26 @@ impl CallStart<'_> {
 }
 
 /// What a recorded span begins with.
-struct Begin {
-    context: SpanContext,
-    parent: Option<SpanId>,
-    parent_is_remote: bool,
-    kind: SpanKind,
-    name: Cow<'static, str>,
-    at: SystemTime,
-    attributes: Vec<KeyValue>,
+pub(super) struct Begin {
+    pub(super) context: SpanContext,
+    pub(super) parent: Option<SpanId>,
+    pub(super) parent_is_remote: bool,
+    pub(super) kind: SpanKind,
+    pub(super) name: Cow<'static, str>,
+    pub(super) at: SystemTime,
+    pub(super) attributes: Vec<KeyValue>,
 }
 
 /// A span that is being recorded. Boxed by its owners, so that events that are not recorded stay small.
 #[derive(Debug)]
-struct Recording {
+pub(super) struct Recording {
     tracing: Tracing,
     /// `None` once it was handed to the exporter.
     data: Option<SpanData>,
 }
 
 impl Recording {
-    fn begin(tracing: &Tracing, begin: Begin) -> Box<Self> {
+    pub(super) fn begin(tracing: &Tracing, begin: Begin) -> Box<Self> {
         let data = SpanData {
             span_context: begin.context,
             parent_span_is_remote: begin.parent.is_some() && begin.parent_is_remote,
@@ -340,7 +354,13 @@ impl Recording {
         }
     }
 
-    fn finish(&mut self, failure: Option<Failure<'_>>) {
+    pub(super) fn link(&mut self, links: SpanLinks) {
+        if let Some(data) = &mut self.data {
+            data.links = links;
+        }
+    }
+
+    pub(super) fn finish(&mut self, failure: Option<Failure<'_>>) {
         if let Some(failure) = failure {
             self.set("error.type", failure.error_type.to_owned());
         }

@@ -45,6 +45,10 @@ fn settings(endpoint: String) -> TraceSettings {
     }
 }
 
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(&[]))
+}
+
 /// Keeps what is exported.
 #[derive(Clone, Debug, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
@@ -59,7 +63,7 @@ impl SpanExporter for Kept {
 impl Kept {
     fn tracing(sampling: Sampling) -> (Self, Tracing) {
         let kept = Self::default();
-        let exporting = Exporting::through(kept.clone(), &settings(String::new()));
+        let exporting = Exporting::through(kept.clone(), &settings(String::new()), metrics());
         (kept, Tracing::with(Some(exporting), sampling, true))
     }
 
@@ -178,12 +182,8 @@ fn disabled_tracing_passes_on_what_came_and_invents_what_did_not() {
 
 #[tokio::test]
 async fn without_propagation_parents_are_not_read() {
-    let tracing = Tracing::new(&TraceSettings {
-        enabled: false,
-        propagate: false,
-        ..settings(String::new())
-    })
-    .unwrap();
+    let off = TraceSettings { enabled: false, propagate: false, ..settings(String::new()) };
+    let tracing = Tracing::new(&off, metrics()).unwrap();
     let sender = parent(PARENT);
     let event = tracing.start_event(start(Some(&sender)));
     assert_ne!(event.trace_id(), &PARENT[3..35]);
@@ -211,7 +211,8 @@ fn a_parent_decides_only_where_samplers_are_parent_based() {
 #[tokio::test]
 async fn a_collector_that_never_answers_holds_nobody_past_the_deadline() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let tracing = Tracing::new(&settings(listener.local_addr().unwrap().to_string())).unwrap();
+    let tracing =
+        Tracing::new(&settings(listener.local_addr().unwrap().to_string()), metrics()).unwrap();
     for _ in 0..3000 {
         tracing.start_event(start(None)).end("success", 1, None);
     }

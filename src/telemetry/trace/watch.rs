@@ -9,14 +9,17 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
+use crate::metrics::{Metrics, SpanLoss};
+
 /// Spans waiting at most: a few seconds of them in a burst, some 2 MB. Beyond it spans are dropped, events never wait.
 pub(super) const QUEUE_SPANS_MAX: usize = 2048;
 /// A queue that is shorter than this after a batch shows a collector that keeps up: one that is too slow leaves it full.
 const CAUGHT_UP_SPANS_MAX: usize = QUEUE_SPANS_MAX / 2;
 
 /// Spans on their way, and spans lost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backlog {
+    metrics: Arc<Metrics>,
     /// Spans handed over and not yet in a batch.
     waiting: AtomicUsize,
     /// Spans lost since the collector last kept up; 0 while it does.
@@ -24,17 +27,22 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, waiting: AtomicUsize::new(0), lost: AtomicU64::new(0) }
+    }
+
     /// Takes a place in the queue; `false`, and noted, where there is none.
     pub(super) fn admit(&self) -> bool {
         let admitted = self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE_SPANS_MAX;
         if !admitted {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.note_lost(1, &"the collector is too slow");
+            self.note_lost(1, SpanLoss::QueueFull, &"the collector is too slow");
         }
         admitted
     }
 
-    fn note_lost(&self, spans: u64, error: &dyn std::fmt::Display) {
+    fn note_lost(&self, spans: u64, why: SpanLoss, error: &dyn std::fmt::Display) {
+        self.metrics.spans_dropped(why, spans);
         if self.lost.fetch_add(spans, Ordering::Relaxed) == 0 {
             tracing::warn!(error = %error, "Traces are being lost: events are not affected");
         }
@@ -68,10 +76,14 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         self.backlog.waiting.fetch_sub(spans, Ordering::Relaxed);
+        let count = u64::try_from(spans).unwrap_or(u64::MAX);
         let result = self.exporter.export(batch).await;
         match &result {
-            Ok(()) => self.backlog.note_sent(),
-            Err(error) => self.backlog.note_lost(u64::try_from(spans).unwrap_or(u64::MAX), error),
+            Ok(()) => {
+                self.backlog.metrics.spans_exported(count);
+                self.backlog.note_sent();
+            }
+            Err(error) => self.backlog.note_lost(count, SpanLoss::ExportFailed, error),
         }
         result
     }
@@ -107,7 +119,7 @@ mod tests {
         let sink = Arc::clone(&lines);
         let (level, format) = (LogLevel::Info, LogFormat::Json);
         let settings = LogSettings { level, format, color: false };
-        let subscriber = log::subscriber(settings, move |line| {
+        let subscriber = log::subscriber(settings, move |_, line| {
             sink.lock().unwrap().push(line.to_owned());
         });
         tracing::subscriber::with_default(subscriber, act);
@@ -117,11 +129,11 @@ mod tests {
     #[test]
     fn a_collector_that_is_away_is_logged_when_it_begins_and_when_it_ends() {
         let lines = logged(|| {
-            let backlog = Backlog::default();
+            let backlog = Backlog::new(Arc::new(Metrics::new(&[])));
             for _ in 0..2 {
                 backlog.note_sent();
-                backlog.note_lost(7, &"connection refused");
-                backlog.note_lost(3, &"connection refused");
+                backlog.note_lost(7, SpanLoss::ExportFailed, &"connection refused");
+                backlog.note_lost(3, SpanLoss::ExportFailed, &"connection refused");
                 backlog.note_sent();
                 backlog.note_sent();
             }
@@ -134,7 +146,7 @@ mod tests {
     #[test]
     fn a_collector_that_is_too_slow_is_logged_when_it_begins_and_when_it_has_caught_up() {
         let lines = logged(|| {
-            let backlog = Backlog::default();
+            let backlog = Backlog::new(Arc::new(Metrics::new(&[])));
             let admitted = (0..QUEUE_SPANS_MAX + 5).filter(|_| backlog.admit()).count();
             assert_eq!(admitted, QUEUE_SPANS_MAX);
             for _ in 0..10 {

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::schema::assert_log_fits;
 use crate::world::{LIMIT, World, eventually};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_reservation-worker");
@@ -67,6 +68,7 @@ pub(crate) struct Running {
     pub(crate) process: Process,
     port: u16,
     log: PathBuf,
+    is_json: bool,
 }
 
 impl Running {
@@ -78,7 +80,8 @@ impl Running {
         let log = folder.join(format!("{number}.log"));
         let variables = env.iter().map(|(name, value)| (*name, value.clone()));
         let process = Process::start(Path::new(PROGRAM), variables, &log).unwrap();
-        Self { process, port: env["SERVER_PORT"].parse().unwrap(), log }
+        let is_json = env.get("LOG_FORMAT").is_none_or(|format| format == "json");
+        Self { process, port: env["SERVER_PORT"].parse().unwrap(), log, is_json }
     }
 
     /// Starts it and waits until it says so.
@@ -93,10 +96,14 @@ impl Running {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Its exit code; none where a signal ended it.
+    /// Its exit code; none where a signal ended it. Whatever happened in its life, every line of its log fits.
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         let status = self.process.wait_at_most(LIMIT).await.unwrap();
-        status.unwrap_or_else(|| panic!("it did not end:\n{}", self.log())).code()
+        let code = status.unwrap_or_else(|| panic!("it did not end:\n{}", self.log())).code();
+        if self.is_json && code != Some(2) {
+            assert_log_fits(&self.log(), code.is_none());
+        }
+        code
     }
 
     /// `kill -9`, by the shell: the process gets to say nothing. Its end is still to be waited for.
@@ -107,14 +114,7 @@ impl Running {
 
     /// Status and body of a `GET` on the side port; none where nobody answers.
     pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.ok()?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        scrape(self.port, path).await
     }
 
     /// Asks until the answer has this status.
@@ -129,4 +129,15 @@ impl Running {
         };
         timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("{path} never was {status}"))
     }
+}
+
+/// Status and body of a `GET` on a local port; none where nobody answers.
+pub(crate) async fn scrape(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }

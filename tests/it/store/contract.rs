@@ -40,7 +40,7 @@ contract! {
     cases:
         an_event_that_is_not_known_is_ours_and_nobody_elses,
         a_claim_by_the_same_token_again_renews_it,
-        a_renewed_claim_lasts_from_now,
+        a_renewed_claim_lasts_longer_and_never_shorter,
         a_claim_that_ran_out_goes_to_the_next_with_its_steps,
         a_claim_that_ran_out_is_its_owners_still_if_nobody_took_it,
         a_handled_event_is_handled_for_everybody,

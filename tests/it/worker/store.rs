@@ -9,7 +9,7 @@ use reservation_worker::handler::Services;
 use reservation_worker::health::Problem;
 use reservation_worker::idempotency::{Claim, HandledAs, Records, Store, Token};
 use sandbox::inventory::Reply as RpcReply;
-use sandbox::reservation_api::Reply;
+use sandbox::reservation_api::{Reply, ReservationStatus};
 use sandbox::script::Scripted;
 use serde_json::Value;
 use tonic::Code;
@@ -100,6 +100,20 @@ async fn a_completion_whose_answer_was_lost_is_simply_made_again() {
     world.emptied().await;
     assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"]);
     assert_eq!(worker.outcomes("reservation.expired")[..3], [1.0, 0.0, 0.0]);
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_found_superseded_is_not_asked_about_again_for_the_stores_sake() {
+    let world = World::start().await;
+    let (services, store) = with_store(&world);
+    let worker = world.worker_of(services, |_| {}).await;
+    world.api.set_status("a", ReservationStatus::Confirmed);
+    store.lose_completions(2);
+    world.send(&expired("evt-1", "a"));
+    world.emptied().await;
+    assert_eq!(world.methods("a"), ["PATCH", "GET"]);
+    assert_eq!(worker.outcomes("reservation.expired")[2], 1.0, "dropped");
     worker.finish(&world).await;
 }
 

@@ -106,7 +106,7 @@ async fn one_events_spans_arrive_whole() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut requests = collect(listener);
-    let tracing = Tracing::new(&settings(address)).unwrap();
+    let tracing = Tracing::new(&settings(address), metrics()).unwrap();
     one_event(&tracing);
     tracing.shutdown(Duration::from_secs(10)).await;
 
@@ -154,7 +154,7 @@ async fn a_collector_that_comes_late_gets_what_is_sent_then() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap().to_string();
-    let tracing = Tracing::new(&settings(address)).unwrap();
+    let tracing = Tracing::new(&settings(address), metrics()).unwrap();
     one_event(&tracing);
     let inner = Arc::clone(&tracing.0);
     let lost = tokio::task::spawn_blocking(move || inner.exporting.as_ref().unwrap().flush());

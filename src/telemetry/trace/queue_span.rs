@@ -1,0 +1,195 @@
+//! Client spans of the calls to the queue that events come and go with: `receive <queue>`, `settle <queue>`, and the
+//! `send` of a dead letter, by OpenTelemetry's conventions for messaging
+//! (<https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>). The events' own spans are in
+//! [`super::span`].
+//!
+//! One call carries up to ten messages, so such a span is linked to each of them that is recorded. Where none is, there
+//! is no span: empty receives would be most of all spans, and an event that is not sampled pays for none. A receive begins
+//! a trace of its own, linked to the spans that sent its messages; what settles is in the trace of its first event.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{Link, SpanContext, SpanKind, TraceFlags, TraceState};
+use opentelemetry_sdk::trace::SpanLinks;
+
+use super::span::{Begin, Failure, Recording};
+use super::{Tracing, new_span_id, new_trace_id};
+
+/// Where a recorded span is, for others to point at.
+#[derive(Clone, Debug)]
+pub struct SpanLink(Box<SpanContext>);
+
+impl SpanLink {
+    pub(super) fn new(context: SpanContext) -> Self {
+        Self(Box::new(context))
+    }
+
+    fn link(&self) -> Link {
+        Link::with_context((*self.0).clone())
+    }
+}
+
+/// What a call to the queue does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Receive,
+    /// The queue's own word for it: `delete`, `release`.
+    Settle(&'static str),
+    /// A copy to the dead-letter queue.
+    Send,
+}
+
+impl Operation {
+    /// `messaging.operation.type`.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Settle(_) => "settle",
+            Self::Send => "send",
+        }
+    }
+
+    /// `messaging.operation.name`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Receive | Self::Send => self.kind(),
+            Self::Settle(name) => name,
+        }
+    }
+}
+
+/// Where the spans of calls to the queue begin. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct QueueSpans {
+    tracing: Tracing,
+    queue_name: Arc<str>,
+}
+
+impl QueueSpans {
+    /// For calls to the queue of that name.
+    #[must_use]
+    pub fn new(tracing: Tracing, queue_name: &str) -> Self {
+        Self { tracing, queue_name: queue_name.into() }
+    }
+
+    /// A receive brought `messages`, of which these are recorded: links to where they came from.
+    pub fn received(&self, began_at: SystemTime, messages: usize, links: &[SpanLink]) {
+        if links.is_empty() {
+            return;
+        }
+        self.begin(Operation::Receive, None, began_at, links.iter(), messages).end(None);
+    }
+
+    /// A receive failed.
+    pub fn receive_failed(&self, began_at: SystemTime, failure: Failure<'_>) {
+        let Some(trace_id) = self.tracing.sampled_root() else { return };
+        let root = Some(SpanContext::new(
+            trace_id,
+            new_span_id(),
+            TraceFlags::SAMPLED,
+            false,
+            TraceState::NONE,
+        ));
+        self.begin(Operation::Receive, root, began_at, std::iter::empty(), 0).end(Some(failure));
+    }
+
+    /// Begins a call that settles `messages`, of which these are recorded.
+    pub fn settle<'a>(
+        &self,
+        operation: &'static str,
+        messages: usize,
+        links: impl Iterator<Item = &'a SpanLink>,
+    ) -> QueueSpan {
+        self.begin_beside(Operation::Settle(operation), messages, links)
+    }
+
+    /// Begins the sending of a copy to the dead-letter queue.
+    pub fn send_dead_letter(&self, link: Option<&SpanLink>) -> QueueSpan {
+        self.begin_beside(Operation::Send, 1, link.into_iter())
+    }
+
+    /// In the trace of the first event; no span where there is none.
+    fn begin_beside<'a>(
+        &self,
+        operation: Operation,
+        messages: usize,
+        links: impl Iterator<Item = &'a SpanLink>,
+    ) -> QueueSpan {
+        let mut links = links.peekable();
+        match links.peek() {
+            Some(first) => {
+                let beside = Some((*first.0).clone());
+                self.begin(operation, beside, SystemTime::now(), links, messages)
+            }
+            None => QueueSpan(None),
+        }
+    }
+
+    /// `parent`: the span whose trace it is in; a trace of its own where there is none.
+    fn begin<'a>(
+        &self,
+        operation: Operation,
+        parent: Option<SpanContext>,
+        at: SystemTime,
+        links: impl Iterator<Item = &'a SpanLink>,
+        messages: usize,
+    ) -> QueueSpan {
+        let trace_id = parent.as_ref().map_or_else(new_trace_id, SpanContext::trace_id);
+        let is_child = operation != Operation::Receive;
+        let state = parent.as_ref().map_or(TraceState::NONE, |parent| parent.trace_state().clone());
+        let mut attributes = vec![
+            KeyValue::new("messaging.system", "aws_sqs"),
+            KeyValue::new("messaging.operation.name", operation.name()),
+            KeyValue::new("messaging.operation.type", operation.kind()),
+            KeyValue::new(
+                "messaging.batch.message_count",
+                i64::try_from(messages).unwrap_or(i64::MAX),
+            ),
+        ];
+        let mut name = operation.kind().to_owned();
+        // The dead-letter queue's name is the queue's secret: it may not even be known yet.
+        if operation != Operation::Send {
+            name = format!("{name} {}", self.queue_name);
+            let destination = self.queue_name.to_string();
+            attributes.push(KeyValue::new("messaging.destination.name", destination));
+        }
+        let mut recording = Recording::begin(
+            &self.tracing,
+            Begin {
+                context: SpanContext::new(
+                    trace_id,
+                    new_span_id(),
+                    TraceFlags::SAMPLED,
+                    false,
+                    state,
+                ),
+                parent: parent.filter(|_| is_child).map(|parent| parent.span_id()),
+                parent_is_remote: false,
+                kind: SpanKind::Client,
+                name: name.into(),
+                at,
+                attributes,
+            },
+        );
+        let mut linked = SpanLinks::default();
+        linked.links = links.map(SpanLink::link).collect();
+        recording.link(linked);
+        QueueSpan(Some(recording))
+    }
+}
+
+/// The span of one call to the queue.
+#[derive(Debug)]
+#[must_use = "a span that is dropped ends as abandoned"]
+pub struct QueueSpan(Option<Box<Recording>>);
+
+impl QueueSpan {
+    /// Ends it with what was wrong.
+    pub fn end(mut self, failure: Option<Failure<'_>>) {
+        if let Some(mut recording) = self.0.take() {
+            recording.finish(failure);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `/healthz` fails where the loop or the pool is truly stuck, and never because a service is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::app::Settings;
+use reservation_worker::health::{Health, Problem};
+use reservation_worker::inflight::InFlight;
+use reservation_worker::inflight::room::Room;
+use reservation_worker::intake::Intake;
+use reservation_worker::poller::{self, Poller};
+use reservation_worker::queue::{
+    BatchAnswer, DeadLetter, Message, MessageId, Queue, QueueError, ReceiptHandle,
+};
+use reservation_worker::settle::Settler;
+use reservation_worker::settle::batch::Batcher;
+use reservation_worker::settle::ledger::Ledger;
+use reservation_worker::telemetry::{QueueSpans, Tracing};
+use tokio::task::yield_now;
+use tokio::time::{advance, pause, resume};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{World, eventually, expired, settings};
+
+/// Lets the clock run, second by second, and everybody work in each.
+async fn pass(seconds: u64) {
+    pause();
+    for _ in 0..seconds {
+        advance(Duration::from_secs(1)).await;
+        for _ in 0..20 {
+            yield_now().await;
+        }
+    }
+    resume();
+}
+
+fn stuck(health: &Health) -> Option<&'static str> {
+    match health.alive() {
+        Ok(()) => None,
+        Err(Problem::Stale { part, .. }) => Some(part),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_never_comes_back_from_a_call_is_stuck() {
+    let world = World::start().await;
+    let brief = |settings: &mut Settings| settings.call_timeout_max = Duration::from_secs(1);
+    let (worker, gate) = world.gated(&["a"], brief).await;
+    world.send(&expired("evt-1", "a"));
+    eventually("it is at the gate", || gate.entered().iter().any(|id| id == "a")).await;
+    pass(30).await;
+    assert_eq!(stuck(&worker.health), None, "an attempt may take a while");
+    pass(10).await;
+    assert_eq!(stuck(&worker.health), Some("worker"));
+    gate.open();
+    eventually("it goes on", || stuck(&worker.health).is_none()).await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_away_and_a_full_table_are_no_fault() {
+    let world = World::start().await;
+    world.api.go_down().await.unwrap();
+    let few = |settings: &mut Settings| settings.in_flight_max = 20;
+    let worker = world.worker_with(few).await;
+    for n in 0..40 {
+        world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
+    }
+    eventually("as many wait as may", || worker.parked() == 20.0).await;
+    for _ in 0..60 {
+        pass(5).await;
+        assert_eq!(stuck(&worker.health), None);
+    }
+}
+
+/// Gives nothing but poison.
+struct Poisoned;
+
+#[async_trait]
+impl Queue for Poisoned {
+    async fn receive(&self, max: usize) -> Result<Vec<Message>, QueueError> {
+        let poison = |n: usize| Message {
+            id: MessageId(format!("m-{n}").into()),
+            handle: ReceiptHandle(format!("h-{n}").into()),
+            body: "no event".to_owned(),
+            receive_count: 1,
+            sent_at: None,
+            group_id: None,
+            trace_header: None,
+            attributes: Vec::new(),
+        };
+        Ok((0..max).map(poison).collect())
+    }
+
+    async fn delete(&self, _: &[ReceiptHandle]) -> BatchAnswer {
+        unreachable!("nobody runs the batches")
+    }
+
+    async fn change_visibility(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        unreachable!("nobody runs the batches")
+    }
+
+    async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {
+        unreachable!("nobody runs the batches")
+    }
+}
+
+/// A poll loop whose settlements nobody takes, so that it hangs for good in handing one in.
+async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
+    let (services, Settings { wait, visibility, policy, .. }) = (world.services(), settings());
+    let (ledger, queue): (_, Arc<dyn Queue>) = (Arc::new(Ledger::default()), Arc::new(Poisoned));
+    let metrics = Arc::clone(&services.metrics);
+    let spans = QueueSpans::new(Tracing::disabled(), "events");
+    let (inflight, _ready) = InFlight::new(20, 20, visibility);
+    let inflight = Arc::new(inflight);
+    let (batches, batcher) = Batcher::new(
+        Arc::clone(&queue),
+        Arc::clone(&metrics),
+        Arc::clone(&ledger),
+        spans.clone(),
+        1,
+    );
+    let settler = Settler {
+        inflight: Arc::clone(&inflight),
+        records: services.records,
+        batches,
+        policy,
+        metrics: Arc::clone(&metrics),
+        outages: services.outages,
+        ledger: Arc::clone(&ledger),
+    };
+    let intake = Intake {
+        inflight: Arc::clone(&inflight),
+        settler,
+        tracing: Tracing::disabled(),
+        spans,
+        metrics: Arc::clone(&metrics),
+        ledger: Arc::clone(&ledger),
+        queue_name: "events".to_owned(),
+        visibility,
+    };
+    let poller = Poller {
+        queue,
+        room: Room::new(20, 64 << 20),
+        inflight,
+        intake,
+        wait,
+        metrics,
+        ledger,
+        beat: health.register("poller", poller::turn_max(wait)),
+        health: Arc::clone(health),
+    };
+    (poller, batcher)
+}
+
+#[tokio::test]
+async fn a_poll_loop_that_does_not_turn_is_stuck() {
+    let world = World::start().await;
+    let health = Arc::new(Health::new());
+    let (poller, _batcher) = wedged_loop(&world, &health).await;
+    let polling = tokio::spawn(poller.run(CancellationToken::new()));
+    pass(20).await;
+    assert_eq!(stuck(&health), None, "a turn may take a while");
+    pass(20).await;
+    assert_eq!(stuck(&health), Some("poller"));
+    assert!(!polling.is_finished());
+    polling.abort();
+}

@@ -1,0 +1,228 @@
+//! How an operation travels to the store that all pods share: how long it takes, whether it is
+//! refused, whether its answer is lost, whether it takes effect after its caller has given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::event::{ContentHash, EventId, StepSet};
+use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use tokio::time::sleep;
+
+use super::store::{Holder, Op, Reply};
+use super::store_plan::{StoreDown, StorePlan};
+use super::world::{Sim, World};
+
+/// The shared store, as one process sees it.
+pub(crate) struct SimStore {
+    pub(crate) sim: Arc<Sim>,
+    pub(crate) life: u32,
+}
+
+/// What happens to one operation.
+enum Trip {
+    Well {
+        there: Duration,
+        back: Duration,
+    },
+    /// Has no effect, and the caller is told so.
+    Refused(Duration),
+    /// Takes effect; the answer is lost with the connection.
+    AnswerLost(Duration),
+    /// Nobody answers. Where there is a time, the effect comes then, perhaps after the caller's.
+    Silent(Option<Duration>),
+}
+
+fn unavailable(why: &str) -> StoreError {
+    StoreError::Unavailable(format!("simulated: {why}"))
+}
+
+impl SimStore {
+    async fn ask(&self, id: &EventId, token: Token, op: Op) -> Reply {
+        // Renewals are many, and between two of them nothing happens: no place to die at.
+        let is_gate = !matches!(op, Op::Renew { .. });
+        if is_gate {
+            self.sim.gate(self.life, "before store").await;
+        }
+        let holder = Holder::Worker { token, life: self.life };
+        let departed = self.sim.lock().depart(id, op);
+        let Some((place, trip, timeout)) = departed else {
+            return Err(unavailable("an event that is in no plan"));
+        };
+        let reply = match trip {
+            Trip::Well { there, back } => {
+                sleep(there).await;
+                let reply = self.sim.lock().store_apply(place, holder, op);
+                if is_gate {
+                    self.sim.gate(self.life, "after store").await;
+                }
+                sleep(back).await;
+                reply
+            }
+            Trip::Refused(after) => {
+                sleep(after).await;
+                Err(unavailable("refused"))
+            }
+            Trip::AnswerLost(there) => {
+                sleep(there).await;
+                // What it says is lost.
+                let _lost = self.sim.lock().store_apply(place, holder, op);
+                if is_gate {
+                    self.sim.gate(self.life, "after store").await;
+                }
+                Err(unavailable("answer lost"))
+            }
+            Trip::Silent(effect) => {
+                if let Some(after) = effect {
+                    self.apply_later(place, holder, op, after);
+                }
+                sleep(timeout).await;
+                Err(unavailable("no answer in time"))
+            }
+        };
+        let mut world = self.sim.lock();
+        if world.alive && world.life == self.life {
+            world.store_answered(place, &reply);
+        }
+        reply
+    }
+
+    /// The operation is on its way, whatever becomes of the process that sent it.
+    fn apply_later(&self, place: usize, holder: Holder, op: Op, after: Duration) {
+        let sim = Arc::clone(&self.sim);
+        tokio::spawn(async move {
+            sleep(after).await;
+            let _nobody_listens = sim.lock().store_apply(place, holder, op);
+        });
+    }
+
+    async fn done(&self, id: &EventId, token: Token, op: Op) -> Result<(), StoreError> {
+        self.ask(id, token, op).await.map(drop)
+    }
+}
+
+impl World {
+    /// Whether the shared store is down now, and how.
+    pub(crate) fn store_down(&self) -> Option<StoreDown> {
+        let now = self.now();
+        let down = self.plan.store.iter().flat_map(|store| &store.down);
+        down.into_iter().find(|down| down.from <= now && now < down.to).copied()
+    }
+
+    /// The place of the event's id, what happens to the operation, and the client's patience.
+    fn depart(&mut self, id: &EventId, op: Op) -> Option<(usize, Trip, Duration)> {
+        let place = self.services.ids.iter().position(|progress| progress.id == id.as_str());
+        let Some(place) = place else {
+            self.violation(|| format!("{id}: the store is asked about no event of the plan"));
+            return None;
+        };
+        let (trip, timeout) = self.store_trip();
+        match trip {
+            Trip::Well { .. } => {}
+            Trip::Refused(_) | Trip::Silent(_) => self.store_missed(place, op),
+            // Whoever does not know that he has a claim will not release it.
+            Trip::AnswerLost(_) if matches!(op, Op::Claim { .. }) => self.store_missed(place, op),
+            Trip::AnswerLost(_) => {}
+        }
+        Some((place, trip, timeout))
+    }
+
+    fn store_trip(&mut self) -> (Trip, Duration) {
+        let now = self.now();
+        let store = self.plan.store.as_ref().expect("a seed with a shared store");
+        let StorePlan { faults_pct, slow, timeout, .. } = store;
+        let (faults_pct, timeout) = (*faults_pct, *timeout);
+        let slow = slow.iter().any(|(from, to)| *from <= now && now < *to);
+        let trip = match self.store_down() {
+            Some(StoreDown { is_silent: true, .. }) => {
+                self.cover.met("store down: silent");
+                Trip::Silent(self.chance(20).then(|| timeout.mul_f64(0.9)))
+            }
+            Some(StoreDown { is_silent: false, .. }) => {
+                self.cover.met("store down: refused");
+                Trip::Refused(self.draw_ms(0, 5))
+            }
+            None if !self.calm() && self.chance(faults_pct) => self.store_fault(timeout),
+            None => self.store_well(slow, timeout),
+        };
+        (trip, timeout)
+    }
+
+    fn store_well(&mut self, slow: bool, timeout: Duration) -> Trip {
+        let most_ms = if slow { 400 } else { 2 };
+        let (there, back) = (self.draw_ms(0, most_ms), self.draw_ms(0, most_ms));
+        if slow {
+            self.cover.met("store slow");
+        }
+        if there + back < timeout {
+            return Trip::Well { there, back };
+        }
+        self.cover.met("store slower than its client's patience");
+        Trip::Silent(Some(there))
+    }
+
+    /// A fault of this one operation.
+    fn store_fault(&mut self, timeout: Duration) -> Trip {
+        let (name, trip) = match self.rng.u8(0..8) {
+            0..=2 => ("store refuses", Trip::Refused(self.draw_ms(0, 20))),
+            3 | 4 => ("store's answer lost", Trip::AnswerLost(self.draw_ms(0, 20))),
+            5 => ("store does not answer", Trip::Silent(None)),
+            6 => ("store does not answer, and does it", {
+                Trip::Silent(Some(timeout.mul_f64(self.rng.f64())))
+            }),
+            _ => ("store does it too late", {
+                Trip::Silent(Some(timeout.mul_f64(1.0 + 2.0 * self.rng.f64())))
+            }),
+        };
+        self.cover.met(name);
+        trip
+    }
+}
+
+#[async_trait]
+impl Store for SimStore {
+    async fn claim(
+        &self,
+        id: &EventId,
+        hash: ContentHash,
+        token: Token,
+        lasts: Duration,
+    ) -> Result<Claim, StoreError> {
+        let claim = self.ask(id, token, Op::Claim { hash, lasts }).await?;
+        Ok(claim.expect("a claim is answered with one"))
+    }
+
+    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
+        self.done(id, token, Op::Renew { lasts }).await
+    }
+
+    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+        self.done(id, token, Op::Record { done }).await
+    }
+
+    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
+        self.done(id, token, Op::Complete { how }).await
+    }
+
+    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+        self.done(id, token, Op::Release { done }).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let (trip, timeout) = self.sim.lock().store_trip();
+        match trip {
+            Trip::Well { there, back } => {
+                sleep(there + back).await;
+                Ok(())
+            }
+            Trip::Refused(after) | Trip::AnswerLost(after) => {
+                sleep(after).await;
+                Err(unavailable("refused"))
+            }
+            Trip::Silent(_) => {
+                sleep(timeout).await;
+                Err(unavailable("no answer in time"))
+            }
+        }
+    }
+}

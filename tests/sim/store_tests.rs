@@ -1,0 +1,310 @@
+//! The shared store, how its operations travel, the other pod and the guard, tried by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reservation_worker::client::Target;
+use reservation_worker::event::{ContentHash, EventId, Step, StepSet};
+use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use tokio::time::{Instant, advance, sleep};
+
+use super::other;
+use super::plan::{Fate, Plan, secs};
+use super::services::{Ask, What};
+use super::shared::SimStore;
+use super::store::{Holder, Op, Reply, StoreState};
+use super::store_plan::{OtherEnd, OtherSpec, StoreDown, StorePlan};
+use super::world::Sim;
+
+const HASH: ContentHash = ContentHash::from_bytes([1; 16]);
+const OTHER_HASH: ContentHash = ContentHash::from_bytes([2; 16]);
+
+fn first_step() -> StepSet {
+    let mut done = StepSet::EMPTY;
+    done.insert(Step::ReservationStatus);
+    done
+}
+
+/// A store with one event and its clock.
+struct Bench {
+    state: StoreState,
+    now: Duration,
+}
+
+impl Bench {
+    fn new(failovers: Vec<Duration>) -> Self {
+        Self { state: StoreState::new(1, failovers), now: secs(100) }
+    }
+
+    fn say(&mut self, holder: usize, op: Op) -> Reply {
+        self.state.fail_over(self.now);
+        self.state.apply(0, Holder::Other(holder), op, self.now).reply
+    }
+
+    fn claim(&mut self, holder: usize) -> Claim {
+        let op = Op::Claim { hash: HASH, lasts: secs(10) };
+        self.say(holder, op).expect("claims are answered").expect("with a claim")
+    }
+
+    fn release(&mut self, holder: usize, done: StepSet) -> Reply {
+        self.say(holder, Op::Release { done })
+    }
+}
+
+#[test]
+fn a_claim_stands_until_it_runs_out_and_may_be_renewed_until_somebody_takes_it() {
+    let mut bench = Bench::new(vec![]);
+    assert_eq!(bench.claim(1), Claim::Ours(StepSet::EMPTY));
+    bench.now += secs(4);
+    assert_eq!(bench.claim(2), Claim::Elsewhere(secs(6)));
+    assert_eq!(bench.claim(1), Claim::Ours(StepSet::EMPTY), "the answer may have been lost");
+    bench.now += secs(10);
+    assert_eq!(bench.say(1, Op::Renew { lasts: secs(10) }), Ok(None), "nobody took it");
+    assert_eq!(bench.say(1, Op::Record { done: first_step() }), Ok(None));
+    bench.now += secs(10);
+    assert_eq!(bench.claim(2), Claim::Ours(first_step()), "it ran out");
+    for op in [
+        Op::Renew { lasts: secs(1) },
+        Op::Record { done: first_step() },
+        Op::Complete { how: HandledAs::Applied },
+        Op::Release { done: StepSet::EMPTY },
+    ] {
+        assert_eq!(bench.say(1, op), Err(StoreError::NotOwner), "{op:?}");
+    }
+    assert_eq!(bench.state.holder(0, bench.now), Some(Holder::Other(2)));
+}
+
+#[test]
+fn what_is_given_up_or_handled_says_the_same_again_to_its_owner_alone() {
+    let mut bench = Bench::new(vec![]);
+    bench.claim(1);
+    assert_eq!(bench.release(1, first_step()), Ok(None));
+    assert_eq!(bench.release(1, first_step()), Ok(None));
+    assert_eq!(bench.release(2, first_step()), Err(StoreError::NotOwner));
+    assert_eq!(bench.claim(2), Claim::Ours(first_step()));
+    let complete = Op::Complete { how: HandledAs::Applied };
+    assert_eq!(bench.say(2, complete), Ok(None));
+    assert_eq!(bench.say(2, complete), Ok(None));
+    assert_eq!(bench.say(1, complete), Err(StoreError::NotOwner));
+    assert!(matches!(bench.claim(1), Claim::Handled(handled) if handled.how == HandledAs::Applied));
+    let reused = bench.say(3, Op::Claim { hash: OTHER_HASH, lasts: secs(1) });
+    assert_eq!(reused, Ok(Some(Claim::IdReused(HASH))));
+}
+
+#[test]
+fn a_failover_loses_the_last_second_and_nothing_else() {
+    let mut bench = Bench::new(vec![secs(105)]);
+    bench.claim(1);
+    bench.now = secs(104);
+    bench.say(1, Op::Record { done: first_step() }).expect("it is the owner");
+    assert!(bench.state.fail_over(bench.now).is_empty());
+    bench.now = Duration::from_millis(104_001);
+    bench.say(1, Op::Complete { how: HandledAs::Applied }).expect("it is the owner");
+    bench.now = secs(200);
+    assert_eq!(bench.state.fail_over(bench.now), [0]);
+    assert!(bench.state.is_forgotten(0) && !bench.state.is_handled(0));
+    assert_eq!(bench.claim(2), Claim::Ours(first_step()), "what is older is there");
+}
+
+/// A world with the plan of a seed, one event of two steps that meets no fault, and a shared store
+/// that suffers what is given.
+fn sim(store: StorePlan) -> Arc<Sim> {
+    let mut plan = (0..)
+        .map(Plan::draw)
+        .find(|plan| plan.events[0].steps.len() == 2)
+        .expect("every other plan begins so");
+    plan.events.truncate(1);
+    plan.events[0].fate = Fate::Normal;
+    plan.messages.clear();
+    plan.interrupts.clear();
+    plan.locked_until.fill(secs(0));
+    (plan.api, plan.inventory) = Default::default();
+    plan.calm_at = secs(1_000);
+    plan.store = Some(StorePlan { timeout: secs(1), ..store });
+    let sim = Arc::new(Sim::new(plan, true));
+    sim.lock().begin_life();
+    sim
+}
+
+struct Client {
+    store: SimStore,
+    id: EventId,
+    token: Token,
+}
+
+impl Client {
+    fn new(sim: &Arc<Sim>) -> Self {
+        let name = sim.lock().plan.events[0].id.clone();
+        let id = EventId::new(&name).expect("a good id");
+        Self { store: SimStore { sim: Arc::clone(sim), life: 1 }, id, token: Token::unique() }
+    }
+
+    async fn claim(&self) -> Result<Claim, StoreError> {
+        let hash = self.store.sim.lock().plan.events[0].hash;
+        self.store.claim(&self.id, hash, self.token, secs(10)).await
+    }
+
+    async fn complete(&self) -> Result<(), StoreError> {
+        self.store.complete(&self.id, self.token, HandledAs::Applied).await
+    }
+
+    /// Asks for the first step, as the engine would.
+    fn patch(&self) -> Ask {
+        let event = self.store.sim.lock().plan.events[0].clone();
+        let what = What::Patch(super::services::target_of(event.event_type));
+        Ask { what, key: event.steps[0].1, reservation: event.reservation }
+    }
+
+    fn violations(&self) -> Vec<String> {
+        std::mem::take(&mut self.store.sim.lock().violations)
+    }
+
+    /// What the guard says to the first step now.
+    fn guard(&self) -> Vec<String> {
+        let ask = self.patch();
+        self.store.sim.lock().check_guarded(0, 0, &ask);
+        self.violations()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_fails_and_one_that_is_silent_takes_the_clients_patience() {
+    let down = |from, to, is_silent| StoreDown { from: secs(from), to: secs(to), is_silent };
+    let down = vec![down(0, 10, false), down(10, 20, true)];
+    let client = Client::new(&sim(StorePlan { down, ..StorePlan::default() }));
+    assert!(matches!(client.claim().await, Err(StoreError::Unavailable(_))));
+    assert!(client.store.ping().await.is_err());
+    advance(secs(10)).await;
+    let asked_at = Instant::now();
+    assert!(matches!(client.claim().await, Err(StoreError::Unavailable(_))));
+    assert_eq!(asked_at.elapsed(), secs(1));
+    advance(secs(10)).await;
+    assert!(matches!(client.claim().await, Ok(Claim::Ours(_))));
+    assert_eq!(client.store.ping().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_fault_of_an_operation_is_met_and_some_of_them_take_effect() {
+    let sim = sim(StorePlan { faults_pct: 100, ..StorePlan::default() });
+    let client = Client::new(&sim);
+    for _ in 0..100 {
+        assert!(matches!(client.claim().await, Err(StoreError::Unavailable(_))));
+    }
+    let world = sim.lock();
+    for fault in [
+        "store refuses",
+        "store's answer lost",
+        "store does not answer",
+        "store does not answer, and does it",
+        "store does it too late",
+        "claim: ours, the first",
+        "claim: ours already",
+    ] {
+        assert!(world.cover.count(fault) > 0, "{fault}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_wants_a_claim_that_stands_and_is_ours() {
+    let sim = sim(StorePlan::default());
+    let client = Client::new(&sim);
+    assert!(client.guard()[0].contains("nobody has its claim"));
+    client.claim().await.expect("no faults");
+    assert!(client.guard().is_empty());
+    sleep(secs(10)).await;
+    assert!(client.guard()[0].contains("nobody has its claim"), "it ran out");
+    let hash = sim.lock().plan.events[0].hash;
+    let claim = Op::Claim { hash, lasts: secs(10) };
+    sim.lock().store_apply(0, Holder::Other(0), claim).expect("no faults");
+    assert!(client.guard()[0].contains("somebody else has its claim"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_wants_records_that_are_true_and_steps_that_are_not_done() {
+    let sim = sim(StorePlan::default());
+    let client = Client::new(&sim);
+    client.claim().await.expect("no faults");
+    let done = first_step();
+    client.store.record(&client.id, client.token, done).await.expect("no faults");
+    assert!(client.violations()[0].contains("told what is not so"));
+    assert!(client.guard()[0].contains("knows as done"));
+    client.complete().await.expect("no faults");
+    assert!(client.violations()[0].contains("told what is not so"));
+    assert!(client.guard()[0].contains("says it is handled"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_wants_the_first_step_recorded_before_the_second_begins() {
+    let sim = sim(StorePlan::default());
+    let client = Client::new(&sim);
+    client.claim().await.expect("no faults");
+    let ask = client.patch();
+    assert!(matches!(
+        ask.what,
+        What::Patch(Target::Expired | Target::Confirmed | Target::Cancelled)
+    ));
+    sim.lock().apply(0, &ask).expect("nothing is in its way");
+    let (step, key) = sim.lock().plan.events[0].steps[1];
+    let second = Ask { what: What::Commit(1), key, ..ask };
+    let place = Step::ALL.iter().position(|one| *one == step).expect("a step");
+    sim.lock().check_guarded(0, place, &second);
+    assert!(client.violations()[0].contains("before the store knows"));
+    client.store.record(&client.id, client.token, first_step()).await.expect("no faults");
+    sim.lock().check_guarded(0, place, &second);
+    assert!(client.violations().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_guard_wants_claims_released_unless_the_store_did_not_hear() {
+    let sim = sim(StorePlan::default());
+    let client = Client::new(&sim);
+    client.claim().await.expect("no faults");
+    sim.lock().check_nothing_claimed();
+    assert!(client.violations()[0].contains("with its claim standing"));
+    sim.lock().store_missed(0, Op::Release { done: StepSet::EMPTY });
+    sim.lock().check_nothing_claimed();
+    assert!(client.violations().is_empty());
+}
+
+/// What the store and the services come to when another pod has ended in that way.
+async fn ends(end: OtherEnd) -> (Arc<Sim>, Client) {
+    let (at, pace, lasts) = (secs(1), secs(12), secs(5));
+    let others = vec![OtherSpec { at, event: 0, end, pace, lasts }];
+    let sim = sim(StorePlan { others, ..StorePlan::default() });
+    other::spawn_all(&sim);
+    sleep(secs(12)).await;
+    let client = Client::new(&sim);
+    assert!(matches!(client.claim().await, Ok(Claim::Elsewhere(_))) || end == OtherEnd::GivesUp);
+    sleep(secs(28)).await;
+    assert!(client.violations().is_empty());
+    (sim, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_pod_completes() {
+    let (sim, client) = ends(OtherEnd::Completes).await;
+    assert!(matches!(client.claim().await, Ok(Claim::Handled(_))));
+    let world = sim.lock();
+    assert!(world.services.complete(&world.plan.events[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_pod_gives_up_after_its_first_step() {
+    let (_sim, client) = ends(OtherEnd::GivesUp).await;
+    assert_eq!(client.claim().await, Ok(Claim::Ours(first_step())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_pod_vanishes_with_its_claim() {
+    for (end, known, begun) in [
+        (OtherEnd::VanishesAtOnce, StepSet::EMPTY, false),
+        (OtherEnd::VanishesUnrecorded, StepSet::EMPTY, true),
+        (OtherEnd::VanishesRecorded, first_step(), true),
+    ] {
+        let (sim, client) = ends(end).await;
+        assert_eq!(client.claim().await, Ok(Claim::Ours(known)), "{end:?}");
+        assert_eq!(sim.lock().may_repeat(0), end == OtherEnd::VanishesUnrecorded, "{end:?}");
+        let world = sim.lock();
+        assert_eq!(world.services.begun(&world.plan.events[0]), begun, "{end:?}");
+    }
+}
