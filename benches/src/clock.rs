@@ -32,7 +32,10 @@ impl Clock {
     /// Where the system has no timer to spare.
     pub fn new(length: Duration) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        #[expect(deprecated, reason = "its replacement is unsafe; an owned descriptor is what it asks for")]
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe; an owned descriptor is what it asks for"
+        )]
         let timer = AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?;
         Ok(Self { length, timer, waiting: Mutex::default() })
     }

@@ -105,8 +105,12 @@ async fn receive(shared: Loop) -> Result<(), Failure> {
     let mut events = JoinSet::new();
     loop {
         let call = shared.sqs.receive_message().queue_url(&shared.settings.queue_url);
-        let reply =
-            call.max_number_of_messages(10).wait_time_seconds(20).visibility_timeout(30).send().await?;
+        let reply = call
+            .max_number_of_messages(10)
+            .wait_time_seconds(20)
+            .visibility_timeout(30)
+            .send()
+            .await?;
         for message in reply.messages.unwrap_or_default() {
             let room = Arc::clone(&shared.room).acquire_owned().await?;
             events.spawn(handle(shared.clone(), message, room));
@@ -125,10 +129,8 @@ async fn handle(
     let event: Event = serde_json::from_str(message.body.as_deref().unwrap_or_default())?;
     let is_payment = event.event_type == "payment.approved";
     let status = if is_payment { "CONFIRMED" } else { "EXPIRED" };
-    let url = format!(
-        "{}/internal/reservations/{}",
-        shared.settings.reservations, event.reservation_id
-    );
+    let url =
+        format!("{}/internal/reservations/{}", shared.settings.reservations, event.reservation_id);
     let mut body = serde_json::json!({ "status": status });
     if let Some(payment) = &event.payload.payment_intent_id {
         body["payment_intent_id"] = payment.as_str().into();

@@ -37,9 +37,7 @@ pub(super) async fn run(words: &[&str]) -> Result<(), Failure> {
 
 fn settings(words: &[&str]) -> Result<Settings, Failure> {
     let (service_us, source) = match words {
-        [service, "refilled", visible] => {
-            (service, Source::Refilled { visible: visible.parse()? })
-        }
+        [service, "refilled", visible] => (service, Source::Refilled { visible: visible.parse()? }),
         [service, "rate", per_s] => (service, Source::Rate { per_s: per_s.parse()? }),
         [service, "idle"] => (service, Source::Idle),
         _ => return Err("services SERVICE_US (refilled VISIBLE | rate PER_S | idle)".into()),

@@ -79,11 +79,15 @@ fn options(words: &[&str]) -> Result<Options, Failure> {
 fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("model name"));
-    line.map_or_else(|| "an unknown processor".to_owned(), |name| name.trim_matches([' ', '\t', ':']).to_owned())
+    line.map_or_else(
+        || "an unknown processor".to_owned(),
+        |name| name.trim_matches([' ', '\t', ':']).to_owned(),
+    )
 }
 
 fn show(round: &Round) -> Result<(), Failure> {
-    let Round { contender, load, events_per_s, of_limit, cpu_us, machine_busy, figures, .. } = round;
+    let Round { contender, load, events_per_s, of_limit, cpu_us, machine_busy, figures, .. } =
+        round;
     Ok(writeln!(
         std::io::stdout(),
         "{load} {contender}: {events_per_s:.0} events/s, {of_limit:.3} of the limit, {cpu_us:.1} µs CPU, services {:.2} + {:.2} ms, machine {:.0}% busy",

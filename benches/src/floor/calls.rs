@@ -76,7 +76,8 @@ impl Inventory {
         let io = TokioIo::new(open(host).await?);
         let (sender, connection) = http2::handshake(Local, io).await?;
         spawn_local(connection);
-        let uri = |method| format!("http://{host}/reservation.v1.InventoryService/{method}").parse();
+        let uri =
+            |method| format!("http://{host}/reservation.v1.InventoryService/{method}").parse();
         Ok(Self { sender, release: uri("ReleaseHold")?, commit: uri("CommitReservation")? })
     }
 

@@ -137,7 +137,8 @@ mod tests {
         let release = ReleaseHoldRequest::decode(&rpc_body(&jobs[1])[5..]).expect("whole");
         assert_eq!((&*release.reservation_id, &*release.reason), ("rsv_7_2", "EXPIRED"));
         let handles = ["a".to_owned(), "b".to_owned()];
-        let batch: serde_json::Value = serde_json::from_slice(&delete("q", &handles)).expect("JSON");
+        let batch: serde_json::Value =
+            serde_json::from_slice(&delete("q", &handles)).expect("JSON");
         assert_eq!(batch["Entries"][1]["ReceiptHandle"], "b");
         serde_json::from_slice::<serde_json::Value>(&receive("q")).expect("JSON");
     }

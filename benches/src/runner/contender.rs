@@ -163,7 +163,11 @@ impl ServicesProcess {
     /// Where they cannot be started.
     pub fn start(own: &Path, load: &Load) -> io::Result<Self> {
         let mut command = Command::new(own);
-        command.arg("services").args(load.services_arguments()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .arg("services")
+            .args(load.services_arguments())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command)?;
         let commands = process.child.stdin.take().expect("it was asked for");
         let mut answers = BufReader::new(process.child.stdout.take().expect("it was asked for"));
@@ -229,8 +233,10 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.args(["--loglevel", "warning", "--port", &port.to_string()]);
-        let redis =
-            Self { process: Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))?, port };
+        let redis = Self {
+            process: Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))?,
+            port,
+        };
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
             if redis.answers() {

@@ -61,10 +61,8 @@ impl Load {
             measured: Duration::from_secs(8),
             ..Self::saturated(name)
         };
-        let backlog = |name, visible| Self {
-            source: Source::Refilled { visible },
-            ..Self::saturated(name)
-        };
+        let backlog =
+            |name, visible| Self { source: Source::Refilled { visible }, ..Self::saturated(name) };
         let shared = |name, processes| Self { processes, ..Self::saturated(name) };
         Some(match name {
             "idle" => Self {
@@ -76,11 +74,9 @@ impl Load {
             "rate-500" => rate("rate-500", 500),
             "saturated-20" => saturated("saturated-20"),
             "saturated-100" => Self { concurrency: 100, ..saturated("saturated-100") },
-            "cpu-bound" => Self {
-                concurrency: 200,
-                service: Duration::ZERO,
-                ..saturated("cpu-bound")
-            },
+            "cpu-bound" => {
+                Self { concurrency: 200, service: Duration::ZERO, ..saturated("cpu-bound") }
+            }
             "backlog-1000" => backlog("backlog-1000", 1_000),
             "backlog-10000" => backlog("backlog-10000", 10_000),
             "backlog-100000" => backlog("backlog-100000", 100_000),

@@ -28,8 +28,7 @@ pub const WITH_REDIS: &str = "worker, Redis";
 /// The worker on two threads.
 pub const TWO_THREADS: &str = "worker, 2 threads";
 /// The worker that traces no event, one in ten, every one.
-pub const TRACED: [(&str, &str); 2] =
-    [("worker, traces 10%", "0.1"), ("worker, traces 100%", "1")];
+pub const TRACED: [(&str, &str); 2] = [("worker, traces 10%", "0.1"), ("worker, traces 100%", "1")];
 
 /// An idle worker is measured for this long in a pass that is to be quick.
 const IDLE_QUICK: Duration = Duration::from_secs(25);

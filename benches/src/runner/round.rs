@@ -73,8 +73,9 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
     let after = read(&processes, &services, redis.as_ref())?;
     let memory = processes.iter().map(Process::memory_kb).collect::<io::Result<Vec<_>>>()?;
     let mb = |kb: u64| count(kb) * 1024.0 / 1e6;
-    let per_event =
-        |after: Duration, before: Duration| (after - before).as_secs_f64() * 1e6 / count(figures.effects);
+    let per_event = |after: Duration, before: Duration| {
+        (after - before).as_secs_f64() * 1e6 / count(figures.effects)
+    };
     let events_per_s = count(figures.effects) / figures.elapsed_s;
     let service_s = (figures.rest_us + figures.rpc_us) / 1e6;
     let at_once = count(u64::try_from(load.concurrency * load.processes).expect("a few thousand"));

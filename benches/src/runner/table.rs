@@ -33,7 +33,9 @@ pub fn page(results: &Results, setting: &Setting) -> String {
     };
     let Setting { rounds, binary_bytes, cores, processor } = setting;
     let busy = super::statistics::summary(results.0.iter().map(|round| round.machine_busy));
-    put(format_args!("# Measured\n\nWritten by `make bench` and `make bench-full`. Medians of {rounds} interleaved rounds; the spread is the smallest and the largest CPU an event. {cores} cores of {processor}"));
+    put(format_args!(
+        "# Measured\n\nWritten by `make bench` and `make bench-full`. Medians of {rounds} interleaved rounds; the spread is the smallest and the largest CPU an event. {cores} cores of {processor}"
+    ));
     if let Some(busy) = busy {
         put(format_args!(", {:.0}% busy in all (median)", busy.median * 100.0));
     }
@@ -41,7 +43,9 @@ pub fn page(results: &Results, setting: &Setting) -> String {
     for (contender, load) in results.rows() {
         put(format_args!("{}\n", line(results, contender, load)));
     }
-    put(format_args!("\n## Budgets\n\n| figure | budget | measured | |\n| --- | --- | ---: | --- |\n"));
+    put(format_args!(
+        "\n## Budgets\n\n| figure | budget | measured | |\n| --- | --- | ---: | --- |\n"
+    ));
     for budget in budgets(results) {
         put(format_args!("{budget}\n"));
     }
@@ -102,6 +106,7 @@ fn latency(load: &str, median: &Median<'_>) -> String {
     let spread = move |round: &Round| -> Spread {
         if is_rate { round.figures.since_visible } else { round.figures.since_received }
     };
-    let ms = |figure: fn(Spread) -> u32| median(&move |round| f64::from(figure(spread(round))) / 1e3);
+    let ms =
+        |figure: fn(Spread) -> u32| median(&move |round| f64::from(figure(spread(round))) / 1e3);
     format!("{:.2} / {:.2} / {:.2}", ms(|s| s.p50_us), ms(|s| s.p99_us), ms(|s| s.p999_us))
 }

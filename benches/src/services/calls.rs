@@ -51,8 +51,7 @@ pub(super) struct Inventory {
 /// `ReleaseHoldResponse { status: SUCCESS }`, in a gRPC frame.
 const RELEASED: &[u8] = &[0, 0, 0, 0, 2, 0x10, 1];
 /// `CommitReservationResponse { order_id: "ord_1", status: SUCCESS }`.
-const COMMITTED: &[u8] =
-    &[0, 0, 0, 0, 9, 0x0a, 5, b'o', b'r', b'd', b'_', b'1', 0x18, 1];
+const COMMITTED: &[u8] = &[0, 0, 0, 0, 9, 0x0a, 5, b'o', b'r', b'd', b'_', b'1', 0x18, 1];
 /// `ExportTraceServiceResponse {}`.
 const EXPORTED: &[u8] = &[0, 0, 0, 0, 0];
 

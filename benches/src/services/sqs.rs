@@ -39,12 +39,14 @@ pub(super) async fn answer(request: Request<Incoming>, world: &Arc<World>) -> An
         }
         "AmazonSQS.GetQueueAttributes" => {
             world.lock().account.called(SqsCall::Other);
-            let facts = r#"{"Attributes":{"VisibilityTimeout":"30","MessageRetentionPeriod":"345600"}}"#;
+            let facts =
+                r#"{"Attributes":{"VisibilityTimeout":"30","MessageRetentionPeriod":"345600"}}"#;
             (StatusCode::OK, facts.to_owned())
         }
         _ => {
             world.lock().account.called(SqsCall::Other);
-            let error = r#"{"__type":"com.amazonaws.sqs#UnsupportedOperation","message":"not here"}"#;
+            let error =
+                r#"{"__type":"com.amazonaws.sqs#UnsupportedOperation","message":"not here"}"#;
             (StatusCode::BAD_REQUEST, error.to_owned())
         }
     };
