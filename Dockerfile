@@ -19,13 +19,14 @@ ARG TARGETARCH
 RUN .ci/image-build tools
 COPY Cargo.toml Cargo.lock build.rs rustfmt.toml ./
 COPY proto proto
-# The workspace's second member is never built here, but cargo wants to read it.
+# The workspace's other members are never built here, but cargo wants to read them.
 COPY tests/support/Cargo.toml tests/support/build.rs tests/support/
+COPY benches/Cargo.toml benches/build.rs benches/
 # The dependencies, in a layer of their own: it is built again only when the files above change.
-RUN mkdir -p src tests/support/src \
+RUN mkdir -p src tests/support/src benches/src \
  && echo 'fn main() {}' >src/main.rs \
  && cp src/main.rs tests/simulation.rs \
- && touch src/lib.rs tests/support/src/lib.rs \
+ && touch src/lib.rs tests/support/src/lib.rs benches/src/lib.rs \
  && .ci/image-build worker \
  && rm -r src
 COPY src src

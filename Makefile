@@ -68,6 +68,15 @@ test-crash: export CRASH_SECONDS ?= 60
 test-crash: ## two workers on one Redis, killed every second for a minute (needs redis-server)
 	$(CARGO) test --locked --features simulation --test crash -- --nocapture
 
+bench: bench-build ## the worker beside two yardsticks, one pass under every load (needs redis-server; ARGS=--check for the budgets)
+	target/release/bench table --worker $(WORKER) --quick $(ARGS)
+
+bench-full: bench-build ## the same, medians of five interleaved rounds: writes docs/bench.md
+	target/release/bench table --worker $(WORKER) --rounds 5 --out docs/bench.md $(ARGS)
+
+bench-build: build
+	$(CARGO) build --locked --release --package reservation-worker-bench
+
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)
 

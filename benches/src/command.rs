@@ -1,0 +1,57 @@
+//! The commands of the one program: its yardsticks and its services are processes of their own, but one program to build.
+
+mod compare;
+mod services;
+mod table;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use crate::variable;
+use crate::{floor, plain};
+
+/// What went wrong, for a person to read.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Does what the arguments say.
+///
+/// # Errors
+/// What went wrong.
+pub fn run() -> Result<ExitCode, Failure> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let single = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match words.as_slice() {
+        ["services", rest @ ..] => single()?.block_on(services::run(rest))?,
+        ["floor"] => single()?.block_on(floor::run(floor_settings()?))?,
+        ["plain"] => {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(plain::run(plain_settings()?))?;
+        }
+        ["compare", rest @ ..] => compare::run_pairs(rest)?,
+        ["table", rest @ ..] => return table::run(rest),
+        _ => return Err("one of: table, compare, services, floor, plain".into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn floor_settings() -> Result<floor::Settings, Failure> {
+    let host = |name| variable(name).map(|url| url.trim_start_matches("http://").to_owned());
+    Ok(floor::Settings {
+        queue_url: variable("SQS_QUEUE_URL")?,
+        sqs: host("AWS_ENDPOINT_URL_SQS")?,
+        reservations: host("RESERVATION_API_BASE")?,
+        inventory: host("INVENTORY_GRPC_ADDR")?,
+        concurrency: variable("WORKER_CONCURRENCY")?.parse()?,
+    })
+}
+
+fn plain_settings() -> Result<plain::Settings, Failure> {
+    Ok(plain::Settings {
+        queue_url: variable("SQS_QUEUE_URL")?,
+        reservations: variable("RESERVATION_API_BASE")?,
+        inventory: variable("INVENTORY_GRPC_ADDR")?,
+        concurrency: variable("WORKER_CONCURRENCY")?.parse()?,
+    })
+}

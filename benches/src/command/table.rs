@@ -1,0 +1,98 @@
+//! Measures the worker beside the floor and the plain loop, under every load, and writes the table.
+//!
+//! `table [--worker PROGRAM] [--rounds N] [--quick] [--only WORD] [--out FILE] [--check]`: `--check` ends with exit code 1 where a
+//! budget is missed; `--only` runs the rows whose load or contender has that word in its name.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::Failure;
+use crate::runner::budget::budgets;
+use crate::runner::plan::{self, Programs};
+use crate::runner::results::Results;
+use crate::runner::round::Round;
+use crate::runner::table::{Setting, page};
+
+struct Options {
+    worker: PathBuf,
+    rounds: usize,
+    quick: bool,
+    only: Option<String>,
+    out: Option<PathBuf>,
+    check: bool,
+}
+
+pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
+    let options = options(words)?;
+    let programs = Programs { worker: options.worker.clone(), own: std::env::current_exe()? };
+    let mut rows = plan::rows(&programs, options.quick);
+    if let Some(word) = &options.only {
+        rows.retain(|row| row.load.name.contains(word) || row.contender.name.contains(word));
+    }
+    let seen = |round: &Round| {
+        // Nobody may be reading.
+        let _ = show(round);
+    };
+    let results = Results(plan::run(&rows, options.rounds, &programs.own, seen)?);
+    let setting = Setting {
+        rounds: options.rounds,
+        binary_bytes: std::fs::metadata(&options.worker)?.len(),
+        cores: std::thread::available_parallelism()?.get(),
+        processor: processor(),
+    };
+    let page = page(&results, &setting);
+    match &options.out {
+        Some(file) => std::fs::write(file, &page)?,
+        None => std::io::stdout().write_all(page.as_bytes())?,
+    }
+    let missed = budgets(&results).into_iter().filter(|budget| !budget.holds()).count();
+    writeln!(std::io::stdout(), "{missed} budgets missed")?;
+    Ok(if options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn options(words: &[&str]) -> Result<Options, Failure> {
+    let mut options = Options {
+        worker: PathBuf::from("./reservation-worker"),
+        rounds: 1,
+        quick: false,
+        only: None,
+        out: None,
+        check: false,
+    };
+    let mut words = words.iter().copied();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        match word {
+            "--worker" => options.worker = value()?.into(),
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--quick" => options.quick = true,
+            "--only" => options.only = Some(value()?.to_owned()),
+            "--out" => options.out = Some(value()?.into()),
+            "--check" => options.check = true,
+            other => return Err(format!("unknown argument: {other}").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"));
+    line.map_or_else(
+        || "an unknown processor".to_owned(),
+        |name| name.trim_matches([' ', '\t', ':']).to_owned(),
+    )
+}
+
+fn show(round: &Round) -> Result<(), Failure> {
+    let Round { contender, load, events_per_s, of_limit, cpu_us, machine_busy, figures, .. } =
+        round;
+    Ok(writeln!(
+        std::io::stdout(),
+        "{load} {contender}: {events_per_s:.0} events/s, {of_limit:.3} of the limit, {cpu_us:.1} µs CPU, services {:.2} + {:.2} ms, machine {:.0}% busy",
+        figures.rest_us / 1e3,
+        figures.rpc_us / 1e3,
+        machine_busy * 100.0
+    )?)
+}

@@ -1,0 +1,11 @@
+//! Runs contenders in turn under a load, and makes figures of what they took.
+
+pub mod budget;
+pub mod contender;
+pub mod load;
+pub mod plan;
+pub mod results;
+pub mod round;
+pub mod statistics;
+mod system;
+pub mod table;

@@ -1,0 +1,215 @@
+//! What the figures must be.
+
+use std::fmt;
+
+use super::plan::{FLOOR, PLAIN, WITH_REDIS, WORKER};
+use super::results::Results;
+use super::round::Round;
+use crate::services::count;
+
+/// A figure, and what it may be.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// Of what.
+    pub what: String,
+    /// What it is; nothing where it was not measured.
+    pub value: Option<f64>,
+    /// What it may be.
+    pub limit: Limit,
+}
+
+/// What a figure may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
+    /// Less than this.
+    Below(f64),
+}
+
+impl Budget {
+    /// Whether it is kept. What was not measured is not.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.value.is_some_and(|value| match self.limit {
+            Limit::AtLeast(limit) => value >= limit,
+            Limit::AtMost(limit) => value <= limit,
+            Limit::Below(limit) => value < limit,
+        })
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (words, limit) = match self.limit {
+            Limit::AtLeast(limit) => ("at least", limit),
+            Limit::AtMost(limit) => ("at most", limit),
+            Limit::Below(limit) => ("below", limit),
+        };
+        let verdict = if self.holds() { "holds" } else { "MISSED" };
+        match self.value {
+            Some(value) => {
+                write!(f, "| {} | {words} {limit} | {value:.3} | {verdict} |", self.what)
+            }
+            None => write!(f, "| {} | {words} {limit} | not measured | {verdict} |", self.what),
+        }
+    }
+}
+
+/// Every budget, with what came out.
+#[must_use]
+pub fn budgets(results: &Results) -> Vec<Budget> {
+    let mut all = yardstick(results).to_vec();
+    for load in ["saturated-20", "saturated-100"] {
+        all.extend(saturated(results, load));
+    }
+    all.extend(latency_and_memory(results));
+    all.extend(redis(results));
+    all
+}
+
+/// A lazy floor would make everything look good beside it.
+fn yardstick(results: &Results) -> [Budget; 2] {
+    let floor = |figure: fn(&Round) -> f64| median(results, FLOOR, "saturated-20", figure);
+    [
+        Budget {
+            what: "the floor's own CPU an event, µs".to_owned(),
+            value: floor(|round| round.cpu_us),
+            limit: Limit::AtMost(90.0),
+        },
+        Budget {
+            what: "the floor's own throughput, of the limit, at 20".to_owned(),
+            value: floor(|round| round.of_limit),
+            limit: Limit::AtLeast(0.85),
+        },
+    ]
+}
+
+fn saturated(results: &Results, load: &str) -> Vec<Budget> {
+    let beside = |other: &str, figure: fn(&Round) -> f64| {
+        results.ratio((WORKER, load), (other, load), figure).map(|ratio| ratio.median)
+    };
+    let budget =
+        |what: &str, value, limit| Budget { what: format!("{load}: {what}"), value, limit };
+    // Of what the services' times of that very round allow: where others use the machine, one round's services are slower than
+    // another's.
+    let rate = |round: &Round| round.of_limit;
+    let cpu = |round: &Round| round.cpu_us;
+    vec![
+        budget("throughput beside the floor's", beside(FLOOR, rate), Limit::AtLeast(0.97)),
+        budget("throughput beside the plain loop's", beside(PLAIN, rate), Limit::AtLeast(1.0)),
+        budget("CPU an event beside the floor's", beside(FLOOR, cpu), Limit::AtMost(1.6)),
+        budget("CPU an event beside the plain loop's", beside(PLAIN, cpu), Limit::Below(1.0)),
+        budget(
+            "calls to SQS an event",
+            median(results, WORKER, load, sqs_calls),
+            Limit::AtMost(0.22),
+        ),
+    ]
+}
+
+fn latency_and_memory(results: &Results) -> Vec<Budget> {
+    let ms = |us: u32| f64::from(us) / 1e3;
+    let of = |what: &str, load, figure: &dyn Fn(&Round) -> f64, limit| Budget {
+        what: what.to_owned(),
+        value: median(results, WORKER, load, figure),
+        limit,
+    };
+    let per_minute = |round: &Round| count(round.figures.receives) / round.figures.elapsed_s * 60.0;
+    let cpu = |round: &Round| round.cpu_us;
+    let growth = results.ratio((WORKER, "backlog-100000"), (WORKER, "backlog-1000"), cpu);
+    vec![
+        of("idle: receives a minute", "idle", &per_minute, Limit::AtMost(3.5)),
+        of("idle: CPU, % of a core", "idle", &|round| round.cores * 100.0, Limit::Below(0.1)),
+        of(
+            "rate-50: added latency p50, ms",
+            "rate-50",
+            &|r| ms(r.figures.since_visible.p50_us),
+            Limit::Below(1.0),
+        ),
+        of(
+            "rate-50: added latency p99, ms",
+            "rate-50",
+            &|r| ms(r.figures.since_visible.p99_us),
+            Limit::Below(5.0),
+        ),
+        of(
+            "start to first effect, ms",
+            "saturated-20",
+            &|round| round.first_effect_ms,
+            Limit::Below(45.0),
+        ),
+        of("idle: RSS, MB", "idle", &|round| round.rss_mb, Limit::Below(14.0)),
+        of(
+            "saturated-100: RSS at most, MB",
+            "saturated-100",
+            &|round| round.rss_peak_mb,
+            Limit::Below(25.0),
+        ),
+        Budget {
+            what: "CPU an event at a backlog of 100,000 beside 1,000".to_owned(),
+            value: growth.map(|growth| growth.median),
+            limit: Limit::AtMost(1.05),
+        },
+    ]
+}
+
+fn redis(results: &Results) -> [Budget; 2] {
+    let beside = |load, figure: fn(&Round) -> f64| {
+        results.ratio((WITH_REDIS, load), (WORKER, load), figure).map(|ratio| ratio.median)
+    };
+    let p50 =
+        |who| median(results, who, "rate-500", |r| f64::from(r.figures.since_visible.p50_us) / 1e3);
+    [
+        Budget {
+            what: "Redis: CPU an event beside memory".to_owned(),
+            value: beside("saturated-20", |round| round.cpu_us),
+            limit: Limit::Below(1.25),
+        },
+        Budget {
+            what: "Redis: added to the median latency at 500 a second, ms".to_owned(),
+            value: p50(WITH_REDIS).zip(p50(WORKER)).map(|(with, without)| with - without),
+            limit: Limit::Below(1.0),
+        },
+    ]
+}
+
+fn median(
+    results: &Results,
+    contender: &str,
+    load: &str,
+    figure: impl Fn(&Round) -> f64,
+) -> Option<f64> {
+    results.summary(contender, load, figure).map(|summary| summary.median)
+}
+
+/// Calls to SQS of any kind, for each event.
+pub(super) fn sqs_calls(round: &Round) -> f64 {
+    let f = &round.figures;
+    count(f.receives + f.delete_calls + f.change_calls + f.other_calls) / count(f.effects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_holds_up_to_its_limit_and_not_where_nothing_was_measured() {
+        let budget = |value, limit| Budget { what: String::new(), value, limit };
+        for (value, limit, holds) in [
+            (Some(1.6), Limit::AtMost(1.6), true),
+            (Some(1.61), Limit::AtMost(1.6), false),
+            (Some(0.97), Limit::AtLeast(0.97), true),
+            (Some(0.96), Limit::AtLeast(0.97), false),
+            (Some(1.0), Limit::Below(1.0), false),
+            (Some(f64::NAN), Limit::Below(1.0), false),
+            (None, Limit::AtMost(1.0), false),
+        ] {
+            assert_eq!(budget(value, limit).holds(), holds, "{value:?} {limit:?}");
+        }
+        let nothing = budgets(&Results(Vec::new()));
+        assert!(nothing.iter().all(|budget| !budget.holds()) && nothing.len() > 20);
+    }
+}

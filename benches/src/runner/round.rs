@@ -1,0 +1,117 @@
+//! One contender under one load, once.
+
+use std::io;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::contender::{Contender, Process, Redis, ServicesProcess};
+use super::load::Load;
+use super::system::machine_ticks;
+use crate::services::{Figures, Source, count};
+
+/// What came out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Round {
+    /// Whose.
+    pub contender: String,
+    /// Under which load.
+    pub load: &'static str,
+    /// Events a second.
+    pub events_per_s: f64,
+    /// Of what the services' measured times allow at this concurrency; not a number where they take no time.
+    pub of_limit: f64,
+    /// The contender's CPU time for each event, in microseconds.
+    pub cpu_us: f64,
+    /// The services'.
+    pub services_cpu_us: f64,
+    /// Redis's, where there is one.
+    pub redis_cpu_us: f64,
+    /// The contender's CPU time, in cores.
+    pub cores: f64,
+    /// The contender's memory, in MB: at the end, and at most.
+    pub rss_mb: f64,
+    /// At most.
+    pub rss_peak_mb: f64,
+    /// From its start to the first effect, in milliseconds.
+    pub first_effect_ms: f64,
+    /// How busy the whole machine was, of all its cores.
+    pub machine_busy: f64,
+    /// What the services counted.
+    pub figures: Figures,
+}
+
+struct Reading {
+    contender: Duration,
+    services: Duration,
+    redis: Duration,
+    machine: (u64, u64),
+}
+
+/// Runs `contender` under `load`, with the services of this program, `own`.
+///
+/// # Errors
+/// Where a program cannot be started, ends, or does nothing.
+pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> {
+    let redis = if contender.has_redis { Some(Redis::start()?) } else { None };
+    let mut services = ServicesProcess::start(own, load)?;
+    let ports = services.ports;
+    let start = || contender.start(load, ports, redis.as_ref());
+    let processes = (0..load.processes).map(|_| start()).collect::<io::Result<Vec<_>>>()?;
+    let first_effect_ms = if load.source == Source::Idle {
+        0.0
+    } else {
+        since_start_ms(&processes, services.first_effect()?)
+    };
+    sleep(load.warm_up);
+    services.mark()?;
+    let before = read(&processes, &services, redis.as_ref())?;
+    sleep(load.measured);
+    let figures = services.figures()?;
+    let after = read(&processes, &services, redis.as_ref())?;
+    let memory = processes.iter().map(Process::memory_kb).collect::<io::Result<Vec<_>>>()?;
+    let mb = |kb: u64| count(kb) * 1024.0 / 1e6;
+    let per_event = |after: Duration, before: Duration| {
+        (after - before).as_secs_f64() * 1e6 / count(figures.effects)
+    };
+    let events_per_s = count(figures.effects) / figures.elapsed_s;
+    let service_s = (figures.rest_us + figures.rpc_us) / 1e6;
+    let at_once = count(u64::try_from(load.concurrency * load.processes).expect("a few thousand"));
+    let busy = count(after.machine.0 - before.machine.0);
+    Ok(Round {
+        contender: contender.name.clone(),
+        load: load.name,
+        events_per_s,
+        of_limit: events_per_s * service_s / at_once,
+        cpu_us: per_event(after.contender, before.contender),
+        services_cpu_us: per_event(after.services, before.services),
+        redis_cpu_us: per_event(after.redis, before.redis),
+        cores: (after.contender - before.contender).as_secs_f64() / figures.elapsed_s,
+        rss_mb: mb(memory.iter().map(|(now, _)| now).sum()),
+        rss_peak_mb: mb(memory.iter().map(|(_, peak)| peak).sum()),
+        first_effect_ms,
+        machine_busy: busy / (busy + count(after.machine.1 - before.machine.1)),
+        figures,
+    })
+}
+
+fn read(
+    processes: &[Process],
+    services: &ServicesProcess,
+    redis: Option<&Redis>,
+) -> io::Result<Reading> {
+    Ok(Reading {
+        contender: processes.iter().map(Process::cpu_time).sum::<io::Result<_>>()?,
+        services: services.process.cpu_time()?,
+        redis: redis.map_or(Ok(Duration::ZERO), |redis| redis.process.cpu_time())?,
+        machine: machine_ticks().ok_or_else(|| io::Error::other("no /proc/stat"))?,
+    })
+}
+
+fn since_start_ms(processes: &[Process], first_effect_at_s: f64) -> f64 {
+    let first = processes.iter().map(|process| process.started_at).min();
+    let started = first.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    (first_effect_at_s - started.unwrap_or_default().as_secs_f64()) * 1e3
+}

@@ -1,0 +1,56 @@
+//! What the system knows of a process: CPU time and memory (`proc(5)`).
+
+use std::fs;
+use std::time::Duration;
+
+/// CPU time that the process's threads have used so far, to the nanosecond (`/proc/PID/task/*/schedstat`). A thread that ended is
+/// not counted any more: none of ours ends while it is measured.
+pub(super) fn cpu_time(pid: u32) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        total += Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?);
+    }
+    Some(total)
+}
+
+/// Memory in kB: now, and at most so far (`VmRSS`, `VmHWM`).
+pub(super) fn memory_kb(pid: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    };
+    Some((field("VmRSS:")?, field("VmHWM:")?))
+}
+
+/// CPU time that the whole machine was busy for, all its cores together, in its own ticks; and that it was idle for.
+pub(super) fn machine_ticks() -> Option<(u64, u64)> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<u64> =
+        stat.lines().next()?.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+    let idle = fields.get(3)? + fields.get(4)?;
+    // Guests are counted in the first two fields already.
+    Some((fields.iter().take(8).sum::<u64>() - idle, idle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_uses_time_and_memory_and_one_that_is_not_there_none() {
+        let pid = std::process::id();
+        let before = cpu_time(pid).expect("a process that runs");
+        let mut turns = 0_u64;
+        while cpu_time(pid).expect("it still runs") <= before {
+            turns += 1;
+        }
+        assert!(turns < u64::MAX);
+        let (now, peak) = memory_kb(pid).expect("a process that runs");
+        assert!(now > 100 && peak >= now, "{now} {peak}");
+        let (busy, _) = machine_ticks().expect("a machine");
+        assert!(busy > 0);
+        assert!(cpu_time(u32::MAX).is_none() && memory_kb(u32::MAX).is_none());
+    }
+}

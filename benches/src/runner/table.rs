@@ -1,0 +1,112 @@
+//! The results as a page of Markdown.
+
+use std::fmt::Write;
+
+use super::budget::{budgets, sqs_calls};
+use super::plan::FLOOR;
+use super::results::Results;
+use super::round::Round;
+use super::statistics::Summary;
+use crate::services::{Spread, count};
+
+/// What is said of where and how it was measured.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Rounds.
+    pub rounds: usize,
+    /// The worker's program, in bytes.
+    pub binary_bytes: u64,
+    /// The machine's cores.
+    pub cores: usize,
+    /// Its processor.
+    pub processor: String,
+}
+
+const HEAD: &str = "| load | who | events/s | of the limit | CPU µs/event | × floor | spread | added p50 / p99 / p99.9 ms | SQS calls an event: receive + delete + change | RSS, peak MB | first effect ms | services' CPU µs/event |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+
+/// The page.
+#[must_use]
+pub fn page(results: &Results, setting: &Setting) -> String {
+    let mut page = String::new();
+    let mut put = |text: std::fmt::Arguments<'_>| {
+        page.write_fmt(text).expect("a text takes everything");
+    };
+    let Setting { rounds, binary_bytes, cores, processor } = setting;
+    let busy = super::statistics::summary(results.0.iter().map(|round| round.machine_busy));
+    put(format_args!(
+        "# Measured\n\nWritten by `make bench` and `make bench-full`. Medians of {rounds} interleaved rounds; the spread is the smallest and the largest CPU an event. {cores} cores of {processor}"
+    ));
+    if let Some(busy) = busy {
+        put(format_args!(", {:.0}% busy in all (median)", busy.median * 100.0));
+    }
+    put(format_args!(". The worker's program has {:.1} MB.\n\n{HEAD}", count(*binary_bytes) / 1e6));
+    for (contender, load) in results.rows() {
+        put(format_args!("{}\n", line(results, contender, load)));
+    }
+    put(format_args!(
+        "\n## Budgets\n\n| figure | budget | measured | |\n| --- | --- | ---: | --- |\n"
+    ));
+    for budget in budgets(results) {
+        put(format_args!("{budget}\n"));
+    }
+    page
+}
+
+fn line(results: &Results, contender: &str, load: &str) -> String {
+    let median = |figure: &dyn Fn(&Round) -> f64| {
+        results.summary(contender, load, figure).map_or(f64::NAN, |summary| summary.median)
+    };
+    let shown = |value: f64, digits: usize| {
+        if value.is_finite() { format!("{value:.digits$}") } else { "-".to_owned() }
+    };
+    if load == "idle" {
+        return format!(
+            "| idle | {contender} | {} receives a minute | - | {} % of a core | - | - | - | - | {} | - | - |",
+            shown(median(&|r| count(r.figures.receives) / r.figures.elapsed_s * 60.0), 1),
+            shown(median(&|round| round.cores * 100.0), 3),
+            memory(&median),
+        );
+    }
+    let Some(Summary { min, max, .. }) = results.summary(contender, load, |round| round.cpu_us)
+    else {
+        return String::new();
+    };
+    let beside = results.ratio((contender, load), (FLOOR, load), |round| round.cpu_us);
+    let calls = |figure: fn(&Round) -> u64| {
+        shown(median(&move |round| count(figure(round)) / count(round.figures.effects)), 3)
+    };
+    // What the services take is the limit only where they take something.
+    let limit = if load == "cpu-bound" { f64::NAN } else { median(&|round| round.of_limit) };
+    format!(
+        "| {load} | {contender} | {} | {} | {} | {} | {min:.0}-{max:.0} | {} | {}: {} + {} + {} | {} | {} | {} |",
+        shown(median(&|round| round.events_per_s), 0),
+        if load.starts_with("rate") { "-".to_owned() } else { shown(limit, 3) },
+        shown(median(&|round| round.cpu_us), 1),
+        beside.map_or_else(|| "-".to_owned(), |ratio| shown(ratio.median, 2)),
+        latency(load, &median),
+        shown(median(&sqs_calls), 3),
+        calls(|round| round.figures.receives),
+        calls(|round| round.figures.delete_calls),
+        calls(|round| round.figures.change_calls),
+        memory(&median),
+        shown(median(&|round| round.first_effect_ms), 0),
+        shown(median(&|round| round.services_cpu_us), 1),
+    )
+}
+
+type Median<'a> = dyn Fn(&dyn Fn(&Round) -> f64) -> f64 + 'a;
+
+fn memory(median: &Median<'_>) -> String {
+    format!("{:.1}, {:.1}", median(&|round| round.rss_mb), median(&|round| round.rss_peak_mb))
+}
+
+/// At a rate, from visible in the queue; from received, where there is always a backlog.
+fn latency(load: &str, median: &Median<'_>) -> String {
+    let is_rate = load.starts_with("rate");
+    let spread = move |round: &Round| -> Spread {
+        if is_rate { round.figures.since_visible } else { round.figures.since_received }
+    };
+    let ms =
+        |figure: fn(Spread) -> u32| median(&move |round| f64::from(figure(spread(round))) / 1e3);
+    format!("{:.2} / {:.2} / {:.2}", ms(|s| s.p50_us), ms(|s| s.p99_us), ms(|s| s.p999_us))
+}

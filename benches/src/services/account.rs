@@ -1,0 +1,229 @@
+//! What passed since the last mark.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+/// Counts and sums since a mark.
+#[derive(Debug)]
+pub(super) struct Account {
+    marked_at: Instant,
+    /// Since the start, not the mark.
+    first_effect_at: Option<SystemTime>,
+    receives: u64,
+    receives_empty: u64,
+    received: u64,
+    delete_calls: u64,
+    change_calls: u64,
+    other_calls: u64,
+    deleted: u64,
+    rest: Calls,
+    rpc: Calls,
+    /// For each effect, what it took beyond the services' own time, in microseconds: since it was visible, since it was received.
+    since_visible_us: Vec<u32>,
+    since_received_us: Vec<u32>,
+}
+
+/// The calls to one service.
+#[derive(Debug, Default)]
+struct Calls {
+    count: u64,
+    total: Duration,
+}
+
+impl Calls {
+    fn mean_us(&self) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        self.total.as_secs_f64() * 1e6 / count(self.count)
+    }
+}
+
+/// Kinds of calls to SQS that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SqsCall {
+    DeleteMessageBatch,
+    ChangeMessageVisibilityBatch,
+    Other,
+}
+
+/// The account, to be shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Figures {
+    /// Since the mark, in seconds.
+    pub elapsed_s: f64,
+    /// Events whose last effect was applied.
+    pub effects: u64,
+    /// When the first of all effects was applied, in seconds since 1970.
+    pub first_effect_at_s: Option<f64>,
+    /// Messages that came in with receives.
+    pub received: u64,
+    /// Messages that were deleted.
+    pub deleted: u64,
+    /// Messages that were received at any time and are not deleted yet.
+    pub unsettled: usize,
+    /// Calls of `ReceiveMessage`, the empty ones among them, and the other calls.
+    pub receives: u64,
+    /// Receives that brought nothing.
+    pub receives_empty: u64,
+    /// Calls of `DeleteMessageBatch`.
+    pub delete_calls: u64,
+    /// Calls of `ChangeMessageVisibilityBatch`.
+    pub change_calls: u64,
+    /// All other calls to SQS.
+    pub other_calls: u64,
+    /// What a call to the Reservation API takes, on average, in microseconds.
+    pub rest_us: f64,
+    /// What a call to the Inventory service takes.
+    pub rpc_us: f64,
+    /// From visible in the queue to the last effect, less what the services took.
+    pub since_visible: Spread,
+    /// From received to the last effect, less what the services took.
+    pub since_received: Spread,
+}
+
+/// How times are spread, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Spread {
+    /// Half of all are below.
+    pub p50_us: u32,
+    /// All but one in a hundred are below.
+    pub p99_us: u32,
+    /// All but one in a thousand are below.
+    pub p999_us: u32,
+}
+
+impl Spread {
+    fn of(times_us: &[u32]) -> Self {
+        let mut sorted = times_us.to_vec();
+        sorted.sort_unstable();
+        let at = |per_mille: usize| {
+            let rank = (sorted.len() * per_mille).div_ceil(1000).max(1) - 1;
+            sorted.get(rank).copied().unwrap_or(0)
+        };
+        Self { p50_us: at(500), p99_us: at(990), p999_us: at(999) }
+    }
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            marked_at: Instant::now(),
+            first_effect_at: None,
+            receives: 0,
+            receives_empty: 0,
+            received: 0,
+            delete_calls: 0,
+            change_calls: 0,
+            other_calls: 0,
+            deleted: 0,
+            rest: Calls::default(),
+            rpc: Calls::default(),
+            since_visible_us: Vec::new(),
+            since_received_us: Vec::new(),
+        }
+    }
+}
+
+impl Account {
+    pub(super) fn mark(&mut self) {
+        *self = Self { first_effect_at: self.first_effect_at, ..Self::default() };
+    }
+
+    pub(super) fn received(&mut self, messages: usize) {
+        self.receives += 1;
+        self.receives_empty += u64::from(messages == 0);
+        self.received += u64::try_from(messages).expect("a reply has at most ten");
+    }
+
+    pub(super) fn called(&mut self, call: SqsCall) {
+        match call {
+            SqsCall::DeleteMessageBatch => self.delete_calls += 1,
+            SqsCall::ChangeMessageVisibilityBatch => self.change_calls += 1,
+            SqsCall::Other => self.other_calls += 1,
+        }
+    }
+
+    pub(super) fn deleted(&mut self) {
+        self.deleted += 1;
+    }
+
+    pub(super) fn rest(&mut self, took: Duration) {
+        self.rest.count += 1;
+        self.rest.total += took;
+    }
+
+    pub(super) fn rpc(&mut self, took: Duration) {
+        self.rpc.count += 1;
+        self.rpc.total += took;
+    }
+
+    pub(super) fn effect(&mut self, since_visible: Duration, since_received: Duration) {
+        self.first_effect_at.get_or_insert_with(SystemTime::now);
+        self.since_visible_us.push(micros(since_visible));
+        self.since_received_us.push(micros(since_received));
+    }
+
+    pub(super) fn figures(&self, unsettled: usize) -> Figures {
+        let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
+        Figures {
+            elapsed_s: self.marked_at.elapsed().as_secs_f64(),
+            effects: u64::try_from(self.since_visible_us.len()).expect("fits"),
+            first_effect_at_s: self.first_effect_at.and_then(since_1970).map(|d| d.as_secs_f64()),
+            received: self.received,
+            deleted: self.deleted,
+            unsettled,
+            receives: self.receives,
+            receives_empty: self.receives_empty,
+            delete_calls: self.delete_calls,
+            change_calls: self.change_calls,
+            other_calls: self.other_calls,
+            rest_us: self.rest.mean_us(),
+            rpc_us: self.rpc.mean_us(),
+            since_visible: Spread::of(&self.since_visible_us),
+            since_received: Spread::of(&self.since_received_us),
+        }
+    }
+}
+
+/// A count as a number to divide by. Exact up to four thousand million, far more than one run counts.
+pub(crate) fn count(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_of_ranks() {
+        let times: Vec<u32> = (1..=1000).rev().collect();
+        let Spread { p50_us, p99_us, p999_us } = Spread::of(&times);
+        assert_eq!((p50_us, p99_us, p999_us), (500, 990, 999));
+        assert_eq!(Spread::of(&[7]).p999_us, 7);
+        assert_eq!(Spread::of(&[]).p50_us, 0);
+    }
+
+    #[test]
+    fn a_mark_begins_anew_but_knows_the_first_effect() {
+        let mut account = Account::default();
+        account.received(0);
+        account.received(10);
+        account.called(SqsCall::DeleteMessageBatch);
+        account.effect(Duration::from_micros(5), Duration::from_micros(3));
+        account.rest(Duration::from_millis(5));
+        let figures = account.figures(3);
+        assert_eq!((figures.receives, figures.receives_empty, figures.received), (2, 1, 10));
+        assert_eq!((figures.effects, figures.since_visible.p50_us, figures.unsettled), (1, 5, 3));
+        assert!((figures.rest_us - 5_000.0).abs() < 1e-6);
+        account.mark();
+        let figures = account.figures(0);
+        assert_eq!((figures.receives, figures.effects, figures.delete_calls), (0, 0, 0));
+        assert!(figures.first_effect_at_s.is_some());
+    }
+}
