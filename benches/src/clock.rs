@@ -120,15 +120,21 @@ mod tests {
         let clock = Arc::new(Clock::new(length).expect("a timer"));
         let runs = Arc::clone(&clock);
         let running = tokio::spawn(async move { runs.run().await });
-        let (began, ended) = (Instant::now(), Mutex::new(Vec::new()));
-        let one = async |number: u32| {
-            clock.wait().await;
-            ended.lock().expect("whole").push(number);
-        };
-        tokio::join!(one(1), one(2), one(3));
+        let (began, ended) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        let mut waits = tokio::task::JoinSet::new();
+        for number in 1..=3 {
+            let (clock, ended) = (Arc::clone(&clock), Arc::clone(&ended));
+            waits.spawn(async move {
+                clock.wait().await;
+                ended.lock().expect("whole").push(number);
+            });
+        }
+        waits.join_all().await;
         assert!(began.elapsed() >= length, "{:?}", began.elapsed());
         assert_eq!(*ended.lock().expect("whole"), [1, 2, 3]);
-        one(4).await;
+        // It was off, and is set anew.
+        clock.wait().await;
+        assert!(began.elapsed() >= 2 * length, "{:?}", began.elapsed());
         running.abort();
         Clock::new(Duration::ZERO).expect("a timer").wait().await;
     }

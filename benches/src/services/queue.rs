@@ -176,7 +176,8 @@ mod tests {
             world.lock().delete(number);
             world.lock().delete(number);
         }
-        let figures = world.lock().account.figures(world.lock().unsettled());
+        let state = world.lock();
+        let figures = state.account.figures(state.unsettled());
         assert_eq!((figures.deleted, figures.unsettled), (100, 0));
     }
 
