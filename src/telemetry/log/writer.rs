@@ -242,7 +242,8 @@ mod tests {
         }
         let kept = u64::try_from(PENDING_BYTES_MAX / 1024).unwrap();
         let dropped = metrics.log_lines_dropped_total();
-        assert!((3000 - kept - 1..=3000 - kept).contains(&dropped), "{dropped}");
+        // The thread may not have come to the first line yet.
+        assert!((3000 - kept - 1..=3001 - kept).contains(&dropped), "{dropped}");
         // It goes on: what waited comes, whole lines only.
         (0..100).for_each(|_| allow.send(Ok(())).unwrap());
         assert!(writer.flush(PATIENCE));

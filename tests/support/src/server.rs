@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -106,7 +107,7 @@ async fn accept_all<S, F>(
                 if matches!(position, Position::Down) {
                     connections.shutdown().await;
                 }
-                match turn(door, position, addr) {
+                match turn(door, position, addr).await {
                     Ok(turned) => {
                         door = turned;
                         let _ = done.send(Ok(()));
@@ -134,14 +135,27 @@ async fn accept_all<S, F>(
     }
 }
 
+/// Somebody's outgoing connection may have the port for a moment.
+async fn bind_again(addr: SocketAddr) -> io::Result<TcpSocket> {
+    for _ in 0..100 {
+        match bind(addr) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            bound => return bound,
+        }
+    }
+    bind(addr)
+}
+
 /// Opens or shuts the door. On an error there is no door any more.
-fn turn(door: Door, position: Position, addr: SocketAddr) -> io::Result<Door> {
+async fn turn(door: Door, position: Position, addr: SocketAddr) -> io::Result<Door> {
     match (position, door) {
         (Position::Up, Door::Shut(socket)) => Ok(Door::Open(socket.listen(BACKLOG)?)),
         (Position::Down, Door::Open(listener)) => {
             // A port that listens cannot be bound a second time.
             drop(listener);
-            Ok(Door::Shut(bind(addr)?))
+            Ok(Door::Shut(bind_again(addr).await?))
         }
         (Position::Up, open @ Door::Open(_)) => Ok(open),
         (Position::Down, shut @ Door::Shut(_)) => Ok(shut),
