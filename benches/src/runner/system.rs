@@ -8,7 +8,8 @@ use std::time::Duration;
 pub(super) fn cpu_time(pid: u32) -> Option<Duration> {
     let mut total = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        // It may have ended since it was listed.
+        let Ok(text) = fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
         total += Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?);
     }
     Some(total)
@@ -36,21 +37,41 @@ pub(super) fn machine_ticks() -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+
     use super::*;
 
     #[test]
-    fn this_process_uses_time_and_memory_and_one_that_is_not_there_none() {
-        let pid = std::process::id();
+    fn a_process_that_works_uses_time_and_memory_and_one_that_is_not_there_none() {
+        let mut child =
+            Busy(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell"));
+        let pid = child.0.id();
         let before = cpu_time(pid).expect("a process that runs");
-        let mut turns = 0_u64;
+        // It ends as soon as the shell has had a time slice.
         while cpu_time(pid).expect("it still runs") <= before {
-            turns += 1;
+            std::thread::yield_now();
         }
-        assert!(turns < u64::MAX);
         let (now, peak) = memory_kb(pid).expect("a process that runs");
         assert!(now > 100 && peak >= now, "{now} {peak}");
+        child.end();
+        assert!(cpu_time(pid).is_none() && memory_kb(pid).is_none());
         let (busy, _) = machine_ticks().expect("a machine");
         assert!(busy > 0);
-        assert!(cpu_time(u32::MAX).is_none() && memory_kb(u32::MAX).is_none());
+    }
+
+    struct Busy(Child);
+
+    impl Busy {
+        fn end(&mut self) {
+            self.0.kill().expect("a child that can be killed");
+            self.0.wait().expect("a child that ends");
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
     }
 }
