@@ -219,7 +219,9 @@ impl Account {
                 }
                 Expected::DeadLettered => {
                     let found = world.ledger.effects_for(&event.reservation);
-                    ensure(found.is_empty(), || format!("{}: set aside after {found:?}", event.id))?;
+                    ensure(found.is_empty(), || {
+                        format!("{}: set aside after {found:?}", event.id)
+                    })?;
                 }
                 Expected::Judged => {}
             }

@@ -106,8 +106,7 @@ pub async fn execute(options: &Options) -> Result<ExitCode, String> {
     let program = options.worker.canonicalize();
     let program = program.map_err(|error| format!("{}: {error}", options.worker.display()))?;
     let folder = std::env::temp_dir().join(format!("faults-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)
-        .map_err(|error| format!("{}: {error}", folder.display()))?;
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let setting = Setting { program, folder: folder.clone(), is_short: options.is_short };
     let verdicts = tokio::select! {
         verdicts = run_all(&cases, &setting, options.at_once, |it| println!("{}", report::line(it))) => verdicts,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use sandbox::redis::{RedisOptions, is_installed};
 
-use super::moment::Moment;
+use super::moment::{Moment, calls_fit};
 use crate::account::Account;
 use crate::case::{Case, Seen, rounds};
 use crate::failed::Failed;
-use crate::world::{Setting, World};
+use crate::world::{Setting, Started, World};
 
 /// Worlds at once: they mostly wait for a visibility timeout.
 const AT_ONCE: usize = 8;
@@ -74,16 +74,27 @@ async fn round(
     has_store: bool,
 ) -> Result<Account, Failed> {
     let mut world = world(&setting, moment, has_store).await?;
-    let mut worker = world.started().await?;
-    moment.reach(&mut world, &worker, number).await?;
+    let mut worker = started(&world).await?;
+    let marked = moment.reach(&mut world, &worker, number).await?;
     worker.kill().await?;
     world.harm.killed();
     restore(&world).await?;
     let mut next = world.started().await?;
-    let account = Account::settled(&world, LIMIT).await;
-    let account = account.map_err(|failed| failed.at(format!("{moment:?}, round {number}")))?;
+    let place = || format!("{moment:?}, round {number}");
+    let account = Account::settled(&world, LIMIT).await.map_err(|failed| failed.at(place()))?;
+    let again = moment.again(has_store);
+    calls_fit(&world, &marked, again).map_err(|failed| failed.at(place()))?;
     next.leave(LIMIT).await?;
     Ok(account)
+}
+
+/// A worker that has found everything that it needs.
+pub(super) async fn started(world: &World) -> Result<Started, Failed> {
+    let worker = world.started().await?;
+    if world.store.is_some() {
+        worker.says("Connected to the shared store").await?;
+    }
+    Ok(worker)
 }
 
 /// A world in which this moment can be reached.

@@ -58,7 +58,10 @@ async fn what_is_not_told_otherwise_passes_whole() {
     sending.await.unwrap();
     assert!(heard == expected);
     let traffic = proxy.traffic();
-    assert_eq!((traffic.passed(Way::ToServer), traffic.taken(Way::ToClient)), (3_000_000, 3_000_000));
+    assert_eq!(
+        (traffic.passed(Way::ToServer), traffic.taken(Way::ToClient)),
+        (3_000_000, 3_000_000)
+    );
     assert!(proxy.wait_until(|proxy| proxy.traffic().open == 0, LIMIT).await);
     assert_eq!(proxy.traffic().opened, 1);
 }
