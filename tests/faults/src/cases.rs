@@ -2,8 +2,11 @@
 
 mod duplicates;
 mod kill;
+mod machine;
+mod memory;
 mod moment;
 mod order;
+mod output;
 mod term;
 
 use crate::case::Case;
@@ -11,5 +14,14 @@ use crate::case::Case;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [kill::CASES, term::CASES, duplicates::CASES, order::CASES].concat()
+    [
+        kill::CASES,
+        term::CASES,
+        duplicates::CASES,
+        order::CASES,
+        output::CASES,
+        machine::CASES,
+        memory::CASES,
+    ]
+    .concat()
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::failed::{Failed, eventually};
+use crate::failed::{Failed, ensure, eventually};
 
 /// What nothing takes unless it hangs, on a machine that has other things to do.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -132,10 +132,10 @@ impl Worker {
     /// That it has not by then, or not with code 0.
     pub async fn leave(&mut self, limit: Duration) -> Result<(), Failed> {
         self.signal(Signal::TERM);
-        match self.ended(limit).await? {
-            Ended::Code(0) => Ok(()),
-            other => Err(Failed(format!("it left with {other:?}:\n{}", self.last_lines(10)))),
-        }
+        let ended = self.ended(limit).await?;
+        ensure(ended == Ended::Code(0), || {
+            format!("it left with {ended:?}:\n{}", self.last_lines(10))
+        })
     }
 
     /// Waits for its end.

@@ -108,14 +108,13 @@ pub(super) async fn world(
         let redis = RedisOptions::default().setting("appendonly", "yes");
         world = world.with_redis(redis.setting("appendfsync", "always")).await?;
     }
-    match moment {
-        Moment::Buffered => world.set("WORKER_CONCURRENCY", 1),
+    if moment == Moment::Buffered {
+        world.set("WORKER_CONCURRENCY", 1);
+    }
+    if moment == Moment::Waiting {
         // Full jitter may draw next to nothing, so there are several of these.
-        Moment::Waiting => {
-            world.set("BACKOFF_BASE_MS", 2_000);
-            world.set("BACKOFF_MAX_MS", 2_000);
-        }
-        _ => {}
+        world.set("BACKOFF_BASE_MS", 2_000);
+        world.set("BACKOFF_MAX_MS", 2_000);
     }
     Ok(world)
 }
