@@ -1,12 +1,15 @@
 //! The list of cases, in the order of the report.
 
+mod collector;
 mod duplicates;
 mod kill;
 mod machine;
 mod memory;
 mod moment;
 mod order;
+mod outage;
 mod output;
+mod redis;
 mod term;
 
 use crate::case::Case;
@@ -22,6 +25,9 @@ pub fn all() -> Vec<Case> {
         output::CASES,
         machine::CASES,
         memory::CASES,
+        outage::CASES,
+        redis::CASES,
+        collector::CASES,
     ]
     .concat()
 }
