@@ -126,11 +126,7 @@ async fn run(setting: Setting, away: Away) -> Result<Seen, Failed> {
 }
 
 /// Sends events and waits until all are handled; gives their mean latency in seconds.
-async fn handle(
-    world: &mut World,
-    worker: &Worker,
-    name: &str,
-) -> Result<(f64, Account), Failed> {
+async fn handle(world: &mut World, worker: &Worker, name: &str) -> Result<(f64, Account), Failed> {
     let so_far = latencies(worker).await?;
     world.send_all(crowd(name, EVENTS));
     let account = Account::settled(world, SETTLED_MAX).await?;

@@ -126,7 +126,9 @@ async fn run(setting: Setting, harm: Harm) -> Result<Seen, Failed> {
     for worker in &mut workers {
         worker.leave(SETTLED_MAX).await?;
     }
-    Ok(Seen::Held(format!("{account}; {EVENTS} sent while it was away: none begun before its return")))
+    Ok(Seen::Held(format!(
+        "{account}; {EVENTS} sent while it was away: none begun before its return"
+    )))
 }
 
 /// How many of these events a service was called for.
