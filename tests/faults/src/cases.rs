@@ -9,6 +9,8 @@ mod moment;
 mod order;
 mod outage;
 mod output;
+mod pacing;
+mod queue;
 mod redis;
 mod term;
 
@@ -28,6 +30,8 @@ pub fn all() -> Vec<Case> {
         outage::CASES,
         redis::CASES,
         collector::CASES,
+        queue::CASES,
+        pacing::CASES,
     ]
     .concat()
 }
