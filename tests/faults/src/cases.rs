@@ -1,5 +1,6 @@
 //! The list of cases, in the order of the report.
 
+mod answers;
 mod collector;
 mod duplicates;
 mod kill;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         collector::CASES,
         queue::CASES,
         pacing::CASES,
+        answers::CASES,
     ]
     .concat()
 }

@@ -278,6 +278,6 @@ impl SidePort {
 }
 
 /// The address in a URL, or as it is.
-fn address(text: &str) -> io::Result<SocketAddr> {
+pub(crate) fn address(text: &str) -> io::Result<SocketAddr> {
     text.rsplit('/').next().unwrap_or(text).parse().map_err(io::Error::other)
 }
