@@ -1,12 +1,16 @@
 //! The list of cases, in the order of the report.
 
 mod answers;
+mod clock;
 mod collector;
+mod credentials;
 mod duplicates;
+mod grpc;
 mod kill;
 mod machine;
 mod memory;
 mod moment;
+mod names;
 mod order;
 mod outage;
 mod output;
@@ -34,6 +38,10 @@ pub fn all() -> Vec<Case> {
         queue::CASES,
         pacing::CASES,
         answers::CASES,
+        grpc::CASES,
+        names::CASES,
+        credentials::CASES,
+        clock::CASES,
     ]
     .concat()
 }

@@ -122,6 +122,14 @@ impl Proxy {
     /// # Errors
     /// Where there is no free port.
     pub async fn start(target: SocketAddr) -> io::Result<Self> {
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), target).await
+    }
+
+    /// Starts on `here`, leading to `target`.
+    ///
+    /// # Errors
+    /// Where it cannot listen there.
+    pub async fn start_on(here: SocketAddr, target: SocketAddr) -> io::Result<Self> {
         let orders = Orders { courses: [Course::Pass; 2], resets: 0, ends: [0; 2] };
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
@@ -130,7 +138,6 @@ impl Proxy {
             held: Mutex::default(),
         });
         let carried = Arc::clone(&shared);
-        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server =
             Server::start(here, move |stream, _| pump::carry(stream, Arc::clone(&carried))).await?;
         Ok(Self { server, shared })

@@ -60,7 +60,9 @@ async fn late(setting: Setting) -> Result<Seen, Failed> {
 
     let late = Duration::from_millis(TIMEOUT_MS * 13 / 10);
     world.api.set_faults(
-        Faults::<Reply>::none().seed(5).with(0.33, Scripted::<Reply>::normal().answering_after(late)),
+        Faults::<Reply>::none()
+            .seed(5)
+            .with(0.33, Scripted::<Reply>::normal().answering_after(late)),
     );
     world.inventory.set_faults(
         Faults::<RpcReply>::none()
@@ -244,7 +246,8 @@ async fn answer(
         }
         Manner::Redirects => {
             let there = elsewhere.map_or_else(String::new, |addr| format!("http://{addr}/"));
-            let head = format!("HTTP/1.1 307 There\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n");
+            let head =
+                format!("HTTP/1.1 307 There\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n");
             stream.write_all(head.as_bytes()).await?;
         }
         Manner::Hangs => {}
