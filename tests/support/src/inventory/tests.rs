@@ -8,7 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-use super::{HoldState, Inventory};
+use super::{ConnectionLife, HoldState, Inventory};
 use crate::ledger::{Answer, Effect, Ledger};
 use crate::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use crate::proto::reservation::v1::{
