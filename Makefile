@@ -17,7 +17,7 @@ llvm_cov_version := 0.9.1
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
 	test-observe observe test-deploy manifests manifests-check simulate dev dev-air docker-build test-docker sbom advisories clean check ci \
-	debug faults faults-build fmt-check unused licences readme-check
+	debug faults faults-build soak fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,10 @@ simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prin
 
 faults: faults-build ## what is done to the real worker from outside, and the account of what came out (needs redis-server; ARGS="--only kill,term", --list)
 	target/release/faults --worker $(WORKER) $(ARGS)
+
+soak: export SOAK_SECONDS ?= 60
+soak: faults-build ## load without end with faults on: memory, descriptors, threads and series must stay flat (SOAK_SECONDS=3600)
+	target/release/soak --worker $(WORKER) --seconds $(SOAK_SECONDS) $(ARGS)
 
 faults-build: build
 	$(CARGO) build --locked --release --package reservation-worker-faults
