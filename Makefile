@@ -68,8 +68,8 @@ faults: faults-build ## what is done to the real worker from outside, and the ac
 	target/release/faults --worker $(WORKER) $(ARGS)
 
 soak: export SOAK_SECONDS ?= 60
-soak: faults-build ## load without end with faults on: memory, descriptors, threads and series must stay flat (SOAK_SECONDS=3600)
-	target/release/soak --worker $(WORKER) --seconds $(SOAK_SECONDS) $(ARGS)
+soak: faults-build ## load without end with faults on: memory, descriptors, threads and series must stay flat (SOAK_SECONDS=3600 ARGS="--svg docs/soak.svg")
+	target/release/soak --worker $(WORKER) --seconds $(SOAK_SECONDS) --csv target/soak.csv $(ARGS)
 
 faults-build: build
 	$(CARGO) build --locked --release --package reservation-worker-faults

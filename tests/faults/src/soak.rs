@@ -166,6 +166,8 @@ pub async fn soak(options: &Options) -> Result<String, Failed> {
     };
     let log = std::env::temp_dir().join(format!("soak-{}.log", std::process::id()));
     let mut worker = Worker::start(&launch, &log)?;
+    eventually("it works", SETTLED_MAX, async || around.queue.sums().deleted > 0).await?;
+    harm::warm_up(&around.proxies).await?;
     let faults = AtomicU64::new(0);
     let raging = harm::rage(around.proxies.to_vec(), options.seed, &faults);
     let sampled = tokio::select! {
@@ -181,7 +183,7 @@ pub async fn soak(options: &Options) -> Result<String, Failed> {
     let _ = std::fs::remove_file(&log);
     let figures = write_down(options, &samples, around.queue.sums(), faults.into_inner())?;
     around.queue.judge().map_err(Failed)?;
-    Ok(format!("{figures}\n{}", samples::judge(&samples)?))
+    Ok(format!("{figures}\n{}", samples::judge(&samples, options.seconds >= LONG_S)?))
 }
 
 /// Looks every second.
@@ -220,7 +222,9 @@ fn write_down(
 ) -> Result<String, Failed> {
     let Sums { sent, delivered, returned, calls, effects, repeats, dead_letters, .. } = sums;
     let seconds = options.seconds;
-    let rate = sent / seconds.max(1);
+    let (first, last) = (samples.first(), samples.last());
+    let deleted = last.map_or(0, |it| it.deleted) - first.map_or(0, |it| it.deleted);
+    let rate = deleted / seconds.max(1);
     if let Some(path) = &options.csv {
         std::fs::write(path, samples::csv(samples))?;
     }
@@ -232,6 +236,6 @@ fn write_down(
         std::fs::write(path, picture::draw(samples, &about))?;
     }
     Ok(format!(
-        "{sent} events in {seconds} s ({rate} a second), {faults} faults: {effects} effects, none twice; {dead_letters} copies set aside; {delivered} deliveries, {returned} came back; {calls} calls, {repeats} of them again with their key"
+        "{sent} events; {seconds} s were sampled ({rate} a second, {faults} faults): {effects} effects, none twice; {dead_letters} copies set aside; {delivered} deliveries, {returned} came back; {calls} calls, {repeats} of them again with their key"
     ))
 }

@@ -60,6 +60,27 @@ impl Fault {
     }
 }
 
+/// How long each lasts while the worker warms up, and between two.
+const WARM_UP: Duration = Duration::from_millis(400);
+const WARM_UP_PAUSE: Duration = Duration::from_millis(100);
+
+/// Every fault at every proxy, either way: what memory and connections the worker ever needs, it has then.
+///
+/// # Errors
+/// Where a proxy cannot.
+pub(super) async fn warm_up(proxies: &[Proxy]) -> Result<(), Failed> {
+    let ways = [Way::ToServer, Way::ToClient];
+    for proxy in proxies {
+        for (fault, way) in Fault::ALL.into_iter().flat_map(|fault| ways.map(|way| (fault, way))) {
+            fault.begin(proxy, way).await?;
+            sleep(WARM_UP).await;
+            fault.end(proxy).await?;
+            sleep(WARM_UP_PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
 /// Does harm until it is dropped. Counts in `done`.
 ///
 /// # Errors
