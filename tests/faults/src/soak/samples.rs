@@ -18,16 +18,19 @@ pub(super) struct Sample {
     pub(super) faults: u64,
 }
 
+/// How a figure is read.
+type Read = fn(&Sample) -> u64;
+
 /// What must be flat: its name, how it is read, and whether it goes in steps that mean nothing in a run of a minute: pools keep as
 /// many connections as calls were open at once since the last reset. There the most of the first half is the measure.
-const FLAT: [(&str, fn(&Sample) -> u64, bool); 4] = [
+const FLAT: [(&str, Read, bool); 4] = [
     ("memory_kb", |it| it.usage.rss_kb, false),
     ("descriptors", |it| it.usage.descriptors, true),
     ("threads", |it| it.usage.threads, false),
     ("series", |it| it.series, false),
 ];
 
-fn median(samples: &[Sample], read: fn(&Sample) -> u64) -> u64 {
+fn median(samples: &[Sample], read: Read) -> u64 {
     let mut values: Vec<u64> = samples.iter().map(read).collect();
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or_default()
