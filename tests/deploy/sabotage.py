@@ -38,6 +38,7 @@ BROKEN = [
     (lambda d: d.remove(of_kind(d, "ScaledObject")[0]), "one of them"),
     (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="scaler"), "is named scaler"),
     (lambda d: scaled(d)["scaleTargetRef"].update(name="worker"), "scales worker"),
+    (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="other-scaler"), "asks for ScaledObject reservation-worker-scaler"),
     (lambda d: scaled(d)["scaleTargetRef"].update(envSourceContainerName="app"), "reads the environment of app"),
     (lambda d: scaled(d).update(minReplicaCount=51), "minReplicaCount is above"),
     (lambda d: scaled(d)["fallback"].update(replicas=51), "fallback.replicas is above"),
