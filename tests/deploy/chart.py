@@ -131,6 +131,11 @@ def particulars(checks):
     other = rendered("minimal", *MONITORS, release="tickets")
     checks.none("another release's name: rules", rules.findings(other))
     checks.expect("another release's name", of_kind(other, "Deployment")[0]["metadata"]["name"] == "tickets-reservation-worker")
+    tag = "build-" + "0" * 56 + "-1"
+    odd = rendered("minimal", *MONITORS, "--set-string", f"image.tag={tag},nameOverride=my.worker", release="team.tickets")
+    checks.none("names with dots and a long tag: rules", rules.findings(odd))
+    redis = ("--set", "existingSecret=worker", "--set", "networkPolicy.redis.to[0].ipBlock.cidr=10.9.0.0/16")
+    checks.expect("a way to a Redis that only a Secret names", egress(rendered("minimal", *redis), 6379) == [[{"ipBlock": {"cidr": "10.9.0.0/16"}}]])
     code, out, _ = template("--values", HERE / "values/minimal.yaml", "--api-versions", "monitoring.coreos.com/v1")
     checks.expect("monitors where the cluster knows them", code == 0 and of_kind(objects(out), "PodMonitor"))
     code, out, _ = template("--values", HERE / "values/minimal.yaml", "--show-only", "templates/tests/check.yaml")

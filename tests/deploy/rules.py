@@ -32,6 +32,13 @@ def names(documents):
         if key in seen:
             yield f"{key} is there twice"
         seen.add(key)
+        # RFC 1035, which the API server asks of a Service; what is named after a host or a label must be as short.
+        if document["kind"] == "Service" and not re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", key[1]):
+            yield f"{key}: no name for a Service"
+    for _, metadata, _ in [*pod_specs(documents), *[(None, document["metadata"], None) for document in documents]]:
+        for name, value in metadata.get("labels", {}).items():
+            if not re.fullmatch("([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", value):
+                yield f"label {name}: {value!r} is no value for one"
 
 
 def scaling(documents):

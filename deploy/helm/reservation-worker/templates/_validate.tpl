@@ -6,6 +6,7 @@
 {{- $errors = concat $errors (include "reservation-worker.wrongNumbers" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongScaling" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongPeers" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "reservation-worker.wrongNames" . | fromJsonArray) -}}
 {{- if $errors -}}
 {{- fail (printf "these values cannot work:\n  - %s\n" (join "\n  - " $errors)) -}}
 {{- end -}}
@@ -174,6 +175,27 @@
 {{- $why := ternary (printf "a policy cannot name the host %q" $host) "its address is not in the values" (ne $host "") -}}
 {{- $errors = append $errors (printf "networkPolicy.%s.to is required, as %s; e.g. [{ipBlock: {cidr: 10.0.0.0/16}}]" $name $why) -}}
 {{- end -}}
+{{- end -}}
+{{- $key := ternary "awsEndpointUrlSqs" "awsEndpointUrl" (not (empty .Values.config.awsEndpointUrlSqs)) -}}
+{{- with get .Values.config $key -}}
+{{- $port := include "reservation-worker.port" . -}}
+{{- if and (ne $port "443") (not $.Values.networkPolicy.extraEgress) -}}
+{{- $errors = append $errors (printf "SQS is called on port %s, by config.%s; the policy allows 443: name the way in networkPolicy.extraEgress" $port $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
+{{- define "reservation-worker.wrongNames" -}}
+{{- $errors := list -}}
+{{- $name := include "reservation-worker.fullname" . -}}
+{{- if and .Values.service.enabled (not (regexMatch "^[a-z]" $name)) -}}
+{{- $errors = append $errors (printf "the Service would be named %s, and such a name begins with a letter; set fullnameOverride, or service.enabled to false" $name) -}}
+{{- end -}}
+{{- range $key := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- if hasKey $.Values.podLabels $key -}}
+{{- $errors = append $errors (printf "podLabels sets %s, which selectors go by; allowed: other labels" $key) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $errors -}}
