@@ -148,6 +148,34 @@ def particulars(checks):
     notes_say(checks)
 
 
+def right_values_are_taken(checks):
+    """What is unusual and right: regions of every partition, the older form of a queue's URL, names as long as Kubernetes allows."""
+    urls = {
+        "https://eu-west-1.queue.amazonaws.com/123456789012/q": "eu-west-1",
+        "https://queue.amazonaws.com/123456789012/q": "us-east-1",
+        "https://sqs.eu-west-1.api.aws/123456789012/q": "eu-west-1",
+        "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/q": "cn-north-1",
+        "https://sqs.us-gov-west-1.amazonaws.com/123456789012/q": "us-gov-west-1",
+        "https://sqs.eusc-de-east-1.amazonaws.eu/123456789012/q": "eusc-de-east-1",
+    }
+    for url, region in urls.items():
+        code, out, err = template("--set", f"config.sqsQueueUrl={url}")
+        found = environment(objects(out))["AWS_REGION"]["value"] if code == 0 else err
+        checks.expect(f"{url}: the region", found == region, found)
+    long_name = "a" * 253
+    right = [
+        "config.awsRegion=eusc-de-east-1,config.sqsQueueUrl=null,existingConfigMap=worker",
+        f"config.idempotencyStoreSecret.name={long_name},networkPolicy.redis.to[0].ipBlock.cidr=10.0.0.0/8",
+        f"serviceAccount.name={long_name}",
+        f"keda.authentication.existing={long_name}",
+        "config.otelResourceAttributes=team=tickets\\,site=a%20b",
+        "podMonitor.enabled=true,podMonitor.interval=1m,podMonitor.scrapeTimeout=60s",
+    ]
+    for settings in right:
+        code, _, err = template("--values", HERE / "values/minimal.yaml", "--set", settings)
+        checks.expect(f"{settings[:60]} is refused", code == 0, err)
+
+
 def notes_say(checks):
     """`helm template` leaves NOTES.txt out; a dry run that asks no cluster renders it."""
     code, out, err = helm(
@@ -176,5 +204,6 @@ def run(checks):
     value_sets(checks)
     documented_command(checks)
     particulars(checks)
+    right_values_are_taken(checks)
     versions_agree(checks)
     memory_has_room(checks)

@@ -22,7 +22,9 @@ WRONG = [
     (["image.digest=latest"], "'/image/digest'"),
     (["resources.limits.memory=lots"], "'/resources/limits/memory'"),
     (["networkPolicy.awsCidrs[0]=everywhere"], "'/networkPolicy/awsCidrs/0'"),
+    (["config.otelResourceAttributes=team"], "'/config/otelResourceAttributes'"),
     # The templates': what ties values together.
+    (["podMonitor.interval=5s", "podMonitor.scrapeTimeout=10s"], "podMonitor.scrapeTimeout is 10s; allowed: at most podMonitor.interval, which is 5s"),
     (["config.sqsQueueUrl=null"], "config.sqsQueueUrl is required, e.g. https://"),
     (["config.sqsQueueUrl=reservations"], 'config.sqsQueueUrl is "reservations"; allowed: an http or https URL'),
     (["config.sqsDlqUrl=" + URL], "config.sqsDlqUrl is config.sqsQueueUrl; allowed: another queue"),

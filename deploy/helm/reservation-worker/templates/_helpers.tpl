@@ -57,8 +57,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (default "ap-northeast-2" $inUrl) .Values.config.awsRegion -}}
 {{- end -}}
 
+{{/* Of https://sqs.REGION..., or of the older form: https://REGION.queue.amazonaws.com, which leaves us-east-1 out. */}}
 {{- define "reservation-worker.regionInUrl" -}}
-{{- regexFind "[.]?sqs(-fips)?[.][a-z]{2}(-[a-z]+)+-[0-9]+[.]" (default "" .Values.config.sqsQueueUrl) | regexFind "[a-z]{2}(-[a-z]+)+-[0-9]+" -}}
+{{- $url := default "" .Values.config.sqsQueueUrl -}}
+{{- $region := "[a-z]{2,4}(-[a-z]+)+-[0-9]+" -}}
+{{- if hasPrefix "https://queue.amazonaws.com/" $url -}}us-east-1
+{{- else -}}
+{{- regexFind (printf "[.]?sqs(-fips)?[.]%s[.]|//%s[.]queue[.]amazonaws[.]" $region $region) $url | regexFind $region -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "reservation-worker.graceMargin" -}}5{{- end -}}

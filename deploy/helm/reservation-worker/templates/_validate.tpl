@@ -98,6 +98,12 @@
 {{- divf (mulf (trimSuffix $unit $quantity | float64) (get $bytes $unit)) 1048576 | floor | int64 -}}
 {{- end -}}
 
+{{/* Of a duration of Prometheus: 500ms, 15s, 1m. */}}
+{{- define "reservation-worker.milliseconds" -}}
+{{- $unit := regexFind "[a-z]+$" . -}}
+{{- mul (trimSuffix $unit . | int64) (get (dict "ms" 1 "s" 1000 "m" 60000) $unit) -}}
+{{- end -}}
+
 {{- define "reservation-worker.wrongNumbers" -}}
 {{- $errors := list -}}
 {{- $config := .Values.config -}}
@@ -126,6 +132,10 @@
 {{- if lt $limit (add $bodies 64) -}}
 {{- $errors = append $errors (printf "resources.limits.memory is %s; allowed: at least config.maxInFlightMb + 64 = %dMi, or the pod is killed when it holds most" (toString .) (add $bodies 64)) -}}
 {{- end -}}
+{{- end -}}
+{{- $interval := include "reservation-worker.milliseconds" .Values.podMonitor.interval | int64 -}}
+{{- if gt (include "reservation-worker.milliseconds" .Values.podMonitor.scrapeTimeout | int64) $interval -}}
+{{- $errors = append $errors (printf "podMonitor.scrapeTimeout is %s; allowed: at most podMonitor.interval, which is %s" .Values.podMonitor.scrapeTimeout .Values.podMonitor.interval) -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
 {{- $name := .name -}}
