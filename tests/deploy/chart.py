@@ -183,6 +183,10 @@ def notes_say(checks):
     )
     checks.expect("NOTES.txt", code == 0 and "helm -n tickets test reservation-worker --logs" in out.partition("NOTES:")[2], err)
     checks.expect("NOTES.txt: no hole in the text", "<no value>" not in out and "%!" not in out)
+    elsewhere = ("--values", HERE / "values/minimal.yaml", "--set", "existingConfigMap=worker")
+    code, out, err = helm("install", "reservation-worker", CHART, "--namespace", "tickets", "--dry-run=client", *elsewhere)
+    said = "INVENTORY_GRPC_ADDR is inventory:50051, whatever they say" in out.partition("NOTES:")[2]
+    checks.expect("NOTES.txt: that config's addresses win over an existing ConfigMap's", code == 0 and said, err)
 
 
 def versions_agree(checks):
