@@ -125,8 +125,8 @@ impl Intake {
             self.start_span(&message, event.trace_parent.as_deref().and_then(TraceParent::parse));
         span.set_event(
             event.event_type().as_str(),
-            event.reservation_id.as_str(),
-            event.id.as_str(),
+            Some(event.reservation_id.as_str()),
+            Some(event.id.as_str()),
         );
         debug!(
             event_type = event.event_type().as_str(),
