@@ -41,7 +41,7 @@ sandbox: debug ## a queue and both services on local ports, until Ctrl-C; prints
 
 fmt: ## format the code
 	$(CARGO) fmt --all
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --package reservation-worker-fuzz --package reservation-worker-fuzz-seeds
+	$(CARGO) fmt --all --manifest-path fuzz/Cargo.toml
 
 vet: ## compile everything without producing binaries
 	$(CARGO) check --locked --workspace --all-targets --features simulation,fuzzing
@@ -132,7 +132,7 @@ ci: ## what CI runs: check, test-crash, test-integration, test-observe, test-dep
 
 fmt-check:
 	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --package reservation-worker-fuzz --package reservation-worker-fuzz-seeds --check
+	$(CARGO) fmt --all --manifest-path fuzz/Cargo.toml --check
 
 readme-check: debug
 	.ci/readme-check

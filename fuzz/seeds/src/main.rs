@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 #[path = "../../../tests/hostile/corpus.rs"]
+#[allow(dead_code, reason = "what a body must get is of no use here")]
 mod corpus;
 
 /// Larger ones say little more, and are slow: libFuzzer changes a few bytes at a time.
