@@ -124,7 +124,6 @@ fn bodies_made_of_the_corpus_are_read_alike_by_both_decoders() {
         }
     }
     // A comparison that only ever sees one answer compares nothing.
-    println!("{events} events; {:?} {poison:?}", PoisonReason::ALL.map(PoisonReason::as_str));
     assert!(
         events >= ROUNDS / 20 && poison.iter().all(|n| *n >= ROUNDS / 500),
         "{events} {poison:?}"

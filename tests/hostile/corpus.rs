@@ -47,8 +47,7 @@ pub(crate) fn read(folder: &Path) -> Vec<Case> {
         let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let file = path.file_name().expect("a file").to_string_lossy().into_owned();
         // What stands before the first case says what the file is about.
-        let cases = text.split("\n== ").skip(1).map(|text| case(&file, text)).collect::<Vec<_>>();
-        cases
+        text.split("\n== ").skip(1).map(|text| case(&file, text)).collect::<Vec<_>>()
     });
     cases.collect()
 }

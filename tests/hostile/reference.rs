@@ -69,8 +69,8 @@ struct Object(Vec<(String, String)>);
 
 impl Object {
     fn json(&self, name: &str) -> Option<&str> {
-        let member = self.0.iter().find(|(key, _)| key == name)?;
-        Some(&member.1).map(String::as_str).filter(|json| *json != "null")
+        let member = self.0.iter().find(|(key, _)| key == name);
+        member.map(|(_, json)| json.as_str()).filter(|json| *json != "null")
     }
 
     fn get(&self, name: &str) -> Given {
