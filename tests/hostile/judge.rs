@@ -48,4 +48,7 @@ fn check_poison(poison: &Poison) {
     let detail = &poison.detail;
     assert!(!detail.is_empty() && detail.len() < 1000, "{detail}");
     assert!(!detail.contains(char::is_control), "{detail:?}");
+    // Nor does it show in another order than it is written.
+    let reorders = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    assert!(!detail.contains(reorders), "{detail:?}");
 }
