@@ -188,28 +188,35 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Reads `text` as one JSON value, with objects in objects down to `objects` deep.
+/// Reads `text` as one JSON value, with objects in objects down to `objects` deep, at least 1.
 ///
 /// # Errors
 /// When it is not JSON (RFC 8259), or a known field is given twice. The error's text holds nothing of the body.
 pub(super) fn parse(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
-    node(serde_json::from_str(text)?, objects)
+    // Nearly every body is an object, which can be read without being looked through first.
+    if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+        object(text, objects)
+    } else {
+        node(serde_json::from_str(text)?, objects)
+    }
 }
 
 fn node(raw: &RawValue, objects: u8) -> Result<Node<'_>, serde_json::Error> {
     match Kind::of(raw.get()) {
         Kind::Null => Ok(Node::Absent),
-        Kind::Object if objects > 0 => {
-            let mut json = serde_json::Deserializer::from_str(raw.get());
-            json.deserialize_map(LayerVisitor { objects: objects - 1 }).map(Node::Object)
+        Kind::Object => object(raw.get(), objects),
+        kind @ (Kind::Boolean | Kind::Number | Kind::Text | Kind::BrokenText | Kind::Array) => {
+            Ok(Node::Other(kind))
         }
-        kind @ (Kind::Boolean
-        | Kind::Number
-        | Kind::Text
-        | Kind::BrokenText
-        | Kind::Array
-        | Kind::Object) => Ok(Node::Other(kind)),
     }
+}
+
+fn object(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
+    let Some(objects) = objects.checked_sub(1) else { return Ok(Node::Other(Kind::Object)) };
+    let mut json = serde_json::Deserializer::from_str(text);
+    let layer = json.deserialize_map(LayerVisitor { objects })?;
+    json.end()?;
+    Ok(Node::Object(layer))
 }
 
 /// Reads an object that may hold others, down to a depth.
