@@ -80,6 +80,10 @@ bench: bench-build ## the worker beside two yardsticks, one pass under every loa
 bench-full: bench-build ## the same, medians of five interleaved rounds: writes docs/bench.md
 	target/release/bench table --worker $(WORKER) --rounds 5 --out docs/bench.md $(ARGS)
 
+test-instructions: ## instructions of the parts that only compute, beside those accepted (needs valgrind; ARGS=--accept to accept them)
+	$(CARGO) build --locked --release --package reservation-worker-bench
+	target/release/bench instructions $(ARGS)
+
 bench-build: build
 	$(CARGO) build --locked --release --package reservation-worker-bench
 
