@@ -7,6 +7,7 @@ IMAGE ?= reservation-worker:dev
 DOCKER_BUILD ?= docker buildx build --load
 ARGS ?=
 SEEDS ?= 100000
+RUNS ?= 100000
 
 tools := $(CURDIR)/.tools
 deny_version := 0.20.2
@@ -16,7 +17,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
-	test-observe observe test-deploy manifests manifests-check simulate dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug fmt-check unused licences readme-check
 
 help: ## list the targets
@@ -40,12 +41,13 @@ sandbox: debug ## a queue and both services on local ports, until Ctrl-C; prints
 
 fmt: ## format the code
 	$(CARGO) fmt --all
+	$(CARGO) fmt --all --manifest-path fuzz/Cargo.toml
 
 vet: ## compile everything without producing binaries
-	$(CARGO) check --locked --workspace --all-targets --features simulation
+	$(CARGO) check --locked --workspace --all-targets --features simulation,fuzzing
 
 lint: ## clippy, warnings denied
-	$(CARGO) clippy --locked --workspace --all-targets --features simulation -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features simulation,fuzzing -- -D warnings
 
 # Named in `debug` and `doc`, `--examples` makes cargo choose the features that tests and clippy need too: so crates are compiled
 # once for `run`, `demo`, `sandbox` and `test`, and checked once for `lint` and `doc`.
@@ -63,6 +65,10 @@ test: ## all tests that need nothing but Rust (ARGS="event:: -- --nocapture" for
 simulate: export SIM_SEEDS = $(SEEDS)
 simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prints the first failure whole
 	$(CARGO) test --locked --release --features simulation --test simulation soak -- --exact --nocapture
+
+fuzz: export RUNS := $(RUNS)
+fuzz: ## every decoder under libFuzzer, RUNS=100000 inputs each (TARGET=decode for one; needs a C++ compiler and the network, once)
+	fuzz/run $(TARGET)
 
 test-crash: export CRASH_SECONDS ?= 60
 test-crash: ## two workers on one Redis, killed every second for a minute (needs redis-server)
@@ -130,6 +136,7 @@ ci: ## what CI runs: check, test-crash, test-integration, test-observe, test-dep
 
 fmt-check:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --all --manifest-path fuzz/Cargo.toml --check
 
 readme-check: debug
 	.ci/readme-check
