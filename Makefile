@@ -17,7 +17,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
-	test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-instructions test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug fmt-check unused licences readme-check
 
 help: ## list the targets
@@ -131,7 +131,7 @@ clean: ## remove what was built (.tools/ stays)
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
-ci: ## what CI runs: check, test-crash, test-integration, test-observe, test-deploy, demo
+ci: ## what CI runs: check, test-instructions, test-crash, test-integration, test-observe, test-deploy, test-docker, demo
 	.ci/run
 
 fmt-check:
