@@ -18,7 +18,7 @@ llvm_cov_version := 0.9.1
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
 	test-instructions test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
-	debug fmt-check unused licences readme-check
+	debug faults faults-build fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,12 @@ simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prin
 fuzz: export RUNS := $(RUNS)
 fuzz: ## every decoder under libFuzzer, RUNS=100000 inputs each (TARGET=decode for one; needs a C++ compiler and the network, once)
 	fuzz/run $(TARGET)
+
+faults: faults-build ## what is done to the real worker from outside, and the account of what came out (needs redis-server; ARGS="--only kill,term", --list)
+	target/release/faults --worker $(WORKER) $(ARGS)
+
+faults-build: build
+	$(CARGO) build --locked --release --package reservation-worker-faults
 
 test-crash: export CRASH_SECONDS ?= 60
 test-crash: ## two workers on one Redis, killed every second for a minute (needs redis-server)

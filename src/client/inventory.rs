@@ -41,6 +41,9 @@ const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// How long it may take to say so.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a call is sent that the service does not begin: connections that are ended one after the other are an outage.
+const SENT_MAX: u32 = 3;
+
 /// Why seats are given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReleaseReason {
@@ -182,12 +185,29 @@ impl GrpcInventory {
         request
     }
 
-    /// Awaits an answer's message; none where a refusal means that the step is done.
-    async fn answer<T>(
+    /// Calls, and awaits the answer's message; none where a refusal means that the step is done.
+    ///
+    /// What the service is known not to have begun, as the connection was just being ended (servers do so by age), is sent
+    /// again at once: it says nothing about the service.
+    async fn call<T, F>(
         &self,
         rpc: Rpc,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Option<T>, CallError> {
+        send: impl Fn(InventoryServiceClient<GrpcOnly>) -> F,
+    ) -> Result<Option<T>, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answer = async {
+            let mut sent = 1;
+            loop {
+                let answer = send(self.client()).await;
+                let is_unbegun = answer.as_ref().err().is_some_and(failure::is_unbegun);
+                if !is_unbegun || sent == SENT_MAX {
+                    return answer;
+                }
+                sent += 1;
+            }
+        };
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(response)) => Ok(Some(response.into_inner())),
             Ok(Err(status)) => failure::read(&status, rpc, self.timeout).map(|()| None),
@@ -203,7 +223,7 @@ impl Inventory for GrpcInventory {
         call: &CallContext<'_>,
         release: ReleaseHold<'_>,
     ) -> Result<(), CallError> {
-        let message = ReleaseHoldRequest {
+        let message = || ReleaseHoldRequest {
             reservation_id: release.reservation_id.as_str().to_owned(),
             event_id: release.show_id.as_str().to_owned(),
             seat_ids: release.seats.seat_ids.iter().map(str::to_owned).collect(),
@@ -211,9 +231,11 @@ impl Inventory for GrpcInventory {
             reason: release.reason.as_str().to_owned(),
             idempotency_key: call.idempotency_key.to_string(),
         };
-        let mut client = self.client();
-        let answer = client.release_hold(self.request(call, message));
-        match self.answer(Rpc::ReleaseHold, answer).await? {
+        let send = |mut client: InventoryServiceClient<GrpcOnly>| {
+            let request = self.request(call, message());
+            async move { client.release_hold(request).await }
+        };
+        match self.call(Rpc::ReleaseHold, send).await? {
             Some(done) => classify_release_status(done.status)
                 .map_err(|failure| explain(failure, "ReleaseStatus", done.status, done.error)),
             None => Ok(()),
@@ -221,7 +243,7 @@ impl Inventory for GrpcInventory {
     }
 
     async fn commit(&self, call: &CallContext<'_>, commit: Commit<'_>) -> Result<(), CallError> {
-        let message = CommitReservationRequest {
+        let message = || CommitReservationRequest {
             reservation_id: commit.reservation_id.as_str().to_owned(),
             event_id: commit.show_id.as_str().to_owned(),
             seat_ids: commit.seats.seat_ids.iter().map(str::to_owned).collect(),
@@ -230,9 +252,11 @@ impl Inventory for GrpcInventory {
             user_id: commit.user_id.unwrap_or_default().to_owned(),
             idempotency_key: call.idempotency_key.to_string(),
         };
-        let mut client = self.client();
-        let answer = client.commit_reservation(self.request(call, message));
-        match self.answer(Rpc::Commit, answer).await? {
+        let send = |mut client: InventoryServiceClient<GrpcOnly>| {
+            let request = self.request(call, message());
+            async move { client.commit_reservation(request).await }
+        };
+        match self.call(Rpc::Commit, send).await? {
             Some(done) => classify_commit_status(done.status)
                 .map_err(|failure| explain(failure, "CommitStatus", done.status, done.error)),
             None => Ok(()),

@@ -222,7 +222,7 @@ impl Batcher {
 
 async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settlement> {
     let mut rest = context.drop_expired(batch);
-    let mut failures = 0;
+    let (mut failures, mut has_hung) = (0, false);
     while !rest.is_empty() {
         let mut handles: Vec<ReceiptHandle> = rest.iter().map(|(r, _)| r.handle.clone()).collect();
         if on(Sabotage::HandlesNotDistinct) {
@@ -230,7 +230,8 @@ async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settl
         }
         let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
         let span = context.spans.settle("delete", rest.len(), links(&rest));
-        let answer = within(deadline, context.queue.delete(&handles)).await;
+        let answer = within(deadline, has_hung, context.queue.delete(&handles)).await;
+        has_hung = is_timeout(&answer);
         end_span(span, answer.as_ref().err());
         rest = context.book(rest, answer, SettlementKind::Delete, |how| *how);
         context.pause(&mut failures, rest.is_empty()).await;
@@ -241,12 +242,13 @@ async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settl
 
 async fn release(context: Arc<Context>, batch: Vec<(Receipt, Duration)>) -> Vec<Settlement> {
     let mut rest = context.drop_expired(batch);
-    let mut failures = 0;
+    let (mut failures, mut has_hung) = (0, false);
     while !rest.is_empty() {
         let changes: Vec<_> = rest.iter().map(|(r, after)| (r.handle.clone(), *after)).collect();
         let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
         let span = context.spans.settle("release", rest.len(), links(&rest));
-        let answer = within(deadline, context.queue.change_visibility(&changes)).await;
+        let answer = within(deadline, has_hung, context.queue.change_visibility(&changes)).await;
+        has_hung = is_timeout(&answer);
         end_span(span, answer.as_ref().err());
         rest = context.book(rest, answer, SettlementKind::Release, |_| Left::HandedBack);
         context.pause(&mut failures, rest.is_empty()).await;
@@ -333,15 +335,22 @@ fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
     receipts.map(|receipt| receipt.deadline).min().expect("a batch is not empty")
 }
 
-/// A call that hangs leaves time for another before the deadline.
+/// A call that hangs leaves time for another before the deadline. After one that `has_hung` the next may take all that is
+/// left: SQS is slow then, and what only ever gets a third of a short lease would never be settled.
 async fn within<T>(
     deadline: Instant,
+    has_hung: bool,
     call: impl Future<Output = Result<T, QueueError>>,
 ) -> Result<T, QueueError> {
     let now = Instant::now();
     let left = deadline.saturating_duration_since(now);
-    timeout_at(now + (left / 3).max(CALL_MIN).min(left), call).await.unwrap_or_else(|_elapsed| {
-        let detail = "no answer in a third of the time that is left".to_owned();
+    let share = if has_hung { left } else { left / 3 };
+    timeout_at(now + share.max(CALL_MIN).min(left), call).await.unwrap_or_else(|_elapsed| {
+        let detail = "no answer in its share of the time that is left".to_owned();
         Err(QueueError { kind: QueueErrorKind::Timeout, detail })
     })
+}
+
+fn is_timeout<T>(answer: &Result<T, QueueError>) -> bool {
+    answer.as_ref().is_err_and(|why| why.kind == QueueErrorKind::Timeout)
 }

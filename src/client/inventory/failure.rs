@@ -37,6 +37,19 @@ pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), C
     classify_grpc(status.code(), retry_info, rpc).map_err(|failure| failure.explain(&detail))
 }
 
+/// Whether the service is known not to have begun the call: it never left, or it came after the last stream that the server still
+/// answers on a connection that it ends in good order (RFC 9113, 6.8), or was refused unread (8.7).
+pub(super) fn is_unbegun(status: &Status) -> bool {
+    if cause::<hyper::Error>(status).is_some_and(hyper::Error::is_canceled) {
+        return true;
+    }
+    cause::<h2::Error>(status).is_some_and(|error| {
+        let is_ended = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (is_ended || is_refused)
+    })
+}
+
 /// The attempt's time ran out.
 pub(super) fn timed_out(timeout: Duration) -> CallError {
     let detail = format!("no whole answer within {} ms", timeout.as_millis());

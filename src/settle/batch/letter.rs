@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::{Context, Grounds, RETRY, Settlement, end_span, within};
+use super::{Context, Grounds, RETRY, Settlement, end_span, is_timeout, within};
 use crate::inflight::Taken;
 use crate::metrics::SettlementKind;
 use crate::queue::{DeadLetter, MessageId, QueueError, QueueErrorKind};
@@ -96,9 +96,10 @@ async fn send_copy(
     deadline: Instant,
 ) -> Result<(), QueueError> {
     let give_up_at = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
-    let mut failures = 0;
+    let (mut failures, mut has_hung) = (0, false);
     loop {
-        let answer = within(give_up_at, context.queue.dead_letter(letter)).await;
+        let answer = within(give_up_at, has_hung, context.queue.dead_letter(letter)).await;
+        has_hung = is_timeout(&answer);
         let Err(why) = answer else { return Ok(()) };
         context.metrics.settlement_failed(SettlementKind::DeadLetter);
         match why.kind {

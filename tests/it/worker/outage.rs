@@ -6,7 +6,7 @@ use std::time::Duration;
 use reservation_worker::event::{Step, StepSet, decode};
 use reservation_worker::idempotency::{Claim, Token};
 use reservation_worker::settle::ledger::Left;
-use sandbox::inventory::Reply as RpcReply;
+use sandbox::inventory::{ConnectionLife, Reply as RpcReply};
 use sandbox::ledger::{Call, Service};
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::{Faults, Scripted};
@@ -306,5 +306,20 @@ async fn a_time_that_a_service_names_to_one_event_holds_for_all_that_need_it_and
     assert_eq!(early, 0, "nobody calls before the time");
     assert_slow_start(&patches);
     assert_eq!(worker.outcomes("payment.approved"), [31.0, 0.0, 0.0, 1.0]);
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn connections_that_the_server_ends_in_good_order_are_no_outage() {
+    let world = World::start().await;
+    world.inventory.set_faults(Faults::none().latency(LATENCY, Duration::ZERO));
+    world.inventory.set_connection_life(ConnectionLife { calls_max: Some(30), age_max: None });
+    let worker = world.worker().await;
+    for n in 0..300 {
+        world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
+    }
+    world.emptied().await;
+    assert_eq!(calls_failed(&worker, Service::Inventory), 0.0);
+    assert_eq!(world.ledger.totals().repeated_keys, 0);
     worker.finish(&world).await;
 }

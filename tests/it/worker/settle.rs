@@ -108,3 +108,15 @@ async fn a_release_that_fails_is_tried_again() {
     let account = worker.finish(&world).await;
     assert_eq!(account.left_total(Left::HandedBack), 1);
 }
+
+#[tokio::test]
+async fn a_delete_that_takes_half_of_a_short_lease_is_carried_out() {
+    let world = World::start().await;
+    let slow = Duration::from_secs(2);
+    world.sqs.faults(&world.queue).latency(Action::DeleteMessageBatch, slow, Duration::ZERO);
+    let worker = world.worker_with(|settings| settings.visibility = Duration::from_secs(5)).await;
+    let id = world.send(&expired("evt-1", "r1"));
+    world.emptied().await;
+    assert_eq!(world.deliveries(&id), 1);
+    worker.finish(&world).await;
+}

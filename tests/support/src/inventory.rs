@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::ledger::Ledger;
 use crate::script::{Faults, Knobs, Scripted};
@@ -20,6 +21,15 @@ mod tests;
 pub use reply::Reply;
 pub use state::HoldState;
 
+/// How long the server keeps a connection, before it says GOAWAY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionLife {
+    /// For so many calls.
+    pub calls_max: Option<u32>,
+    /// For so long.
+    pub age_max: Option<Duration>,
+}
+
 /// The running stand-in. Clones share it; the server ends when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct Inventory {
@@ -32,11 +42,16 @@ struct Inner {
     ledger: Ledger,
     knobs: Knobs<Reply>,
     state: Mutex<state::State>,
+    life: Mutex<ConnectionLife>,
 }
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, state::State> {
         self.state.lock().expect("no one panics while holding the state")
+    }
+
+    fn connection_life(&self) -> ConnectionLife {
+        *self.life.lock().expect("no one panics while holding it")
     }
 }
 
@@ -57,7 +72,8 @@ impl Inventory {
     ///
     /// Where the address cannot be listened on.
     pub async fn start_on(addr: SocketAddr, ledger: Ledger) -> io::Result<Self> {
-        let inner = Arc::new(Inner { ledger, knobs: Knobs::new(), state: Mutex::default() });
+        let (state, life) = (Mutex::default(), Mutex::default());
+        let inner = Arc::new(Inner { ledger, knobs: Knobs::new(), state, life });
         let shared = Arc::clone(&inner);
         let server = Server::start(addr, move |stream, hang_up| {
             grpc::serve(stream, hang_up, Arc::clone(&shared))
@@ -122,6 +138,11 @@ impl Inventory {
     /// Latency and random faults of all calls that are not scripted (latency: of all calls).
     pub fn set_faults(&self, faults: Faults<Reply>) {
         self.inner.knobs.set_faults(faults);
+    }
+
+    /// How long connections that are made from now on are kept (for ever unless told).
+    pub fn set_connection_life(&self, life: ConnectionLife) {
+        *self.inner.life.lock().expect("no one panics while holding it") = life;
     }
 
     /// Refuses connections and cuts those that are open, until [`Inventory::come_back`].

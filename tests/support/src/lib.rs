@@ -11,8 +11,8 @@ pub mod proto;
 pub mod redis;
 pub mod reservation_api;
 pub mod script;
+pub mod server;
 pub mod servers;
 pub mod sqs;
 
 mod course;
-mod server;

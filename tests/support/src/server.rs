@@ -17,7 +17,7 @@ const BACKLOG: u32 = 1024;
 
 /// The running listener; it ends, with its connections, when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(crate) struct Server {
+pub struct Server {
     addr: SocketAddr,
     switch: mpsc::Sender<(Position, oneshot::Sender<io::Result<()>>)>,
     _stop: Arc<DropGuard>,
@@ -38,7 +38,11 @@ enum Door {
 impl Server {
     /// Listens on `addr` (port 0: any free one) and runs `serve` for each connection. The token it is given
     /// closes the connection at once when cancelled.
-    pub(crate) async fn start<S, F>(addr: SocketAddr, serve: S) -> io::Result<Self>
+    ///
+    /// # Errors
+    ///
+    /// Where the address cannot be listened on.
+    pub async fn start<S, F>(addr: SocketAddr, serve: S) -> io::Result<Self>
     where
         S: Fn(TcpStream, CancellationToken) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -55,17 +59,27 @@ impl Server {
         Ok(Self { addr, switch, _stop: Arc::new(stop.drop_guard()) })
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Closes the port and cuts every connection; new ones are refused until [`Server::up`].
-    pub(crate) async fn down(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Where the port could not be kept.
+    pub async fn down(&self) -> io::Result<()> {
         self.switch(Position::Down).await
     }
 
     /// Listens again on the same port.
-    pub(crate) async fn up(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Where the port cannot be listened on any more.
+    pub async fn up(&self) -> io::Result<()> {
         self.switch(Position::Up).await
     }
 

@@ -1,12 +1,16 @@
 //! The Inventory service on the wire: HTTP/2 connections, metadata, gRPC answers and connections that break.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use hyper::server::conn::http2;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -25,15 +29,35 @@ use crate::proto::reservation::v1::{
 
 /// Serves one connection to its end; `hang_up` closes it at once.
 pub(super) async fn serve(stream: TcpStream, hang_up: CancellationToken, inner: Arc<Inner>) {
+    let life = inner.connection_life();
     let rpcs = TowerToHyperService::new(InventoryServiceServer::new(Rpcs { inner }));
+    let (calls, enough) = (AtomicU32::new(0), Arc::new(Notify::new()));
+    let had_enough = Arc::clone(&enough);
     let service = service_fn(move |mut request| {
+        if Some(calls.fetch_add(1, Ordering::Relaxed) + 1) == life.calls_max {
+            enough.notify_one();
+        }
         request.extensions_mut().insert(hang_up.clone());
         rpcs.call(request)
     });
-    // How a connection ends concerns the caller alone.
-    let _ = http2::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let served =
+        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let is_old = async {
+        match life.age_max {
+            Some(age) => sleep(age).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        // How a connection ends concerns the caller alone.
+        _ = &mut served => return,
+        () = is_old => {}
+        () = had_enough.notified() => {}
+    }
+    // GOAWAY; calls that have come in are answered.
+    served.as_mut().graceful_shutdown();
+    let _ = served.await;
 }
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-use super::{HoldState, Inventory};
+use super::{ConnectionLife, HoldState, Inventory};
 use crate::ledger::{Answer, Effect, Ledger};
 use crate::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use crate::proto::reservation::v1::{
@@ -223,4 +223,29 @@ async fn down_refuses_connections_and_back_is_the_same_port() {
     inventory.come_back().await.unwrap();
     let released = client.release_hold(release("a", "k")).await.unwrap().into_inner();
     assert_eq!(released.status(), ReleaseStatus::Success);
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_so_many_calls_or_so_long_and_loses_none() {
+    let inventory = Inventory::start().await;
+    let two_calls = ConnectionLife { calls_max: Some(2), age_max: None };
+    let old_soon = ConnectionLife { calls_max: None, age_max: Some(Duration::from_millis(20)) };
+    for (life, count) in [(two_calls, 10), (old_soon, 30)] {
+        inventory.set_connection_life(life);
+        let slow = Faults::none().latency(Duration::from_millis(5), Duration::ZERO);
+        inventory.set_faults(slow);
+        let mut client = client(&inventory).await;
+        for n in 0..count {
+            // Between two connections the channel may refuse a call that was never sent.
+            let id = format!("{count}-{n}");
+            while let Err(refused) = client.release_hold(release(&id, &id)).await {
+                assert!(
+                    matches!(refused.code(), Code::Unavailable | Code::Unknown | Code::Cancelled),
+                    "{refused}"
+                );
+            }
+            assert_eq!(inventory.hold(&id), Some(HoldState::Released));
+        }
+    }
+    assert_eq!(inventory.ledger().totals().repeated_keys, 0, "what came in was answered");
 }

@@ -1,0 +1,283 @@
+//! The account of a world: what went in must have come out, exactly once in effect, and every call that was made again
+//! must be explained by something that was done to the worker or to the call.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use sandbox::ledger::{Answer, Call, Request};
+use sandbox::sqs::StoredMessage;
+use tokio::time::Instant;
+
+use crate::events::Event;
+use crate::failed::{Failed, ensure};
+use crate::world::World;
+
+/// With a shared store: how long after its answer a step may still be unknown to it. A busy worker on a busy machine.
+const RECORD_WINDOW: Duration = Duration::from_millis(400);
+
+/// How long bytes take from one process to the other, on a busy machine.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+
+/// `ReleaseStatus` and `CommitStatus` that end a step: SUCCESS, and of a release ALREADY_RELEASED and NOT_FOUND.
+const GRPC_DONE: std::ops::RangeInclusive<i32> = 1..=3;
+
+/// What must become of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// All the effects of its event, each once.
+    Applied,
+    /// A copy in the dead-letter queue, and no effect.
+    DeadLettered,
+    /// A case's own business.
+    Judged,
+}
+
+/// A message that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its event; none where it is no event.
+    pub event: Option<Event>,
+    /// As SQS calls it.
+    pub message_id: String,
+    /// What must become of it.
+    pub expected: Expected,
+}
+
+impl Sent {
+    pub(crate) fn event(event: Event, message_id: String) -> Self {
+        Self { event: Some(event), message_id, expected: Expected::Applied }
+    }
+
+    pub(crate) fn poison(message_id: String) -> Self {
+        Self { event: None, message_id, expected: Expected::DeadLettered }
+    }
+}
+
+/// What was done, and when: nothing else explains a call that is made again.
+#[derive(Debug, Default)]
+pub struct Harm {
+    kills: Vec<Instant>,
+    disturbed: Vec<(Instant, Option<Instant>)>,
+}
+
+impl Harm {
+    /// A worker was killed just now.
+    pub fn killed(&mut self) {
+        self.kills.push(Instant::now());
+    }
+
+    /// From now on calls and their answers may get lost.
+    pub fn begin(&mut self) {
+        self.disturbed.push((Instant::now(), None));
+    }
+
+    /// From now on they do not any more.
+    pub fn end(&mut self) {
+        if let Some((_, end)) = self.disturbed.last_mut() {
+            *end = Some(Instant::now());
+        }
+    }
+
+    /// Workers that were killed so far.
+    #[must_use]
+    pub fn kills(&self) -> usize {
+        self.kills.len()
+    }
+
+    /// Why this call was made again by the call `next`.
+    fn why(&self, earlier: &Call, next: &Call, has_store: bool) -> Option<Why> {
+        let answered_at = earlier.answered_at.unwrap_or(next.at);
+        // A store tells the next process what was done. Without one it begins anew.
+        let known_at = if has_store { answered_at + RECORD_WINDOW } else { next.at };
+        let is_killed = |kill: &Instant| earlier.at <= *kill + ON_ITS_WAY && *kill <= known_at;
+        let is_disturbed = |(from, to): &(Instant, Option<Instant>)| {
+            *from <= answered_at + ON_ITS_WAY && to.is_none_or(|to| earlier.at <= to + ON_ITS_WAY)
+        };
+        if !is_success(&earlier.answer) {
+            Some(Why::NoGoodAnswer)
+        } else if self.kills.iter().any(is_killed) {
+            Some(Why::Killed)
+        } else if earlier.abandoned || self.disturbed.iter().any(is_disturbed) {
+            Some(Why::AnswerLost)
+        } else {
+            None
+        }
+    }
+}
+
+/// Why a call was made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The answer was an error, or there was none.
+    NoGoodAnswer,
+    /// The answer was lost on its way, as its connection was harmed or given up.
+    AnswerLost,
+    /// The process ended before what it had done was known to anyone else.
+    Killed,
+}
+
+fn is_success(answer: &Answer) -> bool {
+    match answer {
+        Answer::Http(status) => (200..300).contains(status),
+        Answer::GrpcStatus(status) => GRPC_DONE.contains(status),
+        Answer::Pending | Answer::Grpc(_) | Answer::CutShort(_) | Answer::Lost => false,
+    }
+}
+
+/// What was found, where nothing was wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Messages that were sent.
+    pub sent: usize,
+    /// Events that took effect, each once.
+    pub applied: usize,
+    /// Messages that were set aside.
+    pub dead_lettered: usize,
+    /// Deliveries.
+    pub deliveries: u64,
+    /// Calls to both services.
+    pub calls: usize,
+    /// Calls that were made again after an error, or none.
+    pub after_errors: usize,
+    /// Calls that were made again as their answer was lost on its way.
+    pub after_lost_answers: usize,
+    /// Calls that were made again as the process was killed in between.
+    pub after_kills: usize,
+}
+
+impl std::ops::AddAssign for Account {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.applied += other.applied;
+        self.dead_lettered += other.dead_lettered;
+        self.deliveries += other.deliveries;
+        self.calls += other.calls;
+        self.after_errors += other.after_errors;
+        self.after_lost_answers += other.after_lost_answers;
+        self.after_kills += other.after_kills;
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, applied, dead_lettered, deliveries, calls, .. } = self;
+        write!(out, "{sent} in: {applied} applied once")?;
+        if *dead_lettered > 0 {
+            write!(out, ", {dead_lettered} set aside")?;
+        }
+        write!(out, ", lost 0; {deliveries} deliveries, {calls} calls")?;
+        let again = [
+            (self.after_kills, "after a kill"),
+            (self.after_errors, "after an error"),
+            (self.after_lost_answers, "after a lost answer"),
+        ];
+        for (count, why) in again.into_iter().filter(|(count, _)| *count > 0) {
+            write!(out, ", {count} again {why}")?;
+        }
+        write!(out, ", unexplained 0")
+    }
+}
+
+impl Account {
+    /// Waits until the queue is empty, and judges.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub async fn settled(world: &World, limit: Duration) -> Result<Self, Failed> {
+        let empty = world.sqs.wait_until(&world.queue, |counts| counts.total() == 0, limit).await;
+        ensure(empty, || {
+            let counts = world.sqs.counts(&world.queue);
+            format!("after {} s the queue is not empty: {counts:?}", limit.as_secs())
+        })?;
+        Self::judge(world)
+    }
+
+    /// Judges what came out so far.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn judge(world: &World) -> Result<Self, Failed> {
+        let mut account = Self { sent: world.sent.len(), ..Self::default() };
+        account.effects(world)?;
+        account.dead_letters(world)?;
+        account.calls(world)?;
+        account.deliveries = world.sqs.ledger(&world.queue).delivered;
+        Ok(account)
+    }
+
+    fn effects(&mut self, world: &World) -> Result<(), Failed> {
+        for sent in &world.sent {
+            let Some(event) = &sent.event else { continue };
+            match sent.expected {
+                Expected::Applied => {
+                    let found = world.ledger.effects_for(&event.reservation);
+                    ensure(found == event.kind.effects(), || {
+                        format!("{} ({:?}) had these effects: {found:?}", event.id, event.kind)
+                    })?;
+                    self.applied += 1;
+                }
+                Expected::DeadLettered => {
+                    let found = world.ledger.effects_for(&event.reservation);
+                    ensure(found.is_empty(), || {
+                        format!("{}: set aside after {found:?}", event.id)
+                    })?;
+                }
+                Expected::Judged => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn dead_letters(&mut self, world: &World) -> Result<(), Failed> {
+        let found = world.sqs.peek_all(&world.dlq);
+        let ids: BTreeSet<&str> = found.iter().map(original_id).collect();
+        let expected = world.sent.iter().filter(|sent| sent.expected == Expected::DeadLettered);
+        let expected: BTreeSet<&str> = expected.map(|sent| sent.message_id.as_str()).collect();
+        let judged = world.sent.iter().filter(|sent| sent.expected == Expected::Judged);
+        let judged: BTreeSet<&str> = judged.map(|sent| sent.message_id.as_str()).collect();
+        let ids: BTreeSet<&str> = ids.difference(&judged).copied().collect();
+        ensure(ids == expected, || {
+            format!("in the dead-letter queue are {ids:?}, and should be {expected:?}")
+        })?;
+        self.dead_lettered = found.len();
+        Ok(())
+    }
+
+    fn calls(&mut self, world: &World) -> Result<(), Failed> {
+        let events = world.sent.iter().filter_map(|sent| sent.event.as_ref());
+        let keys: BTreeMap<String, &Event> =
+            events.flat_map(|event| event.keys().map(|key| (key, event))).collect();
+        let calls = world.ledger.calls();
+        let mut by_key: HashMap<&str, &Call> = HashMap::new();
+        for call in calls.iter().filter(|call| call.request != Request::GetReservation) {
+            let key = call.key.as_deref().unwrap_or_default();
+            let owner = keys.get(key).map(|event| event.reservation.as_str());
+            ensure(owner == Some(call.reservation_id.as_str()), || {
+                format!("a call with a key that is not its event's: {call:?}")
+            })?;
+            let Some(earlier) = by_key.insert(key, call) else { continue };
+            match world.harm.why(earlier, call, world.store.is_some()) {
+                Some(Why::NoGoodAnswer) => self.after_errors += 1,
+                Some(Why::AnswerLost) => self.after_lost_answers += 1,
+                Some(Why::Killed) => self.after_kills += 1,
+                None => {
+                    return Err(Failed(format!(
+                        "nothing explains why this was called again: {earlier:?}, {call:?}"
+                    )));
+                }
+            }
+        }
+        self.calls = calls.len();
+        Ok(())
+    }
+}
+
+/// The id of the message that a dead letter is a copy of; its own where SQS moved it.
+fn original_id(message: &StoredMessage) -> &str {
+    message.attributes.get("dlq_message_id").and_then(text).unwrap_or(&message.id)
+}
+
+fn text(value: &sandbox::sqs::AttributeValue) -> Option<&str> {
+    value.string_value.as_deref()
+}

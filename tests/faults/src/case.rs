@@ -1,0 +1,137 @@
+//! What a case is, and how a list of them is run: a few at once, each in worlds of its own, none able to stop another.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::failed::Failed;
+use crate::world::Setting;
+
+/// No case takes that long.
+const CASE_MAX: Duration = Duration::from_secs(900);
+
+/// How a case that was run to its end ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All that must hold held; these are the figures.
+    Held(String),
+    /// It was left out, as this machine lacks something. In CI that is a failure.
+    LeftOut(String),
+}
+
+/// What a run of a case gives.
+pub type Run = Pin<Box<dyn Future<Output = Result<Seen, Failed>> + Send>>;
+
+/// One case.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The name, by which it can be chosen.
+    pub name: &'static str,
+    /// What is injected.
+    pub injected: &'static str,
+    /// What must hold.
+    pub must_hold: &'static str,
+    /// Whether it has a short form, which `make test` runs.
+    pub is_short: bool,
+    /// Runs it.
+    pub run: fn(Setting) -> Run,
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.name)
+    }
+}
+
+/// A case and what was seen.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The case.
+    pub case: Case,
+    /// How it ended.
+    pub seen: Result<Seen, Failed>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Verdict {
+    /// Whether it counts as passed: what was left out does, except in CI.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        match &self.seen {
+            Ok(Seen::Held(_)) => true,
+            Ok(Seen::LeftOut(_)) => std::env::var_os("CI").is_none(),
+            Err(_) => false,
+        }
+    }
+}
+
+/// Runs them, `at_once` at a time, and tells of each as it ends. The results are in the order of the list.
+pub async fn run_all(
+    cases: &[Case],
+    setting: &Setting,
+    at_once: usize,
+    tell: impl Fn(&Verdict),
+) -> Vec<Verdict> {
+    let turns = Arc::new(Semaphore::new(at_once));
+    let mut running = JoinSet::new();
+    for (place, case) in cases.iter().copied().enumerate() {
+        let (turns, setting) = (Arc::clone(&turns), setting.clone());
+        running.spawn(async move {
+            let _turn = turns.acquire().await.expect("never closed");
+            let began = Instant::now();
+            // A task of its own: a panic is this case's failure.
+            let mut task = JoinSet::new();
+            task.spawn((case.run)(setting));
+            let seen = match timeout(CASE_MAX, task.join_next()).await {
+                Ok(Some(Ok(seen))) => seen,
+                Ok(Some(Err(panic))) => Err(Failed(format!("the harness panicked: {panic}"))),
+                Ok(None) => unreachable!("one task was spawned"),
+                Err(_) => Err(Failed(format!("not done within {} s", CASE_MAX.as_secs()))),
+            };
+            (place, Verdict { case, seen, took: began.elapsed() })
+        });
+    }
+    let mut results = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        let (place, result) = ended.expect("what runs a case does not panic");
+        tell(&result);
+        results.push((place, result));
+    }
+    results.sort_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Runs `count` rounds of something, `at_once` at a time; the first failure ends all.
+///
+/// # Errors
+/// The first failure.
+pub async fn rounds<T, F>(
+    count: usize,
+    at_once: usize,
+    round: impl Fn(usize) -> F,
+) -> Result<Vec<T>, Failed>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Failed>> + Send + 'static,
+{
+    let turns = Arc::new(Semaphore::new(at_once));
+    let mut running = JoinSet::new();
+    for number in 0..count {
+        let (turns, round) = (Arc::clone(&turns), round(number));
+        running.spawn(async move {
+            let _turn = turns.acquire().await.expect("never closed");
+            round.await
+        });
+    }
+    let mut done = Vec::with_capacity(count);
+    while let Some(ended) = running.join_next().await {
+        done.push(ended.map_err(|panic| Failed(format!("the harness panicked: {panic}")))??);
+    }
+    Ok(done)
+}

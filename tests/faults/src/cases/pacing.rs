@@ -1,0 +1,173 @@
+//! Services that ask for fewer calls, in each form that they may, and in forms that make no sense.
+
+use std::time::{Duration, SystemTime};
+
+use sandbox::inventory::Reply as RpcReply;
+use sandbox::ledger::{Answer, Call, Service};
+use sandbox::reservation_api::Reply;
+use sandbox::script::Scripted;
+use tonic::Code;
+
+use crate::account::Account;
+use crate::case::{Case, Seen, rounds};
+use crate::events::{Event, Kind, crowd};
+use crate::failed::{Failed, ensure};
+use crate::world::{Setting, World};
+
+const SETTLED_MAX: Duration = Duration::from_secs(60);
+
+/// What SPEC allows at most.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// The timers of two processes on a busy machine, and a wait that ends on a whole millisecond.
+const SLACK: Duration = Duration::from_millis(20);
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "retry-after",
+        injected: "429 and 503 with Retry-After, in seconds and as a date, gRPC RetryInfo: 3 s; MAX_RETRIES=0",
+        must_hold: "nobody calls that service before then; it costs no retry; each event takes effect once",
+        is_short: false,
+        run: |setting| Box::pin(sensible(setting)),
+    },
+    Case {
+        name: "retry-after-absurd",
+        injected: "Retry-After of 0, -5, 1e9, banana, dates long ago, RetryInfo of nothing; MAX_RETRIES=5",
+        must_hold: "the worker goes on at once or after a backoff",
+        is_short: false,
+        run: |setting| Box::pin(absurd(setting)),
+    },
+    Case {
+        name: "retry-after-far",
+        injected: "Retry-After of 999999999, of the year 9999, RetryInfo of ten years",
+        must_hold: "5 minutes are waited, no more and no less; events wait, held",
+        is_short: false,
+        run: |setting| Box::pin(far(setting)),
+    },
+];
+
+#[derive(Clone)]
+enum Answered {
+    Rest(Scripted<Reply>),
+    Rpc(Scripted<RpcReply>),
+}
+
+fn rest(status: u16, retry_after: &str) -> Answered {
+    Answered::Rest(Scripted::<Reply>::status(status).header("Retry-After", retry_after))
+}
+
+fn rpc(code: Code, pause: Duration) -> Answered {
+    Answered::Rpc(Scripted::<RpcReply>::code_with_retry_info(code, pause))
+}
+
+/// So many seconds from now, as RFC 9110 writes dates. Whole seconds: up to one less.
+fn date(after_s: u64) -> String {
+    let at = SystemTime::now() + Duration::from_secs(after_s);
+    httpdate::fmt_http_date(at)
+}
+
+async fn sensible(setting: Setting) -> Result<Seen, Failed> {
+    let pause = Duration::from_secs(3);
+    let least = [3, 2, 3, 2, 3, 3].map(Duration::from_secs);
+    let answers = move |number: usize| match number {
+        0 => rest(429, "3"),
+        1 => rest(429, &date(3)),
+        2 => rest(503, "3"),
+        3 => rest(503, &date(3)),
+        4 => rpc(Code::ResourceExhausted, pause),
+        _ => rpc(Code::Unavailable, pause),
+    };
+    let round = |number: usize| {
+        let (setting, least) = (setting.clone(), least[number]);
+        async move {
+            let answered = answers(number);
+            let (account, pause) = paced(setting, answered, 0).await?;
+            ensure(pause + SLACK >= least, || format!("form {number}: called after {pause:?}"))?;
+            Ok((account, pause))
+        }
+    };
+    let done = rounds(least.len(), least.len(), round).await?;
+    Ok(Seen::Held(summary(&done)))
+}
+
+async fn absurd(setting: Setting) -> Result<Seen, Failed> {
+    let values =
+        ["0", "-5", "1e9", "banana", "", "Thu, 01 Jan 1970 00:00:00 GMT", "18446744073709551616x"];
+    let round = |number: usize| {
+        let setting = setting.clone();
+        async move {
+            let answered = match values.get(number) {
+                Some(value) => rest(429, value),
+                None => rpc(Code::ResourceExhausted, Duration::ZERO),
+            };
+            paced(setting, answered, 5).await
+        }
+    };
+    let done = rounds(values.len() + 1, 4, round).await?;
+    let longest = done.iter().map(|(_, pause)| *pause).max().unwrap_or_default();
+    ensure(longest < Duration::from_secs(30), || format!("it paused for {longest:?}"))?;
+    Ok(Seen::Held(summary(&done)))
+}
+
+async fn far(setting: Setting) -> Result<Seen, Failed> {
+    let ten_years = Duration::from_secs(10 * 365 * 86_400);
+    let round = |number: usize| {
+        let setting = setting.clone();
+        async move {
+            let answered = match number {
+                0 => rest(429, "999999999"),
+                1 => rest(503, "Fri, 31 Dec 9999 23:59:59 GMT"),
+                _ => rpc(Code::Unavailable, ten_years),
+            };
+            let (account, pause) = paced(setting, answered, 0).await?;
+            let fits = pause + SLACK >= PAUSE_MAX && pause < PAUSE_MAX + Duration::from_secs(30);
+            ensure(fits, || format!("form {number}: it paused for {pause:?}"))?;
+            Ok((account, pause))
+        }
+    };
+    Ok(Seen::Held(summary(&rounds(3, 3, round).await?)))
+}
+
+fn summary(done: &[(Account, Duration)]) -> String {
+    let mut sum = Account::default();
+    done.iter().for_each(|(account, _)| sum += *account);
+    let mut pauses: Vec<_> =
+        done.iter().map(|(_, pause)| format!("{:.1}", pause.as_secs_f64())).collect();
+    pauses.sort();
+    format!("{sum}; paused for {} s", pauses.join(", "))
+}
+
+/// One event is answered so, others come meanwhile. Gives how long nobody called that service.
+async fn paced(
+    setting: Setting,
+    answered: Answered,
+    retries_max: u32,
+) -> Result<(Account, Duration), Failed> {
+    let mut world = World::start(&setting).await?;
+    world.set("MAX_RETRIES", retries_max);
+    let mut worker = world.started().await?;
+    let first = Event::new("first", Kind::Expired);
+    let service = match answered {
+        Answered::Rest(answer) => {
+            world.api.script_for(&first.reservation, [answer]);
+            Service::ReservationApi
+        }
+        Answered::Rpc(answer) => {
+            world.inventory.script_for(&first.reservation, [answer]);
+            Service::Inventory
+        }
+    };
+    world.send(first);
+    let of_it = |call: &&Call| call.service == service;
+    let was_told = |ledger: &sandbox::ledger::Ledger| {
+        ledger.calls().iter().filter(of_it).any(|call| call.answer != Answer::Pending)
+    };
+    ensure(world.ledger.wait_until(was_told, SETTLED_MAX).await, || "no call".to_owned())?;
+    world.send_all(crowd("others", 20));
+    let account = Account::settled(&world, PAUSE_MAX + SETTLED_MAX).await?;
+    let calls: Vec<Call> = world.ledger.calls().iter().filter(of_it).cloned().collect();
+    let told_at = calls[0].answered_at.unwrap_or(calls[0].at);
+    let next = calls.get(1).ok_or_else(|| Failed("it was not called again".to_owned()))?;
+    worker.leave(SETTLED_MAX).await?;
+    Ok((account, next.at.saturating_duration_since(told_at)))
+}
