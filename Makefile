@@ -18,7 +18,7 @@ llvm_cov_version := 0.9.1
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
 	test-instructions test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
-	debug faults faults-build fmt-check unused licences readme-check
+	debug faults faults-build soak fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,10 @@ fuzz: ## every decoder under libFuzzer, RUNS=100000 inputs each (TARGET=decode f
 
 faults: faults-build ## what is done to the real worker from outside, and the account of what came out (needs redis-server; ARGS="--only kill,term", --list)
 	target/release/faults --worker $(WORKER) $(ARGS)
+
+soak: export SOAK_SECONDS ?= 60
+soak: faults-build ## load without end with faults on: memory, descriptors, threads and series must stay flat (SOAK_SECONDS=3600)
+	target/release/soak --worker $(WORKER) --seconds $(SOAK_SECONDS) $(ARGS)
 
 faults-build: build
 	$(CARGO) build --locked --release --package reservation-worker-faults

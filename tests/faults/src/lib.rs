@@ -7,10 +7,12 @@
 pub mod account;
 pub mod case;
 pub mod cases;
+pub mod collector;
 pub mod command;
 pub mod events;
 pub mod failed;
 pub mod proxy;
 pub mod report;
+pub mod soak;
 pub mod worker;
 pub mod world;

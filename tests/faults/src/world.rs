@@ -266,7 +266,11 @@ pub struct SidePort {
 }
 
 impl SidePort {
-    fn reserve() -> io::Result<Self> {
+    /// One that is free.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn reserve() -> io::Result<Self> {
         let (socket, any) = match TcpSocket::new_v6() {
             Ok(socket) => (socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
             Err(_) => (TcpSocket::new_v4()?, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),

@@ -1,22 +1,10 @@
 //! The collector of traces: down, and hanging. Events are not slowed, and it is said once.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tonic::transport::server::{Server, TcpIncoming};
 
 use crate::account::Account;
 use crate::case::{Case, Seen};
+use crate::collector::Collector;
 use crate::events::crowd;
 use crate::failed::{Failed, ensure, eventually};
 use crate::proxy::{Course, Proxy, Way};
@@ -54,44 +42,15 @@ enum Away {
     Hanging,
 }
 
-/// Counts spans.
-#[derive(Clone, Debug, Default)]
-struct Spans(Arc<AtomicUsize>);
-
-#[tonic::async_trait]
-impl TraceService for Spans {
-    async fn export(
-        &self,
-        request: tonic::Request<ExportTraceServiceRequest>,
-    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        let resources = request.into_inner().resource_spans.into_iter();
-        let scopes = resources.flat_map(|resource| resource.scope_spans);
-        let count = scopes.map(|scope| scope.spans.len()).sum();
-        self.0.fetch_add(count, Ordering::Relaxed);
-        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
-impl Spans {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 async fn run(setting: Setting, away: Away) -> Result<Seen, Failed> {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-    let proxy = Proxy::start(listener.local_addr()?).await?;
-    let spans = Spans::default();
-    let service = TraceServiceServer::new(spans.clone());
-    let mut collector = JoinSet::new();
-    collector.spawn(Server::builder().serve_with_incoming(service, TcpIncoming::from(listener)));
-
+    let collector = Collector::start().await?;
+    let proxy = Proxy::start(collector.addr()).await?;
     let mut world = World::start(&setting).await?;
     world.variables.remove("OTEL_SDK_DISABLED");
     world.set("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", proxy.addr()));
     let mut worker = world.started().await?;
     let (before, _) = handle(&mut world, &worker, "with").await?;
-    eventually("spans arrive", LIMIT, async || spans.count() > EVENTS).await?;
+    eventually("spans arrive", LIMIT, async || collector.spans() > EVENTS).await?;
 
     match away {
         Away::Down => proxy.refuse().await?,
