@@ -17,7 +17,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
-	test-instructions test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-instructions test-soak test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug faults faults-build soak fmt-check unused licences readme-check
 
 help: ## list the targets
@@ -72,6 +72,9 @@ fuzz: ## every decoder under libFuzzer, RUNS=100000 inputs each (TARGET=decode f
 
 faults: faults-build ## what is done to the real worker from outside, and the account of what came out (needs redis-server; ARGS="--only kill,term", --list)
 	target/release/faults --worker $(WORKER) $(ARGS)
+
+test-soak: debug ## a minute of the soak, with the builds that the tests use
+	target/debug/soak --worker target/debug/reservation-worker --seconds 60 $(ARGS)
 
 soak: export SOAK_SECONDS ?= 60
 soak: faults-build ## load without end with faults on: memory, descriptors, threads and series must stay flat (SOAK_SECONDS=3600)
@@ -141,7 +144,7 @@ clean: ## remove what was built (.tools/ stays)
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
-ci: ## what CI runs: check, test-instructions, test-crash, test-integration, test-observe, test-deploy, test-docker, demo
+ci: ## what CI runs: check, test-instructions, test-crash, test-soak, test-integration, test-observe, test-deploy, test-docker, demo
 	.ci/run
 
 fmt-check:
