@@ -1,6 +1,9 @@
 //! The account of a world: what went in must have come out, exactly once in effect, and every call that was made again
 //! must be explained by something that was done to the worker or to the call.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;

@@ -135,3 +135,37 @@ where
     }
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(name: &'static str, run: fn(Setting) -> Run) -> Case {
+        Case { name, injected: "", must_hold: "", is_short: true, run }
+    }
+
+    #[tokio::test]
+    async fn a_case_that_fails_or_panics_has_not_passed_and_stops_no_other() {
+        let cases = [
+            case("panics", |_| Box::pin(async { panic!("as this test wants") })),
+            case("fails", |_| Box::pin(async { Err(Failed("it is so".to_owned())) })),
+            case("holds", |_| Box::pin(async { Ok(Seen::Held("1".to_owned())) })),
+        ];
+        let here = std::path::PathBuf::new();
+        let setting = Setting { program: here.clone(), folder: here, is_short: true };
+        let verdicts = run_all(&cases, &setting, 1, |_| {}).await;
+        let passed: Vec<bool> = verdicts.iter().map(Verdict::has_passed).collect();
+        assert_eq!(passed, [false, false, true]);
+        assert!(verdicts[0].seen.as_ref().is_err_and(|failed| failed.0.contains("panicked")));
+        assert!(!crate::report::sum(&verdicts).1);
+    }
+
+    #[tokio::test]
+    async fn one_round_that_fails_fails_all() {
+        let round = |number: usize| async move {
+            if number == 7 { Err(Failed("the eighth".to_owned())) } else { Ok(number) }
+        };
+        assert_eq!(rounds(10, 3, round).await, Err(Failed("the eighth".to_owned())));
+        assert_eq!(rounds(3, 3, round).await.map(|done| done.len()), Ok(3));
+    }
+}

@@ -5,6 +5,7 @@ mod clock;
 mod collector;
 mod credentials;
 mod duplicates;
+mod frozen;
 mod grpc;
 mod kill;
 mod machine;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Case> {
         kill::CASES,
         term::CASES,
         duplicates::CASES,
+        frozen::CASES,
         order::CASES,
         output::CASES,
         machine::CASES,
@@ -44,4 +46,17 @@ pub fn all() -> Vec<Case> {
         clock::CASES,
     ]
     .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_distinct_and_enough_cases_are_short() {
+        let all = super::all();
+        let names: BTreeSet<&str> = all.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(all.iter().filter(|case| case.is_short).count() >= 5);
+    }
 }

@@ -128,3 +128,36 @@ pub async fn execute(options: &Options) -> Result<ExitCode, String> {
     println!("{sum}");
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn cases_are_chosen_by_name_or_by_length() {
+        let names = |line: &str| -> Vec<&str> {
+            parse(line).unwrap().chosen().unwrap().iter().map(|case| case.name).collect()
+        };
+        assert_eq!(names("--only term,kill"), ["kill", "term"], "in the list's order");
+        assert!(names("--short").len() < names("").len());
+        assert!(parse("--only nothing").unwrap().chosen().is_err());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        for (line, named) in [
+            ("--what", "--what"),
+            ("--only", "--only"),
+            ("--at-once 0", "1-16"),
+            ("--at-once x", "x"),
+        ] {
+            assert!(parse(line).unwrap_err().contains(named), "{line}");
+        }
+    }
+}
