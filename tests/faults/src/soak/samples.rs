@@ -8,8 +8,9 @@ use crate::worker::Usage;
 /// The median of the last quarter may be this much of the second quarter's.
 const GROWTH_MAX: f64 = 1.05;
 
-/// Below this difference a small count is flat whatever its share: a connection more or less.
-const COUNT_SLACK: u64 = 2;
+/// A connection in place of one that a fault ended counts twice for a moment: a handful more is no growth. A leak of one an event is
+/// thousands.
+const COUNT_SLACK: u64 = 8;
 
 /// One look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
