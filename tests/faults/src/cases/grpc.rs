@@ -27,11 +27,11 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "grpc-max-age",
-        injected: "Inventory ends each connection (GOAWAY) after 250 ms",
+        injected: "Inventory ends each connection (GOAWAY) after 50 ms",
         must_hold: "the same",
         is_short: false,
         run: |setting| {
-            let age_max = Some(Duration::from_millis(250));
+            let age_max = Some(Duration::from_millis(50));
             Box::pin(ends(setting, ConnectionLife { calls_max: None, age_max }))
         },
     },

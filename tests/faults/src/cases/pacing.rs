@@ -1,11 +1,12 @@
 //! Services that ask for fewer calls, in each form that they may, and in forms that make no sense.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::ledger::{Answer, Call, Service};
 use sandbox::reservation_api::Reply;
 use sandbox::script::Scripted;
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::account::Account;
@@ -25,7 +26,7 @@ const SLACK: Duration = Duration::from_millis(20);
 pub(super) const CASES: &[Case] = &[
     Case {
         name: "retry-after",
-        injected: "429 and 503 with Retry-After, in seconds and as a date, gRPC RetryInfo: 3 s; MAX_RETRIES=0",
+        injected: "429 and 503 with Retry-After, in seconds and as a date, gRPC RetryInfo: 3 to 5 s; MAX_RETRIES=0",
         must_hold: "nobody calls that service before then; it costs no retry; each event takes effect once",
         is_short: false,
         run: |setting| Box::pin(sensible(setting)),
@@ -60,34 +61,41 @@ fn rpc(code: Code, pause: Duration) -> Answered {
     Answered::Rpc(Scripted::<RpcReply>::code_with_retry_info(code, pause))
 }
 
-/// So many seconds from now, as RFC 9110 writes dates. Whole seconds: up to one less.
-fn date(after_s: u64) -> String {
-    let at = SystemTime::now() + Duration::from_secs(after_s);
-    httpdate::fmt_http_date(at)
+/// A moment that many seconds from now, cut to a whole second as RFC 9110 writes it, by both clocks.
+fn date(after_s: u64) -> (String, Instant) {
+    let now = SystemTime::now();
+    let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = UNIX_EPOCH + Duration::from_secs(since_1970.as_secs() + after_s);
+    let left = at.duration_since(now).unwrap_or_default();
+    (httpdate::fmt_http_date(at), Instant::now() + left)
 }
 
 async fn sensible(setting: Setting) -> Result<Seen, Failed> {
     let pause = Duration::from_secs(3);
-    let least = [3, 2, 3, 2, 3, 3].map(Duration::from_secs);
-    let answers = move |number: usize| match number {
-        0 => rest(429, "3"),
-        1 => rest(429, &date(3)),
-        2 => rest(503, "3"),
-        3 => rest(503, &date(3)),
-        4 => rpc(Code::ResourceExhausted, pause),
-        _ => rpc(Code::Unavailable, pause),
+    let answers = |number: usize| match number {
+        0 => (rest(429, "3"), None),
+        1 | 3 => {
+            let (text, at) = date(5);
+            (rest(if number == 1 { 429 } else { 503 }, &text), Some(at))
+        }
+        2 => (rest(503, "3"), None),
+        4 => (rpc(Code::ResourceExhausted, pause), None),
+        _ => (rpc(Code::Unavailable, pause), None),
     };
     let round = |number: usize| {
-        let (setting, least) = (setting.clone(), least[number]);
+        let setting = setting.clone();
         async move {
-            let answered = answers(number);
-            let (account, pause) = paced(setting, answered, 0).await?;
-            ensure(pause + SLACK >= least, || format!("form {number}: called after {pause:?}"))?;
-            Ok((account, pause))
+            let (answered, named) = answers(number);
+            let (account, paused) = paced(setting, answered, 0).await?;
+            let Paused { told_at, until } = paused;
+            let named = named.unwrap_or(told_at + pause);
+            ensure(until + SLACK >= named, || {
+                format!("form {number}: called {:?} too early", named - until)
+            })?;
+            Ok((account, paused))
         }
     };
-    let done = rounds(least.len(), least.len(), round).await?;
-    Ok(Seen::Held(summary(&done)))
+    Ok(Seen::Held(summary(&rounds(6, 6, round).await?)))
 }
 
 async fn absurd(setting: Setting) -> Result<Seen, Failed> {
@@ -104,7 +112,7 @@ async fn absurd(setting: Setting) -> Result<Seen, Failed> {
         }
     };
     let done = rounds(values.len() + 1, 4, round).await?;
-    let longest = done.iter().map(|(_, pause)| *pause).max().unwrap_or_default();
+    let longest = done.iter().map(|(_, paused)| paused.lasted()).max().unwrap_or_default();
     ensure(longest < Duration::from_secs(30), || format!("it paused for {longest:?}"))?;
     Ok(Seen::Held(summary(&done)))
 }
@@ -119,30 +127,44 @@ async fn far(setting: Setting) -> Result<Seen, Failed> {
                 1 => rest(503, "Fri, 31 Dec 9999 23:59:59 GMT"),
                 _ => rpc(Code::Unavailable, ten_years),
             };
-            let (account, pause) = paced(setting, answered, 0).await?;
+            let (account, paused) = paced(setting, answered, 0).await?;
+            let pause = paused.lasted();
             let fits = pause + SLACK >= PAUSE_MAX && pause < PAUSE_MAX + Duration::from_secs(30);
             ensure(fits, || format!("form {number}: it paused for {pause:?}"))?;
-            Ok((account, pause))
+            Ok((account, paused))
         }
     };
     Ok(Seen::Held(summary(&rounds(3, 3, round).await?)))
 }
 
-fn summary(done: &[(Account, Duration)]) -> String {
+/// From when a service was told to be left alone to when it was called again.
+#[derive(Clone, Copy, Debug)]
+struct Paused {
+    told_at: Instant,
+    until: Instant,
+}
+
+impl Paused {
+    fn lasted(self) -> Duration {
+        self.until.saturating_duration_since(self.told_at)
+    }
+}
+
+fn summary(done: &[(Account, Paused)]) -> String {
     let mut sum = Account::default();
     done.iter().for_each(|(account, _)| sum += *account);
     let mut pauses: Vec<_> =
-        done.iter().map(|(_, pause)| format!("{:.1}", pause.as_secs_f64())).collect();
+        done.iter().map(|(_, paused)| format!("{:.1}", paused.lasted().as_secs_f64())).collect();
     pauses.sort();
     format!("{sum}; paused for {} s", pauses.join(", "))
 }
 
-/// One event is answered so, others come meanwhile. Gives how long nobody called that service.
+/// One event is answered so, others come meanwhile. Gives for how long nobody called that service.
 async fn paced(
     setting: Setting,
     answered: Answered,
     retries_max: u32,
-) -> Result<(Account, Duration), Failed> {
+) -> Result<(Account, Paused), Failed> {
     let mut world = World::start(&setting).await?;
     world.set("MAX_RETRIES", retries_max);
     let mut worker = world.started().await?;
@@ -169,5 +191,5 @@ async fn paced(
     let told_at = calls[0].answered_at.unwrap_or(calls[0].at);
     let next = calls.get(1).ok_or_else(|| Failed("it was not called again".to_owned()))?;
     worker.leave(SETTLED_MAX).await?;
-    Ok((account, next.at.saturating_duration_since(told_at)))
+    Ok((account, Paused { told_at, until: next.at }))
 }
