@@ -20,6 +20,9 @@ const SETTLED_MAX: Duration = Duration::from_secs(60);
 /// What SPEC allows at most.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
+/// What is asked for in seconds.
+const PAUSE: Duration = Duration::from_secs(3);
+
 /// The timers of two processes on a busy machine, and a wait that ends on a whole millisecond.
 const SLACK: Duration = Duration::from_millis(20);
 
@@ -71,7 +74,6 @@ fn date(after_s: u64) -> (String, Instant) {
 }
 
 async fn sensible(setting: Setting) -> Result<Seen, Failed> {
-    let pause = Duration::from_secs(3);
     let answers = |number: usize| match number {
         0 => (rest(429, "3"), None),
         1 | 3 => {
@@ -79,8 +81,8 @@ async fn sensible(setting: Setting) -> Result<Seen, Failed> {
             (rest(if number == 1 { 429 } else { 503 }, &text), Some(at))
         }
         2 => (rest(503, "3"), None),
-        4 => (rpc(Code::ResourceExhausted, pause), None),
-        _ => (rpc(Code::Unavailable, pause), None),
+        4 => (rpc(Code::ResourceExhausted, PAUSE), None),
+        _ => (rpc(Code::Unavailable, PAUSE), None),
     };
     let round = |number: usize| {
         let setting = setting.clone();
@@ -88,7 +90,7 @@ async fn sensible(setting: Setting) -> Result<Seen, Failed> {
             let (answered, named) = answers(number);
             let (account, paused) = paced(setting, answered, 0).await?;
             let Paused { told_at, until } = paused;
-            let named = named.unwrap_or(told_at + pause);
+            let named = named.unwrap_or(told_at + PAUSE);
             ensure(until + SLACK >= named, || {
                 format!("form {number}: called {:?} too early", named - until)
             })?;
@@ -185,6 +187,8 @@ async fn paced(
         ledger.calls().iter().filter(of_it).any(|call| call.answer != Answer::Pending)
     };
     ensure(world.ledger.wait_until(was_told, SETTLED_MAX).await, || "no call".to_owned())?;
+    // And the worker has heard it.
+    worker.counts("worker_retries_total", &[], 1.0).await?;
     world.send_all(crowd("others", 20));
     let account = Account::settled(&world, PAUSE_MAX + SETTLED_MAX).await?;
     let calls: Vec<Call> = world.ledger.calls().iter().filter(of_it).cloned().collect();
