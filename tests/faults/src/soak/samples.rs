@@ -23,7 +23,9 @@ pub(super) struct Sample {
 }
 
 /// What must be flat: its name, how it is read, and what does not count.
-const FLAT: [(&str, fn(&Sample) -> u64, u64); 4] = [
+type Flat = (&'static str, fn(&Sample) -> u64, u64);
+
+const FLAT: [Flat; 4] = [
     ("memory_kb", |it| it.usage.rss_kb, 0),
     ("descriptors", |it| it.usage.descriptors, COUNT_SLACK),
     ("threads", |it| it.usage.threads, 0),
