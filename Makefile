@@ -7,6 +7,7 @@ IMAGE ?= reservation-worker:dev
 DOCKER_BUILD ?= docker buildx build --load
 ARGS ?=
 SEEDS ?= 100000
+RUNS ?= 100000
 
 tools := $(CURDIR)/.tools
 deny_version := 0.20.2
@@ -16,7 +17,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
-	test-observe observe test-deploy manifests manifests-check simulate dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-instructions test-soak test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug faults faults-build soak fmt-check unused licences readme-check
 
 help: ## list the targets
@@ -40,12 +41,13 @@ sandbox: debug ## a queue and both services on local ports, until Ctrl-C; prints
 
 fmt: ## format the code
 	$(CARGO) fmt --all
+	$(CARGO) fmt --all --manifest-path fuzz/Cargo.toml
 
 vet: ## compile everything without producing binaries
-	$(CARGO) check --locked --workspace --all-targets --features simulation
+	$(CARGO) check --locked --workspace --all-targets --features simulation,fuzzing
 
 lint: ## clippy, warnings denied
-	$(CARGO) clippy --locked --workspace --all-targets --features simulation -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features simulation,fuzzing -- -D warnings
 
 # Named in `debug` and `doc`, `--examples` makes cargo choose the features that tests and clippy need too: so crates are compiled
 # once for `run`, `demo`, `sandbox` and `test`, and checked once for `lint` and `doc`.
@@ -64,8 +66,15 @@ simulate: export SIM_SEEDS = $(SEEDS)
 simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prints the first failure whole
 	$(CARGO) test --locked --release --features simulation --test simulation soak -- --exact --nocapture
 
+fuzz: export RUNS := $(RUNS)
+fuzz: ## every decoder under libFuzzer, RUNS=100000 inputs each (TARGET=decode for one; needs a C++ compiler and the network, once)
+	fuzz/run $(TARGET)
+
 faults: faults-build ## what is done to the real worker from outside, and the account of what came out (needs redis-server; ARGS="--only kill,term", --list)
 	target/release/faults --worker $(WORKER) $(ARGS)
+
+test-soak: debug ## a minute of the soak, with the builds that the tests use
+	target/debug/soak --worker target/debug/reservation-worker --seconds 60 $(ARGS)
 
 soak: export SOAK_SECONDS ?= 60
 soak: faults-build ## load without end with faults on: memory, descriptors, threads and series must stay flat (SOAK_SECONDS=3600 ARGS="--svg docs/soak.svg")
@@ -83,6 +92,10 @@ bench: bench-build ## the worker beside two yardsticks, one pass under every loa
 
 bench-full: bench-build ## the same, medians of five interleaved rounds: writes docs/bench.md
 	target/release/bench table --worker $(WORKER) --rounds 5 --out docs/bench.md $(ARGS)
+
+test-instructions: ## instructions of the parts that only compute, beside those accepted (needs valgrind; ARGS=--accept to accept them)
+	$(CARGO) build --locked --release --package reservation-worker-bench
+	target/release/bench instructions $(ARGS)
 
 bench-build: build
 	$(CARGO) build --locked --release --package reservation-worker-bench
@@ -131,11 +144,12 @@ clean: ## remove what was built (.tools/ stays)
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
-ci: ## what CI runs: check, test-crash, test-integration, test-observe, test-deploy, demo
+ci: ## what CI runs: check, test-instructions, test-crash, test-soak, test-integration, test-observe, test-deploy, test-docker, demo
 	.ci/run
 
 fmt-check:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --all --manifest-path fuzz/Cargo.toml --check
 
 readme-check: debug
 	.ci/readme-check

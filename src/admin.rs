@@ -37,8 +37,9 @@ use crate::metrics::{Metrics, Service};
 
 /// Connections at once; more wait in the kernel. A scraper, a kubelet and a few people need a handful.
 const CONNECTIONS_MAX: usize = 64;
-/// For a request's head to arrive, and for an idle connection's next one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a request's head to arrive, and for an idle connection's next one: where dawdlers fill every place, a probe still gets
+/// one before its patience ends (2 s in the chart).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How old a connection grows, so that one that is never read from does not stay.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// For the answer in hand when a connection is to close.

@@ -142,8 +142,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             attempt_max: settings.call_timeout_max * CALLS_PER_ATTEMPT + ATTEMPT_MARGIN,
-            ask_pause: u32::try_from(2 * settings.in_flight_max / settings.concurrency)
-                .unwrap_or(u32::MAX),
+            pool: settings.concurrency,
         };
         let intake = Intake {
             inflight: Arc::clone(&inflight),

@@ -8,6 +8,9 @@
 
 mod addresses;
 pub mod classify;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod doors;
 pub mod error;
 pub mod inventory;
 mod not_grpc;

@@ -14,20 +14,21 @@
 //! | `qty` | a whole number from 1 to 2,147,483,647 | it is an `int32` on the wire |
 //! | `payment_intent_id`, `user_id` | a string of at most [`ID_BYTES_MAX`] bytes without control characters; empty means absent | they are sent on |
 //! | envelopes | at most [`ENVELOPES_MAX`] around one event | nothing legitimate nests deeper |
-//! | JSON | what `serde_json` reads; values that are not needed are skipped, however deep they nest | reading goes a fixed number of objects deep, skipping does not recurse: no body can exhaust the stack, so `serde_json`'s limit of 128 is never met |
+//! | JSON | RFC 8259; values that are not needed are skipped, however deep they nest | reading goes a fixed number of objects deep, skipping does not recurse: no body can exhaust the stack, so `serde_json`'s limit of 128 is never met |
 //!
 //! - **Strict where it decides.** A field that decides an effect, all of the above and `type`, is refused when it has the wrong type:
 //!   its producer is broken, and a guess could release the wrong seats. A field that only describes (`ts`, `amount`, `currency`,
 //!   `error_code`, `error_message`, and whatever carries a trace) counts as absent when it does not fit: it is no reason to lose a paid seat.
 //! - **`null` means absent**, everywhere. Unknown fields are ignored.
 //! - **A known field given twice** in one object is refused: readers differ on which one wins (RFC 8259, section 4).
+//! - **What JSON can say and UTF-8 or 64 bits cannot hold** (half of a surrogate pair, `1e400`) does not fit its field; the rest of the body counts.
 //! - **Nothing is trimmed or re-cased**: an id with a space at its end is another id.
 //! - Seat ids that repeat are passed on: the inventory judges them.
 //!
 //! # Envelopes
 //!
-//! Told apart by shape, layer by layer: an object with `Type` and a string `Message` is from SNS; an object with its own
-//! `reservation_id` or `payload` is the event; any other with a `detail` is from EventBridge (`detail-type`) or a typed detail (`type`).
+//! Told apart by shape, layer by layer: an object with its own `reservation_id` or `payload` is the event; any other with `Type` and
+//! `Message` is from SNS; any other with a `detail` is from EventBridge (`detail-type`) or a typed detail (`type`).
 //! *The innermost wins*: id, type, time and trace context are the event's own where it has them, so a whole flat event is taken
 //! as it stands, else they are those of the nearest envelope. So an SNS `MessageId`, which names a publication rather
 //! than an event, is the identity only where nothing inside has one: it survives redelivery and redrive, but not a second publish.

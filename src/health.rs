@@ -55,7 +55,9 @@ impl fmt::Display for Problem {
             Self::Stale { part, silent_for } => {
                 write!(f, "{part}: no progress for {} s", silent_for.as_secs())
             }
-            Self::NotPolling => f.write_str("receiving from the queue does not work"),
+            Self::NotPolling => f.write_str(
+                "no receive from the queue has been answered yet, or the last ones failed",
+            ),
             Self::StoreAway => f.write_str("the idempotency store is away"),
             Self::Stopping => f.write_str("shutting down"),
         }

@@ -125,8 +125,8 @@ impl Intake {
             self.start_span(&message, event.trace_parent.as_deref().and_then(TraceParent::parse));
         span.set_event(
             event.event_type().as_str(),
-            event.reservation_id.as_str(),
-            event.id.as_str(),
+            Some(event.reservation_id.as_str()),
+            Some(event.id.as_str()),
         );
         debug!(
             event_type = event.event_type().as_str(),
@@ -205,16 +205,8 @@ impl Intake {
         span.end(Outcome::Dropped.as_str(), 1, None);
     }
 
-    /// The parent is the message's `traceparent`, else its X-Ray header, else what the body says.
     fn start_span(&self, message: &Message, in_body: Option<TraceParent>) -> EventSpan {
-        let attribute = message.text_attribute(TRACEPARENT).and_then(TraceParent::parse);
-        let parent = attribute
-            .map(|parent| match message.text_attribute(TRACESTATE) {
-                Some(state) => parent.with_tracestate(state),
-                None => parent,
-            })
-            .or_else(|| message.trace_header.as_deref().and_then(TraceParent::from_xray))
-            .or(in_body);
+        let parent = parent(message, in_body);
         self.tracing.start_event(EventStart {
             queue_name: &self.queue_name,
             message_id: &message.id.0,
@@ -232,6 +224,19 @@ impl Intake {
         let deadline = received_at + self.visibility - TRANSIT_MAX.min(self.visibility / 10);
         Receipt::split(message, received_at, deadline, room)
     }
+}
+
+/// The span that sent the message: as its `traceparent` says, else its X-Ray header, else its body.
+#[must_use]
+pub fn parent(message: &Message, in_body: Option<TraceParent>) -> Option<TraceParent> {
+    let attribute = message.text_attribute(TRACEPARENT).and_then(TraceParent::parse);
+    attribute
+        .map(|parent| match message.text_attribute(TRACESTATE) {
+            Some(state) => parent.with_tracestate(state),
+            None => parent,
+        })
+        .or_else(|| message.trace_header.as_deref().and_then(TraceParent::from_xray))
+        .or(in_body)
 }
 
 /// The time of day at an instant that has passed.

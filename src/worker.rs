@@ -46,9 +46,8 @@ pub struct Worker {
     pub health: Arc<Health>,
     /// How long an attempt may take before its worker counts as stuck.
     pub attempt_max: Duration,
-    /// An event that somebody else has is asked for again after so many times what asking took: all
-    /// that may be held, asked for that often, keep half of the workers busy, and no more.
-    pub ask_pause: u32,
+    /// How many of them there are.
+    pub pool: usize,
 }
 
 impl Worker {
@@ -127,7 +126,8 @@ impl Worker {
     }
 
     /// Puts a job aside whose event somebody else has, for `rest` unless that claim is renewed. To be
-    /// told so took as long as `asking`.
+    /// told so took as long as `asking`: were all that are held asked for that often, half of the
+    /// workers would be busy with it, and no more.
     fn wait_for_other(&self, mut job: Box<Job>, rest: Duration, asking: Duration) {
         if job.waits == 0 {
             info!(
@@ -138,7 +138,8 @@ impl Worker {
                 "Another worker has this event: waiting for what becomes of it"
             );
         }
-        let pause = CLAIMED_ELSEWHERE.bound(job.waits).max(asking.saturating_mul(self.ask_pause));
+        let shares = u32::try_from(2 * self.inflight.held() / self.pool).unwrap_or(u32::MAX);
+        let pause = CLAIMED_ELSEWHERE.bound(job.waits).max(asking.saturating_mul(shares));
         let after = pause.min(rest + CLAIM_RUNS_OUT);
         job.waits = job.waits.saturating_add(1);
         self.inflight.wait(job, Instant::now() + after);

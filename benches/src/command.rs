@@ -1,6 +1,7 @@
 //! The commands of the one program: its yardsticks and its services are processes of their own, but one program to build.
 
 mod compare;
+mod instructions;
 mod services;
 mod table;
 
@@ -30,8 +31,12 @@ pub fn run() -> Result<ExitCode, Failure> {
             runtime.block_on(plain::run(plain_settings()?))?;
         }
         ["compare", rest @ ..] => compare::run_pairs(rest)?,
+        ["instructions", rest @ ..] => return instructions::compare(rest),
+        ["pure", name, times] => instructions::repeat(name, times)?,
         ["table", rest @ ..] => return table::run(rest),
-        _ => return Err("one of: table, compare, services, floor, plain".into()),
+        _ => {
+            return Err("one of: table, compare, instructions, pure, services, floor, plain".into());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -66,7 +66,10 @@ async fn health_and_readiness_go_by_two_names_each() {
         assert!(head.starts_with("HTTP/1.1 503"), "{head}");
         assert!(head.contains("content-type: application/json"));
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(body["reason"], "receiving from the queue does not work");
+        assert_eq!(
+            body["reason"],
+            "no receive from the queue has been answered yet, or the last ones failed"
+        );
         served.health.polling(true);
         let (head, body) = served.ask(&format!("GET {path}")).await;
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");

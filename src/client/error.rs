@@ -142,7 +142,7 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 /// Neither a control character, nor one that reorders or hides the text around it (Unicode bidi and zero-width marks).
 fn is_plain(c: char) -> bool {
     !c.is_control()
-        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -155,6 +155,7 @@ mod tests {
         assert_eq!(one_line("plain, 한국어"), "plain, 한국어");
         assert_eq!(one_line("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
         assert_eq!(one_line("x\u{202e}y"), "x\\u{202e}y");
+        assert_eq!(one_line("x\u{61c}y"), "x\\u{61c}y");
         for text in ["x".repeat(10_000), "\u{7}".repeat(10_000), "한".repeat(10_000)] {
             let cut = one_line(&text);
             assert!(cut.chars().count() <= DETAIL_CHARS_MAX, "{cut}");

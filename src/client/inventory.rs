@@ -223,7 +223,7 @@ impl Inventory for GrpcInventory {
         call: &CallContext<'_>,
         release: ReleaseHold<'_>,
     ) -> Result<(), CallError> {
-        let message = ReleaseHoldRequest {
+        let message = || ReleaseHoldRequest {
             reservation_id: release.reservation_id.as_str().to_owned(),
             event_id: release.show_id.as_str().to_owned(),
             seat_ids: release.seats.seat_ids.iter().map(str::to_owned).collect(),
@@ -232,7 +232,7 @@ impl Inventory for GrpcInventory {
             idempotency_key: call.idempotency_key.to_string(),
         };
         let send = |mut client: InventoryServiceClient<GrpcOnly>| {
-            let request = self.request(call, message.clone());
+            let request = self.request(call, message());
             async move { client.release_hold(request).await }
         };
         match self.call(Rpc::ReleaseHold, send).await? {
@@ -243,7 +243,7 @@ impl Inventory for GrpcInventory {
     }
 
     async fn commit(&self, call: &CallContext<'_>, commit: Commit<'_>) -> Result<(), CallError> {
-        let message = CommitReservationRequest {
+        let message = || CommitReservationRequest {
             reservation_id: commit.reservation_id.as_str().to_owned(),
             event_id: commit.show_id.as_str().to_owned(),
             seat_ids: commit.seats.seat_ids.iter().map(str::to_owned).collect(),
@@ -253,7 +253,7 @@ impl Inventory for GrpcInventory {
             idempotency_key: call.idempotency_key.to_string(),
         };
         let send = |mut client: InventoryServiceClient<GrpcOnly>| {
-            let request = self.request(call, message.clone());
+            let request = self.request(call, message());
             async move { client.commit_reservation(request).await }
         };
         match self.call(Rpc::Commit, send).await? {

@@ -42,6 +42,14 @@ pub(crate) fn path_segment(id: &str) -> impl fmt::Display {
     utf8_percent_encode(id, SEGMENT)
 }
 
+/// `{base}/internal/reservations/{id}`, the id as one segment. `prefix` is the base's path without a slash at its end.
+pub(super) fn url(base: &Url, prefix: &str, id: &str) -> Url {
+    let segment = path_segment(id);
+    let mut url = base.clone();
+    url.set_path(&format!("{prefix}/internal/reservations/{segment}"));
+    url
+}
+
 /// The status that an event wants its reservation to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -208,12 +216,8 @@ impl HttpReservationApi {
         }
     }
 
-    /// `{base}/internal/reservations/{id}`, the id as one segment.
     fn url(&self, id: &str) -> Url {
-        let segment = path_segment(id);
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}/internal/reservations/{segment}", self.prefix));
-        url
+        url(&self.base, &self.prefix, id)
     }
 
     /// A request with the token, where there is one.

@@ -123,12 +123,12 @@ impl Reader {
     /// Nothing, or all that is wrong, in the table's order.
     pub(super) fn finish(&mut self) -> Result<(), ConfigErrors> {
         let place = |name: &str| VARIABLES.iter().position(|variable| variable.name == name);
-        self.effective.sort_by_key(|(name, _)| place(name));
+        self.effective.sort_by_cached_key(|(name, _)| place(name));
         if self.errors.is_empty() {
             return Ok(());
         }
         let mut errors = std::mem::take(&mut self.errors);
-        errors.sort_by_key(|error| place(error.name));
+        errors.sort_by_cached_key(|error| place(error.name));
         Err(ConfigErrors(errors))
     }
 }

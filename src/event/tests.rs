@@ -245,6 +245,21 @@ fn fields_that_only_describe_are_no_reason_to_refuse() {
     assert_eq!(read(&body).occurred_at, None);
 }
 
+/// Both are JSON (RFC 8259), and neither can be held: half of a surrogate pair is left where a text with an emoji is cut.
+#[test]
+fn a_description_that_cannot_be_held_is_no_reason_to_refuse() {
+    let body = r#"{"id":"e","type":"payment.failed","reservation_id":"r","event_id":"s","ts":"\ud83d","\ud83d":1,"detail":"\ud83d",
+        "payload":{"amount":1e400,"currency":-1e999,"error_code":"\udc00","error_message":"no funds \ud83d","user_id":"u"}}"#;
+    let event = decode(body).unwrap();
+    let payment = Payment { user_id: Some("u".into()), ..Payment::default() };
+    assert_eq!((event.occurred_at, event.payload), (None, Payload::PaymentFailed(payment)));
+    let whole = body.replace(r"funds \ud83d", r"funds \ud83d\ude31");
+    let Payload::PaymentFailed(payment) = decode(&whole).unwrap().payload else {
+        panic!("{whole}")
+    };
+    assert_eq!(payment.error_message.as_deref(), Some("no funds 😱"));
+}
+
 #[test]
 fn ids_hold_what_producers_write() {
     for id in ["a/b?c#d%2e", "예약-1", " spaces stay ", "...", "a\"b\\c", &"x".repeat(ID_BYTES_MAX)]

@@ -3,12 +3,18 @@
 //!
 //! Hand-written rather than derived for three reasons: a wrong type is an answer here and no error, so that the field can be named;
 //! a depth can be set, so that no body decides how much stack is used; and no tree of values is built on the way.
+//!
+//! A value is taken as the text that it stands as in the body, and then read, as JSON allows what cannot be held: half of a surrogate
+//! pair (`"\ud83d"`, as is left where a text with an emoji is cut), a number above all doubles (`1e400`). So such a value is one
+//! that does not fit its field, rather than a fault of the whole body.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::value::StrDeserializer;
+use serde::de::{Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::{SEATS_MAX, SeatIds};
 
@@ -90,8 +96,24 @@ pub(super) enum Kind {
     Boolean,
     Number,
     Text,
+    /// A string with half of a surrogate pair in it, which no UTF-8 can hold.
+    BrokenText,
     Array,
     Object,
+}
+
+impl Kind {
+    /// The type of a value that is JSON, by its first character.
+    fn of(json: &str) -> Self {
+        match json.bytes().next() {
+            Some(b'"') => Self::Text,
+            Some(b'{') => Self::Object,
+            Some(b'[') => Self::Array,
+            Some(b'n') => Self::Null,
+            Some(b't' | b'f') => Self::Boolean,
+            _ => Self::Number,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -101,6 +123,7 @@ impl fmt::Display for Kind {
             Self::Boolean => "a boolean",
             Self::Number => "a number",
             Self::Text => "a string",
+            Self::BrokenText => "a string with half of a surrogate pair",
             Self::Array => "an array",
             Self::Object => "an object",
         })
@@ -114,7 +137,7 @@ pub(super) enum Value<'a> {
     Absent,
     Text(Cow<'a, str>),
     Integer(i64),
-    /// Anything else; numbers that are not whole or do not fit 64 bits among it.
+    /// Anything else; among it numbers with a fraction or an exponent, and those that do not fit 64 bits.
     Other(Kind),
 }
 
@@ -165,84 +188,55 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Reads `text` as one JSON value, with objects in objects down to `objects` deep.
+/// Reads `text` as one JSON value, with objects in objects down to `objects` deep, at least 1.
 ///
 /// # Errors
-/// When it is not JSON, or a known field is given twice. The error's text holds nothing of the body.
+/// When it is not JSON (RFC 8259), or a known field is given twice. The error's text holds nothing of the body.
 pub(super) fn parse(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
+    // Nearly every body is an object, which can be read without being looked through first.
+    if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+        object(text, objects)
+    } else {
+        node(serde_json::from_str(text)?, objects)
+    }
+}
+
+fn node(raw: &RawValue, objects: u8) -> Result<Node<'_>, serde_json::Error> {
+    match Kind::of(raw.get()) {
+        Kind::Null => Ok(Node::Absent),
+        Kind::Object => object(raw.get(), objects),
+        kind @ (Kind::Boolean | Kind::Number | Kind::Text | Kind::BrokenText | Kind::Array) => {
+            Ok(Node::Other(kind))
+        }
+    }
+}
+
+fn object(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
+    let Some(objects) = objects.checked_sub(1) else { return Ok(Node::Other(Kind::Object)) };
     let mut json = serde_json::Deserializer::from_str(text);
-    let node = NodeSeed { objects }.deserialize(&mut json)?;
+    let layer = json.deserialize_map(LayerVisitor { objects })?;
     json.end()?;
-    Ok(node)
-}
-
-fn drain_array<'de, A: SeqAccess<'de>>(mut array: A) -> Result<(), A::Error> {
-    while array.next_element::<IgnoredAny>()?.is_some() {}
-    Ok(())
-}
-
-fn drain_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<(), A::Error> {
-    while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-    Ok(())
+    Ok(Node::Object(layer))
 }
 
 /// Reads an object that may hold others, down to a depth.
-struct NodeSeed {
+struct LayerVisitor {
     objects: u8,
 }
 
-impl<'de> DeserializeSeed<'de> for NodeSeed {
-    type Value = Node<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Node<'de>, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NodeSeed {
-    type Value = Node<'de>;
+impl<'de> Visitor<'de> for LayerVisitor {
+    type Value = Box<Layer<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
+        f.write_str("an object")
     }
 
-    fn visit_unit<E>(self) -> Result<Node<'de>, E> {
-        Ok(Node::Absent)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Node<'de>, E> {
-        Ok(Node::Other(Kind::Boolean))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Node<'de>, E> {
-        Ok(Node::Other(Kind::Number))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Node<'de>, E> {
-        Ok(Node::Other(Kind::Number))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Node<'de>, E> {
-        Ok(Node::Other(Kind::Number))
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Node<'de>, E> {
-        Ok(Node::Other(Kind::Text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<Node<'de>, A::Error> {
-        drain_array(array)?;
-        Ok(Node::Other(Kind::Array))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Node<'de>, A::Error> {
-        let Some(objects) = self.objects.checked_sub(1) else {
-            drain_object(object)?;
-            return Ok(Node::Other(Kind::Object));
-        };
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Box<Layer<'de>>, A::Error> {
+        let inside = |raw: &'de RawValue| node(raw, self.objects).map_err(A::Error::custom);
         let mut layer = Box::<Layer<'de>>::default();
         let mut seen = 0_u32;
-        while let Some(key) = object.next_key::<Key>()? {
+        while let Some(raw) = object.next_key::<&'de RawValue>()? {
+            let key = key(raw);
             if key == Key::Unknown {
                 object.next_value::<IgnoredAny>()?;
                 continue;
@@ -252,78 +246,64 @@ impl<'de> Visitor<'de> for NodeSeed {
                 return Err(A::Error::duplicate_field(key.as_str()));
             }
             seen |= bit;
+            let raw = object.next_value::<&'de RawValue>()?;
             if let Some(slot) = layer.values.get_mut(key as usize) {
-                *slot = object.next_value()?;
+                *slot = value(raw);
             } else if key == Key::Payload {
-                layer.payload = object.next_value_seed(Self { objects })?;
+                layer.payload = inside(raw)?;
             } else if key == Key::Detail {
-                layer.detail = object.next_value_seed(Self { objects })?;
+                layer.detail = inside(raw)?;
             } else {
-                layer.seat_ids = object.next_value()?;
+                layer.seat_ids = seats(raw)?;
             }
         }
-        Ok(Node::Object(layer))
+        Ok(layer)
     }
 }
 
-impl<'de> Deserialize<'de> for Value<'de> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_any(ValueVisitor)
+/// The field of that name; a name that is no text is nobody's.
+fn key(raw: &RawValue) -> Key {
+    let Some(name) = text(raw.get()) else { return Key::Unknown };
+    let name: StrDeserializer<'_, serde_json::Error> = name.as_ref().into_deserializer();
+    Key::deserialize(name).unwrap_or(Key::Unknown)
+}
+
+/// What the string with this JSON form says; `None` where it has half of a surrogate pair.
+fn text(json: &str) -> Option<Cow<'_, str>> {
+    match json.get(1..json.len() - 1) {
+        Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
+        Some(_) | None => serde_json::from_str(json).ok().map(Cow::Owned),
     }
 }
 
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Absent)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Other(Kind::Boolean))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Integer(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(i64::try_from(number).map_or(Value::Other(Kind::Number), Value::Integer))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Other(Kind::Number))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<Value<'de>, A::Error> {
-        drain_array(array)?;
-        Ok(Value::Other(Kind::Array))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Value<'de>, A::Error> {
-        drain_object(object)?;
-        Ok(Value::Other(Kind::Object))
+fn value(raw: &RawValue) -> Value<'_> {
+    let json = raw.get();
+    match Kind::of(json) {
+        Kind::Null => Value::Absent,
+        Kind::Text => text(json).map_or(Value::Other(Kind::BrokenText), Value::Text),
+        Kind::Number => json.parse().map_or(Value::Other(Kind::Number), Value::Integer),
+        kind @ (Kind::Boolean | Kind::BrokenText | Kind::Array | Kind::Object) => {
+            Value::Other(kind)
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for SeatList {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_any(SeatsVisitor)
+fn seats<E: Error>(raw: &RawValue) -> Result<SeatList, E> {
+    match Kind::of(raw.get()) {
+        Kind::Null => Ok(SeatList::Absent),
+        Kind::Array => {
+            let mut json = serde_json::Deserializer::from_str(raw.get());
+            json.deserialize_seq(SeatsVisitor).map_err(E::custom)
+        }
+        kind @ (Kind::Boolean | Kind::Number | Kind::Text | Kind::BrokenText | Kind::Object) => {
+            Ok(SeatList::Other(kind))
+        }
     }
+}
+
+fn drain<'de, A: SeqAccess<'de>>(mut array: A) -> Result<(), A::Error> {
+    while array.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
 }
 
 struct SeatsVisitor;
@@ -332,58 +312,29 @@ impl<'de> Visitor<'de> for SeatsVisitor {
     type Value = SeatList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<SeatList, E> {
-        Ok(SeatList::Absent)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<SeatList, E> {
-        Ok(SeatList::Other(Kind::Boolean))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<SeatList, E> {
-        Ok(SeatList::Other(Kind::Number))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<SeatList, E> {
-        Ok(SeatList::Other(Kind::Number))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<SeatList, E> {
-        Ok(SeatList::Other(Kind::Number))
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<SeatList, E> {
-        Ok(SeatList::Other(Kind::Text))
+        f.write_str("an array")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<SeatList, A::Error> {
         let mut seats = SeatIds::default();
-        while let Some(value) = array.next_element::<Value<'de>>()? {
-            let kind = match value {
+        while let Some(raw) = array.next_element::<&'de RawValue>()? {
+            let kind = match value(raw) {
                 Value::Text(seat) if seats.len() < SEATS_MAX => {
                     seats.push(&seat);
                     continue;
                 }
                 Value::Text(_) => {
-                    drain_array(array)?;
+                    drain(array)?;
                     return Ok(SeatList::TooMany);
                 }
                 Value::Absent => Kind::Null,
                 Value::Integer(_) => Kind::Number,
                 Value::Other(kind) => kind,
             };
-            drain_array(array)?;
+            drain(array)?;
             return Ok(SeatList::WrongElement(seats.len(), kind));
         }
         seats.shrink();
         Ok(SeatList::Seats(seats))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<SeatList, A::Error> {
-        drain_object(object)?;
-        Ok(SeatList::Other(Kind::Object))
     }
 }

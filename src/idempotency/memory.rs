@@ -1,17 +1,17 @@
 //! The store of one process: bounded in number and in time.
 //!
-//! What is in progress is never forgotten (there is never more of it than messages are held); what
-//! was handled, or given up half-way, lives in a cache with a capacity and a time to live. The
-//! cache does its housekeeping when it is used: nothing wakes an idle process. A handled event whose id has 36 characters takes
-//! about 430 bytes (a million measured).
+//! What is in progress is never forgotten (there is never more of it than messages are held); of
+//! what was handled, or given up half-way, the newest are known, for a time. The old ones are
+//! thrown out when others come: nothing wakes an idle process. A handled event whose id has 36
+//! characters takes about SIZE bytes (a million measured).
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
+use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
 use super::{Claim, Handled, HandledAs, Store, StoreError, Token};
@@ -20,8 +20,16 @@ use crate::event::{ContentHash, EventId, StepSet};
 /// A [`Store`] in this process's memory.
 #[derive(Debug)]
 pub struct MemoryStore {
-    in_progress: Mutex<HashMap<EventId, Claimed>>,
-    settled: Cache<EventId, Settled>,
+    records: Mutex<Records>,
+}
+
+#[derive(Debug)]
+struct Records {
+    in_progress: HashMap<EventId, Claimed>,
+    /// In the order in which they were settled.
+    settled: LinkedHashMap<EventId, Settled, RandomState>,
+    capacity: usize,
+    time_to_live: Duration,
 }
 
 #[derive(Debug)]
@@ -39,6 +47,7 @@ struct Settled {
     /// By whom, so that a repeated completion is told from a stranger's.
     token: Token,
     end: End,
+    since: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,23 +61,17 @@ impl MemoryStore {
     /// Remembers up to `capacity` events that are not in progress, each for `time_to_live`.
     #[must_use]
     pub fn new(capacity: u64, time_to_live: Duration) -> Self {
-        Self {
-            in_progress: Mutex::default(),
-            // The newest matter: the cache's own default keeps what is asked for most, and would
-            // throw away what has just been handled.
-            settled: Cache::builder()
-                .max_capacity(capacity)
-                .time_to_live(time_to_live)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
-        }
+        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+        let (in_progress, settled) =
+            (HashMap::new(), LinkedHashMap::with_hasher(RandomState::new()));
+        Self { records: Mutex::new(Records { in_progress, settled, capacity, time_to_live }) }
     }
 
     /// How many records there are, of either kind.
     #[must_use]
-    pub fn len(&self) -> u64 {
-        self.settled.run_pending_tasks();
-        self.settled.entry_count() + u64::try_from(self.lock().len()).unwrap_or(u64::MAX)
+    pub fn len(&self) -> usize {
+        let records = self.lock();
+        records.settled.len() + records.in_progress.len()
     }
 
     /// Whether there are none.
@@ -85,18 +88,19 @@ impl MemoryStore {
         end: End,
         again: impl Fn(&End) -> bool,
     ) -> Result<(), StoreError> {
-        let mut in_progress = self.lock();
-        let Some(claimed) = in_progress.get(id) else {
-            let settled = self.settled.get(id);
+        let mut records = self.lock();
+        let Some(claimed) = records.in_progress.get(id) else {
+            let settled = records.settled(id);
             let is_done = settled.is_some_and(|it| it.token == token && again(&it.end));
             return if is_done { Ok(()) } else { Err(StoreError::NotOwner) };
         };
         if claimed.token != token {
             return Err(StoreError::NotOwner);
         }
-        // Known as settled before it stops being in progress: at no instant is it unknown.
-        self.settled.insert(id.clone(), Settled { hash: claimed.hash, token, end });
-        in_progress.remove(id);
+        let settled = Settled { hash: claimed.hash, token, end, since: Instant::now() };
+        if let Some((id, _)) = records.in_progress.remove_entry(id) {
+            records.settle(id, settled);
+        }
         Ok(())
     }
 
@@ -106,7 +110,7 @@ impl MemoryStore {
         token: Token,
         change: impl FnOnce(&mut Claimed),
     ) -> Result<(), StoreError> {
-        match self.lock().get_mut(id) {
+        match self.lock().in_progress.get_mut(id) {
             Some(claimed) if claimed.token == token => {
                 change(claimed);
                 Ok(())
@@ -115,8 +119,25 @@ impl MemoryStore {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<EventId, Claimed>> {
-        self.in_progress.lock().expect("no panic happens under this lock")
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().expect("no panic happens under this lock")
+    }
+}
+
+impl Records {
+    fn settled(&self, id: &EventId) -> Option<&Settled> {
+        self.settled.get(id).filter(|it| it.since.elapsed() < self.time_to_live)
+    }
+
+    /// Remembers one more, and forgets those whose time is over, and the oldest of too many.
+    fn settle(&mut self, id: EventId, settled: Settled) {
+        self.settled.insert(id, settled);
+        let is_too_old = |it: &Settled| settled.since.duration_since(it.since) >= self.time_to_live;
+        while self.settled.len() > self.capacity
+            || self.settled.front().is_some_and(|(_, oldest)| is_too_old(oldest))
+        {
+            self.settled.pop_front();
+        }
     }
 }
 
@@ -129,9 +150,9 @@ impl Store for MemoryStore {
         token: Token,
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
-        let mut in_progress = self.lock();
+        let mut records = self.lock();
         let now = Instant::now();
-        if let Some(claimed) = in_progress.get_mut(id) {
+        if let Some(claimed) = records.in_progress.get_mut(id) {
             if claimed.hash != hash {
                 return Ok(Claim::IdReused(claimed.hash));
             }
@@ -144,13 +165,15 @@ impl Store for MemoryStore {
             claimed.token = token;
             return Ok(Claim::Ours(claimed.done));
         }
-        let done = match self.settled.get(id) {
+        let done = match records.settled(id) {
             Some(settled) if settled.hash != hash => return Ok(Claim::IdReused(settled.hash)),
-            Some(Settled { end: End::Handled(handled), .. }) => return Ok(Claim::Handled(handled)),
-            Some(Settled { end: End::GivenUp(done), .. }) => done,
+            Some(Settled { end: End::Handled(handled), .. }) => {
+                return Ok(Claim::Handled(*handled));
+            }
+            Some(Settled { end: End::GivenUp(done), .. }) => *done,
             None => StepSet::EMPTY,
         };
-        in_progress.insert(id.clone(), Claimed { token, until: now + lasts, hash, done });
+        records.in_progress.insert(id.clone(), Claimed { token, until: now + lasts, hash, done });
         Ok(Claim::Ours(done))
     }
 
@@ -169,7 +192,7 @@ impl Store for MemoryStore {
     }
 
     async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
-        let known = self.lock().get(id).map_or(StepSet::EMPTY, |claimed| claimed.done);
+        let known = self.lock().in_progress.get(id).map_or(StepSet::EMPTY, |claimed| claimed.done);
         let given_up = End::GivenUp(known.union(done));
         self.end(id, token, given_up, |end| matches!(end, End::GivenUp(_)))
     }

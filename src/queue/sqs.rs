@@ -56,6 +56,8 @@ pub struct SqsSettings {
 #[derive(Debug)]
 pub struct SqsQueue {
     client: Client,
+    /// For receives, which may take longer. A client of its own is cheaper than a change at each call.
+    long_polls: Client,
     settings: SqsSettings,
     /// Where poison goes. Unset until it is first needed or told at start; `None` when SQS said
     /// that there is no such place.
@@ -91,28 +93,24 @@ impl SqsQueue {
         let config = aws_sdk_sqs::config::Builder::from(&shared)
             .retry_config(RetryConfig::disabled())
             // Every call has a deadline of its own; watching each stream's speed as well buys nothing.
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .operation_timeout(CALL_TIMEOUT)
-                    .build(),
-            )
-            .build();
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        let client = |call_timeout| {
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .operation_timeout(call_timeout);
+            Client::from_conf(config.clone().timeout_config(timeouts.build()).build())
+        };
+        let long_polls = client(settings.wait + RECEIVE_MARGIN);
         let dlq = match &settings.dlq_url {
             Some(url) => OnceCell::new_with(Some(Some(DlqTarget::new(url.clone())))),
             None => OnceCell::new(),
         };
-        Self { client: Client::from_conf(config), settings, dlq }
+        Self { client: client(CALL_TIMEOUT), long_polls, settings, dlq }
     }
 
     async fn receive_call(&self, max: usize) -> Result<Vec<Message>, QueueError> {
-        let deadline = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_timeout(self.settings.wait + RECEIVE_MARGIN)
-            .build();
         let answer = self
-            .client
+            .long_polls
             .receive_message()
             .queue_url(&self.settings.queue_url)
             .max_number_of_messages(i32::try_from(max).expect("a batch is at most ten"))
@@ -123,8 +121,6 @@ impl SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .message_system_attribute_names(MessageSystemAttributeName::AwsTraceHeader)
             .message_attribute_names("All")
-            .customize()
-            .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(deadline))
             .send()
             .await
             .map_err(|error| queue_error(&error, error::RECEIVE))?;

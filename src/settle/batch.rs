@@ -281,6 +281,7 @@ impl Context {
             }
         };
         let mut rest = Vec::new();
+        let mut refused = None;
         for ((receipt, what), answer) in batch.into_iter().zip(answers) {
             match answer {
                 Ok(()) => {
@@ -292,11 +293,20 @@ impl Context {
                     self.left(Left::LeaseLost);
                     warn!(message_id = %receipt.message_id, error = why, settlement = kind.as_str(), "The message was not ours any more when it was settled");
                 }
-                Err(EntryError::Retry(_)) => {
+                Err(EntryError::Retry(why)) => {
                     self.metrics.settlement_failed(kind);
                     rest.push((receipt, what));
+                    refused.get_or_insert(why);
                 }
             }
+        }
+        if let Some(error) = refused {
+            warn!(
+                error,
+                count = rest.len(),
+                settlement = kind.as_str(),
+                "Settling failed, trying again while the leases last"
+            );
         }
         rest
     }

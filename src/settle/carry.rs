@@ -130,20 +130,25 @@ impl Settler {
     }
 
     /// Sets a body aside that is no event.
-    pub async fn reject_poison(&self, taken: Taken, poison: Poison, span: EventSpan) {
-        let Poison { reason, event_type, detail, .. } = poison;
+    pub async fn reject_poison(&self, taken: Taken, poison: Poison, mut span: EventSpan) {
+        let Poison { reason, event_type, id, reservation_id, detail } = poison;
+        let id = id.as_ref().map(|id| id.as_str());
+        let reservation_id = reservation_id.as_ref().map(|id| id.as_str());
         let reason = DeadLetterReason::Poison(reason);
         self.metrics.event_settled(event_type, Outcome::Failed);
         let event_type = event_type.map_or("unknown", |known| known.as_str());
         warn!(
             event_type,
+            reservation_id,
             trace_id = span.trace_id(),
             outcome = Outcome::Failed.as_str(),
             error = detail,
+            event_id = id,
             message_id = %taken.original.message_id,
             reason = reason.as_str(),
             "Message is no event: it goes to the dead-letter queue"
         );
+        span.set_event(event_type, reservation_id, id);
         let failure = Failure { error_type: reason.as_str(), message: &detail };
         span.end(Outcome::Failed.as_str(), 1, Some(failure));
         self.send_dead_letter(taken, Grounds { reason, error: detail, event_type }).await;

@@ -87,6 +87,14 @@ impl TraceParent {
         Self::new(root?, u64::try_from(parent?).ok()?, sampled)
     }
 
+    /// The `tracestate` that would be passed on; for the targets in `fuzz/`.
+    #[cfg(feature = "fuzzing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn tracestate_header(&self) -> String {
+        self.state.header()
+    }
+
     fn new(trace_id: u128, span_id: u64, sampled: Option<bool>) -> Option<Self> {
         (trace_id != 0 && span_id != 0).then(|| Self {
             trace_id: TraceId::from(trace_id),

@@ -22,7 +22,9 @@ WRONG = [
     (["image.digest=latest"], "'/image/digest'"),
     (["resources.limits.memory=lots"], "'/resources/limits/memory'"),
     (["networkPolicy.awsCidrs[0]=everywhere"], "'/networkPolicy/awsCidrs/0'"),
+    (["config.otelResourceAttributes=team"], "'/config/otelResourceAttributes'"),
     # The templates': what ties values together.
+    (["podMonitor.interval=5s", "podMonitor.scrapeTimeout=10s"], "podMonitor.scrapeTimeout is 10s; allowed: at most podMonitor.interval, which is 5s"),
     (["config.sqsQueueUrl=null"], "config.sqsQueueUrl is required, e.g. https://"),
     (["config.sqsQueueUrl=reservations"], 'config.sqsQueueUrl is "reservations"; allowed: an http or https URL'),
     (["config.sqsDlqUrl=" + URL], "config.sqsDlqUrl is config.sqsQueueUrl; allowed: another queue"),
@@ -56,6 +58,11 @@ WRONG = [
     (["config.inventoryGrpcAddr=inventory.example.com.:443"], "networkPolicy.inventory.to is required"),
     (["config.reservationApiBase=https://api.tickets.example.com"], 'a policy cannot name the host "api.tickets.example.com"'),
     (["config.idempotencyStoreSecret.name=redis"], "networkPolicy.redis.to is required, as its address is not in the values"),
+    (
+        ["config.awsEndpointUrl=http://localstack:4566"],
+        "SQS is called on port 4566, by config.awsEndpointUrl; the policy allows 443: name the way in networkPolicy.extraEgress",
+    ),
+    (["podLabels.app\\.kubernetes\\.io/name=other"], "podLabels sets app.kubernetes.io/name, which selectors go by; allowed: other labels"),
 ]
 
 
@@ -70,5 +77,7 @@ def run(checks):
             if name == "helm 4":
                 checks.expect(f"{settings}: {expected!r} is not said", expected in err, err)
                 checks.expect(f"{settings}: the password is shown", "hush" not in err)
+    code, out, err = template("--values", minimal, release="2025-worker")
+    checks.expect("a Service whose name begins with a digit", code != 0 and "set fullnameOverride, or service.enabled to false" in err, err)
     two = template("--values", minimal, "--set", "config.shutdownGrace=22", "--set", "keda.maxReplicaCount=120")[2]
     checks.expect("two faults are named at once", "shutdownGrace is 22" in two and "120 pods" in two, two)

@@ -17,7 +17,7 @@ SIDE_PATHS = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readines
 
 def findings(documents):
     """Every rule over the objects of one release."""
-    found = [text for rule in (names, scaling, selectors, pods, network, references) for text in rule(documents)]
+    found = [text for rule in (names, scaling, alerts, selectors, pods, network, references) for text in rule(documents)]
     for document, metadata, spec in pod_specs(documents):
         where = f"{document['kind']}/{document['metadata']['name']}"
         found += [f"{where}: {text}" for text in restricted(spec)]
@@ -32,6 +32,13 @@ def names(documents):
         if key in seen:
             yield f"{key} is there twice"
         seen.add(key)
+        # RFC 1035, which the API server asks of a Service; what is named after a host or a label must be as short.
+        if document["kind"] == "Service" and not re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", key[1]):
+            yield f"{key}: no name for a Service"
+    for _, metadata, _ in [*pod_specs(documents), *[(None, document["metadata"], None) for document in documents]]:
+        for name, value in metadata.get("labels", {}).items():
+            if not re.fullmatch("([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", value):
+                yield f"label {name}: {value!r} is no value for one"
 
 
 def scaling(documents):
@@ -81,6 +88,16 @@ def sqs_trigger(trigger, documents):
         yield "trigger: queueURL is another queue than the worker's"
     if metadata.get("awsRegion") != variables.get("AWS_REGION"):
         yield "trigger: awsRegion is another region than the worker's"
+
+
+def alerts(documents):
+    """An alert on KEDA's metrics is about the ScaledObject of this release: another name never fires."""
+    scaled = {one["metadata"]["name"] for one in of_kind(documents, "ScaledObject")}
+    for document in of_kind(documents, "PrometheusRule"):
+        rules = [rule["expr"] for group in document["spec"]["groups"] for rule in group["rules"]]
+        for name in [name for expr in rules for name in re.findall(r'scaledObject="([^"]*)"', expr)]:
+            if scaled and name not in scaled:
+                yield f"PrometheusRule: asks for ScaledObject {name}"
 
 
 def within(selector, labels):

@@ -34,10 +34,13 @@ def rename(mapping, old, new):
 # What is done to the objects, and part of what must be found.
 BROKEN = [
     (lambda d: d.append(copy.deepcopy(d[0])), "is there twice"),
+    (lambda d: of_kind(d, "Service")[0]["metadata"].update(name="my.worker"), "no name for a Service"),
+    (lambda d: of_kind(d, "Service")[0]["metadata"]["labels"].update(x="v1-"), "label x: 'v1-' is no value"),
     (lambda d: of_kind(d, "Deployment")[0]["spec"].update(replicas=2), "one of them"),
     (lambda d: d.remove(of_kind(d, "ScaledObject")[0]), "one of them"),
     (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="scaler"), "is named scaler"),
     (lambda d: scaled(d)["scaleTargetRef"].update(name="worker"), "scales worker"),
+    (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="other-scaler"), "asks for ScaledObject reservation-worker-scaler"),
     (lambda d: scaled(d)["scaleTargetRef"].update(envSourceContainerName="app"), "reads the environment of app"),
     (lambda d: scaled(d).update(minReplicaCount=51), "minReplicaCount is above"),
     (lambda d: scaled(d)["fallback"].update(replicas=51), "fallback.replicas is above"),

@@ -154,8 +154,21 @@ def links(checks):
         checks.expect(f"deploy/README.md: make {target}: no such target", re.search(rf"^{target}:", makefile, re.MULTILINE))
 
 
+def workflow(checks):
+    """The workflow runs every part of .ci/run, and by it: it installs what the tests need, without which they fail in CI."""
+    parts = re.search(r"parts=\((check [a-z -]+)\)", (ROOT / ".ci/run").read_text()).group(1).split()
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    # Its tools come from npm and PyPI, which the runner has.
+    run_by_it = {"test-deploy"} if "make test-deploy" in commands else set()
+    run_by_it |= {part for command in commands if command.startswith(".ci/run ") for part in command.split()[1:]}
+    checks.none("ci.yml: parts of .ci/run that no job runs", sorted(set(parts) - run_by_it))
+    checks.expect("ci.yml: what is published waits for every other job", set(jobs["images"]["needs"]) == jobs.keys() - {"images"})
+
+
 def run(checks):
     iam(checks)
     compose(checks)
+    workflow(checks)
     burst(checks)
     links(checks)

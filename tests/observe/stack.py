@@ -243,7 +243,7 @@ def panels():
 
 def expression(target, range_s):
     """A panel's query as Grafana would send it, with everything selected."""
-    values = {"$__rate_interval": "5s", "$__range": f"{range_s}s", "$job": ".*", "$instance": ".*"}
+    values = {"$__rate_interval": "5s", "$__range_s": str(range_s), "$__range": f"{range_s}s", "$job": ".*", "$instance": ".*"}
     expr = target["expr"]
     for name, value in values.items():
         expr = expr.replace(name, value)

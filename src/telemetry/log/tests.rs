@@ -1,6 +1,7 @@
 //! Lines as a log collector gets them, read back with a JSON parser.
 #![allow(clippy::unwrap_used)]
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ fn hostile_texts_come_back_as_they_were() {
         "quote \" backslash \\ slash / end\\",
         "\",\"level\":\"fake",
         "line\nbreak\r\nand\ttab\u{0}nul\u{1b}[31mred",
-        "\u{2028}\u{2029}\u{202e}\u{7f}\u{85}",
+        "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{7f}\u{85}",
         "한국어 😀 \u{10ffff} \u{feff}",
         "{}{0}%s",
         &every_control,
@@ -105,7 +106,14 @@ fn hostile_texts_come_back_as_they_were() {
         assert_eq!(line["shown"], text);
         assert_eq!(line["msg"], text);
         assert_eq!(line["level"], "info");
-        let bare = |c: char| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c);
+        // Unicode's Bidi_Control, and the separators of lines.
+        const REORDER: [RangeInclusive<char>; 4] = [
+            '\u{61c}'..='\u{61c}',
+            '\u{200e}'..='\u{200f}',
+            '\u{2028}'..='\u{202e}',
+            '\u{2066}'..='\u{2069}',
+        ];
+        let bare = |c: char| c.is_control() || REORDER.iter().any(|range| range.contains(&c));
         assert!(!sink.only().contains(bare), "{}", sink.only());
     }
 }

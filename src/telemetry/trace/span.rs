@@ -180,12 +180,21 @@ impl EventSpan {
         Some(SpanLink::new(self.context(known.unwrap_or(self.span_id))))
     }
 
-    /// Says which event the message turned out to hold.
-    pub fn set_event(&mut self, event_type: &'static str, reservation_id: &str, event_id: &str) {
+    /// Says which event the message turned out to hold, as far as it could be read.
+    pub fn set_event(
+        &mut self,
+        event_type: &'static str,
+        reservation_id: Option<&str>,
+        event_id: Option<&str>,
+    ) {
         if let Some(recording) = &mut self.recording {
             recording.set("reservation_worker.event_type", event_type);
-            recording.set("reservation_worker.reservation_id", reservation_id.to_owned());
-            recording.set("reservation_worker.event_id", event_id.to_owned());
+            if let Some(id) = reservation_id {
+                recording.set("reservation_worker.reservation_id", id.to_owned());
+            }
+            if let Some(id) = event_id {
+                recording.set("reservation_worker.event_id", id.to_owned());
+            }
         }
     }
 

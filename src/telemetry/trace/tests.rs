@@ -80,7 +80,7 @@ async fn a_call_is_a_child_of_its_event_and_the_event_of_its_sender() {
     let mut event = tracing.start_event(start(Some(&sender)));
     assert!(event.is_recording());
     assert_eq!(event.trace_id(), &PARENT[3..35]);
-    event.set_event("payment.approved", "rsv_1", "evt_1");
+    event.set_event("payment.approved", Some("rsv_1"), Some("evt_1"));
     event.add_event("retry scheduled", [("delay_ms", Value::from(250))]);
     let call = event.start_call(http_call());
     let sent = parent(call.traceparent());

@@ -40,6 +40,9 @@ async fn every_line_is_flat_and_known_and_holds_no_secret() {
     world.api.set_status("money", ReservationStatus::Expired);
     world.send(&approved("evt-money", "money"));
     world.send(&expired("evt-plain", "other"));
+    let mut seatless = expired("evt-seatless", "seatless");
+    seatless["payload"] = json!({"qty": 0});
+    world.send(&seatless);
     world.sqs.send(&world.queue, format!("not json, {IN_BODY}"));
     world.sqs.send(&world.queue, format!("{{\"type\":\"a\\u0000b\\n{{\",\"note\":\"{IN_BODY}\"}}"));
     world.send(&expired("evt-odd", "odd\u{202e}\"\\{}"));
@@ -67,6 +70,12 @@ async fn every_line_is_flat_and_known_and_holds_no_secret() {
     for key in ["event_type", "reservation_id", "attempt", "latency_ms", "trace_id", "outcome"] {
         assert!(done.contains_key(key), "{key}: {done:?}");
     }
+    let poison = lines.iter().find(|line| line.get("reservation_id") == Some(&json!("seatless")));
+    let poison = poison.expect("the reservation of an event that was refused unread");
+    assert_eq!(
+        (&poison["outcome"], &poison["event_id"]),
+        (&json!("failed"), &json!("evt-seatless"))
+    );
     let unknown = lines.iter().filter(|line| line["msg"].as_str().unwrap().contains("ollector"));
     assert!(unknown.count() <= 1, "a collector that is down is logged once");
 }

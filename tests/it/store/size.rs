@@ -68,6 +68,6 @@ async fn in_memory() {
     let store = Arc::new(MemoryStore::new(RECORDS * 2, TTL));
     let before = resident_bytes();
     fill(Arc::clone(&store) as Arc<dyn Store>).await;
-    assert_eq!(store.len(), RECORDS);
+    assert_eq!(store.len() as u64, RECORDS);
     print("memory", before, resident_bytes());
 }

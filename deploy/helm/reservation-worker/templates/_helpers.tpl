@@ -4,11 +4,11 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 50 characters, so that the longest suffix ("-scaler") and what controllers append still fit 63. */}}
+{{/* 50 characters, so that the longest suffix ("-scaler") and what controllers append still fit 63. No dots, which a Service's name may not have. */}}
 {{- define "reservation-worker.fullname" -}}
 {{- $name := include "reservation-worker.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $full .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- default $full .Values.fullnameOverride | replace "." "-" | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "reservation-worker.serviceAccountName" -}}
@@ -33,7 +33,7 @@ app.kubernetes.io/component: worker
 
 {{- define "reservation-worker.labels" -}}
 {{ include "reservation-worker.selectorLabels" . }}
-app.kubernetes.io/version: {{ default .Chart.AppVersion .Values.image.tag | toString | trunc 63 | quote }}
+app.kubernetes.io/version: {{ default .Chart.AppVersion .Values.image.tag | toString | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
@@ -57,8 +57,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (default "ap-northeast-2" $inUrl) .Values.config.awsRegion -}}
 {{- end -}}
 
+{{/* Of https://sqs.REGION..., or of the older form: https://REGION.queue.amazonaws.com, which leaves us-east-1 out. */}}
 {{- define "reservation-worker.regionInUrl" -}}
-{{- regexFind "[.]?sqs(-fips)?[.][a-z]{2}(-[a-z]+)+-[0-9]+[.]" (default "" .Values.config.sqsQueueUrl) | regexFind "[a-z]{2}(-[a-z]+)+-[0-9]+" -}}
+{{- $url := default "" .Values.config.sqsQueueUrl -}}
+{{- $region := "[a-z]{2,4}(-[a-z]+)+-[0-9]+" -}}
+{{- if hasPrefix "https://queue.amazonaws.com/" $url -}}us-east-1
+{{- else -}}
+{{- regexFind (printf "[.]?sqs(-fips)?[.]%s[.]|//%s[.]queue[.]amazonaws[.]" $region $region) $url | regexFind $region -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "reservation-worker.graceMargin" -}}5{{- end -}}

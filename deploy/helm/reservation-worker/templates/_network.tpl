@@ -37,7 +37,8 @@
 {{- $address := default "otel-collector:4317" $config.otelExporterOtlpEndpoint -}}
 {{- $_ := set $peers "collector" (dict "said" $policy.collector "address" $address "fallbackPort" 4317) -}}
 {{- end -}}
-{{- if $config.idempotencyStoreSecret.name -}}
+{{- /* An existing Secret may name the store: then the way to it is open where it is said. */ -}}
+{{- if or $config.idempotencyStoreSecret.name (and $policy.redis.to (not $config.idempotencyStore)) -}}
 {{- $_ := set $peers "redis" (dict "said" $policy.redis "address" "" "fallbackPort" 6379) -}}
 {{- else if hasPrefix "redis" (default "" $config.idempotencyStore) -}}
 {{- $_ := set $peers "redis" (dict "said" $policy.redis "address" $config.idempotencyStore "fallbackPort" 6379) -}}

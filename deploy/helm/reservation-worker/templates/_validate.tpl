@@ -6,6 +6,7 @@
 {{- $errors = concat $errors (include "reservation-worker.wrongNumbers" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongScaling" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongPeers" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "reservation-worker.wrongNames" . | fromJsonArray) -}}
 {{- if $errors -}}
 {{- fail (printf "these values cannot work:\n  - %s\n" (join "\n  - " $errors)) -}}
 {{- end -}}
@@ -97,6 +98,12 @@
 {{- divf (mulf (trimSuffix $unit $quantity | float64) (get $bytes $unit)) 1048576 | floor | int64 -}}
 {{- end -}}
 
+{{/* Of a duration of Prometheus: 500ms, 15s, 1m. */}}
+{{- define "reservation-worker.milliseconds" -}}
+{{- $unit := regexFind "[a-z]+$" . -}}
+{{- mul (trimSuffix $unit . | int64) (get (dict "ms" 1 "s" 1000 "m" 60000) $unit) -}}
+{{- end -}}
+
 {{- define "reservation-worker.wrongNumbers" -}}
 {{- $errors := list -}}
 {{- $config := .Values.config -}}
@@ -125,6 +132,10 @@
 {{- if lt $limit (add $bodies 64) -}}
 {{- $errors = append $errors (printf "resources.limits.memory is %s; allowed: at least config.maxInFlightMb + 64 = %dMi, or the pod is killed when it holds most" (toString .) (add $bodies 64)) -}}
 {{- end -}}
+{{- end -}}
+{{- $interval := include "reservation-worker.milliseconds" .Values.podMonitor.interval | int64 -}}
+{{- if gt (include "reservation-worker.milliseconds" .Values.podMonitor.scrapeTimeout | int64) $interval -}}
+{{- $errors = append $errors (printf "podMonitor.scrapeTimeout is %s; allowed: at most podMonitor.interval, which is %s" .Values.podMonitor.scrapeTimeout .Values.podMonitor.interval) -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
 {{- $name := .name -}}
@@ -174,6 +185,27 @@
 {{- $why := ternary (printf "a policy cannot name the host %q" $host) "its address is not in the values" (ne $host "") -}}
 {{- $errors = append $errors (printf "networkPolicy.%s.to is required, as %s; e.g. [{ipBlock: {cidr: 10.0.0.0/16}}]" $name $why) -}}
 {{- end -}}
+{{- end -}}
+{{- $key := ternary "awsEndpointUrlSqs" "awsEndpointUrl" (not (empty .Values.config.awsEndpointUrlSqs)) -}}
+{{- with get .Values.config $key -}}
+{{- $port := include "reservation-worker.port" . -}}
+{{- if and (ne $port "443") (not $.Values.networkPolicy.extraEgress) -}}
+{{- $errors = append $errors (printf "SQS is called on port %s, by config.%s; the policy allows 443: name the way in networkPolicy.extraEgress" $port $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
+{{- define "reservation-worker.wrongNames" -}}
+{{- $errors := list -}}
+{{- $name := include "reservation-worker.fullname" . -}}
+{{- if and .Values.service.enabled (not (regexMatch "^[a-z]" $name)) -}}
+{{- $errors = append $errors (printf "the Service would be named %s, and such a name begins with a letter; set fullnameOverride, or service.enabled to false" $name) -}}
+{{- end -}}
+{{- range $key := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- if hasKey $.Values.podLabels $key -}}
+{{- $errors = append $errors (printf "podLabels sets %s, which selectors go by; allowed: other labels" $key) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $errors -}}

@@ -29,6 +29,17 @@ pub(super) fn identity_rows() -> Vec<Row> {
         (with("type", json!(null)), InvalidEvent, "type is missing"),
         (with("type", json!(1)), InvalidEvent, "type is a number: must be a string"),
         (
+            EXPIRED.replace("rsv_abc123", "\\ud83d"),
+            InvalidEvent,
+            "reservation_id is a string with half of a surrogate pair: must be a string",
+        ),
+        (
+            EXPIRED.replace("A-13", "\\udc00"),
+            InvalidEvent,
+            "seat_ids[1] is a string with half of a surrogate pair",
+        ),
+        (EXPIRED.replace("\"qty\":2", "\"qty\":1e400"), InvalidEvent, "qty is a number: must be"),
+        (
             with("type", json!("order.created")),
             UnknownType,
             "type is \"order.created\": must be one of reservation.expired, payment.approved, payment.failed",

@@ -49,7 +49,7 @@ fn text(attributes: &[WireKeyValue], key: &str) -> Option<String> {
 fn one_event(tracing: &Tracing) {
     let sender = parent(PARENT);
     let mut event = tracing.start_event(start(Some(&sender)));
-    event.set_event("reservation.expired", "rsv_1", "evt_1");
+    event.set_event("reservation.expired", Some("rsv_1"), Some("evt_1"));
     let ok = |status| CallEnd { status, failure: None };
     event.start_call(http_call()).end(ok(CallStatus::Http(200)));
     let call = event.start_call(CallStart::Rpc {

@@ -16,7 +16,7 @@ use crate::proto::reservation::v1::{
 };
 use crate::script::{Faults, Scripted};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 async fn client(inventory: &Inventory) -> InventoryServiceClient<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{}", inventory.addr())).unwrap();

@@ -11,7 +11,7 @@ use super::{ReservationApi, ReservationStatus};
 use crate::ledger::{Answer, Effect, Request, Service};
 use crate::script::{Faults, Scripted};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Built in one go with the worker, reqwest has TLS without a provider of its own, and then wants one even for plain HTTP.
 fn client_builder() -> ClientBuilder {

@@ -1,0 +1,15 @@
+//! The time that each pure part takes: `cargo bench --package reservation-worker-bench`.
+
+use divan::Bencher;
+use measure::pure::{PARTS, Part};
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = PARTS.map(|part| part.name))]
+fn part(bencher: Bencher<'_, '_>, name: &str) {
+    let Part { once, .. } =
+        PARTS.into_iter().find(|part| part.name == name).expect("the names are theirs");
+    bencher.bench(once);
+}

@@ -1,0 +1,25 @@
+//! Payloads: the first byte chooses the type and the place, the rest stands there. Judged as whole bodies are.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../tests/hostile/judge.rs"]
+mod judge;
+#[path = "../../tests/hostile/reference.rs"]
+mod reference;
+
+const TYPES: [&str; 3] = ["reservation.expired", "payment.approved", "payment.failed"];
+
+fuzz_target!(|input: (u8, &str)| {
+    let (choice, payload) = input;
+    let name = TYPES[usize::from(choice) % TYPES.len()];
+    let body = if choice & 0x80 == 0 {
+        format!(
+            r#"{{"id":"e","type":"{name}","reservation_id":"r","event_id":"s","payload":{payload}}}"#
+        )
+    } else {
+        // Beside the event's own fields: members of an object, without its braces.
+        format!(r#"{{"id":"e","type":"{name}","reservation_id":"r","event_id":"s",{payload}}}"#)
+    };
+    let _ = judge::judge(&body);
+});

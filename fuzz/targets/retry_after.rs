@@ -1,0 +1,29 @@
+//! `Retry-After`: never above the cap, digits read as seconds, dates never later than they say.
+#![no_main]
+
+use std::time::{Duration, SystemTime};
+
+use libfuzzer_sys::fuzz_target;
+use reservation_worker::client::doors::retry_after;
+use reservation_worker::client::error::PACE_MAX;
+
+fuzz_target!(|input: (u32, &[u8])| {
+    let (now, value) = input;
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(now));
+    let found = retry_after(value, now);
+    assert!(found.is_none_or(|wait| wait <= PACE_MAX));
+    // A value that may stand in a header stands there with or without spaces around it.
+    let spaced = [b" \t", value, b"\t "].concat();
+    assert_eq!(retry_after(&spaced, now), found);
+    let text = std::str::from_utf8(value).unwrap_or("").trim_matches([' ', '\t']);
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let digits = text.trim_start_matches('0');
+        let seconds = if digits.len() > 3 { 1000 } else { digits.parse().unwrap_or(0) };
+        assert_eq!(found, Some(Duration::from_secs(seconds).min(PACE_MAX)));
+    } else if let Some(wait) = found {
+        // A date: the later it is asked, the sooner it is; and it names a day of the week and a time.
+        assert!(text.len() >= 24 && text.contains(':'), "{text:?}");
+        let later = retry_after(value, now + Duration::from_secs(7));
+        assert!(later.is_some_and(|later| later <= wait));
+    }
+});
