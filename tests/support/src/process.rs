@@ -115,6 +115,7 @@ impl Process {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -150,6 +151,12 @@ mod tests {
         let lines =
             "trap 'exit 7' TERM; trap 'exit 8' INT; echo ready; while :; do sleep 0.01; done";
         for (name, code) in [("term", 7), ("int", 8)] {
+            if name == "int" && interrupts_are_ignored() {
+                // A shell cannot trap what was ignored when it began, as it is in what another shell runs behind its back.
+                let _ =
+                    writeln!(io::stderr(), "LEFT OUT: SIGINT is ignored in all that starts here");
+                continue;
+            }
             let mut process = shell(name, lines);
             assert!(process.wait_at_most(Duration::from_millis(1)).await.unwrap().is_none());
             let ready = async {
@@ -165,6 +172,13 @@ mod tests {
             }
             assert_eq!(process.wait_at_most(LIMIT).await.unwrap().unwrap().code(), Some(code));
         }
+    }
+
+    fn interrupts_are_ignored() -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & 0b10 != 0)
     }
 
     #[test]
