@@ -31,7 +31,7 @@ const SETTLED_MAX: Duration = Duration::from_secs(120);
 const SECONDS_MIN: u64 = 20;
 
 /// Events that the memory store remembers: in a run of a minute it must be full before the second quarter.
-const CAPACITY: u64 = 5_000;
+const CAPACITY: u64 = 1_000;
 /// In a long one it has its default.
 const LONG_S: u64 = 600;
 
