@@ -75,12 +75,11 @@ pub(super) const CASES: &[Case] = &[
     ),
     faulty!(
         "sqs-handles",
-        "20 deletes and 20 extensions are answered with ReceiptHandleIsInvalid",
+        "20 batches of deletes are answered with ReceiptHandleIsInvalid",
         |world| {
             let faults = world.sqs.faults(&world.queue);
             let invalid = Fault::Error(ErrorCode::ReceiptHandleIsInvalid);
             faults.fail_next(Action::DeleteMessageBatch, 20, invalid);
-            faults.fail_next(Action::ChangeMessageVisibilityBatch, 20, invalid);
         }
     ),
     faulty!(
