@@ -58,7 +58,8 @@ class Child:
     def __init__(self, command, log, **options):
         self.log = log
         with open(log, "ab") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, **options)
+            # In a session of its own: Ctrl-C reaches this program alone.
+            self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **options)
 
     def output(self):
         with open(self.log, encoding="utf-8", errors="replace") as log:
