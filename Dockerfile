@@ -21,12 +21,14 @@ COPY Cargo.toml Cargo.lock build.rs rustfmt.toml ./
 COPY proto proto
 # The workspace's other members are never built here, but cargo wants to read them.
 COPY tests/support/Cargo.toml tests/support/build.rs tests/support/
+COPY tests/faults/Cargo.toml tests/faults/
 COPY benches/Cargo.toml benches/build.rs benches/
 # The dependencies, in a layer of their own: it is built again only when the files above change.
-RUN mkdir -p src tests/support/src benches/src \
+RUN mkdir -p src tests/support/src tests/faults/src benches/src benches/benches \
  && echo 'fn main() {}' >src/main.rs \
  && cp src/main.rs tests/simulation.rs \
- && touch src/lib.rs tests/support/src/lib.rs benches/src/lib.rs \
+ && cp src/main.rs benches/benches/pure.rs \
+ && touch src/lib.rs tests/support/src/lib.rs tests/faults/src/lib.rs benches/src/lib.rs \
  && .ci/image-build worker \
  && rm -r src
 COPY src src

@@ -154,6 +154,16 @@ def links(checks):
         checks.expect(f"deploy/README.md: make {target}: no such target", re.search(rf"^{target}:", makefile, re.MULTILINE))
 
 
+def dockerfile(checks):
+    """cargo reads the manifest of every member of the workspace, built or not: the image's build needs them all."""
+    manifest = (ROOT / "Cargo.toml").read_text()
+    members = re.search(r"^members = \[(.*)\]", manifest, re.MULTILINE).group(1)
+    dockerfile, ignored = (ROOT / "Dockerfile").read_text(), (ROOT / ".dockerignore").read_text()
+    for member in re.findall(r'"([^".]+)"', members):
+        checks.expect(f"Dockerfile: {member}/Cargo.toml is not copied", f"COPY {member}/Cargo.toml" in dockerfile)
+        checks.expect(f".dockerignore: {member}/Cargo.toml is left out", f"!{member}/Cargo.toml" in ignored)
+
+
 def workflow(checks):
     """The workflow runs every part of .ci/run, and by it: it installs what the tests need, without which they fail in CI."""
     parts = re.search(r"parts=\((check [a-z -]+)\)", (ROOT / ".ci/run").read_text()).group(1).split()
@@ -169,6 +179,7 @@ def workflow(checks):
 def run(checks):
     iam(checks)
     compose(checks)
+    dockerfile(checks)
     workflow(checks)
     burst(checks)
     links(checks)
