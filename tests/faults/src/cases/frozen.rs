@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use sandbox::inventory::Reply as RpcReply;
+use sandbox::ledger::Ledger;
 use sandbox::redis::{RedisOptions, is_installed};
 use sandbox::reservation_api::Reply;
 use sandbox::script::Faults;
@@ -39,12 +40,15 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     world.inventory.set_faults(Faults::<RpcReply>::none().latency(least, spread).seed(2));
     let mut frozen = world.started().await?;
     world.send_all(crowd("frozen", EVENTS));
-    frozen.counts("worker_messages_in_flight", &["state=\"running\""], 20.0).await?;
+    // Each call takes 50 ms and more: most of these are still open when it stops.
+    let busy = |ledger: &Ledger| ledger.totals().in_progress >= 10;
+    ensure(world.ledger.wait_until(busy, SETTLED_MAX).await, || "nothing is called".to_owned())?;
     world.harm.begin();
     frozen.signal(Signal::STOP);
     let under_way = world.ledger.totals().in_progress;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    // What it had under way is answered by now; its answers wait for it.
+    // What it has under way is answered; its answers wait for it.
+    let answered = |ledger: &Ledger| ledger.totals().in_progress == 0;
+    ensure(world.ledger.wait_until(answered, SETTLED_MAX).await, || "calls stay open".to_owned())?;
     world.harm.end();
     let mut other = world.started().await?;
     // How long it stands still is what is injected; there is no condition to wait for.

@@ -92,7 +92,6 @@ async fn half_open(setting: Setting) -> Result<Seen, Failed> {
     let lost =
         |proxy: &crate::proxy::Proxy| proxy.traffic().taken(crate::proxy::Way::ToServer) > taken;
     ensure(proxy.wait_until(lost, SETTLED_MAX).await, || "nothing was sent".to_owned())?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
     proxy.set_both(Course::Pass);
     let account = Account::settled(&world, SETTLED_MAX).await?;
     let took = began.elapsed();

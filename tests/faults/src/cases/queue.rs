@@ -22,13 +22,13 @@ const ACTIONS: [Action; 3] =
     [Action::ReceiveMessage, Action::DeleteMessageBatch, Action::ChangeMessageVisibilityBatch];
 
 macro_rules! faulty {
-    ($name:literal, $injected:literal, $harm:expr) => {
+    ($name:literal, $injected:literal, $harm:expr $(, says $says:literal)?) => {
         Case {
             name: $name,
             injected: $injected,
             must_hold: "each event takes effect once, no call is made again, nothing is set aside; the queue ends empty",
             is_short: false,
-            run: |setting| Box::pin(faulty(setting, $harm)),
+            run: |setting| Box::pin(faulty(setting, $harm, &[$($says)?])),
         }
     };
 }
@@ -71,7 +71,8 @@ pub(super) const CASES: &[Case] = &[
             let faults = world.sqs.faults(&world.queue);
             faults.fail_delete_entries(0.5);
             faults.fail_visibility_entries(0.5);
-        }
+        },
+        says "Settling failed"
     ),
     faulty!(
         "sqs-handles",
@@ -114,12 +115,15 @@ fn sometimes(world: &World, share: f64, fault: Fault) {
     }
 }
 
-async fn faulty(setting: Setting, harm: fn(&World)) -> Result<Seen, Failed> {
+async fn faulty(setting: Setting, harm: fn(&World), says: &[&str]) -> Result<Seen, Failed> {
     let mut world = World::start(&setting).await?;
     harm(&world);
     let mut worker = world.started().await?;
     world.send_all(crowd("badly", EVENTS));
     let account = Account::settled(&world, SETTLED_MAX).await?;
+    for said in says {
+        worker.says(said).await?;
+    }
     let faults = world.sqs.ledger(&world.queue).faults;
     let errors = worker.metric("sqs_poll_errors_total", &[]).await.unwrap_or_default();
     world.sqs.faults(&world.queue).clear();
