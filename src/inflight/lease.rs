@@ -151,7 +151,7 @@ impl LeaseKeeper {
             }
             None => {}
         }
-        let ok = answers.iter().filter(|(_, a)| matches!(a, Renewal::Extended(_))).count();
+        let ok = answers.iter().filter(|(_, a)| matches!(a, Renewal::Extended { .. })).count();
         let failed = answers.len() - ok;
         let Renewed { released, lost, receipts_lost, claims } =
             self.inflight.renewed(answers, Instant::now());
@@ -175,12 +175,13 @@ async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>, failures: u32) -> A
     // SQS counts from when it handles the call, which is not before this instant.
     let called_at = Instant::now();
     let left = first_deadline.saturating_duration_since(called_at);
-    // A call that hangs must leave time for another.
-    let give_up_at = called_at + (left / 3).max(CALL_MIN).min(left);
+    // A call that hangs must leave time for another; one that is only slow must not be given up. Two at once would be safe
+    // from both, but the one that is not waited for could overtake what is said of its message later.
+    let give_up_at = called_at + (left * 2 / 3).max(CALL_MIN).min(left);
     let answer = match timeout_at(give_up_at, queue.change_visibility(&changes)).await {
         Ok(answer) => answer,
         Err(_elapsed) => {
-            let detail = "no answer in a third of the time that is left".to_owned();
+            let detail = "no answer in two thirds of the time that is left".to_owned();
             Err(QueueError { kind: QueueErrorKind::Timeout, detail })
         }
     };
@@ -189,7 +190,8 @@ async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>, failures: u32) -> A
     match answer {
         Ok(entries) => {
             let book = |(due, entry): (DueRenewal, _)| {
-                (due.key, entry_renewal(entry, called_at + due.visibility, retry_at))
+                let extended = Renewal::Extended { called_at, visibility: due.visibility };
+                (due.key, entry_renewal(entry, extended, retry_at))
             };
             Answers { renewals: due.into_iter().zip(entries).map(book).collect(), error: None }
         }
@@ -200,9 +202,9 @@ async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>, failures: u32) -> A
     }
 }
 
-fn entry_renewal(entry: Result<(), EntryError>, until: Instant, retry_at: Instant) -> Renewal {
+fn entry_renewal(entry: Result<(), EntryError>, extended: Renewal, retry_at: Instant) -> Renewal {
     match entry {
-        Ok(()) => Renewal::Extended(until),
+        Ok(()) => extended,
         Err(EntryError::Retry(_)) => Renewal::RetryAt(retry_at),
         Err(EntryError::Lost(_)) => Renewal::Lost,
     }

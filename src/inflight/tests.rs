@@ -120,7 +120,7 @@ impl World {
 }
 
 fn extended() -> Renewal {
-    Renewal::Extended(Instant::now() + VISIBILITY)
+    Renewal::Extended { called_at: Instant::now(), visibility: VISIBILITY }
 }
 
 #[tokio::test(start_paused = true)]

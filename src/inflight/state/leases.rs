@@ -22,8 +22,8 @@ const RECHECK: Duration = Duration::from_secs(1);
 /// What became of one extension.
 #[derive(Debug)]
 pub enum Renewal {
-    /// It lasts until then.
-    Extended(Instant),
+    /// It lasts for so long since it was asked for.
+    Extended { called_at: Instant, visibility: Duration },
     /// It failed for now; to be tried again then.
     RetryAt(Instant),
     /// The receipt does not stand any more.
@@ -150,7 +150,7 @@ impl State {
                 renewed.released.push(released);
             }
             let Some(key) = self.extending.remove(&receipt_key) else { continue };
-            let extended = matches!(answer, Renewal::Extended(_));
+            let extended = matches!(answer, Renewal::Extended { .. });
             let lost = self.book(key, receipt_key, answer, now);
             if extended
                 && let Some(entry) = self.entries.get(&key)
@@ -176,9 +176,9 @@ impl State {
         };
         let held = &mut entry.receipts[at];
         held.renew_at = match answer {
-            Renewal::Extended(until) => {
-                held.receipt.deadline = until;
-                Some(renew_at(now, &held.receipt))
+            Renewal::Extended { called_at, visibility } => {
+                held.receipt.deadline = called_at + visibility;
+                Some(renew_at(called_at, &held.receipt).max(now))
             }
             Renewal::RetryAt(retry_at) if retry_at < held.receipt.deadline => Some(retry_at),
             Renewal::RetryAt(_) | Renewal::Lost => None,
@@ -223,9 +223,9 @@ impl State {
     }
 }
 
-/// Half of the time that is left: early enough to try again several times before it is too late.
-/// Not beyond the longest hold.
-fn renew_at(now: Instant, receipt: &Receipt) -> Instant {
-    let half = now + receipt.deadline.saturating_duration_since(now) / 2;
-    half.min(receipt.received_at + HOLD_MAX).max(now)
+/// Half of its time since it was asked for, however long the answer took: early enough to try again
+/// several times before it is too late. Not beyond the longest hold.
+fn renew_at(since: Instant, receipt: &Receipt) -> Instant {
+    let half = since + receipt.deadline.saturating_duration_since(since) / 2;
+    half.min(receipt.received_at + HOLD_MAX)
 }

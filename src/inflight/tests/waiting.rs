@@ -171,7 +171,7 @@ async fn a_message_is_given_back_before_sqs_takes_it() {
         let now = Instant::now();
         let answers = renewals.due.into_iter().map(|due| {
             assert!(now + due.visibility <= started_at + 12 * HOUR);
-            (due.key, Renewal::Extended(now + due.visibility))
+            (due.key, Renewal::Extended { called_at: now, visibility: due.visibility })
         });
         world.table.renewed(answers.collect(), now);
     };
