@@ -41,6 +41,9 @@ const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// How long it may take to say so.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Where gRPC looks for a call's timeout.
+const TIMEOUT_KEY: &str = "grpc-timeout";
+
 /// How often a call is sent that the service does not begin: connections that are ended one after the other are an outage.
 const SENT_MAX: u32 = 3;
 
@@ -133,6 +136,8 @@ pub struct GrpcInventory {
     connections: Spread,
     token: Option<Arc<Token>>,
     timeout: Duration,
+    /// As it is told to the service.
+    timeout_value: MetadataValue<Ascii>,
 }
 
 impl GrpcInventory {
@@ -151,7 +156,8 @@ impl GrpcInventory {
         let endpoint = endpoint(&uri, timeout).map_err(|error| wrong(chain(&error)))?;
         let target = target(&uri, lookup, &credentials, timeout).map_err(wrong)?;
         let connections = Spread::new(&endpoint, target);
-        Ok(Self { connections, token: credentials.token, timeout })
+        let timeout_value = timeout_value(timeout);
+        Ok(Self { connections, token: credentials.token, timeout, timeout_value })
     }
 
     /// Asks the service's health, to see whether a gRPC server answers at all.
@@ -175,7 +181,7 @@ impl GrpcInventory {
     fn request<T>(&self, call: &CallContext<'_>, message: T) -> Request<T> {
         let mut request = Request::new(message);
         // The server learns the deadline too, and need not work for nobody.
-        request.set_timeout(self.timeout);
+        request.metadata_mut().insert(TIMEOUT_KEY, self.timeout_value.clone());
         let trace = [("traceparent", call.traceparent), ("tracestate", call.tracestate)];
         for (name, value) in trace {
             if let Some(Ok(value)) = value.map(MetadataValue::<Ascii>::try_from) {
@@ -262,6 +268,13 @@ impl Inventory for GrpcInventory {
             None => Ok(()),
         }
     }
+}
+
+/// A timeout as gRPC spells it.
+fn timeout_value(timeout: Duration) -> MetadataValue<Ascii> {
+    let mut request = Request::new(());
+    request.set_timeout(timeout);
+    request.metadata().get(TIMEOUT_KEY).expect("it was just set").clone()
 }
 
 /// Says what the service says about a status that is not success.

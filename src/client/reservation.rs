@@ -14,6 +14,7 @@ use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{RequestBuilder, Response, Url};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::addresses::Lookup;
 use super::classify::{HttpCall, classify_http};
@@ -29,6 +30,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// What must be encoded in a path segment: everything but RFC 3986's unreserved characters.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+const JSON: &str = "application/json";
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -236,7 +239,8 @@ impl HttpReservationApi {
         call: &CallContext<'_>,
         id: &ReservationId,
     ) -> RequestBuilder {
-        let mut request = self.to(method, id.as_str()).header(ACCEPT, "application/json");
+        let mut request =
+            self.to(method, id.as_str()).header(ACCEPT, HeaderValue::from_static(JSON));
         let trace = [(TRACEPARENT, call.traceparent), (TRACESTATE, call.tracestate)];
         for (name, value) in trace {
             if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
@@ -308,10 +312,12 @@ impl ReservationApi for HttpReservationApi {
     ) -> Result<(), CallError> {
         let body = SetStatus { status: target.as_str(), payment_intent_id };
         let body = serde_json::to_vec(&body).expect("strings always have a JSON form");
+        let mut key = Uuid::encode_buffer();
+        let key = call.idempotency_key.hyphenated().encode_lower(&mut key);
         let request = self
             .request(Method::PATCH, call, id)
-            .header(CONTENT_TYPE, "application/json")
-            .header(IDEMPOTENCY_KEY, call.idempotency_key.to_string())
+            .header(CONTENT_TYPE, HeaderValue::from_static(JSON))
+            .header(IDEMPOTENCY_KEY, &*key)
             .body(body);
         let response = self.send_noted(request, call).await?;
         if response.status().is_success() {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use sha1::{Digest, Sha1};
 use uuid::Uuid;
 
 use super::EventId;
@@ -101,6 +102,12 @@ impl StepSet {
 /// the URL namespace of `urn:reservation-worker:<id>/<step>`.
 #[must_use]
 pub fn idempotency_key(id: &EventId, step: Step) -> Uuid {
-    let name = format!("urn:reservation-worker:{id}/{step}");
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+    // `Uuid::new_v5` knows nothing of the processor's instructions for SHA-1, which take a tenth of the time.
+    let mut name = Sha1::new_with_prefix(Uuid::NAMESPACE_URL.as_bytes());
+    for part in ["urn:reservation-worker:", id.as_str(), "/", step.as_str()] {
+        name.update(part);
+    }
+    let digest = name.finalize();
+    let (first, _) = digest.split_first_chunk::<16>().expect("SHA-1 has 20 bytes");
+    uuid::Builder::from_sha1_bytes(*first).into_uuid()
 }

@@ -1,20 +1,21 @@
 //! The store of one process: bounded in number and in time.
 //!
 //! What is in progress is never forgotten (there is never more of it than messages are held); of
-//! what was handled, or given up half-way, the newest are known, for a time. The old ones are
-//! thrown out when others come: nothing wakes an idle process. A handled event whose id has 36
-//! characters takes about 180 bytes (a million measured).
+//! what was handled, or given up half-way, the newest are known, for a time: see `settled`. The old
+//! ones are thrown out when others come: nothing wakes an idle process.
+
+mod settled;
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use ahash::RandomState;
 use async_trait::async_trait;
-use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
-use super::{Claim, Handled, HandledAs, Store, StoreError, Token};
+use self::settled::{End, Settled, SettledEvents};
+use super::{Claim, HandledAs, Store, StoreError, Token};
 use crate::event::{ContentHash, EventId, StepSet};
 
 /// A [`Store`] in this process's memory.
@@ -25,11 +26,8 @@ pub struct MemoryStore {
 
 #[derive(Debug)]
 struct Records {
-    in_progress: HashMap<EventId, Claimed>,
-    /// In the order in which they were settled.
-    settled: LinkedHashMap<EventId, Settled, RandomState>,
-    capacity: usize,
-    time_to_live: Duration,
+    in_progress: HashMap<EventId, Claimed, RandomState>,
+    settled: SettledEvents,
 }
 
 #[derive(Debug)]
@@ -40,31 +38,13 @@ struct Claimed {
     done: StepSet,
 }
 
-/// What is known of an event that nobody has in progress.
-#[derive(Clone, Copy, Debug)]
-struct Settled {
-    hash: ContentHash,
-    /// By whom, so that a repeated completion is told from a stranger's.
-    token: Token,
-    end: End,
-    since: Instant,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Handled(Handled),
-    /// Given up, with these steps done.
-    GivenUp(StepSet),
-}
-
 impl MemoryStore {
     /// Remembers up to `capacity` events that are not in progress, each for `time_to_live`.
     #[must_use]
     pub fn new(capacity: u64, time_to_live: Duration) -> Self {
         let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
-        let (in_progress, settled) =
-            (HashMap::new(), LinkedHashMap::with_hasher(RandomState::new()));
-        Self { records: Mutex::new(Records { in_progress, settled, capacity, time_to_live }) }
+        let settled = SettledEvents::new(capacity, time_to_live);
+        Self { records: Mutex::new(Records { in_progress: HashMap::default(), settled }) }
     }
 
     /// How many records there are, of either kind.
@@ -90,17 +70,16 @@ impl MemoryStore {
     ) -> Result<(), StoreError> {
         let mut records = self.lock();
         let Some(claimed) = records.in_progress.get(id) else {
-            let settled = records.settled(id);
+            let settled = records.settled.get(id);
             let is_done = settled.is_some_and(|it| it.token == token && again(&it.end));
             return if is_done { Ok(()) } else { Err(StoreError::NotOwner) };
         };
         if claimed.token != token {
             return Err(StoreError::NotOwner);
         }
-        let settled = Settled { hash: claimed.hash, token, end, since: Instant::now() };
-        if let Some((id, _)) = records.in_progress.remove_entry(id) {
-            records.settle(id, settled);
-        }
+        let hash = claimed.hash;
+        records.in_progress.remove(id);
+        records.settled.push(id, hash, token, end);
         Ok(())
     }
 
@@ -121,23 +100,6 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Records> {
         self.records.lock().expect("no panic happens under this lock")
-    }
-}
-
-impl Records {
-    fn settled(&self, id: &EventId) -> Option<&Settled> {
-        self.settled.get(id).filter(|it| it.since.elapsed() < self.time_to_live)
-    }
-
-    /// Remembers one more, and forgets those whose time is over, and the oldest of too many.
-    fn settle(&mut self, id: EventId, settled: Settled) {
-        self.settled.insert(id, settled);
-        let is_too_old = |it: &Settled| settled.since.duration_since(it.since) >= self.time_to_live;
-        while self.settled.len() > self.capacity
-            || self.settled.front().is_some_and(|(_, oldest)| is_too_old(oldest))
-        {
-            self.settled.pop_front();
-        }
     }
 }
 
@@ -165,10 +127,10 @@ impl Store for MemoryStore {
             claimed.token = token;
             return Ok(Claim::Ours(claimed.done));
         }
-        let done = match records.settled(id) {
+        let done = match records.settled.get(id) {
             Some(settled) if settled.hash != hash => return Ok(Claim::IdReused(settled.hash)),
-            Some(Settled { end: End::Handled(handled), .. }) => {
-                return Ok(Claim::Handled(*handled));
+            Some(settled @ Settled { end: End::Handled(how), .. }) => {
+                return Ok(Claim::Handled(records.settled.handled(settled, *how)));
             }
             Some(Settled { end: End::GivenUp(done), .. }) => *done,
             None => StepSet::EMPTY,
@@ -187,8 +149,7 @@ impl Store for MemoryStore {
     }
 
     async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
-        let handled = Handled { how, at: SystemTime::now() };
-        self.end(id, token, End::Handled(handled), |end| matches!(end, End::Handled(_)))
+        self.end(id, token, End::Handled(how), |end| matches!(end, End::Handled(_)))
     }
 
     async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {

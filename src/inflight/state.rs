@@ -5,10 +5,11 @@ mod order;
 mod waiting;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::time::Duration;
 
+use ahash::{HashMap, HashMapExt};
 use tokio::time::Instant;
 
 pub use self::leases::{DueRenewal, Renewal, Renewals, Renewed};

@@ -23,7 +23,12 @@ const RECHECK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Renewal {
     /// It lasts for so long since it was asked for.
-    Extended { called_at: Instant, visibility: Duration },
+    Extended {
+        /// When it was asked for.
+        called_at: Instant,
+        /// What was asked for.
+        visibility: Duration,
+    },
     /// It failed for now; to be tried again then.
     RetryAt(Instant),
     /// The receipt does not stand any more.

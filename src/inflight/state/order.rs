@@ -4,7 +4,9 @@
 //! group. It may start when it is the first in each. All lanes have the same order, so that the
 //! event that was received first of all is always first in both of its own: nothing deadlocks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use ahash::HashMap;
 
 use crate::event::ReservationId;
 use crate::inflight::job::Key;

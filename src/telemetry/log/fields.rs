@@ -49,13 +49,20 @@ impl Fields {
 
     /// Adds a text; one that finds no room is left out.
     pub(super) fn put_text(&mut self, key: &'static str, value: fmt::Arguments<'_>) {
+        self.put_escaped(key, |escaped| escaped.write_fmt(value));
+    }
+
+    fn put_escaped(
+        &mut self,
+        key: &'static str,
+        write: impl FnOnce(&mut Escaped<'_>) -> fmt::Result,
+    ) {
         let long = matches!(key, MESSAGE | "error");
         let bytes_max = if long { 2 * VALUE_BYTES_MAX } else { VALUE_BYTES_MAX };
         let Some(room) = self.room(key) else { return };
         let start = self.text.len();
-        let mut escaped = Escaped::new(&mut self.text, bytes_max.min(room));
         // Escaped never fails; a `Display` that fails by itself has said what it could.
-        let _ = escaped.write_fmt(value);
+        let _ = write(&mut Escaped::new(&mut self.text, bytes_max.min(room)));
         self.add(key, start, true);
     }
 
@@ -93,7 +100,7 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put_text(field.name(), format_args!("{value}"));
+        self.put_escaped(field.name(), |escaped| escaped.write_str(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {

@@ -20,6 +20,32 @@ const OWN: [&str; 3] = ["ts", "level", "msg"];
 pub(super) struct Buffers {
     fields: Fields,
     line: String,
+    second: Second,
+}
+
+/// The second that was written last, as most lines share theirs with the one before.
+#[derive(Debug, Default)]
+struct Second {
+    unix_s: Option<i64>,
+    text: String,
+}
+
+impl Second {
+    /// `2024-01-01T12:00:00.`: RFC 3339 up to what comes after the second.
+    fn text(&mut self, t: OffsetDateTime) -> &str {
+        if self.unix_s != Some(t.unix_timestamp()) {
+            self.unix_s = Some(t.unix_timestamp());
+            self.text.clear();
+            let (year, month, day) = t.to_calendar_date();
+            let (hour, minute, second) = t.to_hms();
+            let month = u8::from(month);
+            let _ = write!(
+                self.text,
+                "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}."
+            );
+        }
+        &self.text
+    }
 }
 
 impl Buffers {
@@ -38,36 +64,26 @@ impl Buffers {
 
     /// The line, in JSON.
     pub(super) fn json(&mut self, level: Level, at: SystemTime) -> &str {
-        let Self { fields, line } = self;
+        let Self { fields, line, second } = self;
         line.clear();
         let t = OffsetDateTime::from(at);
-        let _ = write!(
-            line,
-            "{{\"ts\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z\",\"level\":\"{}\"",
-            t.year(),
-            u8::from(t.month()),
-            t.day(),
-            t.hour(),
-            t.minute(),
-            t.second(),
-            t.millisecond(),
-            level_name(level)
-        );
+        put(line, ["{\"ts\":\"", second.text(t)]);
+        put_millis(line, t.millisecond());
+        put(line, ["Z\",\"level\":\"", level_name(level), "\""]);
         for entry in &fields.entries {
             line.push_str(if OWN.contains(&entry.key) { ",\"_" } else { ",\"" });
             put_key(line, entry);
             let quote = if entry.is_text { "\"" } else { "" };
-            let value = &fields.text[entry.value.clone()];
-            let _ = write!(line, "\":{quote}{value}{quote}");
+            put(line, ["\":", quote, &fields.text[entry.value.clone()], quote]);
         }
-        let _ = writeln!(line, ",\"msg\":\"{}\"}}", &fields.text[fields.message.clone()]);
+        put(line, [",\"msg\":\"", &fields.text[fields.message.clone()], "\"}\n"]);
         debug_assert!(line.len() <= LINE_BYTES_MAX);
         line
     }
 
     /// The line, for a person.
     pub(super) fn pretty(&mut self, level: Level, at: SystemTime, color: bool) -> &str {
-        let Self { fields, line } = self;
+        let Self { fields, line, .. } = self;
         line.clear();
         let t = OffsetDateTime::from(at);
         let (begin, dim, end) =
@@ -92,6 +108,18 @@ impl Buffers {
         line.push('\n');
         debug_assert!(line.len() <= LINE_BYTES_MAX);
         line
+    }
+}
+
+fn put<const N: usize>(line: &mut String, parts: [&str; N]) {
+    parts.into_iter().for_each(|part| line.push_str(part));
+}
+
+/// Three digits.
+fn put_millis(line: &mut String, ms: u16) {
+    for divisor in [100, 10, 1] {
+        let digit = u8::try_from(ms / divisor % 10).expect("a digit");
+        line.push(char::from(b'0' + digit));
     }
 }
 
