@@ -12,13 +12,14 @@ ARG RUST_IMAGE=rust:1.95-bookworm
 # hadolint ignore=DL3029
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS builder
 WORKDIR /build
-COPY .ci/image-build .ci/
+COPY .ci/image-build .ci/profile-flags .ci/
 # Adds the list of crates to the binary, for `cargo audit bin` and image scanners; empty leaves it out.
 ARG AUDITABLE=0.7.7
 ARG TARGETARCH
 RUN .ci/image-build tools
 COPY Cargo.toml Cargo.lock build.rs rustfmt.toml ./
 COPY proto proto
+COPY benches/profile benches/profile
 # The workspace's other members are never built here, but cargo wants to read them.
 COPY tests/support/Cargo.toml tests/support/build.rs tests/support/
 COPY tests/faults/Cargo.toml tests/faults/

@@ -9,6 +9,12 @@ ARGS ?=
 SEEDS ?= 100000
 RUNS ?= 100000
 
+# Release builds are laid out by a profile of the worker at work, where it fits: see .ci/profile-flags. It knows functions by names
+# in which cargo puts whether a target was given.
+host := $(shell rustc -vV | sed -n 's/^host: //p')
+out := target/$(host)/release
+build_release = RUSTFLAGS="$$RUSTFLAGS $$(.ci/profile-flags $(host))" $(CARGO) build --locked --release --target $(host)
+
 tools := $(CURDIR)/.tools
 deny_version := 0.20.2
 machete_version := 0.9.2
@@ -17,7 +23,7 @@ llvm_cov_version := 0.9.1
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
-	test-instructions test-soak test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-instructions test-soak profile test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug faults faults-build soak fmt-check unused licences readme-check
 
 help: ## list the targets
@@ -27,8 +33,8 @@ deps: $(tools)/bin/cargo-deny $(tools)/bin/cargo-machete ## fetch the crates, an
 	$(CARGO) fetch --locked
 
 build: ## build the worker for production: ./reservation-worker
-	$(CARGO) build --locked --release --package reservation-worker
-	cp target/release/reservation-worker reservation-worker
+	$(build_release) --package reservation-worker
+	cp $(out)/reservation-worker reservation-worker
 
 run: debug ## run the worker with the variables of this shell (ARGS=check to try them)
 	./target/debug/reservation-worker $(ARGS)
@@ -71,34 +77,37 @@ fuzz: ## every decoder under libFuzzer, RUNS=100000 inputs each (TARGET=decode f
 	fuzz/run $(TARGET)
 
 faults: faults-build ## what is done to the real worker from outside, and the account of what came out (needs redis-server; ARGS="--only kill,term", --list)
-	target/release/faults --worker $(WORKER) $(ARGS)
+	$(out)/faults --worker $(WORKER) $(ARGS)
 
 test-soak: debug ## a minute of the soak, with the builds that the tests use
 	target/debug/soak --worker target/debug/reservation-worker --seconds 60 $(ARGS)
 
 soak: export SOAK_SECONDS ?= 60
 soak: faults-build ## load without end with faults on: memory, descriptors, threads and series must stay flat (SOAK_SECONDS=3600 ARGS="--svg docs/soak.svg")
-	target/release/soak --worker $(WORKER) --seconds $(SOAK_SECONDS) --csv target/soak.csv $(ARGS)
+	$(out)/soak --worker $(WORKER) --seconds $(SOAK_SECONDS) --csv target/soak.csv $(ARGS)
 
 faults-build: build
-	$(CARGO) build --locked --release --package reservation-worker-faults
+	$(build_release) --package reservation-worker-faults
 
 test-crash: export CRASH_SECONDS ?= 60
 test-crash: ## two workers on one Redis, killed every second for a minute (needs redis-server)
 	$(CARGO) test --locked --features simulation --test crash -- --nocapture
 
 bench: bench-build ## the worker beside two yardsticks, one pass under every load (needs redis-server; ARGS=--check for the budgets)
-	target/release/bench table --worker $(WORKER) --quick $(ARGS)
+	$(out)/bench table --worker $(WORKER) --quick $(ARGS)
 
 bench-full: bench-build ## the same, medians of five interleaved rounds: writes docs/bench.md
-	target/release/bench table --worker $(WORKER) --rounds 5 --out docs/bench.md $(ARGS)
+	$(out)/bench table --worker $(WORKER) --rounds 5 --out docs/bench.md $(ARGS)
 
 test-instructions: ## instructions of the parts that only compute, beside those accepted (needs valgrind; ARGS=--accept to accept them)
-	$(CARGO) build --locked --release --package reservation-worker-bench
-	target/release/bench instructions $(ARGS)
+	$(build_release) --package reservation-worker-bench
+	$(out)/bench instructions $(ARGS)
+
+profile: ## what the worker does most, counted under load, for release builds: benches/profile (a quarter of an hour; needs redis-server, llvm-profdata)
+	benches/profile/run
 
 bench-build: build
-	$(CARGO) build --locked --release --package reservation-worker-bench
+	$(build_release) --package reservation-worker-bench
 
 test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run $(WORKER)

@@ -4,6 +4,7 @@ mod compare;
 mod instructions;
 mod services;
 mod table;
+mod train;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -34,8 +35,10 @@ pub fn run() -> Result<ExitCode, Failure> {
         ["instructions", rest @ ..] => return instructions::compare(rest),
         ["pure", name, times] => instructions::repeat(name, times)?,
         ["table", rest @ ..] => return table::run(rest),
+        ["train", rest @ ..] => train::train(rest)?,
         _ => {
-            return Err("one of: table, compare, instructions, pure, services, floor, plain".into());
+            let all = "table, compare, instructions, pure, train, services, floor, plain";
+            return Err(format!("one of: {all}").into());
         }
     }
     Ok(ExitCode::SUCCESS)

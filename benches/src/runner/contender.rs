@@ -124,6 +124,19 @@ impl Process {
         system::cpu_time(self.child.id()).ok_or_else(gone)
     }
 
+    /// Tells it to end (SIGTERM), and waits until it has.
+    ///
+    /// # Errors
+    /// Where it ends otherwise than with exit code 0.
+    pub fn leave(mut self) -> io::Result<()> {
+        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let status = self.child.wait()?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("it ended with {status}")))
+    }
+
     /// Memory in kB: now, and at most so far.
     ///
     /// # Errors
