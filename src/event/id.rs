@@ -35,11 +35,18 @@ pub(super) fn check(text: &str, bytes_max: usize) -> Result<(), IdError> {
         Err(IdError::Empty)
     } else if text.len() > bytes_max {
         Err(IdError::TooLong { bytes_max })
-    } else if text.contains(char::is_control) {
+    } else if has_control_character(text) {
         Err(IdError::ControlCharacter)
     } else {
         Ok(())
     }
+}
+
+/// Nearly no text has a byte that a control character has or begins with, and bytes are looked through faster than characters.
+fn has_control_character(text: &str) -> bool {
+    // U+0080 to U+009F begin with 0xc2, as some others do.
+    let may_be = |byte: u8| byte.is_ascii_control() || byte == 0xc2;
+    text.bytes().fold(false, |found, byte| found | may_be(byte)) && text.contains(char::is_control)
 }
 
 fn check_id(text: &str) -> Result<(), IdError> {
@@ -93,4 +100,19 @@ id! {
     /// The *show* that seats are sold for. The JSON and both services call it `event_id`; it has nothing to do with the
     /// event that a message carries, whose identity is [`EventId`].
     ShowId, check_id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_found_wherever_they_stand() {
+        for character in '\0'..=char::MAX {
+            for text in [format!("{character}"), format!("A-12 é{character}°")] {
+                let expected = character.is_control().then_some(IdError::ControlCharacter);
+                assert_eq!(check(&text, ID_BYTES_MAX).err(), expected, "{text:?}");
+            }
+        }
+    }
 }

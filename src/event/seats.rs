@@ -39,10 +39,13 @@ impl SeatIds {
         self.ends.push(u32::try_from(self.text.len()).expect("a body is far below 4 GiB"));
     }
 
-    /// Gives back what was reserved for more.
+    /// Gives back what was reserved for more; for a few seats, that is not worth the work.
     pub(super) fn shrink(&mut self) {
-        self.text.shrink_to_fit();
-        self.ends.shrink_to_fit();
+        const FEW: usize = 16;
+        if self.len() > FEW {
+            self.text.shrink_to_fit();
+            self.ends.shrink_to_fit();
+        }
     }
 }
 
