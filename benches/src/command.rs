@@ -26,9 +26,13 @@ pub fn run() -> Result<ExitCode, Failure> {
     match words.as_slice() {
         ["services", rest @ ..] => single()?.block_on(services::run(rest))?,
         ["floor"] => single()?.block_on(floor::run(floor_settings()?))?,
-        ["plain"] => {
+        [threads @ ("plain" | "plain-1")] => {
             let _ = rustls::crypto::ring::default_provider().install_default();
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let runtime = if *threads == "plain-1" {
+                single()?
+            } else {
+                tokio::runtime::Builder::new_multi_thread().enable_all().build()?
+            };
             runtime.block_on(plain::run(plain_settings()?))?;
         }
         ["compare", rest @ ..] => compare::run_pairs(rest)?,
@@ -37,7 +41,7 @@ pub fn run() -> Result<ExitCode, Failure> {
         ["table", rest @ ..] => return table::run(rest),
         ["train", rest @ ..] => train::train(rest)?,
         _ => {
-            let all = "table, compare, instructions, pure, train, services, floor, plain";
+            let all = "table, compare, instructions, pure, train, services, floor, plain, plain-1";
             return Err(format!("one of: {all}").into());
         }
     }

@@ -39,6 +39,10 @@ const RECEIVE_MARGIN: Duration = Duration::from_secs(5);
 /// How long a connection may take to stand, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 
+/// How long a connection stays open that nobody uses. When SQS stalls, calls pile up, each on a connection of its own; a worker
+/// that polls needs its own again within milliseconds.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the queue needs to know.
 #[derive(Clone, Debug)]
 pub struct SqsSettings {
@@ -87,6 +91,7 @@ impl SqsQueue {
     /// The same, with what `loader` already says about region, credentials and endpoint.
     pub async fn load(loader: ConfigLoader, settings: SqsSettings) -> Self {
         let http = aws_smithy_http_client::Builder::new()
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .build_https();
         let shared = loader.http_client(http).load().await;

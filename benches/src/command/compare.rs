@@ -1,6 +1,7 @@
 //! `compare ROUNDS LOAD A B`: two ways of running the worker, in turn, under one load: what the second costs beside the first.
 //!
-//! Each of A and B being `PROGRAM[,redis][,NAME=VALUE]...`, PROGRAM a path, or `floor`, or `plain`; LOAD is a name of `load::named`.
+//! Each of A and B being `PROGRAM[,redis][,NAME=VALUE]...`, PROGRAM a path, or `floor`, or `plain`, or `plain-1`: the plain loop on
+//! one thread, which is what the libraries alone cost; LOAD is a name of `load::named`.
 
 use std::io::Write;
 use std::path::Path;
@@ -60,6 +61,7 @@ fn contender(name: &str, text: &str) -> Result<Contender, Failure> {
     let mut contender = match parts.next() {
         Some("floor") => Contender::new(name, &own).argument("floor"),
         Some("plain") => Contender::new(name, &own).argument("plain"),
+        Some("plain-1") => Contender::new(name, &own).argument("plain-1"),
         Some(program) => Contender::new(name, Path::new(program)),
         None => return Err("no program".into()),
     };

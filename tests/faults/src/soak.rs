@@ -169,7 +169,8 @@ pub async fn soak(options: &Options) -> Result<String, Failed> {
     eventually("it works", SETTLED_MAX, async || around.queue.sums().deleted > 0).await?;
     harm::warm_up(&around.proxies).await?;
     let faults = AtomicU64::new(0);
-    let raging = harm::rage(around.proxies.to_vec(), options.seed, &faults);
+    let is_long = options.seconds >= LONG_S;
+    let raging = harm::rage(around.proxies.to_vec(), options.seed, is_long, &faults);
     let sampled = tokio::select! {
         samples = sample(&mut worker, &around.queue, options.seconds, &faults) => samples,
         raged = raging => raged.map(|never| match never {}),
@@ -183,7 +184,7 @@ pub async fn soak(options: &Options) -> Result<String, Failed> {
     let _ = std::fs::remove_file(&log);
     let figures = write_down(options, &samples, around.queue.sums(), faults.into_inner())?;
     around.queue.judge().map_err(Failed)?;
-    Ok(format!("{figures}\n{}", samples::judge(&samples, options.seconds >= LONG_S)?))
+    Ok(format!("{figures}\n{}", samples::judge(&samples, is_long)?))
 }
 
 /// Looks every second.

@@ -9,6 +9,9 @@ use crate::proxy::{Course, Proxy, Way};
 
 /// Milliseconds between the end of one fault and the next.
 const PAUSE_MS: std::ops::Range<u64> = 2_000..5_000;
+/// The same in a long run: the connections that calls piled up on at one proxy are closed before its next fault, so that what they
+/// come to in the end can be told from what a fault leaves for a moment.
+const PAUSE_LONG_MS: std::ops::Range<u64> = 5_000..15_000;
 /// How long one lasts.
 const LASTS_MS: std::ops::Range<u64> = 200..2_000;
 
@@ -81,18 +84,20 @@ pub(super) async fn warm_up(proxies: &[Proxy]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Does harm until it is dropped. Counts in `done`.
+/// Does harm until it is dropped, less often in a long run. Counts in `done`.
 ///
 /// # Errors
 /// Where a proxy cannot.
 pub(super) async fn rage(
     proxies: Vec<Proxy>,
     seed: u64,
+    is_long: bool,
     done: &std::sync::atomic::AtomicU64,
 ) -> Result<std::convert::Infallible, Failed> {
     let mut random = fastrand::Rng::with_seed(seed);
+    let pause_ms = if is_long { PAUSE_LONG_MS } else { PAUSE_MS };
     loop {
-        sleep(Duration::from_millis(random.u64(PAUSE_MS))).await;
+        sleep(Duration::from_millis(random.u64(pause_ms.clone()))).await;
         let proxy = &proxies[random.usize(..proxies.len())];
         let fault = Fault::ALL[random.usize(..Fault::ALL.len())];
         let way = if random.bool() { Way::ToServer } else { Way::ToClient };
