@@ -36,7 +36,7 @@ pub(super) struct Settled {
 /// What stands for an event's id.
 type Fingerprint = [u64; 2];
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Record {
     fingerprint: Fingerprint,
     settled: Settled,
@@ -45,7 +45,7 @@ struct Record {
 /// The list. Its records have numbers, one after the other; those that count around at 2^32 do no harm, as there are never so many.
 #[derive(Debug)]
 pub(super) struct SettledEvents {
-    records: VecDeque<Record>,
+    records: Chunks,
     /// The number of the oldest.
     first: u32,
     /// The number of each event's latest record.
@@ -60,7 +60,7 @@ impl SettledEvents {
     /// Remembers up to `capacity`, each for `time_to_live`, to the second.
     pub(super) fn new(capacity: usize, time_to_live: Duration) -> Self {
         Self {
-            records: VecDeque::new(),
+            records: Chunks::default(),
             first: 0,
             latest: HashTable::new(),
             keys: [RandomState::new(), RandomState::new()],
@@ -94,10 +94,11 @@ impl SettledEvents {
         let fingerprint = self.fingerprint(id);
         let at_s = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
         let settled = Settled { hash, token, end, at_s };
-        let number = self.number(self.records.len());
-        self.records.push_back(Record { fingerprint, settled });
+        let count = u32::try_from(self.records.len).expect("fewer than 2^32 are remembered");
+        let number = self.first.wrapping_add(count);
+        self.records.push(Record { fingerprint, settled });
         let Self { records, first, latest, .. } = self;
-        let record = |number: u32| &records[index(*first, number)];
+        let record = |number: u32| records.get(index(*first, number));
         let entry = latest.entry(
             fingerprint[0],
             |other| record(*other).fingerprint == fingerprint,
@@ -105,23 +106,22 @@ impl SettledEvents {
         );
         // What was known of it before stays in the list until its turn comes, and is not found any more.
         entry.insert(number);
-        while self.records.len() > self.capacity || self.is_oldest_too_old() {
+        while self.records.len > self.capacity || self.is_oldest_too_old() {
             self.pop();
         }
     }
 
     fn pop(&mut self) {
-        let Some(Record { fingerprint, .. }) = self.records.front() else { return };
+        let Some(Record { fingerprint, .. }) = self.records.pop() else { return };
         let oldest = self.first;
+        self.first = self.first.wrapping_add(1);
         if let Ok(entry) = self.latest.find_entry(fingerprint[0], |number| *number == oldest) {
             entry.remove();
         }
-        self.records.pop_front();
-        self.first = self.first.wrapping_add(1);
     }
 
     fn is_oldest_too_old(&self) -> bool {
-        self.records.front().is_some_and(|oldest| self.is_too_old(&oldest.settled))
+        self.records.len > 0 && self.is_too_old(&self.records.get(0).settled)
     }
 
     fn is_too_old(&self, settled: &Settled) -> bool {
@@ -137,14 +137,124 @@ impl SettledEvents {
     }
 
     fn record(&self, number: u32) -> &Record {
-        &self.records[index(self.first, number)]
-    }
-
-    fn number(&self, index: usize) -> u32 {
-        self.first.wrapping_add(u32::try_from(index).expect("fewer than 2^32 are remembered"))
+        self.records.get(index(self.first, number))
     }
 }
 
 fn index(first: u32, number: u32) -> usize {
     usize::try_from(number.wrapping_sub(first)).expect("32 bits fit")
+}
+
+/// Records in a chunk: 48 KiB.
+const CHUNK: usize = 1_024;
+
+/// A queue that grows by a chunk at a time. One that grows by doubling has for a moment three times the memory that it needs.
+#[derive(Debug, Default)]
+struct Chunks {
+    /// All but the last are full.
+    chunks: VecDeque<Vec<Record>>,
+    /// So many of the first chunk are gone.
+    gone: usize,
+    len: usize,
+}
+
+impl Chunks {
+    fn push(&mut self, record: Record) {
+        match self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
+            Some(last) => last.push(record),
+            None => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(record);
+                self.chunks.push_back(chunk);
+            }
+        }
+        self.len += 1;
+    }
+
+    /// The record at this place, which is one of `len`.
+    fn get(&self, index: usize) -> &Record {
+        let place = self.gone + index;
+        &self.chunks[place / CHUNK][place % CHUNK]
+    }
+
+    /// Takes the oldest out.
+    fn pop(&mut self) -> Option<Record> {
+        let oldest = *self.chunks.front()?.get(self.gone)?;
+        self.gone += 1;
+        self.len -= 1;
+        if self.gone == CHUNK {
+            self.chunks.pop_front();
+            self.gone = 0;
+        }
+        Some(oldest)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::event::{Step, decode};
+
+    fn id(number: usize) -> EventId {
+        EventId::new(&format!("evt_{number}")).unwrap()
+    }
+
+    fn hash() -> ContentHash {
+        let body = r#"{"id":"e","type":"payment.failed","reservation_id":"r","event_id":"s"}"#;
+        decode(body).unwrap().content_hash()
+    }
+
+    const APPLIED: End = End::Handled(HandledAs::Applied);
+
+    #[test]
+    fn the_newest_are_found_and_the_oldest_are_gone_wherever_the_numbers_begin() {
+        let (capacity, hash) = (2 * CHUNK + 7, hash());
+        for first in [0, u32::MAX - 1_000] {
+            let mut events = SettledEvents::new(capacity, Duration::from_secs(60));
+            events.first = first;
+            for number in 0..5 * CHUNK {
+                events.push(&id(number), hash, Token::unique(), APPLIED);
+                assert_eq!(events.len(), capacity.min(number + 1));
+            }
+            for number in 0..5 * CHUNK {
+                let is_kept = number >= 5 * CHUNK - capacity;
+                assert_eq!(events.get(&id(number)).is_some(), is_kept, "{number}");
+            }
+            assert!(events.records.chunks.len() <= capacity.div_ceil(CHUNK) + 1);
+        }
+    }
+
+    #[test]
+    fn of_an_event_that_is_settled_again_the_latest_counts() {
+        let (mut events, hash) = (SettledEvents::new(3, Duration::from_secs(60)), hash());
+        let mut done = StepSet::EMPTY;
+        done.insert(Step::ReservationStatus);
+        events.push(&id(1), hash, Token::unique(), End::GivenUp(done));
+        events.push(&id(1), hash, Token::unique(), APPLIED);
+        assert_eq!(events.len(), 1);
+        assert_eq!(events.get(&id(1)).unwrap().end, APPLIED);
+        // The first record goes, the second stays.
+        events.push(&id(2), hash, Token::unique(), APPLIED);
+        events.push(&id(3), hash, Token::unique(), APPLIED);
+        assert_eq!(events.get(&id(1)).unwrap().end, APPLIED);
+        events.push(&id(4), hash, Token::unique(), APPLIED);
+        assert!(events.get(&id(1)).is_none());
+        assert_eq!(events.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_is_known_for_its_time() {
+        let (mut events, hash) = (SettledEvents::new(100, Duration::from_secs(60)), hash());
+        events.push(&id(1), hash, Token::unique(), APPLIED);
+        tokio::time::advance(Duration::from_secs(40)).await;
+        events.push(&id(2), hash, Token::unique(), APPLIED);
+        let settled = *events.get(&id(1)).unwrap();
+        let ago = events.handled(&settled, HandledAs::Applied).at.elapsed().unwrap();
+        assert!((40..42).contains(&ago.as_secs()), "{ago:?}");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert!(events.get(&id(1)).is_none());
+        events.push(&id(3), hash, Token::unique(), APPLIED);
+        assert_eq!(events.len(), 2, "the first is thrown out");
+    }
 }
