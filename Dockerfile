@@ -4,15 +4,15 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 -t reservation-worker:latest .
 #
 # RUST_IMAGE must have Rust and a C compiler; to build for another architecture than its own, apt and rustup. Nothing is emulated:
-# it compiles for the other one. To pin it: --build-arg RUST_IMAGE=rust:1.95-bookworm@sha256:..., the digest being what
-# `docker buildx imagetools inspect rust:1.95-bookworm` says.
-ARG RUST_IMAGE=rust:1.95-bookworm
+# it compiles for the other one. To pin it: --build-arg RUST_IMAGE=rust:1.95.0-bookworm@sha256:..., the digest being what
+# `docker buildx imagetools inspect rust:1.95.0-bookworm` says.
+ARG RUST_IMAGE=rust:1.95.0-bookworm
 
 # BuildKit says which platform it runs on, and in TARGETARCH for which it builds.
 # hadolint ignore=DL3029
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS builder
 WORKDIR /build
-COPY .ci/image-build .ci/profile-flags .ci/
+COPY .ci/image-build .ci/profile-config .ci/
 # Adds the list of crates to the binary, for `cargo audit bin` and image scanners; empty leaves it out.
 ARG AUDITABLE=0.7.7
 ARG TARGETARCH

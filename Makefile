@@ -9,11 +9,13 @@ ARGS ?=
 SEEDS ?= 100000
 RUNS ?= 100000
 
-# Release builds are laid out by a profile of the worker at work, where it fits: see .ci/profile-flags. It knows functions by names
+# Release builds are laid out by a profile of the worker at work, where it fits: see .ci/profile-config. It knows functions by names
 # in which cargo puts whether a target was given.
-host := $(shell rustc -vV | sed -n 's/^host: //p')
-out := target/$(host)/release
-build_release = RUSTFLAGS="$$RUSTFLAGS $$(.ci/profile-flags $(host))" $(CARGO) build --locked --release --target $(host)
+host = $(shell rustc -vV | sed -n 's/^host: //p')
+out = target/$(host)/release
+profile_config = target/profile.toml
+build_release = .ci/profile-config $(host) $(profile_config) && \
+	$(CARGO) build --config $(profile_config) --locked --release --target $(host)
 
 tools := $(CURDIR)/.tools
 deny_version := 0.20.2
@@ -99,9 +101,10 @@ bench: bench-build ## the worker beside two yardsticks, one pass under every loa
 bench-full: bench-build ## the same, medians of five interleaved rounds: writes docs/bench.md
 	$(out)/bench table --worker $(WORKER) --rounds 5 --out docs/bench.md $(ARGS)
 
+# Without the profile: counts are to change with the code alone.
 test-instructions: ## instructions of the parts that only compute, beside those accepted (needs valgrind; ARGS=--accept to accept them)
-	$(build_release) --package reservation-worker-bench
-	$(out)/bench instructions $(ARGS)
+	$(CARGO) build --locked --release --package reservation-worker-bench
+	target/release/bench instructions $(ARGS)
 
 profile: ## what the worker does most, counted under load, for release builds: benches/profile (a quarter of an hour; needs redis-server, llvm-profdata)
 	benches/profile/run

@@ -1,6 +1,6 @@
 # checkov:skip=CKV_DOCKER_2:the stand-ins are up at once, and nothing waits for them
 # The stand-ins for the Reservation API and the Inventory service. For trying things out only; never part of the worker's image.
-ARG RUST_IMAGE=rust:1.95-bookworm
+ARG RUST_IMAGE=rust:1.95.0-bookworm
 ARG BASE=debian:bookworm-slim
 
 FROM ${RUST_IMAGE} AS builder

@@ -40,7 +40,7 @@ const RECEIVE_MARGIN: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 
 /// How long a connection stays open that nobody uses. When SQS stalls, calls pile up, each on a connection of its own; a worker
-/// that polls needs its own again within milliseconds.
+/// that polls needs its own again within milliseconds, and one that only extends a lease now and then connects anew for it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the queue needs to know.

@@ -1,11 +1,12 @@
 //! Events that nobody has in progress, oldest first, in little memory: a record is 48 bytes, and what finds it by its event takes
-//! six to eleven more. A million of them are measured in `tests/it/store/size.rs`.
+//! 12 to 22 more. `tests/it/store/size.rs` measures a million.
 //!
 //! Ids are not kept: 128 bits of a hash whose keys this process has drawn stand for one. That two of a million events
 //! in memory share them has a chance of one in 10^26, and nobody outside can look for such a pair.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::mem;
 use std::time::{Duration, SystemTime};
 
 use hashbrown::HashTable;
@@ -94,8 +95,7 @@ impl SettledEvents {
         let fingerprint = self.fingerprint(id);
         let at_s = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
         let settled = Settled { hash, token, end, at_s };
-        let count = u32::try_from(self.records.len).expect("fewer than 2^32 are remembered");
-        let number = self.first.wrapping_add(count);
+        let number = numbered(self.first, self.records.len);
         self.records.push(Record { fingerprint, settled });
         let Self { records, first, latest, .. } = self;
         let record = |number: u32| records.get(index(*first, number));
@@ -104,10 +104,32 @@ impl SettledEvents {
             |other| record(*other).fingerprint == fingerprint,
             |other| record(*other).fingerprint[0],
         );
-        // What was known of it before stays in the list until its turn comes, and is not found any more.
+        // What was known of it before stays in the list for now, and is not found any more.
         entry.insert(number);
-        while self.records.len > self.capacity || self.is_oldest_too_old() {
+        while self.latest.len() > self.capacity || self.is_oldest_too_old() {
             self.pop();
+        }
+        // An event that is given up again and again costs no other its place.
+        if self.records.len > 2 * self.capacity {
+            self.compact();
+        }
+    }
+
+    /// Leaves the records out that are not found any more.
+    fn compact(&mut self) {
+        let old = mem::take(&mut self.records);
+        let fresh = HashTable::with_capacity(self.latest.len());
+        let latest = mem::replace(&mut self.latest, fresh);
+        let first = mem::take(&mut self.first);
+        for (number, record) in (0..old.len).map(|at| (numbered(first, at), *old.get(at))) {
+            let hash = record.fingerprint[0];
+            if latest.find(hash, |it| *it == number).is_some() {
+                let number = numbered(0, self.records.len);
+                self.records.push(record);
+                let records = &self.records;
+                let hasher = |it: &u32| records.get(index(0, *it)).fingerprint[0];
+                self.latest.insert_unique(hash, number, hasher);
+            }
         }
     }
 
@@ -139,6 +161,11 @@ impl SettledEvents {
     fn record(&self, number: u32) -> &Record {
         self.records.get(index(self.first, number))
     }
+}
+
+/// The number of the record at this place.
+fn numbered(first: u32, index: usize) -> u32 {
+    first.wrapping_add(u32::try_from(index).expect("fewer than 2^32 are remembered"))
 }
 
 fn index(first: u32, number: u32) -> usize {
@@ -241,6 +268,25 @@ mod tests {
         events.push(&id(4), hash, Token::unique(), APPLIED);
         assert!(events.get(&id(1)).is_none());
         assert_eq!(events.len(), 3);
+    }
+
+    #[test]
+    fn an_event_that_is_given_up_again_and_again_costs_no_other_its_place() {
+        let (mut events, hash) = (SettledEvents::new(100, Duration::from_secs(60)), hash());
+        events.first = u32::MAX - 250;
+        for number in 0..99 {
+            events.push(&id(number), hash, Token::unique(), APPLIED);
+        }
+        for _ in 0..1_000 {
+            events.push(&id(100), hash, Token::unique(), End::GivenUp(StepSet::EMPTY));
+            assert!(events.records.len <= 201);
+        }
+        assert_eq!(events.len(), 100);
+        assert!((0..99).all(|number| events.get(&id(number)).is_some()));
+        assert_eq!(events.get(&id(100)).unwrap().end, End::GivenUp(StepSet::EMPTY));
+        events.push(&id(101), hash, Token::unique(), APPLIED);
+        assert!(events.get(&id(0)).is_none(), "the oldest goes, as ever");
+        assert!(events.get(&id(1)).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -52,14 +52,14 @@ async fn an_extension_that_fails_is_tried_again_while_there_is_time() {
     }
 }
 
-/// A quarter of the timeout for each answer: half is left when it is asked for, two thirds of which are waited.
+/// A fifth of the timeout for each answer: half is left when it is asked for, two thirds of which are waited.
 #[tokio::test]
 async fn an_extension_that_is_slow_is_not_given_up() {
     let world = World::start().await;
     let visibility = Duration::from_secs(5);
     let (worker, gate) = world.gated(&["a"], |settings| settings.visibility = visibility).await;
     let faults = world.sqs.faults(&world.queue);
-    let slow = Duration::from_millis(1_250);
+    let slow = Duration::from_secs(1);
     faults.latency(Action::ChangeMessageVisibilityBatch, slow, Duration::ZERO);
     let id = world.send(&expired("evt-1", "a"));
     eventually("it is extended three times", || worker.metric(EXTENDED) >= 3.0).await;
