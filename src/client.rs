@@ -13,7 +13,6 @@ pub mod classify;
 pub mod doors;
 pub mod error;
 pub mod inventory;
-mod not_grpc;
 mod proto;
 pub mod reservation;
 mod retry_after;

@@ -44,9 +44,18 @@ impl Lookup {
     /// Always these.
     #[cfg(test)]
     pub(super) fn fixed(addresses: Vec<SocketAddr>) -> Self {
+        Self::of(move || std::future::ready(addresses.clone()))
+    }
+
+    /// What `find` comes to.
+    #[cfg(test)]
+    pub(super) fn of<F>(find: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Vec<SocketAddr>> + Send + 'static,
+    {
         Self(Arc::new(move |_, _| {
-            let addresses = addresses.clone();
-            Box::pin(async move { Ok(addresses) })
+            let found = find();
+            Box::pin(async move { Ok(found.await) })
         }))
     }
 

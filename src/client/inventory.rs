@@ -2,8 +2,10 @@
 
 mod connect;
 mod failure;
+mod not_grpc;
 mod probe;
 mod spread;
+mod subchannel;
 #[cfg(test)]
 mod tests;
 
@@ -12,30 +14,31 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Uri;
+use http::uri::Parts;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 use url::Url;
 
 use super::addresses::Lookup;
 use super::classify::{Rpc, classify_commit_status, classify_release_status};
 use super::error::{CallError, ClientError, Failure, chain};
-use super::not_grpc::GrpcOnly;
 use super::proto::common::v1::Error;
 use super::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use super::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
-use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT, tls};
+use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, tls};
 use crate::credentials::{Credentials, Token};
 use crate::event::{ReservationId, Seats, ShowId};
 use crate::excerpt::Excerpt;
 use connect::Target;
+use not_grpc::GrpcOnly;
 use spread::Spread;
+use subchannel::Settings;
 
-/// A connection with calls open on which nothing arrives for this long, or for an attempt's time where that is longer, is asked
-/// whether it still lives. Never while no call is open, and never in the midst of an attempt: servers close connections that
-/// ping too much (`too_many_pings`).
+/// A connection on which calls were made and nothing arrives for this long, or for an attempt's time where that is longer, is asked
+/// whether it still lives. Never while no call is made, and seldom in the midst of an attempt: servers close connections that ping
+/// too much (`too_many_pings`).
 const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 /// How long it may take to say so.
@@ -141,7 +144,7 @@ pub struct GrpcInventory {
 }
 
 impl GrpcInventory {
-    /// Builds the client. Connects to nothing. Must be called on a tokio runtime.
+    /// Builds the client. Connects to nothing.
     ///
     /// # Errors
     /// Where the address is not a URL that gRPC can use, or, for `https`, there are no root certificates.
@@ -153,9 +156,9 @@ impl GrpcInventory {
     pub(super) fn with_lookup(settings: GrpcSettings, lookup: Lookup) -> Result<Self, ClientError> {
         let GrpcSettings { uri, credentials, timeout } = settings;
         let wrong = |reason| ClientError::Grpc { address: Excerpt(&uri).to_string(), reason };
-        let endpoint = endpoint(&uri, timeout).map_err(|error| wrong(chain(&error)))?;
+        let subchannel = subchannel_settings(&uri, timeout).map_err(wrong)?;
         let target = target(&uri, lookup, &credentials, timeout).map_err(wrong)?;
-        let connections = Spread::new(&endpoint, target);
+        let connections = Spread::new(&subchannel, target);
         let timeout_value = timeout_value(timeout);
         Ok(Self { connections, token: credentials.token, timeout, timeout_value })
     }
@@ -170,7 +173,7 @@ impl GrpcInventory {
 
     fn channel(&self) -> GrpcOnly {
         let authorization = self.token.as_ref().map(|token| token.current());
-        GrpcOnly { channel: self.connections.next(), authorization }
+        GrpcOnly { subchannel: self.connections.next(), authorization }
     }
 
     fn client(&self) -> InventoryServiceClient<GrpcOnly> {
@@ -216,7 +219,7 @@ impl GrpcInventory {
         };
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(response)) => Ok(Some(response.into_inner())),
-            Ok(Err(status)) => failure::read(&status, rpc, self.timeout).map(|()| None),
+            Ok(Err(status)) => failure::read(&status, rpc).map(|()| None),
             Err(_elapsed) => Err(failure::timed_out(self.timeout)),
         }
     }
@@ -289,18 +292,21 @@ fn explain(failure: Failure, name: &str, status: i32, error: Option<Error>) -> C
     failure.explain(&detail)
 }
 
-/// What is said over a connection. Making one is the [`Target`]'s, TLS included, so that `tonic` is told of none.
-fn endpoint(uri: &str, timeout: Duration) -> Result<Endpoint, tonic::transport::Error> {
-    let origin = Endpoint::from_shared(uri.to_owned())?;
-    let mut plain = origin.uri().clone().into_parts();
-    plain.scheme = Some(http::uri::Scheme::HTTP);
-    let plain = Uri::from_parts(plain).expect("the same parts made a URI before");
-    Ok(Endpoint::from(plain)
-        .origin(origin.uri().clone())
-        .user_agent(USER_AGENT)?
-        .http2_keep_alive_interval(timeout.max(KEEPALIVE_INTERVAL_MIN))
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(false))
+/// What is said over a connection, and how it is watched.
+///
+/// # Errors
+/// What is wrong with the address.
+fn subchannel_settings(uri: &str, timeout: Duration) -> Result<Settings, String> {
+    let uri: Uri = uri.parse().map_err(|error: http::uri::InvalidUri| chain(&error))?;
+    let Parts { scheme: Some(scheme), authority: Some(authority), .. } = uri.into_parts() else {
+        return Err("it is not a URL with a host".to_owned());
+    };
+    Ok(Settings {
+        scheme,
+        authority,
+        keepalive_interval: timeout.max(KEEPALIVE_INTERVAL_MIN),
+        keepalive_timeout: KEEPALIVE_TIMEOUT,
+    })
 }
 
 /// Where connections lead.

@@ -1,22 +1,19 @@
 //! Connects to the Inventory service: resolves its name, takes the address that is used least, speaks TLS where that is asked for. When
-//! to connect is `tonic`'s decision: when a call needs it.
+//! to connect is the `subchannel`'s decision.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
-use tonic::codegen::{BoxFuture, Service};
 
 use crate::client::addresses::{Addresses, Lookup, Place};
 
@@ -35,7 +32,7 @@ pub(super) struct Target {
     pub(super) timeout: Duration,
 }
 
-/// What `tonic` asks for a connection.
+/// Makes connections.
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) target: Arc<Target>,
@@ -44,23 +41,9 @@ pub(super) struct Connector {
     pub(super) count: Arc<AtomicUsize>,
 }
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Connection>;
-    type Error = io::Error;
-    type Future = BoxFuture<Self::Response, io::Error>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move { connector.connect().await.map(TokioIo::new) })
-    }
-}
-
 impl Connector {
-    async fn connect(&self) -> io::Result<Connection> {
+    /// One connection, or why there is none. Safe to drop: what was begun is closed.
+    pub(super) async fn connect(&self) -> io::Result<Connection> {
         let deadline = Instant::now() + self.target.timeout;
         match timeout_at(deadline, self.connect_by(deadline)).await {
             Ok(result) => result,
@@ -100,7 +83,7 @@ impl Connector {
             Some((tls, name)) => Box::new(tls.connect(name.clone(), tcp).await?),
             None => Box::new(tcp),
         };
-        Ok(Connection { io, _place: self.addresses.take(address) })
+        Ok(Connection { io, was_heard: Arc::default(), _place: self.addresses.take(address) })
     }
 }
 
@@ -111,7 +94,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection that counts among those of its address until it is dropped.
 pub(super) struct Connection {
     io: Box<dyn Stream>,
+    was_heard: Arc<AtomicBool>,
     _place: Place,
+}
+
+impl Connection {
+    /// Becomes true whenever the other end says something.
+    pub(super) fn was_heard(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.was_heard)
+    }
 }
 
 impl AsyncRead for Connection {
@@ -120,7 +111,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let filled = buf.filled().len();
+        let result = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > filled {
+            self.was_heard.store(true, Ordering::Relaxed);
+        }
+        result
     }
 }
 

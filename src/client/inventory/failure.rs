@@ -3,27 +3,25 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tonic::{ConnectError, Status, TimeoutExpired};
+use tonic::Status;
 use tonic_types::StatusExt;
 
+use super::not_grpc::{NotGrpc, is_from_server};
+use super::subchannel::{ConnectError, Unsent};
 use crate::client::classify::{Rpc, classify_grpc, classify_not_grpc};
 use crate::client::error::{CallError, Class, Failure, chain};
-use crate::client::not_grpc::{NotGrpc, is_from_server};
 use crate::excerpt::Excerpt;
 
 /// Reads a status that is not success.
 ///
 /// `tonic` makes statuses of its own, with codes that mean something else when a service sends them: a connection that is reset is
-/// `UNKNOWN`, its own deadline `CANCELLED`. For what goes wrong on the wire they carry the error that they were made of as their
-/// source. Without one, and not sent by the server, they mean an answer that could not be read.
-pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), CallError> {
+/// `UNKNOWN`. For what goes wrong on the wire they carry the error that they were made of as their source. Without one, and not sent
+/// by the server, they mean an answer that could not be read.
+pub(super) fn read(status: &Status, rpc: Rpc) -> Result<(), CallError> {
     if let Some(answer) = cause::<NotGrpc>(status) {
         return Err(
             classify_not_grpc(answer.status, answer.retry_after).explain(&answer.to_string())
         );
-    }
-    if cause::<TimeoutExpired>(status).is_some() {
-        return Err(timed_out(timeout));
     }
     if let Some(source) = status.source() {
         let code = if cause::<ConnectError>(status).is_some() { "connect" } else { "transport" };
@@ -40,7 +38,7 @@ pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), C
 /// Whether the service is known not to have begun the call: it never left, or it came after the last stream that the server still
 /// answers on a connection that it ends in good order (RFC 9113, 6.8), or was refused unread (8.7).
 pub(super) fn is_unbegun(status: &Status) -> bool {
-    if cause::<hyper::Error>(status).is_some_and(hyper::Error::is_canceled) {
+    if cause::<Unsent>(status).is_some() {
         return true;
     }
     cause::<h2::Error>(status).is_some_and(|error| {

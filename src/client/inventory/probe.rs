@@ -9,9 +9,9 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::failure;
+use super::not_grpc::{GrpcOnly, is_from_server};
 use crate::client::ANSWER_BYTES_MAX;
 use crate::client::classify::{Rpc, grpc_code};
-use crate::client::not_grpc::{GrpcOnly, is_from_server};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
@@ -36,7 +36,7 @@ pub(super) async fn probe(channel: GrpcOnly, timeout: Duration) -> Result<String
         Err(_elapsed) => return Err(format!("{}; {hint}", failure::timed_out(timeout))),
     };
     // Which call it was makes no difference to what is asked here.
-    let error = failure::read(&status, Rpc::Commit, timeout).err();
+    let error = failure::read(&status, Rpc::Commit).err();
     let error = error.map_or_else(String::new, |error| error.to_string());
     if !is_from_server(&status) {
         return Err(format!("{error}; {hint}"));

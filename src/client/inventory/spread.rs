@@ -8,9 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tonic::transport::{Channel, Endpoint};
-
 use super::connect::{Connector, Target};
+use super::subchannel::{Settings, Subchannel};
 use crate::client::addresses::Addresses;
 
 /// Connections at most. Fifty workers with eight each reach every pod of a service.
@@ -19,30 +18,30 @@ const CONNECTIONS_MAX: usize = 8;
 /// The connections; each is made when its first call comes, and again after it was lost.
 #[derive(Debug, Clone)]
 pub(super) struct Spread {
-    channels: Arc<[Channel]>,
+    subchannels: Arc<[Subchannel]>,
     /// How many addresses the name had when it was last resolved.
     addresses: Arc<AtomicUsize>,
     turn: Arc<AtomicUsize>,
 }
 
 impl Spread {
-    /// Connects to nothing. Must be called on a tokio runtime.
-    pub(super) fn new(endpoint: &Endpoint, target: Target) -> Self {
+    /// Connects to nothing.
+    pub(super) fn new(settings: &Settings, target: Target) -> Self {
         let count = Arc::new(AtomicUsize::new(1));
         let connector = Connector {
             target: Arc::new(target),
             addresses: Arc::new(Addresses::default()),
             count: Arc::clone(&count),
         };
-        let channel = |_| endpoint.connect_with_connector_lazy(connector.clone());
-        let channels = (0..CONNECTIONS_MAX).map(channel).collect();
-        Self { channels, addresses: count, turn: Arc::default() }
+        let subchannel = |_| Subchannel::new(connector.clone(), settings.clone());
+        let subchannels = (0..CONNECTIONS_MAX).map(subchannel).collect();
+        Self { subchannels, addresses: count, turn: Arc::default() }
     }
 
     /// The next one's turn.
-    pub(super) fn next(&self) -> Channel {
-        let used = self.addresses.load(Ordering::Relaxed).clamp(1, self.channels.len());
+    pub(super) fn next(&self) -> Subchannel {
+        let used = self.addresses.load(Ordering::Relaxed).clamp(1, self.subchannels.len());
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.channels[turn % used].clone()
+        self.subchannels[turn % used].clone()
     }
 }

@@ -1,4 +1,4 @@
-//! Stands between the generated client and its channel, and lets only gRPC through: what a proxy, or some other server, answers
+//! Stands between the generated client and its connection, and lets only gRPC through: what a proxy, or some other server, answers
 //! over the same port is told apart, a malformed status cannot do harm, and a status that came over the wire is marked.
 //!
 //! Without it `tonic` reads an HTML page as a damaged message, whatever its HTTP status, panics on a
@@ -17,9 +17,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Context, Poll, Service, StdError};
 use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
 
-use super::retry_after;
+use super::subchannel::{Answer, Subchannel};
+use crate::client::retry_after;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
@@ -32,10 +32,10 @@ pub(super) fn is_from_server(status: &Status) -> bool {
     status.metadata().contains_key(FROM_SERVER.as_str())
 }
 
-/// A channel whose answers are gRPC.
+/// A connection whose answers are gRPC.
 #[derive(Debug, Clone)]
 pub(super) struct GrpcOnly {
-    pub(super) channel: Channel,
+    pub(super) subchannel: Subchannel,
     /// Sent along with each request.
     pub(super) authorization: Option<Arc<HeaderValue>>,
 }
@@ -60,20 +60,21 @@ impl Service<Request<Body>> for GrpcOnly {
     type Error = StdError;
     type Future = BoxFuture<Self::Response, Self::Error>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.channel.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // The call itself waits for a connection.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Some(value) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, HeaderValue::clone(value));
         }
-        let answer = self.channel.call(request);
-        Box::pin(async move { Ok(check(answer.await?)?) })
+        let subchannel = self.subchannel.clone();
+        Box::pin(async move { Ok(check(subchannel.send(request).await?)?) })
     }
 }
 
-fn check(mut answer: Response<Body>) -> Result<Response<Body>, NotGrpc> {
+fn check(mut answer: Response<Answer>) -> Result<Response<Body>, NotGrpc> {
     if !is_grpc(&answer) {
         let retry_after = answer
             .headers()

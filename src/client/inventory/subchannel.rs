@@ -1,0 +1,361 @@
+//! One HTTP/2 connection to the Inventory service: made when a call needs it, kept, asked whether it still lives, and made anew after it
+//! was lost. It stands where `tonic` has a channel of its own: there a call passes through four tasks, here through the one that
+//! reads and writes the connection. Which connection a call goes to is `spread`'s; what an answer means, `not_grpc`'s and `failure`'s.
+//!
+//! A call takes the connection that is there; where none is, all that come wait for the same attempt to make one, and share how it
+//! ends. The attempt goes on when they give up, so that one slow handshake is not begun again by each call. A connection that the
+//! server ends in good order (GOAWAY) finishes the calls that it began, while the next call makes another.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use h2::client::SendRequest;
+use h2::{Ping, PingPong, RecvStream};
+use http::header::USER_AGENT as USER_AGENT_HEADER;
+use http::uri::{Authority, Parts, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tonic::codegen::StdError;
+
+use super::connect::Connector;
+use crate::client::USER_AGENT;
+
+/// What may be under way on a connection before answers are read: for a hundred answers at once, each of which is tiny.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// The header lists that are accepted. What is longer ends its call.
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
+
+/// How many calls are open at once before the server has said how many may be: no less than what servers are advised to allow
+/// (RFC 9113, 6.5.2).
+const CALLS_MAX_UNTIL_TOLD: usize = 100;
+
+/// How the connection is watched and what it is called.
+#[derive(Clone)]
+pub(super) struct Settings {
+    /// Of the service, as calls name it.
+    pub(super) scheme: Scheme,
+    /// Its host and port, likewise.
+    pub(super) authority: Authority,
+    /// With calls made and nothing heard for this long, and up to half as long again, a connection is asked whether it lives.
+    pub(super) keepalive_interval: Duration,
+    /// How long it may take to say so.
+    pub(super) keepalive_timeout: Duration,
+}
+
+/// There is no connection: why.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectError(Arc<dyn std::error::Error + Send + Sync>);
+
+impl ConnectError {
+    fn new(why: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(why))
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no connection")
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// The call was not sent: the connection ended before that.
+#[derive(Debug)]
+pub(super) struct Unsent(h2::Error);
+
+impl fmt::Display for Unsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection ended before the call was sent")
+    }
+}
+
+impl std::error::Error for Unsent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// The connection. Clones share it.
+#[derive(Clone)]
+pub(super) struct Subchannel(Arc<Inner>);
+
+struct Inner {
+    connector: Connector,
+    settings: Settings,
+    /// The last one: under way, done, or failed.
+    attempt: Mutex<Option<Attempt>>,
+}
+
+type Attempt = Shared<BoxFuture<'static, Result<Up, ConnectError>>>;
+
+impl fmt::Debug for Subchannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Subchannel").field(&self.0.settings.authority).finish()
+    }
+}
+
+/// A connection that was made.
+#[derive(Clone)]
+struct Up {
+    requests: SendRequest<Bytes>,
+    watch: Arc<Watch>,
+}
+
+/// The calls of a connection, and what the watch over it goes by.
+#[derive(Debug)]
+struct Watch {
+    open_calls: AtomicUsize,
+    /// One of them ended, or the connection did.
+    has_room: Notify,
+    has_ended: AtomicBool,
+    /// The one that waits for room. The others wait for their turn.
+    turn: tokio::sync::Mutex<()>,
+    /// A call was made since the other end was last heard, and may have been given up.
+    was_asked: AtomicBool,
+    was_heard: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn new(was_heard: Arc<AtomicBool>) -> Self {
+        Self {
+            open_calls: AtomicUsize::new(0),
+            has_room: Notify::new(),
+            has_ended: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::new(()),
+            was_asked: AtomicBool::new(false),
+            was_heard,
+        }
+    }
+}
+
+impl Up {
+    /// Waits until the server takes one more call at a time. `h2` would do that too, but keep those that are given up meanwhile, send
+    /// them later to reset them, and so look like an attack.
+    async fn admit(&self) -> OpenCall {
+        let Watch { turn, open_calls, has_room, has_ended, .. } = &*self.watch;
+        let _turn = turn.lock().await;
+        while open_calls.load(Ordering::Relaxed) >= self.requests.current_max_send_streams()
+            && !has_ended.load(Ordering::Relaxed)
+        {
+            has_room.notified().await;
+        }
+        OpenCall::new(Arc::clone(&self.watch))
+    }
+}
+
+impl Subchannel {
+    /// Connects to nothing yet.
+    pub(super) fn new(connector: Connector, settings: Settings) -> Self {
+        Self(Arc::new(Inner { connector, settings, attempt: Mutex::default() }))
+    }
+
+    /// Sends a request, whose body must be short, and awaits the head of its answer. Cancel-safe in that a call whose future is dropped
+    /// is reset: whether it took effect is then unknown.
+    ///
+    /// # Errors
+    /// [`ConnectError`] and [`Unsent`] where nothing was sent, [`h2::Error`] where something may have been.
+    pub(super) async fn send<B>(&self, request: Request<B>) -> Result<Response<Answer>, StdError>
+    where
+        B: Body<Data = Bytes, Error: Into<StdError>>,
+    {
+        let (mut head, body) = request.into_parts();
+        let body = body.collect().await.map_err(Into::into)?.to_bytes();
+        head.uri = self.absolute(head.uri);
+        head.version = Version::HTTP_2;
+        head.headers.insert(USER_AGENT_HEADER, HeaderValue::from_static(USER_AGENT));
+        let (mut requests, open) = self.ready().await?;
+        let (answer, mut rest) =
+            requests.send_request(Request::from_parts(head, ()), false).map_err(Unsent)?;
+        // Fails where the stream has ended already. Why it did, the answer says.
+        let _ = rest.send_data(body, true);
+        Ok(answer.await?.map(|stream| Answer { stream, is_data_read: false, _open: open }))
+    }
+
+    fn absolute(&self, path: Uri) -> Uri {
+        let Settings { scheme, authority, .. } = &self.0.settings;
+        let mut parts = Parts::default();
+        parts.scheme = Some(scheme.clone());
+        parts.authority = Some(authority.clone());
+        parts.path_and_query = path.into_parts().path_and_query;
+        Uri::from_parts(parts).expect("calls have a path")
+    }
+
+    /// A connection that takes a call. One that has ended since its last call is made anew.
+    async fn ready(&self) -> Result<(SendRequest<Bytes>, OpenCall), StdError> {
+        let mut is_first = true;
+        loop {
+            let up = self.up().await?;
+            let open = up.admit().await;
+            match up.requests.ready().await {
+                Ok(requests) => return Ok((requests, open)),
+                Err(_ended) if is_first => self.forget(&up.watch),
+                Err(ended) => {
+                    self.forget(&up.watch);
+                    return Err(Unsent(ended).into());
+                }
+            }
+            is_first = false;
+        }
+    }
+
+    /// The connection, made if there is none.
+    async fn up(&self) -> Result<Up, ConnectError> {
+        let attempt = {
+            let mut attempt = self.lock();
+            match attempt.as_ref().map(|last| (last, last.peek())) {
+                Some((_, Some(Ok(up)))) => return Ok(up.clone()),
+                Some((under_way, None)) => under_way.clone(),
+                None | Some((_, Some(Err(_)))) => {
+                    let new = make(Arc::clone(&self.0)).boxed().shared();
+                    *attempt = Some(new.clone());
+                    // It goes on, whoever gives up waiting.
+                    tokio::spawn(new.clone());
+                    new
+                }
+            }
+        };
+        attempt.await
+    }
+
+    /// The connection has ended; another may have been made meanwhile.
+    fn forget(&self, ended: &Arc<Watch>) {
+        let mut attempt = self.lock();
+        let last = attempt.as_ref().and_then(|last| last.peek());
+        if matches!(last, Some(Ok(up)) if Arc::ptr_eq(&up.watch, ended)) {
+            *attempt = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Attempt>> {
+        self.0.attempt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a connection, and has a task carry it from then on.
+async fn make(inner: Arc<Inner>) -> Result<Up, ConnectError> {
+    let io = inner.connector.connect().await.map_err(ConnectError::new)?;
+    let watch = Arc::new(Watch::new(io.was_heard()));
+    let (requests, mut connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_max_send_streams(CALLS_MAX_UNTIL_TOLD)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .handshake::<_, Bytes>(io)
+        .await
+        .map_err(ConnectError::new)?;
+    let pings = connection.ping_pong().expect("nobody took it before");
+    let dead = until_dead(pings, Arc::clone(&watch), inner.settings.clone());
+    let waiting = Arc::clone(&watch);
+    tokio::spawn(async move {
+        // Either way the calls that are open are told as the connection is dropped.
+        tokio::select! {
+            biased;
+            _ended = connection => {}
+            () = dead => {}
+        }
+        waiting.has_ended.store(true, Ordering::Relaxed);
+        waiting.has_room.notify_one();
+    });
+    Ok(Up { requests, watch })
+}
+
+/// Ends when a connection on which calls were made has been silent for the interval, and stays so when it is asked. Calls that were
+/// given up count too: where nothing is heard any more, they all are.
+async fn until_dead(mut pings: PingPong, watch: Arc<Watch>, settings: Settings) {
+    let mut silent_halves = 0;
+    loop {
+        sleep(settings.keepalive_interval / 2).await;
+        let has_open_calls = watch.open_calls.load(Ordering::Relaxed) > 0;
+        if watch.was_heard.swap(false, Ordering::Relaxed) {
+            watch.was_asked.store(has_open_calls, Ordering::Relaxed);
+            silent_halves = 0;
+        } else if has_open_calls || watch.was_asked.load(Ordering::Relaxed) {
+            silent_halves += 1;
+        }
+        if silent_halves < 2 {
+            continue;
+        }
+        let pong = timeout(settings.keepalive_timeout, pings.ping(Ping::opaque())).await;
+        if !matches!(pong, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+/// A call whose answer is not whole yet, nor given up.
+#[derive(Debug)]
+struct OpenCall(Arc<Watch>);
+
+impl OpenCall {
+    fn new(watch: Arc<Watch>) -> Self {
+        watch.open_calls.fetch_add(1, Ordering::Relaxed);
+        watch.was_asked.store(true, Ordering::Relaxed);
+        Self(watch)
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.open_calls.fetch_sub(1, Ordering::Relaxed);
+        self.0.has_room.notify_one();
+    }
+}
+
+/// The body of an answer. Dropping it before its end resets the call.
+#[derive(Debug)]
+pub(super) struct Answer {
+    stream: RecvStream,
+    is_data_read: bool,
+    _open: OpenCall,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.is_data_read {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Fails only where the stream is gone, as the next poll says.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.is_data_read = true,
+            }
+        }
+        let trailers: Option<HeaderMap> = ready!(self.stream.poll_trailers(cx))?;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
