@@ -7,6 +7,7 @@
 mod convert;
 mod describe;
 mod error;
+mod http;
 
 use std::time::Duration;
 
@@ -20,7 +21,6 @@ use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     MessageSystemAttributeName,
 };
-use aws_smithy_http_client::tls;
 use tokio::sync::OnceCell;
 
 use self::convert::{fifo_name, to_message, to_sdk_attribute, whole_seconds};
@@ -90,11 +90,7 @@ impl SqsQueue {
 
     /// The same, with what `loader` already says about region, credentials and endpoint.
     pub async fn load(loader: ConfigLoader, settings: SqsSettings) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        let shared = loader.http_client(http).load().await;
+        let shared = loader.http_client(http::client(IDLE_TIMEOUT)).load().await;
         let config = aws_sdk_sqs::config::Builder::from(&shared)
             .retry_config(RetryConfig::disabled())
             // Every call has a deadline of its own; watching each stream's speed as well buys nothing.
