@@ -54,6 +54,11 @@ impl Sampling {
     /// The decision of the parent, else everything: OpenTelemetry's default.
     pub const DEFAULT: Self = Self { ratio: 1.0, parent_based: true };
 
+    /// Whether there can be a trace that is recorded.
+    fn records_any(self) -> bool {
+        self.ratio > 0.0 || self.parent_based
+    }
+
     fn decide(self, trace_id: TraceId, parent: Option<bool>) -> bool {
         if let Some(sampled) = parent.filter(|_| self.parent_based) {
             return sampled;

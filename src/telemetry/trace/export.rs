@@ -35,7 +35,8 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// The SDK's batch processor, and a watch over how its collector keeps up.
 #[derive(Debug)]
 pub(super) struct Exporting {
-    processor: BatchSpanProcessor,
+    /// `None` where nothing is ever recorded: its thread and its queue, most of a megabyte, would be for nothing.
+    processor: Option<BatchSpanProcessor>,
     backlog: Arc<Backlog>,
 }
 
@@ -58,26 +59,33 @@ impl Exporting {
             .build();
         let backlog = Arc::new(Backlog::new(metrics));
         let watched = Watched::new(exporter, Arc::clone(&backlog));
-        let mut processor = BatchSpanProcessor::new(watched, config);
-        processor.set_resource(&resource(settings));
+        let processor = settings.sampling.records_any().then(|| {
+            let mut processor = BatchSpanProcessor::new(watched, config);
+            processor.set_resource(&resource(settings));
+            processor
+        });
         Self { processor, backlog }
     }
 
     /// Puts a span in the queue, or drops it where the queue is full. Never waits.
     pub(super) fn export(&self, span: SpanData) {
-        if self.backlog.admit() {
-            self.processor.on_end(span);
+        if let Some(processor) = &self.processor
+            && self.backlog.admit()
+        {
+            processor.on_end(span);
         }
     }
 
     /// Sends what is left and ends the thread. Waits for that, to the deadline.
     pub(super) fn shutdown(&self, deadline: Duration) -> OTelSdkResult {
-        self.processor.shutdown_with_timeout(deadline)
+        self.processor
+            .as_ref()
+            .map_or(Ok(()), |processor| processor.shutdown_with_timeout(deadline))
     }
 
     #[cfg(test)]
     pub(super) fn flush(&self) -> OTelSdkResult {
-        self.processor.force_flush()
+        self.processor.as_ref().map_or(Ok(()), SpanProcessor::force_flush)
     }
 }
 

@@ -63,7 +63,8 @@ impl SpanExporter for Kept {
 impl Kept {
     fn tracing(sampling: Sampling) -> (Self, Tracing) {
         let kept = Self::default();
-        let exporting = Exporting::through(kept.clone(), &settings(String::new()), metrics());
+        let settings = TraceSettings { sampling, ..settings(String::new()) };
+        let exporting = Exporting::through(kept.clone(), &settings, metrics());
         (kept, Tracing::with(Some(exporting), sampling, true))
     }
 
