@@ -14,7 +14,7 @@ use crate::runner::statistics::summary;
 
 type Figure = (&'static str, fn(&Round) -> f64);
 
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 9] = [
     ("events/s", |round| round.events_per_s),
     ("of limit", |round| round.of_limit),
     ("CPU us/event", |round| round.cpu_us),
@@ -23,6 +23,7 @@ const FIGURES: [Figure; 8] = [
     ("latency p50 us", |round| f64::from(round.figures.since_received.p50_us)),
     ("latency p99 us", |round| f64::from(round.figures.since_received.p99_us)),
     ("RSS peak MB", |round| round.rss_peak_mb),
+    ("first effect ms", |round| round.first_effect_ms),
 ];
 
 pub(super) fn run_pairs(words: &[&str]) -> Result<(), Failure> {
