@@ -1,7 +1,7 @@
 //! Settlements on their way to SQS: deletes and visibility changes in batches of ten, dead letters
 //! one by one.
 //!
-//! A batch is sent when it has ten entries, or when its oldest has waited for [`FLUSH_AFTER`].
+//! Batches are sent when they are full, deletes two at a time, or when the oldest entry has waited for [`FLUSH_AFTER`].
 //! Nobody waits for a delete (its effects are done), so a short wait costs no latency; what it
 //! costs is that a crash within it repeats a delivery, which the keys and the store make harmless.
 //! Entries that fail are tried again, one by one as SQS answers them, until their lease ends: from
@@ -35,6 +35,9 @@ use crate::telemetry::{Failure, QueueSpan, QueueSpans, SpanLink};
 /// five; it is a fiftieth of the shortest visibility timeout, and leases are extended at half time,
 /// so that much more than this is left of any lease.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// Deletes go two batches at a time: the second call finds the SDK's code in the processor's cache, and takes half the time.
+const DELETES_MAX: usize = 2 * BATCH_MAX;
 
 /// A call is given at least this long, where there is so much: SQS answers in tens of milliseconds.
 const CALL_MIN: Duration = Duration::from_millis(500);
@@ -140,7 +143,7 @@ impl Batcher {
             settlements,
             context: Arc::new(Context { queue, metrics, ledger, outstanding, spans }),
             calls: JoinSet::new(),
-            deletes: Vec::with_capacity(BATCH_MAX),
+            deletes: Vec::with_capacity(DELETES_MAX),
             releases: Vec::with_capacity(BATCH_MAX),
             flush_at: None,
         };
@@ -178,7 +181,7 @@ impl Batcher {
         match settlement {
             Settlement::Delete(receipt, how) => {
                 self.deletes.push((receipt, how));
-                if self.deletes.len() == BATCH_MAX {
+                if self.deletes.len() == DELETES_MAX {
                     self.flush_deletes();
                 }
             }
@@ -206,8 +209,9 @@ impl Batcher {
     }
 
     fn flush_deletes(&mut self) {
-        if !self.deletes.is_empty() {
-            let batch = mem::replace(&mut self.deletes, Vec::with_capacity(BATCH_MAX));
+        let mut rest = self.deletes.drain(..).peekable();
+        while rest.peek().is_some() {
+            let batch = rest.by_ref().take(BATCH_MAX).collect();
             self.calls.spawn(delete(Arc::clone(&self.context), batch));
         }
     }

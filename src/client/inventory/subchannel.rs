@@ -27,6 +27,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::codegen::StdError;
 
@@ -103,6 +104,17 @@ struct Inner {
     settings: Settings,
     /// The last one: under way, done, or failed.
     attempt: Mutex<Option<Attempt>>,
+    /// The attempt that is under way, and what carries connections: more than one where an old one finishes its calls.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Inner {
+    /// Begins a task that ends with the last clone, if not before.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
 }
 
 type Attempt = Shared<BoxFuture<'static, Result<Up, ConnectError>>>;
@@ -165,7 +177,8 @@ impl Up {
 impl Subchannel {
     /// Connects to nothing yet.
     pub(super) fn new(connector: Connector, settings: Settings) -> Self {
-        Self(Arc::new(Inner { connector, settings, attempt: Mutex::default() }))
+        let (attempt, tasks) = Default::default();
+        Self(Arc::new(Inner { connector, settings, attempt, tasks }))
     }
 
     /// Sends a request, whose body must be short, and awaits the head of its answer. Cancel-safe in that a call whose future is dropped
@@ -228,7 +241,7 @@ impl Subchannel {
                     let new = make(Arc::clone(&self.0)).boxed().shared();
                     *attempt = Some(new.clone());
                     // It goes on, whoever gives up waiting.
-                    tokio::spawn(new.clone());
+                    self.0.spawn(new.clone().map(drop));
                     new
                 }
             }
@@ -265,7 +278,7 @@ async fn make(inner: Arc<Inner>) -> Result<Up, ConnectError> {
     let pings = connection.ping_pong().expect("nobody took it before");
     let dead = until_dead(pings, Arc::clone(&watch), inner.settings.clone());
     let waiting = Arc::clone(&watch);
-    tokio::spawn(async move {
+    inner.spawn(async move {
         // Either way the calls that are open are told as the connection is dropped.
         tokio::select! {
             biased;
