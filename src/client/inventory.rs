@@ -37,7 +37,7 @@ use spread::Spread;
 use subchannel::Settings;
 
 /// A connection on which calls were made and nothing arrives for this long, or for an attempt's time where that is longer, is asked
-/// whether it still lives. Never while no call is made, and seldom in the midst of an attempt: servers close connections that ping
+/// whether it still lives. Hardly ever while no call is made, or in the midst of an attempt: servers close connections that ping
 /// too much (`too_many_pings`).
 const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 

@@ -1,7 +1,8 @@
 //! Settlements on their way to SQS: deletes and visibility changes in batches of ten, dead letters
 //! one by one.
 //!
-//! Batches are sent when they are full, deletes two at a time, or when the oldest entry has waited for [`FLUSH_AFTER`].
+//! A batch is sent when it has ten entries, or when its oldest has waited for [`FLUSH_AFTER`]. In a rush, deletes go two full batches
+//! at a time.
 //! Nobody waits for a delete (its effects are done), so a short wait costs no latency; what it
 //! costs is that a crash within it repeats a delivery, which the keys and the store make harmless.
 //! Entries that fail are tried again, one by one as SQS answers them, until their lease ends: from
@@ -36,8 +37,12 @@ use crate::telemetry::{Failure, QueueSpan, QueueSpans, SpanLink};
 /// so that much more than this is left of any lease.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
-/// Deletes go two batches at a time: the second call finds the SDK's code in the processor's cache, and takes half the time.
+/// Deletes go two batches at a time, where the second fills fast: its call finds the SDK's code in the processor's cache, and takes half
+/// the time.
 const DELETES_MAX: usize = 2 * BATCH_MAX;
+
+/// How long a full batch of deletes waits for a second: no longer, as a FIFO queue holds a group back until its messages are deleted.
+const PAIR_WITHIN: Duration = Duration::from_millis(10);
 
 /// A call is given at least this long, where there is so much: SQS answers in tens of milliseconds.
 const CALL_MIN: Duration = Duration::from_millis(500);
@@ -165,7 +170,7 @@ impl Batcher {
                     Some(settlement) => self.add(settlement),
                     None => break,
                 },
-                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush(),
+                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush_due(),
             }
         }
         self.flush();
@@ -181,8 +186,10 @@ impl Batcher {
         match settlement {
             Settlement::Delete(receipt, how) => {
                 self.deletes.push((receipt, how));
-                if self.deletes.len() == DELETES_MAX {
-                    self.flush_deletes();
+                match self.deletes.len() {
+                    DELETES_MAX => self.flush_deletes(),
+                    BATCH_MAX => self.flush_within(PAIR_WITHIN),
+                    _ => {}
                 }
             }
             Settlement::Release(receipt, after) => {
@@ -198,7 +205,22 @@ impl Batcher {
         if self.deletes.is_empty() && self.releases.is_empty() {
             self.flush_at = None;
         } else if self.flush_at.is_none() {
-            self.flush_at = Some(Instant::now() + FLUSH_AFTER);
+            self.flush_within(FLUSH_AFTER);
+        }
+    }
+
+    fn flush_within(&mut self, time: Duration) {
+        let at = Instant::now() + time;
+        self.flush_at = Some(self.flush_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// What has waited long enough. Of deletes that fill one batch and not two, the second has only begun to wait.
+    fn flush_due(&mut self) {
+        let second = self.deletes.split_off(self.deletes.len().min(BATCH_MAX));
+        self.flush();
+        if !second.is_empty() {
+            self.deletes.extend(second);
+            self.flush_within(FLUSH_AFTER);
         }
     }
 

@@ -10,6 +10,8 @@
 mod tests;
 
 use std::fmt;
+use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +45,9 @@ const HEADERS_BYTES_MAX: u32 = 16 << 10;
 /// How many calls are open at once before the server has said how many may be: no less than what servers are advised to allow
 /// (RFC 9113, 6.5.2).
 const CALLS_MAX_UNTIL_TOLD: usize = 100;
+
+/// How often a call that waits to be admitted looks whether the server takes more by now.
+const ADMIT_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How the connection is watched and what it is called.
 #[derive(Clone)]
@@ -141,7 +146,7 @@ struct Watch {
     has_ended: AtomicBool,
     /// The one that waits for room. The others wait for their turn.
     turn: tokio::sync::Mutex<()>,
-    /// A call was made since the other end was last heard, and may have been given up.
+    /// A call came since the other end was last heard, and may have been given up.
     was_asked: AtomicBool,
     was_heard: Arc<AtomicBool>,
 }
@@ -157,18 +162,27 @@ impl Watch {
             was_heard,
         }
     }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
 }
 
 impl Up {
     /// Waits until the server takes one more call at a time. `h2` would do that too, but keep those that are given up meanwhile, send
     /// them later to reset them, and so look like an attack.
+    ///
+    /// Returns too where the connection has ended; it then takes no call.
     async fn admit(&self) -> OpenCall {
-        let Watch { turn, open_calls, has_room, has_ended, .. } = &*self.watch;
+        let Watch { turn, open_calls, has_room, was_asked, .. } = &*self.watch;
+        was_asked.store(true, Ordering::Relaxed);
         let _turn = turn.lock().await;
         while open_calls.load(Ordering::Relaxed) >= self.requests.current_max_send_streams()
-            && !has_ended.load(Ordering::Relaxed)
+            && !self.watch.has_ended()
+            && self.requests.clone().ready().await.is_ok()
         {
-            has_room.notified().await;
+            // A server that raises its limit, or says that it ends the connection, wakes nobody.
+            let _ = timeout(ADMIT_LOOK_INTERVAL, has_room.notified()).await;
         }
         OpenCall::new(Arc::clone(&self.watch))
     }
@@ -235,10 +249,10 @@ impl Subchannel {
         let attempt = {
             let mut attempt = self.lock();
             match attempt.as_ref().map(|last| (last, last.peek())) {
-                Some((_, Some(Ok(up)))) => return Ok(up.clone()),
+                Some((_, Some(Ok(up)))) if !up.watch.has_ended() => return Ok(up.clone()),
                 Some((under_way, None)) => under_way.clone(),
-                None | Some((_, Some(Err(_)))) => {
-                    let new = make(Arc::clone(&self.0)).boxed().shared();
+                None | Some((_, Some(_))) => {
+                    let new = make_or_say_why(Arc::clone(&self.0)).boxed().shared();
                     *attempt = Some(new.clone());
                     // It goes on, whoever gives up waiting.
                     self.0.spawn(new.clone().map(drop));
@@ -263,6 +277,12 @@ impl Subchannel {
     }
 }
 
+/// A panic is no more than an attempt that failed: whoever waits for a shared future that panicked waits for ever, or panics too.
+async fn make_or_say_why(inner: Arc<Inner>) -> Result<Up, ConnectError> {
+    let made = AssertUnwindSafe(make(inner)).catch_unwind().await;
+    made.unwrap_or_else(|_panic| Err(ConnectError::new(io::Error::other("connecting panicked"))))
+}
+
 /// Makes a connection, and has a task carry it from then on.
 async fn make(inner: Arc<Inner>) -> Result<Up, ConnectError> {
     let io = inner.connector.connect().await.map_err(ConnectError::new)?;
@@ -277,16 +297,15 @@ async fn make(inner: Arc<Inner>) -> Result<Up, ConnectError> {
         .map_err(ConnectError::new)?;
     let pings = connection.ping_pong().expect("nobody took it before");
     let dead = until_dead(pings, Arc::clone(&watch), inner.settings.clone());
-    let waiting = Arc::clone(&watch);
+    let end = End(Arc::clone(&watch));
     inner.spawn(async move {
+        let _end = end;
         // Either way the calls that are open are told as the connection is dropped.
         tokio::select! {
             biased;
             _ended = connection => {}
             () = dead => {}
         }
-        waiting.has_ended.store(true, Ordering::Relaxed);
-        waiting.has_room.notify_one();
     });
     Ok(Up { requests, watch })
 }
@@ -314,6 +333,16 @@ async fn until_dead(mut pings: PingPong, watch: Arc<Watch>, settings: Settings) 
     }
 }
 
+/// Tells the calls that wait that a connection has ended, in whatever way.
+struct End(Arc<Watch>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.has_ended.store(true, Ordering::Relaxed);
+        self.0.has_room.notify_one();
+    }
+}
+
 /// A call whose answer is not whole yet, nor given up.
 #[derive(Debug)]
 struct OpenCall(Arc<Watch>);
@@ -321,7 +350,6 @@ struct OpenCall(Arc<Watch>);
 impl OpenCall {
     fn new(watch: Arc<Watch>) -> Self {
         watch.open_calls.fetch_add(1, Ordering::Relaxed);
-        watch.was_asked.store(true, Ordering::Relaxed);
         Self(watch)
     }
 }

@@ -16,6 +16,8 @@ use crate::client::addresses::{Addresses, Lookup};
 const INTERVAL: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(3_600);
+/// For what comes: far above what it takes.
+const LONG: Duration = Duration::from_secs(10);
 
 fn settings() -> Settings {
     Settings {
@@ -69,6 +71,7 @@ fn brief_calls(pause: Duration) -> impl FnOnce(Arc<Watch>) -> BoxFuture<'static,
     move |watch| {
         async move {
             loop {
+                watch.was_asked.store(true, Ordering::Relaxed);
                 let open = OpenCall::new(Arc::clone(&watch));
                 sleep(Duration::from_secs(2)).await;
                 drop(open);
@@ -98,6 +101,15 @@ async fn living(far: DuplexStream) {
     while connection.accept().await.is_some() {}
 }
 
+/// A call that is open all the time, while the other end says something each second.
+async fn busy(watch: Arc<Watch>) {
+    let _open = OpenCall::new(Arc::clone(&watch));
+    loop {
+        watch.was_heard.store(true, Ordering::Relaxed);
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_does_not_answer_is_given_up_when_calls_were_made() {
     let in_time = INTERVAL..=INTERVAL * 3 / 2 + PATIENCE;
@@ -108,6 +120,7 @@ async fn a_connection_that_does_not_answer_is_given_up_when_calls_were_made() {
         assert!(in_time.contains(&took), "{took:?}, calls {pause} s apart");
     }
     assert_eq!(watched_for(no_calls, silent).await, HOUR, "idle connections are not asked");
+    assert_eq!(watched_for(busy, silent).await, HOUR, "nor are those that are heard");
     assert_eq!(watched_for(one_call, living).await, HOUR);
     assert_eq!(watched_for(brief_calls(INTERVAL), living).await, HOUR);
 }
@@ -179,7 +192,7 @@ async fn calls_that_wait_share_an_attempt_that_goes_on_without_them() {
         respond.send_response(Response::new(()), true).unwrap();
         tokio::spawn(async move { connection.accept().await.is_none() });
     };
-    let (answer, ()) = join(call(&subchannel), server).await;
+    let (answer, ()) = timeout(LONG, join(call(&subchannel), server)).await.unwrap();
     assert_eq!((answer.unwrap(), asked.load(Ordering::Relaxed)), (Bytes::new(), 1));
 }
 
@@ -223,6 +236,39 @@ async fn a_connection_that_ends_in_good_order_finishes_its_calls_while_the_next_
 }
 
 #[tokio::test]
+async fn a_call_that_waits_for_room_leaves_a_connection_that_is_being_ended() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let subchannel = subchannel(Lookup::fixed(vec![listener.local_addr().unwrap()]));
+    let spawn = || {
+        let subchannel = subchannel.clone();
+        tokio::spawn(async move { call(&subchannel).await.map_err(|error| error.to_string()) })
+    };
+    let _hangs = spawn();
+    let (tcp, _) = listener.accept().await.unwrap();
+    let mut server = h2::server::Builder::new();
+    let handshake = server.max_concurrent_streams(1).handshake::<_, Bytes>(tcp);
+    let mut connection = handshake.await.unwrap();
+    let (_, _unanswered) = connection.accept().await.unwrap().unwrap();
+    let Up { requests, .. } = subchannel.up().await.unwrap();
+    let told = async {
+        while requests.current_max_send_streams() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = told => {}
+        _ = connection.accept() => panic!("one call was made"),
+    }
+    let waits = spawn();
+    tokio::task::yield_now().await;
+    // The call that is open does not end.
+    connection.graceful_shutdown();
+    tokio::spawn(async move { connection.accept().await.is_none() });
+    tokio::spawn(answer_all(accept(&listener).await));
+    assert_eq!(timeout(LONG, waits).await.unwrap().unwrap(), Ok(Bytes::new()));
+}
+
+#[tokio::test]
 async fn a_connection_that_ends_without_having_taken_a_call_is_followed_by_another() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let subchannel = subchannel(Lookup::fixed(vec![listener.local_addr().unwrap()]));
@@ -250,6 +296,6 @@ async fn a_connection_that_ends_without_having_taken_a_call_is_followed_by_anoth
     drop(connection);
     tokio::spawn(answer_all(accept(&listener).await));
     for call in calls {
-        assert_eq!(call.await.unwrap(), Ok(Bytes::new()));
+        assert_eq!(timeout(LONG, call).await.unwrap().unwrap(), Ok(Bytes::new()));
     }
 }
