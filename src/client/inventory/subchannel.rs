@@ -8,12 +8,13 @@
 
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -21,18 +22,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use h2::RecvStream;
 use h2::client::SendRequest;
-use h2::{Ping, PingPong, RecvStream};
 use http::header::USER_AGENT as USER_AGENT_HEADER;
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::codegen::StdError;
 
+use self::watch::{End, OpenCall, Watch, until_dead};
 use super::connect::Connector;
 use crate::client::USER_AGENT;
 
@@ -135,37 +136,6 @@ impl fmt::Debug for Subchannel {
 struct Up {
     requests: SendRequest<Bytes>,
     watch: Arc<Watch>,
-}
-
-/// The calls of a connection, and what the watch over it goes by.
-#[derive(Debug)]
-struct Watch {
-    open_calls: AtomicUsize,
-    /// One of them ended, or the connection did.
-    has_room: Notify,
-    has_ended: AtomicBool,
-    /// The one that waits for room. The others wait for their turn.
-    turn: tokio::sync::Mutex<()>,
-    /// A call came since the other end was last heard, and may have been given up.
-    was_asked: AtomicBool,
-    was_heard: Arc<AtomicBool>,
-}
-
-impl Watch {
-    fn new(was_heard: Arc<AtomicBool>) -> Self {
-        Self {
-            open_calls: AtomicUsize::new(0),
-            has_room: Notify::new(),
-            has_ended: AtomicBool::new(false),
-            turn: tokio::sync::Mutex::new(()),
-            was_asked: AtomicBool::new(false),
-            was_heard,
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::Relaxed)
-    }
 }
 
 impl Up {
@@ -296,7 +266,8 @@ async fn make(inner: Arc<Inner>) -> Result<Up, ConnectError> {
         .await
         .map_err(ConnectError::new)?;
     let pings = connection.ping_pong().expect("nobody took it before");
-    let dead = until_dead(pings, Arc::clone(&watch), inner.settings.clone());
+    let Settings { keepalive_interval, keepalive_timeout, .. } = inner.settings;
+    let dead = until_dead(pings, Arc::clone(&watch), keepalive_interval, keepalive_timeout);
     let end = End(Arc::clone(&watch));
     inner.spawn(async move {
         let _end = end;
@@ -308,57 +279,6 @@ async fn make(inner: Arc<Inner>) -> Result<Up, ConnectError> {
         }
     });
     Ok(Up { requests, watch })
-}
-
-/// Ends when a connection on which calls were made has been silent for the interval, and stays so when it is asked. Calls that were
-/// given up count too: where nothing is heard any more, they all are.
-async fn until_dead(mut pings: PingPong, watch: Arc<Watch>, settings: Settings) {
-    let mut silent_halves = 0;
-    loop {
-        sleep(settings.keepalive_interval / 2).await;
-        let has_open_calls = watch.open_calls.load(Ordering::Relaxed) > 0;
-        if watch.was_heard.swap(false, Ordering::Relaxed) {
-            watch.was_asked.store(has_open_calls, Ordering::Relaxed);
-            silent_halves = 0;
-        } else if has_open_calls || watch.was_asked.load(Ordering::Relaxed) {
-            silent_halves += 1;
-        }
-        if silent_halves < 2 {
-            continue;
-        }
-        let pong = timeout(settings.keepalive_timeout, pings.ping(Ping::opaque())).await;
-        if !matches!(pong, Ok(Ok(_))) {
-            return;
-        }
-    }
-}
-
-/// Tells the calls that wait that a connection has ended, in whatever way.
-struct End(Arc<Watch>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.has_ended.store(true, Ordering::Relaxed);
-        self.0.has_room.notify_one();
-    }
-}
-
-/// A call whose answer is not whole yet, nor given up.
-#[derive(Debug)]
-struct OpenCall(Arc<Watch>);
-
-impl OpenCall {
-    fn new(watch: Arc<Watch>) -> Self {
-        watch.open_calls.fetch_add(1, Ordering::Relaxed);
-        Self(watch)
-    }
-}
-
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        self.0.open_calls.fetch_sub(1, Ordering::Relaxed);
-        self.0.has_room.notify_one();
-    }
 }
 
 /// The body of an answer. Dropping it before its end resets the call.

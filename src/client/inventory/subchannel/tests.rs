@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicUsize;
 
 use futures_util::future::join;
 use tokio::io::{DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::super::connect::Target;
 use super::*;
@@ -61,7 +62,7 @@ where
     let watch = Arc::new(Watch::new(Arc::default()));
     let calls = tokio::spawn(calls(Arc::clone(&watch)));
     let since = Instant::now();
-    let _ = timeout(HOUR, until_dead(pings, watch, settings())).await;
+    let _ = timeout(HOUR, until_dead(pings, watch, INTERVAL, PATIENCE)).await;
     calls.abort();
     since.elapsed()
 }
