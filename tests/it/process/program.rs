@@ -23,9 +23,18 @@ pub(crate) const SECRET: &str = "wJalrXUtnFEMI-hunter2-secret";
 /// An environment.
 pub(crate) type Env = BTreeMap<&'static str, String>;
 
-/// A port that nobody has at this moment.
+/// A port that nobody listens on. Not one of those that outgoing connections are given (from 32,768 on, by Linux's default): one of them might
+/// have it before the worker does.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = std::process::id().wrapping_mul(61).wrapping_add(step) % 10_000;
+        let port = 10_000 + u16::try_from(number).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Everything that the worker needs to run in this world.
