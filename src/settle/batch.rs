@@ -1,14 +1,16 @@
 //! Settlements on their way to SQS: deletes and visibility changes in batches of ten, dead letters
 //! one by one.
 //!
-//! A batch is sent when it has ten entries, or when its oldest has waited for [`FLUSH_AFTER`]. In a rush, deletes go two full batches
-//! at a time.
+//! A batch is sent when it has ten entries, or when its oldest has waited for [`FLUSH_AFTER`]. Ten deletes wait for ten more, for
+//! [`PAIR_WITHIN`]; what has come by then and fills no batch waits on, for [`FLUSH_AFTER`] from there.
 //! Nobody waits for a delete (its effects are done), so a short wait costs no latency; what it
 //! costs is that a crash within it repeats a delivery, which the keys and the store make harmless.
 //! Entries that fail are tried again, one by one as SQS answers them, until their lease ends: from
 //! then on the message is SQS's again, and is left alone.
 
 mod letter;
+#[cfg(test)]
+mod tests;
 
 use std::mem;
 use std::sync::Arc;

@@ -28,7 +28,7 @@ use http::header::USER_AGENT as USER_AGENT_HEADER;
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Frame};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::codegen::StdError;
@@ -161,7 +161,7 @@ impl Up {
 impl Subchannel {
     /// Connects to nothing yet.
     pub(super) fn new(connector: Connector, settings: Settings) -> Self {
-        let (attempt, tasks) = Default::default();
+        let (attempt, tasks) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Inner { connector, settings, attempt, tasks }))
     }
 
@@ -314,9 +314,5 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         self.stream.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }

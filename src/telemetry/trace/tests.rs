@@ -206,7 +206,10 @@ fn a_parent_decides_only_where_samplers_are_parent_based() {
         (Sampling { ratio: 1.0, parent_based: false }, high, Some(false), true),
     ] {
         assert_eq!(sampling.decide(id, parent), sampled, "{sampling:?} {id} {parent:?}");
+        assert!(!sampled || sampling.records_any(), "{sampling:?}");
     }
+    assert!(!Sampling { ratio: 0.0, parent_based: false }.records_any());
+    assert!(Sampling { ratio: 0.0, parent_based: true }.records_any(), "a parent may want it");
 }
 
 #[tokio::test]

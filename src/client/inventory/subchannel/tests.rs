@@ -8,6 +8,7 @@ use futures_util::future::join;
 use tokio::io::{DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::super::connect::Target;
@@ -43,6 +44,18 @@ async fn call(subchannel: &Subchannel) -> Result<Bytes, StdError> {
     let request = Request::post("/service/Method").body(http_body_util::Full::<Bytes>::default());
     let answer = subchannel.send(request.unwrap()).await?;
     Ok(answer.into_body().collect().await?.to_bytes())
+}
+
+fn spawn_call(subchannel: &Subchannel) -> JoinHandle<Result<Bytes, String>> {
+    let subchannel = subchannel.clone();
+    tokio::spawn(async move { call(&subchannel).await.map_err(|error| error.to_string()) })
+}
+
+/// Until the client has read that the server takes so many calls at once.
+async fn told(requests: &SendRequest<Bytes>, limit: usize) {
+    while requests.current_max_send_streams() != limit {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// How long a connection is watched before it is given up, an hour at most, while `calls` are made. `serve` is the other end.
@@ -130,11 +143,7 @@ async fn a_connection_that_does_not_answer_is_given_up_when_calls_were_made() {
 async fn calls_that_are_given_up_while_the_server_takes_no_more_are_never_sent() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let subchannel = subchannel(Lookup::fixed(vec![listener.local_addr().unwrap()]));
-    let spawn = || {
-        let subchannel = subchannel.clone();
-        tokio::spawn(async move { call(&subchannel).await.map_err(|error| error.to_string()) })
-    };
-    let first = spawn();
+    let first = spawn_call(&subchannel);
     let (tcp, _) = listener.accept().await.unwrap();
     let mut server = h2::server::Builder::new();
     let mut connection: h2::server::Connection<_, Bytes> =
@@ -149,14 +158,12 @@ async fn calls_that_are_given_up_while_the_server_takes_no_more_are_never_sent()
         calls
     });
     let Up { requests, .. } = subchannel.up().await.unwrap();
-    while requests.current_max_send_streams() > 1 {
-        tokio::task::yield_now().await;
-    }
+    told(&requests, 1).await;
     drop(requests);
     let brief = |_| timeout(Duration::from_millis(100), call(&subchannel));
     let gave_up = futures_util::future::join_all((0..60).map(brief)).await;
     assert!(gave_up.iter().all(Result::is_err));
-    let last = spawn();
+    let last = spawn_call(&subchannel);
     respond.send_response(Response::new(()), true).unwrap();
     for answered in [first, last] {
         assert_eq!(answered.await.unwrap(), Ok(Bytes::new()));
@@ -195,6 +202,8 @@ async fn calls_that_wait_share_an_attempt_that_goes_on_without_them() {
     };
     let (answer, ()) = timeout(LONG, join(call(&subchannel), server)).await.unwrap();
     assert_eq!((answer.unwrap(), asked.load(Ordering::Relaxed)), (Bytes::new(), 1));
+    let Up { watch, .. } = subchannel.up().await.unwrap();
+    assert!(watch.was_heard.load(Ordering::Relaxed), "the watch learns of what is read");
 }
 
 /// Answers every call with nothing, until the connection ends.
@@ -212,10 +221,7 @@ async fn accept(listener: &TcpListener) -> h2::server::Connection<TcpStream, Byt
 async fn a_connection_that_ends_in_good_order_finishes_its_calls_while_the_next_has_another() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let subchannel = subchannel(Lookup::fixed(vec![listener.local_addr().unwrap()]));
-    let first = tokio::spawn({
-        let subchannel = subchannel.clone();
-        async move { call(&subchannel).await.map_err(|error| error.to_string()) }
-    });
+    let first = spawn_call(&subchannel);
     let mut one = accept(&listener).await;
     let (_, mut respond) = one.accept().await.unwrap().unwrap();
     one.graceful_shutdown();
@@ -240,27 +246,18 @@ async fn a_connection_that_ends_in_good_order_finishes_its_calls_while_the_next_
 async fn a_call_that_waits_for_room_leaves_a_connection_that_is_being_ended() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let subchannel = subchannel(Lookup::fixed(vec![listener.local_addr().unwrap()]));
-    let spawn = || {
-        let subchannel = subchannel.clone();
-        tokio::spawn(async move { call(&subchannel).await.map_err(|error| error.to_string()) })
-    };
-    let _hangs = spawn();
+    let _hangs = spawn_call(&subchannel);
     let (tcp, _) = listener.accept().await.unwrap();
     let mut server = h2::server::Builder::new();
     let handshake = server.max_concurrent_streams(1).handshake::<_, Bytes>(tcp);
     let mut connection = handshake.await.unwrap();
     let (_, _unanswered) = connection.accept().await.unwrap().unwrap();
     let Up { requests, .. } = subchannel.up().await.unwrap();
-    let told = async {
-        while requests.current_max_send_streams() > 1 {
-            tokio::task::yield_now().await;
-        }
-    };
     tokio::select! {
-        () = told => {}
+        () = told(&requests, 1) => {}
         _ = connection.accept() => panic!("one call was made"),
     }
-    let waits = spawn();
+    let waits = spawn_call(&subchannel);
     tokio::task::yield_now().await;
     // The call that is open does not end.
     connection.graceful_shutdown();
@@ -280,19 +277,11 @@ async fn a_connection_that_ends_without_having_taken_a_call_is_followed_by_anoth
     let handshake = server.max_concurrent_streams(0).handshake::<_, Bytes>(tcp);
     let mut connection = handshake.await.unwrap();
     let requests = up.await.unwrap();
-    let told = async {
-        while requests.current_max_send_streams() > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
     tokio::select! {
-        () = told => {}
+        () = told(&requests, 0) => {}
         _ = connection.accept() => panic!("nothing was called"),
     }
-    let calls = [0; 3].map(|_| {
-        let subchannel = subchannel.clone();
-        tokio::spawn(async move { call(&subchannel).await.map_err(|error| error.to_string()) })
-    });
+    let calls = [0; 3].map(|_| spawn_call(&subchannel));
     tokio::task::yield_now().await;
     drop(connection);
     tokio::spawn(answer_all(accept(&listener).await));

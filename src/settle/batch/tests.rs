@@ -1,0 +1,108 @@
+//! When deletes are sent, and how many at once. The rest is tried on the whole engine, in `tests/`.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::inflight::room::Room;
+use crate::queue::{DeadLetter, Message, MessageId};
+use crate::telemetry::Tracing;
+
+/// Notes each delete: how long after the start, and of how many.
+struct Noted {
+    began_at: Instant,
+    deletes: Mutex<Vec<(Duration, usize)>>,
+}
+
+#[async_trait]
+impl Queue for Noted {
+    async fn receive(&self, _: usize) -> Result<Vec<Message>, QueueError> {
+        unreachable!("only deletes are settled here")
+    }
+
+    async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
+        self.deletes.lock().unwrap().push((self.began_at.elapsed(), handles.len()));
+        Ok(vec![Ok(()); handles.len()])
+    }
+
+    async fn change_visibility(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        unreachable!("only deletes are settled here")
+    }
+
+    async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {
+        unreachable!("only deletes are settled here")
+    }
+}
+
+/// When a call was made, in milliseconds, and of how many.
+type Sent = (u128, usize);
+
+/// Hands `counts` of deletes in, `apart` from each other. What was sent.
+async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
+    let room = Room::new(100, 1 << 30);
+    let mut permits = Vec::new();
+    for _ in 0..counts.iter().sum() {
+        permits.push(room.reserve().await.take(10).unwrap());
+    }
+    let queue = Arc::new(Noted { began_at: Instant::now(), deletes: Mutex::default() });
+    let (batches, batcher) = Batcher::new(
+        Arc::clone(&queue) as Arc<dyn Queue>,
+        Arc::new(Metrics::new(&[])),
+        Arc::new(Ledger::default()),
+        QueueSpans::new(Tracing::disabled(), "q"),
+        100,
+    );
+    let running = tokio::spawn(batcher.run());
+    for (at, count) in counts.iter().enumerate() {
+        if at > 0 {
+            sleep(apart).await;
+        }
+        for number in 0..*count {
+            let receipt = Receipt {
+                message_id: MessageId(format!("{at}-{number}").into()),
+                handle: ReceiptHandle("handle".into()),
+                receive_count: 1,
+                received_at: Instant::now(),
+                deadline: Instant::now() + Duration::from_secs(30),
+                room: permits.pop().unwrap(),
+                span: None,
+            };
+            batches.send(Settlement::Delete(receipt, Left::Deleted)).await;
+        }
+    }
+    while batches.outstanding().count() > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    drop(batches);
+    running.await.unwrap();
+    let deletes = queue.deletes.lock().unwrap();
+    deletes.iter().map(|(after, count)| (after.as_millis(), *count)).collect()
+}
+
+/// A timer ends up to a millisecond late.
+fn is_about(seen: &[Sent], wanted: &[Sent]) -> bool {
+    let near = |(seen, wanted): (&Sent, &Sent)| {
+        (wanted.0..=wanted.0 + 2).contains(&seen.0) && seen.1 == wanted.1
+    };
+    seen.len() == wanted.len() && seen.iter().zip(wanted).all(near)
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_batches_go_in_pairs_and_no_batch_waits_long() {
+    let table: [(&[usize], u64, &[Sent]); 6] = [
+        (&[3], 0, &[(100, 3)]),
+        (&[20], 0, &[(0, 10), (0, 10)]),
+        (&[10, 10], 5, &[(5, 10), (5, 10)]),
+        // A FIFO queue holds the group back until then.
+        (&[10], 0, &[(10, 10)]),
+        // What comes meanwhile makes no batch of its own: at a moderate rate that would be twice the calls.
+        (&[10, 2], 5, &[(10, 10), (110, 2)]),
+        (&[9, 2], 95, &[(100, 10), (200, 1)]),
+    ];
+    for (counts, apart_ms, wanted) in table {
+        let seen = sent(counts, Duration::from_millis(apart_ms)).await;
+        assert!(is_about(&seen, wanted), "{counts:?} {apart_ms} ms apart: {seen:?}");
+    }
+}
