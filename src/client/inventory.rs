@@ -1,6 +1,7 @@
 //! The Inventory service: gives held seats back, and turns held seats into sold ones. What a refusal means for an event is left to the handlers.
 
 mod connect;
+mod connection;
 mod failure;
 mod not_grpc;
 mod probe;
