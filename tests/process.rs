@@ -6,6 +6,8 @@
 mod commands;
 #[path = "it/process/health.rs"]
 mod health;
+#[path = "it/process/https.rs"]
+mod https;
 #[path = "it/process/leaving.rs"]
 mod leaving;
 #[path = "it/process/log.rs"]
