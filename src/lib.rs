@@ -42,6 +42,7 @@ pub mod queue;
 pub mod admin;
 pub mod config;
 pub mod credentials;
+mod deadline;
 pub mod health;
 pub mod metrics;
 pub mod retry;

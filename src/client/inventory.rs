@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use http::Uri;
 use http::uri::Parts;
 use rustls::pki_types::ServerName;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
@@ -30,6 +31,7 @@ use super::proto::reservation::v1::inventory_service_client::InventoryServiceCli
 use super::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
 use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, tls};
 use crate::credentials::{Credentials, Token};
+use crate::deadline::within;
 use crate::event::{ReservationId, Seats, ShowId};
 use crate::excerpt::Excerpt;
 use connect::Target;
@@ -218,10 +220,10 @@ impl GrpcInventory {
                 sent += 1;
             }
         };
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(response)) => Ok(Some(response.into_inner())),
-            Ok(Err(status)) => failure::read(&status, rpc).map(|()| None),
-            Err(_elapsed) => Err(failure::timed_out(self.timeout)),
+        match within(Instant::now() + self.timeout, answer).await {
+            Some(Ok(response)) => Ok(Some(response.into_inner())),
+            Some(Err(status)) => failure::read(&status, rpc).map(|()| None),
+            None => Err(failure::timed_out(self.timeout)),
         }
     }
 }

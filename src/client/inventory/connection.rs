@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::client::addresses::Place;
 
-/// How much is read before all else that is ready has its turn: a few answers. In a rush twenty come at once: what the first of them
-/// lets go on would wait until the last is read.
+/// How much is read before all tasks that were woken have their turn: a few answers. In a rush twenty come at once: what the first of
+/// them lets go on would wait until the last is read.
 const TURN_BYTES: usize = 256;
 
 /// What bytes go over.

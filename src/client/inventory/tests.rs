@@ -13,6 +13,7 @@ use crate::client::proto::reservation::v1::{CommitReservationResponse, ReleaseHo
 use crate::client::test_server::{Asked, End, TestBody, TestServer};
 
 mod broken;
+mod paused;
 mod probe;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::fault::{is_no_script, is_of_the_connection, unavailable};
 use super::script::Call;
 use super::server::{self, ServerFacts};
+use crate::deadline::within;
 use crate::idempotency::StoreError;
 
 /// For one operation, connecting included. A Redis that is well answers within a few milliseconds, a TLS handshake across zones
@@ -101,7 +102,7 @@ impl Connector {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         let mut link = self.link(deadline).await?;
         let connection = &mut link.connection;
-        let answer = timeout_at(deadline, async {
+        let answer = within(deadline, async {
             match connection.query(&call.by_name()).await {
                 Err(error) if is_no_script(&error) => connection.query(&call.in_full()).await,
                 answer => answer,
@@ -109,17 +110,17 @@ impl Connector {
         })
         .await;
         match answer {
-            Ok(Ok(answer)) => {
+            Some(Ok(answer)) => {
                 link.failures.store(0, Ordering::Relaxed);
                 Ok(answer)
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 if is_of_the_connection(&error) {
                     self.doubt(&link);
                 }
                 Err(unavailable(&self.server, &error))
             }
-            Err(_) => {
+            None => {
                 // Perhaps the other end is gone without a word: a new connection would show it.
                 self.doubt(&link);
                 Err(self.silent("has not answered"))

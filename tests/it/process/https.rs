@@ -15,20 +15,24 @@ use tokio_rustls::TlsAcceptor;
 use crate::program::{Env, Running, env, run, stdout};
 use crate::world::{World, eventually, expired};
 
+/// Signs certificates, and is known to nobody.
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
 /// SQS behind TLS, which is spoken until this is dropped.
 struct Https {
     address: SocketAddr,
-    /// The authority that vouches for it, and that nobody else knows: PEM.
+    /// The authority that vouches for it: PEM.
     authority: String,
     _tasks: JoinSet<()>,
 }
 
 impl Https {
     async fn before(world: &World) -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority =
-            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = authority();
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &authority).unwrap();
@@ -78,19 +82,20 @@ async fn a_queue_over_https_is_believed_where_an_authority_that_is_trusted_vouch
     let world = World::start().await;
     let https = Https::before(&world).await;
     let mut variables = https.env(&world);
+    let name = format!("https-{}.pem", std::process::id());
+    let trusted = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    variables.insert("SSL_CERT_FILE", trusted.to_string_lossy().into_owned());
 
+    std::fs::write(&trusted, authority().pem()).unwrap();
     let output = run(&["check"], &variables).await;
     let said = stdout(&output);
     let line = said.lines().find(|line| line.contains("FAIL")).unwrap_or_else(|| panic!("{said}"));
     assert!(line.to_lowercase().contains("certificate"), "{said}");
     assert_eq!(output.status.code(), Some(1));
 
-    let name = format!("https-{}.pem", std::process::id());
-    let trusted = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&trusted, &https.authority).unwrap();
-    variables.insert("SSL_CERT_FILE", trusted.to_string_lossy().into_owned());
-    assert_eq!(run(&["check"], &variables).await.status.code(), Some(0));
-
+    let output = run(&["check"], &variables).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
     let mut worker = Running::started(&variables).await;
     world.send(&expired("evt-1", "a"));
     eventually("it is handled", || worker.log().contains("Event processed successfully")).await;
