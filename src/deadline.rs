@@ -1,6 +1,6 @@
 //! A deadline that counts what arrived in time, also where the process was paused meanwhile and could not look: frozen by its cgroup or
 //! with its machine, or starved of CPU. What is ready is read a few answers at a time; tokio's own timeout, late itself, would not wait
-//! for the next few, and a pause would look like an outage of every service at once.
+//! for the next few, and a pause would look like an outage.
 
 use std::pin::pin;
 

@@ -62,11 +62,9 @@ pub(super) async fn until_dead(
         if silent_halves < 2 {
             continue;
         }
-        match within(Instant::now() + patience, pings.ping(Ping::opaque())).await {
-            Some(Ok(_pong)) => {}
-            // The pong is behind answers that are still being read: they will do.
-            None if watch.was_heard.load(Ordering::Relaxed) => {}
-            None | Some(Err(_)) => return,
+        let pong = within(Instant::now() + patience, pings.ping(Ping::opaque())).await;
+        if !matches!(pong, Some(Ok(_))) {
+            return;
         }
     }
 }

@@ -14,7 +14,7 @@ use super::*;
 const CALLS: usize = 20;
 
 /// Time for all to be sent; the pause is longer.
-const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[test]
 fn answers_that_came_during_a_pause_count_though_their_time_is_over() {
@@ -47,7 +47,7 @@ fn answers_that_came_during_a_pause_count_though_their_time_is_over() {
         })
         .unwrap();
         let pause = async {
-            while was_asked.try_recv().is_err() {
+            while was_asked.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
                 yield_now().await;
             }
             // Nothing of what came so far is left to be done when the pause begins.
