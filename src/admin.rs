@@ -184,9 +184,13 @@ impl Routes {
         let services = [Service::Reservation, Service::Inventory].into_iter().map(|service| {
             (service.as_str().to_owned(), self.metrics.breaker_state(service).as_str().into())
         });
+        let queue = self.health.queue_actions().into_iter();
+        let queue =
+            queue.map(|(action, why)| (action.as_str().to_owned(), why.unwrap_or("ok").into()));
         let mut body = serde_json::json!({
             "status": if ready.is_ok() { "ok" } else { "error" },
             "needs": needs.collect::<serde_json::Map<_, _>>(),
+            "queue": queue.collect::<serde_json::Map<_, _>>(),
             "services": services.collect::<serde_json::Map<_, _>>(),
         });
         let status = match ready {

@@ -19,31 +19,32 @@ use std::time::Duration;
 
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::handler::Services;
-use crate::inflight::InFlight;
-use crate::inflight::lease::{LeaseKeeper, wake_parked, wake_waiting};
+use crate::inflight::lease::LeaseKeeper;
+use crate::inflight::probe::Prober;
 use crate::inflight::room::Room;
+use crate::inflight::{InFlight, Key, SuspectBounds, redrive};
 use crate::intake::Intake;
 use crate::poller::{self, Poller};
 use crate::queue::Queue;
+use crate::queue::actions::Actions;
 use crate::queue::metered::Metered;
 use crate::sabotage::{Sabotage, on};
+use crate::scheduler::{BUFFERED_PER_CALL, wake_parked, wake_waiting};
 use crate::settle::batch::{Batcher, Settlement};
 use crate::settle::ledger::{Ledger, Left};
 use crate::settle::{RetryPolicy, Settler};
 use crate::telemetry::{QueueSpans, Tracing};
 use crate::worker::Worker;
 
-/// Ready jobs for each worker, beyond which no receive is sent. What is buffered here, another
-/// process cannot take; four jobs a worker bridge a receive of twenty milliseconds even where an
-/// event takes five.
-const BUFFERED_PER_WORKER: usize = 4;
+/// Suspects that are tried at once: one for each so many workers. The other workers are the others' events'.
+const WORKERS_PER_SUSPECT: usize = 4;
 
 /// The most calls that one attempt makes: status, what stands in its way, seats.
 const CALLS_PER_ATTEMPT: u32 = 3;
@@ -80,7 +81,7 @@ pub struct Settings {
     pub concurrency: usize,
     /// Messages held at most.
     pub in_flight_max: usize,
-    /// Bytes of bodies held at most.
+    /// Bytes that held messages take at most.
     pub in_flight_bytes_max: u64,
     /// Retries.
     pub policy: RetryPolicy,
@@ -109,20 +110,20 @@ impl App {
         let Parts { queue, services, tracing } = parts;
         let health = Arc::clone(&services.records.health);
         let metrics = Arc::clone(&services.metrics);
-        let queue: Arc<dyn Queue> = Arc::new(Metered::new(queue, Arc::clone(&metrics)));
+        let actions =
+            Arc::new(Actions::new(Arc::clone(&health), Arc::clone(&metrics), settings.visibility));
+        let queue: Arc<dyn Queue> =
+            Arc::new(Metered::new(queue, Arc::clone(&metrics), Arc::clone(&actions)));
         let ledger = Arc::new(Ledger::default());
         let spans = QueueSpans::new(tracing.clone(), &settings.queue_name);
-        let (inflight, ready) = InFlight::new(
-            settings.in_flight_max,
-            settings.concurrency * BUFFERED_PER_WORKER,
-            settings.visibility,
-        );
-        let inflight = Arc::new(inflight);
+        let (inflight, ready) = table(&settings);
         let (batches, batcher) = Batcher::new(
             Arc::clone(&queue),
             Arc::clone(&metrics),
             Arc::clone(&ledger),
             spans.clone(),
+            Arc::clone(&inflight),
+            Arc::clone(&actions),
             settings.in_flight_max,
         );
         let settler = Settler {
@@ -152,26 +153,24 @@ impl App {
             metrics: Arc::clone(&metrics),
             ledger: Arc::clone(&ledger),
             queue_name: settings.queue_name.clone(),
-            visibility: settings.visibility,
         };
         let poller = Poller {
             queue: Arc::clone(&queue),
             room: Room::new(settings.in_flight_max, settings.in_flight_bytes_max),
             inflight: Arc::clone(&inflight),
             intake,
+            actions: Arc::clone(&actions),
             wait: settings.wait,
+            visibility: settings.visibility,
+            concurrency: settings.concurrency,
             metrics,
             ledger: Arc::clone(&ledger),
             beat: health.register("poller", poller::turn_max(settings.wait)),
             health,
         };
-        let keeper = LeaseKeeper {
-            inflight: Arc::clone(&inflight),
-            queue,
-            events: Arc::new(settler.clone()),
-        };
         let mut app = Self::without_tasks(settings, inflight, settler, ledger);
-        app.spawn_all(poller, &worker, keeper, batcher);
+        app.spawn_all(poller, &worker, batcher);
+        app.spawn_keepers(queue, actions);
         app
     }
 
@@ -195,22 +194,32 @@ impl App {
         }
     }
 
-    fn spawn_all(
-        &mut self,
-        poller: Poller,
-        worker: &Worker,
-        keeper: LeaseKeeper,
-        batcher: Batcher,
-    ) {
-        self.batcher.spawn(batcher.run());
+    fn spawn_keepers(&mut self, queue: Arc<dyn Queue>, actions: Arc<Actions>) {
+        let keeper = LeaseKeeper {
+            inflight: Arc::clone(&self.inflight),
+            queue: Arc::clone(&queue),
+            events: Arc::new(self.settler.clone()),
+        };
+        self.keepers.spawn(redrive::watch(
+            Arc::clone(&self.inflight),
+            Arc::clone(&queue),
+            self.stop_keepers.clone(),
+        ));
+        let prober = Prober { inflight: Arc::clone(&self.inflight), queue, actions };
         self.keepers.spawn(keeper.run(self.stop_keepers.clone()));
+        self.keepers.spawn(prober.run(self.stop_keepers.clone()));
         let (inflight, outages) = (&self.inflight, &self.settler.outages);
         self.keepers.spawn(wake_waiting(Arc::clone(inflight), self.stop_keepers.clone()));
         self.keepers.spawn(wake_parked(
             Arc::clone(inflight),
             Arc::clone(outages),
+            self.settings.concurrency,
             self.stop_keepers.clone(),
         ));
+    }
+
+    fn spawn_all(&mut self, poller: Poller, worker: &Worker, batcher: Batcher) {
+        self.batcher.spawn(batcher.run());
         for _ in 0..self.settings.concurrency {
             self.workers.spawn(worker.clone().run(self.stop.clone()));
         }
@@ -304,6 +313,21 @@ impl App {
             self.settler.batches.send(Settlement::Release(receipt, after)).await;
         }
     }
+}
+
+/// The table, and the keys of its jobs that are ready. Suspects take half of the room, and a part of the workers.
+fn table(settings: &Settings) -> (Arc<InFlight>, mpsc::Receiver<Key>) {
+    let suspects = SuspectBounds {
+        held_max: (settings.in_flight_max / 2).max(1),
+        tried_max: settings.concurrency.div_ceil(WORKERS_PER_SUSPECT),
+    };
+    let (inflight, ready) = InFlight::new(
+        settings.in_flight_max,
+        settings.concurrency * BUFFERED_PER_CALL,
+        suspects,
+        settings.visibility,
+    );
+    (Arc::new(inflight), ready)
 }
 
 /// Halfway to `deadline`: messages matter more than claims, and what is left is theirs.

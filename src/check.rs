@@ -1,14 +1,19 @@
 //! `reservation-worker check`: shows the effective configuration and tries each thing that the
 //! worker needs, each with what is wrong and what to do. Changes nothing anywhere.
 
+mod permissions;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use self::permissions::permissions;
 use crate::config::{Config, IdempotencyStore};
-use crate::queue::sqs::{QueueFacts, SqsQueue};
+use crate::queue::sqs::{Called, QueueFacts, SqsQueue};
 use crate::queue::{QueueError, QueueErrorKind};
-use crate::run::{advice, inventory, reservation_api, shared_store, sqs_settings, trace_settings};
+use crate::run::{
+    EXIT_USAGE, advice, inventory, reservation_api, shared_store, sqs_queue, trace_settings,
+};
 use crate::telemetry::Tracing;
 
 /// How long the collector may take to answer.
@@ -18,33 +23,45 @@ const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(3);
 enum Finding {
     /// It works, and this was seen.
     Ok(String),
+    /// It cannot be found out without changing something.
+    Unknown(String),
     /// It works, and this is unwise.
     Warning(String),
     /// It does not work: what is wrong, and what to do.
     Wrong(String),
 }
 
-/// Writes the report to `out`; the code is 0 when nothing is wrong, else 1.
+/// Writes the report to `out`; the code is 0 when nothing is wrong, 2 where SQS cannot be called from this environment at
+/// all, else 1.
 pub async fn check(config: &Config, out: &mut impl Write) -> ExitCode {
-    match report(config, out).await {
+    let queue = match sqs_queue(config).await {
+        Ok(queue) => queue,
+        Err(why) => {
+            // A reader that has gone is no failure.
+            let _ = writeln!(io::stderr(), "reservation-worker: the configuration is wrong\n{why}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match report(config, &queue, out).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) | Err(_) => ExitCode::FAILURE,
     }
 }
 
-async fn report(config: &Config, out: &mut impl Write) -> io::Result<bool> {
+async fn report(config: &Config, queue: &SqsQueue, out: &mut impl Write) -> io::Result<bool> {
     writeln!(out, "Configuration")?;
     for (name, value) in config.effective() {
         writeln!(out, "  {name}={value}")?;
     }
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&queue.called().warnings) {
         writeln!(out, "  warning: {warning}")?;
     }
     writeln!(out, "\nChecks")?;
     let mut all_well = true;
-    for (name, finding) in findings(config).await {
+    for (name, finding) in findings(config, queue).await {
         let (word, text) = match &finding {
             Finding::Ok(text) => ("ok", text),
+            Finding::Unknown(text) => ("?", text),
             Finding::Warning(text) => ("warn", text),
             Finding::Wrong(text) => ("FAIL", text),
         };
@@ -59,21 +76,26 @@ async fn report(config: &Config, out: &mut impl Write) -> io::Result<bool> {
     Ok(all_well)
 }
 
-async fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
+async fn findings(config: &Config, queue: &SqsQueue) -> Vec<(&'static str, Finding)> {
     let mut findings = Vec::new();
-    let queue = SqsQueue::new(sqs_settings(config)).await;
-    match queue.facts().await {
+    findings.push(("endpoint", Finding::Ok(about_endpoint(queue.called()))));
+    let facts = queue.facts().await;
+    match &facts {
         Ok(facts) => {
-            findings.push(("queue", Finding::Ok(about_queue(&facts))));
-            findings.push(("visibility timeout", about_visibility(&facts, config)));
-            findings.push(about_dead_letters(&queue).await);
+            findings.push(("queue", Finding::Ok(about_queue(facts))));
+            findings.push(("visibility timeout", about_visibility(facts, config)));
+            findings.push(about_dead_letters(queue, config).await);
             let has_dlq_url = config.sqs.dlq_url.is_some();
             let dlq_retention = queue.dead_letter_retention().await;
-            for line in advice(&facts, has_dlq_url, dlq_retention) {
+            findings.extend(about_length(facts, queue.dead_letter_bytes_max().await));
+            for line in advice(facts, has_dlq_url, dlq_retention) {
                 findings.push(("redrive policy", Finding::Warning(line)));
             }
         }
-        Err(error) => findings.push(("queue", Finding::Wrong(queue_trouble(&error)))),
+        Err(error) => findings.push(("queue", Finding::Wrong(queue_trouble(error)))),
+    }
+    for finding in permissions(queue, facts.as_ref().map(|_| ())).await {
+        findings.push(("permission", finding));
     }
     findings.push((
         "Reservation API",
@@ -101,6 +123,12 @@ fn finding(probe: Result<String, String>) -> Finding {
     }
 }
 
+fn about_endpoint(called: &Called) -> String {
+    let proxy =
+        called.proxy.as_ref().map_or_else(String::new, |proxy| format!(", through {proxy}"));
+    format!("SQS is called at {}, for the region {}{proxy}", called.endpoint, called.region)
+}
+
 fn about_queue(facts: &QueueFacts) -> String {
     format!("{} messages visible, {} in flight", facts.visible, facts.in_flight)
 }
@@ -113,9 +141,12 @@ fn about_visibility(facts: &QueueFacts, config: &Config) -> Finding {
     ))
 }
 
-async fn about_dead_letters(queue: &SqsQueue) -> (&'static str, Finding) {
+async fn about_dead_letters(queue: &SqsQueue, config: &Config) -> (&'static str, Finding) {
     let finding = match queue.dead_letter_url().await {
         Ok(Some(url)) => Finding::Ok(format!("poison goes to {url}")),
+        Ok(None) if config.sqs.dlq_url.is_some() => Finding::Wrong(
+            "SQS_DLQ_URL is the queue itself, by its ARN: a copy would come back without end; it must be another queue".to_owned(),
+        ),
         Ok(None) => Finding::Warning(
             "none is known: poison is left to the queue's redrive policy; set SQS_DLQ_URL, or allow sqs:GetQueueAttributes on the queue and sqs:GetQueueUrl on its dead-letter queue".to_owned(),
         ),
@@ -124,6 +155,20 @@ async fn about_dead_letters(queue: &SqsQueue) -> (&'static str, Finding) {
         )),
     };
     ("dead-letter queue", finding)
+}
+
+/// Where the dead-letter queue takes less than the queue: what is longer than that has nowhere to go.
+fn about_length(
+    facts: &QueueFacts,
+    dead_letter_max: Option<u64>,
+) -> Option<(&'static str, Finding)> {
+    let (queue_max, dead_letter_max) = (facts.message_bytes_max, dead_letter_max?);
+    (dead_letter_max < queue_max).then(|| {
+        let warning = format!(
+            "it takes messages of at most {dead_letter_max} bytes, the queue {queue_max}: a longer one cannot be copied there, and is left to the queue's redrive policy; set its MaximumMessageSize to the queue's"
+        );
+        ("dead-letter queue", Finding::Warning(warning))
+    })
 }
 
 fn queue_trouble(error: &QueueError) -> String {
@@ -169,10 +214,10 @@ async fn about_store(config: &Config) -> Finding {
 
 async fn about_collector(config: &Config) -> Finding {
     let telemetry = &config.telemetry;
-    if !telemetry.is_exported {
+    let Some(otlp) = &telemetry.otlp else {
         return Finding::Ok("traces are switched off".to_owned());
-    }
-    let url = &telemetry.otlp_endpoint;
+    };
+    let url = &otlp.endpoint;
     let why = match Tracing::probe(&trace_settings(config), COLLECTOR_TIMEOUT).await {
         Ok(()) => return Finding::Ok(format!("{url} takes spans")),
         Err(why) => why,

@@ -73,14 +73,14 @@ Inventory service agree about each seat.
 Usage: reservation-worker [COMMAND]
 
 Commands:
-  (none)     run until SIGTERM or SIGINT; a second one exits at once
+  (none)     run until SIGTERM, SIGINT or SIGHUP; a second one exits at once
   check      show the effective configuration and try everything that is needed
   health     ask the worker on SERVER_PORT whether it is alive
   --help     this text
   --version  the version
 
-Exit codes: 0 done; 1 failed; 2 the arguments or the configuration are wrong; 130 or 143 a second
-SIGINT or SIGTERM.
+Exit codes: 0 done; 1 failed; 2 the arguments or the configuration are wrong; 129, 130 or 143 a
+second SIGHUP, SIGINT or SIGTERM.
 
 Environment (empty counts as not set):
 ";
@@ -88,14 +88,16 @@ Environment (empty counts as not set):
 const HELP_AWS: &str = "
 AWS region, endpoint and credentials are found by the AWS SDK's own rules: AWS_REGION, AWS_PROFILE,
 AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SQS, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
-web identity (IRSA), EKS Pod Identity.
+profiles (SSO too), web identity (IRSA), EKS Pod Identity. Where no endpoint or region is set,
+SQS_QUEUE_URL's host is the endpoint, and names the region. HTTPS_PROXY, HTTP_PROXY and NO_PROXY
+count for AWS.
 ";
 
 /// Columns of the help text at most.
 const COLUMNS: usize = 100;
 
 /// Columns before the text about a variable.
-const INDENT: usize = 36;
+const INDENT: usize = 40;
 
 /// The text of `--help`: every command, and every variable with its meaning, range and default.
 #[must_use]

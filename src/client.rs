@@ -23,10 +23,10 @@ mod tls;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-pub use error::{CallError, Class, ClientError};
+pub use error::{CallError, Class, ClientError, Load};
 pub use inventory::{Commit, GrpcInventory, Inventory, ReleaseHold, ReleaseReason};
 pub(crate) use reservation::path_segment;
-pub use reservation::{Found, HttpReservationApi, ReservationApi, Target};
+pub use reservation::{Found, HttpReservationApi, Reservation, ReservationApi, Target};
 
 /// How both clients name themselves.
 const USER_AGENT: &str = concat!("reservation-worker/", env!("CARGO_PKG_VERSION"));
@@ -48,8 +48,25 @@ pub struct CallContext<'a> {
     pub traceparent: Option<&'a str>,
     /// W3C `tracestate`, treated likewise.
     pub tracestate: Option<&'a str>,
+    /// W3C `baggage`, treated likewise.
+    pub baggage: Option<&'a str>,
+    /// X-Ray's header, treated likewise.
+    pub xray: Option<&'a str>,
     /// Where the answer's HTTP status is noted, if anybody wants to know.
     pub answered: Option<&'a Answered>,
+}
+
+impl<'a> CallContext<'a> {
+    /// The headers that carry the trace, in lower case, with those values that are there.
+    fn trace_headers(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let headers = [
+            ("traceparent", self.traceparent),
+            ("tracestate", self.tracestate),
+            ("baggage", self.baggage),
+            ("x-amzn-trace-id", self.xray),
+        ];
+        headers.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
 }
 
 /// The HTTP status that a call was answered with, whatever followed from it.

@@ -1,16 +1,20 @@
 //! Everything that can be set, read once from the environment and checked whole: a [`Config`], or every fault at once. Nothing else reads
-//! the environment, but for the AWS SDK, whose own rules hold for `AWS_*`. Reads the files that variables name; touches no network. Which store or format stands behind
+//! the environment, but for the AWS SDK, whose own rules hold for `AWS_*`: what of those it would not survive is found here (`aws`). Reads the files that variables name; touches no network. Which store or format stands behind
 //! a setting is left to the app.
 
 mod address;
+mod aws;
 mod credentials;
 mod error;
+mod near;
 mod otel;
+mod otlp;
 mod parts;
 mod raw;
 mod read;
 mod table;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
@@ -18,8 +22,11 @@ use std::time::Duration;
 use url::Url;
 
 pub use address::{QueueUrl, SecretUrl};
+pub use aws::{Aws, Proxies, RetryMode};
+pub(crate) use aws::{is_endpoint, is_region, max_attempts, profile_fault, retry_mode};
 pub use error::{ConfigError, ConfigErrors};
 pub use otel::{Propagators, RootSampler, Sampler, Telemetry};
+pub use otlp::{Otlp, OtlpProtocol, OtlpTransport};
 use raw::Raw;
 use read::Reader;
 pub use table::{Allowed, Fallback, VARIABLES, Variable};
@@ -31,6 +38,8 @@ use crate::credentials::Credentials;
 pub struct Config {
     /// The queue.
     pub sqs: Sqs,
+    /// The AWS SDK's own variables.
+    pub aws: Aws,
     /// How much is done and held at once.
     pub worker: Worker,
     /// When an event is tried again.
@@ -72,6 +81,8 @@ pub struct Sqs {
 pub struct Worker {
     /// `WORKER_CONCURRENCY`.
     pub concurrency: NonZeroUsize,
+    /// `CONCURRENCY_MIN`; not above the concurrency.
+    pub concurrency_min: NonZeroUsize,
     /// `MAX_IN_FLIGHT`; not below the concurrency.
     pub max_in_flight: NonZeroUsize,
     /// `MAX_IN_FLIGHT_MB`, in bytes.
@@ -98,6 +109,8 @@ pub struct Inventory {
     pub url: Url,
     /// `INVENTORY_TIMEOUT_MS`, per attempt.
     pub timeout: Duration,
+    /// `INVENTORY_LATENCY_TARGET_MS`, per attempt; below the timeout.
+    pub latency_target: Option<Duration>,
     /// `INVENTORY_*_FILE`.
     pub credentials: Credentials,
 }
@@ -109,6 +122,8 @@ pub struct Reservation {
     pub base: Url,
     /// `RESERVATION_TIMEOUT_MS`, per attempt.
     pub timeout: Duration,
+    /// `RESERVATION_LATENCY_TARGET_MS`, per attempt; below the timeout.
+    pub latency_target: Option<Duration>,
     /// `RESERVATION_API_*_FILE`.
     pub credentials: Credentials,
 }
@@ -202,9 +217,12 @@ impl Config {
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        let raw = Raw::from_vars(vars);
-        let mut reader = Reader::default();
-        let config = Self::read(&mut reader, &raw);
+        let vars: BTreeMap<String, String> = vars.into_iter().collect();
+        let set = vars.iter().filter(|(_, value)| !value.is_empty());
+        let names = set.map(|(name, _)| name.as_str());
+        let mut reader = Reader::new(near::near_names(names));
+        let aws = Aws::read(&mut reader, &vars);
+        let config = Self::read(&mut reader, &Raw::from_vars(vars), aws);
         reader.finish()?;
         let config = config.expect("a part is missing only where an error was noted");
         Ok(Self { warnings: reader.warnings, effective: reader.effective, ..config })
@@ -216,7 +234,7 @@ impl Config {
     }
 
     /// Every part is read before the first that is missing counts.
-    fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+    fn read(reader: &mut Reader, raw: &Raw, aws: Aws) -> Option<Self> {
         let wait_time = reader.seconds(&table::SQS_WAIT_TIME, &raw.sqs_wait_time);
         let sqs = Sqs::read(reader, raw, wait_time);
         let worker = Worker::read(reader, raw);
@@ -230,6 +248,7 @@ impl Config {
         let shutdown_grace = parts::shutdown_grace(reader, raw, wait_time);
         Some(Self {
             sqs: sqs?,
+            aws,
             worker: worker?,
             retry: retry?,
             inventory: inventory?,

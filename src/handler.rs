@@ -14,16 +14,29 @@ mod payment_failed;
 mod reservation_expired;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::{CallError, Class, Inventory, ReservationApi};
+use crate::config::Propagators;
 use crate::event::{Payload, StepSet};
 use crate::idempotency::{Records, Refusal};
-use crate::inflight::Job;
-use crate::metrics::{Metrics, RetryReason};
+use crate::inflight::{Job, ParkedAs};
+use crate::metrics::{Metrics, RetryReason, Service};
 use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
 
 use self::attempt::Attempt;
+
+/// How an event waits that failed while its service is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventWait {
+    /// The wait uses up a retry.
+    pub is_charged: bool,
+    /// It is a suspect at that service.
+    pub suspect: Option<Service>,
+    /// How long it waits at most after a failure of the outage class, where it is no suspect and no time was named.
+    pub unless_suspect: Duration,
+}
 
 /// How one attempt at an event ended.
 #[derive(Debug)]
@@ -39,22 +52,25 @@ pub enum End {
     Failed {
         /// What the service, or the way to it, said.
         error: CallError,
-        /// Another event has fared better with this service since this one last found it away, or
-        /// the failure does not point at the service: the attempt costs a retry.
-        counted: bool,
+        /// What follows, where the class leaves it open.
+        wait: EventWait,
     },
-    /// The service is away, or wants to be left alone: the event waits for it.
+    /// The service is not called now, or has as many calls as it is given: the event waits for it.
     Parked {
         /// The service.
         dependency: Dependency,
         /// What a call was answered with, where one was made.
         error: Option<CallError>,
+        /// How it waits.
+        how: ParkedAs,
     },
     /// The reservation is in a state from which the event cannot be judged yet.
     Unclear {
         /// The status that was found.
         found: String,
     },
+    /// Neither the event nor the Reservation API says which seats of which show are to be released.
+    HoldUnknown,
     /// A payment was approved for a reservation whose seats are gone.
     MoneyWithoutSeat {
         /// What showed it.
@@ -84,13 +100,16 @@ impl End {
                     }
                 }
             }
-            Self::Parked { dependency: Dependency::Store, error: None } => RetryReason::Store,
+            Self::Parked { dependency: Dependency::Store(_), error: None, .. } => {
+                RetryReason::Store
+            }
             Self::Parked { error: None, .. } => RetryReason::Outage,
             Self::Unclear { .. } => RetryReason::Unclear,
             Self::Store(_) => RetryReason::Store,
             Self::Panicked => RetryReason::Panic,
             Self::Applied
             | Self::Superseded { .. }
+            | Self::HoldUnknown
             | Self::MoneyWithoutSeat { .. }
             | Self::LeaseLost => RetryReason::Other,
         }
@@ -100,7 +119,11 @@ impl End {
 impl From<Refusal> for End {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Away => Self::Parked { dependency: Dependency::Store, error: None },
+            Refusal::Away { shard, is_fresh } => Self::Parked {
+                dependency: Dependency::Store(shard),
+                error: None,
+                how: ParkedAs { is_fresh, is_full: false, is_suspect: false },
+            },
             Refusal::Unavailable(_) | Refusal::ClaimLost | Refusal::Unreadable(_) => {
                 Self::Store(refusal)
             }
@@ -134,8 +157,8 @@ pub struct Peers {
     pub reservation: (String, u16),
     /// The Inventory service's host and port.
     pub inventory: (String, u16),
-    /// Whether they are told nothing of the trace (`OTEL_PROPAGATORS=none`).
-    pub no_trace_context: bool,
+    /// Which headers tell them of the trace (`OTEL_PROPAGATORS`).
+    pub propagators: Propagators,
 }
 
 /// Makes one attempt at the job's event, from its first step that is not done.
@@ -146,15 +169,14 @@ pub async fn handle(job: &mut Job, services: &Services) -> End {
     if let Some(found) = job.superseded {
         return End::Superseded { found };
     }
-    let Job { event, done, recorded, lease, span, blame, retries, .. } = job;
+    let Job { event, reservation, done, recorded, lease, span, charges, retries, .. } = job;
     if on(Sabotage::RetryFromStepOne) {
         *done = StepSet::EMPTY;
     }
-    let mut attempt = Attempt { event, done, recorded, lease, span, blame, retries, services };
+    let mut attempt =
+        Attempt { event, reservation, done, recorded, lease, span, charges, retries, services };
     let ended = match &event.payload {
-        Payload::ReservationExpired(seats) => {
-            reservation_expired::handle(&mut attempt, seats).await
-        }
+        Payload::ReservationExpired(_) => reservation_expired::handle(&mut attempt).await,
         Payload::PaymentApproved(payment) => payment_approved::handle(&mut attempt, payment).await,
         Payload::PaymentFailed(payment) => payment_failed::handle(&mut attempt, payment).await,
     };

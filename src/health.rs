@@ -1,7 +1,8 @@
 //! Whether the worker is alive and whether it is ready, told by the parts themselves. [`crate::admin`] shows it.
 //!
 //! Alive: each part that should make progress did so lately. A part that has nothing to do says so and is let be; a part
-//! that ended without a word goes stale, which is the point. Ready: receives work, and nobody asked the worker to stop.
+//! that ended without a word goes stale, which is the point. Ready: receives work, so do the queue's
+//! other actions and the idempotency store, and nobody asked the worker to stop.
 //! Which parts there are, and how long each may be silent, is for those who register them.
 
 use std::fmt;
@@ -10,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::metrics::QueueAction;
 
 /// In [`Beat`]: the part has nothing to do.
 const IDLE: u64 = u64::MAX;
@@ -21,6 +24,8 @@ pub struct Health {
     parts: Mutex<Vec<Part>>,
     polling: AtomicBool,
     store: AtomicBool,
+    /// Why each action of the queue fails, where it does.
+    actions: Mutex<Vec<(QueueAction, &'static str)>>,
     stopping: AtomicBool,
 }
 
@@ -45,6 +50,13 @@ pub enum Problem {
     NotPolling,
     /// The idempotency store cannot be asked.
     StoreAway,
+    /// An action of the queue fails, while others may work.
+    QueueAction {
+        /// Which one.
+        action: QueueAction,
+        /// Why, as a word.
+        why: &'static str,
+    },
     /// The worker was asked to stop.
     Stopping,
 }
@@ -59,6 +71,14 @@ impl fmt::Display for Problem {
                 "no receive from the queue has been answered yet, or the last ones failed",
             ),
             Self::StoreAway => f.write_str("the idempotency store is away"),
+            Self::QueueAction { action, why } => {
+                write!(
+                    f,
+                    "the queue's action {} ({}) fails: {why}",
+                    action.as_str(),
+                    action.api_name()
+                )
+            }
             Self::Stopping => f.write_str("shutting down"),
         }
     }
@@ -73,6 +93,7 @@ impl Health {
             parts: Mutex::default(),
             polling: AtomicBool::new(false),
             store: AtomicBool::new(true),
+            actions: Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -96,6 +117,22 @@ impl Health {
     /// Whether the idempotency store is asked: `false` while it is away.
     pub fn store(&self, ok: bool) {
         self.store.store(ok, Ordering::Relaxed);
+    }
+
+    /// Whether an action of the queue works; why not, where it does not.
+    pub fn queue_action(&self, action: QueueAction, why: Option<&'static str>) {
+        let mut actions = lock(&self.actions);
+        actions.retain(|(known, _)| *known != action);
+        actions.extend(why.map(|why| (action, why)));
+    }
+
+    /// Each action of the queue, and why it fails, where it does.
+    #[must_use]
+    pub fn queue_actions(&self) -> [(QueueAction, Option<&'static str>); QueueAction::ALL.len()] {
+        let actions = lock(&self.actions);
+        QueueAction::ALL.map(|action| {
+            (action, actions.iter().find(|(known, _)| *known == action).map(|(_, why)| *why))
+        })
     }
 
     /// What readiness depends on, by name, and whether each works.
@@ -135,6 +172,11 @@ impl Health {
     pub fn ready(&self) -> Result<(), Problem> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Problem::Stopping);
+        }
+        let failing = self.queue_actions().into_iter();
+        if let Some((action, why)) = failing.filter_map(|(action, why)| Some((action, why?))).next()
+        {
+            return Err(Problem::QueueAction { action, why });
         }
         if !self.polling.load(Ordering::Relaxed) {
             return Err(Problem::NotPolling);
@@ -252,6 +294,13 @@ mod tests {
         health.store(false);
         assert_eq!(health.ready(), Err(Problem::StoreAway));
         health.store(true);
+        assert_eq!(health.ready(), Ok(()));
+        health.queue_action(QueueAction::Delete, Some("denied"));
+        let problem = Problem::QueueAction { action: QueueAction::Delete, why: "denied" };
+        assert_eq!(health.ready(), Err(problem));
+        let said = "the queue's action delete (DeleteMessage) fails: denied";
+        assert_eq!(problem.to_string(), said);
+        health.queue_action(QueueAction::Delete, None);
         assert_eq!(health.ready(), Ok(()));
         health.stopping();
         assert_eq!(health.ready(), Err(Problem::Stopping));

@@ -32,6 +32,7 @@ use async_trait::async_trait;
 
 pub use self::records::{Records, Refusal};
 use crate::event::{ContentHash, EventId, StepSet};
+use crate::outage::Shard;
 
 /// Who holds a claim: one delivery of one event in one process. Never the same twice, in no process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,6 +145,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The event is given up in this delivery; its claim ends, the steps that are done stay known.
     async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError>;
+
+    /// The part of the store that knows this event, where parts can be away alone.
+    fn shard(&self, id: &EventId) -> Shard {
+        let _ = id;
+        Shard::default()
+    }
 
     /// Whether the store can be reached.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -14,9 +14,12 @@
 //!   messages may be held at all, so that making a job ready never waits and never fails.
 //! - **Lane**: an earlier event of the same reservation, or of the same FIFO group, is not settled
 //!   yet. A lane is in order of receipt, costs no worker, and moves on when its first job is settled.
-//!   Where a job of a group goes back to the queue, the later ones that are held go too.
-//! - **Waiting**: for its backoff to end. It stays first in its lane, so that order holds.
-//! - **Parked**: the service that it needs next is away, or wants to be left alone ([`crate::outage`]).
+//!   Where a job of a group goes back to the queue, the later ones that are held go too, unless it used up its last
+//!   receive: it does not come again then.
+//! - **Waiting**: for its backoff to end; a suspect then also for its turn, as few are tried at once. It stays first in its
+//!   lane, so that order holds.
+//! - **Parked**: the service that it needs next is away, wants to be left alone, or has as many calls as it is given
+//!   ([`crate::outage`]).
 //! - **Running**: the [`Job`] is out of the table, in the hands of exactly one worker (or of the
 //!   shutdown), who must give it back: [`InFlight::wait`] or
 //!   [`InFlight::park`], or settle it: [`InFlight::take`], [`InFlight::release`].
@@ -29,13 +32,19 @@
 //! What is done with the messages (calls, deletes, extensions) is others' work.
 
 mod admission;
+mod aside;
 mod job;
+mod kept;
 pub mod lease;
+mod patience;
+pub mod probe;
+pub mod redrive;
 pub mod room;
 mod state;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -43,11 +52,14 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 pub use self::admission::{Admission, Admitted};
-pub use self::job::{Blame, GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
-pub use self::state::{DueRenewal, Forgotten, Renewal, Renewals, Renewed};
+pub use self::job::{GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
+use self::redrive::{Limits, ReceivesMax};
+pub use self::state::{
+    DueRenewal, Forgotten, GroupFate, ParkedAs, Renewal, Renewals, Renewed, SuspectBounds,
+    TakenBack,
+};
 use self::state::{Lane, Promoted, State};
-use crate::outage::Dependency;
-use crate::queue::BATCH_MAX;
+use crate::queue::{BATCH_MAX, QueueLimits};
 
 /// The table. Shared by the poller, the workers, the lease keeper and the shutdown.
 #[derive(Debug)]
@@ -57,31 +69,38 @@ pub struct InFlight {
     /// A timer or a renewal is due earlier than its keeper thinks.
     timers_changed: Notify,
     renewals_changed: Notify,
-    /// Fewer jobs are ready than `buffer_max`.
+    /// Fewer jobs are buffered than `buffer_max`.
     buffer_drained: Notify,
-    buffer_max: usize,
+    buffer_max: AtomicUsize,
+    /// What `buffer_max` is at most.
+    buffer_full: usize,
+    /// A job has left the table.
+    left: Notify,
 }
 
 impl InFlight {
     /// A table, and the channel that its workers drain.
     ///
     /// `messages_max` bounds the channel (each message held is in it at most once); `buffer_max` is
-    /// how many ready jobs stop [`InFlight::buffer_has_room`]; `visibility` is how long each receipt
+    /// how many buffered jobs stop [`InFlight::buffer_room`]; `visibility` is how long each receipt
     /// or extension lasts.
     #[must_use]
     pub fn new(
         messages_max: usize,
         buffer_max: usize,
+        suspects: SuspectBounds,
         visibility: Duration,
     ) -> (Self, mpsc::Receiver<Key>) {
         let (ready, keys) = mpsc::channel(messages_max);
         let table = Self {
-            state: Mutex::new(State::new(visibility)),
+            state: Mutex::new(State::new(messages_max, visibility, suspects)),
             ready,
             timers_changed: Notify::new(),
             renewals_changed: Notify::new(),
             buffer_drained: Notify::new(),
-            buffer_max,
+            buffer_max: AtomicUsize::new(buffer_max),
+            buffer_full: buffer_max,
+            left: Notify::new(),
         };
         (table, keys)
     }
@@ -117,7 +136,7 @@ impl InFlight {
         // This key has just left the channel.
         self.send_spilled(&mut state);
         let job = state.start(key);
-        let drained = state.ready_count() < self.buffer_max;
+        let drained = self.has_room(&state);
         drop(state);
         if drained {
             self.buffer_drained.notify_one();
@@ -125,22 +144,41 @@ impl InFlight {
         job
     }
 
-    /// Waits until fewer jobs are ready than the buffer holds. Cancel-safe.
-    pub async fn buffer_has_room(&self) {
+    /// Waits until more jobs may be buffered, and says how many may come at once. Cancel-safe.
+    ///
+    /// Where a service is given fewer calls than there are workers, what may be buffered is never passed: `coming` jobs
+    /// are on their way already. There must be room for a good part of a batch then, as receives would bring one each.
+    pub async fn buffer_room(&self, coming: usize) -> usize {
         loop {
             let drained = self.buffer_drained.notified();
-            if self.lock().ready_count() < self.buffer_max {
-                return;
+            let (buffered, max) = (self.lock().buffered(), self.buffer_max.load(Ordering::Relaxed));
+            let free = max.saturating_sub(buffered);
+            if max < self.buffer_full {
+                let free = free.saturating_sub(coming);
+                if free >= BATCH_MAX.min(max.div_ceil(2)) {
+                    return free.min(BATCH_MAX);
+                }
+            } else if free > 0 {
+                return BATCH_MAX;
             }
             drained.await;
         }
     }
 
-    /// Puts a job aside until `until`; its lease is kept, and no worker is held.
-    pub fn wait(&self, job: Box<Job>, until: Instant) {
-        if self.lock().wait(job, until) {
-            self.timers_changed.notify_one();
+    fn has_room(&self, state: &State) -> bool {
+        state.buffered() < self.buffer_max.load(Ordering::Relaxed)
+    }
+
+    /// How many jobs may be buffered from now on.
+    pub fn set_buffer_max(&self, jobs: usize) {
+        if self.buffer_max.swap(jobs, Ordering::Relaxed) < jobs {
+            self.buffer_drained.notify_one();
         }
+    }
+
+    /// A job in hand takes so many bytes more.
+    pub fn grow(&self, job: &Job, bytes: usize) {
+        self.lock().grow(job.key, bytes);
     }
 
     /// Takes a job out for good: to be deleted, or sent to the dead-letter queue. From here on its
@@ -150,41 +188,63 @@ impl InFlight {
         let (original, receipts, group, promoted) = state.take(job.key);
         self.promote(&mut state, promoted);
         drop(state);
-        let turn = group.map(|lane| GroupTurn { inflight: Arc::clone(self), lane, key: job.key });
+        self.left.notify_one();
+        let receives = receipts.iter().map(|receipt| receipt.receive_count).max();
+        let receives = receives.unwrap_or_default().max(original.receive_count);
+        let turn = group.map(|lane| {
+            let inflight = Arc::clone(self);
+            GroupTurn { inflight, lane, key: job.key, receives }
+        });
         Taken { original, receipts, turn }
     }
 
-    fn leave_group(&self, lane: &Lane, key: Key, abandon: bool) {
+    fn leave_group(&self, lane: &Lane, key: Key) {
         let mut state = self.lock();
-        let promoted = state.leave_group(lane, key, abandon);
+        let promoted = state.leave_group(lane, key, false);
+        self.promote(&mut state, promoted);
+    }
+
+    fn leave_group_unsettled(&self, lane: &Lane, key: Key, receives: u32) {
+        let mut state = self.lock();
+        let promoted = state.leave_group_unsettled(lane, key, receives);
         self.promote(&mut state, promoted);
         drop(state);
-        if abandon {
-            self.renewals_changed.notify_one();
-        }
+        // Later ones of its group may have been abandoned.
+        self.renewals_changed.notify_one();
+    }
+
+    /// What is known of the queue's limits from here on.
+    pub fn set_limits(&self, limits: QueueLimits) {
+        let QueueLimits { receives_max, retention } = limits;
+        let receives_max = receives_max.map_or(ReceivesMax::Unlimited, ReceivesMax::Limit);
+        self.lock().set_limits(Limits { receives_max, retention });
+        self.renewals_changed.notify_one();
+    }
+
+    /// For how long a message may be hidden, where `after` is wanted to space its receives: it must come back before SQS
+    /// drops it.
+    pub fn hidden(&self, receipt: &Receipt, after: Duration, now: Instant) -> Duration {
+        self.lock().limits.hidden(receipt, after, now)
+    }
+
+    /// The same for the messages of a job in hand.
+    pub fn hidden_job(&self, job: &Job, after: Duration, now: Instant) -> Duration {
+        self.lock().hidden_job(job.key, after, now)
+    }
+
+    /// Whether SQS drops the messages of a job in hand soon, so that they are to be copied to the dead-letter queue.
+    pub fn is_ending(&self, job: &Job, now: Instant) -> bool {
+        self.lock().is_ending(job.key, now)
+    }
+
+    /// What is best for its group where a job in hand is to go back to the queue.
+    pub fn group_fate(&self, job: &Job) -> GroupFate {
+        self.lock().group_fate(job)
     }
 
     /// Jobs that are to be handed back at once, because an earlier one of their group was.
     pub fn take_abandoned(&self) -> Vec<Box<Job>> {
         self.lock().take_abandoned()
-    }
-
-    /// Puts a job aside until its service is called again; its lease is kept, and no worker is held.
-    pub fn park(&self, job: Box<Job>, dependency: Dependency) {
-        self.lock().park(job, dependency);
-    }
-
-    /// Makes ready up to `count` of those who wait for a service, the longest-parked first.
-    pub fn unpark(&self, dependency: Dependency, count: usize) {
-        let mut state = self.lock();
-        for key in state.unpark(dependency, count) {
-            self.make_ready(&mut state, key);
-        }
-    }
-
-    /// How many wait for a service.
-    pub fn parked_count(&self, dependency: Dependency) -> usize {
-        self.lock().parked_count(dependency)
     }
 
     /// Takes a job out for good, to be made visible again after `after`. Gives the receipts for
@@ -195,6 +255,7 @@ impl InFlight {
         let (receipts, promoted) = state.release(job.key, after);
         self.promote(&mut state, promoted);
         drop(state);
+        self.left.notify_one();
         // Later ones of its group may have been abandoned.
         self.renewals_changed.notify_one();
         receipts
@@ -278,6 +339,11 @@ impl InFlight {
             self.promote(&mut state, promoted);
         }
         renewed
+    }
+
+    /// How many receipts are extended, of events that are held and of what is kept.
+    pub fn extended(&self) -> usize {
+        self.lock().extended()
     }
 
     /// How many events are held.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::event::{ContentHash, Poison, decode};
+use crate::event::{BodyTrace, ContentHash, Event, NoChange, NoEvent, Poison, decode};
 use crate::inflight::room::RoomPermit;
 use crate::inflight::{Admitted, InFlight, Job, Original, Receipt, Taken};
 use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
@@ -21,6 +21,7 @@ use crate::telemetry::{
 /// The name of the attributes that carry W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
+const BAGGAGE: &str = "baggage";
 
 /// How much earlier than SQS we take a receipt's visibility timeout to end: SQS began to count when
 /// it handed the message out, and the answer was on its way for a while.
@@ -42,21 +43,32 @@ pub struct Intake {
     pub ledger: Arc<Ledger>,
     /// The queue's name, for spans.
     pub queue_name: String,
-    /// How long each receipt lasts.
+}
+
+/// When a receive was made, and what it asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// When it began.
+    pub began_at: Instant,
+    /// When its answer was read.
+    pub received_at: Instant,
+    /// Since when its receipts count: SQS did not hand them out before. By the clock of leases.
+    pub leased_at: Instant,
+    /// How long each of its receipts lasts.
     pub visibility: Duration,
 }
 
 /// A message that was looked into.
 enum Opened {
     Event(Box<Job>, Original, Receipt),
-    Poison(Poison, EventSpan, Original, Receipt),
+    NoEvent(NoEvent, EventSpan, Original, Receipt),
 }
 
 impl Opened {
     fn origin(&self) -> Option<SpanLink> {
         match self {
             Self::Event(job, ..) => job.span.origin(),
-            Self::Poison(_, span, ..) => span.origin(),
+            Self::NoEvent(_, span, ..) => span.origin(),
         }
     }
 }
@@ -64,30 +76,33 @@ impl Opened {
 /// A message that is not to be held, and why.
 enum Refused {
     Poison(Taken, Poison, EventSpan),
+    NoChange(Taken, NoChange, EventSpan),
     IdReused(Taken, Box<Job>, ContentHash),
+    Deferred(Box<Job>, Receipt, Duration, bool),
 }
 
 impl Intake {
-    /// Takes in the messages of the reply to a receive that began then.
-    pub async fn take_in(
-        &self,
-        messages: Vec<(Message, RoomPermit)>,
-        began_at: Instant,
-        received_at: Instant,
-    ) {
+    /// Takes in the messages of the reply to a receive.
+    pub async fn take_in(&self, messages: Vec<(Message, RoomPermit)>, received: Received) {
         let opened: Vec<_> = messages
             .into_iter()
-            .map(|(message, room)| self.open(message, room, received_at))
+            .map(|(message, room)| self.open(message, room, received))
             .collect();
         let origins: Vec<_> = opened.iter().filter_map(Opened::origin).collect();
-        self.spans.received(wall_clock(began_at), opened.len(), &origins);
+        self.spans.received(wall_clock(received.began_at), opened.len(), &origins);
         for refused in self.admit(opened) {
             match refused {
                 Refused::Poison(taken, poison, span) => {
                     self.settler.reject_poison(taken, poison, span).await;
                 }
+                Refused::NoChange(taken, no_change, span) => {
+                    self.settler.drop_unchanging(taken, no_change, span).await;
+                }
                 Refused::IdReused(taken, job, held) => {
                     self.settler.reject_reused_id(job, taken, held).await;
+                }
+                Refused::Deferred(job, receipt, after, is_first) => {
+                    self.settler.defer(job, receipt, after, is_first).await;
                 }
             }
         }
@@ -101,8 +116,8 @@ impl Intake {
     }
 
     /// Hands a message back unopened: the worker is leaving.
-    pub async fn hand_back(&self, message: Message, room: RoomPermit, received_at: Instant) {
-        let (receipt, _) = self.split(message, room, received_at);
+    pub async fn hand_back(&self, message: Message, room: RoomPermit, received: Received) {
+        let (receipt, _) = split(message, room, received);
         // A message that is still being worked on must not become visible: it stays with its job.
         match self.inflight.rejoin(receipt) {
             Ok(replaced) => self.ledger.left(Left::Replaced, usize::from(replaced)),
@@ -110,19 +125,22 @@ impl Intake {
         }
     }
 
-    fn open(&self, message: Message, room: RoomPermit, received_at: Instant) -> Opened {
+    fn open(&self, message: Message, mut room: RoomPermit, received: Received) -> Opened {
         self.note_lag(&message);
-        let event = match decode(&message.body) {
+        let event = match decode(&message.body, message.original_id()) {
             Ok(event) => event,
-            Err(poison) => {
+            Err(no_event) => {
                 let span = self.start_span(&message, None);
-                let (mut receipt, original) = self.split(message, room, received_at);
+                let (mut receipt, original) = split(message, room, received);
                 receipt.span = span.link();
-                return Opened::Poison(poison, span, original, receipt);
+                return Opened::NoEvent(no_event, span, original, receipt);
             }
         };
-        let mut span =
-            self.start_span(&message, event.trace_parent.as_deref().and_then(TraceParent::parse));
+        room.grow(event.bytes());
+        if event.is_id_of_message {
+            self.metrics.event_without_id(event.event_type());
+        }
+        let mut span = self.start_span(&message, Some(&event));
         span.set_event(
             event.event_type().as_str(),
             Some(event.reservation_id.as_str()),
@@ -139,8 +157,8 @@ impl Intake {
         );
         let held = self.metrics.held(HeldState::Buffered);
         let link = span.link();
-        let job = Box::new(Job::new(event, &message, received_at, span, held));
-        let (mut receipt, original) = self.split(message, room, received_at);
+        let job = Box::new(Job::new(event, &message, received.received_at, span, held));
+        let (mut receipt, original) = split(message, room, received);
         receipt.span = link;
         Opened::Event(job, original, receipt)
     }
@@ -159,14 +177,20 @@ impl Intake {
         let mut admission = self.inflight.admission();
         for opened in opened {
             match opened {
-                Opened::Poison(poison, span, original, receipt) => {
+                Opened::NoEvent(no_event, span, original, receipt) => {
                     let taken = admission.aside(original, receipt);
-                    refused.push(Refused::Poison(taken, poison, span));
+                    refused.push(match no_event {
+                        NoEvent::Poison(poison) => Refused::Poison(taken, poison, span),
+                        NoEvent::NoChange(no_change) => Refused::NoChange(taken, no_change, span),
+                    });
                 }
                 Opened::Event(job, original, receipt) => {
                     match admission.event(job, original, receipt) {
                         Admitted::Ready | Admitted::InLane => {}
                         Admitted::Joined { job, replaced } => copies.push((job, replaced)),
+                        Admitted::Deferred { job, receipt, after, is_first } => {
+                            refused.push(Refused::Deferred(job, receipt, after, is_first));
+                        }
                         Admitted::IdReused(job, taken, held) => {
                             refused.push(Refused::IdReused(taken, job, held));
                         }
@@ -205,42 +229,91 @@ impl Intake {
         span.end(Outcome::Dropped.as_str(), 1, None);
     }
 
-    fn start_span(&self, message: &Message, in_body: Option<TraceParent>) -> EventSpan {
-        let parent = parent(message, in_body);
+    fn start_span(&self, message: &Message, event: Option<&Event>) -> EventSpan {
+        let parent = if self.tracing.reads_trace_context() {
+            parent(message, event.and_then(|event| event.trace.as_ref()))
+        } else {
+            xray_parent(message)
+        };
         self.tracing.start_event(EventStart {
             queue_name: &self.queue_name,
             message_id: &message.id.0,
             parent: parent.as_ref(),
+            baggage: message
+                .text_attribute(BAGGAGE)
+                .or_else(|| event.and_then(|event| event.baggage.as_deref())),
             received_at: SystemTime::now(),
         })
     }
-
-    fn split(
-        &self,
-        message: Message,
-        room: RoomPermit,
-        received_at: Instant,
-    ) -> (Receipt, Original) {
-        let deadline = received_at + self.visibility - TRANSIT_MAX.min(self.visibility / 10);
-        Receipt::split(message, received_at, deadline, room)
-    }
 }
 
-/// The span that sent the message: as its `traceparent` says, else its X-Ray header, else its body.
+fn split(message: Message, room: RoomPermit, received: Received) -> (Receipt, Original) {
+    let Received { leased_at, visibility, .. } = received;
+    let deadline = leased_at + visibility - TRANSIT_MAX.min(visibility / 10);
+    Receipt::split(message, leased_at, deadline, room)
+}
+
+/// The span that sent the message: as its `traceparent` says, or that in the attributes of an SNS notification, else its X-Ray
+/// header, else its body.
 #[must_use]
-pub fn parent(message: &Message, in_body: Option<TraceParent>) -> Option<TraceParent> {
-    let attribute = message.text_attribute(TRACEPARENT).and_then(TraceParent::parse);
-    attribute
-        .map(|parent| match message.text_attribute(TRACESTATE) {
-            Some(state) => parent.with_tracestate(state),
-            None => parent,
-        })
-        .or_else(|| message.trace_header.as_deref().and_then(TraceParent::from_xray))
-        .or(in_body)
+pub fn parent(message: &Message, in_body: Option<&BodyTrace>) -> Option<TraceParent> {
+    let attribute = || {
+        let state = message.text_attribute(TRACESTATE);
+        read(message.text_attribute(TRACEPARENT)?, state)
+    };
+    let body = |is_attribute: bool| {
+        let trace = in_body.filter(|trace| trace.is_attribute == is_attribute)?;
+        read(&trace.parent, trace.state.as_deref())
+    };
+    attribute().or_else(|| body(true)).or_else(|| xray_parent(message)).or_else(|| body(false))
+}
+
+fn read(parent: &str, state: Option<&str>) -> Option<TraceParent> {
+    let parent = TraceParent::parse(parent)?;
+    Some(match state {
+        Some(state) => parent.with_tracestate(state),
+        None => parent,
+    })
+}
+
+fn xray_parent(message: &Message) -> Option<TraceParent> {
+    message.trace_header.as_deref().and_then(TraceParent::from_xray)
 }
 
 /// The time of day at an instant that has passed.
 fn wall_clock(instant: Instant) -> SystemTime {
     let now = SystemTime::now();
     now.checked_sub(instant.elapsed()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inflight::room::Room;
+    use crate::queue::{MessageId, ReceiptHandle};
+
+    /// SQS began to count when it handed the message out, and the answer was on its way since.
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_ends_a_while_before_its_visibility_timeout_does() {
+        for (visibility_s, margin_ms) in [(5, 500), (10, 1_000), (30, 1_000), (3_600, 1_000)] {
+            let message = Message {
+                id: MessageId("m".into()),
+                handle: ReceiptHandle("h".into()),
+                body: String::new(),
+                receive_count: 1,
+                sent_at: None,
+                group: None,
+                trace_header: None,
+                attributes: Vec::new(),
+            };
+            let now = Instant::now();
+            let visibility = Duration::from_secs(visibility_s);
+            let leased_at = now - Duration::from_millis(100);
+            let received = Received { began_at: now, received_at: now, leased_at, visibility };
+            let room = Room::new(10, 64 << 20).reserve().await.take(1).expect("room");
+            let (receipt, _) = split(message, room, received);
+            let margin = leased_at + visibility - receipt.deadline;
+            assert_eq!(margin, Duration::from_millis(margin_ms), "{visibility:?}");
+        }
+    }
 }

@@ -28,6 +28,7 @@ mod excerpt;
 pub mod intake;
 
 pub mod inflight;
+pub mod scheduler;
 pub mod worker;
 
 pub mod client;
@@ -40,6 +41,7 @@ pub mod settle;
 pub mod queue;
 
 pub mod admin;
+mod clock;
 pub mod config;
 pub mod credentials;
 mod deadline;

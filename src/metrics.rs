@@ -6,6 +6,7 @@
 //! <https://prometheus.io/docs/practices/naming/>.
 
 mod build;
+mod judged;
 mod labels;
 #[cfg(test)]
 mod tests;
@@ -15,9 +16,11 @@ use std::time::Duration;
 
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
+use self::judged::Judged;
+pub use self::judged::SuspectGuard;
 pub use self::labels::{
-    BreakerState, Call, CallResult, DuplicateReason, HeldState, Outcome, PollErrorKind,
-    RetryReason, Service, SettlementKind, SpanLoss,
+    BreakerState, Call, CallResult, DuplicateReason, HeldState, LimitChange, Outcome, PaceScope,
+    PollErrorKind, QueueAction, RetryReason, Service, SettlementKind, SpanLoss,
 };
 use crate::event::EventType;
 
@@ -28,7 +31,8 @@ const OUTCOMES: usize = Outcome::ALL.len() + 1;
 /// The place of `retried` among them.
 const RETRIED: usize = Outcome::ALL.len();
 
-/// All metrics of the process. Share it in an `Arc`; every method is lock-free but [`Metrics::render`].
+/// All metrics of the process. Share it in an `Arc`; every method is lock-free but
+/// [`Metrics::render`] and [`Metrics::latency_target`].
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -38,6 +42,8 @@ pub struct Metrics {
     pool_active: IntGauge,
 
     poll_errors_by_kind: [IntCounter; PollErrorKind::ALL.len()],
+    queue_action_failing: [IntGauge; QueueAction::ALL.len()],
+    queue_action_failures: [[IntCounter; PollErrorKind::ALL.len()]; QueueAction::ALL.len()],
     receives: IntCounter,
     empty_receives: IntCounter,
     messages_received: IntCounter,
@@ -53,8 +59,11 @@ pub struct Metrics {
     calls: [[IntCounter; CallResult::ALL.len()]; Call::ALL.len()],
     call_duration: [Histogram; Call::ALL.len()],
     breakers: [IntGauge; Service::ALL.len()],
+    judged: Judged,
     duplicates: [IntCounter; DuplicateReason::ALL.len()],
     superseded: IntCounter,
+    deferred: IntCounter,
+    without_id: [IntCounter; EventType::ALL.len()],
     money_without_seat: IntCounter,
     dead_letters: Vec<(&'static str, IntCounter)>,
     dead_letters_other: IntCounter,
@@ -106,6 +115,16 @@ impl Metrics {
         self.poll_errors_by_kind[kind.index()].inc();
     }
 
+    /// Whether an action of the queue fails, for good or for now.
+    pub fn queue_action_failing(&self, action: QueueAction, is_failing: bool) {
+        self.queue_action_failing[action.index()].set(i64::from(is_failing));
+    }
+
+    /// A call of an action failed, or all of its entries did.
+    pub fn queue_action_failed(&self, action: QueueAction, why: PollErrorKind) {
+        self.queue_action_failures[action.index()][why.index()].inc();
+    }
+
     /// A message is held, in this state, for as long as the guard lives; the guard moves it to others.
     pub fn held(&self, state: HeldState) -> HeldGuard {
         let gauges = Arc::clone(&self.held);
@@ -154,7 +173,7 @@ impl Metrics {
         self.call_duration[call.index()].observe(duration.as_secs_f64());
     }
 
-    /// The service's breaker is in this state now.
+    /// The service is called so much now.
     pub fn breaker(&self, service: Service, state: BreakerState) {
         self.breakers[service.index()].set(gauge_value(state.index()));
     }
@@ -167,6 +186,17 @@ impl Metrics {
     /// An event was dropped because a later status stands.
     pub fn superseded(&self) {
         self.superseded.inc();
+    }
+
+    /// An event was handed back so that its reservation leaves room for others.
+    pub fn event_deferred(&self) {
+        self.deferred.inc();
+    }
+
+    /// An event came in whose body has no id.
+    pub fn event_without_id(&self, event_type: EventType) {
+        let index = EventType::ALL.iter().position(|known| *known == event_type);
+        self.without_id[index.expect("ALL has every type")].inc();
     }
 
     /// Paid for, confirmed, and no seat: somebody must act.
@@ -216,7 +246,7 @@ impl Metrics {
         self.log_lines_dropped.get()
     }
 
-    /// The service's breaker, as it was last told.
+    /// How much the service is called, as it was last told.
     #[must_use]
     pub fn breaker_state(&self, service: Service) -> BreakerState {
         let number = self.breakers[service.index()].get();

@@ -1,6 +1,7 @@
 //! The command that runs the worker: builds the parts from the configuration, serves the side port,
 //! waits for a signal, leaves.
 
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use url::Url;
 
 use crate::admin::AdminServer;
@@ -16,15 +17,15 @@ use crate::app::{App, Parts, Settings};
 use crate::client::inventory::GrpcSettings;
 use crate::client::reservation::HttpSettings;
 use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
-use crate::config::{Config, IdempotencyStore, RootSampler, SecretUrl};
+use crate::config::{Config, IdempotencyStore, LogLevel, RootSampler, SecretUrl};
 use crate::handler::{Peers, Services};
 use crate::health::Health;
 use crate::idempotency::memory::MemoryStore;
 use crate::idempotency::redis::{BadUrl, RedisStore};
 use crate::idempotency::{Records, Store};
 use crate::metrics::Metrics;
-use crate::outage::Outages;
-use crate::queue::sqs::{QueueFacts, SqsQueue, SqsSettings};
+use crate::outage::{OutageSettings, Outages};
+use crate::queue::sqs::{AwsError, QueueFacts, SqsQueue, SqsSettings};
 use crate::retry::Backoff;
 use crate::settle::{DeadLetterReason, RetryPolicy};
 use crate::signals::Signals;
@@ -51,7 +52,7 @@ pub enum StartError {
         /// The port.
         port: u16,
         /// What the operating system says.
-        why: std::io::Error,
+        why: io::Error,
     },
     /// A client could not be built.
     #[error(transparent)]
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The signals cannot be listened to.
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
+    /// SQS cannot be called from this environment.
+    #[error("the configuration is wrong\n{0}")]
+    Aws(#[from] AwsError),
     /// The shared store's URL names none.
     #[error("IDEMPOTENCY_STORE: {0}")]
     SharedStore(#[from] BadUrl),
@@ -86,7 +90,7 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     metrics.limits(config.worker.concurrency.get(), config.worker.max_in_flight.get());
     let health = Arc::new(Health::new());
     let services = services(config, Arc::clone(&metrics), Arc::clone(&health))?;
-    let queue = Arc::new(SqsQueue::new(sqs_settings(config)).await);
+    let queue = Arc::new(sqs_queue(config).await?);
 
     let stop_side_port = CancellationToken::new();
     let mut side = JoinSet::new();
@@ -96,7 +100,7 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
         side.spawn(services.records.clone().watch());
     }
 
-    log_start(config);
+    log_start(config, &queue);
     let parts = Parts { queue, services, tracing: tracing.clone() };
     let mut app = App::start(parts, settings(config));
     let (why, code) = tokio::select! {
@@ -105,6 +109,9 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     };
     let deadline = Instant::now() + config.shutdown_grace;
     info!(reason = why, grace_s = config.shutdown_grace.as_secs(), "Leaving");
+    if why == "SIGINT" {
+        tell_of_second_ctrl_c(config.log.level);
+    }
     health.stopping();
     side.spawn(async { signals.exit_on_second().await });
     app.drain(deadline.checked_sub(SPANS_RESERVE).unwrap_or(deadline)).await;
@@ -113,13 +120,37 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     Ok(code)
 }
 
-fn log_start(config: &Config) {
-    for warning in &config.warnings {
-        warn!("{warning}");
+/// Where somebody sits at the terminal. Where the log does not show it, beside the log.
+fn tell_of_second_ctrl_c(level: LogLevel) {
+    const HINT: &str =
+        "Press Ctrl-C again to exit at once: what is in hand is then tried again later";
+    if !io::stdout().is_terminal() {
+        return;
+    }
+    match level {
+        LogLevel::Debug | LogLevel::Info => info!("{HINT}"),
+        LogLevel::Warn | LogLevel::Error if io::stderr().is_terminal() => {
+            // A terminal that is gone is told nothing.
+            let _ = writeln!(io::stderr(), "{HINT}");
+        }
+        LogLevel::Warn | LogLevel::Error => {}
+    }
+}
+
+fn log_start(config: &Config, queue: &SqsQueue) {
+    let called = queue.called();
+    for warning in config.warnings.iter().chain(&called.warnings) {
+        match config.log.level {
+            LogLevel::Debug | LogLevel::Info | LogLevel::Warn => warn!("{warning}"),
+            // Else nobody would be told that a variable does not do what it was set for.
+            LogLevel::Error => error!("{warning}"),
+        }
     }
     info!(
         version = env!("CARGO_PKG_VERSION"),
         queue = config.sqs.queue_url.as_str(),
+        endpoint = called.endpoint,
+        region = called.region,
         concurrency = config.worker.concurrency.get(),
         port = config.server.port.get(),
         store = store_name(config),
@@ -181,7 +212,13 @@ fn services(
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 ) -> Result<Services, StartError> {
-    let outages = Arc::new(Outages::new(config.worker.concurrency.get(), Arc::clone(&metrics)));
+    let settings = OutageSettings {
+        calls_max: config.worker.concurrency.get(),
+        calls_min: config.worker.concurrency_min.get(),
+        reservation_target: config.reservation.latency_target,
+        inventory_target: config.inventory.latency_target,
+    };
+    let outages = Arc::new(Outages::new(settings, Arc::clone(&metrics)));
     let records = Records {
         store: store(config)?,
         outages: Arc::clone(&outages),
@@ -258,7 +295,7 @@ fn peers(config: &Config) -> Peers {
         reservation_base: config.reservation.base.as_str().trim_end_matches('/').to_owned(),
         reservation: host_and_port(&config.reservation.base),
         inventory: host_and_port(&config.inventory.url),
-        no_trace_context: !config.telemetry.propagators.trace_context,
+        propagators: config.telemetry.propagators,
     }
 }
 
@@ -266,15 +303,17 @@ fn host_and_port(url: &Url) -> (String, u16) {
     (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or_default())
 }
 
-/// What the queue needs to know.
-#[must_use]
-pub fn sqs_settings(config: &Config) -> SqsSettings {
-    SqsSettings {
+/// The queue. Nothing is sent to it yet.
+///
+/// # Errors
+/// Where it cannot be called from this environment.
+pub async fn sqs_queue(config: &Config) -> Result<SqsQueue, AwsError> {
+    let settings = SqsSettings {
         queue_url: config.sqs.queue_url.as_str().to_owned(),
         dlq_url: config.sqs.dlq_url.as_ref().map(|url| url.as_str().to_owned()),
         wait: config.sqs.wait_time,
-        visibility: config.sqs.visibility_timeout,
-    }
+    };
+    SqsQueue::new(settings, &config.aws, &config.sqs.queue_url).await
 }
 
 fn settings(config: &Config) -> Settings {
@@ -297,9 +336,11 @@ fn settings(config: &Config) -> Settings {
 #[must_use]
 pub fn trace_settings(config: &Config) -> TraceSettings {
     let telemetry = &config.telemetry;
+    let otlp = telemetry.otlp.as_ref();
     TraceSettings {
-        enabled: telemetry.is_exported,
-        endpoint: telemetry.otlp_endpoint.to_string(),
+        enabled: telemetry.otlp.is_some(),
+        endpoint: otlp.map(|otlp| otlp.endpoint.to_string()).unwrap_or_default(),
+        transport: otlp.map(|otlp| otlp.transport.clone()).unwrap_or_default(),
         service_name: telemetry.service_name.clone(),
         resource_attributes: telemetry.resource_attributes.clone(),
         sampling: Sampling {
@@ -310,7 +351,7 @@ pub fn trace_settings(config: &Config) -> TraceSettings {
             },
             parent_based: telemetry.sampler.is_parent_based,
         },
-        propagate: telemetry.propagators.trace_context,
+        propagators: telemetry.propagators,
     }
 }
 
@@ -323,6 +364,8 @@ mod tests {
 
     fn facts(max_receive_count: Option<u32>) -> QueueFacts {
         QueueFacts {
+            arn: None,
+            message_bytes_max: 1_048_576,
             visibility: Duration::from_secs(30),
             retention: 4 * DAY,
             visible: 0,

@@ -2,7 +2,7 @@
 //! them proves nothing. Without the feature `simulation`, which no image is built with, [`on`] is
 //! `false` at compile time, and every hook with it is gone.
 //!
-//! Which faults are caught, and how soon, is for `tests/simulation.rs`.
+//! Which faults are caught, and how soon, is for `tests/simulation.rs` and, for how services are judged, `tests/partial.rs`.
 
 /// One way of breaking the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,28 @@ pub enum Sabotage {
     CompletedAfterDelete,
     /// What is given up keeps its claim.
     ClaimNotReleased,
+    /// A failure of a reservation that has failed before is fresh evidence.
+    SuspectCounted,
+    /// The event that has waited longest finds out whether a service serves again.
+    ProbesOldestFirst,
+    /// A permanent answer is final though the service is not called.
+    PermanentUngated,
+    /// However many are refused, that says nothing about the service.
+    RefusalsUnseen,
+    /// Calls that began before a decrease are samples after it.
+    SamplesBeforeDecrease,
+    /// A limit rises though it is not reached.
+    IncreaseUnreached,
+    /// The outage class uses up retries.
+    OutageCharged,
+    /// One event that is told to come later pauses its service for all.
+    PauseForOne,
+    /// A service that is back is given as many calls as before.
+    RampAtOnce,
+    /// Any number of suspects is tried at once.
+    SuspectsUnbounded,
+    /// What waits for room at a service does not count as buffered.
+    HoardsAtLimit,
 }
 
 #[cfg(feature = "simulation")]
@@ -59,8 +81,8 @@ mod active {
     }
 
     impl Sabotage {
-        /// Every one.
-        pub const ALL: [Self; 19] = [
+        /// Those that break what holds of each event, whatever happens.
+        pub const ENGINE: [Self; 19] = [
             Self::DeleteBeforeHandling,
             Self::LeaseNotExtended,
             Self::JoinDropped,
@@ -80,6 +102,21 @@ mod active {
             Self::ClaimNotRenewed,
             Self::CompletedAfterDelete,
             Self::ClaimNotReleased,
+        ];
+
+        /// Those that break how services are judged.
+        pub const JUDGING: [Self; 11] = [
+            Self::SuspectCounted,
+            Self::ProbesOldestFirst,
+            Self::PermanentUngated,
+            Self::RefusalsUnseen,
+            Self::SamplesBeforeDecrease,
+            Self::IncreaseUnreached,
+            Self::OutageCharged,
+            Self::PauseForOne,
+            Self::RampAtOnce,
+            Self::SuspectsUnbounded,
+            Self::HoardsAtLimit,
         ];
     }
 

@@ -9,8 +9,11 @@
 pub mod batch;
 mod carry;
 mod decide;
+mod excess;
+mod give_up;
 mod leases;
 pub mod ledger;
+mod no_event;
 mod tell;
 
 pub use carry::Settler;

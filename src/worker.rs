@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::clock;
 use crate::event::StepSet;
 use crate::handler::{self, End, Services};
 use crate::health::Health;
@@ -88,12 +89,18 @@ impl Worker {
             Err(refusal) => return self.settler.settle(job, refusal.into()).await,
         }
         job.attempt += 1;
+        let known = job.bytes_learnt();
         let attempt = AssertUnwindSafe(handler::handle(&mut job, &self.services));
         let end = attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             // The panic itself was logged where it happened, by the hook.
             error!(reservation_id = job.event.reservation_id.as_str(), "The handler panicked");
             End::Panicked
         });
+        // What the Reservation API has said is kept with the job until that is settled.
+        let learnt = job.bytes_learnt().saturating_sub(known);
+        if learnt > 0 {
+            self.inflight.grow(&job, learnt);
+        }
         if let End::Parked { error: None, .. } = end {
             // It stopped before a call: the attempt goes on where the event is let go.
             job.attempt -= 1;
@@ -106,7 +113,7 @@ impl Worker {
         if job.lease.is_claimed() {
             return Ok(Claim::Ours(job.recorded));
         }
-        let (asked_at, lasts) = (Instant::now(), job.lease.remaining());
+        let (asked_at, lasts) = (clock::now(), job.lease.remaining());
         let records = &self.services.records;
         job.lease.claim_asked();
         let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await;
@@ -120,7 +127,7 @@ impl Worker {
             Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_))
             | Err(Refusal::ClaimLost | Refusal::Unreadable(_)) => job.lease.claim_lost(),
             // It may have been made, and its answer lost.
-            Err(Refusal::Away | Refusal::Unavailable(_)) => {}
+            Err(Refusal::Away { .. } | Refusal::Unavailable(_)) => {}
         }
         claim
     }

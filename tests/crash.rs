@@ -98,7 +98,7 @@ async fn rage(
             let from = Instant::now();
             redis.kill().await.unwrap();
             redis.start().await.unwrap();
-            // The probes of its breaker come a second, and two, after it opened.
+            // The probes come a second apart at most while it has been away for so short a time.
             harm.store_away = Some((from, Instant::now() + Duration::from_secs(4)));
         }
     }

@@ -2,6 +2,8 @@
 //! its side port, its log, and what a `kill -9` costs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "it/process/aws.rs"]
+mod aws;
 #[path = "it/process/commands.rs"]
 mod commands;
 #[path = "it/process/health.rs"]

@@ -18,3 +18,5 @@ mod fencing;
 mod records;
 #[path = "it/store/size.rs"]
 mod size;
+#[path = "it/store/stale.rs"]
+mod stale;

@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["run", "check", "cli", "signals"],
     &["app"],
-    &["poller", "worker", "intake"],
+    &["poller", "worker", "intake", "scheduler"],
     &["settle"],
     &["handler"],
     &["inflight"],
@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["telemetry", "health", "metrics"],
     &["event", "retry", "config"],
     &["credentials"],
-    &["deadline", "excerpt", "sabotage"],
+    &["clock", "deadline", "excerpt", "sabotage"],
 ];
 
 const FILE_LINES_MAX: usize = 400;

@@ -8,7 +8,8 @@ mod judge;
 #[path = "../../tests/hostile/reference.rs"]
 mod reference;
 
-const TYPES: [&str; 3] = ["reservation.expired", "payment.approved", "payment.failed"];
+const TYPES: [&str; 4] =
+    ["reservation.expired", "payment.approved", "payment.failed", "payment.status_updated"];
 
 fuzz_target!(|input: (u8, &str)| {
     let (choice, payload) = input;

@@ -90,6 +90,9 @@ async fn readiness_tells_each_part_and_an_outage_of_a_service_does_not_count() {
     let expected = serde_json::json!({
         "status": "error", "reason": "the idempotency store is away",
         "needs": {"polling": "ok", "store": "failing"},
+        "queue": {
+            "receive": "ok", "extend": "ok", "delete": "ok", "dead_letter": "ok", "attributes": "ok",
+        },
         "services": {"reservation": "closed", "inventory": "open"},
     });
     assert_eq!(parts(&body), expected);

@@ -1,12 +1,12 @@
 //! What an answer of the two services means: pure tables, one row for each answer. Reading the answer is left to the clients.
 //!
-//! Three readings that the contract leaves open:
-//! - 429 that names no time is [`Class::Transient`]: the event's own backoff paces it.
-//! - gRPC `RetryInfo` counts, as `Retry-After` does, only beside an answer that is worth a retry. Beside `INVALID_ARGUMENT` it
-//!   would let one bad event hold the whole service back for ever.
-//! - An answer over gRPC's port that is not gRPC is read by its HTTP status, as gRPC's own mapping has it
-//!   (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>); a success of that kind is [`Class::Outage`]:
-//!   somebody else answered.
+//! A time that an answer names (`Retry-After`, gRPC's `RetryInfo`) counts only beside an answer that is worth a retry. Beside
+//! `INVALID_ARGUMENT` it would keep a bad event for ever.
+//!
+//! Two readings that the contract leaves open:
+//! - An answer over gRPC's port that is not gRPC is read by its HTTP status. As the API's error body cannot be there, a 4xx is
+//!   [`Class::Outage`]; so is a success: somebody else answered. A status that HTTP does not know is gRPC's `UNKNOWN`.
+//! - `OK` without a message is [`Class::Transient`]: as a status alone it proves nothing.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -47,22 +47,36 @@ pub fn classify_http(
     retry_after: Option<Duration>,
     call: HttpCall,
 ) -> Result<(), Failure> {
-    let code = http_code(status);
     let class = match (status.as_u16(), call) {
         (200..=299, _) => return Ok(()),
         (300..=399 | 401 | 502..=504, _) => Class::Outage,
-        (404 | 405, _) if !from_api => Class::Outage,
         (403, _) => Class::Forbidden,
-        (408 | 425 | 429 | 500 | 501 | 505..=599, _) => Class::Transient,
+        (408 | 425 | 500 | 501 | 505..=599, _) => Class::Transient,
         (409 | 412, HttpCall::SetStatus) => Class::Conflict,
+        (429, _) => Class::Paced,
+        (400..=499, _) if !from_api => Class::Outage,
         _ => Class::Permanent,
     };
-    if let Some(time) = retry_after
-        && matches!(status.as_u16(), 429 | 500..=599)
-    {
-        return Err(Failure::paced(code, time));
+    Err(failure(class, http_code(status), retry_after))
+}
+
+/// Reads a 2xx whose body is not JSON: somebody else answered.
+pub fn classify_not_json(retry_after: Option<Duration>) -> Failure {
+    failure(Class::Outage, "not_json", retry_after)
+}
+
+/// What an answer of this class means that names this time, or none.
+fn failure(class: Class, code: impl Into<Cow<'static, str>>, named: Option<Duration>) -> Failure {
+    match class {
+        Class::Paced => Failure::paced(code, named),
+        Class::Outage | Class::Transient if named.is_some() => Failure::paced(code, named),
+        Class::Outage
+        | Class::Transient
+        | Class::Conflict
+        | Class::Forbidden
+        | Class::Permanent
+        | Class::MoneyWithoutSeat => Failure::new(class, code),
     }
-    Err(Failure::new(class, code))
 }
 
 /// The word for an HTTP status: `http_503`. One word for what no standard knows, so that the set stays small.
@@ -73,14 +87,17 @@ fn http_code(status: StatusCode) -> Cow<'static, str> {
     }
 }
 
-/// Reads a gRPC status that the server sent.
+/// Reads a gRPC status that the server sent, and the time that stood beside it.
 ///
 /// # Errors
-/// Everything but `NOT_FOUND` of `ReleaseHold`: nothing is held any more. `OK` too: as a status without a message it proves nothing.
-pub fn classify_grpc(code: Code, retry_info: Option<Duration>, rpc: Rpc) -> Result<(), Failure> {
+/// Everything but `NOT_FOUND` of `ReleaseHold`: nothing is held any more.
+pub fn classify_grpc(code: Code, retry_after: Option<Duration>, rpc: Rpc) -> Result<(), Failure> {
     let class = match (code, rpc) {
         (Code::NotFound, Rpc::ReleaseHold) => return Ok(()),
         (Code::NotFound, Rpc::Commit) => Class::Permanent,
+        (Code::DeadlineExceeded, _) if retry_after.is_none() => {
+            return Err(Failure::timed_out(grpc_code(code)));
+        }
         (
             Code::Unavailable
             | Code::DeadlineExceeded
@@ -89,10 +106,8 @@ pub fn classify_grpc(code: Code, retry_info: Option<Duration>, rpc: Rpc) -> Resu
             | Code::Unimplemented,
             _,
         ) => Class::Outage,
-        (
-            Code::Internal | Code::Unknown | Code::Aborted | Code::ResourceExhausted | Code::Ok,
-            _,
-        ) => Class::Transient,
+        (Code::Internal | Code::Unknown | Code::Aborted | Code::Ok, _) => Class::Transient,
+        (Code::ResourceExhausted, _) => Class::Paced,
         (Code::PermissionDenied, _) => Class::Forbidden,
         (
             Code::InvalidArgument
@@ -103,29 +118,19 @@ pub fn classify_grpc(code: Code, retry_info: Option<Duration>, rpc: Rpc) -> Resu
             _,
         ) => Class::Permanent,
     };
-    if let Some(time) = retry_info
-        && matches!(class, Class::Outage | Class::Transient)
-    {
-        return Err(Failure::paced(grpc_code(code), time));
-    }
-    Err(Failure::new(class, grpc_code(code)))
+    Err(failure(class, grpc_code(code), retry_after))
 }
 
 /// Reads an answer that was not gRPC, by its HTTP status.
 pub fn classify_not_grpc(status: StatusCode, retry_after: Option<Duration>) -> Failure {
-    const CODE: &str = "not_grpc";
-    let status = status.as_u16();
-    if let Some(time) = retry_after
-        && matches!(status, 429 | 500..=599)
-    {
-        return Failure::paced(CODE, time);
-    }
-    let class = match status {
-        200..=299 | 401 | 404 | 429 | 502..=504 => Class::Outage,
+    let class = match status.as_u16() {
         403 => Class::Forbidden,
+        429 => Class::Paced,
+        408 | 425 | 500 | 501 | 505..=599 => Class::Transient,
+        200..=499 | 502..=504 => Class::Outage,
         _ => Class::Transient,
     };
-    Failure::new(class, CODE)
+    failure(class, "not_grpc", retry_after)
 }
 
 /// Reads the status inside the answer to `ReleaseHold`.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// How long a service may keep everybody away: a longer time is cut to this one.
+/// How long a service may keep an event away: a longer time is cut to this one.
 pub const PACE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Characters of [`CallError::detail`] at most: a log line stays a line.
@@ -15,20 +15,47 @@ pub const DETAIL_CHARS_MAX: usize = 200;
 /// What a failed call means for the event, and for the service that was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The service, or the way to it, is at fault. Another event would fare no better.
+    /// The service, or the way to it, is at fault: worth a retry when it is well again.
     Outage,
-    /// Worth a retry. It points at the service only when two or more reservations see it with no success between.
+    /// The service failed at this call: worth a retry.
     Transient,
-    /// The service named the time of the next call ([`CallError::retry_after`] is set). Holds for everybody, costs no retry.
+    /// The service wants this event to be sent later: at the time that it named ([`CallError::retry_after`]), or after a backoff
+    /// where it named none.
     Paced,
     /// The reservation is in another state (409 or 412 from `PATCH`): ask for it, then decide.
     Conflict,
-    /// Refused. Final for this event, but an outage when several reservations in a row get it.
+    /// This client may not do that. Final for an event that fares so alone.
     Forbidden,
     /// This call can never succeed.
     Permanent,
     /// The payment was confirmed, and the seats cannot be had.
     MoneyWithoutSeat,
+}
+
+/// What a failed call says about how busy the service is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Load {
+    /// It had the time to decide: how long that took counts.
+    Answered,
+    /// It did not answer in time, by our clock or by its own.
+    TimedOut,
+    /// It asks for fewer calls.
+    Refused,
+    /// Nothing. A call that fails fast is not one that is served fast.
+    Unknown,
+}
+
+/// What an answer of this class says by itself.
+impl From<Class> for Load {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Conflict | Class::Forbidden | Class::Permanent | Class::MoneyWithoutSeat => {
+                Self::Answered
+            }
+            Class::Paced => Self::Refused,
+            Class::Outage | Class::Transient => Self::Unknown,
+        }
+    }
 }
 
 /// What one answer means when it is not success. The pure part of a [`CallError`].
@@ -38,23 +65,28 @@ pub struct Failure {
     pub class: Class,
     /// A machine word from a fixed set, such as `http_503`, `grpc_unavailable`, `timeout`: a label, or a span's `error.type`.
     pub code: Cow<'static, str>,
-    /// When the service wants to be called again, counted from now; at most [`PACE_MAX`]. Set exactly for [`Class::Paced`].
+    /// When the service wants to be called again, counted from now; at most [`PACE_MAX`]. Set only for [`Class::Paced`], where
+    /// the answer named a time.
     pub retry_after: Option<Duration>,
+    /// What it says about how busy the service is.
+    pub load: Load,
 }
 
 impl Failure {
     /// A failure that names no time.
     pub(crate) fn new(class: Class, code: impl Into<Cow<'static, str>>) -> Self {
-        Self { class, code: code.into(), retry_after: None }
+        Self { class, code: code.into(), retry_after: None, load: class.into() }
     }
 
-    /// The service is well enough to say when to come back.
-    pub(crate) fn paced(code: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
-        Self {
-            class: Class::Paced,
-            code: code.into(),
-            retry_after: Some(retry_after.min(PACE_MAX)),
-        }
+    /// The time for the call ran out.
+    pub(crate) fn timed_out(code: impl Into<Cow<'static, str>>) -> Self {
+        Self { load: Load::TimedOut, ..Self::new(Class::Outage, code) }
+    }
+
+    /// The service asks for a pause; it need not say of what length.
+    pub(crate) fn paced(code: impl Into<Cow<'static, str>>, retry_after: Option<Duration>) -> Self {
+        let retry_after = retry_after.map(|time| time.min(PACE_MAX));
+        Self { retry_after, ..Self::new(Class::Paced, code) }
     }
 
     /// Adds what a person wants to read. `detail` is escaped and cut; give no bodies to it.
@@ -64,6 +96,7 @@ impl Failure {
             code: self.code,
             detail: one_line(detail),
             retry_after: self.retry_after,
+            load: self.load,
         }
     }
 }
@@ -80,6 +113,8 @@ pub struct CallError {
     pub detail: String,
     /// See [`Failure::retry_after`].
     pub retry_after: Option<Duration>,
+    /// See [`Failure::load`].
+    pub load: Load,
 }
 
 /// A client that could not be built. Final: the configuration, or the machine, is at fault.
@@ -166,11 +201,29 @@ mod tests {
 
     #[test]
     fn a_detail_is_cut_and_a_pace_is_capped() {
-        let error =
-            Failure::paced("http_503", Duration::from_secs(86_400)).explain(&"\0".repeat(5_000));
+        let day = Some(Duration::from_secs(86_400));
+        let error = Failure::paced("http_503", day).explain(&"\0".repeat(5_000));
         assert_eq!(error.retry_after, Some(PACE_MAX));
         assert!(error.detail.chars().count() <= DETAIL_CHARS_MAX);
         assert!(error.to_string().starts_with("http_503: \\u{0}"));
+    }
+
+    #[test]
+    fn only_an_answer_shows_how_busy_a_service_is() {
+        for (failure, class, load) in [
+            (Failure::new(Class::Permanent, ""), Class::Permanent, Load::Answered),
+            (Failure::new(Class::Forbidden, ""), Class::Forbidden, Load::Answered),
+            (Failure::new(Class::Conflict, ""), Class::Conflict, Load::Answered),
+            (Failure::new(Class::MoneyWithoutSeat, ""), Class::MoneyWithoutSeat, Load::Answered),
+            (Failure::new(Class::Outage, ""), Class::Outage, Load::Unknown),
+            (Failure::new(Class::Transient, ""), Class::Transient, Load::Unknown),
+            (Failure::timed_out(""), Class::Outage, Load::TimedOut),
+            (Failure::paced("", None), Class::Paced, Load::Refused),
+            (Failure::paced("", Some(Duration::ZERO)), Class::Paced, Load::Refused),
+        ] {
+            let error = failure.explain("");
+            assert_eq!((error.class, error.load), (class, load));
+        }
     }
 
     #[test]

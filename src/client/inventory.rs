@@ -188,9 +188,8 @@ impl GrpcInventory {
         let mut request = Request::new(message);
         // The server learns the deadline too, and need not work for nobody.
         request.metadata_mut().insert(TIMEOUT_KEY, self.timeout_value.clone());
-        let trace = [("traceparent", call.traceparent), ("tracestate", call.tracestate)];
-        for (name, value) in trace {
-            if let Some(Ok(value)) = value.map(MetadataValue::<Ascii>::try_from) {
+        for (name, value) in call.trace_headers() {
+            if let Ok(value) = MetadataValue::<Ascii>::try_from(value) {
                 request.metadata_mut().insert(name, value);
             }
         }

@@ -1,6 +1,7 @@
 //! The Reservation API: sets a reservation's status, and asks for it. What a conflict means for an event is left to the handlers.
 
 mod answer;
+mod connections;
 #[cfg(test)]
 mod tests;
 
@@ -9,24 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
-use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{RequestBuilder, Response, Url};
+use reqwest::{ClientBuilder, RequestBuilder, Response, Url};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::addresses::Lookup;
-use super::classify::{HttpCall, classify_http};
+use super::classify::{HttpCall, classify_http, classify_not_json};
 use super::error::{CallError, Class, ClientError, Failure, chain};
 use super::{CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT, tls};
 use crate::credentials::{Credentials, Token};
-use crate::event::ReservationId;
+use crate::event::{ReservationId, Seats, ShowId};
 use crate::excerpt::Excerpt;
-use answer::{Answer, drain, found};
-
-/// Idle connections are closed after this long: before AWS's load balancers do it (60 s), as that race costs a call.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
+use answer::{Answer, Body, found, is_json_or_empty, named};
+use connections::Connections;
 
 /// What must be encoded in a path segment: everything but RFC 3986's unreserved characters.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -34,8 +33,6 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 const JSON: &str = "application/json";
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The reservation that `check` asks for; it need not exist.
 const PROBE_ID: &str = "reservation-worker-check";
@@ -89,6 +86,17 @@ pub enum Found {
     Other(String),
 }
 
+/// What the API knows of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// Its status.
+    pub status: Found,
+    /// The show, where it names one.
+    pub show_id: Option<ShowId>,
+    /// The seats or their number, where it names them, and they are as an event's must be.
+    pub seats: Option<Seats>,
+}
+
 /// What the worker asks of the Reservation API.
 ///
 /// Dropping a call's future gives up waiting for it: whether it took effect is then unknown.
@@ -98,7 +106,7 @@ pub trait ReservationApi: Send + Sync {
     ///
     /// # Errors
     /// [`Class::Conflict`] where the reservation is in a state that does not allow it; else as the tables of
-    /// [`classify_http`] have it, and [`Class::Outage`] where no whole answer came in time.
+    /// [`classify_http`] have it, and [`Class::Outage`] where no whole answer came in time, or a success has a body that is not JSON.
     async fn set_status(
         &self,
         call: &CallContext<'_>,
@@ -107,11 +115,15 @@ pub trait ReservationApi: Send + Sync {
         payment_intent_id: Option<&str>,
     ) -> Result<(), CallError>;
 
-    /// Asks for the reservation's status. Changes nothing.
+    /// Asks for the reservation. Changes nothing.
     ///
     /// # Errors
     /// As [`set_status`](Self::set_status), without the conflict; a success that names no status is [`Class::Transient`].
-    async fn status(&self, call: &CallContext<'_>, id: &ReservationId) -> Result<Found, CallError>;
+    async fn reservation(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+    ) -> Result<Reservation, CallError>;
 }
 
 /// What the HTTP client needs to know. Checked where the configuration is.
@@ -130,7 +142,7 @@ pub struct HttpSettings {
 /// The Reservation API over HTTP/1.1.
 #[derive(Debug, Clone)]
 pub struct HttpReservationApi {
-    client: reqwest::Client,
+    connections: Connections,
     token: Option<Arc<Token>>,
     /// The base without query and fragment; its path is `prefix`.
     base: Url,
@@ -157,31 +169,14 @@ impl HttpReservationApi {
         base.set_query(None);
         base.set_fragment(None);
         let prefix = base.path().trim_end_matches('/').to_owned();
-        let builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .timeout(timeout)
-            .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(idle_connections_max)
-            .tcp_nodelay(true)
-            .http1_only()
-            .referer(false)
-            // An API that redirects is misconfigured, and a `PATCH` must not turn into something else on the way.
-            .redirect(reqwest::redirect::Policy::none())
-            // The worker owns the retries.
-            .retry(reqwest::retry::never())
-            .dns_resolver(lookup)
-            // Without this it would read `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
-            .no_proxy();
-        let builder = if base.scheme() == "http" {
-            // No TLS is spoken: do not load, or miss, the machine's root certificates.
-            builder.tls_certs_only([])
-        } else {
-            let config = tls::client_config(&credentials, b"http/1.1");
-            builder.tls_backend_preconfigured(config.map_err(ClientError::Http)?)
+        let tls = match base.scheme() {
+            "http" => None,
+            _ => Some(tls::client_config(&credentials, b"http/1.1").map_err(ClientError::Http)?),
         };
-        let client = builder.build().map_err(|error| ClientError::Http(chain(&error)))?;
-        Ok(Self { client, token: credentials.token, base, prefix, timeout })
+        let build = move || client_builder(timeout, lookup.clone(), tls.clone());
+        let connections = Connections::new(build, idle_connections_max, timeout)
+            .map_err(|error| ClientError::Http(chain(&error)))?;
+        Ok(Self { connections, token: credentials.token, base, prefix, timeout })
     }
 
     /// Asks for a reservation that need not exist, to see whether this API answers at all.
@@ -190,7 +185,7 @@ impl HttpReservationApi {
     /// One line: what is wrong, and what to do about it.
     pub async fn probe(&self) -> Result<String, String> {
         let request = self.to(Method::GET, PROBE_ID);
-        let response = self.send(request).await.map_err(|error| {
+        let mut response = self.send(request).await.map_err(|error| {
             format!("{error}; see that RESERVATION_API_BASE is right and that the service is up and can be reached from here")
         })?;
         let status = response.status();
@@ -199,7 +194,7 @@ impl HttpReservationApi {
             .get(LOCATION)
             .map(|to| Excerpt(&String::from_utf8_lossy(to.as_bytes())).to_string());
         let from_api = if status.is_success() {
-            found(response).await.is_ok_and(|found| found.is_some())
+            matches!(found(&mut response).await, Ok(Body::Reservation(_)))
         } else {
             Answer::read(response).await.api_error.is_some()
         };
@@ -225,7 +220,7 @@ impl HttpReservationApi {
 
     /// A request with the token, where there is one.
     fn to(&self, method: Method, id: &str) -> RequestBuilder {
-        let request = self.client.request(method, self.url(id));
+        let request = self.connections.client().request(method, self.url(id));
         match &self.token {
             Some(token) => request.header(AUTHORIZATION, HeaderValue::clone(&token.current())),
             None => request,
@@ -241,17 +236,16 @@ impl HttpReservationApi {
     ) -> RequestBuilder {
         let mut request =
             self.to(method, id.as_str()).header(ACCEPT, HeaderValue::from_static(JSON));
-        let trace = [(TRACEPARENT, call.traceparent), (TRACESTATE, call.tracestate)];
-        for (name, value) in trace {
-            if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
-                request = request.header(name, value);
+        for (name, value) in call.trace_headers() {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                request = request.header(HeaderName::from_static(name), value);
             }
         }
         request
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
-        request.send().await.map_err(|error| self.broken(error))
+        self.connections.send(request).await.map_err(|error| self.broken(error))
     }
 
     async fn send_noted(
@@ -270,7 +264,13 @@ impl HttpReservationApi {
     fn broken(&self, error: reqwest::Error) -> CallError {
         if error.is_timeout() {
             let detail = format!("no whole answer within {} ms", self.timeout.as_millis());
-            return Failure::new(Class::Outage, "timeout").explain(&detail);
+            // A connection that does not come about says nothing about who would have served it.
+            let failure = if error.is_connect() {
+                Failure::new(Class::Outage, "timeout")
+            } else {
+                Failure::timed_out("timeout")
+            };
+            return failure.explain(&detail);
         }
         let code = if error.is_connect() { "connect" } else { "transport" };
         Failure::new(Class::Outage, code).explain(&chain(&error.without_url()))
@@ -279,17 +279,45 @@ impl HttpReservationApi {
     /// Says why an answer is not success.
     async fn refused(&self, response: Response, call: HttpCall) -> CallError {
         let answer = Answer::read(response).await;
-        let from_api = answer.api_error.is_some();
-        let failure = classify_http(answer.status, from_api, answer.retry_after, call)
-            .expect_err("asked only about answers that are not success");
+        let read = |from_api| {
+            classify_http(answer.status, from_api, answer.retry_after, call)
+                .expect_err("asked only about answers that are not success")
+        };
+        let failure = read(answer.api_error.is_some());
+        let would_be_final = matches!(read(true).class, Class::Permanent | Class::Forbidden);
         let detail = answer.describe();
         match answer.broken {
-            // Nothing is given up for good on half an answer.
-            Some(error) if matches!(failure.class, Class::Permanent | Class::Forbidden) => {
-                self.broken(error)
-            }
+            // Half an answer does not tell whose it is, and nothing is given up for good on it.
+            Some(error) if would_be_final => self.broken(error),
             Some(_) | None => failure.explain(&detail),
         }
+    }
+}
+
+/// A client but for its idle connections. `tls` is `None` where none is spoken.
+fn client_builder(
+    timeout: Duration,
+    lookup: Lookup,
+    tls: Option<rustls::ClientConfig>,
+) -> ClientBuilder {
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .timeout(timeout)
+        .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
+        .tcp_nodelay(true)
+        .http1_only()
+        .referer(false)
+        // An API that redirects is misconfigured, and a `PATCH` must not turn into something else on the way.
+        .redirect(reqwest::redirect::Policy::none())
+        // The worker owns the retries.
+        .retry(reqwest::retry::never())
+        .dns_resolver(lookup)
+        // Without this it would read `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+        .no_proxy();
+    match tls {
+        // Do not load, or miss, the machine's root certificates.
+        None => builder.tls_certs_only([]),
+        Some(config) => builder.tls_backend_preconfigured(config),
     }
 }
 
@@ -319,24 +347,43 @@ impl ReservationApi for HttpReservationApi {
             .header(CONTENT_TYPE, HeaderValue::from_static(JSON))
             .header(IDEMPOTENCY_KEY, &*key)
             .body(body);
-        let response = self.send_noted(request, call).await?;
-        if response.status().is_success() {
-            drain(response).await;
-            return Ok(());
+        let mut response = self.send_noted(request, call).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(response, HttpCall::SetStatus).await);
         }
-        Err(self.refused(response, HttpCall::SetStatus).await)
+        match is_json_or_empty(&mut response).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(not_json(&response)),
+            Err(error) => Err(self.broken(error)),
+        }
     }
 
-    async fn status(&self, call: &CallContext<'_>, id: &ReservationId) -> Result<Found, CallError> {
-        let response = self.send_noted(self.request(Method::GET, call, id), call).await?;
-        let status: StatusCode = response.status();
-        if !status.is_success() {
+    async fn reservation(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+    ) -> Result<Reservation, CallError> {
+        let mut response = self.send_noted(self.request(Method::GET, call, id), call).await?;
+        if !response.status().is_success() {
             return Err(self.refused(response, HttpCall::Status).await);
         }
-        let found = found(response).await.map_err(|error| self.broken(error))?;
-        found.ok_or_else(|| {
-            let detail = format!("HTTP {} whose body names no reservation status", status.as_u16());
-            Failure::new(Class::Transient, "bad_answer").explain(&detail)
-        })
+        match found(&mut response).await.map_err(|error| self.broken(error))? {
+            Body::Reservation(reservation) => Ok(reservation),
+            Body::NoStatus => Err(bad_answer(&response, "names no reservation status")),
+            Body::TooLong => Err(bad_answer(&response, "is longer than 64 KiB")),
+            Body::NotJson => Err(not_json(&response)),
+        }
     }
+}
+
+/// A success that says nothing of the reservation.
+fn bad_answer(response: &Response, what: &str) -> CallError {
+    let detail = format!("HTTP {} whose body {what}", response.status().as_u16());
+    Failure::new(Class::Transient, "bad_answer").explain(&detail)
+}
+
+/// A success that did not come from this API.
+fn not_json(response: &Response) -> CallError {
+    let detail = format!("HTTP {} whose body is not JSON", response.status().as_u16());
+    classify_not_json(named(response)).explain(&detail)
 }

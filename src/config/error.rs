@@ -17,8 +17,17 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn missing(name: &'static str, allowed: impl Into<String>) -> Self {
-        Self { name, given: "is not set".into(), allowed: allowed.into() }
+    /// `near`: a name that is set and nearly this one.
+    pub(super) fn missing(
+        name: &'static str,
+        near: Option<&str>,
+        allowed: impl Into<String>,
+    ) -> Self {
+        let given = match near {
+            Some(near) => format!("is not set ({} is, is that it?)", Excerpt(near)),
+            None => "is not set".to_owned(),
+        };
+        Self { name, given, allowed: allowed.into() }
     }
 
     /// `value` as it may be shown: already masked.

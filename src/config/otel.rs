@@ -1,11 +1,10 @@
 //! OpenTelemetry's own variables, as its specification defines them ("Environment Variable Specification", SDK configuration): a value
-//! that is not understood is warned of and ignored, so that tracing never keeps the worker from its work. Only the collector's
-//! address must be right. What is done with the settings is left to telemetry.
+//! that is not understood is warned of and ignored, so that tracing never keeps the worker from its work. What is known and not
+//! supported is refused, and the way to the collector must be right (`otlp`). What is done with the settings is left to telemetry.
 
 use percent_encoding::percent_decode_str;
-use url::Url;
 
-use super::address;
+use super::otlp::{self, Otlp};
 use super::raw::Raw;
 use super::read::Reader;
 use super::table;
@@ -13,10 +12,8 @@ use super::table;
 /// Where traces go, and which.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: OTLP over gRPC.
-    pub otlp_endpoint: Url,
-    /// Whether spans are exported at all: not where `OTEL_SDK_DISABLED` is true, or `OTEL_TRACES_EXPORTER` none.
-    pub is_exported: bool,
+    /// The way to the collector. `None` where nothing is exported, as `OTEL_SDK_DISABLED` is true, or `OTEL_TRACES_EXPORTER` none.
+    pub otlp: Option<Otlp>,
     /// `OTEL_SERVICE_NAME`, else `service.name` of the resource attributes, else `reservation-worker`.
     pub service_name: String,
     /// `OTEL_RESOURCE_ATTRIBUTES`, decoded, without `service.name`.
@@ -54,19 +51,29 @@ pub struct Propagators {
     pub trace_context: bool,
     /// W3C `baggage`.
     pub baggage: bool,
+    /// X-Ray's `X-Amzn-Trace-Id`, and what `AWSTraceHeader` says of sampling.
+    pub xray: bool,
+}
+
+impl Propagators {
+    /// No headers at all.
+    pub const NONE: Self = Self { trace_context: false, baggage: false, xray: false };
+}
+
+impl Default for Propagators {
+    fn default() -> Self {
+        Self { trace_context: true, baggage: true, xray: false }
+    }
 }
 
 const SERVICE_NAME: &str = "reservation-worker";
 const SERVICE_NAME_KEY: &str = "service.name";
 
 pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Telemetry> {
-    let otlp_endpoint = reader.parsed(
-        &table::OTEL_EXPORTER_OTLP_ENDPOINT,
-        &raw.otel_exporter_otlp_endpoint,
-        address::collector,
-    );
     let is_disabled = is_disabled(reader, &raw.otel_sdk_disabled);
     let has_exporter = has_exporter(reader, &raw.otel_traces_exporter);
+    let is_exported = !is_disabled && has_exporter;
+    let otlp = otlp::read(reader, raw, is_exported);
     let mut resource_attributes = resource_attributes(reader, &raw.otel_resource_attributes);
     let given_name = reader.text(&table::OTEL_SERVICE_NAME, &raw.otel_service_name);
     let attribute_name = resource_attributes
@@ -77,9 +84,9 @@ pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Telemetry> {
     let service_name = given_name.map(str::to_owned).or(attribute_name);
     let sampler = sampler(reader, raw);
     let propagators = propagators(reader, &raw.otel_propagators);
-    Some(Telemetry {
-        otlp_endpoint: otlp_endpoint?,
-        is_exported: !is_disabled && has_exporter,
+    // Where it is wanted and missing, that was noted as an error.
+    (otlp.is_some() || !is_exported).then(|| Telemetry {
+        otlp,
         service_name: service_name.unwrap_or_else(|| SERVICE_NAME.to_owned()),
         resource_attributes,
         sampler,
@@ -175,15 +182,20 @@ fn ratio(reader: &mut Reader, given: &Option<String>) -> f64 {
 fn propagators(reader: &mut Reader, given: &Option<String>) -> Propagators {
     let variable = &table::OTEL_PROPAGATORS;
     let value = reader.text(variable, given).unwrap_or_default();
-    let (mut trace_context, mut baggage, mut none) = (false, false, false);
+    let (mut found, mut none) = (Propagators::NONE, false);
     for word in words(value) {
         match word.to_ascii_lowercase().as_str() {
-            "tracecontext" => trace_context = true,
-            "baggage" => baggage = true,
+            "tracecontext" => found.trace_context = true,
+            "baggage" => found.baggage = true,
+            "xray" => found.xray = true,
             "none" => none = true,
+            // Without them traces would break where nobody looks for it.
+            "b3" | "b3multi" | "jaeger" | "ottrace" => {
+                let allowed = format!("{}; {word} is not supported", variable.allowed);
+                reader.wrong(variable, value, allowed);
+            }
             _ => reader.ignored(variable, word, "the rest holds, or else tracecontext,baggage"),
         }
     }
-    let is_default = !(trace_context || baggage || none);
-    Propagators { trace_context: trace_context || is_default, baggage: baggage || is_default }
+    if found == Propagators::NONE && !none { Propagators::default() } else { found }
 }

@@ -1,6 +1,6 @@
 //! Each part of the configuration, read from its variables; and the rules that tie one variable to another.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
 use super::address;
@@ -27,6 +27,28 @@ fn below(reader: &mut Reader, variable: &Variable, value: impl ToString, least: 
     reader.wrong(variable, &value.to_string(), allowed);
 }
 
+/// Notes that `variable`, which holds `value`, is above what another variable makes the most.
+fn above(reader: &mut Reader, variable: &Variable, value: impl ToString, most: impl ToString) {
+    let allowed = format!("{}: at most {}", variable.allowed, most.to_string());
+    reader.wrong(variable, &value.to_string(), allowed);
+}
+
+/// What an attempt should take, where that is set: below the time that it may take.
+fn latency_target(
+    reader: &mut Reader,
+    variable: &Variable,
+    given: &Option<String>,
+    timeout: Option<Duration>,
+) -> Option<Duration> {
+    let target = reader.millis(variable, given)?;
+    if let Some(timeout) = timeout
+        && target >= timeout
+    {
+        above(reader, variable, target.as_millis(), timeout.as_millis() - 1);
+    }
+    Some(target)
+}
+
 impl Sqs {
     pub(super) fn read(
         reader: &mut Reader,
@@ -36,7 +58,7 @@ impl Sqs {
         let queue_url = reader.parsed(&table::SQS_QUEUE_URL, &raw.sqs_queue_url, address::queue);
         let dlq_url = reader.parsed(&table::SQS_DLQ_URL, &raw.sqs_dlq_url, address::queue);
         if let (Some(queue), Some(dlq)) = (&queue_url, &dlq_url)
-            && queue == dlq
+            && queue.is_same_queue(dlq)
         {
             let allowed = table::SQS_DLQ_URL.allowed.to_string();
             reader.wrong(&table::SQS_DLQ_URL, dlq.as_str(), allowed);
@@ -62,14 +84,33 @@ impl Worker {
             let least = concurrency.to_string();
             below(reader, &table::MAX_IN_FLIGHT, max_in_flight, &least);
         }
+        let concurrency_min = Self::concurrency_min(reader, raw, concurrency);
         let mib = reader.whole(&table::MAX_IN_FLIGHT_MB, &raw.max_in_flight_mb);
         let threads = reader.count(&table::WORKER_THREADS, &raw.worker_threads);
         Some(Self {
             concurrency: concurrency?,
+            concurrency_min: concurrency_min?,
             max_in_flight: max_in_flight?,
             max_in_flight_bytes: mib? * BYTES_PER_MIB,
             threads,
         })
+    }
+
+    /// The least calls at once. One worker makes one call, so that the table's default cannot hold there.
+    fn concurrency_min(
+        reader: &mut Reader,
+        raw: &Raw,
+        concurrency: Option<NonZeroUsize>,
+    ) -> Option<NonZeroUsize> {
+        let is_single = concurrency == Some(NonZeroUsize::MIN);
+        let given = raw.concurrency_min.clone().or_else(|| is_single.then(|| "1".to_owned()));
+        let least = reader.count(&table::CONCURRENCY_MIN, &given)?;
+        if let Some(concurrency) = concurrency
+            && least > concurrency
+        {
+            above(reader, &table::CONCURRENCY_MIN, least, concurrency);
+        }
+        Some(least)
     }
 }
 
@@ -100,8 +141,14 @@ impl Inventory {
             address::grpc_service,
         );
         let timeout = reader.millis(&table::INVENTORY_TIMEOUT_MS, &raw.inventory_timeout_ms);
+        let latency_target = latency_target(
+            reader,
+            &table::INVENTORY_LATENCY_TARGET_MS,
+            &raw.inventory_latency_target_ms,
+            timeout,
+        );
         let credentials = credentials::inventory(reader, raw, url.as_ref());
-        Some(Self { url: url?, timeout: timeout?, credentials })
+        Some(Self { url: url?, timeout: timeout?, latency_target, credentials })
     }
 }
 
@@ -110,8 +157,14 @@ impl Reservation {
         let base =
             reader.parsed(&table::RESERVATION_API_BASE, &raw.reservation_api_base, address::base);
         let timeout = reader.millis(&table::RESERVATION_TIMEOUT_MS, &raw.reservation_timeout_ms);
+        let latency_target = latency_target(
+            reader,
+            &table::RESERVATION_LATENCY_TARGET_MS,
+            &raw.reservation_latency_target_ms,
+            timeout,
+        );
         let credentials = credentials::reservation_api(reader, raw, base.as_ref());
-        Some(Self { base: base?, timeout: timeout?, credentials })
+        Some(Self { base: base?, timeout: timeout?, latency_target, credentials })
     }
 }
 
@@ -137,11 +190,25 @@ impl Idempotency {
 
 impl Log {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
+        let mut nearest = None;
         let level = |value: &str| match value.to_ascii_lowercase().as_str() {
             "debug" => Some(LogLevel::Debug),
             "info" => Some(LogLevel::Info),
             "warn" => Some(LogLevel::Warn),
             "error" => Some(LogLevel::Error),
+            // What other programs take.
+            "trace" => {
+                nearest = Some("debug");
+                Some(LogLevel::Debug)
+            }
+            "warning" => {
+                nearest = Some("warn");
+                Some(LogLevel::Warn)
+            }
+            "off" => {
+                nearest = Some("error");
+                Some(LogLevel::Error)
+            }
             _ => None,
         };
         let format = |value: &str| match value.to_ascii_lowercase().as_str() {
@@ -150,6 +217,9 @@ impl Log {
             _ => None,
         };
         let level = reader.parsed(&table::LOG_LEVEL, &raw.log_level, level);
+        if let (Some(nearest), Some(given)) = (nearest, &raw.log_level) {
+            reader.taken_as(&table::LOG_LEVEL, given, nearest);
+        }
         let format = reader.parsed(&table::LOG_FORMAT, &raw.log_format, format);
         let no_color = reader.text(&table::NO_COLOR, &raw.no_color).is_some();
         Some(Self { level: level?, format, no_color })

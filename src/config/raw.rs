@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::otlp;
 use super::table::VARIABLES;
 
 /// Each variable's text, as given.
@@ -17,6 +18,7 @@ pub(super) struct Raw {
     pub(super) sqs_visibility_timeout: Option<String>,
     pub(super) sqs_dlq_url: Option<String>,
     pub(super) worker_concurrency: Option<String>,
+    pub(super) concurrency_min: Option<String>,
     pub(super) max_in_flight: Option<String>,
     pub(super) max_in_flight_mb: Option<String>,
     pub(super) worker_threads: Option<String>,
@@ -25,6 +27,8 @@ pub(super) struct Raw {
     pub(super) backoff_max_ms: Option<String>,
     pub(super) inventory_timeout_ms: Option<String>,
     pub(super) reservation_timeout_ms: Option<String>,
+    pub(super) inventory_latency_target_ms: Option<String>,
+    pub(super) reservation_latency_target_ms: Option<String>,
     pub(super) inventory_ca_file: Option<String>,
     pub(super) inventory_client_cert_file: Option<String>,
     pub(super) inventory_key_file: Option<String>,
@@ -43,6 +47,17 @@ pub(super) struct Raw {
     pub(super) log_format: Option<String>,
     pub(super) no_color: Option<String>,
     pub(super) otel_exporter_otlp_endpoint: Option<String>,
+    pub(super) otel_exporter_otlp_traces_endpoint: Option<String>,
+    pub(super) otel_exporter_otlp_insecure: Option<String>,
+    pub(super) otel_exporter_otlp_traces_insecure: Option<String>,
+    pub(super) otel_exporter_otlp_protocol: Option<String>,
+    pub(super) otel_exporter_otlp_traces_protocol: Option<String>,
+    pub(super) otel_exporter_otlp_headers: Option<String>,
+    pub(super) otel_exporter_otlp_traces_headers: Option<String>,
+    pub(super) otel_exporter_otlp_timeout: Option<String>,
+    pub(super) otel_exporter_otlp_traces_timeout: Option<String>,
+    pub(super) otel_exporter_otlp_compression: Option<String>,
+    pub(super) otel_exporter_otlp_traces_compression: Option<String>,
     pub(super) otel_sdk_disabled: Option<String>,
     pub(super) otel_service_name: Option<String>,
     pub(super) otel_resource_attributes: Option<String>,
@@ -50,17 +65,25 @@ pub(super) struct Raw {
     pub(super) otel_traces_sampler_arg: Option<String>,
     pub(super) otel_traces_exporter: Option<String>,
     pub(super) otel_propagators: Option<String>,
+    /// Variables that are set and that nobody reads, though OpenTelemetry defines them.
+    #[serde(skip)]
+    pub(super) unsupported: Vec<&'static str>,
 }
 
 impl Raw {
     /// Takes the table's variables out of `vars`; where one comes twice, the last counts. Empty counts as not set.
     pub(super) fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        let vars: BTreeMap<String, String> = vars.into_iter().collect();
+        let set = vars.iter().filter(|(_, value)| !value.is_empty());
+        let unsupported = otlp::unsupported(set.map(|(name, _)| name.as_str()));
         // `envy` takes names in any case, so that `path` and `PATH` would clash: only exact names get through.
         let known: BTreeMap<String, String> = vars
             .into_iter()
             .filter(|(name, _)| VARIABLES.iter().any(|variable| variable.name == name))
             .collect();
         let set = known.into_iter().filter(|(_, value)| !value.is_empty());
-        envy::from_iter(set).expect("every field is optional text, and no name comes twice")
+        let raw = envy::from_iter(set);
+        let raw = raw.expect("every field is optional text, and no name comes twice");
+        Self { unsupported, ..raw }
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::error::{ConfigError, ConfigErrors, mask};
-use super::table::{Allowed, Fallback, VARIABLES, Variable};
+use super::table::{Allowed, Fallback, Secret, VARIABLES, Variable};
 use crate::excerpt::Excerpt;
 
 /// What stands in a value where its bytes were not UTF-8.
@@ -16,13 +16,27 @@ pub(super) struct Reader {
     errors: Vec<ConfigError>,
     pub(super) warnings: Vec<String>,
     pub(super) effective: Vec<(&'static str, String)>,
+    /// Names that are set and nearly one of the table's, with that one.
+    near: Vec<(String, &'static str)>,
 }
 
 fn shown(variable: &Variable, value: &str) -> String {
-    if variable.has_secret { mask(value) } else { value.to_owned() }
+    match variable.secret {
+        Secret::None => value.to_owned(),
+        Secret::Password => mask(value),
+        Secret::Whole => "***".to_owned(),
+    }
 }
 
 impl Reader {
+    /// Nothing is read yet; these names are set, each nearly the table's name beside it.
+    pub(super) fn new(near: Vec<(String, &'static str)>) -> Self {
+        let warning = |(name, meant): &(String, &'static str)| {
+            format!("{} is set, which nobody reads: {meant} may be meant", Excerpt(name))
+        };
+        Self { warnings: near.iter().map(warning).collect(), near, ..Self::default() }
+    }
+
     /// The value given, or else the table's; `None` where there is neither, which is an error where one is required.
     pub(super) fn text<'v>(
         &mut self,
@@ -36,7 +50,9 @@ impl Reader {
             (None, Fallback::Told(told)) => (None, format!("(not set: {told})")),
             (None, Fallback::Required) => {
                 let allowed = variable.allowed.to_string();
-                self.errors.push(ConfigError::missing(variable.name, allowed));
+                let near = self.near.iter().find(|(_, meant)| *meant == variable.name);
+                let near = near.map(|(name, _)| name.as_str());
+                self.errors.push(ConfigError::missing(variable.name, near, allowed));
                 (None, "(not set)".to_owned())
             }
         };
@@ -48,6 +64,24 @@ impl Reader {
             }
             Some(_) | None => value,
         }
+    }
+
+    /// Shows a value, and asks nothing of it: it does not count.
+    pub(super) fn unread(&mut self, variable: &Variable, given: &Option<String>) {
+        let given = given.as_deref().filter(|value| !value.is_empty());
+        let effective = match (given, variable.fallback) {
+            (Some(value), _) | (None, Fallback::Value(value)) => shown(variable, value),
+            (None, Fallback::Told(told)) => format!("(not set: {told})"),
+            (None, Fallback::Required) => "(not set)".to_owned(),
+        };
+        self.effective.push((variable.name, effective));
+    }
+
+    /// Notes a variable that is set and would do nothing.
+    pub(super) fn unsupported(&mut self, name: &'static str) {
+        let given = "is set".to_owned();
+        let allowed = "left out: it is not supported".to_owned();
+        self.errors.push(ConfigError { name, given, allowed });
     }
 
     /// The value as `parse` reads it; an error where it cannot.
@@ -110,6 +144,18 @@ impl Reader {
         self.errors.push(ConfigError::wrong(variable.name, &value, allowed));
     }
 
+    /// The same of a value that is never shown.
+    pub(super) fn wrong_secret(&mut self, variable: &Variable) {
+        let given = "is set (its value is not shown)".to_owned();
+        let allowed = variable.allowed.to_string();
+        self.errors.push(ConfigError { name: variable.name, given, allowed });
+    }
+
+    /// Notes a variable that another needs.
+    pub(super) fn missing(&mut self, name: &'static str, allowed: String) {
+        self.errors.push(ConfigError::missing(name, None, allowed));
+    }
+
     /// Notes a value that is passed over rather than refused.
     pub(super) fn ignored(&mut self, variable: &Variable, value: &str, instead: &str) {
         self.warnings.push(format!(
@@ -120,9 +166,21 @@ impl Reader {
         ));
     }
 
+    /// Notes a value that is taken as another that is near to it.
+    pub(super) fn taken_as(&mut self, variable: &Variable, value: &str, nearest: &str) {
+        self.warnings.push(format!(
+            "{} is {}, which is taken as {nearest}: allowed is {}",
+            variable.name,
+            Excerpt(value),
+            variable.allowed
+        ));
+    }
+
     /// Nothing, or all that is wrong, in the table's order.
     pub(super) fn finish(&mut self) -> Result<(), ConfigErrors> {
-        let place = |name: &str| VARIABLES.iter().position(|variable| variable.name == name);
+        let position = |name: &str| VARIABLES.iter().position(|variable| variable.name == name);
+        // The SDK's own come behind all of the table.
+        let place = |name: &str| position(name).unwrap_or(usize::MAX);
         self.effective.sort_by_cached_key(|(name, _)| place(name));
         if self.errors.is_empty() {
             return Ok(());

@@ -14,8 +14,19 @@ pub struct Variable {
     pub meaning: &'static str,
     /// Which values it may have.
     pub allowed: Allowed,
-    /// Whether the value may hold a password, to be masked when shown.
-    pub has_secret: bool,
+    /// What of the value is masked when it is shown.
+    pub secret: Secret,
+}
+
+/// What of a value must not be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// Nothing.
+    None,
+    /// A URL's password.
+    Password,
+    /// All of it.
+    Whole,
 }
 
 /// What holds where a variable is not set.
@@ -65,17 +76,22 @@ const fn whole(min: u64, max: u64) -> Allowed {
     Allowed::Whole { min, max, also }
 }
 
-const fn variable(
+pub(super) const fn variable(
     name: &'static str,
     fallback: Fallback,
     meaning: &'static str,
     allowed: Allowed,
 ) -> Variable {
-    Variable { name, fallback, meaning, allowed, has_secret: false }
+    Variable { name, fallback, meaning, allowed, secret: Secret::None }
+}
+
+/// All of the value is a secret.
+const fn hidden(variable: Variable) -> Variable {
+    Variable { secret: Secret::Whole, ..variable }
 }
 
 const fn with_secret(variable: Variable) -> Variable {
-    Variable { has_secret: true, ..variable }
+    Variable { secret: Secret::Password, ..variable }
 }
 
 macro_rules! variables {
@@ -97,20 +113,33 @@ const QUEUE: Allowed = Told(
     "an http or https URL that ends in the queue's name (1 to 80 letters, digits, `-`, `_`, and maybe `.fifo`)",
 );
 
+const ENDPOINT: Allowed = Told("`host:port`, or an http or https URL");
+
+const OTLP_PROTOCOLS: Allowed = OneOf(&["grpc", "http/protobuf"]);
+
+const HEADERS: Allowed = Told("name=value pairs, comma-separated, percent-encoded");
+
+const ALL_SIGNALS: Fallback = Fallback::Told("as the variable without TRACES");
+
+const NO_TARGET: Fallback =
+    Fallback::Told("WORKER_CONCURRENCY calls at once, fewer after timeouts and pacing");
+
 variables! {
     SQS_QUEUE_URL: Required, "the queue that events come from", QUEUE, with_secret;
     INVENTORY_GRPC_ADDR: Required, "the Inventory service (gRPC); https means TLS",
         Told("`host:port`, or an http or https URL without a path"), with_secret;
     RESERVATION_API_BASE: Required, "the Reservation API's base URL",
         Told("an http or https URL without user, query or fragment"), with_secret;
-    SQS_WAIT_TIME: Value("20"), "long-poll wait, seconds; at 0, empty receives are 0.1 to 1 s apart", whole(0, 20);
+    SQS_WAIT_TIME: Value("20"), "long-poll wait, seconds; empty receives that come back at once are 0.1 to 1 s apart", whole(0, 20);
     SQS_VISIBILITY_TIMEOUT: Value("30"), "seconds that a received message stays invisible; extended while held", whole(5, 3600);
     SQS_DLQ_URL: Fallback::Told("the queue's own redrive target, if it can be read"), "where messages go that can never be handled",
         Told("as SQS_QUEUE_URL, and another queue"), with_secret;
     WORKER_CONCURRENCY: Value("20"), "events handled at once", whole(1, 1000);
+    CONCURRENCY_MIN: Value("2"), "calls at once that a service is never given fewer of; 1 where WORKER_CONCURRENCY is 1",
+        Allowed::Whole { min: 1, max: 1000, also: "not above WORKER_CONCURRENCY" };
     MAX_IN_FLIGHT: Value("1000"), "messages held at most, counting those that wait; times pods, keep it under SQS's 120,000",
         Allowed::Whole { min: 1, max: 20_000, also: "not below WORKER_CONCURRENCY" };
-    MAX_IN_FLIGHT_MB: Value("64"), "MiB of message bodies held at most", whole(2, 4096);
+    MAX_IN_FLIGHT_MB: Value("64"), "MiB that held messages take at most: bodies, attributes, and what was read out of them", whole(2, 4096);
     WORKER_THREADS: Fallback::Told("1"), "threads of the runtime", whole(1, 64);
     MAX_RETRIES: Value("5"), "retries of an event after its first attempt", whole(0, 10);
     BACKOFF_BASE_MS: Value("1000"), "first backoff, ms; doubles each time, full jitter", whole(1, 30_000);
@@ -118,6 +147,10 @@ variables! {
         Allowed::Whole { min: 1, max: 900_000, also: "not below BACKOFF_BASE_MS" };
     INVENTORY_TIMEOUT_MS: Value("2000"), "per attempt at the Inventory service, ms", whole(10, 60_000);
     RESERVATION_TIMEOUT_MS: Value("5000"), "per attempt at the Reservation API, ms", whole(10, 60_000);
+    INVENTORY_LATENCY_TARGET_MS: NO_TARGET, "what an attempt at the Inventory service should take, ms; calls at once follow it",
+        Allowed::Whole { min: 1, max: 59_999, also: "below INVENTORY_TIMEOUT_MS" };
+    RESERVATION_LATENCY_TARGET_MS: NO_TARGET, "what an attempt at the Reservation API should take, ms; calls at once follow it",
+        Allowed::Whole { min: 1, max: 59_999, also: "below RESERVATION_TIMEOUT_MS" };
     INVENTORY_CA_FILE: Fallback::Told("the machine's roots, or SSL_CERT_FILE"), "roots that the Inventory service's certificate must come from, and no others",
         Told("a file of PEM certificates, where INVENTORY_GRPC_ADDR is https");
     INVENTORY_CLIENT_CERT_FILE: Fallback::Told("none"), "the worker's own certificate for the Inventory service (mTLS)",
@@ -146,8 +179,19 @@ variables! {
     LOG_LEVEL: Value("info"), "the least severe log lines that are written", OneOf(&["debug", "info", "warn", "error"]);
     LOG_FORMAT: Fallback::Told("json, or pretty on a terminal"), "how log lines look", OneOf(&["json", "pretty"]);
     NO_COLOR: Fallback::Told("colours on a terminal"), "switches colours off in pretty logs", Told("any text");
-    OTEL_EXPORTER_OTLP_ENDPOINT: Value("http://otel-collector:4317"), "the collector of traces, OTLP over gRPC",
-        Told("`host:port`, or an http or https URL"), with_secret;
+    OTEL_EXPORTER_OTLP_ENDPOINT: Value("http://otel-collector:4317"), "the collector; over HTTP, port 4318 by default, and /v1/traces is added to the path",
+        ENDPOINT, with_secret;
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: ALL_SIGNALS, "the collector of traces; over HTTP, used as it is", ENDPOINT, with_secret;
+    OTEL_EXPORTER_OTLP_INSECURE: Value("true"), "whether an endpoint without a scheme is http (true) or https (false)", OneOf(&["true", "false"]);
+    OTEL_EXPORTER_OTLP_TRACES_INSECURE: ALL_SIGNALS, "the same of the endpoint that traces use", OneOf(&["true", "false"]);
+    OTEL_EXPORTER_OTLP_PROTOCOL: Value("grpc"), "how the collector is spoken to", OTLP_PROTOCOLS;
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: ALL_SIGNALS, "how the collector of traces is spoken to", OTLP_PROTOCOLS;
+    OTEL_EXPORTER_OTLP_HEADERS: Fallback::Told("none"), "headers for the collector; never shown", HEADERS, hidden;
+    OTEL_EXPORTER_OTLP_TRACES_HEADERS: ALL_SIGNALS, "headers for the collector of traces; never shown", HEADERS, hidden;
+    OTEL_EXPORTER_OTLP_TIMEOUT: Value("10000"), "what sending a batch may take, ms", whole(1, 600_000);
+    OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: ALL_SIGNALS, "what sending a batch of spans may take, ms", whole(1, 600_000);
+    OTEL_EXPORTER_OTLP_COMPRESSION: Value("none"), "how batches are compressed", OneOf(&["none", "gzip"]);
+    OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: ALL_SIGNALS, "how batches of spans are compressed", OneOf(&["none", "gzip"]);
     OTEL_SDK_DISABLED: Value("false"), "switches the export of traces off", Told("true or false");
     OTEL_SERVICE_NAME: Fallback::Told("service.name of OTEL_RESOURCE_ATTRIBUTES, else reservation-worker"),
         "the service's name in traces", Told("any text");
@@ -158,5 +202,5 @@ variables! {
     OTEL_TRACES_SAMPLER_ARG: Value("1.0"), "the share of traces, for the traceidratio samplers", Told("a number from 0 to 1");
     OTEL_TRACES_EXPORTER: Value("otlp"), "how traces are exported", OneOf(&["otlp", "none"]);
     OTEL_PROPAGATORS: Value("tracecontext,baggage"), "which trace headers are read and passed on",
-        Told("none, or any of tracecontext, baggage, comma-separated");
+        Told("none, or any of tracecontext, baggage, xray, comma-separated");
 }

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod files;
+mod near;
 mod otel;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ fn what_is_not_set_has_the_specifications_defaults() {
     assert_eq!(config.sqs.wait_time, Duration::from_secs(20));
     assert_eq!(config.sqs.visibility_timeout, Duration::from_secs(30));
     assert_eq!(config.worker.concurrency.get(), 20);
+    assert_eq!(config.worker.concurrency_min.get(), 2);
     assert_eq!(config.worker.max_in_flight.get(), 1000);
     assert_eq!(config.worker.max_in_flight_bytes, 64 * 1024 * 1024);
     assert_eq!(config.worker.threads, None);
@@ -44,8 +46,10 @@ fn what_is_not_set_has_the_specifications_defaults() {
     assert_eq!(config.retry.backoff_max, Duration::from_secs(30));
     assert_eq!(config.inventory.url.as_str(), "http://inventory:50051/");
     assert_eq!(config.inventory.timeout, Duration::from_secs(2));
+    assert_eq!(config.inventory.latency_target, None);
     assert_eq!(config.reservation.base.as_str(), "http://reservation-api:8080/");
     assert_eq!(config.reservation.timeout, Duration::from_secs(5));
+    assert_eq!(config.reservation.latency_target, None);
     for credentials in [config.inventory.credentials, config.reservation.credentials] {
         let Credentials { roots, identity, token } = credentials;
         assert!(roots.is_none() && identity.is_none() && token.is_none());
@@ -71,6 +75,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("SQS_VISIBILITY_TIMEOUT", "31"),
     ("SQS_DLQ_URL", "http://localhost:4566/000000000000/dlq"),
     ("WORKER_CONCURRENCY", "21"),
+    ("CONCURRENCY_MIN", "3"),
     ("MAX_IN_FLIGHT", "1001"),
     ("MAX_IN_FLIGHT_MB", "65"),
     ("WORKER_THREADS", "4"),
@@ -79,6 +84,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("BACKOFF_MAX_MS", "40000"),
     ("INVENTORY_TIMEOUT_MS", "11"),
     ("RESERVATION_TIMEOUT_MS", "12"),
+    ("INVENTORY_LATENCY_TARGET_MS", "10"),
+    ("RESERVATION_LATENCY_TARGET_MS", "9"),
     ("IDEMPOTENCY_STORE", "redis://cache:6379/0"),
     ("IDEMPOTENCY_TTL", "61"),
     ("IDEMPOTENCY_CAPACITY", "7"),
@@ -89,6 +96,17 @@ const SAMPLES: &[(&str, &str)] = &[
     ("LOG_FORMAT", "Pretty"),
     ("NO_COLOR", "1"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318"),
+    ("OTEL_EXPORTER_OTLP_INSECURE", "false"),
+    ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "false"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"),
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "10001"),
+    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10002"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
     ("OTEL_SDK_DISABLED", "TRUE"),
     ("OTEL_SERVICE_NAME", "seats"),
     ("OTEL_RESOURCE_ATTRIBUTES", "a=b"),
@@ -111,7 +129,12 @@ fn every_variable_of_the_table_is_read_and_shown() {
         let order = effective.iter().map(|(name, _)| *name);
         assert!(order.eq(VARIABLES.iter().map(|variable| variable.name)));
         for (shown, value) in effective {
-            let expected = if shown == name { samples[name] } else { &defaults[shown] };
+            // Each protocol has a port of its own.
+            if name.ends_with("_PROTOCOL") && shown == "OTEL_EXPORTER_OTLP_ENDPOINT" {
+                continue;
+            }
+            let sample = if name.ends_with("_HEADERS") { "***" } else { samples[name] };
+            let expected = if shown == name { sample } else { &defaults[shown] };
             assert_eq!(value, expected, "{shown} with {name} set");
         }
     }
@@ -128,6 +151,7 @@ fn every_sample_reaches_its_field() {
     assert_eq!(config.inventory.url.as_str(), "https://inventory.example.com/");
     assert_eq!(config.reservation.base.as_str(), "https://api.example.com/v1/");
     assert_eq!(config.worker.concurrency.get(), 21);
+    assert_eq!(config.worker.concurrency_min.get(), 3);
     assert_eq!(config.worker.max_in_flight.get(), 1001);
     assert_eq!(config.worker.max_in_flight_bytes, 65 << 20);
     assert_eq!(config.worker.threads.unwrap().get(), 4);
@@ -136,6 +160,8 @@ fn every_sample_reaches_its_field() {
     assert_eq!(config.retry.backoff_max, Duration::from_secs(40));
     assert_eq!(config.inventory.timeout, Duration::from_millis(11));
     assert_eq!(config.reservation.timeout, Duration::from_millis(12));
+    assert_eq!(config.inventory.latency_target, Some(Duration::from_millis(10)));
+    assert_eq!(config.reservation.latency_target, Some(Duration::from_millis(9)));
     assert!(matches!(config.idempotency.store, IdempotencyStore::Redis(_)));
     assert_eq!(config.idempotency.ttl, Duration::from_secs(61));
     assert_eq!(config.idempotency.capacity.get(), 7);
@@ -145,7 +171,7 @@ fn every_sample_reaches_its_field() {
     assert_eq!(config.log.level, LogLevel::Warn);
     assert_eq!(config.log.format, Some(LogFormat::Pretty));
     assert!(config.log.no_color);
-    assert!(!config.telemetry.is_exported);
+    assert!(config.telemetry.otlp.is_none());
     assert_eq!(config.telemetry.service_name, "seats");
     assert_eq!(config.warnings, Vec::<String>::new());
 }
@@ -193,13 +219,16 @@ fn each_number_has_its_range() {
         };
         let ends = |value: u64| {
             // Other variables make room, so that only the range counts.
+            let workers = if variable.name == "CONCURRENCY_MIN" { "1000" } else { "1" };
             let set = [
                 ("SQS_WAIT_TIME", "0"),
-                ("WORKER_CONCURRENCY", "1"),
+                ("WORKER_CONCURRENCY", workers),
                 ("BACKOFF_BASE_MS", "1"),
                 ("MAX_IN_FLIGHT", "20000"),
                 ("BACKOFF_MAX_MS", "900000"),
                 ("SHUTDOWN_GRACE", "900"),
+                ("INVENTORY_TIMEOUT_MS", "60000"),
+                ("RESERVATION_TIMEOUT_MS", "60000"),
                 (variable.name, &value.to_string()),
             ];
             with(&set).map_err(|errors| errors.to_string())
@@ -237,7 +266,7 @@ fn each_number_has_its_range() {
 
 #[test]
 fn words_are_taken_in_any_case_and_no_others_are() {
-    for (name, word) in [("LOG_LEVEL", "trace"), ("LOG_LEVEL", "info "), ("LOG_FORMAT", "text")] {
+    for (name, word) in [("LOG_LEVEL", "loud"), ("LOG_LEVEL", "info "), ("LOG_FORMAT", "text")] {
         assert!(refused(name, word).contains("must be one of "));
     }
     for (word, level) in
@@ -306,6 +335,44 @@ fn variables_are_held_against_each_other() {
     // The queue's own fault does not hide that the grace is too short.
     let said = with(&[("SQS_QUEUE_URL", "x"), ("SHUTDOWN_GRACE", "4")]).unwrap_err();
     assert_eq!(said.as_slice().len(), 2);
+}
+
+#[test]
+fn a_latency_target_is_below_the_timeout_of_its_service() {
+    for (target, timeout, most) in [
+        ("INVENTORY_LATENCY_TARGET_MS", "INVENTORY_TIMEOUT_MS", "1999"),
+        ("RESERVATION_LATENCY_TARGET_MS", "RESERVATION_TIMEOUT_MS", "4999"),
+    ] {
+        let range = "must be a whole number from 1 to 59999";
+        let at = with(&[(timeout, "300"), (target, "300")]).unwrap_err().to_string();
+        assert_eq!(at, format!("{target} is \"300\": {range}, below {timeout}: at most 299"));
+        with(&[(timeout, "300"), (target, "299")]).unwrap();
+        with(&[(target, most)]).unwrap();
+        // The timeout may be the one that is new: the default does not count then.
+        with(&[(timeout, "60000"), (target, "59999")]).unwrap();
+        assert!(refused(target, "59999").ends_with(&format!("below {timeout}: at most {most}")));
+        // A timeout that is wrong itself says nothing of the target.
+        let said = with(&[(timeout, "9"), (target, "9")]).unwrap_err();
+        assert_eq!(said.as_slice().len(), 1);
+    }
+}
+
+#[test]
+fn the_least_calls_at_once_are_not_above_the_workers() {
+    let least = |vars: &[(&str, &str)]| with(vars).unwrap().worker.concurrency_min.get();
+    let one = ("WORKER_CONCURRENCY", "1");
+    assert_eq!(least(&[one]), 1);
+    assert_eq!(least(&[one, ("CONCURRENCY_MIN", "")]), 1);
+    assert_eq!(least(&[one, ("CONCURRENCY_MIN", "1")]), 1);
+    assert_eq!(least(&[("CONCURRENCY_MIN", "20")]), 20);
+    let shown: BTreeMap<_, _> = with(&[one]).unwrap().effective().collect();
+    assert_eq!(shown["CONCURRENCY_MIN"], "1");
+    let said = with(&[one, ("CONCURRENCY_MIN", "2")]).unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "CONCURRENCY_MIN is \"2\": must be a whole number from 1 to 1000, not above WORKER_CONCURRENCY: at most 1"
+    );
+    assert!(refused("CONCURRENCY_MIN", "21").ends_with("WORKER_CONCURRENCY: at most 20"));
 }
 
 #[cfg(unix)]

@@ -5,7 +5,7 @@ use super::poison::Fault;
 use super::read;
 use super::trace::TraceContext;
 use super::wire::{self, Key, Layer, Node, Value};
-use super::{Event, Poison, PoisonReason};
+use super::{Event, NoEvent, PoisonReason, foreign};
 use crate::excerpt::Excerpt;
 
 /// Envelopes that are opened around one event at most: EventBridge, or a typed detail, sent through SNS.
@@ -21,20 +21,24 @@ pub(super) struct Around<'a> {
     pub(super) type_name: Value<'a>,
     pub(super) time: Value<'a>,
     pub(super) trace: TraceContext,
+    /// The identity of an event that has none of its own.
+    pub(super) message_id: &'a str,
 }
 
-/// Reads one message's body.
+/// Reads one message's body. `message_id` is the SQS id of the original message: the event's identity where the body has none.
 ///
 /// # Errors
-/// [`Poison`], when it can never be handled, however often it is delivered.
-pub fn decode(body: &str) -> Result<Event, Poison> {
-    open(body, "the body", Around::default(), 0)
+/// When it can never be handled, however often it is delivered, or there is nothing to be done.
+pub fn decode(body: &str, message_id: &str) -> Result<Event, NoEvent> {
+    let around = Around { message_id, ..Around::default() };
+    open(body, "the body", around, 0).map_err(|no_event| foreign::explain(body, no_event))
 }
 
 /// What an object is, by its shape.
 enum Shape {
     Event,
     Sns,
+    CloudEvent,
     Detail,
 }
 
@@ -44,6 +48,8 @@ fn shape(layer: &Layer<'_>) -> Shape {
         Shape::Event
     } else if layer.has(Key::SnsType) && layer.has(Key::SnsMessage) {
         Shape::Sns
+    } else if layer.has(Key::SpecVersion) && layer.data.is_some() {
+        Shape::CloudEvent
     } else if !is_absent(&layer.detail) {
         Shape::Detail
     } else {
@@ -51,10 +57,8 @@ fn shape(layer: &Layer<'_>) -> Shape {
     }
 }
 
-fn open(text: &str, place: &str, around: Around<'_>, envelopes: u8) -> Result<Event, Poison> {
-    let node = wire::parse(text, OBJECTS_MAX)
-        .map_err(|error| Fault::new(PoisonReason::InvalidJson, format!("{place}: {error}")))?;
-    let mut layer = object(node, place)?;
+fn open(text: &str, place: &str, around: Around<'_>, envelopes: u8) -> Result<Event, NoEvent> {
+    let mut layer = parse(text, place)?;
     let mut around = around;
     let mut envelopes = envelopes;
     loop {
@@ -67,10 +71,16 @@ fn open(text: &str, place: &str, around: Around<'_>, envelopes: u8) -> Result<Ev
             }
         }
         match shape {
-            Shape::Event => return read::event(*layer, around),
+            Shape::Event => return read::event(layer, around),
             Shape::Sns => {
                 let message = sns_message(&mut layer)?;
+                around.trace = around.trace.with_attributes(layer.sns_attributes);
                 return open(&message, "Message", inside_sns(around, &mut layer), envelopes);
+            }
+            Shape::CloudEvent => {
+                let data = cloud_event_data(&layer)?;
+                around = inside_detail(around, &mut layer);
+                layer = parse(data, Key::Data.as_str())?;
             }
             Shape::Detail => {
                 let detail = std::mem::take(&mut layer.detail);
@@ -86,6 +96,12 @@ fn too_deep() -> Fault {
         PoisonReason::NestedTooDeep,
         format!("more than {ENVELOPES_MAX} envelopes around the event"),
     )
+}
+
+fn parse<'a>(text: &'a str, place: &str) -> Result<Box<Layer<'a>>, Fault> {
+    let node = wire::parse(text, OBJECTS_MAX)
+        .map_err(|error| Fault::new(PoisonReason::InvalidJson, format!("{place}: {error}")))?;
+    object(node, place)
 }
 
 fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, Fault> {
@@ -105,24 +121,36 @@ fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, F
         Value::Text(kind) => {
             return Err(broken(format!("Type is {}: must be \"Notification\"", Excerpt(kind))));
         }
-        Value::Absent | Value::Integer(_) | Value::Other(_) => {
+        Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => {
             return Err(broken("Type is no string: must be \"Notification\"".into()));
         }
     }
     match layer.take(Key::SnsMessage) {
         Value::Text(message) => Ok(message),
-        Value::Absent | Value::Integer(_) | Value::Other(_) => {
+        Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => {
             Err(broken("Message is no string: must be JSON as a string".into()))
         }
     }
 }
 
+/// The JSON of a CloudEvent's data (CloudEvents 1.0, JSON event format).
+fn cloud_event_data<'a>(layer: &Layer<'a>) -> Result<&'a str, Fault> {
+    let version = match layer.get(Key::SpecVersion) {
+        Value::Text(version) if version == "1.0" => return Ok(layer.data.unwrap_or("null")),
+        Value::Text(version) => Excerpt(version).to_string(),
+        Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => {
+            "no string".to_owned()
+        }
+    };
+    let detail = format!("specversion is {version}: must be \"1.0\"");
+    Err(Fault::new(PoisonReason::InvalidEnvelope, detail))
+}
+
 fn inside_sns<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
     Around {
         id: first(layer.take(Key::SnsMessageId), around.id),
-        type_name: around.type_name,
         time: first(layer.take(Key::SnsTimestamp), around.time),
-        trace: around.trace,
+        ..around
     }
 }
 
@@ -132,13 +160,13 @@ fn inside_detail<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
         id: first(layer.take(Key::Id), around.id),
         type_name: first(type_name, around.type_name),
         time: first(layer.take(Key::Time), around.time),
-        trace: around.trace,
+        ..around
     }
 }
 
 fn first<'a>(value: Value<'a>, otherwise: Value<'a>) -> Value<'a> {
     match value {
         Value::Absent => otherwise,
-        Value::Text(_) | Value::Integer(_) | Value::Other(_) => value,
+        Value::Text(_) | Value::Integer(_) | Value::Number(_) | Value::Other(_) => value,
     }
 }

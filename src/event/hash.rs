@@ -10,31 +10,59 @@ use super::{Event, Payload, Payment, Seats};
 /// The first 128 bits of a SHA-256 over what the event *means*: type, id, reservation, show and payload, with the alias resolved,
 /// the quantity worked out and the seats sorted. Left out is what may differ between two publications of one event: envelopes, unknown
 /// fields, the time and the trace context. The same in every process and version.
+///
+/// It has the version of what is hashed, and how: hashes of two versions say nothing about each other, so that while a new
+/// version is rolled out no duplicate looks like an id that was used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ContentHash([u8; 16]);
+pub struct ContentHash {
+    version: u8,
+    bytes: [u8; 16],
+}
 
 impl ContentHash {
     /// Its bytes, to be stored.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
-        self.0
+        self.bytes
     }
 
-    /// The hash with these bytes, as stored.
+    /// Its version, to be stored; from 1 to 16.
+    #[must_use]
+    pub const fn version(self) -> u8 {
+        self.version
+    }
+
+    /// The hash of this process's version with these bytes, as stored.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
+        Self { version: VERSION, bytes }
+    }
+
+    /// The hash of that version with these bytes, as stored.
+    #[must_use]
+    pub const fn of_version(version: u8, bytes: [u8; 16]) -> Self {
+        Self { version, bytes }
+    }
+
+    /// Whether the two are certainly of different events.
+    #[must_use]
+    pub const fn contradicts(self, other: Self) -> bool {
+        self.version == other.version
+            && u128::from_be_bytes(self.bytes) != u128::from_be_bytes(other.bytes)
     }
 }
 
 /// In hexadecimal.
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+        write!(f, "{:032x}", u128::from_be_bytes(self.bytes))
     }
 }
 
-/// Begins every hash: a change of the format below must change it, so that old and new are told apart.
+/// The version of the format below: what changes any event's hash must change both. At most 16: the shared store has four bits for it.
+const VERSION: u8 = 1;
+
+/// Begins every hash.
 const FORMAT: &str = "reservation-worker event 1";
 
 pub(super) fn of(event: &Event) -> ContentHash {
@@ -43,9 +71,10 @@ pub(super) fn of(event: &Event) -> ContentHash {
     fields.text(event.event_type().as_str());
     fields.text(event.id.as_str());
     fields.text(event.reservation_id.as_str());
-    fields.text(event.show_id.as_str());
+    // No show has an empty name.
+    fields.text(event.show_id.as_ref().map_or("", |show_id| show_id.as_str()));
     match &event.payload {
-        Payload::ReservationExpired(seats) => fields.seats(Some(seats)),
+        Payload::ReservationExpired(seats) => fields.seats(seats.as_ref()),
         Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) => {
             fields.payment(payment);
         }
@@ -98,6 +127,6 @@ impl Fields {
     fn finish(self) -> ContentHash {
         let digest = self.0.finalize();
         let (first, _) = digest.split_first_chunk::<16>().expect("SHA-256 has 32 bytes");
-        ContentHash(*first)
+        ContentHash::from_bytes(*first)
     }
 }

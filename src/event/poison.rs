@@ -64,6 +64,32 @@ pub struct Poison {
     pub detail: String,
 }
 
+/// A body that is well formed, and tells of something that changes nothing here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoChange {
+    /// Its identity, if it has a valid one.
+    pub id: Option<EventId>,
+    /// Its reservation, if it names a valid one.
+    pub reservation_id: Option<ReservationId>,
+    /// The payment's status, quoted, escaped and cut. Fit for logs.
+    pub status: String,
+}
+
+/// Why there is no event to handle in a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoEvent {
+    /// It can never be handled.
+    Poison(Poison),
+    /// There is nothing to be done.
+    NoChange(NoChange),
+}
+
+impl From<Fault> for NoEvent {
+    fn from(fault: Fault) -> Self {
+        Self::Poison(fault.into())
+    }
+}
+
 /// A fault before it is known what else could be read.
 #[derive(Debug)]
 pub(super) struct Fault {

@@ -2,11 +2,12 @@
 
 use super::decode::Around;
 use super::id::{self, ID_BYTES_MAX, IdError};
+use super::number::{self, Shown};
 use super::poison::Fault;
 use super::wire::{Key, Kind, Layer, Node, SeatList, Value};
 use super::{
-    Event, EventId, EventType, Payload, Payment, Poison, PoisonReason, ReservationId, SeatIds,
-    Seats, ShowId,
+    Event, EventId, EventType, NoChange, NoEvent, Payload, Payment, Poison, PoisonReason,
+    ReservationId, SeatIds, Seats, ShowId,
 };
 use crate::excerpt::Excerpt;
 
@@ -19,46 +20,169 @@ pub const SEAT_ID_BYTES_MAX: usize = 128;
 /// Bytes that a time may have at most; RFC 3339 with nanoseconds and offset takes 35.
 const TIME_BYTES_MAX: usize = 64;
 
-/// Checks everything that an event needs. The fault is the first in the order type, id, reservation, show, payload.
-pub(super) fn event(mut layer: Layer<'_>, around: Around<'_>) -> Result<Event, Poison> {
-    checked(&mut layer, &around)
-        .map(|event| Event { trace_parent: around.trace.clone().into_trace_parent(), ..event })
-        .map_err(|fault| Poison {
-            event_type: event_type(&layer, &around).ok(),
-            id: event_id(&layer, &around).ok(),
-            reservation_id: reservation_id(&layer).ok(),
-            ..fault.into()
+/// What the payment simulator calls its one type, and how EventBridge spells it.
+const STATUS_UPDATED: [&str; 2] = ["payment.status_updated", "Payment Status Updated"];
+
+/// What a payment's status may begin with: the name of its enum.
+const STATUS_PREFIX: &str = "PAYMENT_STATUS_";
+
+/// What a type's name says of the event.
+#[derive(Clone, Copy)]
+enum Named {
+    Type(EventType),
+    /// A payment has another status: which one says what type it is.
+    StatusUpdated,
+}
+
+/// Why reading stops.
+enum Stop {
+    Fault(Fault),
+    /// The payment has a status that changes nothing here.
+    NoChange(String),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Checks everything that an event needs. The fault is the first in the order type, spellings, payment's status, id, reservation,
+/// payload, show.
+pub(super) fn event(mut layer: Box<Layer<'_>>, around: Around<'_>) -> Result<Event, NoEvent> {
+    let mut known = None;
+    checked(&mut layer, &around, &mut known)
+        .map(|event| Event {
+            baggage: around.trace.baggage.clone(),
+            trace: around.trace.clone().into_trace(),
+            ..event
+        })
+        .map_err(|stop| {
+            let id = own_id(&layer, &around).ok().flatten();
+            let reservation_id = reservation_id(&layer).ok();
+            match stop {
+                Stop::NoChange(status) => {
+                    NoEvent::NoChange(NoChange { id, reservation_id, status })
+                }
+                Stop::Fault(fault) => NoEvent::Poison(Poison {
+                    event_type: known,
+                    id,
+                    reservation_id,
+                    ..fault.into()
+                }),
+            }
         })
 }
 
-fn checked(layer: &mut Layer<'_>, around: &Around<'_>) -> Result<Event, Fault> {
-    let event_type = event_type(layer, around)?;
-    let id = event_id(layer, around)?;
+/// Notes in `known` what type the event is, as soon as that is known.
+fn checked(
+    layer: &mut Layer<'_>,
+    around: &Around<'_>,
+    known: &mut Option<EventType>,
+) -> Result<Event, Stop> {
+    let named = named(layer, around)?;
+    if let Named::Type(event_type) = named {
+        *known = Some(event_type);
+    }
+    consistent(layer)?;
+    let mut inner = match std::mem::take(&mut layer.payload) {
+        Node::Object(inner) => Some(inner),
+        Node::Absent => None,
+        Node::Other(kind) => return Err(wrong_type(Key::Payload, kind, "an object").into()),
+    };
+    if let Some(inner) = &inner {
+        consistent(inner)?;
+    }
+    let event_type = match named {
+        Named::Type(event_type) => event_type,
+        Named::StatusUpdated => by_status(inner.as_deref().unwrap_or(layer))?,
+    };
+    *known = Some(event_type);
+    let (id, is_id_of_message) = event_id(layer, around)?;
     let reservation_id = reservation_id(layer)?;
-    let show_id = required(layer.get(Key::EventId), Key::EventId, ShowId::new)?;
+    let mut payload = payload(event_type, inner.as_deref_mut().unwrap_or(layer))?;
+    if let (
+        Named::StatusUpdated,
+        Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment),
+    ) = (named, &mut payload)
+        && payment.payment_intent_id.is_none()
+    {
+        let fields = inner.as_deref().unwrap_or(layer);
+        payment.payment_intent_id = optional_id(fields, Key::PaymentId)?;
+    }
+    let show_id = show_id(layer, &payload)?;
     let occurred_at = own_or(layer.get(Key::Ts), &around.time);
     let occurred_at =
         describing(occurred_at).filter(|text| id::check(text, TIME_BYTES_MAX).is_ok());
-    let payload = match std::mem::take(&mut layer.payload) {
-        Node::Object(mut inner) => payload(event_type, &mut inner)?,
-        Node::Absent => payload(event_type, layer)?,
-        Node::Other(kind) => return Err(wrong_type(Key::Payload, kind, "an object")),
-    };
-    Ok(Event { id, reservation_id, show_id, occurred_at, payload, trace_parent: None })
+    let (trace, baggage) = (None, None);
+    Ok(Event {
+        id,
+        is_id_of_message,
+        reservation_id,
+        show_id,
+        occurred_at,
+        payload,
+        trace,
+        baggage,
+    })
 }
 
-fn event_type(layer: &Layer<'_>, around: &Around<'_>) -> Result<EventType, Fault> {
+fn named(layer: &Layer<'_>, around: &Around<'_>) -> Result<Named, Fault> {
     let value = own_or(layer.get(Key::Type), &around.type_name);
+    let value = own_or(value, layer.get(Key::EventType));
     let name = text(value, Key::Type)?.ok_or_else(|| missing(Key::Type))?;
-    EventType::from_name(name).ok_or_else(|| {
+    if STATUS_UPDATED.contains(&name) {
+        return Ok(Named::StatusUpdated);
+    }
+    EventType::from_name(name).map(Named::Type).ok_or_else(|| {
         let known = EventType::ALL.map(EventType::as_str).join(", ");
-        let detail = format!("type is {}: must be one of {known}", Excerpt(name));
+        let [status_updated, _] = STATUS_UPDATED;
+        let detail = format!("type is {}: must be one of {known}, {status_updated}", Excerpt(name));
         Fault::new(PoisonReason::UnknownType, detail)
     })
 }
 
-fn event_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<EventId, Fault> {
-    required(own_or(layer.get(Key::Id), &around.id), Key::Id, EventId::new)
+/// No field says two things in its two spellings.
+fn consistent(layer: &Layer<'_>) -> Result<(), Fault> {
+    layer.contradiction.map_or(Ok(()), |key| {
+        let name = key.as_str();
+        Err(Fault::event(format!("{name} is given in two spellings with different values")))
+    })
+}
+
+/// The type of an event that says a payment's status.
+fn by_status(fields: &Layer<'_>) -> Result<EventType, Stop> {
+    let status = text(fields.get(Key::Status), Key::Status)?
+        .filter(|status| !status.is_empty())
+        .ok_or_else(|| missing(Key::Status))?;
+    let bare = match status.split_at_checked(STATUS_PREFIX.len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(STATUS_PREFIX) => rest,
+        Some(_) | None => status,
+    };
+    let is = |name: &str| bare.eq_ignore_ascii_case(name);
+    if is("COMPLETED") || is("APPROVED") {
+        Ok(EventType::PaymentApproved)
+    } else if is("FAILED") {
+        Ok(EventType::PaymentFailed)
+    } else {
+        Err(Stop::NoChange(Excerpt(status).to_string()))
+    }
+}
+
+/// The identity that the body names, if it names one.
+fn own_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<Option<EventId>, Fault> {
+    optional(own_or(layer.get(Key::Id), &around.id), Key::Id, EventId::new)
+}
+
+/// The identity, and whether it is only the message's.
+fn event_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<(EventId, bool), Fault> {
+    match own_id(layer, around)? {
+        Some(id) => Ok((id, false)),
+        None => match EventId::new(around.message_id) {
+            Ok(id) => Ok((id, true)),
+            Err(_) => Err(missing(Key::Id)),
+        },
+    }
 }
 
 fn reservation_id(layer: &Layer<'_>) -> Result<ReservationId, Fault> {
@@ -66,12 +190,25 @@ fn reservation_id(layer: &Layer<'_>) -> Result<ReservationId, Fault> {
     required(layer.get(key), key, ReservationId::new)
 }
 
+/// The show: needed where a payment names seats. An expiry may leave it to the Reservation API. On a payment without seats no
+/// step needs it, so that it only describes.
+fn show_id(layer: &Layer<'_>, payload: &Payload) -> Result<Option<ShowId>, Fault> {
+    let (value, key) = (layer.get(Key::EventId), Key::EventId);
+    match payload {
+        Payload::ReservationExpired(_) => optional(value, key, ShowId::new),
+        Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) => {
+            match payment.seats {
+                Some(_) => required(value, key, ShowId::new).map(Some),
+                None => Ok(describing(value).and_then(|text| ShowId::new(&text).ok())),
+            }
+        }
+    }
+}
+
 /// An event's payload, from the object that holds its fields.
 fn payload(event_type: EventType, fields: &mut Layer<'_>) -> Result<Payload, Fault> {
     match event_type {
-        EventType::ReservationExpired => seats(fields)?
-            .map(Payload::ReservationExpired)
-            .ok_or_else(|| Fault::event("qty and seat_ids are missing: one of them is needed")),
+        EventType::ReservationExpired => seats(fields, false).map(Payload::ReservationExpired),
         EventType::PaymentApproved => payment(fields).map(Payload::PaymentApproved),
         EventType::PaymentFailed => payment(fields).map(Payload::PaymentFailed),
     }
@@ -82,21 +219,21 @@ fn payment(fields: &mut Layer<'_>) -> Result<Payment, Fault> {
         payment_intent_id: optional_id(fields, Key::PaymentIntentId)?,
         amount: match fields.get(Key::Amount) {
             Value::Integer(amount) => Some(*amount),
-            Value::Absent | Value::Text(_) | Value::Other(_) => None,
+            Value::Absent | Value::Text(_) | Value::Number(_) | Value::Other(_) => None,
         },
         currency: describing(fields.get(Key::Currency)),
         user_id: optional_id(fields, Key::UserId)?,
         error_code: describing(fields.get(Key::ErrorCode)),
         error_message: describing(fields.get(Key::ErrorMessage)),
-        seats: seats(fields)?,
+        seats: seats(fields, true)?,
     })
 }
 
-/// The seats that are named, or their number; `None` where there is neither.
-fn seats(fields: &mut Layer<'_>) -> Result<Option<Seats>, Fault> {
+/// The seats that are named, or their number; `None` where there is neither, or where none named and a number of 0 says so.
+fn seats(fields: &mut Layer<'_>, zero_is_none: bool) -> Result<Option<Seats>, Fault> {
     let seat_ids = seat_ids(std::mem::take(&mut fields.seat_ids))?;
     let count = i32::try_from(seat_ids.len()).expect("SEATS_MAX fits 32 bits");
-    let Some(quantity) = quantity(fields.get(Key::Qty))? else {
+    let Some(quantity) = quantity(fields.get(Key::Qty), zero_is_none && count == 0)? else {
         let quantity = count;
         return Ok((count > 0).then_some(Seats { seat_ids, quantity }));
     };
@@ -108,16 +245,22 @@ fn seats(fields: &mut Layer<'_>) -> Result<Option<Seats>, Fault> {
     Ok(Some(Seats { seat_ids, quantity }))
 }
 
-fn quantity(value: &Value<'_>) -> Result<Option<i32>, Fault> {
+fn quantity(value: &Value<'_>, zero_is_none: bool) -> Result<Option<i32>, Fault> {
     const ALLOWED: &str = "a whole number from 1 to 2147483647";
-    match value {
-        Value::Absent => Ok(None),
-        Value::Integer(number) => match i32::try_from(*number) {
-            Ok(quantity) if quantity >= 1 => Ok(Some(quantity)),
-            Ok(_) | Err(_) => Err(Fault::event(format!("qty is {number}: must be {ALLOWED}"))),
-        },
-        Value::Text(_) => Err(wrong_type(Key::Qty, Kind::Text, ALLOWED)),
-        Value::Other(kind) => Err(wrong_type(Key::Qty, *kind, ALLOWED)),
+    let (number, shown) = match value {
+        Value::Absent => return Ok(None),
+        Value::Integer(number) => (Some(*number), number.to_string()),
+        Value::Number(json) => (number::whole(json), Shown(json).to_string()),
+        Value::Text(text) => {
+            let shown = Excerpt(text);
+            return Err(Fault::event(format!("qty is a string, {shown}: must be {ALLOWED}")));
+        }
+        Value::Other(kind) => return Err(wrong_type(Key::Qty, *kind, ALLOWED)),
+    };
+    match number.and_then(|number| i32::try_from(number).ok()) {
+        Some(0) if zero_is_none => Ok(None),
+        Some(quantity) if quantity >= 1 => Ok(Some(quantity)),
+        Some(_) | None => Err(Fault::event(format!("qty is {shown}: must be {ALLOWED}"))),
     }
 }
 
@@ -128,8 +271,8 @@ fn seat_ids(list: SeatList) -> Result<SeatIds, Fault> {
         SeatList::TooMany => {
             return Err(Fault::event(format!("seat_ids has more than {SEATS_MAX} seats")));
         }
-        SeatList::WrongElement(index, kind) => {
-            return Err(Fault::event(format!("seat_ids[{index}] is {kind}: must be a string")));
+        SeatList::WrongElement(index, found) => {
+            return Err(Fault::event(format!("seat_ids[{index}] is {found}: must be a string")));
         }
         SeatList::Other(kind) => {
             return Err(wrong_type(Key::SeatIds, kind, "an array of strings"));
@@ -147,7 +290,7 @@ fn seat_ids(list: SeatList) -> Result<SeatIds, Fault> {
 fn own_or<'v, 'a>(own: &'v Value<'a>, otherwise: &'v Value<'a>) -> &'v Value<'a> {
     match own {
         Value::Absent => otherwise,
-        Value::Text(_) | Value::Integer(_) | Value::Other(_) => own,
+        Value::Text(_) | Value::Integer(_) | Value::Number(_) | Value::Other(_) => own,
     }
 }
 
@@ -156,7 +299,8 @@ fn text<'v>(value: &'v Value<'_>, key: Key) -> Result<Option<&'v str>, Fault> {
     match value {
         Value::Absent => Ok(None),
         Value::Text(text) => Ok(Some(text)),
-        Value::Integer(_) => Err(wrong_type(key, Kind::Number, "a string")),
+        Value::Integer(number) => Err(wrong_number(key, &number.to_string())),
+        Value::Number(json) => Err(wrong_number(key, json)),
         Value::Other(kind) => Err(wrong_type(key, *kind, "a string")),
     }
 }
@@ -166,8 +310,17 @@ fn required<T>(
     key: Key,
     make: fn(&str) -> Result<T, IdError>,
 ) -> Result<T, Fault> {
-    let text = text(value, key)?.ok_or_else(|| missing(key))?;
-    make(text).map_err(|error| not_an_id(key, text, error))
+    optional(value, key, make)?.ok_or_else(|| missing(key))
+}
+
+fn optional<T>(
+    value: &Value<'_>,
+    key: Key,
+    make: fn(&str) -> Result<T, IdError>,
+) -> Result<Option<T>, Fault> {
+    let made =
+        text(value, key)?.map(|text| make(text).map_err(|error| not_an_id(key, text, error)));
+    made.transpose()
 }
 
 fn optional_id(fields: &Layer<'_>, key: Key) -> Result<Option<Box<str>>, Fault> {
@@ -183,7 +336,9 @@ fn optional_id(fields: &Layer<'_>, key: Key) -> Result<Option<Box<str>>, Fault> 
 fn describing(value: &Value<'_>) -> Option<Box<str>> {
     match value {
         Value::Text(text) if !text.is_empty() => Some(text.as_ref().into()),
-        Value::Text(_) | Value::Absent | Value::Integer(_) | Value::Other(_) => None,
+        Value::Text(_) | Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => {
+            None
+        }
     }
 }
 
@@ -193,6 +348,11 @@ fn missing(key: Key) -> Fault {
 
 fn not_an_id(key: Key, text: &str, error: IdError) -> Fault {
     Fault::event(format!("{} is {}: {error}", key.as_str(), Excerpt(text)))
+}
+
+fn wrong_number(key: Key, json: &str) -> Fault {
+    let found = number::described(json);
+    Fault::event(format!("{} is {found}: must be a string", key.as_str()))
 }
 
 fn wrong_type(key: Key, given: Kind, allowed: &str) -> Fault {

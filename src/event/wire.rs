@@ -10,6 +10,7 @@
 //! doubles (`1e400`). So such a value is one that does not fit its field, rather than a fault of the whole body.
 
 mod fast;
+mod key;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,78 +20,9 @@ use serde::de::value::StrDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{SEATS_MAX, SeatIds};
+pub(super) use key::Key;
 
-/// The fields that are read. Every other is `Unknown`, and skipped unread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-pub(super) enum Key {
-    #[serde(rename = "Type")]
-    SnsType,
-    #[serde(rename = "Message")]
-    SnsMessage,
-    #[serde(rename = "MessageId")]
-    SnsMessageId,
-    #[serde(rename = "Timestamp")]
-    SnsTimestamp,
-    #[serde(rename = "detail-type")]
-    DetailType,
-    Id,
-    Type,
-    Time,
-    Ts,
-    TraceId,
-    Traceparent,
-    ReservationId,
-    EventId,
-    Qty,
-    PaymentIntentId,
-    Amount,
-    Currency,
-    UserId,
-    ErrorCode,
-    ErrorMessage,
-    SeatIds,
-    Payload,
-    Detail,
-    #[serde(other)]
-    Unknown,
-}
-
-impl Key {
-    /// How many keys come before `SeatIds`: those with a plain value.
-    const VALUES: usize = Self::SeatIds as usize;
-
-    /// The name in the body.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::SnsType => "Type",
-            Self::SnsMessage => "Message",
-            Self::SnsMessageId => "MessageId",
-            Self::SnsTimestamp => "Timestamp",
-            Self::DetailType => "detail-type",
-            Self::Id => "id",
-            Self::Type => "type",
-            Self::Time => "time",
-            Self::Ts => "ts",
-            Self::TraceId => "trace_id",
-            Self::Traceparent => "traceparent",
-            Self::ReservationId => "reservation_id",
-            Self::EventId => "event_id",
-            Self::Qty => "qty",
-            Self::PaymentIntentId => "payment_intent_id",
-            Self::Amount => "amount",
-            Self::Currency => "currency",
-            Self::UserId => "user_id",
-            Self::ErrorCode => "error_code",
-            Self::ErrorMessage => "error_message",
-            Self::SeatIds => "seat_ids",
-            Self::Payload => "payload",
-            Self::Detail => "detail",
-            Self::Unknown => "(unknown)",
-        }
-    }
-}
+use super::{SEATS_MAX, SeatIds, number};
 
 /// A JSON type that does not fit where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,8 +72,26 @@ pub(super) enum Value<'a> {
     Absent,
     Text(Cow<'a, str>),
     Integer(i64),
-    /// Anything else; among it numbers with a fraction or an exponent, and those that do not fit 64 bits.
+    /// Any other number, as it stands: with a fraction or an exponent, or one that does not fit 64 bits.
+    Number(&'a str),
+    /// Anything else.
     Other(Kind),
+}
+
+impl Value<'_> {
+    fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// Whether both say one thing: a whole number may be written in many ways.
+    fn says_as(&self, other: &Self) -> bool {
+        let whole = |value: &Self| match value {
+            Self::Integer(number) => Some(*number),
+            Self::Number(json) => number::whole(json),
+            Self::Absent | Self::Text(_) | Self::Other(_) => None,
+        };
+        self == other || whole(self).is_some_and(|number| whole(other) == Some(number))
+    }
 }
 
 /// The value of `seat_ids`.
@@ -152,8 +102,8 @@ pub(super) enum SeatList {
     Seats(SeatIds),
     /// There are more than [`SEATS_MAX`].
     TooMany,
-    /// The element at this place is no string.
-    WrongElement(usize, Kind),
+    /// The element at this place is no string, but this.
+    WrongElement(usize, String),
     Other(Kind),
 }
 
@@ -174,6 +124,12 @@ pub(super) struct Layer<'a> {
     pub(super) seat_ids: SeatList,
     pub(super) payload: Node<'a>,
     pub(super) detail: Node<'a>,
+    /// The JSON of `data`: only an envelope's is read. Absent where it is `null`.
+    pub(super) data: Option<&'a str>,
+    /// The JSON of an SNS notification's `MessageAttributes`.
+    pub(super) sns_attributes: Option<&'a str>,
+    /// The first field that is given in two spellings with different values.
+    pub(super) contradiction: Option<Key>,
 }
 
 impl<'a> Layer<'a> {
@@ -183,11 +139,47 @@ impl<'a> Layer<'a> {
     }
 
     pub(super) fn has(&self, key: Key) -> bool {
-        *self.get(key) != Value::Absent
+        !self.get(key).is_absent()
     }
 
     pub(super) fn take(&mut self, key: Key) -> Value<'a> {
         self.values.get_mut(key as usize).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Notes a plain value. Two spellings of a field may say the same, or one of them nothing.
+    fn put(&mut self, key: Key, mut value: Value<'a>) {
+        let field = key.field();
+        if field == Key::Amount && matches!(value, Value::Number(_)) {
+            // It only describes: no text of it is needed, and `fast` has none.
+            value = Value::Other(Kind::Number);
+        }
+        if field.is_absent_where_empty() && matches!(&value, Value::Text(text) if text.is_empty()) {
+            value = Value::Absent;
+        }
+        let Some(slot) = self.values.get_mut(field as usize) else { return };
+        if slot.is_absent() {
+            *slot = value;
+        } else if !value.is_absent() && !value.says_as(slot) {
+            self.contradiction.get_or_insert(field);
+        }
+    }
+
+    fn put_seats(&mut self, seats: SeatList) {
+        if self.seat_ids == SeatList::Absent {
+            self.seat_ids = seats;
+        } else if seats != SeatList::Absent && seats != self.seat_ids {
+            self.contradiction.get_or_insert(Key::SeatIds);
+        }
+    }
+
+    /// Notes the JSON of a value that is read later, if at all.
+    fn put_json(&mut self, key: Key, raw: &'a RawValue) {
+        let json = (Kind::of(raw.get()) != Kind::Null).then_some(raw.get());
+        if key == Key::Data {
+            self.data = json;
+        } else {
+            self.sns_attributes = json;
+        }
     }
 }
 
@@ -240,27 +232,29 @@ impl<'de> Visitor<'de> for LayerVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Box<Layer<'de>>, A::Error> {
         let inside = |raw: &'de RawValue| node(raw, self.objects).map_err(A::Error::custom);
         let mut layer = Box::<Layer<'de>>::default();
-        let mut seen = 0_u32;
+        let mut seen = 0_u64;
         while let Some(raw) = object.next_key::<&'de RawValue>()? {
             let key = key(raw);
             if key == Key::Unknown {
                 object.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let bit = 1_u32 << key as u32;
+            let bit = 1_u64 << key as u32;
             if seen & bit != 0 {
                 return Err(A::Error::duplicate_field(key.as_str()));
             }
             seen |= bit;
             let raw = object.next_value::<&'de RawValue>()?;
-            if let Some(slot) = layer.values.get_mut(key as usize) {
-                *slot = value(raw);
-            } else if key == Key::Payload {
+            if key == Key::Payload {
                 layer.payload = inside(raw)?;
             } else if key == Key::Detail {
                 layer.detail = inside(raw)?;
+            } else if key.field() == Key::SeatIds {
+                layer.put_seats(seats(raw)?);
+            } else if matches!(key, Key::Data | Key::SnsAttributes) {
+                layer.put_json(key, raw);
             } else {
-                layer.seat_ids = seats(raw)?;
+                layer.put(key, value(raw));
             }
         }
         Ok(layer)
@@ -287,7 +281,7 @@ fn value(raw: &RawValue) -> Value<'_> {
     match Kind::of(json) {
         Kind::Null => Value::Absent,
         Kind::Text => text(json).map_or(Value::Other(Kind::BrokenText), Value::Text),
-        Kind::Number => json.parse().map_or(Value::Other(Kind::Number), Value::Integer),
+        Kind::Number => json.parse().map_or(Value::Number(json), Value::Integer),
         kind @ (Kind::Boolean | Kind::BrokenText | Kind::Array | Kind::Object) => {
             Value::Other(kind)
         }
@@ -324,7 +318,7 @@ impl<'de> Visitor<'de> for SeatsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<SeatList, A::Error> {
         let mut seats = SeatIds::default();
         while let Some(raw) = array.next_element::<&'de RawValue>()? {
-            let kind = match value(raw) {
+            let found = match value(raw) {
                 Value::Text(seat) if seats.len() < SEATS_MAX => {
                     seats.push(&seat);
                     continue;
@@ -333,16 +327,46 @@ impl<'de> Visitor<'de> for SeatsVisitor {
                     drain(array)?;
                     return Ok(SeatList::TooMany);
                 }
-                Value::Absent => Kind::Null,
-                Value::Integer(_) => Kind::Number,
-                Value::Other(kind) => kind,
+                Value::Absent => Kind::Null.to_string(),
+                Value::Integer(_) | Value::Number(_) => number::described(raw.get()),
+                Value::Other(kind) => kind.to_string(),
             };
             drain(array)?;
-            return Ok(SeatList::WrongElement(seats.len(), kind));
+            return Ok(SeatList::WrongElement(seats.len(), found));
         }
         seats.shrink();
         Ok(SeatList::Seats(seats))
     }
+}
+
+/// The value of the first member of that name, where `json` is an object.
+pub(super) fn member<'a>(json: &'a str, name: &str) -> Option<&'a RawValue> {
+    struct Find<'n>(&'n str);
+
+    impl<'de> Visitor<'de> for Find<'_> {
+        type Value = Option<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+            let mut found = None;
+            while let Some((key, value)) = object.next_entry::<&'de RawValue, &'de RawValue>()? {
+                if found.is_none() && text(key.get()).is_some_and(|key| key == self.0) {
+                    found = Some(value);
+                }
+            }
+            Ok(found)
+        }
+    }
+
+    serde_json::Deserializer::from_str(json).deserialize_map(Find(name)).ok().flatten()
+}
+
+/// The text that a value is, if it is one.
+pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+    if Kind::of(raw.get()) == Kind::Text { text(raw.get()) } else { None }
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ pub(super) fn status(
     error: Option<&CallError>,
 ) -> CallStatus {
     match dependency {
-        Dependency::ReservationApi => {
+        Dependency::ReservationApi | Dependency::ReservationQuery => {
             answered.http_status().map_or(CallStatus::None, CallStatus::Http)
         }
-        Dependency::Store => CallStatus::None,
+        Dependency::Store(_) => CallStatus::None,
         Dependency::Inventory => error
             .map_or(Some("OK"), |error| grpc_code(&error.code))
             .map_or(CallStatus::None, CallStatus::Rpc),

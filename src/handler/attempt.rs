@@ -1,36 +1,36 @@
 //! One attempt: carries out the steps that are not done yet, one call at a time.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::conflict::{Resolution, resolve};
-use super::{End, Services, answered};
+use super::{End, EventWait, Services, answered};
 use crate::client::{
-    Answered, CallContext, CallError, Class, Commit, Found, ReleaseHold, ReleaseReason, Target,
+    Answered, CallContext, CallError, Class, Commit, Found, Load, ReleaseHold, ReleaseReason,
+    Reservation, Target,
 };
 use crate::event::{Event, Payment, Seats, Step, StepSet, idempotency_key};
 use crate::idempotency::Refusal;
-use crate::inflight::{Blame, Lease};
+use crate::inflight::{Lease, ParkedAs};
 use crate::metrics::{Call, CallResult};
-use crate::outage::{Answer, Dependency, Pass, Sign};
+use crate::outage::attribution::{FailureAttribution, ServiceCharges, attribute};
+use crate::outage::{BreakerSnapshot, CallOutcome, CallPermit, Dependency};
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{CallEnd, CallSpan, CallStart, EventSpan, Failure};
 
 /// The path of the Reservation API with a name in place of the id.
 const RESERVATION_PATH: &str = "/internal/reservations/{reservation_id}";
 
-/// A service that names no time to speak of is left alone for this long all the same.
-const PACED_MIN: Duration = Duration::from_millis(100);
-
 /// An attempt at one event. Its methods are the steps that a handler may take.
 pub(super) struct Attempt<'a> {
     pub(super) event: &'a Event,
+    pub(super) reservation: &'a mut Option<Arc<Reservation>>,
     pub(super) done: &'a mut StepSet,
     pub(super) recorded: &'a mut StepSet,
     pub(super) lease: &'a Lease,
     pub(super) span: &'a EventSpan,
-    pub(super) blame: &'a mut [Blame; Dependency::ALL.len()],
+    pub(super) charges: &'a mut ServiceCharges,
     pub(super) retries: &'a mut u32,
     pub(super) services: &'a Services,
 }
@@ -41,9 +41,11 @@ struct OpenCall {
     span: CallSpan,
     started_at: Instant,
     key: uuid::Uuid,
-    propagates: bool,
+    propagates_trace_context: bool,
+    /// X-Ray's header, where it is asked for.
+    xray: Option<String>,
     dependency: Dependency,
-    pass: Pass,
+    permit: CallPermit,
     answered: Answered,
 }
 
@@ -51,8 +53,10 @@ impl OpenCall {
     fn context(&self) -> CallContext<'_> {
         CallContext {
             idempotency_key: self.key,
-            traceparent: self.propagates.then(|| self.span.traceparent()),
-            tracestate: self.span.tracestate().filter(|_| self.propagates),
+            traceparent: self.propagates_trace_context.then(|| self.span.traceparent()),
+            tracestate: self.span.tracestate().filter(|_| self.propagates_trace_context),
+            baggage: self.span.baggage(),
+            xray: self.xray.as_deref(),
             answered: Some(&self.answered),
         }
     }
@@ -86,13 +90,15 @@ impl Attempt<'_> {
 
     /// The change was refused: what the reservation's status is decides what that means.
     async fn settle_conflict(&mut self, target: Target) -> Result<(), End> {
-        self.check_ours()?;
-        let open = self.open(Call::GetReservation, Step::ReservationStatus)?;
-        let api = &self.services.reservations;
-        let answer = api.status(&open.context(), &self.event.reservation_id).await;
-        let found = self.finish(open, answer)?;
+        let reservation = self.ask().await?;
+        let found = reservation.status.clone();
         match resolve(target, &found) {
-            Resolution::Done => Ok(()),
+            Resolution::Done => {
+                if self.event.lacks_hold() {
+                    *self.reservation = Some(Arc::new(reservation));
+                }
+                Ok(())
+            }
             Resolution::Superseded if on(Sabotage::SupersededIgnored) => Ok(()),
             Resolution::Superseded => Err(End::Superseded { found: name(&found) }),
             Resolution::MoneyWithoutSeat => Err(End::MoneyWithoutSeat {
@@ -107,17 +113,44 @@ impl Attempt<'_> {
         }
     }
 
-    /// Gives the held seats back.
-    pub(super) async fn inventory_release(
-        &mut self,
-        seats: &Seats,
-        reason: ReleaseReason,
-    ) -> Result<(), End> {
+    /// Asks the Reservation API for the reservation.
+    async fn ask(&mut self) -> Result<Reservation, End> {
+        self.check_ours()?;
+        let open = self.open(Call::GetReservation, Step::ReservationStatus)?;
+        let api = &self.services.reservations;
+        let answer = api.reservation(&open.context(), &self.event.reservation_id).await;
+        self.finish(open, answer)
+    }
+
+    /// Has the Reservation API say what the event does not, once: its answer is kept for the attempts that follow.
+    async fn complete_hold(&mut self) -> Result<(), End> {
+        if !self.event.lacks_hold() || self.reservation.is_some() {
+            return Ok(());
+        }
+        let reservation = self.ask().await?;
+        // Sold since the first step: its seats are not free.
+        if reservation.status == Found::Confirmed {
+            return Err(End::Superseded { found: name(&reservation.status) });
+        }
+        *self.reservation = Some(Arc::new(reservation));
+        Ok(())
+    }
+
+    /// Gives the held seats back: those that the event names, else those that the Reservation API knows of.
+    pub(super) async fn inventory_release(&mut self, reason: ReleaseReason) -> Result<(), End> {
         let step = Step::InventoryRelease;
         if self.is_done(step).await? {
             return Ok(());
         }
-        let Event { reservation_id, show_id, .. } = self.event;
+        self.complete_hold().await?;
+        let asked = self.reservation.clone();
+        let asked = asked.as_deref();
+        let reservation_id = &self.event.reservation_id;
+        let show_id =
+            self.event.show_id.as_ref().or(asked.and_then(|known| known.show_id.as_ref()));
+        let seats = self.event.seats().or(asked.and_then(|known| known.seats.as_ref()));
+        let (show_id, seats) = show_id.zip(seats).ok_or(End::HoldUnknown)?;
+        self.check_ours()?;
         let open = self.open(Call::ReleaseHold, step)?;
         let request = ReleaseHold { reservation_id, show_id, seats, reason };
         let answer = self.services.inventory.release_hold(&open.context(), request).await;
@@ -136,7 +169,8 @@ impl Attempt<'_> {
         if self.is_done(step).await? {
             return Ok(());
         }
-        let Event { reservation_id, show_id, .. } = self.event;
+        let reservation_id = &self.event.reservation_id;
+        let show_id = self.event.show_id.as_ref().ok_or(End::HoldUnknown)?;
         let open = self.open(Call::CommitReservation, step)?;
         let request = Commit {
             reservation_id,
@@ -186,14 +220,30 @@ impl Attempt<'_> {
     /// Begins a call, if its service may be called now.
     fn open(&self, call: Call, step: Step) -> Result<OpenCall, End> {
         let dependency = dependency(call);
-        let Some(pass) = self.services.outages.enter(dependency) else {
-            return Err(End::Parked { dependency, error: None });
-        };
+        let entered = self.services.outages.enter(dependency, &self.event.reservation_id);
+        let permit = entered.map_err(|not_now| End::Parked {
+            dependency,
+            error: None,
+            how: ParkedAs {
+                is_fresh: not_now.is_fresh,
+                is_full: !not_now.is_away,
+                is_suspect: not_now.is_suspect,
+            },
+        })?;
         let key = idempotency_key(&self.event.id, step);
         let (span, started_at) = (self.start_span(call), Instant::now());
-        let propagates = !self.services.peers.no_trace_context;
-        let answered = Answered::default();
-        Ok(OpenCall { call, span, started_at, key, propagates, dependency, pass, answered })
+        let propagators = self.services.peers.propagators;
+        Ok(OpenCall {
+            call,
+            xray: propagators.xray.then(|| span.xray()),
+            span,
+            started_at,
+            key,
+            propagates_trace_context: propagators.trace_context,
+            dependency,
+            permit,
+            answered: Answered::default(),
+        })
     }
 
     fn start_span(&self, call: Call) -> CallSpan {
@@ -247,65 +297,69 @@ impl Attempt<'_> {
     /// Ends a call, and reads a failure of it: whose fault it is, and what the event does next.
     fn finish<T>(&mut self, open: OpenCall, answer: Result<T, CallError>) -> Result<T, End> {
         let dependency = open.dependency;
-        let booked = self.close(open, &answer);
+        let (outcome, snapshot) = self.close(open, &answer);
         let error = match answer {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let parked = |error| Err(End::Parked { dependency, error: Some(error) });
-        let blame = &mut self.blame[dependency.index()];
-        blame.settle(booked, self.retries);
-        if on(Sabotage::BreakerSpendsRetries) {
-            return Err(End::Failed { error, counted: true });
+        if error.class == Class::MoneyWithoutSeat {
+            return Err(End::MoneyWithoutSeat { detail: error.to_string() });
         }
-        match error.class {
-            Class::MoneyWithoutSeat => Err(End::MoneyWithoutSeat { detail: error.to_string() }),
-            Class::Paced => parked(error),
-            Class::Outage | Class::Transient | Class::Forbidden if !booked.called => parked(error),
-            Class::Outage => {
-                let counted = blame.is_own(booked);
-                Err(End::Failed { error, counted })
+        let charges = &mut self.charges[dependency.index()];
+        *self.retries = self.retries.saturating_sub(charges.refund(snapshot.outages));
+        let (is_charged, is_suspect) = match attribute(outcome, snapshot) {
+            FailureAttribution::Service if !on(Sabotage::BreakerSpendsRetries) => {
+                let how = ParkedAs { is_fresh: false, is_full: false, is_suspect: false };
+                return Err(End::Parked { dependency, error: Some(error), how });
             }
-            Class::Transient => {
-                blame.charge(booked);
-                Err(End::Failed { error, counted: true })
-            }
-            Class::Forbidden | Class::Conflict | Class::Permanent => {
-                Err(End::Failed { error, counted: true })
-            }
+            FailureAttribution::Service | FailureAttribution::Final => (true, false),
+            FailureAttribution::Event { is_charged, is_suspect } => (is_charged, is_suspect),
+        };
+        if is_charged {
+            charges.add(snapshot);
         }
+        let wait = EventWait {
+            is_charged,
+            suspect: is_suspect.then(|| dependency.service()),
+            unless_suspect: snapshot.probe_wait(),
+        };
+        Err(End::Failed { error, wait })
     }
 
-    fn close<T>(&self, open: OpenCall, answer: &Result<T, CallError>) -> Answer {
+    fn close<T>(
+        &self,
+        open: OpenCall,
+        answer: &Result<T, CallError>,
+    ) -> (CallOutcome, BreakerSnapshot) {
         let error = answer.as_ref().err();
-        let (sign, result) = error.map_or((Sign::Well, CallResult::Ok), read);
-        self.services.metrics.call(open.call, result, open.started_at.elapsed());
+        let (outcome, result) = error.map_or((CallOutcome::Done, CallResult::Ok), read);
+        let load = error.map_or(Load::Answered, |error| error.load);
+        let took = open.started_at.elapsed();
+        self.services.metrics.call(open.call, result, took);
         let failure = error.map(|e| Failure { error_type: &e.code, message: &e.detail });
         let status = answered::status(open.dependency, &open.answered, error);
         open.span.end(CallEnd { status, failure });
-        open.pass.report(sign, &self.event.reservation_id)
+        (outcome, open.permit.report(outcome, load, took))
     }
 }
 
 /// What a failure says about the service, and how it is counted.
-fn read(error: &CallError) -> (Sign, CallResult) {
+fn read(error: &CallError) -> (CallOutcome, CallResult) {
     match error.class {
-        Class::Outage => (Sign::Outage, CallResult::Outage),
-        Class::Transient => (Sign::Failure, CallResult::Transient),
-        Class::Paced => {
-            let wait = error.retry_after.unwrap_or_default().max(PACED_MIN);
-            (Sign::Paced(wait), CallResult::Paced)
-        }
-        Class::Conflict => (Sign::Well, CallResult::Conflict),
-        Class::Forbidden => (Sign::Refusal, CallResult::Permanent),
-        Class::Permanent | Class::MoneyWithoutSeat => (Sign::Well, CallResult::Permanent),
+        Class::Outage => (CallOutcome::Outage, CallResult::Outage),
+        Class::Transient => (CallOutcome::Failing, CallResult::Transient),
+        Class::Paced => (CallOutcome::Paced(error.retry_after), CallResult::Paced),
+        Class::Conflict => (CallOutcome::Conflict, CallResult::Conflict),
+        Class::Forbidden | Class::Permanent => (CallOutcome::Refused, CallResult::Permanent),
+        Class::MoneyWithoutSeat => (CallOutcome::Done, CallResult::Permanent),
     }
 }
 
 /// Whom a call goes to.
 fn dependency(call: Call) -> Dependency {
     match call {
-        Call::PatchReservation | Call::GetReservation => Dependency::ReservationApi,
+        Call::PatchReservation => Dependency::ReservationApi,
+        Call::GetReservation => Dependency::ReservationQuery,
         Call::ReleaseHold | Call::CommitReservation => Dependency::Inventory,
         Call::ReceiveMessage
         | Call::DeleteMessageBatch

@@ -9,8 +9,8 @@ use crate::event::Payment;
 pub(super) async fn handle(attempt: &mut Attempt<'_>, payment: &Payment) -> Result<(), End> {
     let payment_intent_id = payment.payment_intent_id.as_deref();
     attempt.reservation_status(Target::Cancelled, payment_intent_id).await?;
-    match &payment.seats {
-        Some(seats) => attempt.inventory_release(seats, ReleaseReason::FailedPayment).await,
-        None => Ok(()),
+    if payment.seats.is_none() {
+        return Ok(());
     }
+    attempt.inventory_release(ReleaseReason::FailedPayment).await
 }

@@ -115,7 +115,7 @@ impl Store for MemoryStore {
         let mut records = self.lock();
         let now = Instant::now();
         if let Some(claimed) = records.in_progress.get_mut(id) {
-            if claimed.hash != hash {
+            if claimed.hash.contradicts(hash) {
                 return Ok(Claim::IdReused(claimed.hash));
             }
             if claimed.token != token && claimed.until > now {
@@ -128,7 +128,9 @@ impl Store for MemoryStore {
             return Ok(Claim::Ours(claimed.done));
         }
         let done = match records.settled.get(id) {
-            Some(settled) if settled.hash != hash => return Ok(Claim::IdReused(settled.hash)),
+            Some(settled) if settled.hash.contradicts(hash) => {
+                return Ok(Claim::IdReused(settled.hash));
+            }
             Some(settled @ Settled { end: End::Handled(how), .. }) => {
                 return Ok(Claim::Handled(records.settled.handled(settled, *how)));
             }
@@ -177,7 +179,7 @@ mod tests {
             r#"{{"id":"{id}","type":"payment.approved","reservation_id":"rsv",
                 "event_id":"show","payload":{{}}}}"#
         );
-        let event = decode(&body).unwrap();
+        let event = decode(&body, "m").unwrap();
         let hash = event.content_hash();
         (event.id, hash)
     }

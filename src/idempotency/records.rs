@@ -8,10 +8,11 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::{Claim, HandledAs, Store, StoreError, Token};
+use crate::client::Load;
 use crate::event::{ContentHash, EventId, StepSet};
 use crate::health::Health;
 use crate::metrics::{Call, CallResult, Metrics};
-use crate::outage::{Dependency, Outages, Sign};
+use crate::outage::{CallOutcome, Dependency, Outages, Shard};
 
 /// How often a shared store is looked at: a pod that cannot reach it is taken out within a few probes
 /// of the kubelet's.
@@ -35,7 +36,12 @@ pub struct Records {
 pub enum Refusal {
     /// The store is away, and is not asked.
     #[error("the idempotency store is away")]
-    Away,
+    Away {
+        /// Which part of it.
+        shard: Shard,
+        /// The event has not found it away before.
+        is_fresh: bool,
+    },
     /// It did not answer.
     #[error("idempotency store: {0}")]
     Unavailable(String),
@@ -59,7 +65,7 @@ impl Records {
         token: Token,
         lasts: Duration,
     ) -> Result<Claim, Refusal> {
-        self.ask(Call::Claim, self.store.claim(id, hash, token, lasts)).await
+        self.ask(id, Call::Claim, self.store.claim(id, hash, token, lasts)).await
     }
 
     /// See [`Store::renew`].
@@ -67,7 +73,7 @@ impl Records {
     /// # Errors
     /// Any but that the record cannot be read.
     pub async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), Refusal> {
-        self.ask(Call::Renew, self.store.renew(id, token, lasts)).await
+        self.ask(id, Call::Renew, self.store.renew(id, token, lasts)).await
     }
 
     /// See [`Store::record`].
@@ -75,7 +81,7 @@ impl Records {
     /// # Errors
     /// Any.
     pub async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), Refusal> {
-        self.ask(Call::Record, self.store.record(id, token, done)).await
+        self.ask(id, Call::Record, self.store.record(id, token, done)).await
     }
 
     /// See [`Store::complete`].
@@ -88,7 +94,7 @@ impl Records {
         token: Token,
         how: HandledAs,
     ) -> Result<(), Refusal> {
-        self.ask(Call::Complete, self.store.complete(id, token, how)).await
+        self.ask(id, Call::Complete, self.store.complete(id, token, how)).await
     }
 
     /// See [`Store::release`].
@@ -96,7 +102,7 @@ impl Records {
     /// # Errors
     /// Any.
     pub async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), Refusal> {
-        self.ask(Call::Release, self.store.release(id, token, done)).await
+        self.ask(id, Call::Release, self.store.release(id, token, done)).await
     }
 
     /// Looks again and again whether a shared store is there, so that an idle worker knows it too.
@@ -106,7 +112,7 @@ impl Records {
         loop {
             let looked = self.store.ping().await;
             // A store that can be reached, and fails what it is asked, is away all the same.
-            self.health.store(looked.is_ok() && !self.outages.is_away(Dependency::Store));
+            self.health.store(looked.is_ok() && !self.outages.is_store_away());
             match &looked {
                 Err(why) if was_there => {
                     warn!(error = %why, "The idempotency store cannot be reached: events will wait, held");
@@ -121,27 +127,33 @@ impl Records {
 
     async fn ask<T>(
         &self,
+        id: &EventId,
         call: Call,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Refusal> {
-        let Some(pass) = self.outages.enter(Dependency::Store) else {
-            return Err(Refusal::Away);
+        let shard = self.store.shard(id);
+        let permit = match self.outages.enter(Dependency::Store(shard), id) {
+            Ok(permit) => permit,
+            Err(not_now) => return Err(Refusal::Away { shard, is_fresh: not_now.is_fresh }),
         };
         let began_at = Instant::now();
         let answer = operation.await;
-        let (sign, result) = match &answer {
-            Ok(_) => (Sign::Well, CallResult::Ok),
-            Err(StoreError::NotOwner) => (Sign::Well, CallResult::Conflict),
-            Err(StoreError::Unreadable(_)) => (Sign::Well, CallResult::Permanent),
-            Err(StoreError::Unavailable(_)) => (Sign::Outage, CallResult::Outage),
+        let (outcome, result) = match &answer {
+            Ok(_) => (CallOutcome::Done, CallResult::Ok),
+            Err(StoreError::NotOwner) => (CallOutcome::Done, CallResult::Conflict),
+            Err(StoreError::Unreadable(_)) => (CallOutcome::Done, CallResult::Permanent),
+            Err(StoreError::Unavailable(_)) => (CallOutcome::Outage, CallResult::Outage),
         };
-        self.metrics.call(call, result, began_at.elapsed());
-        let is_asked = pass.report_alone(sign).called;
-        self.health.store(is_asked);
+        let took = began_at.elapsed();
+        self.metrics.call(call, result, took);
+        let is_called = permit.report(outcome, Load::Unknown, took).is_called;
+        if answer.is_ok() || !is_called {
+            self.health.store(is_called && !self.outages.is_store_away());
+        }
         answer.map_err(|why| match why {
             StoreError::NotOwner => Refusal::ClaimLost,
             StoreError::Unreadable(why) => Refusal::Unreadable(why),
-            StoreError::Unavailable(_) if !is_asked => Refusal::Away,
+            StoreError::Unavailable(_) if !is_called => Refusal::Away { shard, is_fresh: false },
             StoreError::Unavailable(why) => Refusal::Unavailable(why),
         })
     }

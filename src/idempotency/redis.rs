@@ -13,6 +13,7 @@ mod link;
 mod reply;
 mod script;
 mod server;
+mod slot;
 
 use std::fmt;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use self::script::{Call, Script, Scripts};
 pub use self::server::ServerFacts;
 use super::{Claim, HandledAs, Store, StoreError, Token};
 use crate::event::{ContentHash, EventId, Step, StepSet};
+use crate::outage::Shard;
 
 /// A URL that names no Redis that can be connected to. Says why, without the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,14 +75,15 @@ impl RedisStore {
         Ok(facts)
     }
 
-    async fn run<'a>(
+    async fn run<'a, T>(
         &'a self,
         script: &'a Script,
         id: &str,
+        read: impl Fn(&Value) -> Result<T, StoreError>,
         arguments: impl FnOnce(Call<'_>) -> Call<'_>,
-    ) -> Result<Value, StoreError> {
+    ) -> Result<T, StoreError> {
         let key = format!("{}{id}", self.key_prefix);
-        self.connector.run(&arguments(Call::new(script, key.as_bytes()))).await
+        self.connector.run(&arguments(Call::new(script, key.as_bytes())), read).await
     }
 }
 
@@ -107,48 +110,61 @@ impl Store for RedisStore {
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
         let known = Step::ALL.iter().fold(0, |known, step| known | step.bit());
-        let answer = self.run(&self.scripts.claim, id.as_str(), |call| {
+        let script = &self.scripts.claim;
+        self.run(script, id.as_str(), reply::claim, |call| {
             call.bytes(&hash.to_bytes())
                 .bytes(&token.to_bytes())
                 .number(millis(lasts))
                 .number(self.time_to_live_ms)
                 .number(known)
-        });
-        reply::claim(&answer.await?)
+                .number(hash.version())
+        })
+        .await
     }
 
     async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
-        let answer = self.run(&self.scripts.renew, id.as_str(), |call| {
+        let script = &self.scripts.renew;
+        self.run(script, id.as_str(), reply::done, |call| {
             call.bytes(&token.to_bytes()).number(millis(lasts)).number(self.time_to_live_ms)
-        });
-        reply::done(&answer.await?)
+        })
+        .await
     }
 
     async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
-        let answer = self.run(&self.scripts.record, id.as_str(), |call| {
+        let script = &self.scripts.record;
+        self.run(script, id.as_str(), reply::done, |call| {
             call.bytes(&token.to_bytes()).number(done.bits())
-        });
-        reply::done(&answer.await?)
+        })
+        .await
     }
 
     async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
-        let answer = self.run(&self.scripts.complete, id.as_str(), |call| {
+        let script = &self.scripts.complete;
+        self.run(script, id.as_str(), reply::done, |call| {
             call.bytes(&token.to_bytes()).number(reply::stored(how)).number(self.time_to_live_ms)
-        });
-        reply::done(&answer.await?)
+        })
+        .await
     }
 
     async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
-        let answer = self.run(&self.scripts.release, id.as_str(), |call| {
+        let script = &self.scripts.release;
+        self.run(script, id.as_str(), reply::done, |call| {
             call.bytes(&token.to_bytes()).number(done.bits()).number(self.time_to_live_ms)
-        });
-        reply::done(&answer.await?)
+        })
+        .await
+    }
+
+    fn shard(&self, id: &EventId) -> Shard {
+        if !self.connector.is_cluster() {
+            return Shard::default();
+        }
+        let key = format!("{}{}", self.key_prefix, id.as_str());
+        Shard::new(slot::slot(key.as_bytes()), slot::SLOTS)
     }
 
     /// Whether a record could be written: a server that is full, or may only be read, is of no use either.
     async fn ping(&self) -> Result<(), StoreError> {
         // The prefix alone is no event's key.
-        let answer = self.run(&self.scripts.ping, "", |call| call);
-        reply::done(&answer.await?)
+        self.run(&self.scripts.ping, "", reply::done, |call| call).await
     }
 }

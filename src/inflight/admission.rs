@@ -3,6 +3,7 @@
 
 use std::mem;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use super::InFlight;
 use super::job::{GroupTurn, Job, Key, Original, Receipt, Taken};
@@ -22,6 +23,17 @@ pub enum Admitted {
         job: Box<Job>,
         /// It is the same SQS message, received again: the older receipt was dropped.
         replaced: bool,
+    },
+    /// It is not held, so that its reservation leaves room for others: to be handed back for that time.
+    Deferred {
+        /// Only for its span and its name.
+        job: Box<Job>,
+        /// What hands it back.
+        receipt: Receipt,
+        /// Until its turn is near.
+        after: Duration,
+        /// No other of the reservation was handed back for that since the first that is held came.
+        is_first: bool,
     },
     /// An event with the same id and another content, which has this hash, is held.
     IdReused(Box<Job>, Taken, ContentHash),
@@ -54,6 +66,9 @@ impl Admission<'_> {
                 self.is_earlier |= is_earlier;
                 Admitted::Joined { job, replaced }
             }
+            Placed::Deferred { job, receipt, after, is_first } => {
+                Admitted::Deferred { job, receipt, after, is_first }
+            }
             Placed::IdReused(job, message, held) => {
                 let (original, receipt) = *message;
                 Admitted::IdReused(job, self.aside(original, receipt), held)
@@ -63,9 +78,10 @@ impl Admission<'_> {
 
     /// Sets a message aside that is not to be held. In its group it takes its turn all the same.
     pub fn aside(&mut self, original: Original, receipt: Receipt) -> Taken {
-        let turn = original.group_id.as_deref().map(|group| {
-            let (lane, key) = self.state.enter_group(group);
-            GroupTurn { inflight: Arc::clone(self.inflight), lane, key }
+        let turn = original.ordered_group().map(|group| {
+            let (lane, key) = self.state.enter_group(group, receipt.leased_at);
+            let receives = receipt.receive_count;
+            GroupTurn { inflight: Arc::clone(self.inflight), lane, key, receives }
         });
         Taken { original, receipts: vec![receipt], turn }
     }

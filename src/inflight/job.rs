@@ -9,11 +9,13 @@ use tokio::time::Instant;
 use super::InFlight;
 use super::room::RoomPermit;
 use super::state::Lane;
+use crate::client::Reservation;
+use crate::clock;
 use crate::event::{ContentHash, Event, StepSet};
 use crate::idempotency::Token;
-use crate::metrics::HeldGuard;
-use crate::outage::{Answer, Dependency, Mark};
-use crate::queue::{Attribute, Message, MessageId, ReceiptHandle};
+use crate::metrics::{HeldGuard, SuspectGuard};
+use crate::outage::attribution::ServiceCharges;
+use crate::queue::{Attribute, Message, MessageGroup, MessageId, ReceiptHandle};
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{EventSpan, SpanLink};
 
@@ -33,6 +35,8 @@ pub struct Job {
     pub key: Key,
     /// What is to take effect.
     pub event: Event,
+    /// What the Reservation API was found to know of its reservation, where the event does not say what a step needs.
+    pub reservation: Option<Arc<Reservation>>,
     /// By which a true duplicate is told from an id that was used twice.
     pub hash: ContentHash,
     /// Attempts begun in this delivery, the present one included.
@@ -43,7 +47,9 @@ pub struct Job {
     /// none.
     pub retries: u32,
     /// For each service, what its failures have cost this event.
-    pub blame: [Blame; Dependency::ALL.len()],
+    pub charges: ServiceCharges,
+    /// It fails while others do well: counts it among the suspects.
+    pub suspect: Option<SuspectGuard>,
     /// Steps that have succeeded, in this delivery or, where the store knows, an earlier one.
     pub done: StepSet,
     /// Those of them that the store knows.
@@ -51,6 +57,9 @@ pub struct Job {
     /// The status that the reservation was found in, where that is past the event: no call is made
     /// for it any more, and all that is left is to have it known as handled.
     pub superseded: Option<&'static str>,
+    /// How often its retries were used up in this delivery, and it waited in place of going back to the queue: each
+    /// counts as a receive.
+    pub rounds: u32,
     /// How often the event was found to be claimed by somebody else.
     pub waits: u32,
     /// When the message came in.
@@ -81,69 +90,31 @@ impl Job {
             key: Key(0),
             hash: event.content_hash(),
             event,
+            reservation: None,
             attempt: 0,
             failures: 0,
             retries: 0,
-            blame: Default::default(),
+            charges: ServiceCharges::default(),
+            suspect: None,
             done: StepSet::default(),
             recorded: StepSet::default(),
             superseded: None,
+            rounds: 0,
             waits: 0,
             received_at,
             sent_at: message.sent_at,
             receive_count: message.receive_count,
-            lease: Lease::new(received_at),
+            lease: Lease::new(clock::now()),
             span,
             held,
         }
     }
-}
 
-/// What one service's failures have cost an event, for as long as it is open whose fault they were.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Blame {
-    /// How the service fared when this event last found it away, if it was alone with that.
-    mark: Option<Mark>,
-    /// It found the service away again after others had not.
-    is_suspect: bool,
-    /// Retries charged with no call between that went well from its beginning.
-    charged: u32,
-    /// When the last was charged: calls begun, and how often the service had been away.
-    since: (u64, u64),
-}
-
-impl Blame {
-    /// Whether a failure of the outage class is the event's own: the second that looks like it.
-    /// The first may be the beginning of another outage, which somebody has to be the first to find.
-    pub fn is_own(&mut self, answer: Answer) -> bool {
-        let looks_own = answer.blames(self.mark);
-        let is_own = looks_own && self.is_suspect;
-        self.is_suspect |= looks_own;
-        self.mark = answer.mark();
-        is_own
-    }
-
-    /// What fared well before an outage says nothing about the next one.
-    pub fn acquit(&mut self) {
-        self.mark = None;
-        self.is_suspect = false;
-    }
-
-    /// A retry is charged for a failure that may be the event's own.
-    pub fn charge(&mut self, answer: Answer) {
-        if answer.well > self.since.0 {
-            self.charged = 0;
-        }
-        self.charged += 1;
-        self.since = (answer.begun, answer.openings);
-    }
-
-    /// Gives back what was charged, if those failures turned out to be the beginning of an outage.
-    pub fn settle(&mut self, answer: Answer, retries: &mut u32) {
-        if self.charged > 0 && answer.openings > self.since.1 {
-            *retries = retries.saturating_sub(self.charged);
-            self.charged = 0;
-        }
+    /// The memory that the seats take which the Reservation API named.
+    #[must_use]
+    pub fn bytes_learnt(&self) -> usize {
+        let seats = self.reservation.as_ref().and_then(|known| known.seats.as_ref());
+        seats.map_or(0, |seats| seats.seat_ids.bytes())
     }
 }
 
@@ -151,7 +122,7 @@ impl Blame {
 /// is claimed.
 ///
 /// Read before each step. It needs nobody to notice that the time is up: a process that was
-/// suspended sees it too.
+/// suspended sees it too, alone or with its machine ([`clock`]).
 #[derive(Clone, Debug)]
 pub struct Lease(Arc<LeaseInner>);
 
@@ -177,7 +148,7 @@ struct ClaimState {
 
 impl ClaimState {
     fn stands(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() < until)
+        self.until.is_some_and(|until| clock::now() < until)
     }
 }
 
@@ -201,7 +172,7 @@ impl Lease {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         let until = Duration::from_micros(self.0.until_us.load(Ordering::Acquire));
-        until.saturating_sub(self.0.origin.elapsed())
+        until.saturating_sub(clock::now().saturating_duration_since(self.0.origin))
     }
 
     /// What the event is claimed with.
@@ -252,6 +223,15 @@ impl Lease {
         *claim = ClaimState { until: None, may_stand: false, ..*claim };
     }
 
+    /// That claim was found lost when it was to be renewed. It may have been asked for anew meanwhile: of that, this says
+    /// nothing.
+    pub fn renewal_refused(&self, asked: u64) {
+        let mut claim = self.claim();
+        if claim.asked == asked {
+            *claim = ClaimState { until: None, may_stand: false, ..*claim };
+        }
+    }
+
     /// Which claim is to be renewed, if one stands.
     #[must_use]
     pub fn renewable(&self) -> Option<u64> {
@@ -285,8 +265,10 @@ pub struct Original {
     pub body: String,
     /// SQS's id.
     pub message_id: MessageId,
-    /// The FIFO group.
-    pub group_id: Option<Box<str>>,
+    /// SQS's id of the message that this is a copy of, or its own.
+    pub original_id: MessageId,
+    /// What it belongs to.
+    pub group: Option<MessageGroup>,
     /// The sender's attributes.
     pub attributes: Vec<Attribute>,
     /// How often it had been received.
@@ -302,43 +284,62 @@ pub struct Receipt {
     pub handle: ReceiptHandle,
     /// How often SQS had handed the message out, this time included: the newest receipt has the most.
     pub receive_count: u32,
-    /// When the message came in.
-    pub received_at: Instant,
+    /// Since when it counts: SQS did not hand it out before, by [`clock`].
+    pub leased_at: Instant,
     /// When its visibility timeout ends, as far as we know: never later than SQS thinks.
     pub deadline: Instant,
+    /// How many seconds before `leased_at` the message was sent, about; `None` where SQS does not say.
+    pub age_s: Option<u32>,
     /// The room that it takes until it is settled.
     pub room: RoomPermit,
     /// The span of its event, where that is recorded.
     pub span: Option<SpanLink>,
 }
 
+impl Original {
+    /// The FIFO group.
+    #[must_use]
+    pub fn ordered_group(&self) -> Option<&str> {
+        self.group.as_ref().and_then(MessageGroup::ordered)
+    }
+}
+
 impl Receipt {
-    /// Splits a message that came in at `received_at` into what settles it and what it said.
+    /// Splits a message whose lease counts from `leased_at` into what settles it and what it said.
     #[must_use]
     pub fn split(
         message: Message,
-        received_at: Instant,
+        leased_at: Instant,
         deadline: Instant,
         room: RoomPermit,
     ) -> (Self, Original) {
+        let original_id = MessageId(message.original_id().into());
         let receipt = Self {
             message_id: message.id.clone(),
             handle: message.handle,
             receive_count: message.receive_count,
-            received_at,
+            leased_at,
             deadline,
+            age_s: message.sent_at.map(age_s),
             room,
             span: None,
         };
         let original = Original {
+            original_id,
             body: message.body,
             message_id: message.id,
-            group_id: message.group_id,
+            group: message.group,
             attributes: message.attributes,
             receive_count: message.receive_count,
         };
         (receipt, original)
     }
+}
+
+/// A clock that is behind SQS's makes a message no younger than just sent.
+fn age_s(sent_at: SystemTime) -> u32 {
+    let age = SystemTime::now().duration_since(sent_at).unwrap_or(Duration::ZERO);
+    u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// A job's messages, taken out of the table to be settled together.
@@ -359,17 +360,19 @@ pub struct GroupTurn {
     pub(super) inflight: Arc<InFlight>,
     pub(super) lane: Lane,
     pub(super) key: Key,
+    /// How often the message was received.
+    pub(super) receives: u32,
 }
 
 impl GroupTurn {
-    /// The message is not settled but goes back to the queue: what is later in its group goes too.
+    /// The message is not settled but goes back to the queue: what is later in its group goes too, if it comes again.
     pub fn abandon(self) {
-        self.inflight.leave_group(&self.lane, self.key, true);
+        self.inflight.leave_group_unsettled(&self.lane, self.key, self.receives);
     }
 }
 
 impl Drop for GroupTurn {
     fn drop(&mut self) {
-        self.inflight.leave_group(&self.lane, self.key, false);
+        self.inflight.leave_group(&self.lane, self.key);
     }
 }

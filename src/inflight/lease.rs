@@ -1,4 +1,4 @@
-//! Keeps messages invisible for as long as they are held, and wakes those that have waited.
+//! Keeps messages invisible for as long as they are held.
 //!
 //! Each receipt is extended when half of its time is left, together with up to nine others that
 //! are due about then. An extension that fails is tried again while there is time; a receipt that
@@ -8,26 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::patience::{Patience, calls_max};
 use super::{DueRenewal, Forgotten, InFlight, Job, Lease, Receipt, ReceiptKey, Renewal, Renewed};
+use crate::clock;
 use crate::event::EventId;
-use crate::outage::{Dependency, Outages};
 use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
 
-/// How many extensions are open at once. At ten messages a call and some ten milliseconds each
-/// this keeps the most messages that may be held (20,000) at the shortest timeout (5 s).
-const CALLS_MAX: usize = 8;
-
-/// A call is given at least this long, however little is left: SQS answers in tens of milliseconds.
-const CALL_MIN: Duration = Duration::from_millis(500);
-
 /// Between the tries of an extension: short, as half a timeout is all the time that there is.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
+
+/// How often it is looked whether an extension is due, at least: a suspended machine wakes late.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What the keeper hands on.
 #[async_trait::async_trait]
@@ -40,6 +37,8 @@ pub trait LeaseEvents: Send + Sync {
     async fn lost(&self, forgotten: Forgotten);
     /// This job has been held for as long as may be, and its receipts are given back.
     async fn overdue(&self, job: Box<Job>);
+    /// SQS drops this job's messages soon: it is to be copied to the dead-letter queue.
+    async fn ending(&self, job: Box<Job>);
     /// The leases of these events' messages were renewed: their claims are to be renewed too.
     async fn renew_claims(&self, claims: Vec<(EventId, Lease)>);
     /// This job is to be handed back at once, because an earlier one of its group was.
@@ -61,6 +60,9 @@ struct Answers {
     renewals: Vec<(ReceiptKey, Renewal)>,
     /// Why the whole call failed, where it did.
     error: Option<QueueError>,
+    /// When it was made, and how long it took.
+    began_at: Instant,
+    took: Duration,
 }
 
 impl LeaseKeeper {
@@ -74,25 +76,36 @@ impl LeaseKeeper {
         let mut farewells = JoinSet::new();
         // Calls in a row that failed whole.
         let mut failures = 0;
+        let mut patience = Patience::default();
         loop {
-            while calls.len() < CALLS_MAX && !on(Sabotage::LeaseNotExtended) {
-                let renewals = self.inflight.renewals_due(Instant::now());
-                if renewals.due.is_empty() && renewals.overdue.is_empty() {
+            let calls_max = calls_max(self.inflight.extended());
+            while calls.len() < calls_max && !on(Sabotage::LeaseNotExtended) {
+                let renewals = self.inflight.renewals_due(clock::now());
+                if renewals.is_empty() {
                     break;
+                }
+                for job in renewals.ending {
+                    let events = Arc::clone(&self.events);
+                    farewells.spawn(async move { events.ending(job).await });
                 }
                 self.hand_back_overdue(renewals.overdue, renewals.ended, &mut farewells).await;
                 if !renewals.due.is_empty() {
-                    calls.spawn(extend(Arc::clone(&self.queue), renewals.due, failures));
+                    let queue = Arc::clone(&self.queue);
+                    calls.spawn(extend(queue, renewals.due, failures, patience));
                 }
             }
             for job in self.inflight.take_abandoned() {
                 self.events.hand_back(job).await;
             }
             let next = self.inflight.next_renewal().filter(|_| !on(Sabotage::LeaseNotExtended));
+            // A timer stands still while the machine is suspended.
+            let pause = next.map_or(LOOK_EVERY, |at| clock::left(at).min(LOOK_EVERY));
             tokio::select! {
                 biased;
                 Some(answers) = calls.join_next() => {
                     let answers = answers.expect("an extension does not panic");
+                    let error = answers.error.as_ref().map(|error| error.kind);
+                    patience.learn(answers.began_at, answers.took, error);
                     let extended = self.book(answers, &mut failures, &mut farewells).await;
                     if !extended.is_empty() {
                         let events = Arc::clone(&self.events);
@@ -103,7 +116,7 @@ impl LeaseKeeper {
                 Some(told) = farewells.join_next() => told.expect("a farewell does not panic"),
                 () = stop.cancelled() => break,
                 () = self.inflight.renewals_changed() => {}
-                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() && calls.len() < CALLS_MAX => {}
+                () = sleep(pause), if next.is_some() && calls.len() < calls_max => {}
             }
         }
         while let Some(answers) = calls.join_next().await {
@@ -137,7 +150,7 @@ impl LeaseKeeper {
         failures: &mut u32,
         farewells: &mut JoinSet<()>,
     ) -> Vec<(EventId, Lease)> {
-        let Answers { renewals: answers, error } = answers;
+        let Answers { renewals: answers, error, .. } = answers;
         match error {
             Some(error) => {
                 if *failures == 0 {
@@ -154,7 +167,7 @@ impl LeaseKeeper {
         let ok = answers.iter().filter(|(_, a)| matches!(a, Renewal::Extended { .. })).count();
         let failed = answers.len() - ok;
         let Renewed { released, lost, receipts_lost, claims } =
-            self.inflight.renewed(answers, Instant::now());
+            self.inflight.renewed(answers, clock::now());
         self.events.extended(ok, failed, receipts_lost);
         for (receipt, after) in released {
             self.events.release(receipt, after).await;
@@ -169,35 +182,52 @@ impl LeaseKeeper {
 }
 
 /// Extends up to ten receipts with one call, which ends before the first of their deadlines.
-async fn extend(queue: Arc<dyn Queue>, due: Vec<DueRenewal>, failures: u32) -> Answers {
+async fn extend(
+    queue: Arc<dyn Queue>,
+    due: Vec<DueRenewal>,
+    failures: u32,
+    patience: Patience,
+) -> Answers {
     let changes: Vec<_> = due.iter().map(|due| (due.handle.clone(), due.visibility)).collect();
     let first_deadline = due.iter().map(|due| due.deadline).min().expect("not empty");
     // SQS counts from when it handles the call, which is not before this instant.
-    let called_at = Instant::now();
+    let called_at = clock::now();
     let left = first_deadline.saturating_duration_since(called_at);
     // A call that hangs must leave time for another; one that is only slow must not be given up. Two at once would be safe
     // from both, but the one that is not waited for could overtake what is said of its message later.
-    let give_up_at = called_at + (left * 2 / 3).max(CALL_MIN).min(left);
-    let answer = match timeout_at(give_up_at, queue.change_visibility(&changes)).await {
+    let patience = patience.for_call(left);
+    let began_at = Instant::now();
+    let answer = match timeout(patience, queue.change_visibility(&changes)).await {
         Ok(answer) => answer,
         Err(_elapsed) => {
-            let detail = "no answer in two thirds of the time that is left".to_owned();
+            let detail = format!("no answer within {} ms", patience.as_millis());
             Err(QueueError { kind: QueueErrorKind::Timeout, detail })
         }
     };
+    let took = began_at.elapsed();
     let pause = RETRY.delay(failures, &mut fastrand::Rng::new()).min(left / 4);
-    let retry_at = Instant::now() + pause;
+    let retry_at = clock::now() + pause;
     match answer {
         Ok(entries) => {
             let book = |(due, entry): (DueRenewal, _)| {
                 let extended = Renewal::Extended { called_at, visibility: due.visibility };
                 (due.key, entry_renewal(entry, extended, retry_at))
             };
-            Answers { renewals: due.into_iter().zip(entries).map(book).collect(), error: None }
+            Answers {
+                renewals: due.into_iter().zip(entries).map(book).collect(),
+                error: None,
+                began_at,
+                took,
+            }
         }
         Err(error) => {
             let again = |due: DueRenewal| (due.key, Renewal::RetryAt(retry_at));
-            Answers { renewals: due.into_iter().map(again).collect(), error: Some(error) }
+            Answers {
+                renewals: due.into_iter().map(again).collect(),
+                error: Some(error),
+                began_at,
+                took,
+            }
         }
     }
 }
@@ -207,40 +237,5 @@ fn entry_renewal(entry: Result<(), EntryError>, extended: Renewal, retry_at: Ins
         Ok(()) => extended,
         Err(EntryError::Retry(_)) => Renewal::RetryAt(retry_at),
         Err(EntryError::Lost(_)) => Renewal::Lost,
-    }
-}
-
-/// The task that lets go what was parked, as fast as the breakers allow.
-pub async fn wake_parked(inflight: Arc<InFlight>, outages: Arc<Outages>, stop: CancellationToken) {
-    loop {
-        let now = Instant::now();
-        let mut next: Option<Instant> = None;
-        for dependency in Dependency::ALL {
-            if inflight.parked_count(dependency) == 0 {
-                continue;
-            }
-            let (count, again) = outages.due(dependency, now);
-            inflight.unpark(dependency, count);
-            next = [next, again].into_iter().flatten().min();
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = outages.changed() => {}
-            () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
-        }
-    }
-}
-
-/// The task that makes ready what has waited long enough.
-pub async fn wake_waiting(inflight: Arc<InFlight>, stop: CancellationToken) {
-    loop {
-        let next = inflight.wake_due(Instant::now());
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = inflight.timers_changed() => {}
-            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
-        }
     }
 }

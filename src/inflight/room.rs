@@ -1,10 +1,14 @@
 //! Room for messages: reserved before a receive is sent, kept until the message is settled.
 //!
-//! Two bounds hold at once: how many messages (`MAX_IN_FLIGHT`) and how many bytes of bodies
-//! (`MAX_IN_FLIGHT_MB`). What a receive will bring is not known before, so it reserves the most
-//! that SQS can send, 1 MiB a message, and gives back what was not used: the bound is never passed.
+//! Two bounds hold at once: how many messages (`MAX_IN_FLIGHT`) and how much memory they take
+//! (`MAX_IN_FLIGHT_MB`): their bodies, their attributes, and what was read out of them. What a receive
+//! will bring is not known before, so it reserves the most that SQS can send, 1 MiB a message, and
+//! gives back what was not used. What a message takes beyond that once it is read is owed where there
+//! is no room: the bound is passed by no more than what the receives that are open then bring.
 
-use std::sync::Arc;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,7 +28,7 @@ const GATHER_TIME: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub struct Room {
     messages: Arc<Semaphore>,
-    kib: Arc<Semaphore>,
+    memory: Arc<Memory>,
     messages_max: usize,
 }
 
@@ -32,24 +36,87 @@ pub struct Room {
 #[derive(Debug)]
 pub struct RoomPermit {
     _message: OwnedSemaphorePermit,
-    _kib: OwnedSemaphorePermit,
+    kib: Kib,
 }
 
 /// Room for what one receive may bring; dropping it gives back what was not [taken](Self::take).
 #[derive(Debug)]
 pub struct Reserved {
     messages: OwnedSemaphorePermit,
-    kib: OwnedSemaphorePermit,
+    kib: Kib,
+}
+
+/// The memory that is left, in KiB.
+#[derive(Debug)]
+struct Memory {
+    free: Semaphore,
+    all: usize,
+    /// What messages take, without what is reserved for those to come.
+    held: AtomicUsize,
+    /// What was taken and was not there: it is paid by what is given back next.
+    owed: Mutex<usize>,
+}
+
+impl Memory {
+    fn take(&self, kib: usize) {
+        let mut owed = self.owed();
+        *owed += kib - self.free.forget_permits(kib);
+    }
+
+    fn give_back(&self, kib: usize) {
+        let mut owed = self.owed();
+        let paid = kib.min(*owed);
+        *owed -= paid;
+        self.free.add_permits(kib - paid);
+    }
+
+    fn owed(&self) -> MutexGuard<'_, usize> {
+        self.owed.lock().expect("no panic happens under this lock")
+    }
+}
+
+/// Memory that is taken, in KiB; dropping it gives it back.
+#[derive(Debug)]
+struct Kib {
+    count: usize,
+    memory: Arc<Memory>,
+}
+
+impl Kib {
+    /// Up to so much of it.
+    fn split(&mut self, count: usize) -> Self {
+        let count = count.min(self.count);
+        self.count -= count;
+        Self { count, memory: Arc::clone(&self.memory) }
+    }
+
+    fn merge(&mut self, mut other: Self) {
+        self.count += mem::take(&mut other.count);
+    }
+
+    /// Takes more, there or not.
+    fn grow(&mut self, count: usize) {
+        self.memory.take(count);
+        self.count += count;
+    }
+}
+
+impl Drop for Kib {
+    fn drop(&mut self) {
+        self.memory.give_back(self.count);
+    }
 }
 
 impl Room {
-    /// Room for `messages_max` messages whose bodies have at most `bytes_max` bytes together.
+    /// Room for `messages_max` messages that take at most `bytes_max` bytes together.
     #[must_use]
     pub fn new(messages_max: usize, bytes_max: u64) -> Self {
         let kib = usize::try_from(bytes_max / 1_024).unwrap_or(Semaphore::MAX_PERMITS);
+        let all = kib.min(Semaphore::MAX_PERMITS);
+        let (free, held) = (Semaphore::new(all), AtomicUsize::new(0));
         Self {
             messages: Arc::new(Semaphore::new(messages_max)),
-            kib: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
+            memory: Arc::new(Memory { free, all, held, owed: Mutex::default() }),
             messages_max,
         }
     }
@@ -84,17 +151,55 @@ impl Room {
         const OPEN: &str = "the semaphores are never closed";
         let count = Arc::clone(&self.messages).acquire_many_owned(messages).await.expect(OPEN);
         let kib = messages * MESSAGE_KIB_MAX;
-        let kib = Arc::clone(&self.kib).acquire_many_owned(kib).await.expect(OPEN);
-        Reserved { messages: count, kib }
+        self.memory.free.acquire_many(kib).await.expect(OPEN).forget();
+        Reserved { messages: count, kib: self.taken_kib(kib) }
     }
 
     fn try_acquire_up_to(&self, messages: u32) -> Option<Reserved> {
         (1..=messages).rev().find_map(|n| {
             let count = Arc::clone(&self.messages).try_acquire_many_owned(n).ok()?;
-            let kib = Arc::clone(&self.kib).try_acquire_many_owned(n * MESSAGE_KIB_MAX).ok()?;
-            Some(Reserved { messages: count, kib })
+            self.memory.free.try_acquire_many(n * MESSAGE_KIB_MAX).ok()?.forget();
+            Some(Reserved { messages: count, kib: self.taken_kib(n * MESSAGE_KIB_MAX) })
         })
     }
+
+    fn taken_kib(&self, kib: u32) -> Kib {
+        Kib { count: usize_from(kib), memory: Arc::clone(&self.memory) }
+    }
+}
+
+impl RoomPermit {
+    /// Its message takes so many bytes more, now that it was read. There may be no room for them: less is received then,
+    /// until there is again.
+    pub fn grow(&mut self, bytes: usize) {
+        let kib = bytes / 1_024;
+        self.kib.memory.held.fetch_add(kib, Ordering::Relaxed);
+        self.kib.grow(kib);
+    }
+
+    /// How many messages of its size the memory has room for, beside those that are held and in all.
+    #[must_use]
+    pub fn alike(&self) -> Alike {
+        let Memory { all, held, .. } = &*self.kib.memory;
+        let each = self.kib.count.max(1);
+        let left = all.saturating_sub(held.load(Ordering::Relaxed));
+        Alike { left: left / each, all: all / each }
+    }
+}
+
+impl Drop for RoomPermit {
+    fn drop(&mut self) {
+        self.kib.memory.held.fetch_sub(self.kib.count, Ordering::Relaxed);
+    }
+}
+
+/// So many messages of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alike {
+    /// That there is room for, beside those that are held.
+    pub left: usize,
+    /// That there is room for where nothing is held.
+    pub all: usize,
 }
 
 impl Reserved {
@@ -110,13 +215,21 @@ impl Reserved {
         self.len() == 0
     }
 
-    /// Takes the room of one message with that many bytes; `None` when all of it was taken.
+    /// Keeps room for so many messages at most, and gives the rest back.
+    pub fn shrink_to(&mut self, messages: usize) {
+        let rest = self.len().saturating_sub(messages);
+        let kib = rest * usize_from(MESSAGE_KIB_MAX);
+        drop((self.messages.split(rest), self.kib.split(kib)));
+    }
+
+    /// Takes the room of one message of that many bytes; `None` when all of it was taken.
     pub fn take(&mut self, bytes: usize) -> Option<RoomPermit> {
         let message = self.messages.split(1)?;
-        let kib = u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX);
-        let kib = usize_from(kib.clamp(1, MESSAGE_KIB_MAX));
-        let kib = self.kib.split(kib).expect("1 MiB was reserved for each message");
-        Some(RoomPermit { _message: message, _kib: kib })
+        let wanted = bytes.div_ceil(1_024).max(1);
+        let mut kib = self.kib.split(wanted.min(usize_from(MESSAGE_KIB_MAX)));
+        kib.grow(wanted - kib.count);
+        kib.memory.held.fetch_add(kib.count, Ordering::Relaxed);
+        Some(RoomPermit { _message: message, kib })
     }
 
     fn merge(mut self, other: Self) -> Self {
@@ -171,6 +284,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_a_receive_is_not_to_bring_is_given_back() {
+        let room = Room::new(10, 64 * MIB);
+        let mut reserved = room.reserve().await;
+        reserved.shrink_to(20);
+        assert_eq!(reserved.len(), 10);
+        reserved.shrink_to(4);
+        assert_eq!((reserved.len(), room.free()), (4, 6));
+        let permits: Vec<_> = (0..5).map_while(|_| reserved.take(2_000_000)).collect();
+        drop(reserved);
+        assert_eq!((permits.len(), room.reserve().await.len()), (4, 6));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_taken_stays_taken_until_it_is_dropped() {
         let room = Room::new(10, 64 * MIB);
         let mut reserved = room.reserve().await;
@@ -182,11 +308,50 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_not_wanted_is_given_back() {
+        let room = Room::new(10, 64 * MIB);
+        let mut reserved = room.reserve().await;
+        reserved.shrink_to(usize::MAX);
+        assert_eq!(reserved.len(), 10);
+        reserved.shrink_to(3);
+        assert_eq!((reserved.len(), room.free()), (3, 7));
+        assert_eq!(room.reserve().await.len(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_dropped_wait_leaves_nothing_reserved() {
         let room = Room::new(5, 64 * MIB);
         let mut wait = Box::pin(room.reserve());
         assert!(timeout(Duration::from_millis(1), &mut wait).await.is_err(), "still gathering");
         drop(wait);
         assert_eq!(room.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_message_takes_once_it_is_read_is_owed_and_paid_before_anything_is_reserved() {
+        let room = Room::new(1_000, 4 * MIB);
+        let mut reserved = room.reserve().await;
+        assert_eq!(reserved.len(), 4);
+        let mut held: Vec<_> = (0..4).map_while(|_| reserved.take(600 << 10)).collect();
+        held.iter_mut().for_each(|permit| permit.grow(900 << 10));
+        drop(reserved);
+        assert_eq!(held.len(), 4, "they take 6,000 of 4,096 KiB");
+        assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
+        drop(held.split_off(2));
+        let next = room.reserve().await;
+        assert_eq!(next.len(), 1, "3,000 are held");
+        drop((held, next));
+        assert_eq!(room.reserve().await.len(), 4, "nothing is owed any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_takes_more_than_sqs_can_send_counts_whole() {
+        let room = Room::new(1_000, 3 * MIB);
+        let mut reserved = room.reserve().await;
+        let large = reserved.take(2 << 20).expect("room");
+        drop(reserved);
+        assert_eq!(room.reserve().await.len(), 1);
+        drop(large);
+        assert_eq!(room.reserve().await.len(), 3);
     }
 }

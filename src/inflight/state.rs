@@ -1,10 +1,14 @@
 //! The table itself: plain data and its transitions, without tasks, channels or clocks.
 
+mod admit;
+mod backlog;
+mod groups;
+mod kept;
 mod leases;
 mod order;
+mod suspects;
 mod waiting;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::time::Duration;
@@ -12,13 +16,22 @@ use std::time::Duration;
 use ahash::{HashMap, HashMapExt};
 use tokio::time::Instant;
 
+pub use self::groups::GroupFate;
+use self::kept::Kept;
+pub use self::kept::TakenBack;
 pub use self::leases::{DueRenewal, Renewal, Renewals, Renewed};
 pub(super) use self::order::Lane;
 use self::order::Lanes;
+pub use self::suspects::SuspectBounds;
+use self::suspects::Suspects;
+pub use self::waiting::ParkedAs;
+use self::waiting::Pool;
 use super::job::{Job, Key, Lease, Original, Receipt, ReceiptKey};
+use super::redrive::Limits;
 use crate::event::{ContentHash, EventId};
-use crate::metrics::HeldState;
+use crate::metrics::{HeldState, Service};
 use crate::outage::Dependency;
+use crate::queue::MessageId;
 use crate::sabotage::{Sabotage, on};
 
 /// Where a message that came in went.
@@ -29,6 +42,8 @@ pub(super) enum Placed {
     New { key: Key, is_first: bool, is_earlier: bool },
     /// To the one that it is a copy of.
     Joined { job: Box<Job>, replaced: bool, is_earlier: bool },
+    /// Nowhere: its reservation has its share of the room. It is to be handed back for so long.
+    Deferred { job: Box<Job>, receipt: Receipt, after: Duration, is_first: bool },
     /// Nowhere: an event with the same id and another content, which has this hash, is held.
     IdReused(Box<Job>, Box<(Original, Receipt)>, ContentHash),
 }
@@ -42,9 +57,9 @@ pub struct Forgotten {
     pub receipts_lost: usize,
 }
 
-/// The next jobs of the lanes that were left: ready, where it is their turn in each lane of theirs.
+/// The next jobs of the lanes that were left, and the next suspect: ready, where it is their turn in each lane of theirs.
 #[derive(Debug, Default)]
-pub(super) struct Promoted(pub(super) [Option<Key>; 2]);
+pub(super) struct Promoted(pub(super) [Option<Key>; 3]);
 
 /// Why a job is in the table and not in a worker's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +67,10 @@ enum Idle {
     Ready,
     InLane,
     Waiting(Instant),
-    /// For a service to come back; the number is its place among those who do.
-    Parked(Dependency, u64),
+    /// Its time has come, and as many suspects as may are being tried.
+    Suspect,
+    /// For a service to be called again, or to have room for a call.
+    Parked(Dependency, ParkedAs),
 }
 
 #[derive(Debug)]
@@ -80,9 +97,15 @@ struct Entry {
     original: Original,
     receipts: Vec<HeldReceipt>,
     place: Place,
+    /// Where it is one of the suspects that are being tried, if it is.
+    tried_at: Option<Service>,
 }
 
 impl Entry {
+    fn holds(&self, message_id: &MessageId) -> bool {
+        self.receipts.iter().any(|held| held.receipt.message_id == *message_id)
+    }
+
     /// Tells whoever has the job in hand how long its last receipt stands.
     fn set_lease(&self) {
         self.lease.set(self.receipts.iter().map(|held| held.receipt.deadline).max());
@@ -92,6 +115,9 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct State {
     visibility: Duration,
+    /// How many messages there is room for.
+    messages_max: usize,
+    pub(super) limits: Limits,
     stopped: bool,
     /// Nobody is there to say what became of an extension.
     extensions_ended: bool,
@@ -101,13 +127,16 @@ pub(super) struct State {
     by_event: HashMap<EventId, Key>,
     lanes: Lanes,
     timers: BTreeSet<(Instant, Key)>,
-    /// Those who wait for each service, in the order in which they were parked.
-    parked: [BTreeSet<(u64, Key)>; Dependency::ALL.len()],
+    /// Those who wait for each service.
+    parked: [Pool; Dependency::COUNT],
+    suspects: Suspects,
     /// Jobs to be handed back, because an earlier one of their group was.
     abandoned: Vec<Box<Job>>,
     renewals: BTreeMap<(Instant, ReceiptKey), Key>,
     /// Whose receipt is being extended now.
     extending: HashMap<ReceiptKey, Key>,
+    /// Receipts that no job has any more, and that are not settled yet.
+    kept: Kept,
     /// Released while being extended.
     released: HashMap<ReceiptKey, (Receipt, Duration)>,
     ready: usize,
@@ -116,9 +145,11 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(visibility: Duration) -> Self {
+    pub(super) fn new(messages_max: usize, visibility: Duration, suspects: SuspectBounds) -> Self {
         Self {
             visibility,
+            messages_max,
+            limits: Limits::default(),
             stopped: false,
             extensions_ended: false,
             last_key: 0,
@@ -127,85 +158,14 @@ impl State {
             lanes: Lanes::default(),
             timers: BTreeSet::new(),
             parked: Default::default(),
+            suspects: Suspects::new(suspects),
             abandoned: Vec::new(),
             renewals: BTreeMap::new(),
             extending: HashMap::new(),
+            kept: Kept::default(),
             released: HashMap::new(),
             ready: 0,
             spilled: VecDeque::new(),
-        }
-    }
-
-    pub(super) fn admit(
-        &mut self,
-        mut job: Box<Job>,
-        original: Original,
-        receipt: Receipt,
-    ) -> Placed {
-        if let Some(&key) = self.by_event.get(&job.event.id) {
-            let entry = self.entries.get_mut(&key).expect("an indexed event is held");
-            if entry.hash != job.hash {
-                return Placed::IdReused(job, Box::new((original, receipt)), entry.hash);
-            }
-            if on(Sabotage::JoinDropped) {
-                return Placed::Joined { job, replaced: false, is_earlier: false };
-            }
-            let (replaced, is_earlier) = self.join(key, receipt);
-            return Placed::Joined { job, replaced, is_earlier };
-        }
-        let key = Key(self.next_number());
-        job.key = key;
-        self.by_event.insert(job.event.id.clone(), key);
-        let lane = Lane::Reservation(job.event.reservation_id.clone());
-        let group = original.group_id.clone().map(Lane::Group);
-        self.lanes.enter(&lane, key);
-        if let Some(group) = &group {
-            self.lanes.enter(group, key);
-        }
-        let entry = Entry {
-            event_id: job.event.id.clone(),
-            lane,
-            group,
-            hash: job.hash,
-            lease: job.lease.clone(),
-            original,
-            receipts: Vec::with_capacity(1),
-            place: Place::Idle(job, Idle::InLane),
-        };
-        let is_first = self.is_first(&entry, key);
-        self.entries.insert(key, entry);
-        let is_earlier = self.add_receipt(key, receipt);
-        Placed::New { key, is_first, is_earlier }
-    }
-
-    /// Whether one of two receipts of the same message was dropped for the other, and whether the
-    /// extension is now the first.
-    fn join(&mut self, key: Key, receipt: Receipt) -> (bool, bool) {
-        let entry = self.entries.get_mut(&key).expect("held");
-        let same = entry.receipts.iter().position(|h| h.receipt.message_id == receipt.message_id);
-        let Some(at) = same else { return (false, self.add_receipt(key, receipt)) };
-        // Replies may overtake each other: the newest receipt is not always the last to come, and an
-        // older handle would delete nothing. Where the counts do not tell, both are kept.
-        match receipt.receive_count.cmp(&entry.receipts[at].receipt.receive_count) {
-            Ordering::Less => return (true, false),
-            Ordering::Equal => return (false, self.add_receipt(key, receipt)),
-            Ordering::Greater => {}
-        }
-        // The older one's extension, if one is under way, finds nothing to book and is forgotten.
-        let old = entry.receipts.swap_remove(at);
-        self.stop_renewing(&old);
-        (true, self.add_receipt(key, receipt))
-    }
-
-    /// Joins a further receipt of a message that is held, whatever its event. Gives it back where
-    /// the message is not held. Otherwise as [`State::join`].
-    pub(super) fn rejoin(&mut self, receipt: Receipt) -> Result<(bool, bool), Receipt> {
-        let holds = |entry: &Entry| {
-            entry.receipts.iter().any(|held| held.receipt.message_id == receipt.message_id)
-        };
-        match self.entries.iter().find(|(_, entry)| holds(entry)).map(|(key, _)| *key) {
-            Some(key) => Ok(self.join(key, receipt)),
-            None => Err(receipt),
         }
     }
 
@@ -224,41 +184,17 @@ impl State {
         }
     }
 
+    /// Whatever becomes of the others, its first receipt's room is given back with the job.
+    pub(super) fn grow(&mut self, key: Key, bytes: usize) {
+        let entry = self.entries.get_mut(&key);
+        if let Some(held) = entry.and_then(|entry| entry.receipts.first_mut()) {
+            held.receipt.room.grow(bytes);
+        }
+    }
+
     fn is_first(&self, entry: &Entry, key: Key) -> bool {
         (self.lanes.is_first(&entry.lane, key) || on(Sabotage::ReservationLockDropped))
             && entry.group.as_ref().is_none_or(|group| self.lanes.is_first(group, key))
-    }
-
-    /// A place in a group's lane for a message that is no event: later ones wait for it too.
-    pub(super) fn enter_group(&mut self, group_id: &str) -> (Lane, Key) {
-        let (lane, key) = (Lane::Group(group_id.into()), Key(self.next_number()));
-        self.lanes.enter(&lane, key);
-        (lane, key)
-    }
-
-    /// The turn of a message in its group is over, well or not.
-    pub(super) fn leave_group(&mut self, lane: &Lane, key: Key, abandon: bool) -> Promoted {
-        if abandon {
-            self.abandon_after(lane, key);
-        }
-        Promoted([self.lanes.leave(lane, key), None])
-    }
-
-    /// What comes later in the group is not to be handled before what is handed back now.
-    fn abandon_after(&mut self, lane: &Lane, key: Key) {
-        for later in self.lanes.after(lane, key) {
-            // A later message that is no event has no entry, and settles by itself.
-            let Some(entry) = self.entries.get_mut(&later) else { continue };
-            if let Place::Idle(job, idle) = mem::replace(&mut entry.place, Place::Running) {
-                self.stop_idling(later, idle);
-                self.abandoned.push(job);
-            }
-        }
-    }
-
-    /// Jobs to be handed back at once.
-    pub(super) fn take_abandoned(&mut self) -> Vec<Box<Job>> {
-        mem::take(&mut self.abandoned)
     }
 
     /// The turn in the group, if there is one, goes along: its lane moves on when that ends.
@@ -274,10 +210,11 @@ impl State {
 
     /// Takes a job out that is not settled here: what is later in its group goes too.
     fn take_unsettled(&mut self, key: Key) -> (Entry, Promoted) {
-        let (entry, Promoted([next, _])) = self.remove(key);
-        let Some(group) = &entry.group else { return (entry, Promoted([next, None])) };
-        let Promoted([next_in_group, _]) = self.leave_group(group, key, true);
-        (entry, Promoted([next, next_in_group]))
+        let (entry, Promoted([next, _, suspect])) = self.remove(key);
+        let Some(group) = &entry.group else { return (entry, Promoted([next, None, suspect])) };
+        let comes_again = self.comes_again(&entry);
+        let Promoted([next_in_group, ..]) = self.leave_group(group, key, comes_again);
+        (entry, Promoted([next, next_in_group, suspect]))
     }
 
     pub(super) fn release(&mut self, key: Key, after: Duration) -> (Vec<Receipt>, Promoted) {
@@ -300,7 +237,7 @@ impl State {
         if entry.lease.is_held() {
             job.held.set(HeldState::Buffered);
             entry.place = Place::Idle(job, Idle::InLane);
-            return (None, Promoted([Some(key), None]));
+            return (None, Promoted([Some(key), None, None]));
         }
         let (entry, promoted) = self.take_unsettled(key);
         let receipts_lost = entry.receipts.len();
@@ -339,7 +276,9 @@ impl State {
                 Place::Idle(job, idle) => {
                     let rest = match idle {
                         Idle::Waiting(until) => until.saturating_duration_since(now),
-                        Idle::Ready | Idle::InLane | Idle::Parked(..) => Duration::ZERO,
+                        Idle::Ready | Idle::InLane | Idle::Suspect | Idle::Parked(..) => {
+                            Duration::ZERO
+                        }
                     };
                     jobs.push((job, rest));
                 }
@@ -347,7 +286,8 @@ impl State {
             }
         }
         self.timers.clear();
-        self.parked.iter_mut().for_each(BTreeSet::clear);
+        self.parked.iter_mut().for_each(Pool::clear);
+        self.suspects.clear();
         self.ready = 0;
         // In order of receipt, so that a hand-back is orderly too.
         jobs.sort_by_key(|(job, _)| job.key);
@@ -362,6 +302,8 @@ impl State {
 
     /// Takes an entry out of the table and of every index but its group and those of its receipts.
     fn remove(&mut self, key: Key) -> (Entry, Promoted) {
+        let suspect = self.end_trial(key);
+        self.suspects.remove(key);
         let entry = self.entries.remove(&key).expect("a job is settled once");
         if self.by_event.get(&entry.event_id) == Some(&key) {
             self.by_event.remove(&entry.event_id);
@@ -370,15 +312,21 @@ impl State {
             self.stop_idling(key, *idle);
         }
         let next = self.lanes.leave(&entry.lane, key);
-        (entry, Promoted([next, None]))
+        (entry, Promoted([next, None, suspect]))
     }
 
-    pub(super) fn ready_count(&self) -> usize {
-        self.ready
+    /// Jobs that could start if there were a worker, or room at their service.
+    pub(super) fn buffered(&self) -> usize {
+        self.ready + self.parked.iter().map(Pool::full).sum::<usize>()
     }
 
     pub(super) fn held(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Receipts of all jobs: each takes room for a message.
+    fn receipts_held(&self) -> usize {
+        self.renewals.len() + self.extending.len()
     }
 
     fn next_number(&mut self) -> u64 {

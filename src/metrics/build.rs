@@ -10,9 +10,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use super::judged::Judged;
 use super::{
     Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, PollErrorKind,
-    RetryReason, Service, SettlementKind, SpanLoss, TYPES,
+    QueueAction, RetryReason, Service, SettlementKind, SpanLoss, TYPES,
 };
 use crate::event::EventType;
 
@@ -50,6 +51,8 @@ impl Metrics {
                 "kind",
                 PollErrorKind::ALL.map(PollErrorKind::as_str),
             ),
+            queue_action_failing: make.queue_action_failing(),
+            queue_action_failures: make.queue_action_failures(),
             receives: make.counter("worker_receives_total", "Receives that were answered."),
             empty_receives: make
                 .counter("worker_empty_receives_total", "Receives that brought no message."),
@@ -98,15 +101,26 @@ impl Metrics {
             calls: make.calls(),
             call_duration: make.call_duration(),
             breakers: make.breakers(),
+            judged: Judged::new(&make),
             duplicates: make.counters(
                 "worker_duplicates_total",
                 "Deliveries that were copies, by how that was noticed.",
                 "reason",
                 DuplicateReason::ALL.map(DuplicateReason::as_str),
             ),
+            deferred: make.counter(
+                "worker_events_deferred_total",
+                "Events handed back, until their turn is near, so that one reservation leaves room for others.",
+            ),
             superseded: make.counter(
                 "worker_superseded_total",
                 "Events dropped because a later status stands.",
+            ),
+            without_id: make.counters(
+                "worker_events_without_id_total",
+                "Events received whose body has no id: the SQS message id is their identity.",
+                "type",
+                EventType::ALL.map(EventType::as_str),
             ),
             money_without_seat: make.counter(
                 "worker_money_without_seat_total",
@@ -142,10 +156,13 @@ impl Metrics {
 }
 
 /// Registers what it makes. Names and labels are constants, so a failure is a slip of ours that every test would meet.
-struct Maker(Registry);
+pub(super) struct Maker(Registry);
 
 impl Maker {
-    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+    pub(super) fn register<C: Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> C {
         let collector = made.expect("names, labels and buckets are constants and well formed");
         self.0.register(Box::new(collector.clone())).expect("each name is registered once");
         collector
@@ -155,11 +172,11 @@ impl Maker {
         self.register(IntCounter::new(name, help))
     }
 
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.register(IntGauge::new(name, help))
     }
 
-    fn counter_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    pub(super) fn counter_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.register(IntCounterVec::new(Opts::new(name, help), labels))
     }
 
@@ -212,10 +229,32 @@ impl Maker {
         Arc::new(HeldState::ALL.map(|state| vec.with_label_values(&[state.as_str()])))
     }
 
+    fn queue_action_failing(&self) -> [IntGauge; QueueAction::ALL.len()] {
+        let opts = Opts::new(
+            "worker_queue_action_failing",
+            "Whether an action of the queue fails: 1 yes, 0 no. What cannot be settled is not received meanwhile.",
+        );
+        let vec = self.register(IntGaugeVec::new(opts, &["action"]));
+        QueueAction::ALL.map(|action| vec.with_label_values(&[action.as_str()]))
+    }
+
+    fn queue_action_failures(
+        &self,
+    ) -> [[IntCounter; PollErrorKind::ALL.len()]; QueueAction::ALL.len()] {
+        let vec = self.counter_vec(
+            "worker_queue_action_failures_total",
+            "Calls to the queue that failed, or whose entries all did, by action and by why.",
+            &["action", "reason"],
+        );
+        QueueAction::ALL.map(|action| {
+            PollErrorKind::ALL.map(|why| vec.with_label_values(&[action.as_str(), why.as_str()]))
+        })
+    }
+
     fn breakers(&self) -> [IntGauge; Service::ALL.len()] {
         let opts = Opts::new(
             "worker_breaker_state",
-            "Whether a service is called: 0 closed (yes), 1 half-open (by a probe), 2 open (no).",
+            "How much a service is called: 0 closed (calls are made), 1 half-open (few, as it is just back), 2 open (probes alone).",
         );
         let vec = self.register(IntGaugeVec::new(opts, &["service"]));
         Service::ALL.map(|service| vec.with_label_values(&[service.as_str()]))

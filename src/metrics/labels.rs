@@ -107,7 +107,7 @@ label! {
         Ok => "ok",
         /// Worth another try.
         Transient => "transient",
-        /// The service named a time before which it wants no calls (or throttled us).
+        /// The service wants this event later, or fewer calls.
         Paced => "paced",
         /// The service, or the way to it, is at fault.
         Outage => "outage",
@@ -119,19 +119,39 @@ label! {
 }
 
 label! {
-    /// What a service's breaker does.
+    /// How much a service is called.
     BreakerState {
         /// Calls are made.
         Closed => "closed",
-        /// One call tries whether the service is back.
+        /// Few calls are made: a probe is open, or the service is just back.
         HalfOpen => "half_open",
-        /// No call is made.
+        /// No call is made but probes, or none, as the service asked to be left alone.
         Open => "open",
     }
 }
 
 label! {
-    /// Why a receive failed.
+    /// Which way the calls at once that a service is given were changed.
+    LimitChange {
+        /// More are given.
+        Up => "up",
+        /// Fewer are given.
+        Down => "down",
+    }
+}
+
+label! {
+    /// What is counted where a service asks for fewer calls.
+    PaceScope {
+        /// An answer that says so: its event waits.
+        Event => "event",
+        /// A pause: every event that needs the service waits.
+        Service => "service",
+    }
+}
+
+label! {
+    /// Why a receive, or another action of the queue, failed.
     PollErrorKind {
         /// SQS throttled us.
         Throttled => "throttled",
@@ -149,9 +169,39 @@ label! {
 }
 
 label! {
+    /// What the worker does with its queue, by what a policy allows or denies apart.
+    QueueAction {
+        /// `ReceiveMessage`.
+        Receive => "receive",
+        /// `ChangeMessageVisibility`: leases are extended, and messages handed back, with it.
+        Extend => "extend",
+        /// `DeleteMessage`.
+        Delete => "delete",
+        /// `SendMessage` to the dead-letter queue.
+        DeadLetter => "dead_letter",
+        /// `GetQueueAttributes` and `GetQueueUrl`, which find the dead-letter queue.
+        Attributes => "attributes",
+    }
+}
+
+impl QueueAction {
+    /// The name that SQS and its policies have for it.
+    #[must_use]
+    pub const fn api_name(self) -> &'static str {
+        match self {
+            Self::Receive => "ReceiveMessage",
+            Self::Extend => "ChangeMessageVisibility",
+            Self::Delete => "DeleteMessage",
+            Self::DeadLetter => "SendMessage",
+            Self::Attributes => "GetQueueAttributes",
+        }
+    }
+}
+
+label! {
     /// Where a held message stands.
     HeldState {
-        /// Received, not begun.
+        /// Received, not begun; or it waits for its place among the calls that a service is given at once.
         Buffered => "buffered",
         /// A worker is busy with it.
         Running => "running",
@@ -223,11 +273,11 @@ macro_rules! indexed {
     ($($name:ident)+) => { $(
         impl $name {
             /// The place of this value in [`Self::ALL`].
-            pub(super) const fn index(self) -> usize {
+            pub(crate) const fn index(self) -> usize {
                 self as usize
             }
         }
     )+ };
 }
 
-indexed!(Outcome Call CallResult PollErrorKind HeldState RetryReason SettlementKind SpanLoss DuplicateReason BreakerState Service);
+indexed!(Outcome Call CallResult PollErrorKind QueueAction HeldState RetryReason SettlementKind SpanLoss DuplicateReason BreakerState LimitChange PaceScope Service);

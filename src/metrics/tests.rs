@@ -117,6 +117,7 @@ fn calls_polls_and_reasons_are_counted_once_each() {
 fn what_the_process_knows_of_itself_is_shown() {
     let metrics = Metrics::new(&[]);
     metrics.limits(20, 1000);
+    metrics.concurrency_limit_min(2);
     metrics.health(true, false);
     metrics.spans_exported(512);
     metrics.spans_dropped(SpanLoss::QueueFull, 7);
@@ -128,6 +129,7 @@ fn what_the_process_knows_of_itself_is_shown() {
     for line in [
         "worker_pool_size 20",
         "worker_messages_in_flight_max 1000",
+        "worker_concurrency_limit_min 2",
         "worker_alive 1",
         "worker_ready 0",
         "worker_spans_exported_total 512",
@@ -140,6 +142,73 @@ fn what_the_process_knows_of_itself_is_shown() {
     ] {
         assert!(has(&metrics, line), "{line}\n{}", text(&metrics));
     }
+}
+
+#[test]
+fn what_a_service_is_given_is_shown() {
+    let metrics = Metrics::new(&[]);
+    for service in ["reservation", "inventory", "store"] {
+        for line in [
+            "worker_concurrency_limit{service=\"SERVICE\"} 0",
+            "worker_calls_in_flight{service=\"SERVICE\"} 0",
+            "worker_suspects{service=\"SERVICE\"} 0",
+            "worker_refusing{service=\"SERVICE\"} 0",
+            "worker_concurrency_limit_changes_total{direction=\"up\",service=\"SERVICE\"} 0",
+            "worker_concurrency_limit_changes_total{direction=\"down\",service=\"SERVICE\"} 0",
+            "worker_paced_total{scope=\"event\",service=\"SERVICE\"} 0",
+            "worker_paced_total{scope=\"service\",service=\"SERVICE\"} 0",
+        ] {
+            let line = line.replace("SERVICE", service);
+            assert!(has(&metrics, &line), "{line}\n{}", text(&metrics));
+        }
+    }
+    let mut guards = Vec::new();
+    for service in Service::ALL {
+        metrics.concurrency_limit(service, 8);
+        (0..8).for_each(|_| metrics.call_began(service));
+        metrics.call_ended(service);
+        guards.extend((0..6).map(|_| metrics.suspect(service)));
+        metrics.refusing(service, true);
+    }
+    metrics.refusing(Service::Store, false);
+    metrics.limit_changed(Service::Inventory, LimitChange::Down);
+    metrics.paced(Service::Reservation, PaceScope::Service);
+    for line in [
+        "worker_concurrency_limit{service=\"reservation\"} 8",
+        "worker_calls_in_flight{service=\"inventory\"} 7",
+        "worker_suspects{service=\"store\"} 6",
+        "worker_refusing{service=\"reservation\"} 1",
+        "worker_refusing{service=\"inventory\"} 1",
+        "worker_refusing{service=\"store\"} 0",
+        "worker_concurrency_limit_changes_total{direction=\"down\",service=\"inventory\"} 1",
+        "worker_concurrency_limit_changes_total{direction=\"up\",service=\"inventory\"} 0",
+        "worker_paced_total{scope=\"service\",service=\"reservation\"} 1",
+        "worker_paced_total{scope=\"event\",service=\"reservation\"} 0",
+    ] {
+        assert!(has(&metrics, line), "{line}\n{}", text(&metrics));
+    }
+    let shown = text(&metrics);
+    let sqs: Vec<_> = shown.lines().filter(|line| line.contains("service=\"sqs\"")).collect();
+    let is_of_calls = |line: &&str| {
+        ["worker_call_duration", "worker_calls_total", "worker_breaker_state"]
+            .iter()
+            .any(|name| line.starts_with(name))
+    };
+    assert!(sqs.iter().all(is_of_calls), "{sqs:#?}");
+}
+
+#[test]
+fn a_latency_target_is_a_series_only_while_it_is_set() {
+    let metrics = Metrics::new(&[]);
+    let series = "worker_latency_target_seconds{";
+    metrics.latency_target(Service::Store, None);
+    metrics.latency_target(Service::Sqs, Some(Duration::from_secs(1)));
+    assert!(!text(&metrics).contains(series));
+    metrics.latency_target(Service::Reservation, Some(Duration::from_millis(150)));
+    assert!(has(&metrics, "worker_latency_target_seconds{service=\"reservation\"} 0.15"));
+    assert_eq!(text(&metrics).matches(series).count(), 1);
+    metrics.latency_target(Service::Reservation, None);
+    assert!(!text(&metrics).contains(series));
 }
 
 #[test]

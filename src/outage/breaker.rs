@@ -1,355 +1,343 @@
-//! One breaker: plain data and its transitions; time is handed in. A reservation is known by a hash
-//! of its id: all that matters is whether two failures are of the same one.
+//! One service's breaker: whether it is called, by how many at once, and who finds out whether it serves again.
+//! Plain data and its transitions; time is handed in. What the answers prove is [`evidence`](super::evidence)'s.
+
+mod down;
+mod says;
+#[cfg(test)]
+mod tests;
+mod told;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::window::Window;
-use super::{Answer, Sign};
-use crate::metrics::BreakerState;
-use crate::retry::Backoff;
+pub(super) use self::down::probe_wait;
+use self::down::{Down, LOST_AFTER};
+pub use self::told::Due;
+pub(super) use self::told::{Change, Entered, Trouble};
+use super::evidence::{Begun, Evidence, Kind, Proof};
+use super::limit::{Limit, Sample, Step};
+use super::{CallOutcome, Waiting};
+use crate::client::Load;
+use crate::sabotage::{Sabotage, on};
 
-/// Failures in a row that open it: more than bad luck, less than a second of a busy worker's calls.
-const OPEN_AFTER: u32 = 5;
+/// Calls of a service for each that a suspect may have open: the others are the others'.
+const CALLS_PER_SUSPECT: usize = 4;
 
-/// Refusals in a row, each of another reservation, that open it. Each of them has been dead-lettered,
-/// so it takes fewer of them.
-const OPEN_AFTER_REFUSALS: u32 = 3;
+/// A service that asks several to come later, and names no time to speak of, is paused for so long.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 
-/// Calls in the window from which on their failures are a ratio to go by.
-const RATIO_CALLS_MIN: u32 = 20;
-
-/// It opens when at least one in so many calls of the window is of the outage class.
-const RATIO_ONE_IN: u32 = 2;
-
-/// The wait before a probe: from 1 s, doubling to 30 s. Not drawn at random: the probe is one call,
-/// and its own jitter is when the breaker opened.
-const PROBE: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
-
-/// An event that was let go and has not called by then was lost on its way: another one is let go.
-const PROBE_LOST_AFTER: Duration = Duration::from_secs(1);
-
-/// A call that was let through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Begun {
-    /// Its place among all that began.
-    pub(super) number: u64,
-    pub(super) is_probe: bool,
-    /// The latest to begin of those that had gone well by then.
-    pub(super) well: u64,
-}
-
-/// What a call has changed, to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Opened { failures: u32, wait: Duration },
-    Back { away: Duration },
-    Paced { wait: Duration },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
-    Closed,
-    Open {
+    Serving,
+    Down(Down),
+    /// A call that is served, and began after the first `begun` of all, ends it: the last of those was told to come later.
+    Paused {
         until: Instant,
-        probes: u32,
+        begun: u64,
     },
-    HalfOpen {
-        probes: u32,
-    },
-    /// As many calls at once as `limit`.
-    Ramping {
-        limit: usize,
-    },
-}
-
-/// Failures in a row, with no success between.
-#[derive(Debug, Default)]
-struct Streak {
-    failures: u32,
-    refusals: u32,
-    /// The first to fail; another one shows that it is not that event's fault.
-    first: Option<u64>,
-    is_shared: bool,
-    last_refused: Option<u64>,
 }
 
 #[derive(Debug)]
 pub(super) struct Breaker {
     state: State,
-    calls_max: usize,
+    evidence: Evidence,
+    /// `None`: as many calls as are asked for.
+    limit: Option<Limit>,
     in_flight: usize,
-    streak: Streak,
-    window: Window,
-    away_since: Option<Instant>,
-    paced_until: Option<Instant>,
-    /// Calls are numbered as they begin.
-    begun: u64,
-    /// The latest to begin of those that went well.
-    well: u64,
-    openings: u64,
-    shared_count: u64,
+    suspects_in_flight: usize,
+    /// Let go, and not called yet; and since when.
+    let_go: usize,
+    let_go_at: Option<Instant>,
+    /// Somebody was told to wait, and may wait still.
+    has_waiting: bool,
+    /// How often it was down so far.
+    outages: u64,
+    /// When it came back last, or the process began.
+    called_since: Instant,
 }
 
 impl Breaker {
-    pub(super) fn new(calls_max: usize) -> Self {
+    pub(super) fn new(limit: Option<Limit>) -> Self {
         Self {
-            state: State::Closed,
-            calls_max,
+            state: State::Serving,
+            evidence: Evidence::default(),
+            limit,
             in_flight: 0,
-            streak: Streak::default(),
-            window: Window::default(),
-            away_since: None,
-            paced_until: None,
-            begun: 0,
-            well: 0,
-            openings: 0,
-            shared_count: 0,
+            suspects_in_flight: 0,
+            let_go: 0,
+            let_go_at: None,
+            has_waiting: false,
+            outages: 0,
+            called_since: Instant::now(),
         }
     }
 
-    /// `Some`: go on.
-    pub(super) fn enter(&mut self, now: Instant) -> Option<Begun> {
-        if self.is_paced(now) {
-            return None;
-        }
-        let is_probe = match self.state {
-            State::Closed => false,
-            State::Open { until, probes } if until <= now => {
-                self.state = State::HalfOpen { probes };
+    pub(super) fn enter(&mut self, subject: u64, now: Instant) -> Entered {
+        let entered = self.try_enter(subject, now);
+        self.has_waiting |= !matches!(entered, Entered::Go(_));
+        entered
+    }
+
+    fn try_enter(&mut self, subject: u64, now: Instant) -> Entered {
+        self.end_pause(now);
+        let is_fresh = self.evidence.is_fresh(subject);
+        let is_probe = match &mut self.state {
+            State::Paused { .. } => return Entered::Away { is_fresh },
+            State::Serving => false,
+            State::Down(down) => {
+                if !down.may_enter(is_fresh, self.has_waiting, now) {
+                    return Entered::Away { is_fresh };
+                }
+                down.begin_probe(now);
                 true
             }
-            State::Ramping { limit } if self.in_flight < limit => false,
-            State::Open { .. } | State::HalfOpen { .. } | State::Ramping { .. } => return None,
         };
+        let is_suspect = self.evidence.is_suspect(subject) && !self.evidence.are_others_paced(now);
+        if !is_probe && (self.free(now) == 0 || is_suspect && self.free_for_suspects() == 0) {
+            // Whoever was let go for nothing gives place to the next.
+            self.let_go = self.let_go.saturating_sub(1);
+            return Entered::Full { is_fresh, is_suspect };
+        }
+        if let Some(limit) = &mut self.limit {
+            limit.begin(now);
+        }
         self.in_flight += 1;
-        self.begun += 1;
-        Some(Begun { number: self.begun, is_probe, well: self.well })
+        self.let_go = self.let_go.saturating_sub(1);
+        let call = self.evidence.begin(subject, is_probe);
+        self.suspects_in_flight += usize::from(call.is_suspect);
+        Entered::Go(call)
     }
 
     /// The call was never answered, by our own doing.
     pub(super) fn cancel(&mut self, call: Begun, now: Instant) {
-        self.in_flight -= 1;
+        self.end(call);
         if call.is_probe
-            && let State::HalfOpen { probes } = self.state
+            && let State::Down(down) = &mut self.state
         {
-            self.state = State::Open { until: now, probes };
+            down.next_probe = now;
         }
     }
 
-    /// What is known once that call was booked.
-    pub(super) fn answer(&self, call: Begun) -> Answer {
-        let called = matches!(self.state, State::Closed | State::Ramping { .. });
-        Answer {
-            called,
-            begun: self.begun,
-            well: self.well,
-            well_before: call.well,
-            shared_count: self.shared_count,
-            is_shared: self.streak.is_shared,
-            openings: self.openings,
-        }
-    }
-
-    /// Whether a call would be refused, but for the number of those that are open.
-    pub(super) fn is_away_at(&self, now: Instant) -> bool {
-        match self.state {
-            State::Open { until, .. } => now < until,
-            State::HalfOpen { .. } => true,
-            State::Closed | State::Ramping { .. } => false,
-        }
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.state == State::Closed
-    }
-
-    /// What a gauge shows.
-    pub(super) fn shown(&self, now: Instant) -> BreakerState {
-        match self.state {
-            _ if self.is_paced(now) => BreakerState::Open,
-            State::Closed => BreakerState::Closed,
-            State::Open { .. } => BreakerState::Open,
-            State::HalfOpen { .. } | State::Ramping { .. } => BreakerState::HalfOpen,
-        }
-    }
-
-    /// How many parked events may go on, and when to ask again.
-    pub(super) fn due(&mut self, now: Instant) -> (usize, Option<Instant>) {
-        if let Some(until) = self.paced_until
-            && now < until
+    fn end(&mut self, call: Begun) {
+        self.in_flight -= 1;
+        self.suspects_in_flight -= usize::from(call.is_suspect);
+        if call.is_probe
+            && let State::Down(down) = &mut self.state
+            && call.number > down.begun
         {
-            return (0, Some(until));
-        }
-        match self.state {
-            State::Closed => (usize::MAX, None),
-            State::Open { until, .. } if now < until => (0, Some(until)),
-            State::Open { .. } => (1, Some(now + PROBE_LOST_AFTER)),
-            State::HalfOpen { .. } => (0, None),
-            State::Ramping { limit } => {
-                let free = limit.saturating_sub(self.in_flight);
-                // Those who are let go may be lost on their way here.
-                (free, (free > 0).then_some(now + PROBE_LOST_AFTER))
-            }
+            down.probes_open = down.probes_open.saturating_sub(1);
         }
     }
 
+    /// Books an answer. Gives what has changed, and which way the limit went.
     pub(super) fn report(
         &mut self,
         call: Begun,
-        sign: Sign,
-        reservation: u64,
+        outcome: CallOutcome,
+        load: Load,
+        took: Duration,
         now: Instant,
-    ) -> Option<Change> {
-        self.in_flight -= 1;
-        let is_probe = call.is_probe;
-        match sign {
-            Sign::Well => {
-                self.window.add(None, now);
-                self.well = self.well.max(call.number);
-                self.went_well(is_probe, now)
+    ) -> (Option<Change>, Option<Step>) {
+        let in_flight = self.in_flight;
+        self.end(call);
+        // That a suspect times out, or is refused, says nothing of how much the service takes.
+        let is_own = matches!(load, Load::TimedOut | Load::Refused)
+            && self.evidence.is_suspect(call.subject)
+            && !(load == Load::Refused && self.evidence.are_others_paced(now));
+        let load = if is_own { Load::Unknown } else { load };
+        let step = self.add_sample(call, load, took, in_flight, now);
+        let change = match outcome {
+            CallOutcome::Conflict => {
+                self.evidence.add_answer(call);
+                self.come_back(call, true, now)
             }
-            Sign::Paced(wait) => {
-                self.window.add(None, now);
-                self.paced(is_probe, wait, now)
+            CallOutcome::Done => {
+                self.evidence.add_success(call, now);
+                self.come_back(call, true, now)
             }
-            Sign::Outage => {
-                self.window.add(Some(reservation), now);
-                self.failed(is_probe, sign, reservation, now)
-            }
-            Sign::Failure | Sign::Refusal => self.failed(is_probe, sign, reservation, now),
-        }
+            CallOutcome::Outage => self.failed(call, Kind::Outage, took, now),
+            CallOutcome::Failing => self.failed(call, Kind::Failing, took, now),
+            CallOutcome::Paced(wait) => self.failed(
+                call,
+                Kind::Paced(now + wait.unwrap_or_default().max(PAUSE_MIN)),
+                took,
+                now,
+            ),
+            CallOutcome::Refused => self.failed(call, Kind::Refused, took, now),
+        };
+        (change, step)
     }
 
-    fn went_well(&mut self, is_probe: bool, now: Instant) -> Option<Change> {
-        self.streak = Streak::default();
-        match self.state {
-            State::Closed => None,
-            // An answer to a call from before it opened proves nothing about now.
-            State::Open { .. } => None,
-            State::HalfOpen { .. } if !is_probe => None,
-            State::HalfOpen { .. } => {
-                self.state = self.ramp(2);
-                self.window.clear();
-                self.back(now)
+    fn add_sample(
+        &mut self,
+        call: Begun,
+        load: Load,
+        took: Duration,
+        in_flight: usize,
+        at: Instant,
+    ) -> Option<Step> {
+        let begun = self.evidence.begun();
+        let limit = self.limit.as_mut().filter(|_| matches!(self.state, State::Serving))?;
+        limit.add(Sample { number: call.number, begun, took, load, in_flight, at })
+    }
+
+    fn failed(&mut self, call: Begun, kind: Kind, took: Duration, now: Instant) -> Option<Change> {
+        self.evidence.add_failure(call, kind, now);
+        match &mut self.state {
+            State::Serving => self.judge(now),
+            State::Paused { .. } => None,
+            // It answers, whatever it says: that it refuses everybody is to be shown anew.
+            State::Down(Down { trouble: Trouble::Away | Trouble::Failing, .. })
+                if kind == Kind::Refused =>
+            {
+                let back = self.come_back(call, false, now);
+                self.judge(now).or(back)
             }
-            State::Ramping { limit } => {
-                self.state = self.ramp(limit + 1);
+            State::Down(down) => {
+                if call.is_probe && call.number > down.begun {
+                    down.probe_failed(took);
+                }
                 None
             }
         }
     }
 
-    fn back(&mut self, now: Instant) -> Option<Change> {
-        let away = self.away_since.take().map_or(Duration::ZERO, |since| now - since);
-        Some(Change::Back { away })
-    }
-
-    fn ramp(&self, limit: usize) -> State {
-        if limit >= self.calls_max { State::Closed } else { State::Ramping { limit } }
-    }
-
-    /// A service that can say when it wants to be called is well enough to be called then.
-    fn paced(&mut self, is_probe: bool, wait: Duration, now: Instant) -> Option<Change> {
-        self.streak = Streak::default();
-        let until = now + wait;
-        let was_paced = self.is_paced(now);
-        self.paced_until = Some(self.paced_until.map_or(until, |before| before.max(until)));
-        let is_late = match self.state {
-            State::Closed | State::Ramping { .. } => false,
-            // An answer to a call from before it opened proves nothing about now.
-            State::Open { .. } => true,
-            State::HalfOpen { .. } => !is_probe,
-        };
-        if is_late {
+    fn judge(&mut self, now: Instant) -> Option<Change> {
+        if !matches!(self.state, State::Serving) {
             return None;
         }
-        self.state = self.ramp(1);
-        if self.away_since.is_some() {
-            return self.back(now);
-        }
-        (!was_paced).then_some(Change::Paced { wait })
-    }
-
-    fn failed(
-        &mut self,
-        is_probe: bool,
-        sign: Sign,
-        reservation: u64,
-        now: Instant,
-    ) -> Option<Change> {
-        let was_shared = self.streak.is_shared;
-        self.streak.add(sign, reservation);
-        self.shared_count += u64::from(self.streak.is_shared && !was_shared);
-        let is_away = self.is_away(sign, now);
-        match self.state {
-            State::Open { .. } => None,
-            State::HalfOpen { probes } if is_probe => {
-                self.open(probes + 1, now);
-                None
+        match self.evidence.proof(self.in_flight, now)? {
+            Proof::Away => self.go_down(Trouble::Away, now),
+            Proof::Failing => self.go_down(Trouble::Failing, now),
+            Proof::Refusing => self.go_down(Trouble::Refusing, now),
+            Proof::Paced(until) => {
+                self.state = State::Paused { until, begun: self.evidence.run_ends() };
+                self.evidence.begin_pause();
+                if let Some(limit) = &mut self.limit {
+                    limit.pause(now);
+                }
+                Some(Change::Paced { wait: until.saturating_duration_since(now) })
             }
-            State::HalfOpen { .. } => None,
-            State::Closed | State::Ramping { .. } if is_away => {
-                let failures = self.streak.failures;
-                self.away_since = Some(now);
-                self.openings += 1;
-                let wait = self.open(0, now);
-                Some(Change::Opened { failures, wait })
+        }
+    }
+
+    fn go_down(&mut self, trouble: Trouble, now: Instant) -> Option<Change> {
+        let reservations = self.evidence.count(|kind| match trouble {
+            Trouble::Away | Trouble::Failing => matches!(kind, Kind::Outage | Kind::Failing),
+            Trouble::Refusing => kind == Kind::Refused,
+        });
+        self.outages += 1;
+        self.let_go = 0;
+        if let Some(limit) = &mut self.limit {
+            limit.go_down(now);
+        }
+        self.state =
+            State::Down(Down::new(trouble, self.evidence.begun(), self.evidence.succeeded(), now));
+        let within = self.evidence.run_lasts(now);
+        Some(Change::Down { trouble, reservations, within })
+    }
+
+    /// A call went well, or was answered at all: if it began while the service was down, the service is back. And what asked
+    /// to be left alone served others at that time.
+    fn come_back(&mut self, call: Begun, is_success: bool, now: Instant) -> Option<Change> {
+        if let State::Paused { begun, .. } = self.state
+            && call.number > begun
+        {
+            self.serve_again();
+            return None;
+        }
+        let State::Down(Down { trouble, since, begun, succeeded, .. }) = self.state else {
+            return None;
+        };
+        if call.number <= begun {
+            return None;
+        }
+        self.state = State::Serving;
+        self.evidence.begin_anew(succeeded, is_success, now);
+        self.called_since = now;
+        if let Some(limit) = &mut self.limit {
+            limit.after_outage(self.evidence.begun());
+        }
+        Some(Change::Back { trouble, after: now.saturating_duration_since(since) })
+    }
+
+    fn end_pause(&mut self, now: Instant) {
+        if let State::Paused { until, .. } = self.state
+            && until <= now
+        {
+            self.serve_again();
+        }
+    }
+
+    fn serve_again(&mut self) {
+        self.state = State::Serving;
+        if let Some(limit) = &mut self.limit {
+            limit.after_outage(self.evidence.begun());
+        }
+    }
+
+    /// For how long it has been called, or down.
+    pub(super) fn lasts(&self, is_down: bool, now: Instant) -> Option<Duration> {
+        let since = match &self.state {
+            State::Down(down) => is_down.then_some(down.since),
+            State::Serving | State::Paused { .. } => (!is_down).then_some(self.called_since),
+        };
+        since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Another part of the service does well: who fails here fails alone.
+    pub(super) fn others_do_well(&mut self) {
+        self.evidence.others_do_well();
+    }
+
+    /// Another part of the service is back: whether this one is, is to be found out now.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        if let State::Down(down) = &mut self.state {
+            down.next_probe = now;
+        }
+    }
+
+    /// A quarter of the calls, one at least.
+    fn free_for_suspects(&self) -> usize {
+        if on(Sabotage::SuspectsUnbounded) {
+            return usize::MAX;
+        }
+        self.limit.as_ref().map_or(usize::MAX, |limit| {
+            (limit.calls() / CALLS_PER_SUSPECT).max(1).saturating_sub(self.suspects_in_flight)
+        })
+    }
+
+    fn free(&mut self, now: Instant) -> usize {
+        self.limit.as_mut().map_or(usize::MAX, |limit| limit.free(self.in_flight, now))
+    }
+
+    /// How many of those who wait may go on, and when to ask again.
+    pub(super) fn due(&mut self, waiting: Waiting, now: Instant) -> (Due, Option<Instant>) {
+        self.end_pause(now);
+        self.has_waiting = waiting.total() > 0;
+        match &mut self.state {
+            State::Paused { until, .. } => (Due::Calls(0), Some(*until)),
+            State::Down(down) => down.due(waiting, now),
+            State::Serving => {
+                if self.let_go_at.is_some_and(|at| now.saturating_duration_since(at) >= LOST_AFTER)
+                {
+                    self.let_go = 0;
+                }
+                let free = if waiting.total() > 0 { self.free(now) } else { 0 };
+                // Suspects come last, and no more of them than may be called.
+                let suspects = waiting.suspects.min(self.free_for_suspects());
+                let may_go = waiting.total() - waiting.suspects + suspects;
+                let calls = free.saturating_sub(self.let_go).min(may_go);
+                if calls > 0 {
+                    self.let_go += calls;
+                    self.let_go_at = Some(now);
+                }
+                let lost_at = (self.let_go > 0).then_some(now + LOST_AFTER);
+                let limit = self.limit.as_ref().filter(|_| may_go > calls);
+                let next_at = limit.and_then(|limit| limit.next(self.let_go + 1, now));
+                (Due::Calls(calls), [lost_at, next_at].into_iter().flatten().min())
             }
-            State::Ramping { limit } => {
-                self.state = self.ramp((limit / 2).max(1));
-                None
-            }
-            State::Closed => None,
         }
-    }
-
-    /// Several reservations fail, in a row or in a large part: it is not one event's own fault.
-    fn is_away(&mut self, sign: Sign, now: Instant) -> bool {
-        let streak = &self.streak;
-        if streak.refusals >= OPEN_AFTER_REFUSALS {
-            return true;
-        }
-        if streak.is_shared && streak.failures >= OPEN_AFTER {
-            return true;
-        }
-        let seen = self.window.totals(now);
-        sign == Sign::Outage
-            && seen.is_shared
-            && seen.calls >= RATIO_CALLS_MIN
-            && seen.failures >= seen.calls / RATIO_ONE_IN
-    }
-
-    fn open(&mut self, probes: u32, now: Instant) -> Duration {
-        let wait = PROBE.bound(probes);
-        self.state = State::Open { until: now + wait, probes };
-        wait
-    }
-
-    fn is_paced(&self, now: Instant) -> bool {
-        self.paced_until.is_some_and(|until| now < until)
     }
 }
-
-impl Streak {
-    fn add(&mut self, sign: Sign, reservation: u64) {
-        self.failures = self.failures.saturating_add(1);
-        match &self.first {
-            None => self.first = Some(reservation),
-            Some(first) => self.is_shared |= *first != reservation,
-        }
-        if sign == Sign::Refusal {
-            if self.last_refused != Some(reservation) {
-                self.refusals += 1;
-                self.last_refused = Some(reservation);
-            }
-        } else {
-            self.refusals = 0;
-            self.last_refused = None;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

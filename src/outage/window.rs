@@ -1,4 +1,4 @@
-//! How many of the latest calls failed: a sliding window in a few buckets.
+//! How the latest fresh calls were answered: a sliding window in a few buckets.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 const BUCKETS: usize = 10;
 const BUCKET: Duration = Duration::from_secs(2);
 
-/// Calls and failures of the last 20 seconds.
+/// Calls of the last 20 seconds, by answer.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     buckets: [Bucket; BUCKETS],
@@ -20,52 +20,64 @@ pub(super) struct Window {
 struct Bucket {
     /// The turn of the window that it counts for.
     turn: u64,
-    calls: u32,
-    failures: u32,
-    /// The reservation that failed first.
-    first: Option<u64>,
-    /// Whether another one failed too.
-    is_shared: bool,
+    counts: Counts,
 }
 
 /// What the window shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct Counts {
     pub(super) calls: u32,
+    /// Of the outage class, or 500 and its like.
     pub(super) failures: u32,
-    /// Whether more than one reservation failed.
-    pub(super) is_shared: bool,
+    /// Told to come later.
+    pub(super) paced: u32,
+    /// Refused for good.
+    pub(super) refused: u32,
 }
 
 impl Window {
-    /// Books a call: a failure of that reservation, or none.
-    pub(super) fn add(&mut self, failed: Option<u64>, now: Instant) {
+    pub(super) fn add_success(&mut self, now: Instant) {
+        self.bucket(now).calls += 1;
+    }
+
+    pub(super) fn add_failure(&mut self, now: Instant) {
+        let counts = self.bucket(now);
+        counts.calls += 1;
+        counts.failures += 1;
+    }
+
+    pub(super) fn add_paced(&mut self, now: Instant) {
+        let counts = self.bucket(now);
+        counts.calls += 1;
+        counts.paced += 1;
+    }
+
+    pub(super) fn add_refused(&mut self, now: Instant) {
+        let counts = self.bucket(now);
+        counts.calls += 1;
+        counts.refused += 1;
+    }
+
+    fn bucket(&mut self, now: Instant) -> &mut Counts {
         let turn = self.turn(now);
         let bucket = &mut self.buckets[slot(turn)];
         if bucket.turn != turn {
-            *bucket = Bucket { turn, ..Bucket::default() };
+            *bucket = Bucket { turn, counts: Counts::default() };
         }
-        bucket.calls = bucket.calls.saturating_add(1);
-        if let Some(reservation) = failed {
-            bucket.failures = bucket.failures.saturating_add(1);
-            bucket.is_shared |= *bucket.first.get_or_insert(reservation) != reservation;
-        }
+        &mut bucket.counts
     }
 
-    pub(super) fn totals(&mut self, now: Instant) -> Seen {
+    pub(super) fn totals(&mut self, now: Instant) -> Counts {
         let turn = self.turn(now);
         let oldest = turn.saturating_sub(u64::try_from(BUCKETS).expect("small") - 1);
-        let mut seen = Seen::default();
-        let mut first = None;
+        let mut totals = Counts::default();
         for bucket in self.buckets.iter().filter(|bucket| bucket.turn >= oldest) {
-            seen.calls = seen.calls.saturating_add(bucket.calls);
-            seen.failures = seen.failures.saturating_add(bucket.failures);
-            seen.is_shared |= bucket.is_shared;
-            if let Some(reservation) = bucket.first {
-                seen.is_shared |= *first.get_or_insert(reservation) != reservation;
-            }
+            totals.calls = totals.calls.saturating_add(bucket.counts.calls);
+            totals.failures = totals.failures.saturating_add(bucket.counts.failures);
+            totals.paced = totals.paced.saturating_add(bucket.counts.paced);
+            totals.refused = totals.refused.saturating_add(bucket.counts.refused);
         }
-        seen
+        totals
     }
 
     pub(super) fn clear(&mut self) {
@@ -87,34 +99,29 @@ fn slot(turn: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn seen(calls: u32, failures: u32, is_shared: bool) -> Seen {
-        Seen { calls, failures, is_shared }
-    }
-
     #[test]
     fn what_is_older_than_the_window_does_not_count() {
         let mut window = Window::default();
         let start = Instant::now();
         let after = |s| start + Duration::from_secs(s);
-        window.add(Some(1), start);
-        window.add(None, after(1));
-        window.add(Some(2), after(10));
-        assert_eq!(window.totals(after(10)), seen(3, 2, true));
-        assert_eq!(window.totals(after(21)), seen(1, 1, false));
-        assert_eq!(window.totals(after(40)), seen(0, 0, false));
-        window.add(None, after(100));
-        assert_eq!(window.totals(after(100)), seen(1, 0, false));
-    }
-
-    #[test]
-    fn one_reservation_that_fails_again_and_again_is_one() {
-        let mut window = Window::default();
-        let start = Instant::now();
-        for s in 0..8 {
-            window.add(Some(7), start + Duration::from_secs(s));
-        }
-        assert_eq!(window.totals(start + Duration::from_secs(8)), seen(8, 8, false));
-        window.add(Some(8), start + Duration::from_secs(8));
-        assert_eq!(window.totals(start + Duration::from_secs(8)), seen(9, 9, true));
+        window.add_failure(start);
+        window.add_success(after(1));
+        window.add_paced(after(10));
+        assert_eq!(
+            window.totals(after(10)),
+            Counts { calls: 3, failures: 1, paced: 1, refused: 0 }
+        );
+        assert_eq!(
+            window.totals(after(21)),
+            Counts { calls: 1, failures: 0, paced: 1, refused: 0 }
+        );
+        assert_eq!(window.totals(after(40)), Counts::default());
+        window.add_success(after(100));
+        assert_eq!(
+            window.totals(after(100)),
+            Counts { calls: 1, failures: 0, paced: 0, refused: 0 }
+        );
+        window.clear();
+        assert_eq!(window.totals(after(100)), Counts::default());
     }
 }

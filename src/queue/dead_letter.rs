@@ -4,23 +4,32 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Attribute, AttributeValue, MessageId};
+use super::{Attribute, AttributeValue, MessageGroup, MessageId};
 
 /// SQS allows ten attributes on a message (AWS: "Amazon SQS message metadata").
 const ATTRIBUTES_MAX: usize = 10;
 
+/// The original's attributes that are worth the most to whoever takes the message up again, the most needed first: without the
+/// first, a body that the SQS extended client stored elsewhere cannot be read; the others join the trace.
+const NEEDED: [&str; 3] = ["ExtendedPayloadSize", "tracestate", "traceparent"];
+
 /// Longest error text in an attribute, in bytes: enough to read, small beside a 1 MiB body.
 const ERROR_BYTES_MAX: usize = 512;
+
+/// The attribute that says why in words: the log says it too.
+const ERROR: &str = "dlq_error";
 
 /// A message on its way to the dead-letter queue.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
     /// The original body, untouched.
     pub body: String,
-    /// The original's SQS id, by which repeated copies can be told.
+    /// The original's SQS id, however often it was copied.
     pub message_id: MessageId,
-    /// The original's FIFO group.
-    pub group_id: Option<Box<str>>,
+    /// The SQS id of the message that this is a copy of, by which repeated copies of it can be told.
+    pub source_id: MessageId,
+    /// What the original belongs to.
+    pub group: Option<MessageGroup>,
     /// Why, as a fixed word.
     pub reason: &'static str,
     /// Why, in words.
@@ -33,32 +42,67 @@ pub struct DeadLetter {
     pub at: SystemTime,
     /// The original's own attributes.
     pub attributes: Vec<Attribute>,
+    /// How far it was shortened.
+    pub shortened: u8,
 }
 
 impl DeadLetter {
-    /// The copy's attributes: ours first, then the original's own as far as SQS's limit allows.
+    /// The copy's attributes: ours first, then the original's own as far as SQS's limit allows, the most needed first.
     /// One of the original's that has the name of one of ours (a copy that came back and failed
     /// again) gives way to ours.
+    ///
+    /// Where it was shortened, the last of those are left out, one for each time; then `dlq_error`; then all.
     #[must_use]
     pub fn all_attributes(&self) -> Vec<Attribute> {
+        let mut all = self.ours();
+        let ours = all.len();
+        for attribute in self.own_by_worth() {
+            if all.len() == ATTRIBUTES_MAX {
+                break;
+            }
+            if all.iter().all(|known| known.name != attribute.name) {
+                all.push(attribute.clone());
+            }
+        }
+        let own = all.len() - ours;
+        match usize::from(self.shortened).checked_sub(own + 1) {
+            None => all.truncate(all.len() - usize::from(self.shortened)),
+            Some(0) => {
+                all.truncate(ours);
+                all.retain(|attribute| attribute.name != ERROR);
+            }
+            Some(_) => all.clear(),
+        }
+        all
+    }
+
+    /// Leaves out the attribute that is worth the least, of those that are left; false where none is.
+    pub fn shorten(&mut self) -> bool {
+        let can_be_shorter = !self.all_attributes().is_empty();
+        self.shortened += u8::from(can_be_shorter);
+        can_be_shorter
+    }
+
+    /// The original's attributes, by worth, then by name: SQS gives them in no order.
+    fn own_by_worth(&self) -> Vec<&Attribute> {
+        let mut own: Vec<_> = self.attributes.iter().collect();
+        let worth = |name: &str| NEEDED.iter().position(|needed| *needed == name);
+        own.sort_by_key(|attribute| {
+            (worth(&attribute.name).unwrap_or(NEEDED.len()), &attribute.name)
+        });
+        own
+    }
+
+    fn ours(&self) -> Vec<Attribute> {
         let at_ms = self.at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
-        let mut all = vec![
+        vec![
             text("dlq_reason", self.reason),
-            text("dlq_error", &sqs_text(&self.error)),
+            text(ERROR, &sqs_text(&self.error)),
             text("dlq_event_type", self.event_type),
             text("dlq_message_id", &self.message_id.0),
             number("dlq_receive_count", &self.receive_count.to_string()),
             number("dlq_at_ms", &at_ms.to_string()),
-        ];
-        for attribute in &self.attributes {
-            if all.len() == ATTRIBUTES_MAX {
-                break;
-            }
-            if all.iter().all(|ours| ours.name != attribute.name) {
-                all.push(attribute.clone());
-            }
-        }
-        all
+        ]
     }
 }
 
@@ -100,13 +144,15 @@ mod tests {
         DeadLetter {
             body: "{}".to_owned(),
             message_id: MessageId("m-1".into()),
-            group_id: None,
+            source_id: MessageId("m-1".into()),
+            group: None,
             reason: "unknown_type",
             error: error.to_owned(),
             event_type: "unknown",
             receive_count: 3,
             at: UNIX_EPOCH + Duration::from_millis(1_500),
             attributes,
+            shortened: 0,
         }
     }
 
@@ -133,6 +179,36 @@ mod tests {
         let all = letter("e", own).all_attributes();
         assert_eq!(all.len(), ATTRIBUTES_MAX);
         assert_eq!(all.iter().filter(|a| a.name.starts_with("own")).count(), 4);
+    }
+
+    /// Of ten attributes whose order is random, the same survive each time, and go in the same order.
+    #[test]
+    fn a_copy_that_is_too_long_goes_with_fewer_attributes_in_a_fixed_order() {
+        let names = ["zeta", "traceparent", "alpha", "ExtendedPayloadSize", "tracestate", "beta"];
+        for turn in 0..names.len() {
+            let mut own: Vec<_> = names.iter().map(|name| text(name, "v")).collect();
+            own.rotate_left(turn);
+            let mut letter = letter("e", own);
+            let mut left = Vec::new();
+            loop {
+                let all = letter.all_attributes();
+                let own = all.iter().skip_while(|a| a.name.starts_with("dlq_"));
+                left.push((all.len(), own.map(|a| a.name.clone()).collect::<Vec<_>>().join(" ")));
+                if !letter.shorten() {
+                    break;
+                }
+            }
+            let expected = [
+                (10, "ExtendedPayloadSize tracestate traceparent alpha"),
+                (9, "ExtendedPayloadSize tracestate traceparent"),
+                (8, "ExtendedPayloadSize tracestate"),
+                (7, "ExtendedPayloadSize"),
+                (6, ""),
+                (5, ""),
+                (0, ""),
+            ];
+            assert_eq!(left, expected.map(|(all, own)| (all, own.to_owned())), "{turn}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A [`Queue`] that counts and times each call to another one.
+//! A [`Queue`] that counts and times each call to another one, and notes what it says about its action.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,20 +6,60 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{BatchAnswer, DeadLetter, Message, Queue, QueueError, QueueErrorKind, ReceiptHandle};
-use crate::metrics::{Call, CallResult, Metrics};
+use super::actions::Actions;
+use super::{
+    BatchAnswer, DeadLetter, EntryError, Message, Permission, Queue, QueueError, QueueErrorKind,
+    QueueLimits, ReceiptHandle,
+};
+use crate::metrics::{Call, CallResult, Metrics, QueueAction};
 
-/// Counts and times each call.
+/// Counts, times and notes each call.
 pub struct Metered {
     queue: Arc<dyn Queue>,
     metrics: Arc<Metrics>,
+    actions: Arc<Actions>,
+}
+
+/// A call that is open. One that nobody waits for any more was not answered in time.
+struct Open<'a> {
+    actions: &'a Actions,
+    action: QueueAction,
+    began_at: Instant,
+    is_answered: bool,
+}
+
+impl Open<'_> {
+    fn answered(mut self, answer: Result<(), &QueueError>) {
+        self.is_answered = true;
+        self.actions.note(self.action, self.began_at, answer);
+    }
+
+    /// The answer says nothing about the action.
+    fn ignored(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let detail = "no answer in time".to_owned();
+            let error = QueueError { kind: QueueErrorKind::Timeout, detail };
+            self.actions.note(self.action, self.began_at, Err(&error));
+        }
+    }
 }
 
 impl Metered {
     /// Wraps `queue`.
     #[must_use]
-    pub fn new(queue: Arc<dyn Queue>, metrics: Arc<Metrics>) -> Self {
-        Self { queue, metrics }
+    pub fn new(queue: Arc<dyn Queue>, metrics: Arc<Metrics>, actions: Arc<Actions>) -> Self {
+        Self { queue, metrics, actions }
+    }
+
+    fn open(&self, action: QueueAction) -> Open<'_> {
+        let began_at = Instant::now();
+        Open { actions: &self.actions, action, began_at, is_answered: false }
     }
 
     async fn timed<T>(
@@ -49,22 +89,93 @@ fn result_of(kind: QueueErrorKind) -> CallResult {
     }
 }
 
+/// What a batch says about its action. It works where one entry was carried out, or its receipt was looked at.
+fn evidence(answer: &BatchAnswer) -> Result<(), QueueError> {
+    let entries = answer.as_ref().map_err(Clone::clone)?;
+    let mut why = None;
+    for entry in entries {
+        match entry {
+            Ok(()) | Err(EntryError::Lost(_)) => return Ok(()),
+            Err(EntryError::Retry(detail)) => why = Some(detail),
+        }
+    }
+    match why {
+        Some(detail) => {
+            Err(QueueError { kind: QueueErrorKind::Other, detail: format!("each entry: {detail}") })
+        }
+        None => Ok(()),
+    }
+}
+
 #[async_trait]
 impl Queue for Metered {
-    async fn receive(&self, max: usize) -> Result<Vec<Message>, QueueError> {
-        self.timed(Call::ReceiveMessage, self.queue.receive(max)).await
+    async fn receive(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError> {
+        let open = self.open(QueueAction::Receive);
+        let answer = self.queue.receive(max, visibility);
+        let answer = self.timed(Call::ReceiveMessage, answer).await;
+        open.answered(answer.as_ref().map(|_| ()));
+        answer
     }
 
     async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
-        self.timed(Call::DeleteMessageBatch, self.queue.delete(handles)).await
+        let open = self.open(QueueAction::Delete);
+        let answer = self.timed(Call::DeleteMessageBatch, self.queue.delete(handles)).await;
+        open.answered(evidence(&answer).as_ref().copied());
+        answer
     }
 
     async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        let open = self.open(QueueAction::Extend);
         let answer = self.queue.change_visibility(changes);
-        self.timed(Call::ChangeMessageVisibilityBatch, answer).await
+        let answer = self.timed(Call::ChangeMessageVisibilityBatch, answer).await;
+        open.answered(evidence(&answer).as_ref().copied());
+        answer
     }
 
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
-        self.timed(Call::SendMessage, self.queue.dead_letter(letter)).await
+        // Where to is asked first, if it is not known: that is another action.
+        let open = self.open(QueueAction::Attributes);
+        match self.queue.probe(QueueAction::Attributes).await {
+            Ok(Permission::Allowed) => open.answered(Ok(())),
+            Ok(Permission::CannotBeAsked) => open.ignored(),
+            Err(error) => {
+                open.answered(Err(&error));
+                return Err(error);
+            }
+        }
+        let open = self.open(QueueAction::DeadLetter);
+        let answer = self.timed(Call::SendMessage, self.queue.dead_letter(letter)).await;
+        match &answer {
+            // That is about this copy, or about nothing that SQS was asked.
+            Err(error)
+                if matches!(
+                    error.kind,
+                    QueueErrorKind::Refused | QueueErrorKind::NoDeadLetterQueue
+                ) =>
+            {
+                open.ignored();
+            }
+            Ok(()) | Err(_) => open.answered(answer.as_ref().copied()),
+        }
+        answer
+    }
+
+    fn is_fifo(&self) -> bool {
+        self.queue.is_fifo()
+    }
+
+    async fn limits(&self) -> Result<QueueLimits, QueueError> {
+        self.timed(Call::GetQueueAttributes, self.queue.limits()).await
+    }
+
+    /// What it says is for the caller to note where it is good: a probe cannot tell whether all entries fail.
+    async fn probe(&self, action: QueueAction) -> Result<Permission, QueueError> {
+        let open = self.open(action);
+        let answer = self.queue.probe(action).await;
+        match &answer {
+            Ok(Permission::Allowed | Permission::CannotBeAsked) => open.ignored(),
+            Err(error) => open.answered(Err(error)),
+        }
+        answer
     }
 }

@@ -2,32 +2,44 @@
 //!
 //! The SDK's own retries are off: the poller, the lease keeper and the batches own theirs, because
 //! only they know how long a lease still lasts. Region, credentials and endpoint follow the SDK's
-//! own rules and are never parsed here.
+//! own rules; where those leave a gap, `environment` fills it.
 
 mod convert;
+mod credentials;
 mod describe;
+mod environment;
 mod error;
 mod http;
+mod probe;
+mod target;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_config::{ConfigLoader, SdkConfig};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     MessageSystemAttributeName,
 };
-use tokio::sync::OnceCell;
 
 use self::convert::{fifo_name, to_message, to_sdk_attribute, whole_seconds};
+use self::environment::{Prepared, prepare};
 use self::error::{entry_answers, queue_error};
-use super::{BatchAnswer, DeadLetter, Message, Queue, QueueError, QueueErrorKind, ReceiptHandle};
+use self::target::Target;
+use super::{
+    BatchAnswer, DeadLetter, Message, MessageGroup, Permission, Queue, QueueError, QueueErrorKind,
+    QueueLimits, ReceiptHandle,
+};
+use crate::config::{Aws, Proxies, QueueUrl};
+use crate::metrics::QueueAction;
 
 pub use self::describe::{QueueFacts, Redrive};
+pub use self::environment::{AwsError, Called};
 
 /// How long one call other than a receive may take. SQS answers in tens of milliseconds; more than
 /// this is a connection that went away.
@@ -52,8 +64,6 @@ pub struct SqsSettings {
     pub dlq_url: Option<String>,
     /// Long-poll wait, whole seconds, 0 to 20.
     pub wait: Duration,
-    /// Visibility timeout asked for at each receive, whole seconds.
-    pub visibility: Duration,
 }
 
 /// A queue in Amazon SQS, or in a server that speaks its protocol.
@@ -63,38 +73,41 @@ pub struct SqsQueue {
     /// For receives, which may take longer. A client of its own is cheaper than a change at each call.
     long_polls: Client,
     settings: SqsSettings,
-    /// Where poison goes. Unset until it is first needed or told at start; `None` when SQS said
-    /// that there is no such place.
-    dlq: OnceCell<Option<DlqTarget>>,
-}
-
-#[derive(Clone, Debug)]
-struct DlqTarget {
-    url: String,
-    fifo: bool,
-}
-
-impl DlqTarget {
-    fn new(url: String) -> Self {
-        let fifo = fifo_name(&url);
-        Self { url, fifo }
-    }
+    /// Whether message groups have an order.
+    is_fifo: bool,
+    called: Called,
+    /// Whether SQS has answered a receive yet. Until then receives do not wait: a long poll of an empty queue would
+    /// keep it unknown for up to 20 s whether receiving works.
+    has_received: AtomicBool,
+    /// Where poison goes.
+    dlq: target::Known,
 }
 
 impl SqsQueue {
-    /// Prepares the client; nothing is sent yet. Reads region, credentials and endpoint by the
-    /// SDK's own rules.
-    pub async fn new(settings: SqsSettings) -> Self {
-        Self::load(aws_config::defaults(BehaviorVersion::latest()), settings).await
+    /// Prepares the client for `queue`, by the environment and the profile; nothing is sent to SQS yet.
+    ///
+    /// # Errors
+    /// Where SQS cannot be called from this environment, whatever SQS says.
+    pub async fn new(settings: SqsSettings, aws: &Aws, queue: &QueueUrl) -> Result<Self, AwsError> {
+        let Prepared { shared, endpoint, called } = prepare(aws, queue).await?;
+        Ok(Self { called, ..Self::with(&shared, endpoint, settings) })
     }
 
-    /// The same, with what `loader` already says about region, credentials and endpoint.
+    /// The same, with what `loader` says about region, credentials and endpoint.
     pub async fn load(loader: ConfigLoader, settings: SqsSettings) -> Self {
-        let shared = loader.http_client(http::client(IDLE_TIMEOUT)).load().await;
-        let config = aws_sdk_sqs::config::Builder::from(&shared)
+        let http = http::client(IDLE_TIMEOUT, Proxies::default());
+        let shared = loader.http_client(http).load().await;
+        let endpoint = shared.endpoint_url().map(str::to_owned);
+        Self::with(&shared, endpoint, settings)
+    }
+
+    fn with(shared: &SdkConfig, endpoint: Option<String>, settings: SqsSettings) -> Self {
+        let mut config = aws_sdk_sqs::config::Builder::from(shared)
             .retry_config(RetryConfig::disabled())
             // Every call has a deadline of its own; watching each stream's speed as well buys nothing.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        // Where it is none, too: an empty variable would be taken for an endpoint.
+        config.set_endpoint_url(endpoint);
         let client = |call_timeout| {
             let timeouts = TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -102,21 +115,33 @@ impl SqsQueue {
             Client::from_conf(config.clone().timeout_config(timeouts.build()).build())
         };
         let long_polls = client(settings.wait + RECEIVE_MARGIN);
-        let dlq = match &settings.dlq_url {
-            Some(url) => OnceCell::new_with(Some(Some(DlqTarget::new(url.clone())))),
-            None => OnceCell::new(),
-        };
-        Self { client: client(CALL_TIMEOUT), long_polls, settings, dlq }
+        let is_fifo = fifo_name(&settings.queue_url);
+        let (called, dlq) = (Called::default(), target::Known::default());
+        let has_received = AtomicBool::new(false);
+        let client = client(CALL_TIMEOUT);
+        Self { client, long_polls, settings, is_fifo, called, has_received, dlq }
     }
 
-    async fn receive_call(&self, max: usize) -> Result<Vec<Message>, QueueError> {
+    /// Where SQS is called, and what of that contradicts the queue's URL.
+    #[must_use]
+    pub const fn called(&self) -> &Called {
+        &self.called
+    }
+
+    async fn receive_call(
+        &self,
+        max: usize,
+        visibility: Duration,
+    ) -> Result<Vec<Message>, QueueError> {
+        let has_received = self.has_received.load(Ordering::Relaxed);
+        let wait = if has_received { self.settings.wait } else { Duration::ZERO };
         let answer = self
             .long_polls
             .receive_message()
             .queue_url(&self.settings.queue_url)
             .max_number_of_messages(i32::try_from(max).expect("a batch is at most ten"))
-            .wait_time_seconds(whole_seconds(self.settings.wait))
-            .visibility_timeout(whole_seconds(self.settings.visibility))
+            .wait_time_seconds(whole_seconds(wait))
+            .visibility_timeout(whole_seconds(visibility))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
@@ -125,26 +150,28 @@ impl SqsQueue {
             .send()
             .await
             .map_err(|error| queue_error(&error, error::RECEIVE))?;
-        Ok(answer.messages.unwrap_or_default().into_iter().filter_map(to_message).collect())
+        self.has_received.store(true, Ordering::Relaxed);
+        let messages = answer.messages.unwrap_or_default().into_iter();
+        Ok(messages.filter_map(|raw| to_message(raw, self.is_fifo)).collect())
     }
 
-    async fn dead_letter_call(
-        &self,
-        to: &DlqTarget,
-        letter: &DeadLetter,
-    ) -> Result<(), QueueError> {
+    async fn dead_letter_call(&self, to: &Target, letter: &DeadLetter) -> Result<(), QueueError> {
         let mut call = self.client.send_message().queue_url(&to.url).message_body(&letter.body);
         for attribute in letter.all_attributes() {
             let name = attribute.name.clone();
             call = call.message_attributes(name, to_sdk_attribute(attribute));
         }
         if to.fifo {
-            // A FIFO dead-letter queue wants a group even where the source had none; the original's
-            // id as deduplication id makes a repeated copy (a crash before the delete) one copy.
-            let group = letter.group_id.as_deref().unwrap_or("dead-letters");
+            // A FIFO dead-letter queue wants a group even where the source had none; the message's own
+            // id as deduplication id makes a repeated copy (a crash before the delete) one copy. The original's would not do: what
+            // was sent back from the dead-letter queue and fails again within five minutes would have none.
+            let group = letter.group.as_ref().map_or("dead-letters", MessageGroup::name);
             call = call
                 .message_group_id(group)
-                .message_deduplication_id(letter.message_id.0.to_string());
+                .message_deduplication_id(letter.source_id.0.to_string());
+        } else if let Some(MessageGroup::Tenant(name)) = &letter.group {
+            // SQS gave it, and so takes it too: the tenant is known where the copy is looked at, or sent back.
+            call = call.message_group_id(&**name);
         }
         call.send().await.map(|_| ()).map_err(|error| queue_error(&error, error::DEAD_LETTER))
     }
@@ -152,8 +179,8 @@ impl SqsQueue {
 
 #[async_trait]
 impl Queue for SqsQueue {
-    async fn receive(&self, max: usize) -> Result<Vec<Message>, QueueError> {
-        self.receive_call(max).await
+    async fn receive(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError> {
+        self.receive_call(max, visibility).await
     }
 
     async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
@@ -206,12 +233,39 @@ impl Queue for SqsQueue {
     }
 
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
-        match self.dlq.get_or_try_init(|| self.find_dead_letter_queue()).await? {
-            Some(target) => self.dead_letter_call(target, letter).await,
+        match self.target().await? {
+            Some(target) => {
+                let sent = self.dead_letter_call(&target, letter).await;
+                if sent.as_ref().is_err_and(|why| why.kind == QueueErrorKind::NoSuchQueue) {
+                    self.forget_target().await;
+                }
+                sent
+            }
             None => Err(QueueError {
                 kind: QueueErrorKind::NoDeadLetterQueue,
-                detail: "set SQS_DLQ_URL, or a redrive policy on the queue".to_owned(),
+                detail:
+                    "set SQS_DLQ_URL, or a redrive policy on the queue; the queue itself is none"
+                        .to_owned(),
             }),
         }
+    }
+
+    fn is_fifo(&self) -> bool {
+        self.is_fifo
+    }
+
+    async fn limits(&self) -> Result<QueueLimits, QueueError> {
+        let facts = self.facts().await?;
+        self.follow(&facts).await;
+        let copies_go_somewhere = matches!(self.target().await, Ok(Some(_)));
+        Ok(QueueLimits {
+            receives_max: facts.redrive.map(|redrive| redrive.max_receive_count),
+            retention: (copies_go_somewhere && !facts.retention.is_zero())
+                .then_some(facts.retention),
+        })
+    }
+
+    async fn probe(&self, action: QueueAction) -> Result<Permission, QueueError> {
+        self.ask(action).await
     }
 }

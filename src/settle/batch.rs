@@ -5,12 +5,15 @@
 //! [`PAIR_WITHIN`]; what has come by then and fills no batch waits on, for [`FLUSH_AFTER`] from there.
 //! Nobody waits for a delete (its effects are done), so a short wait costs no latency; what it
 //! costs is that a crash within it repeats a delivery, which the keys and the store make harmless.
-//! Entries that fail are tried again, one by one as SQS answers them, until their lease ends: from
-//! then on the message is SQS's again, and is left alone.
+//! On a FIFO queue a message group waits for each delete: one goes at once, and what comes while it is on its way goes with the next.
+//! A delete that fails is kept ([`undone`]) and tried again, for as long as its lease can be extended; a release that fails is tried
+//! again until its lease ends. From then on the message is SQS's again, and is left alone. How calls are made is [`call`]'s.
 
+mod call;
 mod letter;
 #[cfg(test)]
 mod tests;
+mod undone;
 
 use std::mem;
 use std::sync::Arc;
@@ -19,20 +22,19 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{error, warn};
+use tokio::time::{Instant, sleep_until};
+use tracing::error;
 
-use self::letter::dead_letter;
+use self::call::{Context, Deleted, delete, release};
+use self::letter::{Letter, Sent, send};
+use self::undone::Undone;
 use super::decide::DeadLetterReason;
 use super::ledger::{Ledger, Left};
-use crate::inflight::{Receipt, Taken};
-use crate::metrics::{Metrics, SettlementKind};
-use crate::queue::{
-    BATCH_MAX, BatchAnswer, EntryError, Queue, QueueError, QueueErrorKind, ReceiptHandle,
-};
-use crate::retry::Backoff;
-use crate::sabotage::{Sabotage, on};
-use crate::telemetry::{Failure, QueueSpan, QueueSpans, SpanLink};
+use crate::inflight::{InFlight, Receipt, Taken};
+use crate::metrics::{Metrics, QueueAction};
+use crate::queue::actions::Actions;
+use crate::queue::{BATCH_MAX, Queue};
+use crate::telemetry::QueueSpans;
 
 /// The longest that a settlement waits for company. At 50 events a second it makes batches of
 /// five; it is a fiftieth of the shortest visibility timeout, and leases are extended at half time,
@@ -43,14 +45,8 @@ const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// the time.
 const DELETES_MAX: usize = 2 * BATCH_MAX;
 
-/// How long a full batch of deletes waits for a second: no longer, as a FIFO queue holds a group back until its messages are deleted.
+/// How long a full batch of deletes waits for a second.
 const PAIR_WITHIN: Duration = Duration::from_millis(10);
-
-/// A call is given at least this long, where there is so much: SQS answers in tens of milliseconds.
-const CALL_MIN: Duration = Duration::from_millis(500);
-
-/// Between the tries of a call that failed.
-const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
 /// One settlement.
 #[derive(Debug)]
@@ -119,18 +115,24 @@ impl Batches {
 pub struct Batcher {
     settlements: mpsc::Receiver<Settlement>,
     context: Arc<Context>,
-    calls: JoinSet<Vec<Settlement>>,
+    calls: JoinSet<Ended>,
+    /// Those of them that delete.
+    deletes_open: usize,
+    /// A delete waits for no company.
+    is_fifo: bool,
+    undone: Undone,
+    /// Nothing is handed in any more: the worker leaves.
+    is_closing: bool,
     deletes: Vec<(Receipt, Left)>,
     releases: Vec<(Receipt, Duration)>,
     flush_at: Option<Instant>,
 }
 
-struct Context {
-    queue: Arc<dyn Queue>,
-    metrics: Arc<Metrics>,
-    ledger: Arc<Ledger>,
-    outstanding: Outstanding,
-    spans: QueueSpans,
+/// A call that has ended.
+enum Ended {
+    Delete(Deleted),
+    Release,
+    Letter(Sent),
 }
 
 impl Batcher {
@@ -141,15 +143,24 @@ impl Batcher {
         metrics: Arc<Metrics>,
         ledger: Arc<Ledger>,
         spans: QueueSpans,
+        inflight: Arc<InFlight>,
+        actions: Arc<Actions>,
         messages_max: usize,
     ) -> (Batches, Self) {
         let (sender, settlements) = mpsc::channel(messages_max);
         let outstanding = Outstanding::default();
         let batches = Batches { settlements: sender, outstanding: outstanding.clone() };
+        let is_fifo = queue.is_fifo();
+        let context = Context { queue, metrics, ledger, outstanding, spans, inflight, actions };
+        let context = Arc::new(context);
         let batcher = Self {
             settlements,
-            context: Arc::new(Context { queue, metrics, ledger, outstanding, spans }),
+            undone: Undone::new(Arc::clone(&context)),
+            context,
             calls: JoinSet::new(),
+            deletes_open: 0,
+            is_fifo,
+            is_closing: false,
             deletes: Vec::with_capacity(DELETES_MAX),
             releases: Vec::with_capacity(BATCH_MAX),
             flush_at: None,
@@ -160,40 +171,62 @@ impl Batcher {
     /// Runs until every [`Batches`] is dropped and all that they handed in is settled, or lost.
     pub async fn run(mut self) {
         loop {
-            let flush_at = self.flush_at;
+            let (flush_at, try_at) = (self.flush_at, self.undone.next_try());
             tokio::select! {
                 biased;
-                Some(more) = self.calls.join_next() => {
-                    for settlement in more.expect("a settlement does not panic") {
-                        self.add(settlement);
-                    }
+                Some(ended) = self.calls.join_next() => {
+                    self.ended(ended.expect("a settlement does not panic"));
                 }
-                settlement = self.settlements.recv() => match settlement {
+                settlement = self.settlements.recv(), if !self.is_closing => match settlement {
                     Some(settlement) => self.add(settlement),
-                    None => break,
+                    None => self.close(),
                 },
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => self.flush_due(),
+                () = sleep_until(try_at.unwrap_or_else(Instant::now)), if try_at.is_some() => self.try_again(),
+                else => return,
+            }
+            if self.is_closing {
+                self.flush();
             }
         }
-        self.flush();
-        while let Some(more) = self.calls.join_next().await {
-            for settlement in more.expect("a settlement does not panic") {
-                self.add(settlement);
+    }
+
+    /// What can be settled is, from here on; who reads the dead-letter queue later is another one's concern.
+    fn close(&mut self) {
+        self.is_closing = true;
+        for settlement in self.undone.give_up_letters() {
+            self.add(settlement);
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Delete(deleted) => {
+                self.deletes_open -= 1;
+                self.undone.deleted(deleted);
+                self.flush_at_once();
             }
-            self.flush();
+            Ended::Release => {}
+            Ended::Letter(sent) => {
+                for settlement in self.undone.sent(sent, self.is_closing) {
+                    self.add(settlement);
+                }
+            }
+        }
+    }
+
+    fn try_again(&mut self) {
+        for (batch, has_hung) in self.undone.deletes_due() {
+            self.spawn_delete(batch, Some(has_hung));
+        }
+        for letter in self.undone.letters_due() {
+            self.spawn_letter(letter);
         }
     }
 
     fn add(&mut self, settlement: Settlement) {
         match settlement {
-            Settlement::Delete(receipt, how) => {
-                self.deletes.push((receipt, how));
-                match self.deletes.len() {
-                    DELETES_MAX => self.flush_deletes(),
-                    BATCH_MAX => self.flush_within(PAIR_WITHIN),
-                    _ => {}
-                }
-            }
+            Settlement::Delete(receipt, how) => self.add_delete(receipt, how),
             Settlement::Release(receipt, after) => {
                 self.releases.push((receipt, after));
                 if self.releases.len() == BATCH_MAX {
@@ -201,7 +234,13 @@ impl Batcher {
                 }
             }
             Settlement::DeadLetter(taken, grounds) => {
-                self.calls.spawn(dead_letter(Arc::clone(&self.context), taken, *grounds));
+                let letter = Letter::new(*taken, *grounds);
+                if self.context.cannot_send() {
+                    let sent = Sent::failed_before(letter);
+                    self.ended(Ended::Letter(sent));
+                } else {
+                    self.spawn_letter(letter);
+                }
             }
         }
         if self.deletes.is_empty() && self.releases.is_empty() {
@@ -209,6 +248,38 @@ impl Batcher {
         } else if self.flush_at.is_none() {
             self.flush_within(FLUSH_AFTER);
         }
+        self.flush_at_once();
+    }
+
+    /// What else is handed in just now goes along: that is looked for first.
+    fn flush_at_once(&mut self) {
+        if self.is_fifo && self.deletes_open == 0 && !self.deletes.is_empty() {
+            self.flush_within(Duration::ZERO);
+        }
+    }
+
+    /// While deletes fail, one call now and then asks whether they work again: the others wait for its answer.
+    fn add_delete(&mut self, receipt: Receipt, how: Left) {
+        if self.context.actions.is_failing(QueueAction::Delete) {
+            return self.undone.keep_delete(receipt, how);
+        }
+        self.deletes.push((receipt, how));
+        match self.deletes.len() {
+            DELETES_MAX => self.flush_deletes(),
+            BATCH_MAX => self.flush_within(PAIR_WITHIN),
+            _ => {}
+        }
+    }
+
+    fn spawn_delete(&mut self, batch: Vec<(Receipt, Left)>, again: Option<bool>) {
+        let context = Arc::clone(&self.context);
+        self.deletes_open += 1;
+        self.calls.spawn(async move { Ended::Delete(delete(&context, batch, again).await) });
+    }
+
+    fn spawn_letter(&mut self, letter: Box<Letter>) {
+        let context = Arc::clone(&self.context);
+        self.calls.spawn(async move { Ended::Letter(send(&context, letter).await) });
     }
 
     fn flush_within(&mut self, time: Duration) {
@@ -218,7 +289,8 @@ impl Batcher {
 
     /// What has waited long enough. Of deletes that fill one batch and not two, the second has only begun to wait.
     fn flush_due(&mut self) {
-        let second = self.deletes.split_off(self.deletes.len().min(BATCH_MAX));
+        let whole = if self.is_fifo { DELETES_MAX } else { BATCH_MAX };
+        let second = self.deletes.split_off(self.deletes.len().min(whole));
         self.flush();
         if !second.is_empty() {
             self.deletes.extend(second);
@@ -233,162 +305,22 @@ impl Batcher {
     }
 
     fn flush_deletes(&mut self) {
-        let mut rest = self.deletes.drain(..).peekable();
-        while rest.peek().is_some() {
-            let batch = rest.by_ref().take(BATCH_MAX).collect();
-            self.calls.spawn(delete(Arc::clone(&self.context), batch));
+        let mut rest = mem::replace(&mut self.deletes, Vec::with_capacity(DELETES_MAX));
+        while !rest.is_empty() {
+            let later = rest.split_off(rest.len().min(BATCH_MAX));
+            self.spawn_delete(rest, None);
+            rest = later;
         }
     }
 
     fn flush_releases(&mut self) {
         if !self.releases.is_empty() {
             let batch = mem::replace(&mut self.releases, Vec::with_capacity(BATCH_MAX));
-            self.calls.spawn(release(Arc::clone(&self.context), batch));
+            let context = Arc::clone(&self.context);
+            self.calls.spawn(async move {
+                release(&context, batch).await;
+                Ended::Release
+            });
         }
     }
-}
-
-async fn delete(context: Arc<Context>, batch: Vec<(Receipt, Left)>) -> Vec<Settlement> {
-    let mut rest = context.drop_expired(batch);
-    let (mut failures, mut has_hung) = (0, false);
-    while !rest.is_empty() {
-        let mut handles: Vec<ReceiptHandle> = rest.iter().map(|(r, _)| r.handle.clone()).collect();
-        if on(Sabotage::HandlesNotDistinct) {
-            handles.fill(rest[0].0.handle.clone());
-        }
-        let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
-        let span = context.spans.settle("delete", rest.len(), links(&rest));
-        let answer = within(deadline, has_hung, context.queue.delete(&handles)).await;
-        has_hung = is_timeout(&answer);
-        end_span(span, answer.as_ref().err());
-        rest = context.book(rest, answer, SettlementKind::Delete, |how| *how);
-        context.pause(&mut failures, rest.is_empty()).await;
-        rest = context.drop_expired(rest);
-    }
-    Vec::new()
-}
-
-async fn release(context: Arc<Context>, batch: Vec<(Receipt, Duration)>) -> Vec<Settlement> {
-    let mut rest = context.drop_expired(batch);
-    let (mut failures, mut has_hung) = (0, false);
-    while !rest.is_empty() {
-        let changes: Vec<_> = rest.iter().map(|(r, after)| (r.handle.clone(), *after)).collect();
-        let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
-        let span = context.spans.settle("release", rest.len(), links(&rest));
-        let answer = within(deadline, has_hung, context.queue.change_visibility(&changes)).await;
-        has_hung = is_timeout(&answer);
-        end_span(span, answer.as_ref().err());
-        rest = context.book(rest, answer, SettlementKind::Release, |_| Left::HandedBack);
-        context.pause(&mut failures, rest.is_empty()).await;
-        rest = context.drop_expired(rest);
-    }
-    Vec::new()
-}
-
-impl Context {
-    /// One receipt is settled, or lost.
-    fn left(&self, how: Left) {
-        self.outstanding.0.fetch_sub(1, Ordering::Relaxed);
-        self.ledger.left(how, 1);
-    }
-
-    /// Counts what was settled, and gives back what is to be tried again.
-    fn book<T>(
-        &self,
-        batch: Vec<(Receipt, T)>,
-        answer: BatchAnswer,
-        kind: SettlementKind,
-        left: impl Fn(&T) -> Left,
-    ) -> Vec<(Receipt, T)> {
-        let answers = match answer {
-            Ok(answers) => answers,
-            Err(why) => {
-                warn!(error = %why, count = batch.len(), settlement = kind.as_str(), "Settling failed, trying again while the leases last");
-                batch.iter().for_each(|_| self.metrics.settlement_failed(kind));
-                return batch;
-            }
-        };
-        let mut rest = Vec::new();
-        let mut refused = None;
-        for ((receipt, what), answer) in batch.into_iter().zip(answers) {
-            match answer {
-                Ok(()) => {
-                    self.metrics.settled(kind);
-                    self.left(left(&what));
-                }
-                Err(EntryError::Lost(why)) => {
-                    self.metrics.settlement_failed(kind);
-                    self.left(Left::LeaseLost);
-                    warn!(message_id = %receipt.message_id, error = why, settlement = kind.as_str(), "The message was not ours any more when it was settled");
-                }
-                Err(EntryError::Retry(why)) => {
-                    self.metrics.settlement_failed(kind);
-                    rest.push((receipt, what));
-                    refused.get_or_insert(why);
-                }
-            }
-        }
-        if let Some(error) = refused {
-            warn!(
-                error,
-                count = rest.len(),
-                settlement = kind.as_str(),
-                "Settling failed, trying again while the leases last"
-            );
-        }
-        rest
-    }
-
-    /// Waits before another try; a try that left nothing waits for nothing.
-    async fn pause(&self, failures: &mut u32, done: bool) {
-        if !done {
-            sleep(RETRY.delay(*failures, &mut fastrand::Rng::new())).await;
-            *failures += 1;
-        }
-    }
-
-    /// What can no longer be settled in time is SQS's again.
-    fn drop_expired<T>(&self, batch: Vec<(Receipt, T)>) -> Vec<(Receipt, T)> {
-        let now = Instant::now();
-        let (rest, expired): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|(receipt, _)| receipt.deadline > now);
-        for (receipt, _) in expired {
-            self.left(Left::Unsettled);
-            warn!(message_id = %receipt.message_id, "The message could not be settled before its lease ended: SQS delivers it again");
-        }
-        rest
-    }
-}
-
-fn links<T>(batch: &[(Receipt, T)]) -> impl Iterator<Item = &SpanLink> {
-    batch.iter().filter_map(|(receipt, _)| receipt.span.as_ref())
-}
-
-fn end_span(span: QueueSpan, error: Option<&QueueError>) {
-    let message = error.map(ToString::to_string).unwrap_or_default();
-    span.end(error.map(|error| Failure { error_type: error.kind.word(), message: &message }));
-}
-
-fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
-    receipts.map(|receipt| receipt.deadline).min().expect("a batch is not empty")
-}
-
-/// A call that hangs leaves time for another before the deadline. After one that `has_hung` the next may take all that is
-/// left: SQS is slow then, and what only ever gets a third of a short lease would never be settled.
-async fn within<T>(
-    deadline: Instant,
-    has_hung: bool,
-    call: impl Future<Output = Result<T, QueueError>>,
-) -> Result<T, QueueError> {
-    let now = Instant::now();
-    let left = deadline.saturating_duration_since(now);
-    let share = if has_hung { left } else { left / 3 };
-    timeout_at(now + share.max(CALL_MIN).min(left), call).await.unwrap_or_else(|_elapsed| {
-        let detail = "no answer in its share of the time that is left".to_owned();
-        Err(QueueError { kind: QueueErrorKind::Timeout, detail })
-    })
-}
-
-fn is_timeout<T>(answer: &Result<T, QueueError>) -> bool {
-    answer.as_ref().is_err_and(|why| why.kind == QueueErrorKind::Timeout)
 }

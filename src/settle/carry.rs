@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
 use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate, millis};
-use crate::event::{ContentHash, Poison};
+use crate::clock;
+use crate::event::ContentHash;
 use crate::handler::End;
 use crate::idempotency::{Handled, HandledAs, Records, Refusal};
 use crate::inflight::lease::LeaseEvents;
-use crate::inflight::{InFlight, Job, Receipt, Taken};
-use crate::metrics::{DuplicateReason, Metrics, Outcome};
+use crate::inflight::{InFlight, Job, ParkedAs, Receipt, Taken};
+use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
 use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
-use crate::telemetry::{EventSpan, Failure};
 
 /// Carries out what was decided. Cheap to clone.
 #[derive(Clone)]
@@ -54,22 +54,43 @@ impl Settler {
         }
         match verdict {
             Verdict::Delete(outcome) => self.delete(job, outcome, &end).await,
-            Verdict::Retry { after, counted } => {
+            Verdict::Retry { after, counted, suspect } => {
                 job.failures += 1;
                 job.retries += u32::from(counted);
-                self.retry(job, after, &end);
+                if let Some(excess) = self.retry(job, after, suspect, &end) {
+                    self.give_up_for_others(excess).await;
+                }
             }
-            Verdict::Park(dependency) => self.park(job, dependency, &end),
+            Verdict::Park(dependency, how) => {
+                let excess = self.park(job, dependency, how, &end);
+                if let Some(excess) = excess.or_else(|| self.parked_in_excess(dependency)) {
+                    self.give_up_for_others(excess).await;
+                }
+            }
             Verdict::Release(after) => self.give_up(job, after, &end).await,
-            Verdict::DeadLetter(reason) => self.dead_letter(job, reason, &end).await,
+            Verdict::DeadLetter(reason) => self.dead_letter(job, reason, describe(&end).1).await,
             Verdict::Forget => self.forget(job).await,
         }
     }
 
     fn decide(&self, job: &Job, end: &End) -> Verdict {
-        let Job { retries, failures, receive_count, .. } = *job;
+        let Job { retries, failures, receive_count, rounds, .. } = *job;
+        let receive_count = receive_count.saturating_add(rounds);
         let record = Record { retries, failures, receive_count };
-        decide(end, record, &self.policy, &mut fastrand::Rng::new())
+        let verdict = decide(end, record, &self.policy, &mut fastrand::Rng::new());
+        match verdict {
+            Verdict::Retry { .. } | Verdict::Park(..) | Verdict::Release(_)
+                if self.inflight.is_ending(job, clock::now()) =>
+            {
+                Verdict::DeadLetter(DeadLetterReason::RetentionEnds)
+            }
+            Verdict::Retry { .. }
+            | Verdict::Park(..)
+            | Verdict::Release(_)
+            | Verdict::Delete(_)
+            | Verdict::DeadLetter(_)
+            | Verdict::Forget => verdict,
+        }
     }
 
     async fn complete(&self, job: &Job, outcome: Outcome) -> Result<(), Refusal> {
@@ -129,31 +150,6 @@ impl Settler {
         self.reject_reused_id(job, taken, known).await;
     }
 
-    /// Sets a body aside that is no event.
-    pub async fn reject_poison(&self, taken: Taken, poison: Poison, mut span: EventSpan) {
-        let Poison { reason, event_type, id, reservation_id, detail } = poison;
-        let id = id.as_ref().map(|id| id.as_str());
-        let reservation_id = reservation_id.as_ref().map(|id| id.as_str());
-        let reason = DeadLetterReason::Poison(reason);
-        self.metrics.event_settled(event_type, Outcome::Failed);
-        let event_type = event_type.map_or("unknown", |known| known.as_str());
-        warn!(
-            event_type,
-            reservation_id,
-            trace_id = span.trace_id(),
-            outcome = Outcome::Failed.as_str(),
-            error = detail,
-            event_id = id,
-            message_id = %taken.original.message_id,
-            reason = reason.as_str(),
-            "Message is no event: it goes to the dead-letter queue"
-        );
-        span.set_event(event_type, reservation_id, id);
-        let failure = Failure { error_type: reason.as_str(), message: &detail };
-        span.end(Outcome::Failed.as_str(), 1, Some(failure));
-        self.send_dead_letter(taken, Grounds { reason, error: detail, event_type }).await;
-    }
-
     /// Hands a message back that was not even looked at, to be seen at once.
     pub async fn hand_back_unopened(&self, receipt: Receipt) {
         self.batches.send(Settlement::Release(receipt, Duration::ZERO)).await;
@@ -202,7 +198,14 @@ impl Settler {
         end_span(job, outcome, None);
     }
 
-    fn retry(&self, mut job: Box<Job>, after: Duration, end: &End) {
+    /// Gives a suspect that is to be given up, where there are too many.
+    fn retry(
+        &self,
+        mut job: Box<Job>,
+        after: Duration,
+        suspect: Option<Service>,
+        end: &End,
+    ) -> Option<Box<Job>> {
         let (code, error) = describe(end);
         self.metrics.event_retried(job.event.event_type(), end.retry_reason());
         warn!(
@@ -220,13 +223,29 @@ impl Settler {
             "retry scheduled",
             [("error.type", code.into()), ("retry_in_ms", retry_in_ms.into())],
         );
-        self.inflight.wait(job, Instant::now() + after);
+        let until = Instant::now() + after;
+        match suspect {
+            Some(service) => {
+                self.inflight.wait_as_suspect(job, self.metrics.suspect(service), until)
+            }
+            None => {
+                self.inflight.wait(job, until);
+                None
+            }
+        }
     }
 
-    /// Puts a job aside until its service is called again. One that was sent back by the service
-    /// will call it again, which is a retry that costs none; one that did not even call is nothing
-    /// to talk of: a thousand may wait, and the breaker tells it once.
-    fn park(&self, mut job: Box<Job>, dependency: Dependency, end: &End) {
+    /// Puts a job aside until its service is called again, or has room for a call. One that was sent back by
+    /// the service will call it again, which is a retry that costs none; one that did not even call
+    /// is nothing to talk of: a thousand may wait, and the breaker tells it once. Gives a suspect that is to be given up,
+    /// where there are too many.
+    fn park(
+        &self,
+        mut job: Box<Job>,
+        dependency: Dependency,
+        how: ParkedAs,
+        end: &End,
+    ) -> Option<Box<Job>> {
         let service = dependency.service().as_str();
         if let End::Parked { error: Some(error), .. } = end {
             self.metrics.event_retried(job.event.event_type(), end.retry_reason());
@@ -240,7 +259,7 @@ impl Settler {
                 service,
                 "Attempt failed, will be retried when the service is called again"
             );
-        } else {
+        } else if !how.is_full {
             debug!(
                 event_type = job.event.event_type().as_str(),
                 reservation_id = job.event.reservation_id.as_str(),
@@ -249,40 +268,23 @@ impl Settler {
                 "Event parked until the service is called again"
             );
         }
-        job.blame[dependency.index()].acquit();
-        job.span.add_event("parked", [("service", service.into())]);
-        self.inflight.park(job, dependency);
+        if !how.is_full {
+            job.span.add_event("parked", [("service", service.into())]);
+        }
+        // What it is at one service says nothing of another.
+        job.suspect = how.is_suspect.then(|| self.metrics.suspect(dependency.service()));
+        let excess = self.inflight.park(job, dependency, how);
         // The service may have come back while the job was on its way here.
         self.outages.notify();
+        excess
     }
 
-    async fn give_up(&self, job: Box<Job>, after: Duration, end: &End) {
-        self.release_claim(&job).await;
-        self.count(&job, Outcome::Failed);
-        let (code, error) = describe(end);
-        error!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
-            attempt = attempt_begun(&job),
-            latency_ms = millis(job.received_at.elapsed()),
-            trace_id = job.span.trace_id(),
-            outcome = Outcome::Failed.as_str(),
-            error,
-            receive_count = job.receive_count,
-            visible_after_ms = millis(after),
-            "Retries used up: the message is released, the queue's redrive policy decides"
-        );
-        self.release_messages(&job, after).await;
-        end_span(job, Outcome::Failed, Some((&code, &error)));
-    }
-
-    async fn dead_letter(&self, job: Box<Job>, reason: DeadLetterReason, end: &End) {
+    pub(super) async fn dead_letter(&self, job: Box<Job>, reason: DeadLetterReason, error: String) {
         self.release_claim(&job).await;
         self.count(&job, Outcome::Failed);
         if reason == DeadLetterReason::MoneyWithoutSeat {
             self.metrics.money_without_seat();
         }
-        let (_, error) = describe(end);
         log_dead_letter(&job, reason, &error);
         let taken = self.inflight.take(&job);
         let event_type = job.event.event_type().as_str();
@@ -303,7 +305,7 @@ impl Settler {
         }
         match self.records.release(&job.event.id, job.lease.token(), job.done).await {
             // Somebody else has taken it meanwhile, or the store is known to be away.
-            Ok(()) | Err(Refusal::ClaimLost | Refusal::Away) => {}
+            Ok(()) | Err(Refusal::ClaimLost | Refusal::Away { .. }) => {}
             Err(why @ (Refusal::Unavailable(_) | Refusal::Unreadable(_))) => {
                 warn!(error = %why, reservation_id = job.event.reservation_id.as_str(), "The event's claim could not be released: it runs out with the lease");
             }
@@ -316,18 +318,18 @@ impl Settler {
         }
     }
 
-    async fn release_messages(&self, job: &Job, after: Duration) {
+    pub(super) async fn release_messages(&self, job: &Job, after: Duration) {
         for receipt in self.inflight.release(job, after) {
             self.batches.send(Settlement::Release(receipt, after)).await;
         }
     }
 
-    async fn send_dead_letter(&self, taken: Taken, grounds: Grounds) {
+    pub(super) async fn send_dead_letter(&self, taken: Taken, grounds: Grounds) {
         let settlement = Settlement::DeadLetter(Box::new(taken), Box::new(grounds));
         self.batches.send(settlement).await;
     }
 
-    fn count(&self, job: &Job, outcome: Outcome) {
+    pub(super) fn count(&self, job: &Job, outcome: Outcome) {
         self.metrics.event_settled(Some(job.event.event_type()), outcome);
         if let Some(sent_at) = job.sent_at {
             let age = SystemTime::now().duration_since(sent_at).unwrap_or(Duration::ZERO);

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::client::Class;
+use crate::client::{CallError, Class};
 use crate::event::PoisonReason;
-use crate::handler::End;
+use crate::handler::{End, EventWait};
 use crate::idempotency::Refusal;
-use crate::metrics::Outcome;
+use crate::inflight::ParkedAs;
+use crate::metrics::{Outcome, Service};
 use crate::outage::Dependency;
 use crate::retry::Backoff;
 
@@ -16,6 +17,12 @@ const RELEASE_BASE: Duration = Duration::from_secs(30);
 
 /// The longest that a release hides a message: 15 minutes, so that a cure is noticed soon.
 const RELEASE_CAP: Duration = Duration::from_secs(15 * 60);
+
+/// The longest that an event waits on a timer of its own after a failure. SPEC: 30 s.
+const SUSPECT_CAP: Duration = Duration::from_secs(30);
+
+/// The least that an event waits where the time that it was told is shorter, or over.
+const PACED_MIN: Duration = Duration::from_millis(100);
 
 /// How often, and how far apart, an event is tried in one delivery.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +44,11 @@ pub enum Verdict {
         after: Duration,
         /// Whether it uses up one of the retries.
         counted: bool,
+        /// It is a suspect at that service.
+        suspect: Option<Service>,
     },
-    /// Wait, held, until the service is called again; it costs nothing.
-    Park(Dependency),
+    /// Wait, held, until the service is called again, or has room for a call; it costs nothing.
+    Park(Dependency, ParkedAs),
     /// Give it back, to be seen again after that time; the queue's redrive policy decides when it
     /// has been seen often enough.
     Release(Duration),
@@ -62,6 +71,10 @@ pub enum DeadLetterReason {
     Forbidden,
     /// A payment was approved for seats that are gone: somebody must act.
     MoneyWithoutSeat,
+    /// Its retries were used up in its last receive, and its FIFO group waits for it.
+    RetriesUsedUp,
+    /// It failed or waited until SQS was about to drop it.
+    RetentionEnds,
 }
 
 impl DeadLetterReason {
@@ -74,12 +87,21 @@ impl DeadLetterReason {
             Self::Rejected => "rejected",
             Self::Forbidden => "forbidden",
             Self::MoneyWithoutSeat => "money_without_seat",
+            Self::RetriesUsedUp => "retries_used_up",
+            Self::RetentionEnds => "retention_ends",
         }
     }
 
     /// Every reason.
     pub fn all() -> impl Iterator<Item = Self> {
-        let others = [Self::IdReused, Self::Rejected, Self::Forbidden, Self::MoneyWithoutSeat];
+        let others = [
+            Self::IdReused,
+            Self::Rejected,
+            Self::Forbidden,
+            Self::MoneyWithoutSeat,
+            Self::RetriesUsedUp,
+            Self::RetentionEnds,
+        ];
         PoisonReason::ALL.into_iter().map(Self::Poison).chain(others)
     }
 }
@@ -91,7 +113,7 @@ pub struct Record {
     pub retries: u32,
     /// Attempts that failed before this one.
     pub failures: u32,
-    /// How often SQS has handed the message out.
+    /// How often SQS has handed the message out, or it waited in place of that.
     pub receive_count: u32,
 }
 
@@ -107,24 +129,54 @@ pub fn decide(
         End::Applied => Verdict::Delete(Outcome::Success),
         End::Superseded { .. } => Verdict::Delete(Outcome::Dropped),
         End::MoneyWithoutSeat { .. } => Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
+        End::HoldUnknown => {
+            Verdict::DeadLetter(DeadLetterReason::Poison(PoisonReason::InvalidEvent))
+        }
         End::LeaseLost => Verdict::Forget,
-        End::Parked { dependency, .. } => Verdict::Park(*dependency),
+        End::Parked { dependency, how, .. } => Verdict::Park(*dependency, *how),
         // What the store does not answer is asked again; nothing runs unguarded meanwhile.
-        End::Store(Refusal::Away | Refusal::Unavailable(_) | Refusal::ClaimLost) => {
+        End::Store(Refusal::Away { .. } | Refusal::Unavailable(_) | Refusal::ClaimLost) => {
             retry_or_release(false, record, policy, random)
         }
         End::Store(Refusal::Unreadable(_)) | End::Unclear { .. } | End::Panicked => {
             retry_or_release(true, record, policy, random)
         }
-        End::Failed { error, counted } => match error.class {
+        End::Failed { error, wait } => match error.class {
             Class::Permanent => Verdict::DeadLetter(DeadLetterReason::Rejected),
             Class::Forbidden => Verdict::DeadLetter(DeadLetterReason::Forbidden),
             Class::MoneyWithoutSeat => Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
             Class::Outage | Class::Transient | Class::Conflict | Class::Paced => {
-                retry_or_release(*counted, record, policy, random)
+                wait_or_release(error, *wait, record, policy, random)
             }
         },
     }
+}
+
+/// An event that failed at a service that is called.
+fn wait_or_release(
+    error: &CallError,
+    wait: EventWait,
+    record: Record,
+    policy: &RetryPolicy,
+    random: &mut fastrand::Rng,
+) -> Verdict {
+    let EventWait { is_charged, suspect, unless_suspect } = wait;
+    let named = error.retry_after;
+    if is_charged && record.retries >= policy.retries_max {
+        // Not before the time that was named.
+        return Verdict::Release(
+            release_delay(record.receive_count).max(named.unwrap_or_default()),
+        );
+    }
+    let backoff = policy.backoff.delay(record.failures, random).min(SUSPECT_CAP);
+    let after = match (named, error.class == Class::Outage && suspect.is_none()) {
+        // A time that is next to none is no pace: the backoff is.
+        (Some(named), true | false) if named < PACED_MIN => backoff.max(named),
+        (Some(named), true | false) => named,
+        (None, true) => backoff.min(unless_suspect),
+        (None, false) => backoff,
+    };
+    Verdict::Retry { after, counted: is_charged, suspect }
 }
 
 fn retry_or_release(
@@ -136,7 +188,8 @@ fn retry_or_release(
     if counted && record.retries >= policy.retries_max {
         return Verdict::Release(release_delay(record.receive_count));
     }
-    Verdict::Retry { after: policy.backoff.delay(record.failures, random), counted }
+    let after = policy.backoff.delay(record.failures, random);
+    Verdict::Retry { after, counted, suspect: None }
 }
 
 /// How long a release hides a message that has been received that often.
@@ -148,7 +201,6 @@ pub fn release_delay(receive_count: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::CallError;
 
     const POLICY: RetryPolicy = RetryPolicy {
         retries_max: 2,
@@ -160,9 +212,11 @@ mod tests {
         decide(end, record, &POLICY, &mut fastrand::Rng::with_seed(3))
     }
 
-    fn failed(class: Class, counted: bool) -> End {
+    fn failed(class: Class, is_charged: bool) -> End {
         let (code, detail) = ("code".into(), "detail".to_owned());
-        End::Failed { error: CallError { class, code, detail, retry_after: None }, counted }
+        let error = CallError { class, code, detail, retry_after: None, load: class.into() };
+        let unless_suspect = Duration::from_millis(800);
+        End::Failed { error, wait: EventWait { is_charged, suspect: None, unless_suspect } }
     }
 
     #[test]
@@ -171,6 +225,10 @@ mod tests {
             (End::Applied, Verdict::Delete(Outcome::Success)),
             (End::Superseded { found: "CONFIRMED" }, Verdict::Delete(Outcome::Dropped)),
             (End::LeaseLost, Verdict::Forget),
+            (
+                End::HoldUnknown,
+                Verdict::DeadLetter(DeadLetterReason::Poison(PoisonReason::InvalidEvent)),
+            ),
             (
                 End::MoneyWithoutSeat { detail: "d".to_owned() },
                 Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
@@ -198,7 +256,9 @@ mod tests {
             End::Panicked,
         ] {
             for retries in 0..2 {
-                let Verdict::Retry { after, counted: true } = verdict(&end, retries, 1) else {
+                let Verdict::Retry { after, counted: true, suspect: None } =
+                    verdict(&end, retries, 1)
+                else {
                     panic!("{end:?}");
                 };
                 assert!(after <= POLICY.backoff.bound(retries), "{end:?}");
@@ -213,8 +273,9 @@ mod tests {
             let end = failed(Class::Outage, false);
             assert!(matches!(verdict(&end, retries, 1), Verdict::Retry { counted: false, .. }));
             let dependency = Dependency::Inventory;
-            let end = End::Parked { dependency, error: None };
-            assert_eq!(verdict(&end, retries, 1), Verdict::Park(dependency));
+            let how = ParkedAs { is_fresh: true, is_full: false, is_suspect: false };
+            let end = End::Parked { dependency, error: None, how };
+            assert_eq!(verdict(&end, retries, 1), Verdict::Park(dependency, how));
         }
     }
 

@@ -9,8 +9,10 @@ use tracing::warn;
 
 use super::Settler;
 use super::batch::Settlement;
+use super::decide::DeadLetterReason;
 use super::ledger::Left;
 use super::tell::attempt_begun;
+use crate::clock;
 use crate::event::EventId;
 use crate::idempotency::Refusal;
 use crate::inflight::lease::LeaseEvents;
@@ -31,17 +33,17 @@ impl Settler {
             // Just being asked for, perhaps for as long as the lease stood before its extension.
             return !lease.is_claim_asked();
         };
-        let (asked_at, lasts) = (Instant::now(), lease.remaining());
+        let (asked_at, lasts) = (clock::now(), lease.remaining());
         if on(Sabotage::ClaimNotRenewed) {
             lease.renewed(claim, asked_at + lasts);
             return true;
         }
         match self.records.renew(id, lease.token(), lasts).await {
             Ok(()) => lease.renewed(claim, asked_at + lasts),
-            Err(Refusal::ClaimLost) => lease.claim_lost(),
+            Err(Refusal::ClaimLost) => lease.renewal_refused(claim),
             Err(Refusal::Unreadable(_)) => {}
             // If it runs out all the same, it is asked for anew before the next step.
-            Err(Refusal::Away | Refusal::Unavailable(_)) => return false,
+            Err(Refusal::Away { .. } | Refusal::Unavailable(_)) => return false,
         }
         true
     }
@@ -89,6 +91,11 @@ impl LeaseEvents for Settler {
         );
         let Job { span, attempt, .. } = *job;
         span.end("handed_back", attempt, None);
+    }
+
+    async fn ending(&self, job: Box<Job>) {
+        let error = "the message's retention ends".to_owned();
+        self.dead_letter(job, DeadLetterReason::RetentionEnds, error).await;
     }
 
     async fn renew_claims(&self, claims: Vec<(EventId, Lease)>) {

@@ -10,6 +10,10 @@ use crate::inflight::Job;
 use crate::metrics::Outcome;
 use crate::telemetry::Failure;
 
+/// What an expiry lacks that names no seats.
+const HOLD_UNKNOWN: &str =
+    "event_id, or qty and seat_ids, are missing, and the Reservation API does not say them either";
+
 pub(super) fn log_fate(job: &Job, outcome: Outcome, message: &str) {
     info!(
         event_type = job.event.event_type().as_str(),
@@ -24,6 +28,21 @@ pub(super) fn log_fate(job: &Job, outcome: Outcome, message: &str) {
 }
 
 pub(super) fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) {
+    let message = match reason {
+        DeadLetterReason::RetriesUsedUp => {
+            "Retries and receives used up: the event goes to the dead-letter queue, and its message group goes on"
+        }
+        DeadLetterReason::RetentionEnds => {
+            "SQS drops the event's message soon: it goes to the dead-letter queue"
+        }
+        DeadLetterReason::Poison(_)
+        | DeadLetterReason::IdReused
+        | DeadLetterReason::Rejected
+        | DeadLetterReason::Forbidden
+        | DeadLetterReason::MoneyWithoutSeat => {
+            "Event can never succeed: it goes to the dead-letter queue"
+        }
+    };
     error!(
         event_type = job.event.event_type().as_str(),
         reservation_id = job.event.reservation_id.as_str(),
@@ -33,7 +52,7 @@ pub(super) fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) 
         outcome = Outcome::Failed.as_str(),
         error,
         reason = reason.as_str(),
-        "Event can never succeed: it goes to the dead-letter queue"
+        "{message}"
     );
 }
 
@@ -55,13 +74,18 @@ pub(super) fn describe(end: &End) -> (String, String) {
         End::Failed { error, .. } | End::Parked { error: Some(error), .. } => {
             (error.code.to_string(), error.to_string())
         }
-        End::Parked { dependency, error: None } => {
+        End::Parked { dependency, error: None, how } if how.is_full => {
+            let service = dependency.service().as_str();
+            ("full".to_owned(), format!("{service} has as many calls at once as it is given"))
+        }
+        End::Parked { dependency, error: None, .. } => {
             ("away".to_owned(), format!("{} is away", dependency.service().as_str()))
         }
         End::Unclear { found } => (
             "unclear_status".to_owned(),
             format!("the reservation is in status {found}, from which nothing can be decided yet"),
         ),
+        End::HoldUnknown => ("invalid_event".to_owned(), HOLD_UNKNOWN.to_owned()),
         End::MoneyWithoutSeat { detail } => ("money_without_seat".to_owned(), detail.clone()),
         End::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
         End::Store(refusal) => ("store".to_owned(), refusal.to_string()),

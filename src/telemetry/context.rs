@@ -1,7 +1,7 @@
 //! Trace context as messages carry it: W3C `traceparent` and `tracestate`
 //! (<https://www.w3.org/TR/trace-context-2/>), and SQS's `AWSTraceHeader`
 //! (<https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>).
-//! Which of them an event has, and which wins, is for the worker to say; spans are made in [`super::trace`].
+//! and W3C `baggage` (<https://www.w3.org/TR/baggage/>). Which of them an event has, and which wins, is for the worker to say; spans are made in [`super::trace`].
 //!
 //! All of it is text that a stranger wrote: what does not fit its grammar is as good as absent.
 
@@ -14,6 +14,8 @@ use opentelemetry::trace::{SpanId, TraceId, TraceState};
 const TRACEPARENT_LEN_MAX: usize = 256;
 /// The longest `tracestate` that is carried on (W3C: at least 512 characters should be).
 const TRACESTATE_LEN_MAX: usize = 512;
+/// The longest `baggage` that is carried on (W3C: what is no longer than that must be).
+const BAGGAGE_LEN_MAX: usize = 8192;
 /// The longest `AWSTraceHeader` that is looked at; X-Ray's own are under 128 characters.
 const XRAY_LEN_MAX: usize = 512;
 
@@ -21,7 +23,10 @@ const XRAY_LEN_MAX: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceParent {
     pub(super) trace_id: TraceId,
-    pub(super) span_id: SpanId,
+    /// `None`: only the trace is known (X-Ray's `Root` without `Parent`).
+    pub(super) span_id: Option<SpanId>,
+    /// Whether X-Ray's header said so. Its `Sampled=0` is often a load balancer's, which traces nothing.
+    pub(super) is_xray: bool,
     /// `None`: whoever began the trace left the decision to us (X-Ray's `Sampled=?`).
     pub(super) sampled: Option<bool>,
     pub(super) state: TraceState,
@@ -67,8 +72,8 @@ impl TraceParent {
     }
 
     /// Reads an `AWSTraceHeader`: `Root=1-xxxxxxxx-yyyyyyyyyyyyyyyyyyyyyyyy;Parent=zzzzzzzzzzzzzzzz;Sampled=1`, in any
-    /// order, with fields of others between. `None` without a root and a parent. Without `Sampled`, or with
-    /// `Sampled=?`, the decision is ours.
+    /// order, with fields of others between. `None` without a root; without a parent the trace is joined at its root.
+    /// Without `Sampled`, or with `Sampled=?`, the decision is ours.
     #[must_use]
     pub fn from_xray(text: &str) -> Option<Self> {
         if text.len() > XRAY_LEN_MAX || !text.is_ascii() {
@@ -84,7 +89,13 @@ impl TraceParent {
                 Some(_) | None => {}
             }
         }
-        Self::new(root?, u64::try_from(parent?).ok()?, sampled)
+        let (root, parent) = (root.filter(|id| *id != 0)?, parent.map(u64::try_from));
+        let span_id = match parent.transpose().ok()? {
+            Some(0) => return None,
+            parent => parent.map(SpanId::from),
+        };
+        let (trace_id, state) = (TraceId::from(root), TraceState::NONE);
+        Some(Self { trace_id, span_id, is_xray: true, sampled, state })
     }
 
     /// The `tracestate` that would be passed on; for the targets in `fuzz/`.
@@ -98,11 +109,27 @@ impl TraceParent {
     fn new(trace_id: u128, span_id: u64, sampled: Option<bool>) -> Option<Self> {
         (trace_id != 0 && span_id != 0).then(|| Self {
             trace_id: TraceId::from(trace_id),
-            span_id: SpanId::from(span_id),
+            span_id: Some(SpanId::from(span_id)),
+            is_xray: false,
             sampled,
             state: TraceState::NONE,
         })
     }
+}
+
+/// W3C `baggage` as it may be passed on: `key=value` with properties, comma-separated. `None` where it is not that, or longer
+/// than 8192 characters: half a list would be another list.
+pub(super) fn baggage(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let is_key = |key: &str| {
+        let key = key.trim();
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        !key.is_empty() && key.bytes().all(token)
+    };
+    let printable = text.bytes().all(|b| (0x20..=0x7e).contains(&b) || b == b'\t');
+    let members =
+        || text.split(',').all(|one| one.split_once('=').is_some_and(|(key, _)| is_key(key)));
+    (printable && text.len() <= BAGGAGE_LEN_MAX && members()).then_some(text)
 }
 
 /// `1-` and 8 and 24 hexadecimal digits: the epoch seconds and the rest of a 128-bit trace id.
@@ -156,6 +183,14 @@ pub(super) fn traceparent_text(trace_id: TraceId, span_id: SpanId, sampled: bool
     text
 }
 
+/// An X-Ray header that names a span.
+pub(super) fn xray_text(traceparent: &Ascii<55>) -> String {
+    let text = traceparent.as_str();
+    let (epoch, rest, span, flags) = (&text[3..11], &text[11..35], &text[36..52], &text[53..]);
+    let sampled = u8::from(flags == "01");
+    format!("Root=1-{epoch}-{rest};Parent={span};Sampled={sampled}")
+}
+
 fn put_hex(text: &mut [u8], bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
@@ -175,8 +210,14 @@ mod tests {
     fn a_traceparent_is_read_and_written_back() {
         let parent = TraceParent::parse(GOOD).unwrap();
         assert_eq!(parent.sampled, Some(true));
-        let text = traceparent_text(parent.trace_id, parent.span_id, true);
+        let text = traceparent_text(parent.trace_id, parent.span_id.unwrap(), true);
         assert_eq!(text.as_str(), GOOD);
+        let xray = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1";
+        assert_eq!(xray_text(&text), xray);
+        assert_eq!(
+            TraceParent::from_xray(xray),
+            Some(TraceParent { is_xray: true, ..parent.clone() })
+        );
         assert_eq!(trace_id_text(parent.trace_id).as_str(), "4bf92f3577b34da6a3ce929d0e0e4736");
     }
 
@@ -252,9 +293,52 @@ mod tests {
             let found = TraceParent::from_xray(&text).unwrap();
             assert_eq!(found.sampled, sampled, "{text}");
             assert_eq!(
-                traceparent_text(found.trace_id, found.span_id, false).as_str(),
+                traceparent_text(found.trace_id, found.span_id.unwrap(), false).as_str(),
                 "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-00"
             );
+        }
+    }
+
+    #[test]
+    fn an_xray_header_without_a_parent_names_the_trace() {
+        for (text, sampled) in [
+            ("Root=1-5759e988-bd862e3fe1be46a994272793", None),
+            ("Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0", Some(false)),
+            (
+                "Self=1-67891234-12456789abcdef012345678;Root=1-5759e988-bd862e3fe1be46a994272793",
+                None,
+            ),
+        ] {
+            let found = TraceParent::from_xray(text).unwrap();
+            assert_eq!(trace_id_text(found.trace_id).as_str(), "5759e988bd862e3fe1be46a994272793");
+            assert_eq!((found.span_id, found.sampled), (None, sampled), "{text}");
+        }
+    }
+
+    #[test]
+    fn baggage_is_carried_or_left_out_whole() {
+        for good in [
+            "a=1",
+            "userId=alice, tenant = t%20x ;p;q=1,empty=",
+            " a=b ",
+            &"k=v,".repeat(2047)[..8187],
+        ] {
+            assert_eq!(baggage(good), Some(good.trim()), "{good:.40}");
+        }
+        for bad in [
+            "",
+            " ",
+            "a",
+            "a=1,",
+            "=1",
+            "a b=1",
+            "a=1,b",
+            "a=\r\nX: 1",
+            "a=\u{e9}",
+            "(=1",
+            &format!("k={}", "v".repeat(8191)),
+        ] {
+            assert_eq!(baggage(bad), None, "{bad:.40}");
         }
     }
 
@@ -263,7 +347,8 @@ mod tests {
         for text in [
             "",
             ";;;===",
-            "Root=1-5759e988-bd862e3fe1be46a994272793",
+            "Parent=53995c3f42cd8ad8;Sampled=1",
+            "Root=1-00000000-000000000000000000000000",
             "Root=2-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",
             "Root=1-5759e988-bd862e3fe1be46a99427279;Parent=53995c3f42cd8ad8",
             "Root=1-5759e98-8bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",

@@ -5,7 +5,9 @@
 //! sampling decision is made here, before anything is gathered: an event that is not recorded costs two random numbers.
 
 mod export;
+mod over_http;
 mod queue_span;
+mod recording;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,8 @@ use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample, SpanData
 use self::export::Exporting;
 pub use self::queue_span::{QueueSpan, QueueSpans, SpanLink};
 pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
-use super::context::TraceParent;
+use super::context::{TraceParent, baggage};
+use crate::config::{OtlpTransport, Propagators};
 use crate::metrics::Metrics;
 
 /// What tracing needs to know. Where each comes from is the configuration's business.
@@ -29,16 +32,18 @@ use crate::metrics::Metrics;
 pub struct TraceSettings {
     /// `false`: nothing is exported (`OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER=none`).
     pub enabled: bool,
-    /// OTLP over gRPC: a URL, or `host:port` for plain text. An https URL is checked against the system's roots.
+    /// The collector: a URL, or for gRPC in plain text `host:port`. An https URL is checked against the system's roots.
     pub endpoint: String,
+    /// How it is spoken to.
+    pub transport: OtlpTransport,
     /// `service.name`.
     pub service_name: String,
     /// `OTEL_RESOURCE_ATTRIBUTES`, decoded. A `service.name` among them gives way to the field above.
     pub resource_attributes: Vec<(String, String)>,
     /// Which traces are recorded.
     pub sampling: Sampling,
-    /// `false`: parents are not read, each event begins a trace (`OTEL_PROPAGATORS=none`).
-    pub propagate: bool,
+    /// Which parents are read (`OTEL_PROPAGATORS`); where none is, each event begins a trace.
+    pub propagators: Propagators,
 }
 
 /// Which traces are recorded.
@@ -76,6 +81,9 @@ pub enum TraceError {
     /// The endpoint is not a URL or `host:port`, or its TLS could not be set up.
     #[error("the OTLP endpoint cannot be used: {0}")]
     Endpoint(#[source] tonic::transport::Error),
+    /// No HTTP client can be had.
+    #[error("the collector cannot be spoken to over HTTP: {0}")]
+    Http(#[from] reqwest::Error),
     /// The exporter refused its settings.
     #[error("the OTLP exporter cannot be made: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
@@ -94,7 +102,7 @@ pub struct Tracing(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     sampling: Sampling,
-    propagate: bool,
+    propagators: Propagators,
     /// `None`: tracing is disabled, and events have ids only.
     exporting: Option<Exporting>,
     scope: InstrumentationScope,
@@ -109,6 +117,8 @@ pub struct EventStart<'a> {
     pub message_id: &'a str,
     /// The span that sent it.
     pub parent: Option<&'a TraceParent>,
+    /// W3C `baggage` that came with it.
+    pub baggage: Option<&'a str>,
     /// When it was received: the span begins here.
     pub received_at: SystemTime,
 }
@@ -124,7 +134,7 @@ impl Tracing {
     /// When enabled and called outside a Tokio runtime.
     pub fn new(settings: &TraceSettings, metrics: Arc<Metrics>) -> Result<Self, TraceError> {
         let exporting = settings.enabled.then(|| Exporting::new(settings, metrics)).transpose()?;
-        Ok(Self::with(exporting, settings.sampling, settings.propagate))
+        Ok(Self::with(exporting, settings.sampling, settings.propagators))
     }
 
     /// Asks the collector once whether it takes spans, by sending it none.
@@ -139,13 +149,13 @@ impl Tracing {
     /// Nothing is recorded; events still have trace ids to log and to pass on.
     #[must_use]
     pub fn disabled() -> Self {
-        Self::with(None, Sampling::DEFAULT, true)
+        Self::with(None, Sampling::DEFAULT, Propagators::default())
     }
 
-    fn with(exporting: Option<Exporting>, sampling: Sampling, propagate: bool) -> Self {
+    fn with(exporting: Option<Exporting>, sampling: Sampling, propagators: Propagators) -> Self {
         Self(Arc::new(Inner {
             sampling,
-            propagate,
+            propagators,
             exporting,
             scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
                 .with_version(env!("CARGO_PKG_VERSION"))
@@ -155,13 +165,25 @@ impl Tracing {
 
     /// Begins an event's consumer span, and makes the ids that the event is logged under.
     pub fn start_event(&self, start: EventStart<'_>) -> EventSpan {
-        let parent = start.parent.filter(|_| self.0.propagate);
+        let read = self.0.propagators;
+        let parent = start.parent.filter(|_| read.trace_context || read.xray);
+        let baggage = start.baggage.filter(|_| read.baggage).and_then(baggage);
         let trace_id = parent.map_or_else(new_trace_id, |parent| parent.trace_id);
         if self.0.exporting.is_none() {
-            return EventSpan::pass_on(trace_id, parent);
+            return EventSpan::pass_on(trace_id, parent, baggage);
         }
-        let sampled = self.0.sampling.decide(trace_id, parent.and_then(|parent| parent.sampled));
-        EventSpan::start(self, &start, parent, trace_id, sampled)
+        let sampled = parent.and_then(|parent| match parent.sampled {
+            Some(false) if parent.is_xray && !read.xray => None,
+            sampled => sampled,
+        });
+        let sampled = self.0.sampling.decide(trace_id, sampled);
+        EventSpan::start(self, EventStart { baggage, ..start }, parent, trace_id, sampled)
+    }
+
+    /// Whether a W3C `traceparent` counts; X-Ray's header does in any case.
+    #[must_use]
+    pub fn reads_trace_context(&self) -> bool {
+        self.0.propagators.trace_context
     }
 
     /// Sends what is left and stops exporting, within the deadline, however long the collector takes. Spans that end

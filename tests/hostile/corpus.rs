@@ -23,6 +23,8 @@ pub(crate) struct Case {
 pub(crate) enum Expected {
     /// An event with these facts.
     Event(Map<String, Value>),
+    /// Nothing to be done, as the payment has this status, quoted.
+    NoChange(String),
     /// Poison, for this reason, whose detail contains this.
     Poison {
         /// As the worker names it in `dlq_reason`.
@@ -72,6 +74,9 @@ fn expected(name: &str, outcome: &str) -> Expected {
     if let Some(facts) = outcome.strip_prefix("event ") {
         let facts = serde_json::from_str(&expand(name, facts));
         return Expected::Event(facts.unwrap_or_else(|e| panic!("{name}: {outcome}: {e}")));
+    }
+    if let Some(status) = outcome.strip_prefix("no_change ") {
+        return Expected::NoChange(status.to_owned());
     }
     let (reason, says) = outcome.split_once(' ').unwrap_or((outcome, ""));
     assert!(!says.is_empty(), "{name}: an outcome says what the detail must contain: {outcome}");

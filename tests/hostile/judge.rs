@@ -1,46 +1,56 @@
 //! What must hold of every body, whoever wrote it: the worker's decoder says what `reference` says, and what it says can be shown.
 
-use reservation_worker::event::{Event, Poison, decode};
+use reservation_worker::event::{Event, NoEvent, Poison, decode};
 use reservation_worker::telemetry::TraceParent;
 
 use super::reference;
+
+/// The SQS id of the message that every body comes in.
+pub(crate) const MESSAGE_ID: &str = "5f1ae4ac-1b0b-4b6e-8a39-6f5f1c9a4a11";
 
 /// Decodes `body`.
 ///
 /// # Panics
 /// Where anything does not hold.
-pub(crate) fn judge(body: &str) -> Result<Event, Poison> {
-    let found = decode(body);
+pub(crate) fn judge(body: &str) -> Result<Event, NoEvent> {
+    let found = decode(body, MESSAGE_ID);
     let shown = || body.chars().take(2000).collect::<String>();
-    match (&found, reference::decode(body)) {
+    match (&found, reference::decode(body, MESSAGE_ID)) {
         (Ok(event), Ok(expected)) => assert_eq!(*event, expected, "{}", shown()),
-        (Err(poison), Err(reason)) => {
+        (Err(NoEvent::Poison(poison)), Err(Some(reason))) => {
             assert_eq!(poison.reason, reason, "{}\n{}", poison.detail, shown());
         }
+        (Err(NoEvent::NoChange(_)), Err(None)) => {}
         (found, expected) => {
             panic!("the decoder says {found:?}, the reference {expected:?}\n{}", shown())
         }
     }
     match &found {
         Ok(event) => check_event(event),
-        Err(poison) => check_poison(poison),
+        Err(NoEvent::Poison(poison)) => check_poison(poison),
+        Err(NoEvent::NoChange(no_change)) => {
+            let status = &no_change.status;
+            assert!(status.len() < 1000 && !status.contains(char::is_control), "{status}");
+        }
     }
     found
 }
 
 /// What handlers and clients rely on, without asking again.
 fn check_event(event: &Event) {
-    for id in [event.id.as_str(), event.reservation_id.as_str(), event.show_id.as_str()] {
+    let show_id = event.show_id.as_ref().map(|show_id| show_id.as_str());
+    for id in [event.id.as_str(), event.reservation_id.as_str()].into_iter().chain(show_id) {
         assert!((1..=256).contains(&id.len()) && !id.contains(char::is_control), "{id:?}");
     }
     assert!(!matches!(event.reservation_id.as_str(), "." | ".."));
+    assert!(event.lacks_hold() || event.seats().is_none() || show_id.is_some(), "{event:?}");
     if let Some(seats) = event.seats() {
         assert!(seats.quantity >= 1 && seats.seat_ids.len() <= 10_000, "{seats:?}");
         let named = i32::try_from(seats.seat_ids.len()).expect("10,000 fit");
         assert!(named == 0 || named == seats.quantity, "{seats:?}");
     }
-    let trace = event.trace_parent.as_deref();
-    assert!(trace.is_none_or(|text| TraceParent::parse(text).is_some()), "{trace:?}");
+    let trace = event.trace.as_ref();
+    assert!(trace.is_none_or(|trace| TraceParent::parse(&trace.parent).is_some()), "{trace:?}");
 }
 
 /// One line for a log and for the dead letter, whatever the body holds.

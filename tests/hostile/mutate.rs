@@ -2,7 +2,7 @@
 //! the same seed makes the same bodies.
 
 /// What is put in places: structure, values of every type, names, halves of things.
-const PIECES: [&str; 48] = [
+const PIECES: [&str; 62] = [
     "",
     "{",
     "}",
@@ -22,6 +22,10 @@ const PIECES: [&str; 48] = [
     "2147483648",
     "9223372036854775808",
     "1.0",
+    "2.0",
+    "20e-1",
+    "2.5",
+    "1e99999999999999999999",
     "1e400",
     "1e",
     "\"\"",
@@ -48,13 +52,23 @@ const PIECES: [&str; 48] = [
     "\"reservation_id\":\"r\",",
     "\"Type\":\"Notification\",",
     "\"Message\":\"{}\",",
+    "\"payment.status_updated\"",
+    "\"COMPLETED\"",
+    "\"PENDING\"",
+    "\"status\":\"FAILED\",",
+    "\"reservationId\":\"r\",",
+    "\"quantity\":2,",
+    "\"seatIds\":[\"A\"],",
+    "\"specversion\":\"1.0\",",
+    "\"data\":{},",
+    "\"MessageAttributes\":{\"traceparent\":{\"Value\":\"x\"}},",
     "\u{feff}",
     "é",
     "\u{0}",
 ];
 
 /// Names of fields that are exchanged for each other.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 26] = [
     "\"id\"",
     "\"type\"",
     "\"reservation_id\"",
@@ -69,6 +83,18 @@ const NAMES: [&str; 14] = [
     "\"ts\"",
     "\"trace_id\"",
     "\"user_id\"",
+    "\"data\"",
+    "\"specversion\"",
+    "\"status\"",
+    "\"payment_id\"",
+    "\"event_type\"",
+    "\"eventType\"",
+    "\"reservationId\"",
+    "\"eventId\"",
+    "\"quantity\"",
+    "\"seatIds\"",
+    "\"userId\"",
+    "\"Value\"",
 ];
 
 /// Bodies that are bred from: large ones say little more than small ones, and take long.
@@ -171,12 +197,18 @@ impl Breeder {
     }
 
     fn wrap(&mut self, body: &str) -> String {
-        match self.random.u8(..3) {
+        match self.random.u8(..4) {
             0 => {
                 let text = serde_json::Value::from(body).to_string();
-                format!(r#"{{"Type":"Notification","MessageId":"sns","Message":{text}}}"#)
+                const TRACE: &str = r#"{"traceparent":{"Type":"String","Value":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}}"#;
+                format!(
+                    r#"{{"Type":"Notification","MessageId":"sns","Message":{text},"MessageAttributes":{TRACE}}}"#
+                )
             }
-            1 => format!(r#"{{"id":"eb","detail-type":"payment.approved","detail":{body}}}"#),
+            1 => format!(
+                r#"{{"specversion":"1.0","id":"ce","type":"payment.status_updated","data":{body}}}"#
+            ),
+            2 => format!(r#"{{"id":"eb","detail-type":"payment.approved","detail":{body}}}"#),
             _ => format!(r#"{{"id":"td","type":"payment.failed","trace_id":"x","detail":{body}}}"#),
         }
     }

@@ -2,121 +2,20 @@
 //! nothing borrowed, nothing fast. Written from the README's tables and the module documentation of `event`, not from its code.
 //! What the worker's own decoder says must be the same; comparing them is left to `judge`.
 
-use std::fmt;
-
 use reservation_worker::event::{
-    Event, EventId, EventType, Payload, Payment, PoisonReason, ReservationId, Seats, ShowId,
+    BodyTrace, Event, EventId, EventType, Payload, Payment, PoisonReason, ReservationId, Seats,
+    ShowId,
 };
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use PoisonReason::{InvalidEnvelope, InvalidEvent, InvalidJson, NestedTooDeep, UnknownType};
+#[path = "given.rs"]
+mod given;
 
-/// The fields that are known: each may stand once in an object.
-const KNOWN: [&str; 23] = [
-    "Type",
-    "Message",
-    "MessageId",
-    "Timestamp",
-    "detail-type",
-    "id",
-    "type",
-    "time",
-    "ts",
-    "trace_id",
-    "traceparent",
-    "reservation_id",
-    "event_id",
-    "qty",
-    "payment_intent_id",
-    "amount",
-    "currency",
-    "user_id",
-    "error_code",
-    "error_message",
-    "seat_ids",
-    "payload",
-    "detail",
-];
+use PoisonReason::{InvalidEnvelope, InvalidEvent, InvalidJson, NestedTooDeep, UnknownType};
+use given::{Given, Object, given, object, repeats, whole};
 
 /// Two envelopes, the event, its payload.
 const OBJECTS_MAX: usize = 4;
-
-/// A field's value, as far as any rule asks.
-#[derive(Clone, Debug, PartialEq)]
-enum Given {
-    Absent,
-    Text(String),
-    Whole(i64),
-    Other,
-}
-
-fn given(json: &str) -> Given {
-    match serde_json::from_str::<Value>(json) {
-        Ok(Value::Null) => Given::Absent,
-        Ok(Value::String(text)) => Given::Text(text),
-        // `serde_json` takes this zero for a fraction.
-        Ok(Value::Number(_)) if json == "-0" => Given::Whole(0),
-        Ok(Value::Number(number)) => number.as_i64().map_or(Given::Other, Given::Whole),
-        // What `Value` cannot hold (half a surrogate pair, `1e400`, great depth) fits no field either.
-        Ok(Value::Bool(_) | Value::Array(_) | Value::Object(_)) | Err(_) => Given::Other,
-    }
-}
-
-/// An object's members as they stand, those of the same name too.
-struct Object(Vec<(String, String)>);
-
-impl Object {
-    fn json(&self, name: &str) -> Option<&str> {
-        let member = self.0.iter().find(|(key, _)| key == name);
-        member.map(|(_, json)| json.as_str()).filter(|json| *json != "null")
-    }
-
-    fn get(&self, name: &str) -> Given {
-        self.json(name).map_or(Given::Absent, given)
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.json(name).is_some()
-    }
-}
-
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Object;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-        let mut members = Vec::new();
-        while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
-            // A key that no text can hold is not one of ours.
-            let key = serde_json::from_str(key.get()).unwrap_or_default();
-            members.push((key, value.get().to_owned()));
-        }
-        Ok(Object(members))
-    }
-}
-
-/// The members, where it is an object.
-fn object(json: &str) -> Option<Object> {
-    serde_json::Deserializer::from_str(json).deserialize_map(Members).ok()
-}
-
-/// Whether any object that may be read names a known field twice.
-fn repeats(json: &str, objects: usize) -> bool {
-    let Some(object) = object(json).filter(|_| objects > 0) else { return false };
-    let times = |name: &str| object.0.iter().filter(|(key, _)| key == name).count();
-    KNOWN.iter().any(|name| times(name) > 1)
-        || ["payload", "detail"]
-            .iter()
-            .filter_map(|name| object.json(name))
-            .any(|inner| repeats(inner, objects - 1))
-}
 
 /// What the envelopes so far say.
 #[derive(Clone)]
@@ -124,53 +23,64 @@ struct Around {
     id: Given,
     kind: Given,
     time: Given,
-    trace_parent: Option<String>,
+    attribute: Option<BodyTrace>,
+    trace: Option<BodyTrace>,
     trace_id: Option<String>,
+    baggage: Option<String>,
+    message_id: String,
 }
 
 fn or(value: Given, otherwise: &Given) -> Given {
     if value == Given::Absent { otherwise.clone() } else { value }
 }
 
+/// Why there is no event; `None` where there is nothing to be done.
+type Stop = Option<PoisonReason>;
+
 /// The event in a body, or why there is none.
-pub(crate) fn decode(body: &str) -> Result<Event, PoisonReason> {
+pub(crate) fn decode(body: &str, message_id: &str) -> Result<Event, Stop> {
     let around = Around {
         id: Given::Absent,
         kind: Given::Absent,
         time: Given::Absent,
-        trace_parent: None,
+        attribute: None,
+        trace: None,
         trace_id: None,
+        baggage: None,
+        message_id: message_id.to_owned(),
     };
     open(body, around, 0)
 }
 
-/// A text: the body, or the `Message` of a notification.
-fn open(text: &str, around: Around, envelopes: usize) -> Result<Event, PoisonReason> {
+/// A text: the body, the `Message` of a notification, or the `data` of a CloudEvent.
+fn open(text: &str, around: Around, envelopes: usize) -> Result<Event, Stop> {
     let json: Box<RawValue> = serde_json::from_str(text).map_err(|_| InvalidJson)?;
     if repeats(json.get(), OBJECTS_MAX) {
-        return Err(InvalidJson);
+        return Err(InvalidJson.into());
     }
     layer(&object(json.get()).ok_or(InvalidEnvelope)?, around, envelopes)
 }
 
-fn layer(object: &Object, mut around: Around, envelopes: usize) -> Result<Event, PoisonReason> {
+fn layer(object: &Object, mut around: Around, envelopes: usize) -> Result<Event, Stop> {
     note_trace(object, &mut around);
     let is_event = object.has("reservation_id") || object.has("payload");
     let is_sns = object.has("Type") && object.has("Message");
-    if is_event || !(is_sns || object.has("detail")) {
+    let is_cloud_event = object.has("specversion") && object.has("data");
+    if is_event || !(is_sns || is_cloud_event || object.has("detail")) {
         return event(object, &around);
     }
     if envelopes == 2 {
-        return Err(NestedTooDeep);
+        return Err(NestedTooDeep.into());
     }
     if is_sns {
         let (Given::Text(kind), Given::Text(message)) = (object.get("Type"), object.get("Message"))
         else {
-            return Err(InvalidEnvelope);
+            return Err(InvalidEnvelope.into());
         };
         if kind != "Notification" {
-            return Err(InvalidEnvelope);
+            return Err(InvalidEnvelope.into());
         }
+        note_attributes(object, &mut around);
         around.id = or(object.get("MessageId"), &around.id);
         around.time = or(object.get("Timestamp"), &around.time);
         return open(&message, around, envelopes + 1);
@@ -178,51 +88,103 @@ fn layer(object: &Object, mut around: Around, envelopes: usize) -> Result<Event,
     around.id = or(object.get("id"), &around.id);
     around.time = or(object.get("time"), &around.time);
     around.kind = or(or(object.get("detail-type"), &object.get("type")), &around.kind);
+    if is_cloud_event {
+        if object.get("specversion") != Given::Text("1.0".into()) {
+            return Err(InvalidEnvelope.into());
+        }
+        return open(object.json("data").unwrap_or("null"), around, envelopes + 1);
+    }
     let detail = object.json("detail").and_then(self::object).ok_or(InvalidEnvelope)?;
     layer(&detail, around, envelopes + 1)
 }
 
-fn event(object: &Object, around: &Around) -> Result<Event, PoisonReason> {
-    let kind = match or(object.get("type"), &around.kind) {
-        Given::Text(name) => match name.as_str() {
-            "reservation.expired" | "reservation.hold.expired" => EventType::ReservationExpired,
-            "payment.approved" => EventType::PaymentApproved,
-            "payment.failed" => EventType::PaymentFailed,
-            _ => return Err(UnknownType),
-        },
-        Given::Absent | Given::Whole(_) | Given::Other => return Err(InvalidEvent),
+fn event(object: &Object, around: &Around) -> Result<Event, Stop> {
+    let name = or(or(object.get("type"), &around.kind), &object.get("event_type"));
+    let Given::Text(name) = name else { return Err(InvalidEvent.into()) };
+    let named = match name.as_str() {
+        "reservation.expired" | "reservation.hold.expired" => Some(EventType::ReservationExpired),
+        "Reservation Expiry" | "RESERVATION_EXPIRED" => Some(EventType::ReservationExpired),
+        "payment.approved" => Some(EventType::PaymentApproved),
+        "payment.failed" => Some(EventType::PaymentFailed),
+        "payment.status_updated" | "Payment Status Updated" => None,
+        _ => return Err(UnknownType.into()),
     };
-    let id = required(or(object.get("id"), &around.id))?;
-    let reservation_id = required(object.get("reservation_id"))?;
-    if reservation_id == "." || reservation_id == ".." {
-        return Err(InvalidEvent);
-    }
-    let show_id = required(object.get("event_id"))?;
     let inner = match object.json("payload") {
         Some(json) => Some(self::object(json).ok_or(InvalidEvent)?),
         None => None,
     };
-    let payload = payload(kind, inner.as_ref().unwrap_or(object))?;
+    let fields = inner.as_ref().unwrap_or(object);
+    if object.contradicts_itself() || fields.contradicts_itself() {
+        return Err(InvalidEvent.into());
+    }
+    let kind = match named {
+        Some(kind) => kind,
+        None => by_status(fields)?,
+    };
+    let own_id = or(object.get("id"), &around.id);
+    let is_id_of_message = own_id == Given::Absent;
+    let id = if is_id_of_message { around.message_id.clone() } else { required(own_id)? };
+    let reservation_id = required(object.get("reservation_id"))?;
+    if reservation_id == "." || reservation_id == ".." {
+        return Err(InvalidEvent.into());
+    }
+    let payload = payload(kind, fields, named.is_none())?;
     Ok(Event {
         id: EventId::new(&id).expect("an id by the rule"),
+        is_id_of_message,
         reservation_id: ReservationId::new(&reservation_id).expect("an id by the rule"),
-        show_id: ShowId::new(&show_id).expect("an id by the rule"),
+        show_id: show_id(object.get("event_id"), &payload)?
+            .map(|id| ShowId::new(&id).expect("an id by the rule")),
         occurred_at: described(or(object.get("ts"), &around.time)).filter(|at| fits(at, 64)),
         payload,
-        trace_parent: trace_parent(around).map(String::into_boxed_str),
+        trace: trace(around),
+        baggage: around.baggage.clone().map(Into::into),
     })
 }
 
-fn payload(kind: EventType, fields: &Object) -> Result<Payload, PoisonReason> {
-    let seats = seats(fields)?;
-    if kind == EventType::ReservationExpired {
-        return seats.map(Payload::ReservationExpired).ok_or(InvalidEvent);
+/// The show: needed where a payment names seats, else of no consequence there; what an expiry names must be one.
+fn show_id(value: Given, payload: &Payload) -> Result<Option<String>, Stop> {
+    let needed = match payload {
+        Payload::ReservationExpired(_) => value != Given::Absent,
+        Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) => {
+            if payment.seats.is_none() {
+                return Ok(required(value).ok());
+            }
+            true
+        }
+    };
+    if needed { Ok(Some(required(value)?)) } else { Ok(None) }
+}
+
+/// What a payment's new status comes to.
+fn by_status(fields: &Object) -> Result<EventType, Stop> {
+    let Given::Text(status) = fields.get("status") else { return Err(InvalidEvent.into()) };
+    if status.is_empty() {
+        return Err(InvalidEvent.into());
+    }
+    let status = status.to_ascii_lowercase();
+    match status.strip_prefix("payment_status_").unwrap_or(&status) {
+        "completed" | "approved" => Ok(EventType::PaymentApproved),
+        "failed" => Ok(EventType::PaymentFailed),
+        _ => Err(None),
+    }
+}
+
+fn payload(kind: EventType, fields: &Object, by_status: bool) -> Result<Payload, PoisonReason> {
+    let is_payment = kind != EventType::ReservationExpired;
+    let seats = seats(fields, is_payment)?;
+    if !is_payment {
+        return Ok(Payload::ReservationExpired(seats));
+    }
+    let mut payment_intent_id = optional(fields.get("payment_intent_id"))?;
+    if by_status && payment_intent_id.is_none() {
+        payment_intent_id = optional(fields.get("payment_id"))?;
     }
     let payment = Payment {
-        payment_intent_id: optional(fields.get("payment_intent_id"))?,
+        payment_intent_id,
         amount: match fields.get("amount") {
             Given::Whole(amount) => Some(amount),
-            Given::Absent | Given::Text(_) | Given::Other => None,
+            Given::Absent | Given::Text(_) | Given::Number(_) | Given::Other => None,
         },
         currency: described(fields.get("currency")),
         user_id: optional(fields.get("user_id"))?,
@@ -237,7 +199,7 @@ fn payload(kind: EventType, fields: &Object) -> Result<Payload, PoisonReason> {
     })
 }
 
-fn seats(fields: &Object) -> Result<Option<Seats>, PoisonReason> {
+fn seats(fields: &Object, zero_is_none: bool) -> Result<Option<Seats>, PoisonReason> {
     let names: Vec<String> = match fields.json("seat_ids") {
         None => Vec::new(),
         Some(list) => serde_json::from_str::<Vec<&RawValue>>(list)
@@ -245,9 +207,11 @@ fn seats(fields: &Object) -> Result<Option<Seats>, PoisonReason> {
             .into_iter()
             .map(|name| match given(name.get()) {
                 Given::Text(name) if fits(&name, 128) => Ok(name),
-                Given::Absent | Given::Text(_) | Given::Whole(_) | Given::Other => {
-                    Err(InvalidEvent)
-                }
+                Given::Absent
+                | Given::Text(_)
+                | Given::Whole(_)
+                | Given::Number(_)
+                | Given::Other => Err(InvalidEvent),
             })
             .collect::<Result<_, _>>()?,
     };
@@ -255,11 +219,17 @@ fn seats(fields: &Object) -> Result<Option<Seats>, PoisonReason> {
         return Err(InvalidEvent);
     }
     let count = i32::try_from(names.len()).expect("10,000 fit");
-    let quantity = match fields.get("qty") {
-        Given::Absent if count == 0 => return Ok(None),
-        Given::Absent => count,
-        Given::Whole(qty) => i32::try_from(qty).ok().filter(|qty| *qty >= 1).ok_or(InvalidEvent)?,
+    let number = match fields.get("qty") {
+        Given::Absent => None,
+        Given::Whole(qty) => Some(qty),
+        Given::Number(json) => Some(whole(&json).ok_or(InvalidEvent)?),
         Given::Text(_) | Given::Other => return Err(InvalidEvent),
+    };
+    let quantity = match number {
+        None if count == 0 => return Ok(None),
+        None => count,
+        Some(0) if zero_is_none && count == 0 => return Ok(None),
+        Some(qty) => i32::try_from(qty).ok().filter(|qty| *qty >= 1).ok_or(InvalidEvent)?,
     };
     if count != 0 && count != quantity {
         return Err(InvalidEvent);
@@ -275,7 +245,9 @@ fn fits(text: &str, bytes_max: usize) -> bool {
 fn required(value: Given) -> Result<String, PoisonReason> {
     match value {
         Given::Text(text) if fits(&text, 256) => Ok(text),
-        Given::Absent | Given::Text(_) | Given::Whole(_) | Given::Other => Err(InvalidEvent),
+        Given::Absent | Given::Text(_) | Given::Whole(_) | Given::Number(_) | Given::Other => {
+            Err(InvalidEvent)
+        }
     }
 }
 
@@ -283,7 +255,7 @@ fn optional(value: Given) -> Result<Option<Box<str>>, PoisonReason> {
     match value {
         Given::Absent => Ok(None),
         Given::Text(text) if text.is_empty() => Ok(None),
-        Given::Text(_) | Given::Whole(_) | Given::Other => {
+        Given::Text(_) | Given::Whole(_) | Given::Number(_) | Given::Other => {
             required(value).map(|text| Some(text.into()))
         }
     }
@@ -292,28 +264,50 @@ fn optional(value: Given) -> Result<Option<Box<str>>, PoisonReason> {
 fn described(value: Given) -> Option<Box<str>> {
     match value {
         Given::Text(text) if !text.is_empty() => Some(text.into()),
-        Given::Absent | Given::Text(_) | Given::Whole(_) | Given::Other => None,
+        Given::Absent | Given::Text(_) | Given::Whole(_) | Given::Number(_) | Given::Other => None,
     }
 }
 
 fn note_trace(object: &Object, around: &mut Around) {
-    let [parent, id] = ["traceparent", "trace_id"].map(|name| match object.get(name) {
-        Given::Text(text) => text,
-        Given::Absent | Given::Whole(_) | Given::Other => String::new(),
-    });
-    if let Some(found) = w3c(&parent).or_else(|| w3c(&id)) {
-        around.trace_parent = Some(found);
+    let [parent, id, state] = ["traceparent", "trace_id", "tracestate"]
+        .map(|name| if let Given::Text(text) = object.get(name) { text } else { String::new() });
+    if let Some(parent) = w3c(&parent).or_else(|| w3c(&id)) {
+        let (parent, state) = (parent.into(), described_state(state));
+        around.trace = Some(BodyTrace { parent, state, is_attribute: false });
     }
     if let Some(found) = trace_id(&id) {
         around.trace_id = Some(found);
     }
 }
 
-fn trace_parent(around: &Around) -> Option<String> {
-    around.trace_parent.clone().or_else(|| {
+fn described_state(state: String) -> Option<Box<str>> {
+    (1..=512).contains(&state.len()).then(|| state.into())
+}
+
+fn note_attributes(object: &Object, around: &mut Around) {
+    let Some(attributes) = object.json("MessageAttributes").and_then(self::object) else { return };
+    let value = |name: &str| {
+        let attribute = attributes.first(name).and_then(self::object)?;
+        match given(attribute.first("Value")?) {
+            Given::Text(text) => Some(text),
+            Given::Absent | Given::Whole(_) | Given::Number(_) | Given::Other => None,
+        }
+    };
+    if let Some(parent) = value("traceparent").and_then(|text| w3c(&text)) {
+        let state = value("tracestate").and_then(described_state);
+        around.attribute = Some(BodyTrace { parent: parent.into(), state, is_attribute: true });
+    }
+    if let Some(text) = value("baggage").filter(|text| (1..=8192).contains(&text.len())) {
+        around.baggage = Some(text);
+    }
+}
+
+fn trace(around: &Around) -> Option<BodyTrace> {
+    around.attribute.clone().or_else(|| around.trace.clone()).or_else(|| {
         let id = around.trace_id.as_ref()?;
         let half = if id.ends_with(&"0".repeat(16)) { &id[..16] } else { &id[16..] };
-        Some(format!("00-{id}-{half}-01"))
+        let parent = format!("00-{id}-{half}-01").into();
+        Some(BodyTrace { parent, state: None, is_attribute: false })
     })
 }
 

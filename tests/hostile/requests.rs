@@ -8,7 +8,7 @@ use reservation_worker::credentials::Credentials;
 use reservation_worker::event::{Event, Payload, Step, decode, idempotency_key};
 use reservation_worker::intake;
 use reservation_worker::queue::{Attribute, AttributeValue, Message, MessageId, ReceiptHandle};
-use reservation_worker::telemetry::{CallStart, EventStart, TraceParent, Tracing};
+use reservation_worker::telemetry::{CallStart, EventStart, Tracing};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,8 +18,9 @@ use super::corpus::{Case, Expected};
 const PATH: &str = "/internal/reservations/";
 
 /// Every header that a request may have.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "accept",
+    "baggage",
     "content-length",
     "content-type",
     "host",
@@ -60,7 +61,7 @@ fn message(case: &Case) -> Message {
         body: case.body.clone(),
         receive_count: 1,
         sent_at: None,
-        group_id: None,
+        group: None,
         trace_header: None,
         attributes: Vec::new(),
     };
@@ -82,12 +83,12 @@ async fn request(
     message: &Message,
     event: &Event,
 ) -> Vec<u8> {
-    let in_body = event.trace_parent.as_deref().and_then(TraceParent::parse);
-    let parent = intake::parent(message, in_body);
+    let parent = intake::parent(message, event.trace.as_ref());
     let span = Tracing::disabled().start_event(EventStart {
         queue_name: "events",
         message_id: &message.id.0,
         parent: parent.as_ref(),
+        baggage: message.text_attribute("baggage").or(event.baggage.as_deref()),
         received_at: SystemTime::now(),
     });
     let (target, payment) = match &event.payload {
@@ -107,6 +108,8 @@ async fn request(
         idempotency_key: idempotency_key(&event.id, Step::ReservationStatus),
         traceparent: Some(call_span.traceparent()),
         tracestate: call_span.tracestate(),
+        baggage: call_span.baggage(),
+        xray: None,
         answered: None,
     };
     let sent = api.set_status(&call, &event.reservation_id, target, payment_intent_id);
@@ -182,7 +185,9 @@ async fn whatever_an_event_holds_its_request_keeps_to_its_path_and_headers() {
     let mut server = Server { listener, connection: None };
     let (mut sent, mut mistakes) = (0, Vec::new());
     for case in super::cases() {
-        let (Expected::Event(_), Ok(event)) = (&case.expected, decode(&case.body)) else {
+        let (Expected::Event(_), Ok(event)) =
+            (&case.expected, decode(&case.body, super::judge::MESSAGE_ID))
+        else {
             continue;
         };
         let request = request(&mut server, &api, &message(&case), &event).await;

@@ -114,8 +114,8 @@ def burst(check, sqs, sandbox, options, run_id):
     poison = {
         "not JSON": '{"id":"evt_broken","type":"payment.approved",\n "reservation_id":"rsv_é',
         "unknown type": body("payment.refunded", "flat", f"evt_{run_id}_p1", f"rsv_{run_id}_p1"),
-        "no seats": json.dumps({"id": "evt_p2", "type": "reservation.expired", "reservation_id": "rsv_p2",
-                                "event_id": SHOW, "ts": TIME, "payload": {}}),
+        "a seat too few": json.dumps({"id": "evt_p2", "type": "reservation.expired", "reservation_id": "rsv_p2",
+                                "event_id": SHOW, "ts": TIME, "payload": {"qty": 0}}),
     }  # fmt: skip
     messages[20:20] = [message(text, tenant="seoul") for text in poison.values()]
     queue.send(messages)

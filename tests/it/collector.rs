@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use reservation_worker::config::{OtlpTransport, Propagators};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::telemetry::{Sampling, TraceSettings, Tracing};
 use tokio::net::TcpListener;
@@ -50,10 +51,11 @@ impl Collector {
         let settings = TraceSettings {
             enabled: true,
             endpoint,
+            transport: OtlpTransport::default(),
             service_name: "reservation-worker".to_owned(),
             resource_attributes: Vec::new(),
             sampling: Sampling::DEFAULT,
-            propagate: true,
+            propagators: Propagators::default(),
         };
         let tracing = Tracing::new(&settings, Arc::new(Metrics::new(&[]))).unwrap();
         Self { kept, tracing }

@@ -1,4 +1,5 @@
-//! A store that can be away, lose its answers, or be asked by somebody else. Otherwise it is the one in memory.
+//! A store that can be away, as a whole or in part, lose its answers, or be asked by somebody else. Otherwise it is the one
+//! in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
@@ -8,6 +9,10 @@ use async_trait::async_trait;
 use reservation_worker::event::{ContentHash, EventId, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::outage::Shard;
+
+/// Parts of a store that is divided.
+const PARTS: u16 = 16;
 
 /// See the module.
 pub(crate) struct FlakyStore {
@@ -15,21 +20,39 @@ pub(crate) struct FlakyStore {
     down: AtomicBool,
     completions_lost: AtomicU32,
     asked: AtomicU32,
+    parts: u16,
+    third_down: AtomicBool,
 }
 
 impl FlakyStore {
     pub(crate) fn new() -> Self {
+        Self::divided(1)
+    }
+
+    /// One whose parts can be away alone.
+    pub(crate) fn of_parts() -> Self {
+        Self::divided(PARTS)
+    }
+
+    fn divided(parts: u16) -> Self {
         Self {
             store: RwLock::new(empty()),
             down: AtomicBool::new(false),
             completions_lost: AtomicU32::new(0),
             asked: AtomicU32::new(0),
+            parts,
+            third_down: AtomicBool::new(false),
         }
     }
 
     /// Whether it is away: nothing is done, and no answer is given.
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Whether every third part is away.
+    pub(crate) fn set_third_down(&self, down: bool) {
+        self.third_down.store(down, Ordering::SeqCst);
     }
 
     /// The next answers to a completion are lost, after it was done.
@@ -55,10 +78,21 @@ impl FlakyStore {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if self.down.load(Ordering::SeqCst) { Err(gone()) } else { Ok(()) }
     }
+
+    fn ask_about(&self, id: &EventId) -> Result<(), StoreError> {
+        self.ask()?;
+        let is_away = self.third_down.load(Ordering::SeqCst) && self.part(id).is_multiple_of(3);
+        if is_away { Err(gone()) } else { Ok(()) }
+    }
+
+    fn part(&self, id: &EventId) -> u16 {
+        let mix = |sum: u16, byte| sum.wrapping_mul(31).wrapping_add(u16::from(byte));
+        id.as_str().bytes().fold(7, mix) % self.parts
+    }
 }
 
 fn empty() -> Arc<MemoryStore> {
-    Arc::new(MemoryStore::new(1_000, Duration::from_secs(3600)))
+    Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600)))
 }
 
 fn gone() -> StoreError {
@@ -74,22 +108,22 @@ impl Store for FlakyStore {
         token: Token,
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
-        self.ask()?;
+        self.ask_about(id)?;
         self.store().claim(id, hash, token, lasts).await
     }
 
     async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
-        self.ask()?;
+        self.ask_about(id)?;
         self.store().renew(id, token, lasts).await
     }
 
     async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
-        self.ask()?;
+        self.ask_about(id)?;
         self.store().record(id, token, done).await
     }
 
     async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
-        self.ask()?;
+        self.ask_about(id)?;
         self.store().complete(id, token, how).await?;
         let lose = |left: u32| left.checked_sub(1);
         match self.completions_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose) {
@@ -99,11 +133,15 @@ impl Store for FlakyStore {
     }
 
     async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
-        self.ask()?;
+        self.ask_about(id)?;
         self.store().release(id, token, done).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.ask()
+    }
+
+    fn shard(&self, id: &EventId) -> Shard {
+        Shard::new(self.part(id), self.parts)
     }
 }

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::client::{CallContext, CallError, Found, ReservationApi, Target};
+use reservation_worker::client::{CallContext, CallError, Reservation, ReservationApi, Target};
 use reservation_worker::event::ReservationId;
+use reservation_worker::metrics::QueueAction;
 use reservation_worker::queue::sqs::SqsQueue;
 use reservation_worker::queue::{
-    BatchAnswer, DeadLetter, Message, Queue, QueueError, ReceiptHandle,
+    BatchAnswer, DeadLetter, Message, Permission, Queue, QueueError, QueueLimits, ReceiptHandle,
 };
 use tokio::sync::watch;
 
@@ -21,6 +22,7 @@ pub(crate) struct Spy {
     receives_open: AtomicUsize,
     delete_sizes: Mutex<Vec<usize>>,
     receive_sizes: Mutex<Vec<usize>>,
+    probes: AtomicUsize,
 }
 
 impl Spy {
@@ -30,12 +32,18 @@ impl Spy {
             receives_open: AtomicUsize::new(0),
             delete_sizes: Mutex::default(),
             receive_sizes: Mutex::default(),
+            probes: AtomicUsize::new(0),
         }
     }
 
     /// Receives that are not answered yet.
     pub(crate) fn receives_open(&self) -> usize {
         self.receives_open.load(Ordering::SeqCst)
+    }
+
+    /// Questions about an action that were answered.
+    pub(crate) fn probes(&self) -> usize {
+        self.probes.load(Ordering::SeqCst)
     }
 
     /// Entries of each call to delete so far.
@@ -51,10 +59,10 @@ impl Spy {
 
 #[async_trait]
 impl Queue for Spy {
-    async fn receive(&self, max: usize) -> Result<Vec<Message>, QueueError> {
+    async fn receive(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError> {
         self.receive_sizes.lock().unwrap().push(max);
         self.receives_open.fetch_add(1, Ordering::SeqCst);
-        let answer = self.queue.receive(max).await;
+        let answer = self.queue.receive(max, visibility).await;
         self.receives_open.fetch_sub(1, Ordering::SeqCst);
         answer
     }
@@ -68,8 +76,22 @@ impl Queue for Spy {
         self.queue.change_visibility(changes).await
     }
 
+    fn is_fifo(&self) -> bool {
+        self.queue.is_fifo()
+    }
+
+    async fn limits(&self) -> Result<QueueLimits, QueueError> {
+        self.queue.limits().await
+    }
+
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
         self.queue.dead_letter(letter).await
+    }
+
+    async fn probe(&self, action: QueueAction) -> Result<Permission, QueueError> {
+        let answer = self.queue.probe(action).await;
+        self.probes.fetch_add(1, Ordering::SeqCst);
+        answer
     }
 }
 
@@ -120,7 +142,11 @@ impl ReservationApi for Gate {
         self.api.set_status(call, id, target, payment_intent_id).await
     }
 
-    async fn status(&self, call: &CallContext<'_>, id: &ReservationId) -> Result<Found, CallError> {
-        self.api.status(call, id).await
+    async fn reservation(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+    ) -> Result<Reservation, CallError> {
+        self.api.reservation(call, id).await
     }
 }

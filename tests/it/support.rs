@@ -16,7 +16,7 @@ use reservation_worker::health::Health;
 use reservation_worker::idempotency::Records;
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::metrics::Metrics;
-use reservation_worker::outage::Outages;
+use reservation_worker::outage::{OutageSettings, Outages};
 use reservation_worker::queue::sqs::{SqsQueue, SqsSettings};
 use reservation_worker::retry::Backoff;
 use reservation_worker::settle::ledger::{Ledger as Account, Left};
@@ -30,17 +30,21 @@ pub(crate) use crate::world::*;
 impl World {
     /// The queue as the worker sees it.
     pub(crate) async fn sqs_queue(&self, settings: &Settings) -> SqsQueue {
+        self.sqs_queue_to(settings, None).await
+    }
+
+    /// The same, with `SQS_DLQ_URL`.
+    pub(crate) async fn sqs_queue_to(
+        &self,
+        settings: &Settings,
+        dlq_url: Option<String>,
+    ) -> SqsQueue {
         let credentials = Credentials::new("AKIDTEST", "secret", None, None, "test");
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
             .endpoint_url(self.sqs.endpoint_url())
             .credentials_provider(SharedCredentialsProvider::new(credentials));
-        let settings = SqsSettings {
-            queue_url: self.queue.clone(),
-            dlq_url: None,
-            wait: settings.wait,
-            visibility: settings.visibility,
-        };
+        let settings = SqsSettings { queue_url: self.queue.clone(), dlq_url, wait: settings.wait };
         SqsQueue::load(loader, settings).await
     }
 
@@ -62,7 +66,7 @@ impl World {
         let grpc = GrpcSettings { uri, credentials: Default::default(), timeout };
         let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
         let metrics = Arc::new(Metrics::new(&reasons));
-        let outages = Arc::new(Outages::new(20, Arc::clone(&metrics)));
+        let outages = Arc::new(Outages::new(limits(), Arc::clone(&metrics)));
         Services {
             reservations: Arc::new(HttpReservationApi::new(http).unwrap()),
             inventory: Arc::new(GrpcInventory::new(grpc).unwrap()),
@@ -133,7 +137,10 @@ impl World {
         let metrics = Arc::clone(&services.metrics);
         let health = Arc::clone(&services.records.health);
         let parts = Parts { queue, services, tracing };
-        Worker { app: App::start(parts, settings), metrics, health, spy }
+        let worker = Worker { app: App::start(parts, settings), metrics, health, spy };
+        // What a test does to the next calls is meant for others than these.
+        eventually("the actions were asked for", || worker.spy.probes() >= ACTIONS_ASKED).await;
+        worker
     }
 
     /// Waits until one message was hidden for a time of its own: neither extended nor handed back at once.
@@ -145,6 +152,14 @@ impl World {
         found().unwrap()
     }
 }
+
+/// As many calls at once as any test has workers.
+pub(crate) fn limits() -> OutageSettings {
+    let (calls_max, calls_min) = (1_000, 2);
+    OutageSettings { calls_max, calls_min, reservation_target: None, inventory_target: None }
+}
+/// Actions of the queue that a worker asks for at its start.
+const ACTIONS_ASKED: usize = 4;
 
 /// What a production worker has, with short waits.
 pub(crate) fn settings() -> Settings {
@@ -202,6 +217,16 @@ impl Worker {
     /// Events that wait for a service.
     pub(crate) fn parked(&self) -> f64 {
         self.metric("worker_messages_in_flight{state=\"parked\"}")
+    }
+
+    /// Events that wait for a time of their own.
+    pub(crate) fn waiting(&self) -> f64 {
+        self.metric("worker_messages_in_flight{state=\"waiting\"}")
+    }
+
+    /// Events that fail at a service while others do well there.
+    pub(crate) fn suspects(&self, service: &str) -> f64 {
+        self.metric(&format!("worker_suspects{{service=\"{service}\"}}"))
     }
 
     /// `worker_events_total` of a type: success, failed, dropped, retried.

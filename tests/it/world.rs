@@ -41,7 +41,12 @@ impl World {
 
     /// A FIFO queue that redrives to one.
     pub(crate) async fn fifo() -> Self {
-        let redrive = Some(Redrive { dlq: "dlq.fifo".to_owned(), max_receive_count: 100 });
+        Self::fifo_redriving(100).await
+    }
+
+    /// The same, after so many receives.
+    pub(crate) async fn fifo_redriving(max_receive_count: u32) -> Self {
+        let redrive = Some(Redrive { dlq: "dlq.fifo".to_owned(), max_receive_count });
         Self::with(QueueSpec { fifo: true, redrive, ..QueueSpec::default() }).await
     }
 

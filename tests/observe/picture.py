@@ -15,12 +15,15 @@ SHOWN = (
     "Age at settlement, and queue lag",
     "In flight by state",
     "Breakers",
+    "Refusing everybody",
+    "Suspects",
+    "Calls at once",
+    "Paced answers, rate, limit changes",
     "Calls that did not succeed",
     "Retries by reason",
     "Call duration, p95",
     "Workers busy",
     "SQS calls",
-    "SQS calls an event",
     "Duplicates, superseded, dead letters",
 )
 STATES = {0: "closed", 1: "half-open", 2: "open"}
@@ -33,12 +36,12 @@ def draw(path, panels, results, times):
     height = HEAD + rows * (HEIGHT + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" '
-        'role="img" aria-label="Graphs of two workers under load, with both services away in the middle">',
+        'role="img" aria-label="Graphs of two workers under load; both services are away, then one is half well, twice">',
         f'<rect width="{width}" height="{height}" fill="#f4f5f7"/>',
         f'<text x="{GAP}" y="28" font-size="18" font-weight="600" fill="#1b1f24">Two workers under load; both services go away '
-        "and come back</text>",
+        "and come back; then one is half well, twice</text>",
         f'<text x="{GAP}" y="46" font-size="12" fill="#57606a">The dashboard\'s own queries, answered by the Prometheus of '
-        "`make test-observe`. Drawn from its data, not by Grafana. Time in seconds; shaded: both services are away.</text>",
+        "`make test-observe`. Drawn from its data, not by Grafana. Time in seconds; shaded: services that are away, or half well.</text>",
     ]
     for place, panel in enumerate(chosen):
         x = GAP + place % COLUMNS * (WIDTH + GAP)
@@ -63,14 +66,16 @@ def graph(panel, results, times):
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="#fff" stroke="#d0d7de"/>',
         f'<text x="12" y="21" font-size="13" font-weight="600" fill="#1b1f24">{escape(panel["title"])}</text>',
     ]
-    away_x, back_x = to_x(times.away), to_x(times.back)
-    parts.append(f'<rect x="{away_x:.1f}" y="{TOP}" width="{back_x - away_x:.1f}" height="{inner_h}" fill="#fff1d6"/>')
+    for name, from_s, to_s in times.phases:
+        x, width = to_x(from_s), to_x(to_s) - to_x(from_s)
+        parts.append(f'<rect x="{x:.1f}" y="{TOP}" width="{width:.1f}" height="{inner_h}" fill="#fff1d6"/>')
+        parts.append(f'<text x="{x + 2:.1f}" y="{TOP + 9}" font-size="8" fill="#9a6700">{escape(name)}</text>')
     for part in (0, 0.5, 1):
         y = to_y(top * part)
         label = STATES[round(top * part)] if is_state else shown(top * part, unit)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#eaeef2"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" font-size="10" fill="#57606a" text-anchor="end">{label}</text>')
-    for second in range(0, int(ended - began) + 1, 10):
+    for second in range(0, int(ended - began) + 1, 20):
         x = to_x(began + second)
         parts.append(f'<text x="{x:.1f}" y="{TOP + inner_h + 14}" font-size="10" fill="#57606a" text-anchor="middle">{second}</text>')
     for colour, (_, points) in zip(COLOURS, lines):

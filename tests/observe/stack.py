@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -21,6 +22,7 @@ ALERTS = os.path.join(ROOT, "deploy/prometheus/alerts.yaml")
 ALERT_TESTS = os.path.join(ROOT, "deploy/prometheus/alerts.test.yaml")
 RUNBOOK = os.path.join(ROOT, "docs/runbook.md")
 SANDBOX = os.path.join(ROOT, "target/debug/sandbox")
+HALF_WELL = os.path.join(ROOT, "tests/observe/half_well.py")
 PATIENCE_S = 60
 # No proxy is asked for what is on this machine.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -122,6 +124,20 @@ class Stack:
         self.services.stop(signal.SIGKILL)
         time.sleep(seconds)
         os.remove(self.services.log)
+        self.services = self.start_services()
+
+    def half_well(self, how, seconds):
+        """The Reservation API refuses everybody, or fails for a tenth of the reservations; Inventory is well."""
+        self.services.stop(signal.SIGKILL)
+        os.remove(self.services.log)
+        inventory = self.sandbox("services", 0, 0, self.inventory_port)
+        command = [sys.executable, HALF_WELL, str(self.reservation_port), how]
+        reservation_api = self.start(how, command)
+        wait_until(how, lambda: "ready" in reservation_api.output() or dead(reservation_api))
+        time.sleep(seconds)
+        reservation_api.stop(signal.SIGKILL)
+        inventory.stop(signal.SIGKILL)
+        os.remove(inventory.log)
         self.services = self.start_services()
 
     def start_worker(self, port=None, **variables):

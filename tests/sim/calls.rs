@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reservation_worker::client::{
-    CallContext, CallError, Class, Commit, Found, Inventory, ReleaseHold, ReservationApi, Target,
+    CallContext, CallError, Class, Commit, Inventory, ReleaseHold, Reservation, ReservationApi,
+    Target,
 };
-use reservation_worker::event::ReservationId;
+use reservation_worker::event::{ReservationId, Seats, ShowId};
 use tokio::time::sleep;
 
+use super::draw::hold_of;
 use super::plan::{Down, Fate, Weather};
 use super::rows::{self, Row};
 use super::services::{Answer, Ask, Service, What};
@@ -163,9 +165,8 @@ impl World {
     /// An answer, with the time that it names where it names one.
     fn row(&mut self, row: Row) -> CallError {
         self.cover.met(row.name);
-        let paced = row.class == Class::Paced;
         let longest_s = if self.chance(10) { 300 } else { 20 };
-        let after = paced.then(|| self.draw_ms(0, longest_s * 1_000));
+        let after = row.names_time().then(|| self.draw_ms(0, longest_s * 1_000));
         row.error(after)
     }
 
@@ -260,9 +261,16 @@ impl ReservationApi for SimServices {
         self.call(ask(call, id, What::Patch(target))).await.map(drop)
     }
 
-    async fn status(&self, call: &CallContext<'_>, id: &ReservationId) -> Result<Found, CallError> {
-        let answer = self.call(ask(call, id, What::Get)).await?;
-        Ok(answer.expect("a GET is answered with a status"))
+    async fn reservation(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+    ) -> Result<Reservation, CallError> {
+        let ask = ask(call, id, What::Get);
+        let quantity = hold_of(ask.reservation).to_string();
+        let status = self.call(ask).await?.expect("a GET is answered with a status");
+        let show_id = ShowId::new("show").ok();
+        Ok(Reservation { status, show_id, seats: Seats::known(&[], Some(&quantity)) })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The questions asked of the queue's state: while the process works, when it has left, and at the
 //! very end. Is more held than may be, is anything kept, is anything lost?
 
+use reservation_worker::queue::DeadLetter;
+
 use super::plan::Kind;
 use super::queue::{Msg, State};
 use super::world::World;
@@ -9,7 +11,13 @@ impl World {
     /// Whether every message is where it can stay.
     pub(crate) fn all_settled(&self) -> bool {
         let live = |n: &usize| self.queue.msgs[*n].state == State::Live;
-        (0..self.queue.msgs.len()).filter(live).all(|n| self.may_stay(n))
+        // What was refused for good may be tried once more, where everybody was refused.
+        let now = self.now();
+        let is_tried = |n: usize| {
+            let held = self.queue.in_hand(n, self.life).is_some_and(|receipt| !receipt.settling);
+            held && self.queue.msgs[n].visible_at > now
+        };
+        (0..self.queue.msgs.len()).filter(live).all(|n| self.may_stay(n) && !is_tried(n))
     }
 
     /// Without a dead-letter queue, what can never succeed stays, spaced out; and so does what is
@@ -125,5 +133,35 @@ impl World {
                 self.cover.met(name);
             }
         }
+    }
+
+    /// Whether a copy in the dead-letter queue is deserved.
+    pub(crate) fn check_letter(&mut self, n: usize, letter: &DeadLetter) {
+        let reason = letter.reason;
+        let fine = match self.queue.msgs[n].kind {
+            Kind::Poison(why) => why == reason,
+            Kind::Event(spec) => {
+                let progress = self.services.progress(&self.plan.events[spec].id);
+                match reason {
+                    "id_reused" => progress.specs.len() > 1,
+                    "rejected" => progress.told_permanent,
+                    "forbidden" => progress.told_forbidden,
+                    "money_without_seat" => progress.told_money,
+                    "retries_used_up" => self.plan.fifo && self.plan.has_dlq,
+                    _ => false,
+                }
+            }
+        };
+        self.check(fine, || format!("m-{n} dead-lettered as {reason}, which it does not deserve"));
+        let whole = letter.body == self.plan.messages[n].body;
+        self.check(whole, || format!("m-{n} dead-lettered with another body"));
+        self.cover.met(match reason {
+            "id_reused" => "dead letter: id_reused",
+            "rejected" => "dead letter: rejected",
+            "forbidden" => "dead letter: forbidden",
+            "money_without_seat" => "dead letter: money_without_seat",
+            "retries_used_up" => "dead letter: retries_used_up",
+            _ => "dead letter: poison",
+        });
     }
 }

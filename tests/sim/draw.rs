@@ -9,6 +9,7 @@ use reservation_worker::retry::Backoff;
 use reservation_worker::settle::RetryPolicy;
 use uuid::Uuid;
 
+use super::half_well;
 use super::plan::{
     Down, EventSpec, Fate, Interrupt, Kind, MessageSpec, POINTS, Plan, QueueWeather, Weather, What,
     When, millis, pick, secs,
@@ -21,6 +22,11 @@ const VISIBILITIES_S: [u64; 8] = [5, 7, 11, 17, 23, 37, 43, 59];
 
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
+        let plan = Self::drawn(seed);
+        if seed < half_well::FIRST { plan } else { plan.half_well() }
+    }
+
+    fn drawn(seed: u64) -> Self {
         let rng = &mut Rng::with_seed(seed);
         let fifo = rng.u8(0..4) == 0;
         let span = secs(rng.u64(20..=300));
@@ -66,6 +72,7 @@ impl Plan {
             api,
             inventory,
             queue,
+            half_well: None,
             store,
             interrupts,
             grace: settings.wait + secs(rng.u64(4..30)),
@@ -82,13 +89,18 @@ fn events(rng: &mut Rng, reservations: usize) -> Vec<EventSpec> {
     let mut events: Vec<EventSpec> = Vec::with_capacity(count);
     for n in 0..count {
         let reused = n > 0 && rng.u8(0..30) == 0;
+        let is_first = !reused;
         let (id, event_type) = if reused {
             let first = &events[rng.usize(0..n)];
             (first.id.clone(), first.event_type)
         } else {
             (format!("evt_{n}"), pick(rng, &EventType::ALL))
         };
-        events.push(event(rng, id, event_type, n, reservations));
+        let mut spec = event(rng, id, event_type, n, reservations);
+        if is_first && event_type == EventType::ReservationExpired && n % 3 == 0 {
+            spec.leave_hold_to_the_api();
+        }
+        events.push(spec);
     }
     events
 }
@@ -119,8 +131,28 @@ fn event(
     let body = format!(
         r#"{{"id":"{id}","type":"{event_type}","reservation_id":"rsv_{reservation}","event_id":"show","payload":{{{qty}"payment_intent_id":"pay_{n}"}}}}"#
     );
-    let hash = decode(&body).expect("an event").content_hash();
-    EventSpec { number: n, id, event_type, reservation, seats, steps, fate, body, hash }
+    let hash = decode(&body, "m").expect("an event").content_hash();
+    let asks = false;
+    EventSpec { number: n, id, event_type, reservation, seats, steps, fate, asks, body, hash }
+}
+
+impl EventSpec {
+    /// It names no seats any more, and perhaps no show: the worker asks the Reservation API.
+    fn leave_hold_to_the_api(&mut self) {
+        let (id, reservation) = (&self.id, self.reservation);
+        let show = if self.number.is_multiple_of(2) { r#""event_id":"show","# } else { "" };
+        self.body = format!(
+            r#"{{"id":"{id}","type":"reservation.expired",{show}"reservation_id":"rsv_{reservation}"}}"#
+        );
+        self.hash = decode(&self.body, "m").expect("an event").content_hash();
+        self.seats = hold_of(reservation);
+        self.asks = true;
+    }
+}
+
+/// How many seats the Reservation API knows of. No event names so many.
+pub(crate) fn hold_of(reservation: usize) -> u32 {
+    1_000 + u32::try_from(reservation).expect("small")
 }
 
 fn fate(rng: &mut Rng, steps: &[(Step, Uuid)]) -> Fate {
@@ -158,7 +190,7 @@ fn messages(rng: &mut Rng, events: &[EventSpec], span: Duration, fifo: bool) -> 
             "unknown_type",
         ),
         (
-            r#"{"id":"p","type":"reservation.expired","reservation_id":"r","event_id":"s","payload":{}}"#,
+            r#"{"id":"p","type":"reservation.expired","reservation_id":"r","event_id":"s","payload":{"qty":0}}"#,
             "invalid_event",
         ),
     ];

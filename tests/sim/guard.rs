@@ -257,6 +257,10 @@ impl World {
     /// Whether a step of that event was done, and its doer knew.
     pub(crate) fn was_known(&self, id: usize, step: usize, ask: &Ask) -> bool {
         let life = Some(self.life);
+        let progress = &self.services.ids[id];
+        if ask.what == What::Get && progress.asks {
+            return progress.asked;
+        }
         let mut states = self.states(id, ask.reservation);
         if self.store.is_some() {
             return ask.what != What::Get && states.any(|all| all[step].known_in.is_some());

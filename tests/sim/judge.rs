@@ -66,13 +66,15 @@ impl World {
             }
             Err(error) => {
                 match error.class {
-                    Class::Permanent => progress.told_permanent = true,
+                    // What is dead-lettered is not handled: a copy of it begins anew.
+                    Class::Permanent => (progress.told_permanent, progress.asked) = (true, false),
                     Class::Forbidden => progress.told_forbidden = true,
                     Class::MoneyWithoutSeat => progress.told_money = true,
                     Class::Paced => {
-                        let until = error.retry_after.map(|after| Instant::now() + after);
-                        let pace = &mut self.services.pace_until[ask.service() as usize];
-                        *pace = (*pace).max(until);
+                        if let Some(after) = error.retry_after {
+                            let until = Instant::now() + after;
+                            self.services.pace_until.insert((ask.service() as usize, id), until);
+                        }
                     }
                     Class::Outage | Class::Transient | Class::Conflict => {}
                 }
@@ -92,7 +94,13 @@ impl World {
         let (cell, verdict) = verdict(event_type, found);
         let progress = &mut self.services.ids[id];
         match verdict {
-            Verdict::Done => self.learn(id, reservation, 0, Some(life)),
+            Verdict::Done => {
+                if progress.asks && !progress.asked {
+                    progress.asked = true;
+                    self.cover.met("learned what an expiry leaves out");
+                }
+                self.learn(id, reservation, 0, Some(life));
+            }
             Verdict::Superseded => {
                 progress.superseded = true;
                 progress.superseded_in = Some(life);

@@ -16,6 +16,7 @@ pub(crate) mod crowd;
 mod draw;
 mod expect;
 mod guard;
+pub(crate) mod half_well;
 mod judge;
 mod order;
 mod other;

@@ -8,6 +8,7 @@ use reservation_worker::app::Settings;
 use reservation_worker::event::{ContentHash, EventType, Step};
 use uuid::Uuid;
 
+use super::half_well::HalfWell;
 use super::rows::Row;
 use super::store_plan::StorePlan;
 
@@ -26,6 +27,8 @@ pub(crate) struct EventSpec {
     pub(crate) seats: u32,
     pub(crate) steps: Vec<(Step, Uuid)>,
     pub(crate) fate: Fate,
+    /// It leaves to the Reservation API what is held.
+    pub(crate) asks: bool,
     /// The body.
     pub(crate) body: String,
     /// By which the store tells it from another event with its id.
@@ -141,6 +144,8 @@ pub(crate) struct Plan {
     pub(crate) api: Weather,
     pub(crate) inventory: Weather,
     pub(crate) queue: QueueWeather,
+    /// Instead of that weather: one action fails for a time.
+    pub(crate) half_well: Option<HalfWell>,
     /// The store that all pods share; `None`: each process has its own, in memory.
     pub(crate) store: Option<StorePlan>,
     pub(crate) interrupts: Vec<Interrupt>,
@@ -184,7 +189,7 @@ impl Plan {
             ),
             format!("api {:?}", self.api),
             format!("inventory {:?}", self.inventory),
-            format!("queue {:?}", self.queue),
+            format!("queue {:?} half well {:?}", self.queue, self.half_well),
             format!("shared store {:?}", self.store),
             format!("interrupts {:?}", self.interrupts),
             format!("locked {:?}", self.locked_until),

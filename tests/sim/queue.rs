@@ -37,6 +37,8 @@ pub(crate) struct Msg {
     pub(crate) copies: u32,
     /// Receives that are nobody's fault, or a crash's, or a failing service's.
     pub(crate) excuses: u32,
+    /// Receives that ran out while a process held them, and did not try to hand them back.
+    slips: u32,
     /// Releases while a service was down for everybody, and nothing else went wrong.
     pub(crate) outage_releases: u32,
     /// It was deleted and came back, once.
@@ -58,6 +60,12 @@ pub(crate) struct Receipt {
     pub(crate) clean: bool,
     /// It was to be deleted or released.
     pub(crate) settling: bool,
+    /// It was to be released: no extension may follow.
+    pub(crate) released: bool,
+    /// When that was said first, many of its reservation were held.
+    pub(crate) in_backlog: bool,
+    /// A call that deletes it is open. One that failed may be followed by extensions, until the next.
+    pub(crate) deleting: bool,
     /// Its message was settled by another receipt while it was on its way: nobody can know.
     crossed: bool,
 }
@@ -108,6 +116,7 @@ impl Sqs {
             last_in: None,
             copies: 0,
             excuses: 0,
+            slips: 0,
             outage_releases: 0,
             reappeared: false,
             released_in: None,
@@ -147,6 +156,13 @@ impl Sqs {
         all.filter(visible).filter(|n| !locked(self.msgs[*n].group)).collect()
     }
 
+    /// Until when what earlier lives held is hidden: a process that could not extend its leases asked for longer ones.
+    pub(crate) fn hidden_until(&self, life: u32) -> Duration {
+        let live = self.msgs.iter().filter(|msg| msg.state == State::Live);
+        let earlier = |msg: &&Msg| msg.latest.is_some_and(|r| self.receipts[r].life != life);
+        live.filter(earlier).map(|msg| msg.visible_at).max().unwrap_or_default()
+    }
+
     pub(crate) fn groups_of(&self, plan: &Plan, event: &str) -> Vec<u32> {
         let mut groups: Vec<u32> = self
             .msgs
@@ -165,7 +181,7 @@ impl Sqs {
     }
 
     /// The last receipt of a message that the engine has, if this life has one.
-    fn in_hand(&self, msg: usize, life: u32) -> Option<&Receipt> {
+    pub(crate) fn in_hand(&self, msg: usize, life: u32) -> Option<&Receipt> {
         let of_msg = self.receipts.iter().rev().filter(|r| r.msg == msg && r.life == life);
         of_msg.into_iter().find(|receipt| receipt.delivered)
     }
@@ -186,9 +202,8 @@ impl World {
     }
 
     /// Hands a message out: its new receipt, or `None` where it has been seen too often.
-    pub(crate) fn hand_out(&mut self, n: usize) -> Option<usize> {
+    pub(crate) fn hand_out(&mut self, n: usize, visibility: Duration) -> Option<usize> {
         let (now, life) = (self.now(), self.life);
-        let visibility = self.plan.visibility();
         if self.plan.has_dlq && self.queue.msgs[n].receives >= self.plan.max_receives {
             self.redrive(n);
             return None;
@@ -197,6 +212,7 @@ impl World {
         if msg.latest.is_some() && msg.visible_at <= now && msg.released_in.is_none() {
             // It ran out while somebody held it.
             msg.excuses += 1;
+            msg.slips += u32::from(msg.latest.is_none_or(|r| !self.queue.receipts[r].released));
             self.cover.met("visibility ran out");
             let slipped = self.queue.in_hand(n, life).is_some_and(|r| r.clean && !r.settling);
             let msg = &self.queue.msgs[n];
@@ -205,6 +221,7 @@ impl World {
             let slipped = slipped && knows && latest.is_some_and(|r| r.delivered && r.life == life);
             self.check(!slipped, || format!("m-{n} slipped away though nothing went wrong"));
         }
+        self.forget_pace(n);
         let msg = &mut self.queue.msgs[n];
         msg.receives += 1;
         msg.visible_at = now + visibility;
@@ -220,10 +237,22 @@ impl World {
             delivered,
             clean,
             settling,
+            released: false,
+            in_backlog: false,
+            deleting: false,
             crossed: false,
         });
         self.log(|| format!("m-{n} handed out as r{number}"));
         Some(number)
+    }
+
+    /// Another delivery may begin anew, where the one before was lost.
+    pub(crate) fn forget_pace(&mut self, n: usize) {
+        let Kind::Event(spec) = self.queue.msgs[n].kind else { return };
+        let id = self.services.place(&self.plan.events[spec].id);
+        self.services.pace_until.retain(|(_, of), _| *of != id);
+        // What was asked for it may be asked again, too.
+        self.services.ids[id].asked = false;
     }
 
     fn redrive(&mut self, n: usize) {
@@ -233,6 +262,14 @@ impl World {
             (msg.excuses, msg.outage_releases, matches!(msg.kind, Kind::Event(_)));
         self.cover.met("redriven");
         self.log(|| format!("m-{n} redriven, excuses {excuses}, outage {outage}"));
+        // The last receive ran out too, unless it was to be handed back.
+        let msg = &self.queue.msgs[n];
+        let is_released = msg.latest.is_some_and(|r| self.queue.receipts[r].released);
+        let slips = msg.slips + u32::from(!is_released);
+        let slipped = self.plan.half_well.is_some() && slips >= self.plan.max_receives;
+        self.check(!good || !slipped, || {
+            format!("m-{n} was redriven because an action of the queue failed")
+        });
         let excused = outage == 0 && excuses > 0;
         self.check(!good || excused, || {
             format!("m-{n}: a good event in the dead-letter queue; releases for an outage: {outage}, other causes: {excuses}")
@@ -250,6 +287,8 @@ impl World {
             let crossed = self.queue.msgs[number].state != State::Live;
             let receipt_now = &mut self.queue.receipts[*receipt];
             (receipt_now.delivered, receipt_now.crossed) = (true, crossed);
+            // The one before may have been given up while this one was on its way.
+            self.forget_pace(number);
             self.queue.msgs[number].last_in = Some(*receipt);
             let msg = &self.queue.msgs[number];
             if let Kind::Event(spec) = msg.kind {

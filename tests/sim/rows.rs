@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reservation_worker::client::{CallError, Class};
+use reservation_worker::client::{CallError, Class, Load};
 
 /// One answer that a service may give in place of success.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +20,11 @@ const fn row(name: &'static str, class: Class) -> Row {
 use Class::{Forbidden, MoneyWithoutSeat, Outage, Paced, Permanent, Transient};
 
 /// The Reservation API: the service, or the way to it, is at fault.
-pub(crate) const API_OUTAGE: [Row; 8] = [
+pub(crate) const API_OUTAGE: [Row; 10] = [
     row("api connect", Outage),
+    row("api 200 foreign", Outage),
     row("api 301", Outage),
+    row("api 400 foreign", Outage),
     row("api 401", Outage),
     row("api 404 foreign", Outage),
     row("api 405 foreign", Outage),
@@ -30,16 +32,20 @@ pub(crate) const API_OUTAGE: [Row; 8] = [
     row("api 503", Outage),
     row("api 504", Outage),
 ];
-pub(crate) const API_TRANSIENT: [Row; 6] = [
+pub(crate) const API_TRANSIENT: [Row; 5] = [
     row("api 500", Transient),
     row("api 501", Transient),
     row("api 505", Transient),
     row("api 408", Transient),
     row("api 425", Transient),
-    row("api 429", Transient),
 ];
-pub(crate) const API_PACED: [Row; 3] =
-    [row("api 429 paced", Paced), row("api 500 paced", Paced), row("api 503 paced", Paced)];
+pub(crate) const API_PACED: [Row; 5] = [
+    row("api 429", Paced),
+    row("api 429 paced", Paced),
+    row("api 500 paced", Paced),
+    row("api 503 paced", Paced),
+    row("api 404 foreign paced", Paced),
+];
 pub(crate) const API_FORBIDDEN: [Row; 1] = [row("api 403", Forbidden)];
 pub(crate) const API_PERMANENT: [Row; 4] = [
     row("api 400", Permanent),
@@ -58,15 +64,17 @@ pub(crate) const INV_OUTAGE: [Row; 7] = [
     row("inv unimplemented", Outage),
     row("inv not grpc", Outage),
 ];
-pub(crate) const INV_TRANSIENT: [Row; 5] = [
+pub(crate) const INV_TRANSIENT: [Row; 4] = [
     row("inv internal", Transient),
     row("inv unknown", Transient),
     row("inv aborted", Transient),
-    row("inv resource exhausted", Transient),
     row("inv ok without a message", Transient),
 ];
-pub(crate) const INV_PACED: [Row; 2] =
-    [row("inv unavailable paced", Paced), row("inv resource exhausted paced", Paced)];
+pub(crate) const INV_PACED: [Row; 3] = [
+    row("inv resource exhausted", Paced),
+    row("inv unavailable paced", Paced),
+    row("inv resource exhausted paced", Paced),
+];
 pub(crate) const INV_FORBIDDEN: [Row; 1] = [row("inv permission denied", Forbidden)];
 pub(crate) const INV_PERMANENT: [Row; 7] = [
     row("inv invalid argument", Permanent),
@@ -91,7 +99,20 @@ impl Row {
             code: self.name.into(),
             detail: "simulated".to_owned(),
             retry_after,
+            load: self.load(),
         }
+    }
+
+    fn load(self) -> Load {
+        match self.name {
+            "no answer in time" | "inv deadline exceeded" => Load::TimedOut,
+            _ => self.class.into(),
+        }
+    }
+
+    /// Whether it names the time of the next call.
+    pub(crate) fn names_time(self) -> bool {
+        self.name.ends_with(" paced")
     }
 }
 

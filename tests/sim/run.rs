@@ -10,7 +10,7 @@ use reservation_worker::health::Health;
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{Records, Store};
 use reservation_worker::metrics::Metrics;
-use reservation_worker::outage::Outages;
+use reservation_worker::outage::{OutageSettings, Outages};
 use reservation_worker::sabotage::{self, Sabotage};
 use reservation_worker::settle::ledger::{Ledger, Left};
 use reservation_worker::telemetry::Tracing;
@@ -100,7 +100,7 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
     };
     let services = Arc::new(SimServices { sim: Arc::clone(sim), life });
     let health = Arc::new(Health::new());
-    let outages = Arc::new(Outages::new(settings.concurrency, Arc::clone(metrics)));
+    let outages = Arc::new(Outages::new(limits(settings.concurrency), Arc::clone(metrics)));
     let parts = Parts {
         queue: Arc::new(SimQueue { sim: Arc::clone(sim), life }),
         services: Services {
@@ -121,12 +121,17 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
     (App::start(parts, settings), health)
 }
 
+fn limits(calls_max: usize) -> OutageSettings {
+    OutageSettings { calls_max, calls_min: 2, reservation_target: None, inventory_target: None }
+}
+
 /// Lets the process live until something ends it, or there is nothing left for it to do.
 async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
     const LOOK_EVERY: Duration = Duration::from_secs(5);
     let began = sim.lock().now();
     // Seen twice: what is just being settled may have kept others waiting.
     let mut settled_at = None;
+    let mut hidden = Duration::ZERO;
     loop {
         let next = {
             let mut world = sim.lock();
@@ -146,7 +151,8 @@ async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
                 } else if *settled_at.get_or_insert(now) + LOOK_EVERY <= now {
                     return Ending::Over;
                 }
-                if now > world.plan.calm_at.max(began) + CALM_MAX {
+                hidden = hidden.max(world.queue.hidden_until(world.life));
+                if now > world.plan.calm_at.max(began).max(hidden) + CALM_MAX {
                     world.violation(|| "not settled long after the last fault".to_owned());
                     return Ending::Over;
                 }

@@ -84,6 +84,10 @@ pub(crate) struct Progress {
     pub(crate) specs: Vec<usize>,
     /// For each of these, by [`Step::ALL`]: what is known of the step.
     steps: Vec<[StepState; 3]>,
+    /// It leaves to the Reservation API what is held.
+    pub(crate) asks: bool,
+    /// The answer to that is known, in this delivery.
+    pub(crate) asked: bool,
     pub(crate) superseded: bool,
     pub(crate) superseded_in: Option<u32>,
     pub(crate) told_permanent: bool,
@@ -100,8 +104,6 @@ pub(crate) struct Progress {
 pub(crate) struct Open {
     pub(crate) number: u64,
     pub(crate) reservation: usize,
-    /// The service that this call is to find out about.
-    pub(crate) probes: Option<Service>,
 }
 
 pub(crate) struct ServicesState {
@@ -111,8 +113,8 @@ pub(crate) struct ServicesState {
     pub(crate) keys: HashMap<Uuid, (usize, usize)>,
     pub(crate) open: Vec<Open>,
     pub(crate) last_number: u64,
-    /// By [`Service`]: when the engine was told to come back.
-    pub(crate) pace_until: [Option<Instant>; 2],
+    /// By [`Service`] and event: when the engine was told to come back.
+    pub(crate) pace_until: HashMap<(usize, usize), Instant>,
     pub(crate) streaks: [Streak; 2],
 }
 
@@ -130,6 +132,7 @@ impl ServicesState {
                 ids.len() - 1
             });
             ids[at].specs.push(n);
+            ids[at].asks |= spec.asks;
             ids[at].steps.push(Default::default());
             for (step, key) in &spec.steps {
                 keys.insert(*key, (at, index(*step)));
@@ -142,7 +145,7 @@ impl ServicesState {
             keys,
             open: Vec::new(),
             last_number: 0,
-            pace_until: [None; 2],
+            pace_until: HashMap::new(),
             streaks: Default::default(),
         }
     }
@@ -151,8 +154,9 @@ impl ServicesState {
         self.open.clear();
         for progress in &mut self.ids {
             (progress.failed_down, progress.failed_other) = (0, 0);
+            progress.asked = false;
         }
-        self.pace_until = [None; 2];
+        self.pace_until.clear();
         self.streaks = Default::default();
     }
 

@@ -5,32 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use reservation_worker::metrics::QueueAction;
 use reservation_worker::queue::{
-    BATCH_MAX, BatchAnswer, DeadLetter, EntryError, Message, MessageId, Queue, QueueError,
-    QueueErrorKind, ReceiptHandle,
+    BATCH_MAX, BatchAnswer, DeadLetter, EntryError, Message, MessageGroup, MessageId, Permission,
+    Queue, QueueError, QueueErrorKind, QueueLimits, ReceiptHandle,
 };
 use tokio::time::{sleep, sleep_until};
 
-use super::plan::Kind;
-use super::queue::{Change, HOLD_MAX, State};
+use super::half_well::Fault;
+use super::queue::{Change, HOLD_MAX, Receipt, State};
 use super::world::{Sim, World};
 
 /// The queue, as one process sees it.
 pub(crate) struct SimQueue {
     pub(crate) sim: Arc<Sim>,
     pub(crate) life: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// Refused at once.
-    Error(QueueErrorKind),
-    /// It took effect, and nobody says so.
-    AnswerLost,
-    /// It never ends.
-    Hangs,
-    /// Some entries of the batch fail.
-    Partly,
 }
 
 fn error(kind: QueueErrorKind) -> QueueError {
@@ -65,8 +54,11 @@ struct OpenBatch<'a> {
 
 impl Drop for OpenBatch<'_> {
     fn drop(&mut self) {
+        let mut world = self.queue.sim.lock();
+        for receipt in &self.receipts {
+            world.queue.receipts[*receipt].deleting = false;
+        }
         if !self.done {
-            let mut world = self.queue.sim.lock();
             world.soil(&self.receipts);
         }
     }
@@ -100,13 +92,14 @@ impl SimQueue {
     async fn batch(
         &self,
         changes: Vec<(usize, Change)>,
+        action: QueueAction,
         points: (&'static str, &'static str),
     ) -> BatchAnswer {
         self.sim.gate(self.life, points.0).await;
         let (fault, there, back) = {
             let mut world = self.sim.lock();
             world.check_batch(&changes);
-            (world.queue_fault(true), world.draw_ms(1, 60), world.draw_ms(1, 60))
+            (world.queue_fault(action), world.draw_ms(1, 60), world.draw_ms(1, 60))
         };
         let receipts = changes.iter().map(|(receipt, _)| *receipt).collect();
         let mut open = OpenBatch { queue: self, receipts, done: false };
@@ -114,9 +107,9 @@ impl SimQueue {
         match fault {
             Some(Fault::Error(kind)) => return Err(error(kind)),
             Some(Fault::Hangs) => std::future::pending().await,
-            Some(Fault::AnswerLost | Fault::Partly) | None => {}
+            Some(Fault::AnswerLost | Fault::Partly | Fault::Entries) | None => {}
         }
-        let answers = self.sim.lock().change_all(&changes, fault == Some(Fault::Partly));
+        let answers = self.sim.lock().change_all(&changes, fault);
         self.sim.arrivals.notify_waiters();
         self.sim.gate(self.life, points.1).await;
         sleep(back).await;
@@ -144,29 +137,6 @@ impl World {
         self.draining && self.drain_until.is_some_and(|until| self.now() + FLUSH >= until)
     }
 
-    fn queue_fault(&mut self, batch: bool) -> Option<Fault> {
-        let now = self.now();
-        let weather = &self.plan.queue;
-        let bad = weather.bad.iter().any(|(from, to)| *from <= now && now < *to);
-        let percent = if bad { 70 } else { weather.faults_pct };
-        if self.calm() || !self.chance(percent) {
-            return None;
-        }
-        let (fault, name) = match self.rng.u8(0..10) {
-            0 | 1 => (Fault::Error(QueueErrorKind::Throttled), "queue throttles"),
-            2 => (Fault::Error(QueueErrorKind::Network), "queue unreachable"),
-            3 => (Fault::Error(QueueErrorKind::Other), "queue fails"),
-            4 => (Fault::Error(QueueErrorKind::Denied), "queue denies"),
-            5 | 6 => (Fault::AnswerLost, "queue's answer lost"),
-            7 => (Fault::Hangs, "queue hangs"),
-            _ if batch => (Fault::Partly, "batch fails partly"),
-            _ => (Fault::Error(QueueErrorKind::Timeout), "queue times out"),
-        };
-        self.cover.met(name);
-        self.log(|| name.to_owned());
-        Some(fault)
-    }
-
     /// Calls about these receipts failed: what the engine makes of them is not known any more.
     fn soil(&mut self, receipts: &[usize]) {
         for receipt in receipts {
@@ -175,7 +145,7 @@ impl World {
     }
 
     /// Takes what a receive gets: the messages, with their receipts.
-    fn take(&mut self, max: usize) -> Vec<usize> {
+    fn take(&mut self, max: usize, visibility: Duration) -> Vec<usize> {
         let (now, fifo) = (self.now(), self.plan.fifo);
         let mut visible = self.queue.visible(now, fifo);
         if !fifo {
@@ -188,7 +158,7 @@ impl World {
         // SQS may give fewer than it has.
         let most = if self.chance(70) { max } else { self.rng.usize(1..=max) };
         visible.truncate(most);
-        visible.into_iter().filter_map(|n| self.hand_out(n)).collect()
+        visible.into_iter().filter_map(|n| self.hand_out(n, visibility)).collect()
     }
 
     /// A message that somebody holds is handed out once more.
@@ -216,7 +186,7 @@ impl World {
             body: spec.body.clone(),
             receive_count: self.queue.msgs[n].receives,
             sent_at: None,
-            group_id: spec.group.map(|group| format!("g{group}").into()),
+            group: spec.group.map(|group| MessageGroup::Ordered(format!("g{group}").into())),
             trace_header: None,
             attributes: Vec::new(),
         }
@@ -229,13 +199,26 @@ impl World {
         for (at, (receipt, change)) in changes.iter().enumerate() {
             let twice = changes[..at].iter().any(|(other, _)| other == receipt);
             self.check(!twice, || format!("r{receipt} twice in a batch"));
-            let settling = self.queue.receipts[*receipt].settling;
+            let Receipt { released, deleting, .. } = self.queue.receipts[*receipt];
             if *change == Change::Visible(visibility) {
-                self.check(!settling, || format!("r{receipt} extended after it was settled"));
+                // What could not be deleted is held, and extended, until it can be.
+                self.check(!released && !deleting, || {
+                    format!("r{receipt} extended after it was settled")
+                });
                 let fine = self.may_extend(*receipt);
                 self.check(fine, || format!("r{receipt} held for longer than SQS allows"));
             } else {
-                self.queue.receipts[*receipt].settling = true;
+                let in_backlog = released || self.is_in_backlog(self.queue.receipts[*receipt].msg);
+                let receipt = &mut self.queue.receipts[*receipt];
+                receipt.settling = true;
+                receipt.deleting = *change == Change::Delete;
+                receipt.in_backlog |= in_backlog && !released;
+                receipt.released |= *change != Change::Delete;
+                // Another delivery begins anew, whether SQS carries this out or not.
+                if receipt.released {
+                    let n = receipt.msg;
+                    self.forget_pace(n);
+                }
             }
         }
         self.log(|| format!("batch {changes:?}"));
@@ -244,10 +227,13 @@ impl World {
     fn change_all(
         &mut self,
         changes: &[(usize, Change)],
-        partly: bool,
+        fault: Option<Fault>,
     ) -> Vec<Result<(), EntryError>> {
         let one = |world: &mut Self, receipt, change| {
-            if partly && world.chance(40) {
+            if fault == Some(Fault::Entries) {
+                return Err(EntryError::Retry("simulated, each".to_owned()));
+            }
+            if fault == Some(Fault::Partly) && world.chance(40) {
                 return match world.rng.u8(0..3) {
                     0 => Err(EntryError::Lost("simulated".to_owned())),
                     1 => Err(EntryError::Retry("simulated".to_owned())),
@@ -278,34 +264,6 @@ impl World {
             self.queue.receipts[receipt].clean = false;
         }
     }
-
-    /// Whether a copy in the dead-letter queue is deserved.
-    fn check_letter(&mut self, n: usize, letter: &DeadLetter) {
-        let reason = letter.reason;
-        let fine = match self.queue.msgs[n].kind {
-            Kind::Poison(why) => why == reason,
-            Kind::Event(spec) => {
-                let progress = self.services.progress(&self.plan.events[spec].id);
-                match reason {
-                    "id_reused" => progress.specs.len() > 1,
-                    "rejected" => progress.told_permanent,
-                    "forbidden" => progress.told_forbidden,
-                    "money_without_seat" => progress.told_money,
-                    _ => false,
-                }
-            }
-        };
-        self.check(fine, || format!("m-{n} dead-lettered as {reason}, which it does not deserve"));
-        let whole = letter.body == self.plan.messages[n].body;
-        self.check(whole, || format!("m-{n} dead-lettered with another body"));
-        self.cover.met(match reason {
-            "id_reused" => "dead letter: id_reused",
-            "rejected" => "dead letter: rejected",
-            "forbidden" => "dead letter: forbidden",
-            "money_without_seat" => "dead letter: money_without_seat",
-            _ => "dead letter: poison",
-        });
-    }
 }
 
 fn receipt(handle: &ReceiptHandle) -> usize {
@@ -315,13 +273,13 @@ fn receipt(handle: &ReceiptHandle) -> usize {
 
 #[async_trait]
 impl Queue for SimQueue {
-    async fn receive(&self, max: usize) -> Result<Vec<Message>, QueueError> {
+    async fn receive(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError> {
         self.sim.gate(self.life, "before receive").await;
         let (fault, back) = {
             let mut world = self.sim.lock();
             world.check_room(max);
             world.queue.asked += max;
-            (world.queue_fault(false), world.draw_ms(1, 300))
+            (world.queue_fault(QueueAction::Receive), world.draw_ms(1, 300))
         };
         let hangs = fault == Some(Fault::Hangs);
         let mut open = OpenReceive { queue: self, max, hangs, done: false };
@@ -332,10 +290,10 @@ impl Queue for SimQueue {
                 return Err(error(kind));
             }
             Some(Fault::Hangs) => std::future::pending().await,
-            Some(Fault::AnswerLost | Fault::Partly) | None => {}
+            Some(Fault::AnswerLost | Fault::Partly | Fault::Entries) | None => {}
         }
         self.long_poll().await;
-        let receipts = self.sim.lock().take(max);
+        let receipts = self.sim.lock().take(max, visibility);
         self.sim.gate(self.life, "after receive").await;
         sleep(back).await;
         open.done = true;
@@ -353,12 +311,12 @@ impl Queue for SimQueue {
 
     async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
         let changes = handles.iter().map(|handle| (receipt(handle), Change::Delete)).collect();
-        self.batch(changes, ("before delete", "after delete")).await
+        self.batch(changes, QueueAction::Delete, ("before delete", "after delete")).await
     }
 
     async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
         let changes = changes.iter().map(|(h, after)| (receipt(h), Change::Visible(*after)));
-        self.batch(changes.collect(), ("before change", "after change")).await
+        self.batch(changes.collect(), QueueAction::Extend, ("before change", "after change")).await
     }
 
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
@@ -368,7 +326,7 @@ impl Queue for SimQueue {
         let (fault, there) = {
             let mut world = self.sim.lock();
             world.check_letter(n, letter);
-            (world.queue_fault(false), world.draw_ms(1, 60))
+            (world.queue_fault(QueueAction::DeadLetter), world.draw_ms(1, 60))
         };
         sleep(there).await;
         if !self.sim.lock().plan.has_dlq {
@@ -377,7 +335,7 @@ impl Queue for SimQueue {
         match fault {
             Some(Fault::Error(kind)) => return Err(error(kind)),
             Some(Fault::Hangs) => std::future::pending().await,
-            Some(Fault::AnswerLost | Fault::Partly) | None => {}
+            Some(Fault::AnswerLost | Fault::Partly | Fault::Entries) | None => {}
         }
         {
             let mut world = self.sim.lock();
@@ -393,5 +351,35 @@ impl Queue for SimQueue {
             return Err(error(QueueErrorKind::Network));
         }
         Ok(())
+    }
+
+    fn is_fifo(&self) -> bool {
+        self.sim.lock().plan.fifo
+    }
+
+    async fn limits(&self) -> Result<QueueLimits, QueueError> {
+        let plan = &self.sim.lock().plan;
+        let receives_max = plan.has_dlq.then_some(plan.max_receives);
+        Ok(QueueLimits { receives_max, retention: None })
+    }
+
+    async fn probe(&self, action: QueueAction) -> Result<Permission, QueueError> {
+        let (fault, there) = {
+            let mut world = self.sim.lock();
+            (world.queue_fault(action), world.draw_ms(1, 60))
+        };
+        sleep(there).await;
+        match fault {
+            Some(Fault::Error(kind)) => return Err(error(kind)),
+            Some(Fault::AnswerLost) => return Err(error(QueueErrorKind::Network)),
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::Partly | Fault::Entries) | None => {}
+        }
+        Ok(match action {
+            QueueAction::Receive | QueueAction::DeadLetter => Permission::CannotBeAsked,
+            QueueAction::Extend | QueueAction::Delete | QueueAction::Attributes => {
+                Permission::Allowed
+            }
+        })
     }
 }

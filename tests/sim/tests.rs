@@ -47,7 +47,7 @@ fn queue(sim: &Arc<Sim>) -> SimQueue {
 async fn receive(queue: &SimQueue, count: usize) -> Vec<ReceiptHandle> {
     let mut handles = Vec::new();
     while handles.len() < count {
-        let messages = queue.receive(10).await.expect("no faults");
+        let messages = queue.receive(10, secs(30)).await.expect("no faults");
         handles.extend(messages.into_iter().map(|message| message.handle));
     }
     handles
@@ -58,7 +58,10 @@ async fn a_message_is_hidden_until_its_visibility_ends() {
     let sim = sim(false, 10);
     let queue = queue(&sim);
     assert_eq!(receive(&queue, 3).await.len(), 3);
-    assert!(queue.receive(10).await.expect("no faults").is_empty(), "a long poll of 20 s");
+    assert!(
+        queue.receive(10, secs(30)).await.expect("no faults").is_empty(),
+        "a long poll of 20 s"
+    );
     advance(secs(31)).await;
     assert_eq!(receive(&queue, 3).await.len(), 3);
 }
@@ -98,7 +101,7 @@ async fn a_message_that_was_seen_too_often_is_redriven() {
         receive(&queue, 3).await;
         advance(secs(31)).await;
     }
-    assert!(queue.receive(10).await.expect("no faults").is_empty());
+    assert!(queue.receive(10, secs(30)).await.expect("no faults").is_empty());
     assert!(sim.lock().queue.msgs.iter().all(|msg| msg.state == State::Redriven));
 }
 
@@ -108,7 +111,7 @@ async fn a_group_is_locked_while_one_of_its_messages_is_in_flight() {
     {
         let mut world = sim.lock();
         assert_eq!(world.queue.visible(secs(0), true), [0, 1, 2]);
-        let receipt = world.hand_out(0).expect("seen once");
+        let receipt = world.hand_out(0, secs(30)).expect("seen once");
         assert!(world.queue.visible(secs(1), true).is_empty());
         assert!(world.change(receipt, Change::Visible(secs(9))));
         assert!(world.queue.visible(secs(8), true).is_empty());

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::expect;
 use super::order::Lane;
-use super::services::{Ask, Open, Service, What, target_of};
+use super::services::{Ask, Open, What, target_of};
 use super::world::World;
 
 impl World {
@@ -23,9 +23,11 @@ impl World {
         self.check_turn(id, step, ask);
         self.check_guarded(id, step, ask);
         self.check_order(&name, ask);
-        let pace = self.services.pace_until[ask.service() as usize];
-        let paced = pace.is_some_and(|until| Instant::now() < until);
-        self.check(!paced, || format!("{name}: called a service before the time that it named"));
+        let pace = self.services.pace_until.get(&(ask.service() as usize, id));
+        let paced = pace.is_some_and(|until| Instant::now() < *until);
+        self.check(!paced, || {
+            format!("{name}: called a service before the time that it named to it")
+        });
         let progress = &mut self.services.ids[id];
         progress.called_in = self.life;
         if progress.failed_down + progress.failed_other > 0 {
@@ -33,8 +35,10 @@ impl World {
         }
         self.services.last_number += 1;
         let number = self.services.last_number;
-        let probes = self.check_probe(ask.service());
-        self.services.open.push(Open { number, reservation: ask.reservation, probes });
+        if self.services.streaks[ask.service() as usize].is_outage() {
+            self.cover.met("a call to see whether a service is back");
+        }
+        self.services.open.push(Open { number, reservation: ask.reservation });
         let (open, most) = (self.services.open.len(), self.plan.settings.concurrency);
         self.check(open <= most, || format!("{open} calls at once, {most} allowed"));
         Some((id, number))
@@ -82,17 +86,6 @@ impl World {
         self.check(!superseded, || format!("{name}: {what:?} though it is superseded"));
         self.check(held, || format!("{name}: {what:?} while no message of it is held"));
         self.check(!other, || format!("{name}: {what:?} while its reservation has another call"));
-    }
-
-    /// A service that is away is asked by one call at a time.
-    fn check_probe(&mut self, service: Service) -> Option<Service> {
-        if !self.services.streaks[service as usize].is_outage() {
-            return None;
-        }
-        self.cover.met("a call to see whether a service is back");
-        let alone = self.services.open.iter().all(|open| open.probes != Some(service));
-        self.check(alone, || format!("{service:?} is away, and two calls ask whether it is back"));
-        Some(service)
     }
 
     fn check_order(&mut self, name: &str, ask: &Ask) {

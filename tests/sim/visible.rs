@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
+use reservation_worker::queue::BATCH_MAX;
+
 use super::guard::Excuses;
 use super::plan::Kind;
 use super::queue::{HOLD_MAX, Msg};
 use super::world::World;
+
+/// A suspect that takes too much of the room is hidden for so long, whatever it failed with.
+const GIVEN_UP_FOR_OTHERS: Duration = Duration::from_secs(15 * 60);
 
 impl World {
     /// Carries out a change of visibility, and judges it.
@@ -35,42 +40,70 @@ impl World {
             return;
         };
         let id = self.services.place(&self.plan.events[spec].id);
+        // Another delivery begins anew.
+        self.services.pace_until.retain(|(_, of), _| *of != id);
         let Excuses { failed: failed_store, waited, doubt } = self.take_excuses(id);
         let progress = &mut self.services.ids[id];
         let told = progress.told_permanent || progress.told_forbidden || progress.told_money;
         let store_only = !told && !again && (failed_store > 0 || doubt);
-        let only_down = (progress.failed_down > 0 || store_only)
-            && progress.failed_other == 0
-            && progress.specs.len() == 1;
+        let is_down = progress.failed_down > 0 || store_only;
+        let only_down = is_down && progress.failed_other == 0 && progress.specs.len() == 1;
         // Or because an earlier one of its group slipped away.
         let follows = self.queue.msgs[n].group.is_some() && after.is_zero();
-        // An id that was used twice is judged without a call.
-        let called = progress.called_in == life || progress.specs.len() > 1 || waited;
-        (progress.failed_down, progress.failed_other) = (0, 0);
         let specs = progress.specs.clone();
+        // An id that was used twice is judged without a call.
+        let called = progress.called_in == life || specs.len() > 1 || waited;
+        (progress.failed_down, progress.failed_other) = (0, 0);
         // Its lease may be lost while a call is open: the claim is given up when that has ended.
         let reservation = self.plan.events[specs[0]].reservation;
         let in_call = self.services.open.iter().any(|open| open.reservation == reservation);
         if !in_call && !self.holds_any(&specs) {
             self.check_let_go(id);
         }
-        self.check(called || after.is_zero(), || {
-            format!("m-{n} hidden for {after:?} though it was never begun")
-        });
+        // What was called in an earlier delivery is handed back as soon as it comes again.
+        let is_new = !called || held_for.is_some_and(|time| time.as_secs() == 0);
+        let for_room = is_new && !after.is_zero() && self.was_in_backlog(n);
+        let why = || format!("m-{n} hidden for {after:?} though it was never begun");
+        self.check(called || after.is_zero() || for_room, why);
         let msg = &mut self.queue.msgs[n];
-        if too_long {
-            msg.excuses += 1;
-            self.cover.met("handed back before 12 h");
+        let why = if for_room {
+            "handed back for room"
+        } else if after == GIVEN_UP_FOR_OTHERS && !draining {
+            "handed back so that others go on"
+        } else if too_long {
+            "handed back before 12 h"
         } else if draining {
-            msg.excuses += 1;
-            self.cover.met("handed back");
+            "handed back"
         } else if only_down && !follows {
             msg.outage_releases += 1;
             self.cover.met("released in an outage");
-            self.violation(|| format!("m-{n} released because of an outage"));
+            return self.violation(|| format!("m-{n} released because of an outage"));
         } else {
-            msg.excuses += 1;
-            self.cover.met("released");
-        }
+            "released"
+        };
+        msg.excuses += 1;
+        self.cover.met(why);
+    }
+
+    fn was_in_backlog(&self, n: usize) -> bool {
+        let latest = self.queue.msgs[n].latest.map(|receipt| &self.queue.receipts[receipt]);
+        latest.is_some_and(|receipt| receipt.in_backlog)
+    }
+
+    /// Whether so many others of its reservation are held that a message may be handed back for the room that it takes,
+    /// and it has a receive to spare.
+    pub(crate) fn is_in_backlog(&self, n: usize) -> bool {
+        let Kind::Event(spec) = self.queue.msgs[n].kind else { return false };
+        let reservation = self.plan.events[spec].reservation;
+        let (now, life) = (self.now(), self.life);
+        let held = |(other, msg): &(usize, &Msg)| {
+            let is_of_it = matches!(msg.kind, Kind::Event(spec) if self.plan.events[spec].reservation == reservation);
+            let ours = msg.latest.is_some_and(|r| self.queue.receipts[r].life == life);
+            *other != n && is_of_it && ours && msg.visible_at > now && msg.released_in != Some(life)
+        };
+        let has_spare =
+            !self.plan.has_dlq || self.queue.msgs[n].receives + 1 < self.plan.max_receives;
+        let held = self.queue.msgs.iter().enumerate().filter(held).count();
+        !self.plan.fifo && has_spare && held >= BATCH_MAX
     }
 }

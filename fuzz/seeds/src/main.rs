@@ -84,6 +84,7 @@ fn payload(body: &str) -> Option<Vec<u8>> {
     let kind = match body.get("type")?.as_str()? {
         "payment.approved" => 1,
         "payment.failed" => 2,
+        "payment.status_updated" => 3,
         _ => 0,
     };
     Some([&[kind], body.get("payload")?.to_string().as_bytes()].concat())

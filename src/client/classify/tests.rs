@@ -2,28 +2,26 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::client::error::Load;
 
 const TIME: Duration = Duration::from_secs(7);
 
 /// What the contract says of an HTTP status, written down a second time and the long way round.
-fn expected(status: u16, from_api: bool, paced: bool, call: HttpCall) -> Option<Class> {
+fn expected(status: u16, from_api: bool, named: bool, call: HttpCall) -> Option<Class> {
     let patch = call == HttpCall::SetStatus;
-    Some(match status {
+    let transient = match status {
         200..=299 => return None,
-        300..=399 => Class::Outage,
-        401 => Class::Outage,
-        403 => Class::Forbidden,
-        404 | 405 if from_api => Class::Permanent,
-        404 | 405 => Class::Outage,
-        408 | 425 => Class::Transient,
-        409 | 412 if patch => Class::Conflict,
-        429 if paced => Class::Paced,
-        429 => Class::Transient,
-        500..=599 if paced => Class::Paced,
-        502..=504 => Class::Outage,
-        500..=599 => Class::Transient,
-        _ => Class::Permanent,
-    })
+        429 => return Some(Class::Paced),
+        403 => return Some(Class::Forbidden),
+        409 | 412 if patch => return Some(Class::Conflict),
+        300..=399 | 401 | 502 | 503 | 504 => Class::Outage,
+        408 | 425 | 500 | 501 => Class::Transient,
+        505..=599 => Class::Transient,
+        400..=499 if from_api => return Some(Class::Permanent),
+        400..=499 => Class::Outage,
+        _ => return Some(Class::Permanent),
+    };
+    Some(if named { Class::Paced } else { transient })
 }
 
 #[test]
@@ -42,7 +40,16 @@ fn every_http_status_has_its_class() {
                     let want = expected(status, from_api, retry_after.is_some(), call);
                     assert_eq!(class, want, "{status} {from_api} {retry_after:?} {call:?}");
                     if let Err(failure) = got {
-                        let time = (failure.class == Class::Paced).then_some(TIME);
+                        let load = match failure.class {
+                            Class::Paced => Load::Refused,
+                            Class::Outage | Class::Transient => Load::Unknown,
+                            Class::Conflict
+                            | Class::Forbidden
+                            | Class::Permanent
+                            | Class::MoneyWithoutSeat => Load::Answered,
+                        };
+                        assert_eq!(failure.load, load, "{status}");
+                        let time = retry_after.filter(|_| failure.class == Class::Paced);
                         assert_eq!(failure.retry_after, time, "{status}");
                         let code = if status < 600 {
                             format!("http_{status}")
@@ -59,7 +66,7 @@ fn every_http_status_has_its_class() {
 
 #[test]
 fn every_grpc_code_has_its_class() {
-    use Class::{Forbidden, Outage, Permanent, Transient};
+    use Class::{Forbidden, Outage, Paced, Permanent, Transient};
     // Number, class for ReleaseHold (none: done), class for CommitReservation, word.
     let table: [(i32, Option<Class>, Class, &str); 17] = [
         (0, Some(Transient), Transient, "grpc_ok"),
@@ -70,7 +77,7 @@ fn every_grpc_code_has_its_class() {
         (5, None, Permanent, "grpc_not_found"),
         (6, Some(Permanent), Permanent, "grpc_already_exists"),
         (7, Some(Forbidden), Forbidden, "grpc_permission_denied"),
-        (8, Some(Transient), Transient, "grpc_resource_exhausted"),
+        (8, Some(Paced), Paced, "grpc_resource_exhausted"),
         (9, Some(Permanent), Permanent, "grpc_failed_precondition"),
         (10, Some(Transient), Transient, "grpc_aborted"),
         (11, Some(Permanent), Permanent, "grpc_out_of_range"),
@@ -85,14 +92,26 @@ fn every_grpc_code_has_its_class() {
         for (rpc, want) in [(Rpc::ReleaseHold, release), (Rpc::Commit, Some(commit))] {
             let plain = classify_grpc(code, None, rpc).err();
             assert_eq!(plain.as_ref().map(|f| f.class), want, "{code:?} {rpc:?}");
-            assert!(plain.is_none_or(|f| f.code == word && f.retry_after.is_none()), "{code:?}");
+            assert!(
+                plain.as_ref().is_none_or(|f| f.code == word && f.retry_after.is_none()),
+                "{code:?}"
+            );
+            let load = want.map(|class| match (code, class) {
+                (Code::DeadlineExceeded, _) => Load::TimedOut,
+                (_, Paced) => Load::Refused,
+                (_, Permanent | Forbidden) => Load::Answered,
+                _ => Load::Unknown,
+            });
+            assert_eq!(plain.map(|f| f.load), load, "{code:?} {rpc:?}");
 
             let paced = classify_grpc(code, Some(TIME), rpc).err();
             let (class, time) = match want {
-                Some(Outage | Transient) => (Some(Class::Paced), Some(TIME)),
+                Some(Outage | Transient | Paced) => (Some(Paced), Some(TIME)),
                 other => (other, None),
             };
             assert_eq!(paced.as_ref().map(|f| f.class), class, "{code:?} {rpc:?} with RetryInfo");
+            let refused = paced.as_ref().is_some_and(|f| f.load == Load::Refused);
+            assert_eq!(refused, class == Some(Paced), "{code:?} {rpc:?} with RetryInfo");
             assert_eq!(paced.and_then(|f| f.retry_after), time, "{code:?} {rpc:?} with RetryInfo");
         }
     }
@@ -103,17 +122,20 @@ fn every_grpc_code_has_its_class() {
 #[test]
 fn answers_that_are_not_grpc_are_read_by_their_http_status() {
     for status in 100..=999 {
-        let plain = classify_not_grpc(StatusCode::from_u16(status).unwrap(), None);
         let want = match status {
-            200..=299 | 401 | 404 | 429 | 502..=504 => Class::Outage,
             403 => Class::Forbidden,
+            429 => Class::Paced,
+            200..=407 | 409..=424 | 426..=499 | 502..=504 => Class::Outage,
             _ => Class::Transient,
         };
+        let status = StatusCode::from_u16(status).unwrap();
+        let plain = classify_not_grpc(status, None);
         assert_eq!((plain.class, plain.code.as_ref()), (want, "not_grpc"), "{status}");
-        let paced = classify_not_grpc(StatusCode::from_u16(status).unwrap(), Some(TIME));
-        let want = if status == 429 || (500..600).contains(&status) { Class::Paced } else { want };
-        assert_eq!(paced.class, want, "{status}");
-        assert_eq!(paced.retry_after, (want == Class::Paced).then_some(TIME), "{status}");
+        assert_eq!(plain.retry_after, None, "{status}");
+        let named = classify_not_grpc(status, Some(TIME));
+        let want = if want == Class::Forbidden { want } else { Class::Paced };
+        assert_eq!((named.class, named.code.as_ref()), (want, "not_grpc"), "{status}");
+        assert_eq!(named.retry_after, (want == Class::Paced).then_some(TIME), "{status}");
     }
 }
 

@@ -1,8 +1,9 @@
 //! Reads a gRPC status: who made it, the service or this end of the wire, and what it says. What it means is left to `classify`.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use http::header::RETRY_AFTER;
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -10,6 +11,7 @@ use super::not_grpc::{NotGrpc, is_from_server};
 use super::subchannel::{ConnectError, Unsent};
 use crate::client::classify::{Rpc, classify_grpc, classify_not_grpc};
 use crate::client::error::{CallError, Class, Failure, chain};
+use crate::client::retry_after;
 use crate::excerpt::Excerpt;
 
 /// Reads a status that is not success.
@@ -31,8 +33,16 @@ pub(super) fn read(status: &Status, rpc: Rpc) -> Result<(), CallError> {
     if !is_from_server(status) {
         return Err(Failure::new(Class::Transient, "bad_answer").explain(&detail));
     }
+    classify_grpc(status.code(), named(status), rpc).map_err(|failure| failure.explain(&detail))
+}
+
+/// When to call again, in gRPC's words, or else in those of a proxy that answered for the service.
+fn named(status: &Status) -> Option<Duration> {
     let retry_info = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    classify_grpc(status.code(), retry_info, rpc).map_err(|failure| failure.explain(&detail))
+    retry_info.or_else(|| {
+        let value = status.metadata().get(RETRY_AFTER.as_str())?;
+        retry_after::parse(value.as_encoded_bytes(), SystemTime::now())
+    })
 }
 
 /// Whether the service is known not to have begun the call: it never left, or it came after the last stream that the server still
@@ -51,7 +61,7 @@ pub(super) fn is_unbegun(status: &Status) -> bool {
 /// The attempt's time ran out.
 pub(super) fn timed_out(timeout: Duration) -> CallError {
     let detail = format!("no whole answer within {} ms", timeout.as_millis());
-    Failure::new(Class::Outage, "timeout").explain(&detail)
+    Failure::timed_out("timeout").explain(&detail)
 }
 
 /// The first error of type `E` among a status's causes.

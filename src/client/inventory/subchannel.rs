@@ -43,6 +43,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// The header lists that are accepted. What is longer ends its call.
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
 
+/// Calls that were given up, and are remembered for a while to read over their late answers.
+const GIVEN_UP_KEPT_MAX: usize = 1_000;
+
 /// How many calls are open at once before the server has said how many may be: no less than what servers are advised to allow
 /// (RFC 9113, 6.5.2).
 const CALLS_MAX_UNTIL_TOLD: usize = 100;
@@ -262,6 +265,10 @@ async fn make(inner: Arc<Inner>) -> Result<Up, ConnectError> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .initial_max_send_streams(CALLS_MAX_UNTIL_TOLD)
         .max_header_list_size(HEADERS_BYTES_MAX)
+        // Calls that are given up are a slow server's everyday: neither how many it still answers, nor how many answers come after
+        // their call was forgotten, is a reason to end a connection on which others do well.
+        .max_concurrent_reset_streams(GIVEN_UP_KEPT_MAX)
+        .max_local_error_reset_streams(None)
         .handshake::<_, Bytes>(io)
         .await
         .map_err(ConnectError::new)?;

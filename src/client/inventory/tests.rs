@@ -27,6 +27,8 @@ fn call() -> CallContext<'static> {
         idempotency_key: uuid::uuid!("43e622ac-f4c7-5c4b-8456-802403703e17"),
         traceparent: Some(TRACE),
         tracestate: None,
+        baggage: None,
+        xray: None,
         answered: None,
     }
 }
@@ -239,13 +241,39 @@ async fn retry_info_paces() {
         (Code::ResourceExhausted, 7, Class::Paced, Some(Duration::from_secs(7))),
         (Code::Aborted, 86_400, Class::Paced, Some(PACE_MAX)),
         (Code::Internal, 0, Class::Paced, Some(Duration::ZERO)),
+        (Code::Unimplemented, 7, Class::Paced, Some(Duration::from_secs(7))),
         (Code::InvalidArgument, 7, Class::Permanent, None),
+        (Code::PermissionDenied, 7, Class::Forbidden, None),
     ];
     for in_trailers in [false, true] {
         for (code, seconds, class, time) in table {
             let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(seconds)));
             let server = always(move || {
                 refusal(Status::with_error_details(code, "later", details.clone()), in_trailers)
+            })
+            .await;
+            let error = release(&client(&server, LONG)).await.unwrap_err();
+            assert_eq!((error.class, error.retry_after), (class, time), "{code:?}");
+        }
+    }
+}
+
+/// Proxies that answer for a gRPC service add HTTP's header.
+#[tokio::test]
+async fn retry_after_beside_a_grpc_status_paces() {
+    let seven = Some(Duration::from_secs(7));
+    for in_trailers in [false, true] {
+        for (code, info, class, time) in [
+            (Code::Unavailable, None, Class::Paced, seven),
+            (Code::ResourceExhausted, None, Class::Paced, seven),
+            (Code::Unavailable, Some(9), Class::Paced, Some(Duration::from_secs(9))),
+            (Code::InvalidArgument, None, Class::Permanent, None),
+        ] {
+            let details = ErrorDetails::with_retry_info(info.map(Duration::from_secs));
+            let server = always(move || {
+                let mut status = Status::with_error_details(code, "later", details.clone());
+                status.metadata_mut().insert("retry-after", MetadataValue::from_static("7"));
+                refusal(status, in_trailers)
             })
             .await;
             let error = release(&client(&server, LONG)).await.unwrap_err();

@@ -21,6 +21,8 @@ fn call() -> CallContext<'static> {
         idempotency_key: uuid::uuid!("17f16bd2-d941-53dc-8b73-fff0816074c2"),
         traceparent: Some(TRACE),
         tracestate: None,
+        baggage: None,
+        xray: None,
         answered: None,
     }
 }
@@ -58,7 +60,7 @@ async fn set(api: &HttpReservationApi) -> Result<(), CallError> {
 }
 
 async fn ask(api: &HttpReservationApi) -> Result<Found, CallError> {
-    api.status(&call(), &id("rsv_abc123")).await
+    api.reservation(&call(), &id("rsv_abc123")).await.map(|reservation| reservation.status)
 }
 
 #[tokio::test]
@@ -66,7 +68,12 @@ async fn a_patch_says_what_the_contract_asks_for() {
     let server = always(200, "{}").await;
     let api = client_of(&server, LONG);
     set(&api).await.unwrap();
-    let with_state = CallContext { tracestate: Some("vendor=1"), ..call() };
+    let with_state = CallContext {
+        tracestate: Some("vendor=1"),
+        baggage: Some("tenant=t1"),
+        xray: Some("Root=1-0-0"),
+        ..call()
+    };
     api.set_status(&with_state, &id("r2"), Target::Confirmed, Some("pay_\"x")).await.unwrap();
     api.set_status(&call(), &id("r3"), Target::Cancelled, Some("p")).await.unwrap();
 
@@ -82,6 +89,8 @@ async fn a_patch_says_what_the_contract_asks_for() {
     assert_eq!(first.header("user-agent"), Some(USER_AGENT));
     assert_eq!(second.body, r#"{"status":"CONFIRMED","payment_intent_id":"pay_\"x"}"#);
     assert_eq!(second.header("tracestate"), Some("vendor=1"));
+    assert_eq!(second.header("baggage"), Some("tenant=t1"));
+    assert_eq!(second.header("x-amzn-trace-id"), Some("Root=1-0-0"));
     assert_eq!(third.body, r#"{"status":"CANCELLED","payment_intent_id":"p"}"#);
     assert_eq!(server.connections(), 1, "the connection is reused");
 }
@@ -93,6 +102,7 @@ async fn a_trace_that_cannot_be_sent_is_left_out() {
     let call = CallContext {
         traceparent: Some("00-x\r\nHost: evil"),
         tracestate: Some("\u{7f}"),
+        baggage: Some("a=\n"),
         ..call()
     };
     api.set_status(&call, &id("r"), Target::Expired, None).await.unwrap();
@@ -127,7 +137,7 @@ async fn any_id_is_one_segment_below_any_base() {
     for base in ["", "/", "/prefix", "/a/b/", "/a%20b/c//", "/p?query=1#fragment"] {
         let api = client(&format!("http://{}{base}", server.address), LONG);
         for text in ids {
-            api.status(&call(), &id(text)).await.unwrap();
+            api.reservation(&call(), &id(text)).await.unwrap();
             let asked = server.asked().pop().unwrap();
             let path = asked.head.uri.to_string();
             let prefix = base.split('?').next().unwrap().trim_end_matches('/');
@@ -147,11 +157,17 @@ async fn statuses_are_read_by_the_table() {
     let table = [
         (200, "", None),
         (204, "", None),
-        (299, "not json", None),
+        (200, " {\"a\":[1]}\r\n", None),
+        (201, "[]", None),
+        (202, "\u{feff}{}", None),
+        (200, "null", None),
+        (200, "\"done\"", None),
         (302, "", Some(Class::Outage)),
         (400, api, Some(Class::Permanent)),
+        (400, "<html>bad request</html>", Some(Class::Outage)),
         (401, api, Some(Class::Outage)),
         (403, api, Some(Class::Forbidden)),
+        (403, "<html>", Some(Class::Forbidden)),
         (404, api, Some(Class::Permanent)),
         (405, api, Some(Class::Permanent)),
         (404, "<html>no such route</html>", Some(Class::Outage)),
@@ -163,8 +179,13 @@ async fn statuses_are_read_by_the_table() {
         (404, "", Some(Class::Outage)),
         (409, api, Some(Class::Conflict)),
         (412, "", Some(Class::Conflict)),
+        (410, "", Some(Class::Outage)),
+        (413, "<html>", Some(Class::Outage)),
+        (421, "", Some(Class::Outage)),
         (422, api, Some(Class::Permanent)),
-        (429, api, Some(Class::Transient)),
+        (422, "{}", Some(Class::Outage)),
+        (429, api, Some(Class::Paced)),
+        (429, "", Some(Class::Paced)),
         (500, api, Some(Class::Transient)),
         (503, "", Some(Class::Outage)),
     ];
@@ -178,6 +199,38 @@ async fn statuses_are_read_by_the_table() {
         }
         assert_eq!(server.asked().len(), 1, "one call is one attempt");
     }
+}
+
+#[tokio::test]
+async fn a_success_of_somebody_else_is_none() {
+    for (status, content_type, body) in [
+        (200, "text/html", "<html>welcome</html>"),
+        (200, "application/json", "<html>welcome</html>"),
+        (200, "application/json", "{\"a\":1"),
+        (200, "application/json", "{} {}"),
+        (200, "text/plain", "ok"),
+        (201, "text/plain", "true story"),
+        (202, "text/plain", "\r\n"),
+        (299, "application/octet-stream", "\u{1}\u{2}"),
+    ] {
+        let server = TestServer::start(false, move |_| {
+            let mut answer = answer(status, body);
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            answer
+        })
+        .await;
+        let error = set(&client_of(&server, LONG)).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "not_json"), "{body}");
+        assert_eq!(error.detail, format!("HTTP {status} whose body is not JSON"));
+    }
+    // What it is called does not matter.
+    let server = TestServer::start(false, |_| {
+        let mut answer = answer(200, "{\"status\":\"EXPIRED\"}");
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        answer
+    })
+    .await;
+    assert_eq!(set(&client_of(&server, LONG)).await, Ok(()));
 }
 
 #[tokio::test]
@@ -204,24 +257,33 @@ async fn the_apis_own_words_reach_the_log_short_and_harmless() {
 
 #[tokio::test]
 async fn retry_after_paces() {
-    for (status, value, class, time) in [
-        (429, "7", Class::Paced, Some(Duration::from_secs(7))),
-        (503, "7", Class::Paced, Some(Duration::from_secs(7))),
-        (500, "99999999999", Class::Paced, Some(PACE_MAX)),
-        (503, "Sun, 06 Nov 1994 08:49:37 GMT", Class::Paced, Some(Duration::ZERO)),
-        (503, "soon", Class::Outage, None),
-        (429, "-1", Class::Transient, None),
-        (409, "7", Class::Conflict, None),
-        (400, "7", Class::Permanent, None),
+    let (api, html) = (API_ERROR, "<html>");
+    let seven = Some(Duration::from_secs(7));
+    for (status, body, value, class, time) in [
+        (429, api, "7", Class::Paced, seven),
+        (503, api, "7", Class::Paced, seven),
+        (500, api, "99999999999", Class::Paced, Some(PACE_MAX)),
+        (503, api, "Sun, 06 Nov 1994 08:49:37 GMT", Class::Paced, Some(Duration::ZERO)),
+        (302, html, "7", Class::Paced, seven),
+        (401, api, "7", Class::Paced, seven),
+        (408, api, "7", Class::Paced, seven),
+        (404, html, "7", Class::Paced, seven),
+        (404, api, "7", Class::Permanent, None),
+        (200, html, "7", Class::Paced, seven),
+        (503, api, "soon", Class::Outage, None),
+        (429, api, "-1", Class::Paced, None),
+        (403, html, "7", Class::Forbidden, None),
+        (409, api, "7", Class::Conflict, None),
+        (400, api, "7", Class::Permanent, None),
     ] {
         let server = TestServer::start(false, move |_| {
-            let mut answer = answer(status, API_ERROR);
+            let mut answer = answer(status, body);
             answer.headers_mut().insert("retry-after", HeaderValue::from_static(value));
             answer
         })
         .await;
         let error = set(&client_of(&server, LONG)).await.unwrap_err();
-        assert_eq!((error.class, error.retry_after), (class, time), "{status} {value}");
+        assert_eq!((error.class, error.retry_after), (class, time), "{status} {body} {value}");
     }
 }
 
@@ -242,15 +304,27 @@ async fn a_get_finds_the_status() {
         assert_eq!(asked[0].header("traceparent"), Some(TRACE));
         assert!(asked[0].body.is_empty());
     }
-    for body in
-        ["", "<html>", "{}", r#"{"status":1}"#, r#"["CONFIRMED"]"#, r#"{"status":"CONFIRMED""#]
-    {
+    let long = format!(r#"{{"status":"CONFIRMED","more":"{}"}}"#, "x".repeat(64 << 10)).leak();
+    let server = always(200, long).await;
+    let error = ask(&client_of(&server, LONG)).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_ref()), (Class::Transient, "bad_answer"));
+    assert!(error.to_string().contains("longer than 64 KiB"), "{error}");
+    for body in ["{}", r#"{"status":1}"#, r#"["CONFIRMED"]"#, "null"] {
         let server = always(200, body).await;
         let error = ask(&client_of(&server, LONG)).await.unwrap_err();
         assert_eq!((error.class, error.code.as_ref()), (Class::Transient, "bad_answer"), "{body}");
     }
-    let server = always(409, API_ERROR).await;
-    assert_eq!(ask(&client_of(&server, LONG)).await.unwrap_err().class, Class::Permanent);
+    for body in ["", " ", "<html>", r#"{"status":"CONFIRMED""#, "CONFIRMED"] {
+        let server = always(200, body).await;
+        let error = ask(&client_of(&server, LONG)).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "not_json"), "{body}");
+    }
+    for status in [404, 409, 412] {
+        for (body, class) in [(API_ERROR, Class::Permanent), ("<html>", Class::Outage)] {
+            let server = always(status, body).await;
+            assert_eq!(ask(&client_of(&server, LONG)).await.unwrap_err().class, class, "{body}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -269,4 +343,5 @@ async fn redirects_are_not_followed() {
 }
 
 mod broken;
+mod kept;
 mod probe;

@@ -165,3 +165,82 @@ fn passwords_are_shown_nowhere() {
         assert!(said.contains("***") && !said.contains("hunter2"), "{said}");
     }
 }
+
+#[test]
+fn a_queues_url_names_its_endpoint_and_its_region() {
+    for (url, origin, region) in [
+        (
+            "https://sqs.eu-west-1.amazonaws.com/1/q",
+            "https://sqs.eu-west-1.amazonaws.com",
+            "eu-west-1",
+        ),
+        (
+            "https://sqs.cn-north-1.amazonaws.com.cn/1/q",
+            "https://sqs.cn-north-1.amazonaws.com.cn",
+            "cn-north-1",
+        ),
+        (
+            "https://sqs-fips.us-gov-west-1.amazonaws.com/1/q",
+            "https://sqs-fips.us-gov-west-1.amazonaws.com",
+            "us-gov-west-1",
+        ),
+        (
+            "https://sqs.ap-northeast-2.api.aws/1/q",
+            "https://sqs.ap-northeast-2.api.aws",
+            "ap-northeast-2",
+        ),
+        (
+            "https://vpce-0a-1b.sqs.us-east-2.vpce.amazonaws.com/1/q",
+            "https://vpce-0a-1b.sqs.us-east-2.vpce.amazonaws.com",
+            "us-east-2",
+        ),
+        (
+            "https://us-west-2.queue.amazonaws.com/1/q",
+            "https://us-west-2.queue.amazonaws.com",
+            "us-west-2",
+        ),
+        ("https://queue.amazonaws.com/1/q", "https://queue.amazonaws.com", "us-east-1"),
+        (
+            "http://sqs.us-east-1.localhost.localstack.cloud:4566/000000000000/q",
+            "http://sqs.us-east-1.localhost.localstack.cloud:4566",
+            "us-east-1",
+        ),
+        (
+            "http://localhost:4566/queue/sa-east-1/000000000000/q",
+            "http://localhost:4566",
+            "sa-east-1",
+        ),
+        ("http://localhost:4566/000000000000/q", "http://localhost:4566", ""),
+        ("http://[::1]:9324/queue/q", "http://[::1]:9324", ""),
+        ("http://sqs.internal/queue/jobs/q", "http://sqs.internal", ""),
+        ("http://elasticmq:9324/queue/order-events-1", "http://elasticmq:9324", ""),
+        ("http://elasticmq:9324/queue/order-events-1/q", "http://elasticmq:9324", ""),
+        ("http://h:1/queue/eu-west-1/1/q/r", "http://h:1", ""),
+    ] {
+        let queue = super::super::address::queue(url).unwrap();
+        assert_eq!(queue.origin(), origin, "{url}");
+        assert_eq!(queue.region().unwrap_or_default(), region, "{url}");
+        assert_eq!(queue.has_legacy_host(), url.contains(".queue.a") || url.contains("//queue.a"));
+    }
+}
+
+#[test]
+fn one_queue_has_many_spellings() {
+    let queue = |url: &str| super::super::address::queue(url).unwrap();
+    let first = queue("https://sqs.us-east-1.amazonaws.com/123456789012/q");
+    for same in [
+        "https://queue.amazonaws.com/123456789012/q",
+        "https://us-east-1.queue.amazonaws.com/123456789012/q",
+        "https://vpce-0a.sqs.us-east-1.vpce.amazonaws.com/123456789012/q",
+        "http://localhost:4566/queue/us-east-1/123456789012/q",
+        "http://localhost:9324/queue/q",
+    ] {
+        assert!(first.is_same_queue(&queue(same)) && queue(same).is_same_queue(&first), "{same}");
+    }
+    for other in [
+        "https://sqs.us-east-1.amazonaws.com/123456789012/q-dlq",
+        "https://sqs.us-east-1.amazonaws.com/210987654321/q",
+    ] {
+        assert!(!first.is_same_queue(&queue(other)), "{other}");
+    }
+}

@@ -10,12 +10,13 @@ fn telemetry(vars: &[(&str, &str)]) -> (Telemetry, Vec<String>) {
 #[test]
 fn the_defaults_are_opentelemetrys() {
     let (telemetry, warnings) = telemetry(&[]);
-    assert_eq!(telemetry.otlp_endpoint.as_str(), "http://otel-collector:4317/");
-    assert!(telemetry.is_exported);
+    let otlp = telemetry.otlp.unwrap();
+    assert_eq!(otlp.endpoint.as_str(), "http://otel-collector:4317/");
+    assert_eq!(otlp.transport, OtlpTransport::default());
     assert_eq!(telemetry.service_name, "reservation-worker");
     assert_eq!(telemetry.resource_attributes, []);
     assert_eq!(telemetry.sampler, Sampler { root: RootSampler::AlwaysOn, is_parent_based: true });
-    assert_eq!(telemetry.propagators, Propagators { trace_context: true, baggage: true });
+    assert_eq!(telemetry.propagators, Propagators::default());
     assert_eq!(warnings, Vec::<String>::new());
 }
 
@@ -28,7 +29,7 @@ fn the_endpoint_may_come_without_a_scheme() {
         ("http://collector:4317/", "http://collector:4317/"),
     ] {
         let (telemetry, _) = telemetry(&[("OTEL_EXPORTER_OTLP_ENDPOINT", given)]);
-        assert_eq!(telemetry.otlp_endpoint.as_str(), url);
+        assert_eq!(telemetry.otlp.unwrap().endpoint.as_str(), url);
     }
     for bad in
         ["collector", "grpc://collector:4317", "http://", "http://u:p@collector", "collector:x"]
@@ -51,7 +52,7 @@ fn export_is_off_where_either_says_so() {
         (("OTEL_TRACES_EXPORTER", "zipkin"), true, 1),
     ] {
         let (telemetry, warnings) = telemetry(&[vars]);
-        assert_eq!((telemetry.is_exported, warnings.len()), (is_exported, warned), "{vars:?}");
+        assert_eq!((telemetry.otlp.is_some(), warnings.len()), (is_exported, warned), "{vars:?}");
     }
 }
 
@@ -80,17 +81,23 @@ fn samplers() {
 
 #[test]
 fn propagators_are_a_list() {
-    for (given, trace_context, baggage, warned) in [
-        ("tracecontext", true, false, 0),
-        ("baggage", false, true, 0),
-        ("baggage, tracecontext,baggage", true, true, 0),
-        ("none", false, false, 0),
-        ("tracecontext,b3", true, false, 1),
-        ("b3,xray", true, true, 2),
+    for (given, [trace_context, baggage, xray], warned) in [
+        ("tracecontext", [true, false, false], 0),
+        ("baggage", [false, true, false], 0),
+        ("baggage, tracecontext,baggage", [true, true, false], 0),
+        ("none", [false, false, false], 0),
+        ("none,xray", [false, false, true], 0),
+        ("tracecontext,XRay", [true, false, true], 0),
+        ("tracecontext,own", [true, false, false], 1),
+        ("own,other", [true, true, false], 2),
     ] {
         let (telemetry, warnings) = telemetry(&[("OTEL_PROPAGATORS", given)]);
-        assert_eq!(telemetry.propagators, Propagators { trace_context, baggage }, "{given}");
-        assert_eq!(warnings.len(), warned, "{given}");
+        let expected = Propagators { trace_context, baggage, xray };
+        assert_eq!((telemetry.propagators, warnings.len()), (expected, warned), "{given}");
+    }
+    for (given, name) in [("b3", "b3"), ("tracecontext,B3multi", "B3multi"), ("jaeger", "jaeger")] {
+        let said = refused("OTEL_PROPAGATORS", given);
+        assert!(said.contains(&format!("{name} is not supported")), "{said}");
     }
 }
 
@@ -122,4 +129,126 @@ fn the_service_name_wins_over_the_attribute() {
     ]);
     assert_eq!(telemetry.service_name, "given");
     assert_eq!(telemetry.resource_attributes, [("a".to_owned(), "b".to_owned())]);
+}
+
+fn otlp(vars: &[(&str, &str)]) -> Otlp {
+    with(vars).unwrap().telemetry.otlp.unwrap()
+}
+
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
+
+#[test]
+fn traces_own_endpoint_and_protocol_win() {
+    let http = (PROTOCOL, "http/protobuf");
+    let traces_http = (TRACES_PROTOCOL, "http/protobuf");
+    for (vars, url, protocol) in [
+        (vec![(TRACES_ENDPOINT, "own:1")], "http://own:1/", OtlpProtocol::Grpc),
+        (
+            vec![(ENDPOINT, "all:1"), (TRACES_ENDPOINT, "own:1")],
+            "http://own:1/",
+            OtlpProtocol::Grpc,
+        ),
+        (vec![(ENDPOINT, "::"), (TRACES_ENDPOINT, "own:1")], "http://own:1/", OtlpProtocol::Grpc),
+        (vec![http], "http://otel-collector:4318/v1/traces", OtlpProtocol::HttpProtobuf),
+        (vec![http, (TRACES_PROTOCOL, "grpc")], "http://otel-collector:4317/", OtlpProtocol::Grpc),
+        (vec![http, (ENDPOINT, "all:1")], "http://all:1/v1/traces", OtlpProtocol::HttpProtobuf),
+        (
+            vec![traces_http, (ENDPOINT, "https://all/otlp/")],
+            "https://all/otlp/v1/traces",
+            OtlpProtocol::HttpProtobuf,
+        ),
+        (
+            vec![http, (ENDPOINT, "all:1"), (TRACES_ENDPOINT, "https://own/in")],
+            "https://own/in",
+            OtlpProtocol::HttpProtobuf,
+        ),
+    ] {
+        let otlp = otlp(&vars);
+        assert_eq!((otlp.endpoint.as_str(), otlp.transport.protocol), (url, protocol), "{vars:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_without_a_scheme_is_https_where_insecure_is_false() {
+    let insecure = "OTEL_EXPORTER_OTLP_INSECURE";
+    let of_traces = "OTEL_EXPORTER_OTLP_TRACES_INSECURE";
+    for (vars, url) in [
+        (vec![(ENDPOINT, "all:1"), (insecure, "")], "http://all:1/"),
+        (vec![(ENDPOINT, "all:1"), (insecure, "true")], "http://all:1/"),
+        (vec![(ENDPOINT, "all:1"), (insecure, "False")], "https://all:1/"),
+        (vec![(ENDPOINT, "all:80"), (insecure, "false")], "https://all:80/"),
+        (vec![(ENDPOINT, "[::1]:443"), (insecure, "false")], "https://[::1]/"),
+        (vec![(TRACES_ENDPOINT, "own:1"), (insecure, "false")], "https://own:1/"),
+        (vec![(ENDPOINT, "all:1"), (insecure, "true"), (of_traces, "false")], "https://all:1/"),
+        (vec![(ENDPOINT, "all:1"), (insecure, "false"), (of_traces, "true")], "http://all:1/"),
+        (
+            vec![(ENDPOINT, "all:1"), (insecure, "false"), (PROTOCOL, "http/protobuf")],
+            "https://all:1/v1/traces",
+        ),
+        // The scheme counts where there is one.
+        (vec![(ENDPOINT, "http://all:1"), (insecure, "false")], "http://all:1/"),
+        (vec![(ENDPOINT, "https://all:1"), (insecure, "true")], "https://all:1/"),
+        (vec![(insecure, "false")], "http://otel-collector:4317/"),
+    ] {
+        assert_eq!(otlp(&vars).endpoint.as_str(), url, "{vars:?}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_told_where_traces_are_exported_whatever_else_is_wrong() {
+    let certificate = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+    let vars = [(certificate, "/ca.pem"), ("WORKER_CONCURRENCY", "0")];
+    let said = with(&vars).unwrap_err().to_string();
+    assert!(said.contains(certificate), "{said}");
+    for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+        let said = with(&[vars[0], vars[1], off]).unwrap_err().to_string();
+        assert!(said.contains("WORKER_CONCURRENCY") && !said.contains(certificate), "{said}");
+    }
+}
+
+#[test]
+fn headers_timeout_and_compression_are_read() {
+    let transport = otlp(&[
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=all"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "Authorization=Basic%20c2VjcmV0, x-tenant = t1 ,"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP"),
+    ])
+    .transport;
+    assert_eq!(transport.headers.len(), 2);
+    assert_eq!(transport.headers["authorization"], "Basic c2VjcmV0");
+    assert_eq!(transport.headers["x-tenant"], "t1");
+    assert_eq!((transport.timeout, transport.gzip), (Duration::from_secs(2), true));
+    assert!(!format!("{transport:?}").contains("c2VjcmV0"));
+    let vars = [("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2")];
+    let shown: Vec<_> = with(&vars).unwrap().effective().collect();
+    assert!(shown.contains(&("OTEL_EXPORTER_OTLP_HEADERS", "***".to_owned())), "{shown:?}");
+}
+
+#[test]
+fn what_is_not_supported_is_an_error_by_name_and_shows_no_secret() {
+    for (name, value) in [
+        (PROTOCOL, "http/json"),
+        (TRACES_PROTOCOL, "zipkin"),
+        (TRACES_ENDPOINT, "collector"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "deflate"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "0"),
+        ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "yes"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "key=hunter2,b c=d"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/hunter2.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/hunter2.pem"),
+    ] {
+        let said = refused(name, value);
+        assert!(said.starts_with(&format!("{name} is ")) && !said.contains("hunter2"), "{said}");
+        for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+            assert_eq!(with(&[(name, value), off]).unwrap().telemetry.otlp, None, "{name}");
+        }
+    }
 }

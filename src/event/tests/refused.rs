@@ -79,11 +79,16 @@ fn envelope_rows() -> Vec<Row> {
 
 #[test]
 fn each_body_gets_its_reason() {
-    let rows: Vec<Row> =
-        [json_rows(), envelope_rows(), fields::identity_rows(), fields::payload_rows()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let rows: Vec<Row> = [
+        json_rows(),
+        envelope_rows(),
+        fields::identity_rows(),
+        fields::payload_rows(),
+        fields::payment_rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     assert!(rows.len() >= 60, "{}", rows.len());
     for (body, reason, says) in &rows {
         let start: String = body.chars().take(200).collect();

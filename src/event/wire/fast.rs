@@ -37,25 +37,31 @@ impl<'de> Visitor<'de> for Fields {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
         let mut layer = Box::<Layer<'de>>::default();
-        let mut seen = 0_u32;
+        let mut seen = 0_u64;
         while let Some(key) = object.next_key::<Key>()? {
             if key == Key::Unknown {
                 object.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let bit = 1_u32 << key as u32;
+            let bit = 1_u64 << key as u32;
             if seen & bit != 0 {
                 return Err(A::Error::duplicate_field(key.as_str()));
             }
             seen |= bit;
-            if let Some(slot) = layer.values.get_mut(key as usize) {
-                *slot = object.next_value()?;
-            } else if key == Key::Payload {
+            if key == Key::Payload {
                 layer.payload = object.next_value_seed(Inside(self.objects))?;
             } else if key == Key::Detail {
                 layer.detail = object.next_value_seed(Inside(self.objects))?;
+            } else if key.field() == Key::SeatIds {
+                layer.put_seats(object.next_value()?);
+            } else if matches!(key, Key::Data | Key::SnsAttributes) {
+                layer.put_json(key, object.next_value()?);
             } else {
-                layer.seat_ids = object.next_value()?;
+                let value = object.next_value()?;
+                if value == UNSEEN && key != Key::Amount {
+                    return Err(A::Error::custom("a number that must be seen"));
+                }
+                layer.put(key, value);
             }
         }
         Ok(layer)
@@ -96,6 +102,9 @@ impl<'de> Deserialize<'de> for Value<'de> {
     }
 }
 
+/// A number whose text is not known here.
+const UNSEEN: Value<'static> = Value::Number("");
+
 /// A plain value.
 struct Plain;
 
@@ -115,7 +124,7 @@ impl<'de> Visitor<'de> for Plain {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(i64::try_from(number).map_or(Value::Other(Kind::Number), Value::Integer))
+        Ok(i64::try_from(number).map_or(UNSEEN, Value::Integer))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Value<'de>, E> {
@@ -127,7 +136,7 @@ impl<'de> Visitor<'de> for Plain {
         if number == 0.0 {
             return Err(E::custom("a zero"));
         }
-        Ok(Value::Other(Kind::Number))
+        Ok(UNSEEN)
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Value<'de>, E> {

@@ -229,7 +229,7 @@ mod tests {
 
     fn hash() -> ContentHash {
         let body = r#"{"id":"e","type":"payment.failed","reservation_id":"r","event_id":"s"}"#;
-        decode(body).unwrap().content_hash()
+        decode(body, "m").unwrap().content_hash()
     }
 
     const APPLIED: End = End::Handled(HandledAs::Applied);

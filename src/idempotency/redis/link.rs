@@ -1,7 +1,7 @@
 //! The connection: made when it is first needed, shared by all operations, given up when it is in doubt. Repeats nothing: a
 //! failed operation is the caller's to repeat, and the next one connects anew.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -38,9 +38,10 @@ const CLUSTER_REDIRECTIONS_MAX: u32 = 2;
 /// How long the cluster client waits before it asks again, where a node says to (TRYAGAIN), in ms.
 const CLUSTER_PAUSE_MS: std::ops::Range<u64> = 10..20;
 
-/// Failures in a row after which a cluster is connected to anew. Its client repairs connections to single nodes by itself, and
-/// other nodes are well meanwhile; in this many, some operation reaches another node.
-const CLUSTER_FAILURES_MAX: u32 = 16;
+/// Failures in a row, in whatever way, after which the server is connected to anew: the connection may lead to one that will
+/// never do what it is asked. A cluster's client repairs connections to single nodes by itself, and other nodes are well
+/// meanwhile; in this many, some operation reaches another node.
+const FAILURES_MAX: u32 = 16;
 
 #[derive(Clone)]
 enum Connection {
@@ -56,11 +57,11 @@ impl Connection {
         }
     }
 
-    /// Failures in a row that it takes to give it up.
+    /// Failures in a row that it takes to give it up, where they seem to be its own.
     const fn failures_max(&self) -> u32 {
         match self {
             Self::Standalone(_) => 1,
-            Self::Cluster(_) => CLUSTER_FAILURES_MAX,
+            Self::Cluster(_) => FAILURES_MAX,
         }
     }
 }
@@ -83,13 +84,26 @@ pub(super) struct Connector {
     link: Mutex<Option<Link>>,
     /// Held while connecting: one attempt at a time.
     connecting: tokio::sync::Mutex<Failure>,
+    /// What was connected to last was a cluster.
+    is_cluster: AtomicBool,
 }
 
 impl Connector {
     pub(super) fn new(info: ConnectionInfo) -> Self {
         let server = info.addr().to_string();
         let info = info.set_tcp_settings(tcp_settings());
-        Self { info, server, link: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+        Self {
+            info,
+            server,
+            link: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+            is_cluster: AtomicBool::default(),
+        }
+    }
+
+    /// Whether it is a cluster, as far as is known.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.is_cluster.load(Ordering::Relaxed)
     }
 
     /// `host:port`.
@@ -97,8 +111,12 @@ impl Connector {
         &self.server
     }
 
-    /// Runs a script: by its name, or in full where the server does not know it.
-    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Value, StoreError> {
+    /// Runs a script, by its name, or in full where the server does not know it; and reads its answer.
+    pub(super) async fn run<T>(
+        &self,
+        call: &Call<'_>,
+        read: impl Fn(&Value) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let deadline = Instant::now() + OPERATION_TIMEOUT;
         let mut link = self.link(deadline).await?;
         let connection = &mut link.connection;
@@ -111,18 +129,24 @@ impl Connector {
         .await;
         match answer {
             Some(Ok(answer)) => {
-                link.failures.store(0, Ordering::Relaxed);
-                Ok(answer)
+                let answer = read(&answer);
+                match &answer {
+                    Err(StoreError::Unavailable(_)) => self.doubt(&link, FAILURES_MAX),
+                    Ok(_) | Err(StoreError::NotOwner | StoreError::Unreadable(_)) => {
+                        link.failures.store(0, Ordering::Relaxed);
+                    }
+                }
+                answer
             }
             Some(Err(error)) => {
-                if is_of_the_connection(&error) {
-                    self.doubt(&link);
-                }
+                let is_its_own = is_of_the_connection(&error);
+                let own_max = link.connection.failures_max();
+                self.doubt(&link, if is_its_own { own_max } else { FAILURES_MAX });
                 Err(unavailable(&self.server, &error))
             }
             None => {
                 // Perhaps the other end is gone without a word: a new connection would show it.
-                self.doubt(&link);
+                self.doubt(&link, link.connection.failures_max());
                 Err(self.silent("has not answered"))
             }
         }
@@ -176,6 +200,7 @@ impl Connector {
                 self.server
             )));
         }
+        self.is_cluster.store(facts.is_cluster(), Ordering::Relaxed);
         let connection = if facts.is_cluster() {
             let cluster = self.cluster().map_err(|error| unavailable(&self.server, &error))?;
             let connected = cluster.get_async_connection().await;
@@ -215,10 +240,10 @@ impl Connector {
             .build()
     }
 
-    /// Counts a failure that may be the connection's own, and gives it up where it has too many.
-    fn doubt(&self, link: &Link) {
+    /// Counts a failure, and gives the connection up where it has too many.
+    fn doubt(&self, link: &Link, failures_max: u32) {
         let failures = link.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures < link.connection.failures_max() {
+        if failures < failures_max {
             return;
         }
         let mut current = self.current();

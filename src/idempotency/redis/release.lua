@@ -3,6 +3,7 @@ local record, answer = owned(ARGV[1])
 if not record then return answer end
 if record.kind == GIVEN_UP then return { DONE } end
 if record.kind ~= IN_PROGRESS then return { NOT_OWNER } end
-record.kind, record.steps, record.at = GIVEN_UP, bit.bor(record.steps, tonumber(ARGV[2])), now_ms()
+record.kind, record.how, record.at = GIVEN_UP, 0, now_ms()
+record.steps = bit.bor(record.steps, tonumber(ARGV[2]))
 write(record, ARGV[3])
 return { DONE }

@@ -4,6 +4,7 @@ if not record then return answer end
 if record.kind ~= IN_PROGRESS then return { NOT_OWNER } end
 local now = now_ms()
 -- Its owner was told of a later end: one that was sent earlier may arrive late.
-record.at = math.max(record.at, now + tonumber(ARGV[2]))
+record.at = math.max(end_of(record, now), now + tonumber(ARGV[2]))
+record.how = math.max(record.how, in_seconds(tonumber(ARGV[2])))
 write(record, record.at - now + tonumber(ARGV[3]))
 return { DONE }

@@ -7,14 +7,15 @@ use tokio::time::Instant;
 use super::{HeldReceipt, Place, Promoted, State};
 use crate::event::EventId;
 use crate::inflight::job::{Job, Key, Lease, Receipt, ReceiptKey};
+use crate::inflight::redrive::Limits;
 use crate::queue::{BATCH_MAX, ReceiptHandle};
 
 /// How long a message is held at most. SQS allows 12 hours from its receipt (AWS:
 /// `ChangeMessageVisibility`), whatever is asked for.
-const HOLD_MAX: Duration = Duration::from_secs((11 * 60 + 50) * 60);
+pub(super) const HOLD_MAX: Duration = Duration::from_secs((11 * 60 + 50) * 60);
 
 /// No extension reaches beyond this, counted from the receipt.
-const VISIBLE_BY: Duration = Duration::from_secs((11 * 60 + 59) * 60);
+pub(super) const VISIBLE_BY: Duration = Duration::from_secs((11 * 60 + 59) * 60);
 
 /// How soon a message that has been held for too long is looked at again while an attempt runs.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -57,8 +58,21 @@ pub struct Renewals {
     pub overdue: Vec<Receipt>,
     /// Idle jobs whose last receipt that was.
     pub ended: Vec<Box<Job>>,
+    /// Idle jobs whose messages SQS drops soon: to be copied to the dead-letter queue.
+    pub ending: Vec<Box<Job>>,
     /// The lanes that move on.
     pub(in crate::inflight) promoted: Vec<Promoted>,
+}
+
+impl Renewals {
+    /// Nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty()
+            && self.overdue.is_empty()
+            && self.ended.is_empty()
+            && self.ending.is_empty()
+    }
 }
 
 /// What follows from a round of extensions.
@@ -77,7 +91,8 @@ pub struct Renewed {
 impl State {
     pub(super) fn add_receipt(&mut self, key: Key, receipt: Receipt) -> bool {
         let receipt_key = ReceiptKey(self.next_number());
-        let renew_at = renew_at(receipt.received_at, &receipt);
+        let copy_at = self.limits.copy_at(&receipt);
+        let renew_at = renew_at(receipt.leased_at, &receipt, copy_at);
         let entry = self.entries.get_mut(&key).expect("held");
         entry.receipts.push(HeldReceipt { receipt, key: receipt_key, renew_at: Some(renew_at) });
         entry.set_lease();
@@ -86,8 +101,13 @@ impl State {
         earlier
     }
 
+    pub(in crate::inflight) fn extended(&self) -> usize {
+        self.renewals.len() + self.extending.len() + self.kept_len()
+    }
+
     pub(in crate::inflight) fn next_renewal(&self) -> Option<Instant> {
-        self.renewals.keys().next().map(|(at, _)| *at)
+        let of_jobs = self.renewals.keys().next().map(|(at, _)| *at);
+        [of_jobs, self.next_kept_renewal()].into_iter().flatten().min()
     }
 
     pub(in crate::inflight) fn renewals_due(&mut self, now: Instant) -> Renewals {
@@ -108,15 +128,16 @@ impl State {
             let position = position.expect("a renewal's receipt is held");
             let held = &mut entry.receipts[position];
             let receipt = &held.receipt;
-            if now < receipt.received_at + HOLD_MAX {
+            if now < receipt.leased_at + HOLD_MAX {
                 held.renew_at = None;
                 self.extending.insert(receipt_key, key);
                 renewals.due.push(DueRenewal {
                     key: receipt_key,
                     handle: receipt.handle.clone(),
                     deadline: receipt.deadline,
-                    visibility: self.visibility.min(receipt.received_at + VISIBLE_BY - now),
+                    visibility: self.visibility.min(receipt.leased_at + VISIBLE_BY - now),
                 });
+                renewals.ending.extend(self.take_ending(key, now));
             } else if matches!(entry.place, Place::Running) && now + RECHECK < receipt.deadline {
                 // Made visible now, it could be handled twice at once. The attempt ends soon.
                 held.renew_at = Some(now + RECHECK);
@@ -132,12 +153,63 @@ impl State {
             }
         }
         self.renewals.extend(rechecks);
+        self.kept_due(now, soon, &mut renewals.due);
         renewals
+    }
+
+    /// Renewals that come after a message is to be copied come when it is.
+    pub(in crate::inflight) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        let mut moved = Vec::new();
+        for (&(at, receipt_key), &key) in &self.renewals {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let held = entry.receipts.iter_mut().find(|held| held.key == receipt_key);
+            let Some(held) = held else { continue };
+            if let Some(copy_at) = limits.copy_at(&held.receipt)
+                && copy_at < at
+            {
+                held.renew_at = Some(copy_at);
+                moved.push((at, copy_at, receipt_key, key));
+            }
+        }
+        for (at, copy_at, receipt_key, key) in moved {
+            self.renewals.remove(&(at, receipt_key));
+            self.renewals.insert((copy_at, receipt_key), key);
+        }
+    }
+
+    /// The shortest of the times for which the job's messages may be hidden.
+    pub(in crate::inflight) fn hidden_job(
+        &self,
+        key: Key,
+        after: Duration,
+        now: Instant,
+    ) -> Duration {
+        let receipts = self.entries.get(&key).into_iter().flat_map(|entry| &entry.receipts);
+        let hidden = receipts.map(|held| self.limits.hidden(&held.receipt, after, now));
+        hidden.min().unwrap_or(after)
+    }
+
+    /// Whether SQS drops the messages of a job soon, all of them.
+    pub(in crate::inflight) fn is_ending(&self, key: Key, now: Instant) -> bool {
+        let Some(entry) = self.entries.get(&key) else { return false };
+        let ends =
+            |held: &HeldReceipt| self.limits.copy_at(&held.receipt).is_some_and(|at| at <= now);
+        !entry.receipts.is_empty() && entry.receipts.iter().all(ends)
+    }
+
+    /// The job, in hand from now on, where nobody has it and its messages end soon.
+    fn take_ending(&mut self, key: Key, now: Instant) -> Option<Box<Job>> {
+        if self.stopped || !self.is_ending(key, now) {
+            return None;
+        }
+        self.take_in_hand(key)
     }
 
     /// The lease keeper is gone: gives what was to be released after its extension.
     pub(in crate::inflight) fn end_extensions(&mut self) -> Vec<(Receipt, Duration)> {
         self.extensions_ended = true;
+        self.end_kept_extensions();
         let mut released: Vec<_> = self.released.drain().collect();
         released.sort_unstable_by_key(|(key, _)| *key);
         released.into_iter().map(|(_, release)| release).collect()
@@ -151,6 +223,9 @@ impl State {
         let mut renewed = Renewed::default();
         let mut promoted = Vec::new();
         for (receipt_key, answer) in answers {
+            if self.book_kept(receipt_key, &answer, now) {
+                continue;
+            }
             if let Some(released) = self.released.remove(&receipt_key) {
                 renewed.released.push(released);
             }
@@ -183,7 +258,8 @@ impl State {
         held.renew_at = match answer {
             Renewal::Extended { called_at, visibility } => {
                 held.receipt.deadline = called_at + visibility;
-                Some(renew_at(called_at, &held.receipt).max(now))
+                let copy_at = self.limits.copy_at(&held.receipt);
+                Some(renew_at(called_at, &held.receipt, copy_at).max(now))
             }
             Renewal::RetryAt(retry_at) if retry_at < held.receipt.deadline => Some(retry_at),
             Renewal::RetryAt(_) | Renewal::Lost => None,
@@ -229,8 +305,9 @@ impl State {
 }
 
 /// Half of its time since it was asked for, however long the answer took: early enough to try again
-/// several times before it is too late. Not beyond the longest hold.
-fn renew_at(since: Instant, receipt: &Receipt) -> Instant {
+/// several times before it is too late. Not beyond the longest hold, nor the time at which it is to be copied.
+fn renew_at(since: Instant, receipt: &Receipt, copy_at: Option<Instant>) -> Instant {
     let half = since + receipt.deadline.saturating_duration_since(since) / 2;
-    half.min(receipt.received_at + HOLD_MAX)
+    let half = half.min(receipt.leased_at + HOLD_MAX);
+    copy_at.filter(|at| *at > since).map_or(half, |at| half.min(at))
 }

@@ -1,67 +1,245 @@
 //! Jobs that wait for a time or for a service, and how they are made to go on.
 
+use std::collections::BTreeSet;
+
 use tokio::time::Instant;
 
 use super::{Idle, Place, State};
 use crate::inflight::job::{Job, Key};
 use crate::metrics::HeldState;
-use crate::outage::Dependency;
+use crate::outage::{Dependency, Waiting};
+use crate::sabotage::{Sabotage, on};
+
+/// Of so many jobs that are let go, one is the oldest of those that have failed, however many fresh ones wait: these may
+/// never run out.
+const OTHERS_EVERY: u32 = 4;
+
+/// How a job waits for a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedAs {
+    /// Its reservation has not failed at the service.
+    pub is_fresh: bool,
+    /// The service is called, and has as many calls as it is given: the job counts as buffered, unless it is a suspect.
+    pub is_full: bool,
+    /// Its reservation fails at the service while others do well there. So is only one that waits for room.
+    pub is_suspect: bool,
+}
+
+/// The jobs that wait for one service, in order of receipt.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    fresh: BTreeSet<Key>,
+    tried: BTreeSet<Key>,
+    /// Suspects that wait for room at a service that is called.
+    suspects: BTreeSet<Key>,
+    /// Those of the others that wait for room at a service that is called.
+    full: usize,
+    /// How many were let go so far, by [`OTHERS_EVERY`].
+    turn: u32,
+    /// The service is not called: nobody waits for room there.
+    is_away: bool,
+}
+
+impl Pool {
+    fn add(&mut self, key: Key, how: ParkedAs) {
+        self.set(how).insert(key);
+        self.full += usize::from(how.is_full && !how.is_suspect);
+    }
+
+    fn remove(&mut self, key: Key, how: ParkedAs) {
+        self.set(how).remove(&key);
+        self.full -= usize::from(how.is_full && !how.is_suspect);
+    }
+
+    fn set(&mut self, how: ParkedAs) -> &mut BTreeSet<Key> {
+        match how {
+            ParkedAs { is_suspect: true, .. } => &mut self.suspects,
+            ParkedAs { is_fresh: true, .. } => &mut self.fresh,
+            ParkedAs { is_fresh: false, .. } => &mut self.tried,
+        }
+    }
+
+    /// The next to be let go, in order of receipt: a fresh one, if there is one and it is not the turn of the others.
+    fn next(&mut self) -> Option<Key> {
+        self.turn = (self.turn + 1) % OTHERS_EVERY;
+        let (fresh, tried, suspect) =
+            (self.fresh.first(), self.tried.first(), self.suspects.first());
+        let next = if self.turn == 0 {
+            tried.into_iter().chain(suspect).min().or(fresh)
+        } else {
+            fresh.or(tried).or(suspect)
+        };
+        next.copied()
+    }
+
+    /// Any of them, a fresh one if there is one: those who fail gather at the head. Every other time it is the last to come,
+    /// which is after those of whom the service was found down.
+    fn any(&self) -> Option<Key> {
+        if on(Sabotage::ProbesOldestFirst) {
+            return self.oldest();
+        }
+        let set =
+            [&self.fresh, &self.tried, &self.suspects].into_iter().find(|set| !set.is_empty())?;
+        let (first, last) = (set.first()?, set.last()?);
+        let from = if fastrand::bool() { *last } else { Key(fastrand::u64(first.0..=last.0)) };
+        set.range(from..).next().copied()
+    }
+
+    /// The one that was received first.
+    fn oldest(&self) -> Option<Key> {
+        let firsts = [self.fresh.first(), self.tried.first(), self.suspects.first()];
+        firsts.into_iter().flatten().min().copied()
+    }
+
+    fn waiting(&self) -> Waiting {
+        Waiting { fresh: self.fresh.len(), tried: self.tried.len(), suspects: self.suspects.len() }
+    }
+
+    /// How many count as buffered.
+    pub(super) fn full(&self) -> usize {
+        if self.is_away || on(Sabotage::HoardsAtLimit) { 0 } else { self.full }
+    }
+
+    /// How many wait for a service that nobody calls.
+    fn parked(&self) -> usize {
+        if self.is_away { self.waiting().total() } else { 0 }
+    }
+
+    /// Whether one that waits so waits for the service to be called, and not for room.
+    pub(super) fn is_parked(&self, how: ParkedAs) -> bool {
+        self.is_away || !how.is_full
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
 
 impl State {
     /// Takes a job that stops being idle out of what its idleness put it into.
     pub(super) fn stop_idling(&mut self, key: Key, idle: Idle) {
         match idle {
             Idle::Ready => self.ready -= 1,
-            Idle::InLane => {}
+            // Its place among the suspects whose time has come is passed over later.
+            Idle::InLane | Idle::Suspect => {}
             Idle::Waiting(until) => {
                 self.timers.remove(&(until, key));
             }
-            Idle::Parked(dependency, order) => {
-                self.parked[dependency.index()].remove(&(order, key));
-            }
+            Idle::Parked(dependency, how) => self.parked[dependency.index()].remove(key, how),
         }
     }
 
-    pub(in crate::inflight) fn park(&mut self, mut job: Box<Job>, dependency: Dependency) {
+    /// Gives the suspect that is tried next, to be made ready.
+    pub(in crate::inflight) fn park(
+        &mut self,
+        mut job: Box<Job>,
+        dependency: Dependency,
+        how: ParkedAs,
+    ) -> Option<Key> {
         let key = job.key;
-        job.held.set(HeldState::Parked);
-        let order = self.next_number();
+        // A suspect that finds no room stays one, and holds up nobody: another is tried meanwhile.
+        job.held.set(match (how.is_full, how.is_suspect) {
+            (true, true) => HeldState::Waiting,
+            (true, false) => HeldState::Buffered,
+            (false, true | false) => HeldState::Parked,
+        });
+        if how.is_suspect {
+            self.suspects.add(key);
+        } else {
+            self.suspects.remove(key);
+        }
+        let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
-        entry.place = Place::Idle(job, Idle::Parked(dependency, order));
-        self.parked[dependency.index()].insert((order, key));
+        entry.place = Place::Idle(job, Idle::Parked(dependency, how));
+        self.parked[dependency.index()].add(key, how);
+        next
     }
 
-    /// Up to `count` jobs that wait for the service, the longest-parked first.
+    /// Up to `count` jobs that wait for the service, in order of receipt: fresh ones first, but each fourth is another.
     pub(in crate::inflight) fn unpark(&mut self, dependency: Dependency, count: usize) -> Vec<Key> {
         let mut keys = Vec::new();
         while keys.len() < count
             && !self.stopped
-            && let Some((_, key)) = self.parked[dependency.index()].pop_first()
+            && let Some(key) = self.parked[dependency.index()].next()
         {
-            let entry = self.entries.get_mut(&key).expect("a parked job is in the table");
-            if let Place::Idle(job, idle) = &mut entry.place {
-                *idle = Idle::InLane;
-                job.held.set(HeldState::Buffered);
-                job.span.add_event("resumed", [("service", dependency.service().as_str().into())]);
-            }
+            self.let_go(key, dependency);
             keys.push(key);
         }
         keys
     }
 
-    pub(in crate::inflight) fn parked_count(&self, dependency: Dependency) -> usize {
-        self.parked[dependency.index()].len()
+    /// One job that waits for the service, any of them, a fresh one if there is one.
+    pub(in crate::inflight) fn unpark_any(&mut self, dependency: Dependency) -> Option<Key> {
+        let key = self.parked[dependency.index()].any().filter(|_| !self.stopped)?;
+        self.let_go(key, dependency);
+        Some(key)
     }
 
-    /// Whether the timer is now the first.
-    pub(in crate::inflight) fn wait(&mut self, mut job: Box<Job>, until: Instant) -> bool {
+    fn let_go(&mut self, key: Key, dependency: Dependency) {
+        let entry = self.entries.get_mut(&key).expect("a parked job is in the table");
+        let Place::Idle(job, idle @ Idle::Parked(..)) = &mut entry.place else {
+            unreachable!("a parked job is idle");
+        };
+        let was = std::mem::replace(idle, Idle::InLane);
+        job.held.set(HeldState::Buffered);
+        if let Idle::Parked(_, ParkedAs { is_full: false, .. }) = was {
+            job.span.add_event("resumed", [("service", dependency.service().as_str().into())]);
+        }
+        self.stop_idling(key, was);
+        if let Idle::Parked(_, ParkedAs { is_suspect: true, .. }) = was {
+            self.count_trial(key, dependency.service());
+        }
+    }
+
+    pub(in crate::inflight) fn parked(&self, dependency: Dependency) -> Waiting {
+        self.parked[dependency.index()].waiting()
+    }
+
+    pub(in crate::inflight) fn waiting_total(&self) -> usize {
+        self.timers.len()
+    }
+
+    pub(in crate::inflight) fn parked_total(&self) -> usize {
+        self.parked.iter().map(Pool::parked).sum()
+    }
+
+    pub(in crate::inflight) fn take_parked_in_excess(
+        &mut self,
+        dependency: Dependency,
+        parts: usize,
+    ) -> Option<Box<Job>> {
+        let pool = &self.parked[dependency.index()];
+        if pool.waiting().total() <= self.suspects.held_max() / parts.max(1) {
+            return None;
+        }
+        let oldest = pool.oldest()?;
+        self.take_in_hand(oldest)
+    }
+
+    /// Whether the service is called, for what counts as buffered.
+    pub(in crate::inflight) fn set_away(&mut self, dependency: Dependency, is_away: bool) {
+        self.parked[dependency.index()].is_away = is_away;
+    }
+
+    /// Whether the timer is now the first, and the suspect that is tried next, to be made ready.
+    pub(in crate::inflight) fn wait(
+        &mut self,
+        mut job: Box<Job>,
+        until: Instant,
+    ) -> (bool, Option<Key>) {
         let key = job.key;
         job.held.set(HeldState::Waiting);
+        if job.suspect.is_some() {
+            self.suspects.add(key);
+        } else {
+            self.suspects.remove(key);
+        }
+        let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
         entry.place = Place::Idle(job, Idle::Waiting(until));
         let earlier = self.next_timer().is_none_or(|first| until < first);
         self.timers.insert((until, key));
-        earlier
+        (earlier, next)
     }
 
     /// The waiting jobs whose time has come; they count as buffered from here on.
@@ -72,12 +250,18 @@ impl State {
             && !self.stopped
         {
             self.timers.pop_first();
+            let suspect_at = self.suspect_at(key);
+            let may_go = suspect_at.is_none_or(|service| self.begin_trial(key, service));
             let entry = self.entries.get_mut(&key).expect("a timer's job is in the table");
             if let Place::Idle(job, idle) = &mut entry.place {
-                *idle = Idle::InLane;
-                job.held.set(HeldState::Buffered);
+                *idle = if may_go { Idle::InLane } else { Idle::Suspect };
+                if may_go {
+                    job.held.set(HeldState::Buffered);
+                }
             }
-            due.push(key);
+            if may_go {
+                due.push(key);
+            }
         }
         due
     }

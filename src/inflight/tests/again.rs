@@ -13,9 +13,10 @@ async fn receive(world: &mut World, receive_count: u32) -> bool {
     world.receive_count = receive_count;
     match world.admit_message("m1", "e1", "r1", "show").await {
         Admitted::Joined { replaced, .. } => replaced,
-        other @ (Admitted::Ready | Admitted::InLane | Admitted::IdReused(..)) => {
-            panic!("{other:?}")
-        }
+        other @ (Admitted::Ready
+        | Admitted::InLane
+        | Admitted::Deferred { .. }
+        | Admitted::IdReused(..)) => panic!("{other:?}"),
     }
 }
 
@@ -29,13 +30,14 @@ async fn a_newer_receipt_takes_the_older_ones_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_receipt_that_comes_late_does_not() {
+async fn one_whose_count_lags_behind_is_kept_beside_it() {
     let mut world = World::new();
     world.receive_count = 2;
     world.admit_message("m1", "e1", "r1", "show").await;
-    assert!(receive(&mut world, 1).await);
-    assert_eq!(world.room.taken(), 1);
-    assert_eq!(handles(&mut world), ["handle-1"]);
+    // It may be the newer one, of which SQS has not counted every receive yet; or an older one that comes late.
+    assert!(!receive(&mut world, 1).await);
+    assert_eq!(world.room.taken(), 2);
+    assert_eq!(handles(&mut world), ["handle-1", "handle-2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,8 +57,9 @@ async fn while_leaving_a_message_that_is_in_hand_stays_with_its_job() {
         message_id: MessageId(message_id.into()),
         handle: ReceiptHandle("newer".into()),
         receive_count: 2,
-        received_at: Instant::now(),
+        leased_at: Instant::now(),
         deadline: Instant::now() + VISIBILITY,
+        age_s: None,
         room,
         span: None,
     };

@@ -1,9 +1,13 @@
 //! Waiting for others: for a service, for a group, and for no longer than SQS allows.
 
 use super::*;
-use crate::outage::Dependency;
+use crate::outage::{Dependency, Waiting};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+
+const FRESH: ParkedAs = ParkedAs { is_fresh: true, is_full: false, is_suspect: false };
+const TRIED: ParkedAs = ParkedAs { is_fresh: false, is_full: false, is_suspect: false };
+const FULL: ParkedAs = ParkedAs { is_fresh: true, is_full: true, is_suspect: false };
 
 fn ids(jobs: &[Box<Job>]) -> Vec<&str> {
     jobs.iter().map(|job| job.event.id.as_str()).collect()
@@ -15,22 +19,24 @@ async fn parked_jobs_are_let_go_in_order_as_many_as_may() {
     for n in 1..=3 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
         let job = world.start().expect("ready");
-        world.table.park(job, Dependency::Inventory);
+        world.table.park(job, Dependency::Inventory, FRESH);
     }
     world.admit("later", "r1").await;
     assert!(world.start().is_none(), "a parked event keeps its turn");
     world.table.unpark(Dependency::ReservationApi, usize::MAX);
     assert!(world.start().is_none(), "they wait for the other one");
     world.table.unpark(Dependency::Inventory, 2);
-    assert_eq!(world.table.parked_count(Dependency::Inventory), 1);
+    assert_eq!(world.table.parked(Dependency::Inventory).total(), 1);
     let first = world.start().expect("one");
     assert_eq!(first.event.id.as_str(), "e1");
     assert_eq!(world.start_id().as_deref(), Some("e2"));
     assert!(world.start().is_none());
-    // One that is parked again comes after those that have waited longer.
-    world.table.park(first, Dependency::Inventory);
+    // One that is parked again comes before those that came in later, unless it has failed.
+    world.table.park(first, Dependency::Inventory, TRIED);
     world.table.unpark(Dependency::Inventory, 1);
     assert_eq!(world.start_id().as_deref(), Some("e3"));
+    world.table.unpark(Dependency::Inventory, 1);
+    assert_eq!(world.start_id().as_deref(), Some("e1"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -39,18 +45,18 @@ async fn a_parked_job_that_is_lost_or_handed_back_leaves_nothing_behind() {
     for n in 1..=2 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
         let job = world.start().expect("ready");
-        world.table.park(job, Dependency::Inventory);
+        world.table.park(job, Dependency::Inventory, FRESH);
         advance(Duration::from_secs(10)).await;
     }
     let renewed = world.renew(|| Renewal::Lost);
     assert_eq!(ids(&renewed.lost), ["e1"]);
-    assert_eq!(world.table.parked_count(Dependency::Inventory), 1);
+    assert_eq!(world.table.parked(Dependency::Inventory).total(), 1);
     world.table.stop();
     world.table.unpark(Dependency::Inventory, usize::MAX);
     assert!(world.start().is_none(), "nothing is let go while stopping");
     let idle = world.table.take_idle(Instant::now());
     assert_eq!((idle.len(), idle[0].1), (1, Duration::ZERO));
-    assert_eq!(world.table.parked_count(Dependency::Inventory), 0);
+    assert_eq!(world.table.parked(Dependency::Inventory).total(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +166,7 @@ async fn a_message_is_given_back_before_sqs_takes_it() {
     world.admit("e1", "r1").await;
     let started_at = Instant::now();
     let job = world.start().expect("ready");
-    world.table.park(job, Dependency::Inventory);
+    world.table.park(job, Dependency::Inventory, FRESH);
     let renewals = loop {
         let next = world.table.next_renewal().expect("held");
         advance(next - Instant::now()).await;
@@ -230,4 +236,65 @@ async fn held_messages_are_counted_by_state() {
     drop(world.table.take(&job));
     drop(job);
     assert_eq!(counts(&world), [1, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_any_of_those_who_wait_and_a_fresh_one_if_there_is_one() {
+    let mut world = World::new();
+    let mut probes = std::collections::BTreeSet::new();
+    for n in 0..30 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        let job = world.start().expect("ready");
+        world.table.park(job, Dependency::Inventory, if n < 20 { TRIED } else { FRESH });
+    }
+    assert_eq!(
+        world.table.parked(Dependency::Inventory),
+        Waiting { fresh: 10, tried: 20, suspects: 0 }
+    );
+    for _ in 0..1_000 {
+        world.table.unpark_any(Dependency::Inventory);
+        let job = world.start().expect("one");
+        probes.insert(job.event.id.as_str().to_owned());
+        assert!(world.start().is_none());
+        world.table.park(job, Dependency::Inventory, FRESH);
+    }
+    assert_eq!(probes.len(), 10, "each of the fresh ones, in time: {probes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_room_at_a_service_is_buffered_unless_nobody_calls_it() {
+    let mut world = World::new();
+    for n in 0..8 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        let job = world.start().expect("ready");
+        world.table.park(job, Dependency::Inventory, FULL);
+    }
+    let has_room = |world: &World| {
+        let table = Arc::clone(&world.table);
+        async move { tokio::time::timeout(HOUR, table.buffer_room(0)).await.is_ok() }
+    };
+    assert!(!has_room(&world).await, "eight may be buffered");
+    world.table.set_away(Dependency::Inventory, true);
+    assert!(has_room(&world).await);
+    world.table.set_away(Dependency::Inventory, false);
+    world.table.set_buffer_max(9);
+    assert!(has_room(&world).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_buffered_for_a_small_service_is_never_passed() {
+    let mut world = World::new();
+    world.table.set_buffer_max(6);
+    for n in 0..2 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+    }
+    let room = |world: &World, coming| {
+        let table = Arc::clone(&world.table);
+        async move { tokio::time::timeout(HOUR, table.buffer_room(coming)).await.ok() }
+    };
+    assert_eq!(room(&world, 0).await, Some(4));
+    assert_eq!(room(&world, 1).await, Some(3), "one is on its way");
+    assert_eq!(room(&world, 2).await, None, "not worth a receive");
+    world.table.set_buffer_max(8);
+    assert_eq!(room(&world, 0).await, Some(crate::queue::BATCH_MAX), "as many as workers can use");
 }

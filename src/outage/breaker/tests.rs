@@ -1,248 +1,388 @@
-//! When a breaker opens, when it closes, and who may call meanwhile.
+//! When a service is called, and who calls it meanwhile.
 
+mod fast;
+mod half_down;
+mod late;
+
+use super::super::evidence::Begun;
+use super::super::limit::{Bounds, Limit};
+use super::down::{PROBES_A_ROUND, PROBES_OPEN_MAX};
 use super::*;
+use crate::metrics::BreakerState;
 
-const CALLS_MAX: usize = 4;
+const CALLS_MAX: usize = 8;
+const TOOK: Duration = Duration::from_millis(5);
 
 struct World {
     breaker: Breaker,
     now: Instant,
-    last: Option<Begun>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { breaker: Breaker::new(CALLS_MAX), now: Instant::now(), last: None }
+        let limit = Limit::new(Bounds::new(2, CALLS_MAX), None);
+        fastrand::seed(7);
+        Self { breaker: Breaker::new(Some(limit)), now: Instant::now() }
     }
 
-    fn after(&mut self, s: u64) -> &mut Self {
-        self.now += Duration::from_secs(s);
+    fn after(&mut self, time: Duration) -> &mut Self {
+        self.now += time;
         self
     }
 
-    /// One call of that reservation, if it may be made.
-    fn call(&mut self, reservation: u64, sign: Sign) -> Option<Option<Change>> {
-        let call = self.breaker.enter(self.now)?;
-        self.last = Some(call);
-        Some(self.breaker.report(call, sign, reservation, self.now))
-    }
-
-    /// What is known after the last call.
-    fn answer(&self) -> Answer {
-        self.breaker.answer(self.last.expect("a call was made"))
-    }
-
-    fn opened(&mut self, reservations: &[u64], sign: Sign) -> bool {
-        reservations
-            .iter()
-            .any(|r| matches!(self.call(*r, sign), Some(Some(Change::Opened { .. }))))
-    }
-}
-
-#[test]
-fn failures_in_a_row_of_several_reservations_open_it() {
-    for sign in [Sign::Outage, Sign::Failure] {
-        let mut world = World::new();
-        assert!(!world.opened(&[1, 2, 1, 2], sign));
-        assert!(world.opened(&[1], sign), "the fifth");
-        assert!(world.call(3, sign).is_none(), "nobody calls");
-    }
-}
-
-#[test]
-fn one_event_that_always_fails_does_not() {
-    let mut world = World::new();
-    assert!(!world.opened(&[1; 100], Sign::Outage));
-    // Nor when others fare well between.
-    for _ in 0..100 {
-        assert!(!world.opened(&[1], Sign::Outage));
-        world.call(2, Sign::Well).expect("closed");
-    }
-}
-
-#[test]
-fn a_success_between_starts_the_count_anew() {
-    let mut world = World::new();
-    for _ in 0..4 {
-        assert!(!world.opened(&[1, 2, 3, 4], Sign::Failure));
-        world.call(5, Sign::Well).expect("closed");
-    }
-}
-
-#[test]
-fn a_large_part_of_the_outage_class_opens_it_too() {
-    let mut world = World::new();
-    let mut opened_at = None;
-    for n in 0..40 {
-        let sign = if n % 2 == 0 { Sign::Outage } else { Sign::Well };
-        if world.opened(&[n], sign) {
-            opened_at.get_or_insert(n);
+    fn begin(&mut self, subject: u64) -> Begun {
+        match self.breaker.enter(subject, self.now) {
+            Entered::Go(call) => call,
+            other @ (Entered::Away { .. } | Entered::Full { .. }) => panic!("{subject}: {other:?}"),
         }
     }
-    assert_eq!(opened_at, Some(20), "half of twenty calls");
-    // What may be the events' own fault is no ratio to go by.
+
+    fn is_away(&mut self, subject: u64) -> bool {
+        matches!(self.breaker.enter(subject, self.now), Entered::Away { .. })
+    }
+
+    fn end(&mut self, call: Begun, outcome: CallOutcome) -> Option<Change> {
+        let load = match outcome {
+            CallOutcome::Done | CallOutcome::Conflict | CallOutcome::Refused => Load::Answered,
+            CallOutcome::Paced(_) => Load::Refused,
+            CallOutcome::Outage | CallOutcome::Failing => Load::Unknown,
+        };
+        self.breaker.report(call, outcome, load, TOOK, self.now).0
+    }
+
+    /// One call, from its beginning to its answer.
+    fn call(&mut self, subject: u64, outcome: CallOutcome) -> Option<Change> {
+        let call = self.begin(subject);
+        self.end(call, outcome)
+    }
+
+    /// Calls of other subjects, one after the other, until something changes.
+    fn calls(&mut self, subjects: std::ops::Range<u64>, outcome: CallOutcome) -> Option<Change> {
+        subjects.into_iter().find_map(|subject| self.call(subject, outcome))
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.breaker.trouble()
+    }
+
+    /// Lets a probe go and makes it, where one is due.
+    fn probe(&mut self, subject: u64, fresh: usize, outcome: CallOutcome) -> Option<Change> {
+        let waiting = Waiting { fresh, tried: 1, suspects: 0 };
+        assert_eq!(self.breaker.due(waiting, self.now).0, Due::Probe);
+        self.call(subject, outcome)
+    }
+
+    fn down(trouble: Trouble) -> Self {
+        let mut world = Self::new();
+        let outcome = match trouble {
+            Trouble::Away => CallOutcome::Outage,
+            Trouble::Failing => CallOutcome::Failing,
+            Trouble::Refusing => CallOutcome::Refused,
+        };
+        assert!(matches!(world.calls(0..5, outcome), Some(Change::Down { .. })));
+        world
+    }
+}
+
+#[test]
+fn five_fresh_reservations_without_a_success_take_it_down() {
+    for (outcome, trouble) in [
+        (CallOutcome::Outage, Trouble::Away),
+        (CallOutcome::Failing, Trouble::Failing),
+        (CallOutcome::Refused, Trouble::Refusing),
+    ] {
+        let mut world = World::new();
+        assert_eq!(world.calls(0..4, outcome), None);
+        let within = Duration::ZERO;
+        let down = Change::Down { trouble, reservations: 5, within };
+        assert_eq!(world.call(4, outcome), Some(down), "the fifth");
+        assert_eq!(world.trouble(), Some(trouble));
+        assert!(world.is_away(9));
+    }
+}
+
+#[test]
+fn a_few_that_go_on_failing_never_do() {
+    for outcome in [CallOutcome::Outage, CallOutcome::Failing, CallOutcome::Refused] {
+        let mut world = World::new();
+        for n in 0..10_000 {
+            assert_eq!(world.call(n % 4, outcome), None, "{n}");
+        }
+    }
+}
+
+#[test]
+fn a_success_that_began_later_starts_the_count_anew_and_an_earlier_one_does_not() {
+    let mut world = World::new();
+    let early = world.begin(100);
+    assert_eq!(world.calls(0..4, CallOutcome::Outage), None);
+    assert_eq!(world.end(early, CallOutcome::Done), None);
+    let down = world.call(4, CallOutcome::Outage);
+    assert!(matches!(down, Some(Change::Down { .. })), "what began before proves nothing");
+
+    let mut world = World::new();
+    for round in 0..100 {
+        let from = round * 10;
+        assert_eq!(world.calls(from..from + 4, CallOutcome::Failing), None);
+        assert_eq!(world.call(from + 4, CallOutcome::Done), None);
+    }
+}
+
+#[test]
+fn failures_that_are_twenty_seconds_apart_prove_nothing() {
     let mut world = World::new();
     for n in 0..100 {
-        let sign = if n % 2 == 0 { Sign::Failure } else { Sign::Well };
-        assert!(!world.opened(&[n], sign));
+        assert_eq!(world.after(Duration::from_secs(6)).call(n, CallOutcome::Failing), None);
     }
 }
 
 #[test]
-fn refusals_of_three_reservations_in_a_row_open_it() {
+fn the_more_fails_as_a_rule_the_longer_a_run_must_be() {
     let mut world = World::new();
-    assert!(!world.opened(&[1, 1, 1, 2], Sign::Refusal));
-    assert!(world.opened(&[3], Sign::Refusal));
-}
-
-#[test]
-fn it_is_probed_one_call_at_a_time_ever_more_rarely() {
-    let mut world = World::new();
-    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
-    for wait in [1, 2, 4, 8, 16, 30, 30] {
-        assert_eq!(world.breaker.due(world.now).0, 0);
-        assert!(world.call(6, Sign::Outage).is_none(), "before its time");
-        world.after(wait);
-        assert_eq!(world.breaker.due(world.now).0, 1, "{wait}");
-        let probe = world.breaker.enter(world.now).expect("its time");
-        assert!(probe.is_probe && world.breaker.enter(world.now).is_none(), "one at a time");
-        assert_eq!(world.breaker.shown(world.now), BreakerState::HalfOpen);
-        assert_eq!(world.breaker.report(probe, Sign::Failure, 7, world.now), None);
+    for n in 0..200 {
+        let outcome = if n % 2 == 0 { CallOutcome::Outage } else { CallOutcome::Done };
+        assert_eq!(world.after(Duration::from_millis(20)).call(n, outcome), None);
     }
-    world.after(30);
-    let back = world.call(8, Sign::Well).expect("its time");
-    assert_eq!(back, Some(Change::Back { away: Duration::from_secs(121) }));
+    // Half of all fail: ten in a row come by chance once in a thousand calls.
+    assert_eq!(world.calls(1_000..1_010, CallOutcome::Outage), None);
+    assert!(world.calls(1_010..1_030, CallOutcome::Outage).is_some());
 }
 
 #[test]
-fn a_service_that_is_back_is_called_by_more_and_more() {
-    let mut world = World::new();
-    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
-    world.after(1).call(6, Sign::Well).expect("a probe");
-    assert_eq!(world.breaker.due(world.now).0, 2);
-    let first = world.breaker.enter(world.now).expect("one");
-    let second = world.breaker.enter(world.now).expect("two");
-    assert!(world.breaker.enter(world.now).is_none(), "not three");
-    assert_eq!(world.breaker.report(first, Sign::Well, 7, world.now), None);
-    assert_eq!(world.breaker.due(world.now).0, 2, "three, less the one that is open");
-    assert_eq!(world.breaker.report(second, Sign::Well, 8, world.now), None);
-    assert_eq!(world.breaker.due(world.now), (usize::MAX, None), "all that there are workers");
+fn it_is_probed_by_several_in_a_round_and_ever_more_rarely() {
+    let mut world = World::down(Trouble::Away);
+    let mut waits = Vec::new();
+    for round in 0..150 {
+        let began = world.now;
+        loop {
+            let (due, again) =
+                world.breaker.due(Waiting { fresh: 9, tried: 9, suspects: 0 }, world.now);
+            if due == Due::Probe {
+                break;
+            }
+            world.now = again.expect("it is probed again");
+        }
+        waits.push((world.now - began).as_secs_f64());
+        for probe in 0..PROBES_A_ROUND {
+            let subject = 1_000 + round * 10 + u64::from(probe);
+            assert_eq!(world.call(subject, CallOutcome::Outage), None);
+            let (due, _) =
+                world.breaker.due(Waiting { fresh: 9, tried: 9, suspects: 0 }, world.now);
+            let goes_on = probe + 1 < PROBES_A_ROUND;
+            assert_eq!(due == Due::Probe, goes_on, "probe {probe} of round {round}");
+        }
+        assert!(world.is_away(1));
+    }
+    assert!(waits.iter().all(|wait| (0.5..=10.0).contains(wait)), "{waits:?}");
+    assert!(waits[..3].iter().all(|wait| *wait <= 1.0), "{waits:?}");
+    assert!(waits[130..].iter().any(|wait| *wait > 5.0), "{waits:?}");
+}
+
+#[test]
+fn a_probe_that_is_silent_does_not_hold_up_the_next_round() {
+    let mut world = World::down(Trouble::Away);
+    let waiting = Waiting { fresh: 9, tried: 0, suspects: 0 };
+    let mut silent = Vec::new();
+    for n in 0..PROBES_OPEN_MAX as u64 {
+        world.after(Duration::from_secs(2));
+        assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe, "{n}");
+        silent.push(world.begin(100 + n));
+    }
+    world.after(Duration::from_secs(20));
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0), "enough are open");
+    let (last, _) = (silent.pop().expect("some"), silent);
+    assert!(matches!(world.end(last, CallOutcome::Done), Some(Change::Back { .. })));
+}
+
+#[test]
+fn fresh_events_probe_first_and_the_first_fresh_one_at_once() {
+    let mut world = World::down(Trouble::Failing);
+    world.after(Duration::from_secs(1));
+    let waiting = Waiting { fresh: 2, tried: 5, suspects: 0 };
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe);
+    assert!(world.is_away(3), "3 has failed before");
+    assert_eq!(world.call(50, CallOutcome::Failing), None);
+    // A long outage, and only those who failed: they are asked rarely.
+    for n in 0..300 {
+        world.after(Duration::from_secs(1));
+        if world.breaker.due(Waiting { fresh: 0, tried: 5, suspects: 0 }, world.now).0 == Due::Probe
+        {
+            assert_eq!(world.call(n % 5, CallOutcome::Failing), None);
+        }
+    }
+    world.after(Duration::from_secs(1));
+    let back = world.probe(60, 1, CallOutcome::Done);
+    assert!(matches!(back, Some(Change::Back { trouble: Trouble::Failing, .. })), "{back:?}");
+}
+
+#[test]
+fn a_service_that_is_back_is_called_by_twice_as_many_with_each_round() {
+    let mut world = World::down(Trouble::Away);
+    world.after(Duration::from_secs(1));
+    assert!(world.probe(50, 9, CallOutcome::Done).is_some());
+    let mut rounds = Vec::new();
+    for round in 0..3 {
+        let from = 100 + round * 10;
+        let mut open = Vec::new();
+        while let Entered::Go(call) = world.breaker.enter(from + open.len() as u64, world.now) {
+            open.push(call);
+        }
+        rounds.push(open.len());
+        for call in open {
+            assert_eq!(world.end(call, CallOutcome::Done), None);
+        }
+    }
+    assert_eq!(rounds, [4, 7, 8], "up to what it was given before");
     assert_eq!(world.breaker.shown(world.now), BreakerState::Closed);
 }
 
 #[test]
-fn a_failure_on_the_ramp_halves_it_and_several_open_it_again() {
-    let mut world = World::new();
-    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
-    world.after(1).call(6, Sign::Well).expect("a probe");
-    assert!(!world.opened(&[1, 2, 3, 4], Sign::Outage));
-    assert_eq!(world.breaker.due(world.now).0, 1);
-    assert!(world.opened(&[5], Sign::Outage));
+fn a_service_that_is_back_is_called_normally_once_nobody_waits_for_it() {
+    let mut world = World::down(Trouble::Away);
+    world.after(Duration::from_secs(1));
+    assert!(world.probe(50, 9, CallOutcome::Done).is_some());
+    assert_eq!(world.breaker.shown(world.now), BreakerState::HalfOpen);
+    // One at a time does not make it faster.
+    assert_eq!(world.calls(100..120, CallOutcome::Done), None);
+    assert_eq!(world.breaker.due(Waiting::default(), world.now).0, Due::Calls(0));
+    assert_eq!(world.breaker.shown(world.now), BreakerState::Closed);
 }
 
 #[test]
-fn a_probe_that_never_called_is_let_go_again() {
+fn those_who_go_on_failing_alone_do_not_take_it_down_again() {
     let mut world = World::new();
-    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
-    world.after(1);
-    assert_eq!(world.breaker.due(world.now), (1, Some(world.now + PROBE_LOST_AFTER)));
-    let probe = world.breaker.enter(world.now).expect("its time");
-    world.breaker.cancel(probe, world.now);
-    assert!(world.breaker.enter(world.now).is_some(), "another one");
+    assert!(world.calls(0..5, CallOutcome::Outage).is_some());
+    world.after(Duration::from_secs(1));
+    for n in 5..10 {
+        assert_eq!(world.probe(n, 3, CallOutcome::Outage), None);
+    }
+    world.after(Duration::from_secs(1));
+    assert!(world.probe(50, 3, CallOutcome::Done).is_some());
+    // They failed while nobody did well: that is not their own fault, once.
+    for n in 0..1_000 {
+        let subject = n % 10;
+        let call = world.begin(subject);
+        assert_eq!(world.end(call, CallOutcome::Outage), None);
+        assert_eq!(world.call(50, CallOutcome::Done), None);
+        let is_suspect = world.breaker.snapshot(call, world.now).is_suspect;
+        assert!(is_suspect, "others did well since");
+    }
 }
 
 #[test]
-fn pacing_keeps_everybody_away_until_the_named_time() {
+fn an_answer_from_before_it_was_down_does_not_bring_it_back() {
     let mut world = World::new();
-    let wait = Duration::from_secs(20);
-    let paced = world.call(1, Sign::Paced(wait)).expect("closed");
-    assert_eq!(paced, Some(Change::Paced { wait }));
-    assert!(world.call(2, Sign::Well).is_none());
-    assert_eq!(world.breaker.due(world.now), (0, Some(world.now + wait)));
-    world.after(19);
-    assert!(world.call(2, Sign::Well).is_none());
-    world.after(1);
-    assert_eq!(world.breaker.due(world.now).0, 1, "slowly");
-    world.call(2, Sign::Well).expect("after it");
+    let late = world.begin(100);
+    assert!(world.calls(0..5, CallOutcome::Outage).is_some());
+    assert_eq!(world.end(late, CallOutcome::Done), None);
+    assert!(world.is_away(101));
 }
 
 #[test]
-fn an_event_is_blamed_only_where_another_fared_better() {
-    let mut world = World::new();
-    let fail = |world: &mut World, reservation| {
-        world.call(reservation, Sign::Outage).expect("closed");
-        world.answer()
-    };
-    let mark = fail(&mut world, 1).mark();
-    assert!(mark.is_some());
-    assert!(!fail(&mut world, 1).blames(None), "the first time");
-    assert!(!fail(&mut world, 1).blames(mark), "nobody to compare with");
-    world.call(2, Sign::Well).expect("closed");
-    assert!(fail(&mut world, 1).blames(mark), "another one fared better");
+fn a_refusal_ends_an_outage_and_begins_its_own_count() {
+    let mut world = World::down(Trouble::Away);
+    world.after(Duration::from_secs(1));
+    let back = world.probe(50, 9, CallOutcome::Refused);
+    assert!(matches!(back, Some(Change::Back { .. })));
+    assert_eq!(world.calls(60..63, CallOutcome::Refused), None);
+    let down = world.call(63, CallOutcome::Refused);
+    assert!(matches!(down, Some(Change::Down { trouble: Trouble::Refusing, .. })), "{down:?}");
+    // From then on a refusal is no sign of life.
+    world.after(Duration::from_secs(1));
+    assert_eq!(world.probe(70, 9, CallOutcome::Refused), None);
+    assert_eq!(world.trouble(), Some(Trouble::Refusing));
 }
 
 #[test]
-fn a_call_that_was_under_way_when_an_event_failed_says_nothing_of_it() {
+fn one_that_is_told_to_wait_holds_up_nobody() {
     let mut world = World::new();
-    let under_way = world.breaker.enter(world.now).expect("closed");
-    world.call(1, Sign::Outage).expect("closed");
-    let mark = world.answer().mark();
-    world.breaker.report(under_way, Sign::Well, 2, world.now);
-    world.call(1, Sign::Outage).expect("closed");
-    assert!(!world.answer().blames(mark), "served before the service went away");
-
-    let under_way = world.breaker.enter(world.now).expect("closed");
-    world.call(2, Sign::Well).expect("closed");
-    world.breaker.report(under_way, Sign::Outage, 1, world.now);
-    assert!(!world.breaker.answer(under_way).blames(mark), "sent before it came back");
+    let wait = Some(Duration::from_secs(300));
+    for n in 0..1_000 {
+        assert_eq!(world.call(7, CallOutcome::Paced(wait)), None);
+        assert_eq!(world.call(100 + n, CallOutcome::Done), None);
+    }
 }
 
 #[test]
-fn an_event_that_failed_among_several_is_not_blamed() {
+fn several_that_are_told_to_wait_pause_the_service() {
     let mut world = World::new();
-    let fail = |world: &mut World, reservation| {
-        world.call(reservation, Sign::Outage).expect("closed");
-        world.answer()
-    };
-    let first_of_them = fail(&mut world, 1).mark();
-    let last_of_them = fail(&mut world, 2).mark();
-    assert_eq!(last_of_them, None);
-    world.call(3, Sign::Well).expect("closed");
-    assert!(!fail(&mut world, 1).blames(first_of_them), "one short outage");
-    world.call(3, Sign::Well).expect("closed");
-    let mark = fail(&mut world, 1).mark();
-    world.call(3, Sign::Well).expect("closed");
-    fail(&mut world, 2);
-    assert!(!fail(&mut world, 1).blames(mark), "and another one now");
+    let paced = CallOutcome::Paced(Some(Duration::from_secs(3)));
+    let change = world.calls(0..9, paced).expect("several");
+    assert_eq!(change, Change::Paced { wait: Duration::from_secs(3) });
+    assert!(world.is_away(100));
+    let waiting = Waiting { fresh: 9, tried: 0, suspects: 0 };
+    let until = world.now + Duration::from_secs(3);
+    assert_eq!(world.breaker.due(waiting, world.now), (Due::Calls(0), Some(until)));
+    world.after(Duration::from_secs(3));
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(4), "slowly");
 }
 
 #[test]
-fn a_ramp_asks_again_for_those_who_were_let_go_and_never_came() {
+fn a_fifth_that_is_told_to_wait_at_random_does_not() {
     let mut world = World::new();
-    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
-    world.after(1).call(6, Sign::Well).expect("a probe");
-    assert_eq!(world.breaker.due(world.now), (2, Some(world.now + PROBE_LOST_AFTER)));
+    let mut random = fastrand::Rng::with_seed(3);
+    let paced = CallOutcome::Paced(Some(Duration::from_secs(1)));
+    let mut pauses = 0;
+    for n in 0..100_000 {
+        world.after(Duration::from_micros(500));
+        let outcome = if random.u8(0..5) == 0 { paced } else { CallOutcome::Done };
+        let Entered::Go(call) = world.breaker.enter(n, world.now) else { continue };
+        pauses += u32::from(world.end(call, outcome).is_some());
+    }
+    assert!(pauses <= 5, "{pauses} in fifty seconds");
 }
 
 #[test]
-fn a_ramping_service_is_called_and_so_its_failures_are_the_events_own() {
+fn more_calls_than_the_limit_wait_and_go_in_turn() {
     let mut world = World::new();
-    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
-    assert!(!world.answer().called);
-    world.after(1).call(6, Sign::Well).expect("a probe");
-    world.call(7, Sign::Failure).expect("ramping");
-    assert!(world.answer().called && !world.breaker.is_closed());
+    let open: Vec<_> = (0..CALLS_MAX as u64).map(|n| world.begin(n)).collect();
+    assert_eq!(
+        world.breaker.enter(90, world.now),
+        Entered::Full { is_fresh: true, is_suspect: false }
+    );
+    let waiting = Waiting { fresh: 3, tried: 0, suspects: 0 };
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0));
+    for call in open.into_iter().take(2) {
+        world.end(call, CallOutcome::Done);
+    }
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(2));
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0), "they are on their way");
+    world.after(LOST_AFTER);
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(2), "and lost there");
 }
 
 #[test]
-fn a_late_answer_that_names_a_time_does_not_close_it() {
+fn no_more_suspects_are_let_go_than_may_be_called_and_others_before_them() {
     let mut world = World::new();
-    let late = world.breaker.enter(world.now).expect("closed");
-    assert!(world.opened(&[1, 2, 3, 4, 5], Sign::Outage));
-    let wait = Duration::from_secs(3);
-    assert_eq!(world.breaker.report(late, Sign::Paced(wait), 6, world.now), None);
-    assert!(!world.answer().called);
-    assert_eq!(world.breaker.due(world.now).0, 0);
-    world.after(3);
-    assert!(world.breaker.enter(world.now).expect("its time").is_probe);
+    for suspect in 0..9 {
+        world.call(suspect, CallOutcome::Failing);
+        world.call(100 + suspect, CallOutcome::Done);
+    }
+    let open: Vec<_> = (0..CALLS_MAX as u64 / 4).map(|n| world.begin(n)).collect();
+    assert!(open.iter().all(|call| call.is_suspect));
+    let suspects = Waiting { fresh: 0, tried: 0, suspects: 4 };
+    assert_eq!(world.breaker.due(suspects, world.now).0, Due::Calls(0), "their part is used up");
+    let full = Entered::Full { is_fresh: false, is_suspect: true };
+    assert_eq!(world.breaker.enter(8, world.now), full);
+    let waiting = Waiting { fresh: 1, tried: 9, suspects: 4 };
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(CALLS_MAX - 2));
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0));
+    // One that was let go turns out to be a suspect: its place is another's.
+    assert_eq!(world.breaker.enter(8, world.now), full);
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(1));
+}
+
+#[test]
+fn what_a_suspect_is_refused_says_nothing_of_how_much_the_service_takes() {
+    let mut world = World::new();
+    let paced = CallOutcome::Paced(None);
+    world.call(0, paced);
+    for n in 1..400 {
+        world.after(Duration::from_millis(100));
+        world.call(n, CallOutcome::Done);
+        if n % 5 == 0 {
+            world.call(0, paced);
+        }
+    }
+    assert_eq!(world.breaker.limit().and_then(Limit::rate), None);
 }

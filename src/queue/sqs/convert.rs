@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use aws_sdk_sqs::primitives::Blob;
 use aws_sdk_sqs::types::{self, MessageAttributeValue, MessageSystemAttributeName};
 
-use crate::queue::{Attribute, AttributeValue, Message, MessageId, ReceiptHandle};
+use crate::queue::{Attribute, AttributeValue, Message, MessageGroup, MessageId, ReceiptHandle};
 
 /// The longest visibility timeout that SQS takes: 12 hours (AWS: `ChangeMessageVisibility`).
 const VISIBILITY_MAX_S: u64 = 12 * 60 * 60;
@@ -23,7 +23,7 @@ pub(super) fn fifo_name(name: &str) -> bool {
 
 /// `None` for a message without an id or a receipt handle: SQS gives both with every message, and
 /// without a handle nothing can be done with it.
-pub(super) fn to_message(mut raw: types::Message) -> Option<Message> {
+pub(super) fn to_message(mut raw: types::Message, is_fifo: bool) -> Option<Message> {
     let id = MessageId(raw.message_id.take()?.into());
     let handle = ReceiptHandle(raw.receipt_handle.take()?.into());
     let mut system = raw.attributes.take().unwrap_or_default();
@@ -42,7 +42,9 @@ pub(super) fn to_message(mut raw: types::Message) -> Option<Message> {
         body: raw.body.unwrap_or_default(),
         receive_count,
         sent_at,
-        group_id: take(MessageSystemAttributeName::MessageGroupId),
+        group: take(MessageSystemAttributeName::MessageGroupId).map(|name| {
+            if is_fifo { MessageGroup::Ordered(name) } else { MessageGroup::Tenant(name) }
+        }),
         trace_header: take(MessageSystemAttributeName::AwsTraceHeader),
         attributes: raw
             .message_attributes
@@ -88,11 +90,11 @@ mod tests {
     #[test]
     fn a_message_needs_an_id_and_a_handle() {
         let whole = types::Message::builder().message_id("m").receipt_handle("h").body("{}");
-        let message = to_message(whole.build()).expect("whole");
+        let message = to_message(whole.build(), false).expect("whole");
         assert_eq!((&*message.id.0, &*message.handle.0, &*message.body), ("m", "h", "{}"));
         assert_eq!(message.receive_count, 1);
-        assert!(to_message(types::Message::builder().message_id("m").build()).is_none());
-        assert!(to_message(types::Message::builder().receipt_handle("h").build()).is_none());
+        assert!(to_message(types::Message::builder().message_id("m").build(), false).is_none());
+        assert!(to_message(types::Message::builder().receipt_handle("h").build(), false).is_none());
     }
 
     #[test]
@@ -107,13 +109,14 @@ mod tests {
                 .attributes(MessageSystemAttributeName::MessageGroupId, "g")
                 .build()
         };
-        let message = to_message(raw("7", "1500")).expect("whole");
+        let message = to_message(raw("7", "1500"), true).expect("whole");
         assert_eq!(message.receive_count, 7);
         assert_eq!(message.sent_at, Some(UNIX_EPOCH + Duration::from_millis(1_500)));
         assert_eq!(message.trace_header.as_deref(), Some("Root=1"));
-        assert_eq!(message.group_id.as_deref(), Some("g"));
-        let message = to_message(raw("many", "18446744073709551615")).expect("whole");
+        assert_eq!(message.group, Some(MessageGroup::Ordered("g".into())));
+        let message = to_message(raw("many", "18446744073709551615"), false).expect("whole");
         assert_eq!(message.receive_count, 1);
+        assert_eq!(message.group, Some(MessageGroup::Tenant("g".into())));
     }
 
     #[test]

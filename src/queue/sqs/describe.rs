@@ -1,21 +1,25 @@
-//! What the queue says of itself: for the dead-letter target, the start-up warnings and `check`.
+//! What the queue says of itself: for its limits, the dead-letter target, the start-up warnings and `check`.
 
 use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde::Deserialize;
 
-use super::error::{DEAD_LETTER_URL, GET_ATTRIBUTES, queue_error};
-use super::{DlqTarget, SqsQueue};
+use super::SqsQueue;
+use super::error::{GET_ATTRIBUTES, queue_error};
 use crate::queue::QueueError;
 
 /// The queue's attributes that the worker cares for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueFacts {
+    /// The queue's ARN.
+    pub arn: Option<String>,
     /// The queue's own visibility timeout (the worker asks for its own at each receive).
     pub visibility: Duration,
-    /// How long SQS keeps a message.
+    /// How long SQS keeps a message; 0 where it does not say.
     pub retention: Duration,
+    /// The most bytes that a message may have, its attributes included; 0 where SQS does not say.
+    pub message_bytes_max: u64,
     /// Messages visible now, about.
     pub visible: u64,
     /// Messages in flight now, about.
@@ -47,42 +51,32 @@ impl SqsQueue {
         let get = |name| answer.attributes().and_then(|all| all.get(&name)).map(String::as_str);
         let number = |name| get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
         Ok(QueueFacts {
+            arn: get(QueueAttributeName::QueueArn).map(str::to_owned),
             visibility: Duration::from_secs(number(QueueAttributeName::VisibilityTimeout)),
             retention: Duration::from_secs(number(QueueAttributeName::MessageRetentionPeriod)),
+            message_bytes_max: number(QueueAttributeName::MaximumMessageSize),
             visible: number(QueueAttributeName::ApproximateNumberOfMessages),
             in_flight: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
             redrive: get(QueueAttributeName::RedrivePolicy).and_then(parse_redrive),
         })
     }
 
-    /// Where poison goes, for a person to read: the URL, or `None` where there is no such place.
-    pub async fn dead_letter_url(&self) -> Result<Option<String>, QueueError> {
-        let target = self.dlq.get_or_try_init(|| self.find_dead_letter_queue()).await?;
-        Ok(target.as_ref().map(|target| target.url.clone()))
-    }
-
-    /// The redrive policy's target. Only an answer is remembered: that there is none, or its URL. A
-    /// refusal may pass (credentials that are not there yet), and is asked again the next time.
-    pub(super) async fn find_dead_letter_queue(&self) -> Result<Option<DlqTarget>, QueueError> {
-        let Some(redrive) = self.facts().await?.redrive else { return Ok(None) };
-        let Some((account, name)) = arn_parts(&redrive.target_arn) else { return Ok(None) };
-        let call = self.client.get_queue_url().queue_name(name);
-        let answer = call
-            .queue_owner_aws_account_id(account)
-            .send()
-            .await
-            .map_err(|error| queue_error(&error, DEAD_LETTER_URL))?;
-        Ok(answer.queue_url.map(DlqTarget::new))
-    }
-
     /// How long the dead-letter queue keeps a message, if SQS lets us read it.
     pub async fn dead_letter_retention(&self) -> Option<Duration> {
+        let name = QueueAttributeName::MessageRetentionPeriod;
+        self.dead_letter_number(name).await.map(Duration::from_secs)
+    }
+
+    /// The most bytes that a message of the dead-letter queue may have, if SQS lets us read it.
+    pub async fn dead_letter_bytes_max(&self) -> Option<u64> {
+        self.dead_letter_number(QueueAttributeName::MaximumMessageSize).await
+    }
+
+    async fn dead_letter_number(&self, name: QueueAttributeName) -> Option<u64> {
         let url = self.dead_letter_url().await.ok()??;
         let call = self.client.get_queue_attributes().queue_url(url);
-        let name = QueueAttributeName::MessageRetentionPeriod;
         let answer = call.attribute_names(name.clone()).send().await.ok()?;
-        let seconds = answer.attributes()?.get(&name)?.parse().ok()?;
-        Some(Duration::from_secs(seconds))
+        answer.attributes()?.get(&name)?.parse().ok()
     }
 }
 
@@ -108,12 +102,6 @@ fn parse_redrive(json: &str) -> Option<Redrive> {
     Some(Redrive { target_arn: policy.dead_letter_target_arn, max_receive_count })
 }
 
-/// Account and queue name of `arn:aws:sqs:region:account:name`.
-fn arn_parts(arn: &str) -> Option<(&str, &str)> {
-    let mut parts = arn.splitn(6, ':').skip(4);
-    Some((parts.next()?, parts.next()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,11 +118,5 @@ mod tests {
         }
         assert_eq!(parse_redrive("{}"), None);
         assert_eq!(parse_redrive("nonsense"), None);
-    }
-
-    #[test]
-    fn an_arn_names_account_and_queue() {
-        assert_eq!(arn_parts("arn:aws:sqs:eu-1:42:jobs-dlq"), Some(("42", "jobs-dlq")));
-        assert_eq!(arn_parts("arn:aws:sqs"), None);
     }
 }

@@ -6,13 +6,15 @@ use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::config::http::HttpResponse;
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
 
+use super::credentials::Trouble;
+use super::http::NoRoots;
 use crate::queue::{EntryError, QueueError, QueueErrorKind};
 
 /// Longest text taken over from an error, in characters.
-const DETAIL_CHARS_MAX: usize = 300;
+const DETAIL_CHARS_MAX: usize = 500;
 
 /// What the worker's role must be allowed for a call: the action, by the name that a policy has for it (batches have
 /// the single action's), and what is done with a key where the queue is encrypted with one (SQS developer guide, "Key management").
@@ -54,34 +56,34 @@ where
 {
     let (kind, detail) = match error {
         SdkError::TimeoutError(_) => (QueueErrorKind::Timeout, "no answer in time".to_owned()),
-        SdkError::ServiceError(answer) => {
-            let code = answer.err().code().unwrap_or("no error code");
-            let message = answer.err().message().unwrap_or("no message");
-            let kind = kind_of(code, answer.raw().status().as_u16());
-            // First, so that it is not cut off.
-            let allow =
-                needs.missing(code).map(|what| format!("the role must be allowed {what}; "));
-            (kind, format!("{}{code}: {message}", allow.unwrap_or_default()))
-        }
+        SdkError::ServiceError(answer) => match answer.err().code() {
+            Some(code) => {
+                let message = answer.err().message().unwrap_or("no message");
+                let kind = kind_of(code, answer.raw().status().as_u16());
+                // First, so that it is not cut off.
+                let allow =
+                    needs.missing(code).map(|what| format!("the role must be allowed {what}; "));
+                (kind, format!("{}{code}: {message}", allow.unwrap_or_default()))
+            }
+            None => not_of_sqs(answer.raw()),
+        },
+        SdkError::ResponseError(answer) => not_of_sqs(answer.raw()),
         SdkError::DispatchFailure(failure) => {
-            let kind = if has_credentials_error(error) {
+            let kind = if has::<CredentialsError>(error) {
                 QueueErrorKind::Denied
             } else if failure.is_timeout() {
                 QueueErrorKind::Timeout
             } else {
                 QueueErrorKind::Network
             };
-            (kind, DisplayErrorContext(error).to_string())
+            (kind, explained(error))
         }
         SdkError::ConstructionFailure(_) => {
-            let denied = has_credentials_error(error);
+            let denied = has::<CredentialsError>(error);
             let kind = if denied { QueueErrorKind::Denied } else { QueueErrorKind::Refused };
-            (kind, DisplayErrorContext(error).to_string())
+            (kind, explained(error))
         }
-        // An answer that cannot be read did not come from SQS whole.
-        SdkError::ResponseError(_) | _ => {
-            (QueueErrorKind::Network, DisplayErrorContext(error).to_string())
-        }
+        _ => (QueueErrorKind::Network, explained(error)),
     };
     QueueError { kind, detail: shorten(&detail) }
 }
@@ -109,6 +111,17 @@ fn kind_of(code: &str, status: u16) -> QueueErrorKind {
         | "RequestExpired"
         | "KmsAccessDenied"
         | "KMS.AccessDeniedException"
+        | "KmsDisabled"
+        | "KMS.DisabledException"
+        | "KmsInvalidKeyUsage"
+        | "KMS.InvalidKeyUsageException"
+        | "KmsInvalidState"
+        | "KMS.InvalidStateException"
+        | "KMS.KMSInvalidStateException"
+        | "KmsNotFound"
+        | "KMS.NotFoundException"
+        | "KmsOptInRequired"
+        | "KMS.OptInRequired"
         | "InvalidSecurity"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
@@ -127,15 +140,102 @@ fn kind_of(code: &str, status: u16) -> QueueErrorKind {
     }
 }
 
-fn has_credentials_error(error: &(dyn Error + 'static)) -> bool {
-    let mut source = Some(error);
-    while let Some(error) = source {
-        if error.is::<CredentialsError>() {
-            return true;
-        }
-        source = error.source();
+/// An answer without an error code of SQS's, or one that cannot be read as SQS's: who gave it, and what that may be.
+fn not_of_sqs(answer: &HttpResponse) -> (QueueErrorKind, String) {
+    let status = answer.status().as_u16();
+    let media_type = answer.headers().get("content-type").unwrap_or("no content type");
+    let media_type = media_type.split(';').next().unwrap_or_default();
+    let body = answer.body().bytes().unwrap_or_default().trim_ascii_start();
+    let what = if body.starts_with(b"<?xml") || media_type.ends_with("/xml") {
+        "XML, as servers of SQS's older protocol speak it: a newer LocalStack (3), ElasticMQ (1.5) or moto (5) speaks JSON; or the address is another service's"
+    } else if media_type == "text/html" {
+        "a web page: a proxy, a gateway or another server is at this address"
+    } else if body.is_empty() {
+        "nothing of SQS's: a proxy, a load balancer or another server is at this address"
+    } else {
+        "not what SQS says: another server is at this address"
+    };
+    let kind = match status {
+        429 => QueueErrorKind::Throttled,
+        500.. => QueueErrorKind::Other,
+        _ => QueueErrorKind::Network,
+    };
+    (
+        kind,
+        format!(
+            "the answer is HTTP {status} ({media_type}), {what}; check AWS_ENDPOINT_URL, SQS_QUEUE_URL and HTTPS_PROXY"
+        ),
+    )
+}
+
+/// Each error with its causes, the outermost first.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // An I/O error passes over the error inside it, and names that one's cause.
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source())
+    })
+}
+
+fn has<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|error| error.is::<T>())
+}
+
+/// What kept a call from being made, in words for who runs the worker.
+fn explained(error: &(dyn Error + 'static)) -> String {
+    let own = chain(error).find(|error| error.is::<Trouble>() || error.is::<NoRoots>());
+    if let Some(own) = own {
+        return own.to_string();
     }
-    false
+    let untrusted = chain(error).any(|error| {
+        matches!(
+            error.downcast_ref(),
+            Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer))
+        )
+    });
+    let text = words(error);
+    if untrusted {
+        return format!(
+            "{text}: the certificate comes from an authority that this machine does not trust; where that is right (a private one, or a proxy that opens TLS), SSL_CERT_FILE must name a PEM file that holds it, and all others that are needed"
+        );
+    }
+    text
+}
+
+/// What one error says. What a service answered would be shown as the SDK's own type.
+fn said_by(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<ErrorMetadata>() {
+        Some(answer) => {
+            let code = answer.code().unwrap_or("no error code");
+            format!("{code}: {}", answer.message().unwrap_or("no message"))
+        }
+        None => error.to_string(),
+    }
+}
+
+/// What an error and its causes say, without the SDK's own frames around them, each once.
+pub(super) fn words(error: &(dyn Error + 'static)) -> String {
+    const FRAMES: [&str; 9] = [
+        "dispatch failure",
+        "failed to construct request",
+        "other",
+        "io error",
+        "service error",
+        "unhandled error",
+        "client error (Connect)",
+        "an error occurred while loading credentials",
+        "the credential provider was not enabled",
+    ];
+    let mut said: Vec<String> = Vec::new();
+    for text in chain(error).map(said_by) {
+        let is_frame = text.is_empty()
+            || FRAMES.contains(&text.as_str())
+            || text.starts_with("unhandled error (");
+        if !is_frame && !said.iter().any(|known| known.contains(&text)) {
+            said.push(text);
+        }
+    }
+    if said.is_empty() { error.to_string() } else { said.join(": ") }
 }
 
 /// The answers of a batch in the order of its entries. Ids are positions. An entry that the answer
@@ -173,7 +273,7 @@ fn entry_error(entry: &BatchResultErrorEntry) -> EntryError {
     }
 }
 
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     text.chars().take(DETAIL_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -194,6 +294,9 @@ mod tests {
             ("UnrecognizedClientException", 400, QueueErrorKind::Denied),
             ("KmsAccessDenied", 400, QueueErrorKind::Denied),
             ("KMS.AccessDeniedException", 400, QueueErrorKind::Denied),
+            ("KmsDisabled", 400, QueueErrorKind::Denied),
+            ("KmsInvalidState", 400, QueueErrorKind::Denied),
+            ("KMS.NotFoundException", 400, QueueErrorKind::Denied),
             ("KMS.ThrottlingException", 400, QueueErrorKind::Throttled),
             ("QueueDoesNotExist", 400, QueueErrorKind::NoSuchQueue),
             ("AWS.SimpleQueueService.NonExistentQueue", 400, QueueErrorKind::NoSuchQueue),

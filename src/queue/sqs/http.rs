@@ -5,21 +5,58 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use aws_sdk_sqs::config::{HttpClient, RuntimeComponents, SharedAsyncSleep, SharedHttpClient};
+use aws_smithy_http_client::proxy::{ProxyConfig, ProxyError};
 use aws_smithy_http_client::{Connector, ConnectorBuilder, tls};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use rustls::RootCertStore;
+
+use crate::config::{Proxies, SecretUrl};
+
+/// Where the metadata of instances, tasks and pods is asked for: on the machine's own link (RFC 3927).
+const LINK_LOCAL: [&str; 2] = ["http://169.254.", "http://[fd00:ec2::"];
 
 /// A client whose connections close after `idle_timeout` without use.
-pub(super) fn client(idle_timeout: Duration) -> SharedHttpClient {
-    SharedHttpClient::new(Client { idle_timeout, connectors: Mutex::default() })
+pub(super) fn client(idle_timeout: Duration, proxies: Proxies) -> SharedHttpClient {
+    SharedHttpClient::new(Client { idle_timeout, proxies, connectors: Mutex::default() })
+}
+
+/// The proxy between here and `address`, without its password.
+pub(super) fn proxy_for(proxies: &Proxies, address: &str) -> Option<String> {
+    let proxy = if address.starts_with("http:") { &proxies.http } else { &proxies.https };
+    let proxy = proxy.as_ref()?;
+    let matcher = hyper_util::client::proxy::matcher::Matcher::builder()
+        .all(proxy.expose().as_str())
+        .no(proxies.no_proxy.as_str())
+        .build();
+    matcher.intercept(&address.parse().ok()?).map(|_| proxy.without_user())
+}
+
+/// Whether the proxy between here and `address` wants TLS, and gets none: calls to `http` addresses are made without.
+pub(super) fn lacks_tls(proxies: &Proxies, address: &str) -> bool {
+    let is_secure = |proxy: &SecretUrl| proxy.expose().scheme() == "https";
+    address.starts_with("http:")
+        && proxies.http.as_ref().is_some_and(is_secure)
+        && proxy_for(proxies, address).is_some()
+}
+
+/// Whether this machine, or its link, is asked.
+fn is_near(proxies: &Proxies, address: &str) -> bool {
+    let is_of = |origin: &String| {
+        let rest = address.strip_prefix(&**origin);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+    };
+    LINK_LOCAL.iter().any(|start| address.starts_with(start)) || proxies.near.iter().any(is_of)
 }
 
 /// Has one connector for each kind of timeouts, of which there are few.
 #[derive(Debug)]
 struct Client {
     idle_timeout: Duration,
+    proxies: Proxies,
     connectors: Mutex<Vec<(Timeouts, SharedHttpConnector)>>,
 }
 
@@ -40,11 +77,15 @@ impl HttpClient for Client {
         // Of the components no more than this: they hold this client.
         let make = Make {
             idle_timeout: self.idle_timeout,
+            proxies: self.proxies.clone(),
             settings: settings.clone(),
             sleep: components.sleep_impl(),
         };
-        let http = make.builder().build_http();
-        let connector = SharedHttpConnector::new(ByScheme { http, https: OnceLock::new(), make });
+        let near = make.builder().build_http();
+        let proxy = make.proxy(&make.proxies.http, ProxyConfig::http);
+        let http = make.builder().proxy_config(proxy).build_http();
+        let by_scheme = ByScheme { near, http, https: OnceLock::new(), make };
+        let connector = SharedHttpConnector::new(by_scheme);
         connectors.push((timeouts, connector.clone()));
         connector
     }
@@ -54,6 +95,7 @@ impl HttpClient for Client {
 #[derive(Debug)]
 struct Make {
     idle_timeout: Duration,
+    proxies: Proxies,
     settings: HttpConnectorSettings,
     sleep: Option<SharedAsyncSleep>,
 }
@@ -66,11 +108,30 @@ impl Make {
         builder.set_sleep_impl(self.sleep.clone());
         builder
     }
+
+    /// What was checked when it was read is a proxy.
+    fn proxy(
+        &self,
+        proxy: &Option<SecretUrl>,
+        kind: impl FnOnce(String) -> Result<ProxyConfig, ProxyError>,
+    ) -> ProxyConfig {
+        let config = proxy.as_ref().and_then(|url| kind(url.expose().to_string()).ok());
+        let config = config.unwrap_or_else(ProxyConfig::disabled);
+        config.no_proxy(&self.proxies.no_proxy)
+    }
+
+    fn https(&self) -> Connector {
+        let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+        let proxy = self.proxy(&self.proxies.https, ProxyConfig::https);
+        self.builder().proxy_config(proxy).tls_provider(ring).build()
+    }
 }
 
 /// Sends by the scheme of the address.
 #[derive(Debug)]
 struct ByScheme {
+    /// For what is on this machine, or on its link: never through a proxy.
+    near: Connector,
     http: Connector,
     https: OnceLock<Connector>,
     make: Make,
@@ -79,9 +140,27 @@ struct ByScheme {
 impl HttpConnector for ByScheme {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         if request.uri().starts_with("http:") {
-            return self.http.call(request);
+            let is_near = is_near(&self.make.proxies, request.uri());
+            return if is_near { self.near.call(request) } else { self.http.call(request) };
         }
-        let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        self.https.get_or_init(|| self.make.builder().tls_provider(ring).build()).call(request)
+        match self.https.get() {
+            Some(https) => https.call(request),
+            None if has_roots() => self.https.get_or_init(|| self.make.https()).call(request),
+            // The SDK would trust nobody, or break off; and a file may appear that is not there yet.
+            None => HttpConnectorFuture::ready(Err(ConnectorError::user(Box::new(NoRoots)))),
+        }
     }
 }
+
+/// Whether this machine trusts anybody.
+fn has_roots() -> bool {
+    let found = rustls_native_certs::load_native_certs().certs;
+    RootCertStore::empty().add_parsable_certificates(found).0 > 0
+}
+
+/// There is nobody to vouch for SQS.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this machine has no root certificates to know SQS by: SSL_CERT_FILE (or SSL_CERT_DIR) must name a file of PEM certificates that can be read, or the image must bring some (ca-certificates)"
+)]
+pub(super) struct NoRoots;

@@ -1,15 +1,16 @@
 //! Dead letters on their way: the copy first, then the delete.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::{Context, Grounds, RETRY, Settlement, end_span, is_timeout, within};
-use crate::inflight::Taken;
+use super::call::{Context, RETRY, Share, end_span, is_timeout, within};
+use super::{Grounds, Settlement};
+use crate::clock;
+use crate::inflight::{GroupTurn, InFlight, Receipt, Taken};
 use crate::metrics::SettlementKind;
-use crate::queue::{DeadLetter, MessageId, QueueError, QueueErrorKind};
+use crate::queue::{DeadLetter, QueueError, QueueErrorKind};
 use crate::sabotage::{Sabotage, on};
 use crate::settle::decide::{DeadLetterReason, release_delay};
 use crate::settle::ledger::Left;
@@ -17,53 +18,54 @@ use crate::settle::ledger::Left;
 /// The longest that a message is hidden. SQS allows 12 hours from its receipt.
 const HIDDEN_MAX: Duration = Duration::from_secs(11 * 3_600);
 
-/// Sends the copy; what follows is a delete, or a release where no copy can be sent.
-pub(super) async fn dead_letter(
-    context: Arc<Context>,
-    taken: Box<Taken>,
-    grounds: Grounds,
-) -> Vec<Settlement> {
-    let Taken { original, receipts, turn } = *taken;
-    let Grounds { reason, error, event_type } = grounds;
-    let receive_count = original.receive_count;
-    let letter = DeadLetter {
-        body: original.body,
-        message_id: original.message_id,
-        group_id: original.group_id,
-        reason: reason.as_str(),
-        error,
-        event_type,
-        receive_count,
-        at: SystemTime::now(),
-        attributes: original.attributes,
-    };
-    let deadline = receipts.iter().map(|receipt| receipt.deadline).max();
-    let sent = match deadline {
-        Some(_) if on(Sabotage::CopyNotSent) => Ok(()),
-        Some(deadline) => {
-            let link = receipts.iter().find_map(|receipt| receipt.span.as_ref());
-            let span = context.spans.send_dead_letter(link);
-            let sent = send_copy(&context, &letter, deadline).await;
-            end_span(span, sent.as_ref().err());
-            sent
+/// A copy, and the message that it is of.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) copy: DeadLetter,
+    pub(super) receipts: Vec<Receipt>,
+    /// Later messages of its group wait for it.
+    pub(super) turn: Option<GroupTurn>,
+    pub(super) reason: DeadLetterReason,
+    /// It could not be sent before, and was kept.
+    pub(super) was_kept: bool,
+}
+
+impl Letter {
+    pub(super) fn new(taken: Taken, grounds: Grounds) -> Box<Self> {
+        let Taken { original, receipts, turn } = taken;
+        let Grounds { reason, error, event_type } = grounds;
+        let copy = DeadLetter {
+            body: original.body,
+            message_id: original.original_id,
+            source_id: original.message_id,
+            group: original.group,
+            reason: reason.as_str(),
+            error,
+            event_type,
+            receive_count: original.receive_count,
+            at: SystemTime::now(),
+            attributes: original.attributes,
+            shortened: 0,
+        };
+        Box::new(Self { copy, receipts, turn, reason, was_kept: false })
+    }
+
+    /// What remains once it is known that no copy can be sent: the message is handed back, spaced out.
+    pub(super) fn give_up(
+        self,
+        inflight: &InFlight,
+        kind: Option<QueueErrorKind>,
+    ) -> Vec<Settlement> {
+        let Self { copy, receipts, turn, reason, .. } = self;
+        let is_ordered = turn.is_some();
+        if let Some(turn) = turn {
+            turn.abandon();
         }
-        // Its last lease was lost: whoever has it next judges it again.
-        None => return Vec::new(),
-    };
-    match sent {
-        Ok(()) => {
-            context.metrics.dead_letter(reason.as_str());
-            context.metrics.settled(SettlementKind::DeadLetter);
-            receipts.into_iter().map(|r| Settlement::Delete(r, Left::DeadLettered)).collect()
-        }
-        Err(why) => {
-            if let Some(turn) = turn {
-                turn.abandon();
-            }
-            let after = match why.kind {
-                // Nothing will ever take it away: it is only in the way. In a group it would be in
-                // the way of the others while it is hidden.
-                QueueErrorKind::NoDeadLetterQueue if letter.group_id.is_none() => HIDDEN_MAX,
+        let after = match kind {
+            // Nothing will ever take it away: it is only in the way. In a group it would be in
+            // the way of the others while it is hidden.
+            Some(QueueErrorKind::NoDeadLetterQueue) if !is_ordered => HIDDEN_MAX,
+            Some(
                 QueueErrorKind::NoDeadLetterQueue
                 | QueueErrorKind::Throttled
                 | QueueErrorKind::Denied
@@ -71,38 +73,96 @@ pub(super) async fn dead_letter(
                 | QueueErrorKind::Timeout
                 | QueueErrorKind::Network
                 | QueueErrorKind::Refused
-                | QueueErrorKind::Other => release_delay(receive_count),
-            };
-            left_to_redrive(&letter.message_id, reason, &why, after);
-            receipts.into_iter().map(|r| Settlement::Release(r, after)).collect()
-        }
+                | QueueErrorKind::Other,
+            )
+            | None => release_delay(copy.receive_count),
+        };
+        let now = clock::now();
+        let hidden = receipts.iter().map(|receipt| inflight.hidden(receipt, after, now));
+        let after = hidden.min().unwrap_or(after);
+        warn!(
+            message_id = %copy.message_id,
+            reason = reason.as_str(),
+            visible_after_s = after.as_secs(),
+            "No copy could be sent to a dead-letter queue: the message is left to the queue's redrive policy",
+        );
+        receipts.into_iter().map(|receipt| Settlement::Release(receipt, after)).collect()
     }
 }
 
-fn left_to_redrive(id: &MessageId, reason: DeadLetterReason, why: &QueueError, after: Duration) {
-    warn!(
-        message_id = %id,
-        reason = reason.as_str(),
-        error = %why,
-        visible_after_s = after.as_secs(),
-        "No copy could be sent to a dead-letter queue: the message is left to the queue's redrive policy",
-    );
+/// What became of a letter.
+pub(super) enum Sent {
+    /// The copy is there: what follows are the deletes.
+    Done(Vec<Settlement>, bool),
+    /// No copy could be sent; the error, unless that was known before.
+    Failed(Box<Letter>, Option<QueueErrorKind>),
+    /// Its last lease was lost: whoever has it next judges it again.
+    Lost,
 }
 
-/// Leaves time after it to release the message where no copy could be sent.
-async fn send_copy(
+impl Sent {
+    /// Copies are known to fail.
+    pub(super) fn failed_before(letter: Box<Letter>) -> Self {
+        Self::Failed(letter, None)
+    }
+}
+
+/// Sends the copy.
+pub(super) async fn send(context: &Context, mut letter: Box<Letter>) -> Sent {
+    let Some(deadline) = letter.receipts.iter().map(|receipt| receipt.deadline).max() else {
+        return Sent::Lost;
+    };
+    if let Err(why) = send_with_span(context, &mut letter, deadline).await {
+        if !context.cannot_send() {
+            warn!(message_id = %letter.copy.message_id, error = %why, "A copy could not be sent to the dead-letter queue");
+        }
+        return Sent::Failed(letter, Some(why.kind));
+    }
+    context.metrics.dead_letter(letter.reason.as_str());
+    context.metrics.settled(SettlementKind::DeadLetter);
+    let Letter { receipts, was_kept, .. } = *letter;
+    let delete = |receipt| Settlement::Delete(receipt, Left::DeadLettered);
+    Sent::Done(receipts.into_iter().map(delete).collect(), was_kept)
+}
+
+async fn send_with_span(
     context: &Context,
-    letter: &DeadLetter,
+    letter: &mut Letter,
     deadline: Instant,
 ) -> Result<(), QueueError> {
-    let give_up_at = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+    if on(Sabotage::CopyNotSent) {
+        return Ok(());
+    }
+    let link = letter.receipts.iter().find_map(|receipt| receipt.span.as_ref());
+    let span = context.spans.send_dead_letter(link);
+    let sent = send_copy(context, letter, deadline).await;
+    end_span(span, sent.as_ref().err());
+    sent
+}
+
+/// Leaves time after it to release the message where no copy could be sent, or to extend its lease.
+///
+/// What SQS refuses may be too long with its attributes: a body of exactly the most that is allowed, or a dead-letter queue that
+/// takes less. It goes with fewer.
+async fn send_copy(
+    context: &Context,
+    letter: &mut Letter,
+    deadline: Instant,
+) -> Result<(), QueueError> {
+    let give_up_at = clock::now() + clock::left(deadline) / 2;
     let (mut failures, mut has_hung) = (0, false);
     loop {
-        let answer = within(give_up_at, has_hung, context.queue.dead_letter(letter)).await;
+        let share = if has_hung { Share::All } else { Share::Third };
+        let answer = within(give_up_at, share, context.queue.dead_letter(&letter.copy)).await;
         has_hung = is_timeout(&answer);
         let Err(why) = answer else { return Ok(()) };
         context.metrics.settlement_failed(SettlementKind::DeadLetter);
         match why.kind {
+            QueueErrorKind::Refused if letter.copy.shorten() => {
+                let (attributes, error) = (letter.copy.all_attributes().len(), why.to_string());
+                warn!(message_id = %letter.copy.message_id, attributes, error, "A copy was refused: it is sent with fewer attributes");
+                continue;
+            }
             QueueErrorKind::NoDeadLetterQueue
             | QueueErrorKind::Refused
             | QueueErrorKind::NoSuchQueue
@@ -112,11 +172,15 @@ async fn send_copy(
             | QueueErrorKind::Network
             | QueueErrorKind::Other => {}
         }
+        // One that was kept is tried again later: it only asks whether copies can be sent.
+        if letter.was_kept {
+            return Err(why);
+        }
         // Never past that instant: what is left of the lease is for the release.
         let pause = RETRY.delay(failures, &mut fastrand::Rng::new());
         failures += 1;
-        sleep_until(give_up_at.min(Instant::now() + pause)).await;
-        if Instant::now() >= give_up_at {
+        sleep(clock::left(give_up_at).min(pause)).await;
+        if clock::now() >= give_up_at {
             return Err(why);
         }
     }

@@ -4,11 +4,16 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use tokio::time::sleep;
 
 use super::*;
+use crate::health::Health;
+use crate::inflight::SuspectBounds;
 use crate::inflight::room::Room;
-use crate::queue::{DeadLetter, Message, MessageId};
+use crate::queue::{BatchAnswer, DeadLetter, Message, MessageId, QueueError, ReceiptHandle};
 use crate::telemetry::Tracing;
+
+const SUSPECTS: SuspectBounds = SuspectBounds { held_max: 50, tried_max: 5 };
 
 /// Notes each delete: how long after the start, and of how many.
 struct Noted {
@@ -18,7 +23,7 @@ struct Noted {
 
 #[async_trait]
 impl Queue for Noted {
-    async fn receive(&self, _: usize) -> Result<Vec<Message>, QueueError> {
+    async fn receive(&self, _: usize, _: Duration) -> Result<Vec<Message>, QueueError> {
         unreachable!("only deletes are settled here")
     }
 
@@ -52,6 +57,12 @@ async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
         Arc::new(Metrics::new(&[])),
         Arc::new(Ledger::default()),
         QueueSpans::new(Tracing::disabled(), "q"),
+        Arc::new(InFlight::new(100, 100, SUSPECTS, Duration::from_secs(30)).0),
+        Arc::new(Actions::new(
+            Arc::new(Health::new()),
+            Arc::new(Metrics::new(&[])),
+            Duration::from_secs(30),
+        )),
         100,
     );
     let running = tokio::spawn(batcher.run());
@@ -64,8 +75,9 @@ async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
                 message_id: MessageId(format!("{at}-{number}").into()),
                 handle: ReceiptHandle("handle".into()),
                 receive_count: 1,
-                received_at: Instant::now(),
+                leased_at: Instant::now(),
                 deadline: Instant::now() + Duration::from_secs(30),
+                age_s: None,
                 room: permits.pop().unwrap(),
                 span: None,
             };

@@ -1,34 +1,36 @@
-//! Sends recorded spans to the collector: OTLP over gRPC, in batches, from the SDK's own thread. A collector that is
+//! Sends recorded spans to the collector: OTLP over gRPC or HTTP, in batches, from the SDK's own thread. A collector that is
 //! down or slow costs spans and nothing else; [`super::watch`] says so.
 //!
-//! The exporter owns the retries of its batches, within [`EXPORT_TIMEOUT`]. It also reads
-//! `OTEL_EXPORTER_OTLP_HEADERS` by itself: secrets for a hosted collector, which nobody else needs to see.
+//! The exporter owns the retries of its batches, within the time that one may take.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{RetryPolicy, WithExportConfig, WithTonicConfig};
+use opentelemetry_otlp::{
+    Compression, Protocol, RetryPolicy, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanExporter, SpanProcessor,
 };
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
+use super::over_http::HttpClient;
 use super::watch::{Backlog, QUEUE_SPANS_MAX, Watched};
 use super::{TraceError, TraceSettings};
+use crate::config::OtlpProtocol;
 use crate::metrics::Metrics;
 
 /// Spans sent together: OpenTelemetry's default.
 const BATCH_SPANS_MAX: usize = 512;
 /// How long a span waits for a batch to fill: OpenTelemetry's default.
 const BATCH_DELAY: Duration = Duration::from_secs(5);
-/// The whole time of one batch, retries included: OpenTelemetry's default.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A collector is near; one that takes longer to accept a connection is down.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// When an idle connection is probed, so that one that went half-open is noticed.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -99,22 +101,41 @@ fn exporter(
     settings: &TraceSettings,
     retries: RetryPolicy,
 ) -> Result<opentelemetry_otlp::SpanExporter, TraceError> {
-    let channel = channel(&settings.endpoint).map_err(TraceError::Endpoint)?;
-    let builder = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_timeout(EXPORT_TIMEOUT)
-        .with_channel(channel)
-        .with_retry_policy(retries);
-    Ok(builder.build()?)
+    let TraceSettings { endpoint, transport, .. } = settings;
+    let builder = opentelemetry_otlp::SpanExporter::builder();
+    Ok(match transport.protocol {
+        OtlpProtocol::Grpc => {
+            let channel = channel(endpoint, transport.timeout).map_err(TraceError::Endpoint)?;
+            let builder = builder
+                .with_tonic()
+                .with_timeout(transport.timeout)
+                .with_channel(channel)
+                .with_metadata(MetadataMap::from_headers(transport.headers.clone()))
+                .with_retry_policy(retries);
+            if transport.gzip { builder.with_compression(Compression::Gzip) } else { builder }
+                .build()?
+        }
+        OtlpProtocol::HttpProtobuf => {
+            let builder = builder
+                .with_http()
+                .with_protocol(Protocol::HttpBinary)
+                .with_timeout(transport.timeout)
+                .with_endpoint(endpoint)
+                .with_http_client(HttpClient::new(endpoint, transport)?)
+                .with_retry_policy(retries);
+            if transport.gzip { builder.with_compression(Compression::Gzip) } else { builder }
+                .build()?
+        }
+    })
 }
 
-fn channel(endpoint: &str) -> Result<Channel, tonic::transport::Error> {
+fn channel(endpoint: &str, timeout: Duration) -> Result<Channel, tonic::transport::Error> {
     let url =
         if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
     let tls = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
     let mut endpoint = Endpoint::from_shared(url)?
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(EXPORT_TIMEOUT)
+        .timeout(timeout)
         .tcp_keepalive(Some(TCP_KEEPALIVE));
     if tls {
         endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
@@ -145,10 +166,10 @@ mod tests {
             "https://collector.example:4317",
             "HTTPS://c:1",
         ] {
-            assert!(channel(good).is_ok(), "{good}");
+            assert!(channel(good, BATCH_DELAY).is_ok(), "{good}");
         }
         for bad in ["", "a b", "http://", "http:// x"] {
-            assert!(channel(bad).is_err(), "{bad:?}");
+            assert!(channel(bad, BATCH_DELAY).is_err(), "{bad:?}");
         }
     }
 }

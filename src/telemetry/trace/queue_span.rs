@@ -14,7 +14,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Link, SpanContext, SpanKind, TraceFlags, TraceState};
 use opentelemetry_sdk::trace::SpanLinks;
 
-use super::span::{Begin, Failure, Recording};
+use super::recording::{Begin, Recording};
+use super::span::Failure;
 use super::{Tracing, new_span_id, new_trace_id};
 
 /// Where a recorded span is, for others to point at.

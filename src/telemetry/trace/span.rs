@@ -7,23 +7,18 @@
 //! A span that is dropped before its end (a panic, a cancelled call) still ends, as an error of the type `abandoned`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use opentelemetry::trace::{
-    Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
+use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, TraceFlags, TraceId, TraceState};
 use opentelemetry::{KeyValue, Value};
-use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use super::super::context::{Ascii, TraceParent, trace_id_text, traceparent_text};
+use super::super::context::{Ascii, TraceParent, trace_id_text, traceparent_text, xray_text};
+use super::recording::{Begin, Recording};
 use super::{EventStart, SpanLink, Tracing, new_span_id};
 
 /// Events kept of one span: the SDK's default limit.
 const EVENTS_MAX: usize = 128;
-/// Characters kept of an error's text.
-const MESSAGE_CHARS_MAX: usize = 256;
-/// The error type of a span that nobody ended.
-const ABANDONED: &str = "abandoned";
 
 /// What went wrong, as a span shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,29 +86,36 @@ pub struct EventSpan {
     trace_id_text: Ascii<32>,
     state: TraceState,
     state_text: Option<Box<str>>,
+    baggage: Option<Arc<str>>,
     recording: Option<Box<Recording>>,
 }
 
 impl EventSpan {
     /// Tracing is disabled: the parent's context is passed on as it came.
-    pub(super) fn pass_on(trace_id: TraceId, parent: Option<&TraceParent>) -> Self {
-        let span_id = parent.map_or_else(new_span_id, |parent| parent.span_id);
+    pub(super) fn pass_on(
+        trace_id: TraceId,
+        parent: Option<&TraceParent>,
+        baggage: Option<&str>,
+    ) -> Self {
+        let span_id = parent.and_then(|parent| parent.span_id).unwrap_or_else(new_span_id);
         let sampled = parent.and_then(|parent| parent.sampled).unwrap_or(false);
-        Self::ids(trace_id, span_id, sampled, parent)
+        let baggage = baggage.map(Arc::from);
+        Self { baggage, ..Self::ids(trace_id, span_id, sampled, parent) }
     }
 
     pub(super) fn start(
         tracing: &Tracing,
-        start: &EventStart<'_>,
+        start: EventStart<'_>,
         parent: Option<&TraceParent>,
         trace_id: TraceId,
         sampled: bool,
     ) -> Self {
         let mut span = Self::ids(trace_id, new_span_id(), sampled, parent);
+        span.baggage = start.baggage.map(Arc::from);
         if sampled {
             let begin = Begin {
                 context: span.context(span.span_id),
-                parent: parent.map(|parent| parent.span_id),
+                parent: parent.and_then(|parent| parent.span_id),
                 parent_is_remote: true,
                 kind: SpanKind::Consumer,
                 name: format!("process {}", start.queue_name).into(),
@@ -145,6 +147,7 @@ impl EventSpan {
             trace_id_text: trace_id_text(trace_id),
             state_text: (state != TraceState::NONE).then(|| state.header().into()),
             state,
+            baggage: None,
             recording: None,
         }
     }
@@ -218,11 +221,12 @@ impl EventSpan {
 
     /// Begins the client span of a call that this event makes.
     pub fn start_call(&self, start: CallStart<'_>) -> CallSpan {
-        let state_text = self.state_text.clone();
+        let (state_text, baggage) = (self.state_text.clone(), self.baggage.clone());
         let Some(tracing) = self.recording.as_ref().map(|recording| &recording.tracing) else {
             return CallSpan {
                 traceparent: traceparent_text(self.trace_id, self.span_id, self.sampled),
                 tracestate: state_text,
+                baggage,
                 recording: None,
             };
         };
@@ -239,6 +243,7 @@ impl EventSpan {
         CallSpan {
             traceparent: traceparent_text(self.trace_id, span_id, self.sampled),
             tracestate: state_text,
+            baggage,
             recording: Some(Recording::begin(tracing, begin)),
         }
     }
@@ -259,6 +264,7 @@ impl EventSpan {
 pub struct CallSpan {
     traceparent: Ascii<55>,
     tracestate: Option<Box<str>>,
+    baggage: Option<Arc<str>>,
     recording: Option<Box<Recording>>,
 }
 
@@ -273,6 +279,18 @@ impl CallSpan {
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
         self.tracestate.as_deref()
+    }
+
+    /// The W3C `baggage` to send, where that is passed on.
+    #[must_use]
+    pub fn baggage(&self) -> Option<&str> {
+        self.baggage.as_deref()
+    }
+
+    /// The `X-Amzn-Trace-Id` to send where X-Ray's propagator is asked for.
+    #[must_use]
+    pub fn xray(&self) -> String {
+        xray_text(&self.traceparent)
     }
 
     /// Ends the span with what was answered.
@@ -314,82 +332,6 @@ impl CallStart<'_> {
                 KeyValue::new("server.address", server_address.to_owned()),
                 KeyValue::new("server.port", i64::from(server_port)),
             ],
-        }
-    }
-}
-
-/// What a recorded span begins with.
-pub(super) struct Begin {
-    pub(super) context: SpanContext,
-    pub(super) parent: Option<SpanId>,
-    pub(super) parent_is_remote: bool,
-    pub(super) kind: SpanKind,
-    pub(super) name: Cow<'static, str>,
-    pub(super) at: SystemTime,
-    pub(super) attributes: Vec<KeyValue>,
-}
-
-/// A span that is being recorded. Boxed by its owners, so that events that are not recorded stay small.
-#[derive(Debug)]
-pub(super) struct Recording {
-    tracing: Tracing,
-    /// `None` once it was handed to the exporter.
-    data: Option<SpanData>,
-}
-
-impl Recording {
-    pub(super) fn begin(tracing: &Tracing, begin: Begin) -> Box<Self> {
-        let data = SpanData {
-            span_context: begin.context,
-            parent_span_is_remote: begin.parent.is_some() && begin.parent_is_remote,
-            parent_span_id: begin.parent.unwrap_or(SpanId::INVALID),
-            span_kind: begin.kind,
-            name: begin.name,
-            start_time: begin.at,
-            end_time: begin.at,
-            attributes: begin.attributes,
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status: Status::Unset,
-            instrumentation_scope: tracing.scope(),
-        };
-        Box::new(Self { tracing: tracing.clone(), data: Some(data) })
-    }
-
-    fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        if let Some(data) = &mut self.data {
-            data.attributes.push(KeyValue::new(key, value));
-        }
-    }
-
-    pub(super) fn link(&mut self, links: SpanLinks) {
-        if let Some(data) = &mut self.data {
-            data.links = links;
-        }
-    }
-
-    pub(super) fn finish(&mut self, failure: Option<Failure<'_>>) {
-        if let Some(failure) = failure {
-            self.set("error.type", failure.error_type.to_owned());
-        }
-        let Some(mut data) = self.data.take() else {
-            return;
-        };
-        if let Some(failure) = failure {
-            let message: String = failure.message.chars().take(MESSAGE_CHARS_MAX).collect();
-            data.status = Status::error(message);
-        }
-        // A clock that was set back must not make a span end before it began.
-        data.end_time = SystemTime::now().max(data.start_time);
-        self.tracing.export(data);
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        if self.data.is_some() {
-            self.finish(Some(Failure { error_type: ABANDONED, message: ABANDONED }));
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod collector;
+mod otlp;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -21,7 +22,13 @@ fn parent(text: &str) -> TraceParent {
 }
 
 fn start<'a>(parent: Option<&'a TraceParent>) -> EventStart<'a> {
-    EventStart { queue_name: "events", message_id: "m-1", parent, received_at: SystemTime::now() }
+    EventStart {
+        queue_name: "events",
+        message_id: "m-1",
+        parent,
+        baggage: None,
+        received_at: SystemTime::now(),
+    }
 }
 
 fn http_call() -> CallStart<'static> {
@@ -38,10 +45,11 @@ fn settings(endpoint: String) -> TraceSettings {
     TraceSettings {
         enabled: true,
         endpoint,
+        transport: OtlpTransport::default(),
         service_name: "reservation-worker".into(),
         resource_attributes: vec![("deployment.environment.name".into(), "test".into())],
         sampling: Sampling::DEFAULT,
-        propagate: true,
+        propagators: Propagators::default(),
     }
 }
 
@@ -65,7 +73,7 @@ impl Kept {
         let kept = Self::default();
         let settings = TraceSettings { sampling, ..settings(String::new()) };
         let exporting = Exporting::through(kept.clone(), &settings, metrics());
-        (kept, Tracing::with(Some(exporting), sampling, true))
+        (kept, Tracing::with(Some(exporting), sampling, Propagators::default()))
     }
 
     async fn spans(&self, tracing: &Tracing) -> Vec<SpanData> {
@@ -94,10 +102,10 @@ async fn a_call_is_a_child_of_its_event_and_the_event_of_its_sender() {
 
     let spans = kept.spans(&tracing).await;
     let [call, event] = spans.as_slice() else { panic!("{spans:?}") };
-    assert_eq!(event.parent_span_id, sender.span_id);
+    assert_eq!(Some(event.parent_span_id), sender.span_id);
     assert!(event.parent_span_is_remote && !call.parent_span_is_remote);
     assert_eq!(call.parent_span_id, event.span_context.span_id());
-    assert_eq!(call.span_context.span_id(), sent.span_id);
+    assert_eq!(Some(call.span_context.span_id()), sent.span_id);
     assert_eq!(call.span_context.trace_id(), event.span_context.trace_id());
     assert_eq!((sent.trace_id, sent.sampled), (sender.trace_id, Some(true)));
     assert_eq!(event.name, "process events");
@@ -183,11 +191,65 @@ fn disabled_tracing_passes_on_what_came_and_invents_what_did_not() {
 
 #[tokio::test]
 async fn without_propagation_parents_are_not_read() {
-    let off = TraceSettings { enabled: false, propagate: false, ..settings(String::new()) };
+    let off =
+        TraceSettings { enabled: false, propagators: Propagators::NONE, ..settings(String::new()) };
     let tracing = Tracing::new(&off, metrics()).unwrap();
     let sender = parent(PARENT);
     let event = tracing.start_event(start(Some(&sender)));
     assert_ne!(event.trace_id(), &PARENT[3..35]);
+}
+
+const ROOT: &str = "Root=1-5759e988-bd862e3fe1be46a994272793";
+
+#[tokio::test]
+async fn what_xray_says_of_sampling_counts_where_its_propagator_is_asked_for() {
+    for (xray, sampled, is_recorded) in [
+        (false, "Sampled=0", true),
+        (false, "Sampled=1", true),
+        (true, "Sampled=0", false),
+        (true, "Sampled=?", true),
+    ] {
+        let (_, tracing) = Kept::tracing(Sampling::DEFAULT);
+        let mut inner = Arc::into_inner(tracing.0).unwrap();
+        inner.propagators.xray = xray;
+        let tracing = Tracing(Arc::new(inner));
+        let text = format!("{ROOT};Parent=53995c3f42cd8ad8;{sampled}");
+        let sender = TraceParent::from_xray(&text).unwrap();
+        let event = tracing.start_event(start(Some(&sender)));
+        assert_eq!(event.is_recording(), is_recorded, "{sampled} {xray}");
+        assert_eq!(event.trace_id(), "5759e988bd862e3fe1be46a994272793");
+    }
+}
+
+#[tokio::test]
+async fn a_trace_without_a_parent_is_joined_at_its_root() {
+    let (kept, tracing) = Kept::tracing(Sampling::DEFAULT);
+    let sender = TraceParent::from_xray(ROOT).unwrap();
+    let event = tracing.start_event(start(Some(&sender)));
+    let call = event.start_call(http_call());
+    assert!(call.xray().starts_with(&format!("{ROOT};Parent=")), "{}", call.xray());
+    assert!(call.xray().ends_with(";Sampled=1"));
+    call.end(CallEnd { status: CallStatus::None, failure: None });
+    event.end("success", 1, None);
+    let spans = kept.spans(&tracing).await;
+    assert_eq!(spans[1].parent_span_id, SpanId::INVALID);
+    assert!(!spans[1].parent_span_is_remote);
+
+    let event = Tracing::disabled().start_event(start(Some(&sender)));
+    let sent = parent(event.start_call(http_call()).traceparent());
+    assert_eq!((sent.trace_id, sent.sampled), (sender.trace_id, Some(false)));
+}
+
+#[test]
+fn baggage_goes_along_where_it_is_asked_for() {
+    let begin = |baggage, propagators| {
+        let tracing = Tracing::with(None, Sampling::DEFAULT, propagators);
+        let event = tracing.start_event(EventStart { baggage: Some(baggage), ..start(None) });
+        event.start_call(http_call()).baggage().map(str::to_owned)
+    };
+    assert_eq!(begin("tenant=t1", Propagators::default()), Some("tenant=t1".to_owned()));
+    assert_eq!(begin("not baggage", Propagators::default()), None);
+    assert_eq!(begin("tenant=t1", Propagators::NONE), None);
 }
 
 #[test]

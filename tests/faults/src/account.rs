@@ -43,17 +43,19 @@ pub struct Sent {
     pub event: Option<Event>,
     /// As SQS calls it.
     pub message_id: String,
+    /// When.
+    pub at: Instant,
     /// What must become of it.
     pub expected: Expected,
 }
 
 impl Sent {
     pub(crate) fn event(event: Event, message_id: String) -> Self {
-        Self { event: Some(event), message_id, expected: Expected::Applied }
+        Self { event: Some(event), message_id, at: Instant::now(), expected: Expected::Applied }
     }
 
     pub(crate) fn poison(message_id: String) -> Self {
-        Self { event: None, message_id, expected: Expected::DeadLettered }
+        Self { event: None, message_id, at: Instant::now(), expected: Expected::DeadLettered }
     }
 }
 
@@ -97,7 +99,7 @@ impl Harm {
         let is_disturbed = |(from, to): &(Instant, Option<Instant>)| {
             *from <= answered_at + ON_ITS_WAY && to.is_none_or(|to| earlier.at <= to + ON_ITS_WAY)
         };
-        if !is_success(&earlier.answer) {
+        if !has_succeeded(earlier) {
             Some(Why::NoGoodAnswer)
         } else if self.kills.iter().any(is_killed) {
             Some(Why::Killed)
@@ -118,6 +120,12 @@ enum Why {
     AnswerLost,
     /// The process ended before what it had done was known to anyone else.
     Killed,
+}
+
+/// Whether the service did what was asked, now or before, and said so: what was made up in its place says nothing.
+pub(crate) fn has_succeeded(call: &Call) -> bool {
+    let is_made_up = call.fault && !call.applied();
+    !is_made_up && is_success(&call.answer)
 }
 
 fn is_success(answer: &Answer) -> bool {
@@ -277,7 +285,7 @@ impl Account {
 }
 
 /// The id of the message that a dead letter is a copy of; its own where SQS moved it.
-fn original_id(message: &StoredMessage) -> &str {
+pub(crate) fn original_id(message: &StoredMessage) -> &str {
     message.attributes.get("dlq_message_id").and_then(text).unwrap_or(&message.id)
 }
 

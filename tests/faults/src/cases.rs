@@ -1,13 +1,21 @@
 //! The list of cases, in the order of the report.
 
 mod answers;
+mod apples;
+mod attributes;
+mod capacity;
 mod clock;
 mod collector;
+mod comeback;
 mod credentials;
 mod duplicates;
+mod everybody;
 mod frozen;
+mod groups;
 mod grpc;
+mod half_well;
 mod kill;
+mod leases;
 mod machine;
 mod memory;
 mod moment;
@@ -18,7 +26,9 @@ mod output;
 mod pacing;
 mod queue;
 mod redis;
+mod sick;
 mod term;
+mod throttled;
 
 use crate::case::Case;
 
@@ -31,6 +41,7 @@ pub fn all() -> Vec<Case> {
         duplicates::CASES,
         frozen::CASES,
         order::CASES,
+        groups::CASES,
         output::CASES,
         machine::CASES,
         memory::CASES,
@@ -44,6 +55,15 @@ pub fn all() -> Vec<Case> {
         names::CASES,
         credentials::CASES,
         clock::CASES,
+        sick::CASES,
+        apples::CASES,
+        throttled::CASES,
+        everybody::CASES,
+        capacity::CASES,
+        comeback::CASES,
+        half_well::CASES,
+        leases::CASES,
+        attributes::CASES,
     ]
     .concat()
 }

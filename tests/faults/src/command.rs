@@ -19,7 +19,7 @@ faults: harm done to the real worker from outside, and the account of what came 
   --only NAME,...   these cases                                [all]
   --short           the short forms, of the cases that have one
   --at-once N       cases at once, 1-16                        [3]
-  --out PAGE        writes the table into that page, between its two markers
+  --out PAGE        writes the table into that page, between its two markers; rows of cases that are not run stay
   --list            what there is
 ";
 
@@ -115,9 +115,9 @@ pub async fn execute(options: &Options) -> Result<ExitCode, String> {
     };
     let (sum, is_good) = report::sum(&verdicts);
     if let Some(page) = &options.out {
-        let about = "Each line is a run of the release binary, with everything as its users have it but the services.";
-        let table = report::markdown(&verdicts, about);
-        report::write(page, &table).map_err(|error| format!("{}: {error}", page.display()))?;
+        let names: Vec<_> = cases::all().iter().map(|case| case.name).collect();
+        report::write(page, &names, &verdicts)
+            .map_err(|error| format!("{}: {error}", page.display()))?;
     }
     if is_good {
         // What is left behind otherwise is for whoever looks into it.

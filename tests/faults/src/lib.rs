@@ -2,7 +2,7 @@
 //! real kills. Each case sends events, does harm, and then holds the account: *what goes in must come out*.
 //!
 //! A case (`cases`) has a `World` of its own: stand-ins, a proxy before each, and the environment of the workers that it
-//! starts (`worker`). `account` judges what came out, `command` runs the list and prints the table.
+//! starts (`worker`). `account` judges what came out, `progress` when, `command` runs the list and prints the table.
 
 pub mod account;
 pub mod case;
@@ -11,6 +11,7 @@ pub mod collector;
 pub mod command;
 pub mod events;
 pub mod failed;
+pub mod progress;
 pub mod proxy;
 pub mod report;
 pub mod soak;

@@ -1,5 +1,6 @@
 //! The table of results: for the terminal, and as Markdown between two markers in a page.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -34,19 +35,40 @@ pub fn sum(verdicts: &[Verdict]) -> (String, bool) {
     (format!("{passed} passed, {failed} failed"), failed == 0)
 }
 
-/// The table.
-#[must_use]
-pub fn markdown(verdicts: &[Verdict], about: &str) -> String {
-    let mut table = format!(
-        "{about}\n\n| case | what is injected | what must hold | what was seen | time |\n| --- | --- | --- | --- | ---: |\n"
-    );
-    for verdict in verdicts {
-        let case = &verdict.case;
-        let cells = [case.name, case.injected, case.must_hold, &seen(verdict)].map(cell);
-        table += &format!("| {} | {:.0} s |\n", cells.join(" | "), verdict.took.as_secs_f64());
-    }
-    table += &format!("\n{}\n", sum(verdicts).0);
-    table
+/// What stands before the table.
+const ABOUT: &str = "Each line is a run of the release binary, with everything as its users have it but the services.";
+
+/// Before what was seen where something did not hold.
+const FAILED: &str = "**FAILED:** ";
+
+/// The rows of the page's table by the case's name, with those of this run in place of older ones.
+fn rows(page: &str, verdicts: &[Verdict]) -> BTreeMap<String, String> {
+    let table = page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
+    let old = table.map_or("", |(table, _)| table).lines().filter_map(|line| {
+        let name = line.strip_prefix("| ")?.split_once(" | ")?.0;
+        Some((name.to_owned(), line.to_owned()))
+    });
+    let new = verdicts.iter().map(|verdict| (verdict.case.name.to_owned(), row(verdict)));
+    old.chain(new).collect()
+}
+
+fn row(verdict: &Verdict) -> String {
+    let case = &verdict.case;
+    let failed = if verdict.has_passed() { "" } else { FAILED };
+    let seen = format!("{failed}{}", seen(verdict));
+    let cells = [case.name, case.injected, case.must_hold, &seen].map(cell);
+    format!("| {} | {:.0} s |", cells.join(" | "), verdict.took.as_secs_f64())
+}
+
+/// The table: a row for each of the cases, in their order, that was ever run.
+fn markdown(cases: &[&str], rows: &BTreeMap<String, String>) -> String {
+    let rows: Vec<&str> = cases.iter().filter_map(|name| Some(rows.get(*name)?.as_str())).collect();
+    let failed = rows.iter().filter(|row| row.contains(FAILED)).count();
+    let passed = rows.len() - failed;
+    let rows = rows.join("\n");
+    format!(
+        "{ABOUT}\n\n| case | what is injected | what must hold | what was seen | time |\n| --- | --- | --- | --- | ---: |\n{rows}\n\n{passed} passed, {failed} failed\n"
+    )
 }
 
 /// Text that fits a cell.
@@ -54,13 +76,14 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-/// Puts the table into the page at `path`, in place of the one that is there.
+/// Writes what was seen into the table of the page at `path`, whose rows are those of `cases`. Rows of other cases stay.
 ///
 /// # Errors
 /// Where the page cannot be read or written, or has no place for it.
-pub fn write(path: &Path, table: &str) -> io::Result<()> {
+pub fn write(path: &Path, cases: &[&str], verdicts: &[Verdict]) -> io::Result<()> {
     let page = std::fs::read_to_string(path)?;
-    std::fs::write(path, put(&page, table)?)
+    let table = markdown(cases, &rows(&page, verdicts));
+    std::fs::write(path, put(&page, &table)?)
 }
 
 fn put(page: &str, table: &str) -> io::Result<String> {
@@ -74,7 +97,10 @@ fn put(page: &str, table: &str) -> io::Result<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::failed::Failed;
 
     #[test]
     fn a_table_takes_the_place_of_the_one_before() {
@@ -84,5 +110,27 @@ mod tests {
         assert_eq!(put(&new, "new\n").unwrap(), new);
         assert!(put("# Title", "new").is_err());
         assert_eq!(cell("a|b\nc"), "a\\|b c");
+    }
+
+    #[test]
+    fn rows_of_cases_that_were_not_run_stay_and_those_of_unknown_ones_go() {
+        let case = |name| crate::case::Case {
+            name,
+            injected: "harm",
+            must_hold: "all",
+            is_short: false,
+            run: |_| unreachable!(),
+        };
+        let verdict = |name, seen| Verdict { case: case(name), seen, took: Duration::from_secs(2) };
+        let held = |figures: &str| Ok(Seen::Held(figures.to_owned()));
+        let page = format!("{BEGIN}\n{END}\n");
+        let write = |page: &str, verdicts: &[Verdict]| {
+            put(page, &markdown(&["a", "b", "c"], &rows(page, verdicts))).unwrap()
+        };
+        let page = write(&page, &[verdict("a", held("first")), verdict("gone", held("stale"))]);
+        let failed = verdict("b", Err(Failed("lost".to_owned())));
+        let page = write(&page, &[failed, verdict("a", held("two"))]);
+        assert!(page.contains("| a | harm | all | two | 2 s |\n| b | harm | all | **FAILED:** lost | 2 s |\n\n1 passed, 1 failed\n"), "{page}");
+        assert!(!page.contains("first") && !page.contains("stale"), "{page}");
     }
 }

@@ -10,10 +10,10 @@ use sandbox::inventory::Inventory;
 use sandbox::ledger::Ledger;
 use sandbox::redis::{Redis, RedisOptions};
 use sandbox::reservation_api::ReservationApi;
-use sandbox::sqs::{QueueSpec, Redrive, Sqs};
+use sandbox::sqs::{NewMessage, QueueSpec, Redrive, Sqs};
 use tokio::net::TcpSocket;
 
-use crate::account::{Harm, Sent};
+use crate::account::{Expected, Harm, Sent};
 use crate::events::Event;
 use crate::failed::Failed;
 use crate::proxy::{Course, Proxy};
@@ -88,10 +88,33 @@ impl World {
     /// # Errors
     /// Where a port is not to be had.
     pub async fn redriving(setting: &Setting, max_receive_count: u32) -> io::Result<Self> {
+        Self::of_kind(setting, max_receive_count, false).await
+    }
+
+    /// With FIFO queues.
+    ///
+    /// # Errors
+    /// Where a port is not to be had.
+    pub async fn fifo(setting: &Setting) -> io::Result<Self> {
+        Self::fifo_redriving(setting, 100).await
+    }
+
+    /// The same, after so many receives.
+    ///
+    /// # Errors
+    /// Where a port is not to be had.
+    pub async fn fifo_redriving(setting: &Setting, max_receive_count: u32) -> io::Result<Self> {
+        Self::of_kind(setting, max_receive_count, true).await
+    }
+
+    async fn of_kind(setting: &Setting, max_receive_count: u32, fifo: bool) -> io::Result<Self> {
         let sqs = Sqs::start().await;
-        let dlq = sqs.create_queue("dlq", QueueSpec::default());
-        let redrive = Some(Redrive { dlq: "dlq".to_owned(), max_receive_count });
-        let queue = sqs.create_queue("events", QueueSpec { redrive, ..QueueSpec::default() });
+        let spec = QueueSpec { fifo, content_based_deduplication: fifo, ..QueueSpec::default() };
+        let [events_name, dlq_name] =
+            if fifo { ["events.fifo", "dlq.fifo"] } else { ["events", "dlq"] };
+        let dlq = sqs.create_queue(dlq_name, spec.clone());
+        let redrive = Some(Redrive { dlq: dlq_name.to_owned(), max_receive_count });
+        let queue = sqs.create_queue(events_name, QueueSpec { redrive, ..spec });
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let ledger = Ledger::default();
         let api = ReservationApi::start_on(here, ledger.clone()).await?;
@@ -153,6 +176,20 @@ impl World {
         self.variables.insert(name, value.to_string());
     }
 
+    /// Leases and backoffs of the workers that are started from now on are those of nobody who has set them.
+    pub fn use_defaults(&mut self) {
+        for name in ["SQS_VISIBILITY_TIMEOUT", "BACKOFF_BASE_MS", "BACKOFF_MAX_MS"] {
+            self.variables.remove(name);
+        }
+    }
+
+    /// The workers that are started from now on are led past the proxies: what these cost would count as the workers'.
+    pub fn use_no_proxies(&mut self) {
+        self.set("AWS_ENDPOINT_URL", self.sqs.endpoint_url());
+        self.set("RESERVATION_API_BASE", self.api.base_url());
+        self.set("INVENTORY_GRPC_ADDR", self.inventory.addr());
+    }
+
     /// Whether fewer rounds and shorter waits are asked for.
     #[must_use]
     pub const fn is_short(&self) -> bool {
@@ -205,6 +242,21 @@ impl World {
     pub fn send(&mut self, event: Event) {
         let message_id = self.sqs.send(&self.queue, event.body());
         self.sent.push(Sent::event(event, message_id));
+    }
+
+    /// Sends an event whose end is the case's own business.
+    pub fn send_judged(&mut self, event: Event) {
+        let message_id = self.sqs.send(&self.queue, event.body());
+        let expected = Expected::Judged;
+        self.sent.push(Sent { expected, ..Sent::event(event, message_id) });
+    }
+
+    /// Sends an event in a message group: of a FIFO queue, or of a tenant on a standard one.
+    pub fn send_in(&mut self, group: &str, event: Event, expected: Expected) {
+        let message = NewMessage { group: Some(group.to_owned()), ..NewMessage::new(event.body()) };
+        let sent = self.sqs.send_message(&self.queue, message);
+        let message_id = sent.expect("both kinds of queues take a message of a group");
+        self.sent.push(Sent { expected, ..Sent::event(event, message_id) });
     }
 
     /// Sends all of them.

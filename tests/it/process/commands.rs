@@ -27,6 +27,7 @@ async fn bad_configuration_lists_every_bad_variable_and_sends_nothing() {
         ("SQS_WAIT_TIME", "21"),
         ("SQS_VISIBILITY_TIMEOUT", "4"),
         ("WORKER_CONCURRENCY", "0"),
+        ("CONCURRENCY_MIN", "1001"),
         ("MAX_IN_FLIGHT", "20001"),
         ("MAX_IN_FLIGHT_MB", "1"),
         ("MAX_RETRIES", "11"),
@@ -34,10 +35,12 @@ async fn bad_configuration_lists_every_bad_variable_and_sends_nothing() {
         ("BACKOFF_MAX_MS", "900001"),
         ("INVENTORY_GRPC_ADDR", "ftp://inventory"),
         ("INVENTORY_TIMEOUT_MS", "9"),
+        ("INVENTORY_LATENCY_TARGET_MS", "60000"),
         ("INVENTORY_CA_FILE", "/nowhere/ca.pem"),
         ("RESERVATION_API_BASE", "not a url"),
         ("RESERVATION_API_TOKEN_FILE", "/dev/null"),
         ("RESERVATION_TIMEOUT_MS", "60001"),
+        ("RESERVATION_LATENCY_TARGET_MS", "soon"),
         ("IDEMPOTENCY_STORE", "postgres://x"),
         ("IDEMPOTENCY_TTL", "59"),
         ("IDEMPOTENCY_CAPACITY", "zero"),
@@ -183,6 +186,18 @@ async fn check_warns_of_a_queue_without_a_dead_letter_queue() {
     let said = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.lines().any(|l| l.contains("warn") && l.contains("SQS_DLQ_URL")), "{said}");
+}
+
+#[tokio::test]
+async fn check_warns_of_a_dead_letter_queue_that_takes_less_than_the_queue() {
+    let world = World::start().await;
+    let variables = env(&world);
+    world.sqs.set_attribute(&world.dlq, "MaximumMessageSize", "262144");
+    let output = run(&["check"], &variables).await;
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let says = "at most 262144 bytes, the queue 1048576";
+    assert!(said.lines().any(|l| l.contains("warn") && l.contains(says)), "{said}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Health and metrics answer at once, however much there is to do.
+//! Ready as soon as the queue has answered anything; health and metrics answer at once, however much there is to do.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +7,7 @@ use crate::world::{World, expired};
 
 /// What Kubernetes allows is a second; a person at a terminal notices more than this.
 const ANSWER_MAX: Duration = Duration::from_millis(50);
+const READY_MAX: Duration = Duration::from_secs(5);
 const EVENTS: usize = 6_000;
 const ASKED: usize = 100;
 
@@ -35,4 +36,18 @@ async fn under_full_load_health_answers_within_fifty_milliseconds() {
     world.emptied().await;
     worker.process.terminate();
     assert_eq!(worker.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn on_an_empty_queue_it_is_ready_long_before_a_long_poll_ends() {
+    let world = World::start().await;
+    let mut variables = env(&world);
+    variables.insert("SQS_WAIT_TIME", "20".to_owned());
+    let worker = Running::started(&variables).await;
+    let begun = Instant::now();
+    worker.answers("/readyz", 200).await;
+    // A second, where the machine has nothing else to do; the long poll takes 20.
+    assert!(begun.elapsed() < READY_MAX, "{:?}", begun.elapsed());
+    // Only the first does not wait.
+    assert_eq!(world.sqs.ledger(&world.queue).receives, 1);
 }

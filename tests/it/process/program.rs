@@ -1,7 +1,9 @@
 //! How a test runs the program: with a folder for its log, exactly the environment that it is given, and its side port.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,6 +59,29 @@ pub(crate) fn env(world: &World) -> Env {
     ])
 }
 
+/// A home folder with these profiles. Left to the system to clean up.
+pub(crate) fn home(profiles: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("home-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(home.join(".aws")).unwrap();
+    std::fs::write(home.join(".aws/config"), profiles).unwrap();
+    home
+}
+
+/// What the worker needs in this world, on a machine that is none of AWS's, with these profiles.
+pub(crate) fn at_home(world: &World, profiles: &str) -> Env {
+    let mut variables = env(world);
+    variables.insert("HOME", home(profiles).to_string_lossy().into_owned());
+    variables.insert("AWS_EC2_METADATA_DISABLED", "true".to_owned());
+    variables
+}
+
+/// All that was written.
+pub(crate) fn all(output: &Output) -> String {
+    format!("{}{}", stdout(output), stderr(output))
+}
+
 /// Runs the program with arguments to its end.
 pub(crate) async fn run(arguments: &[&str], env: &Env) -> Output {
     let mut command = Command::new(PROGRAM);
@@ -72,6 +97,13 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// Where this test program's files are.
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 /// The worker, running. Dropping it is a `kill -9`.
 pub(crate) struct Running {
     pub(crate) process: Process,
@@ -82,13 +114,23 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(env: &Env) -> Self {
+        Self::start_as(Path::new(PROGRAM), env)
+    }
+
+    /// Starts it by a shell script, whose last line is to be `exec "$PROGRAM"`: what it leaves to the program is the test's.
+    pub(crate) fn start_by(script: &str, env: &Env) -> Self {
+        let file = folder().join(format!("{}.sh", env["SERVER_PORT"]));
+        std::fs::write(&file, format!("#!/bin/sh\nPROGRAM='{PROGRAM}'\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+        Self::start_as(&file, env)
+    }
+
+    fn start_as(program: &Path, env: &Env) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
-        std::fs::create_dir_all(&folder).unwrap();
-        let log = folder.join(format!("{number}.log"));
+        let log = folder().join(format!("{number}.log"));
         let variables = env.iter().map(|(name, value)| (*name, value.clone()));
-        let process = Process::start(Path::new(PROGRAM), variables, &log).unwrap();
+        let process = Process::start(program, variables, &log).unwrap();
         let is_json = env.get("LOG_FORMAT").is_none_or(|format| format == "json");
         Self { process, port: env["SERVER_PORT"].parse().unwrap(), log, is_json }
     }
@@ -96,8 +138,13 @@ impl Running {
     /// Starts it and waits until it says so.
     pub(crate) async fn started(env: &Env) -> Self {
         let running = Self::start(env);
-        eventually("the worker has started", || running.log().contains("Worker started")).await;
+        running.has_started().await;
         running
+    }
+
+    /// Waits until it says that it has started.
+    pub(crate) async fn has_started(&self) {
+        eventually("the worker has started", || self.log().contains("Worker started")).await;
     }
 
     /// All that it has written so far.

@@ -1,12 +1,19 @@
-//! SIGTERM, SIGINT, a second one, and `kill -9`.
+//! SIGTERM, SIGINT, SIGHUP, a second one, one that the parent left blocked or ignored, and `kill -9`.
 
+use std::fs::File;
+use std::io::Read;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use sandbox::process::Process;
 use sandbox::reservation_api::Reply;
 use sandbox::script::{Faults, Scripted};
 use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
 
-use crate::program::{Running, env};
+use crate::program::{Env, PROGRAM, Running, env, scrape};
 use crate::world::{LIMIT, World, eventually, expired};
 
 fn last_line(worker: &Running) -> Value {
@@ -14,8 +21,8 @@ fn last_line(worker: &Running) -> Value {
 }
 
 #[tokio::test]
-async fn either_signal_ends_it_with_code_0_and_its_account_as_the_last_line() {
-    for terminate in [true, false] {
+async fn each_signal_ends_it_with_code_0_and_its_account_as_the_last_line() {
+    for signal in [Process::terminate, Process::interrupt, Process::hang_up] {
         let world = World::start().await;
         let mut worker = Running::started(&env(&world)).await;
         for n in 0..5 {
@@ -24,11 +31,7 @@ async fn either_signal_ends_it_with_code_0_and_its_account_as_the_last_line() {
         world.sqs.send(&world.queue, "poison");
         world.emptied().await;
         let begun = Instant::now();
-        if terminate {
-            worker.process.terminate()
-        } else {
-            worker.process.interrupt()
-        }
+        signal(&worker.process);
         assert_eq!(worker.exit_code().await, Some(0));
         assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
         let account = last_line(&worker);
@@ -67,7 +70,9 @@ async fn work_in_hand_is_finished_before_it_leaves() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    for (terminate, code) in [(true, 143), (false, 130)] {
+    let terminate: fn(&Process) = Process::terminate;
+    let signals = [(terminate, 143), (Process::interrupt, 130), (Process::hang_up, 129)];
+    for (signal, code) in signals {
         let world = World::start().await;
         let stuck = Scripted::<Reply>::normal().delayed(Duration::from_secs(9));
         world.api.script_for("a", [stuck]);
@@ -77,15 +82,84 @@ async fn a_second_signal_ends_it_at_once() {
         worker.process.terminate();
         eventually("it is leaving", || worker.log().contains("\"Finishing what is in hand\""))
             .await;
-        if terminate {
-            worker.process.terminate()
-        } else {
-            worker.process.interrupt()
-        }
+        signal(&worker.process);
         assert_eq!(worker.exit_code().await, Some(code));
         assert!(!worker.log().contains("\"Stopped\""), "it did not wait");
         assert_eq!(world.sqs.counts(&world.queue).total(), 1, "the message is not lost");
     }
+}
+
+#[tokio::test]
+async fn a_signal_that_the_parent_left_blocked_is_heard() {
+    let world = World::start().await;
+    let script = "exec /usr/bin/env --block-signal=TERM --block-signal=INT \"$PROGRAM\"";
+    let mut worker = Running::start_by(script, &env(&world));
+    worker.has_started().await;
+    worker.process.terminate();
+    assert_eq!(worker.exit_code().await, Some(0));
+    assert_eq!(last_line(&worker)["msg"], "Stopped");
+}
+
+#[tokio::test]
+async fn under_nohup_it_outlives_its_terminal() {
+    let world = World::start().await;
+    let mut worker = Running::start_by("trap '' HUP\nexec \"$PROGRAM\"", &env(&world));
+    worker.has_started().await;
+    worker.process.hang_up();
+    world.send(&expired("evt-1", "a"));
+    world.emptied().await;
+    assert!(!worker.log().contains("\"Leaving\""));
+    worker.process.terminate();
+    assert_eq!(worker.exit_code().await, Some(0));
+}
+
+/// Starts the worker on a terminal of its own; gives what it writes there, as it comes.
+fn on_a_terminal(env: &Env) -> (Child, Arc<Mutex<String>>) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let controller = openpt(flags).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let terminal = ioctl_tiocgptpeer(&controller, flags).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().envs(env).stdin(terminal.try_clone().unwrap());
+    command.stdout(terminal.try_clone().unwrap()).stderr(terminal);
+    let child = command.kill_on_drop(true).spawn().unwrap();
+    let written = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&written);
+    std::thread::spawn(move || {
+        let (mut controller, mut buf) = (File::from(controller), [0; 4096]);
+        // It fails once nobody has the terminal open any more.
+        while let Ok(length @ 1..) = controller.read(&mut buf) {
+            shared.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..length]));
+        }
+    });
+    (child, written)
+}
+
+#[tokio::test]
+async fn on_a_terminal_it_says_that_a_second_ctrl_c_exits_at_once() {
+    const HINT: &str = "Press Ctrl-C again to exit at once";
+    let world = World::start().await;
+    for level in ["info", "warn", "error"] {
+        let mut variables = env(&world);
+        variables.insert("LOG_LEVEL", level.to_owned());
+        let (child, written) = on_a_terminal(&variables);
+        let has_hint = || written.lock().unwrap().contains(HINT);
+        let port = variables["SERVER_PORT"].parse().unwrap();
+        while scrape(port, "/readyz").await.is_none_or(|(status, _)| status != 200) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!has_hint(), "{level}");
+        let pid = child.id().unwrap();
+        let mut kill = Command::new("/bin/sh");
+        assert!(kill.args(["-c", &format!("kill -INT {pid}")]).status().await.unwrap().success());
+        eventually("it says so", has_hint).await;
+    }
+
+    let mut worker = Running::started(&env(&world)).await;
+    worker.process.interrupt();
+    assert_eq!(worker.exit_code().await, Some(0));
+    assert!(!worker.log().contains(HINT), "nobody presses anything where there is no terminal");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use reservation_worker::event::{EventId, Step};
 use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::outage::Shard;
 use sandbox::redis::{Redis, RedisCluster, is_installed};
 
 use crate::bench::{Bench, HASH, LONG, TTL, claimed, eventually, id, redis_store, steps};
@@ -28,6 +29,12 @@ async fn the_whole_contract_holds_on_a_cluster() {
     }
     for node in &cluster.nodes {
         assert!(keys(node).await > 50, "the records are spread over all nodes");
+    }
+    for named in ["evt_1", "evt_{1}", "{}", "a}b{c}"] {
+        let asked = ["CLUSTER", "KEYSLOT", &format!("test:{named}")];
+        let slot = cluster.nodes[0].command(&asked).await.unwrap().number();
+        let shard = Shard::new(u16::try_from(slot).unwrap(), 16_384);
+        assert_eq!(store.shard(&id(named)), shard, "{named}");
     }
 }
 

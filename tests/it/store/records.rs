@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use reservation_worker::event::{Step, StepSet};
+use reservation_worker::event::{ContentHash, Step, StepSet};
 use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
 use sandbox::redis::{Redis, Reply, is_installed};
 
-use crate::bench::{HASH, LONG, TTL, claimed, id, left, redis_store, steps};
+use crate::bench::{HASH, LONG, OTHER_HASH, TTL, claimed, id, left, redis_store, steps};
 
 async fn number(redis: &Redis, words: &[&str]) -> i64 {
     redis.command(words).await.unwrap().number()
@@ -135,4 +135,64 @@ async fn what_cannot_be_read_is_said_and_left_as_it_is() {
         }
         assert_eq!(redis.command(&["DUMP", &key]).await.unwrap(), before, "{name}");
     }
+}
+
+/// As bytes of an older release, which wrote no length of a claim; or of a newer one.
+#[tokio::test]
+async fn hashes_of_two_versions_say_nothing_about_each_other() {
+    if !is_installed("content hashes of two versions") {
+        return;
+    }
+    let redis = Redis::plain().await.unwrap();
+    let store = redis_store(&redis.url(), "p:", TTL);
+    let newer = ContentHash::of_version(2, OTHER_HASH.to_bytes());
+    let (token, _) = claimed(&store, &id("e"), LONG).await;
+    let ask = async |hash| store.claim(&id("e"), hash, Token::unique(), LONG).await;
+    assert!(matches!(ask(OTHER_HASH).await.unwrap(), Claim::IdReused(HASH)));
+    assert!(matches!(ask(newer).await.unwrap(), Claim::Elsewhere(_)));
+    store.complete(&id("e"), token, HandledAs::Applied).await.unwrap();
+    assert!(matches!(ask(newer).await.unwrap(), Claim::Handled(_)));
+
+    // And the other way round, as an older pod finds what a newer one wrote.
+    let token = Token::unique();
+    let done = steps(&[Step::ReservationStatus]);
+    let claim = store.claim(&id("n"), newer, token, LONG).await.unwrap();
+    assert!(matches!(claim, Claim::Ours(_)), "{claim:?}");
+    store.release(&id("n"), token, done).await.unwrap();
+    assert_eq!(claimed(&store, &id("n"), LONG).await.1, done);
+    assert_eq!(number(&redis, &["STRLEN", "p:n"]).await, 36);
+}
+
+/// Moves the end of a claim further away, which is what a clock that steps back by as much does.
+async fn step_back(redis: &Redis, key: &str, by: Duration) {
+    let script = "local at = struct.unpack('>I8', string.sub(redis.call('GET', KEYS[1]), 29)) + ARGV[1] \
+                  return redis.call('SETRANGE', KEYS[1], 28, struct.pack('>I8', at))";
+    let by = by.as_millis().to_string();
+    let reply = redis.command(&["EVAL", script, "1", key, &by]).await.unwrap();
+    assert_eq!(reply, Reply::Number(36));
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_orphans_no_claim_for_long() {
+    if !is_installed("a clock that steps back") {
+        return;
+    }
+    let redis = Redis::plain().await.unwrap();
+    let store = redis_store(&redis.url(), "p:", TTL);
+    let lasts = Duration::from_secs(2);
+    let hour = Duration::from_secs(3_600);
+    let (token, _) = claimed(&store, &id("e"), lasts).await;
+    step_back(&redis, "p:e", hour).await;
+    // Its owner may live: it was told that the claim stands for as long as this.
+    let first = left(&store, &id("e")).await;
+    assert!(first <= lasts && first > lasts / 2, "{first:?}");
+    store.renew(&id("e"), token, lasts).await.unwrap();
+    assert!(left(&store, &id("e")).await <= lasts);
+    // It dies now. Asked again and again, the end comes nearer.
+    step_back(&redis, "p:e", hour).await;
+    crate::bench::eventually("the claim ends", || async {
+        let claim = store.claim(&id("e"), HASH, Token::unique(), lasts).await.unwrap();
+        matches!(claim, Claim::Ours(_)).then_some(())
+    })
+    .await;
 }

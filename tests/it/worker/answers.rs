@@ -42,8 +42,11 @@ fn patch_transient() -> Vec<(&'static str, Http)> {
         ("hang-up", Http::hang_up()),
         ("301", Http::status(301).header("Location", "/elsewhere")),
         ("307", Http::status(307).header("Location", "/elsewhere")),
+        ("200-proxy", Http::status(200).without_error_body()),
+        ("400-proxy", Http::status(400).without_error_body()),
         ("404-proxy", Http::status(404).without_error_body()),
         ("405-proxy", Http::status(405).without_error_body()),
+        ("421-proxy", Http::status(421).body("")),
     ];
     let statuses = [
         ("401", 401),
@@ -85,16 +88,18 @@ async fn a_patch_that_failed_for_now_is_repeated_with_its_key_and_takes_effect_o
     assert_eq!(world.ledger.calls_for("elsewhere"), [], "a redirect is not followed");
     let [success, failed, dropped, retried] = worker.outcomes("reservation.expired");
     let rows = u32::try_from(patch_transient().len()).unwrap();
-    assert_eq!([success, failed, dropped, retried], [rows.into(), 0.0, 0.0, rows.into()]);
+    // A kept connection that ends without an answer is no failed attempt: the call is made again at once.
+    let retries = f64::from(rows) - 1.0;
+    assert_eq!([success, failed, dropped, retried], [rows.into(), 0.0, 0.0, retries]);
     worker.finish(&world).await;
 }
 
 #[tokio::test]
-async fn any_success_counts_as_done_whatever_its_body() {
+async fn any_success_counts_as_done_that_has_json_or_no_body() {
     let world = World::start().await;
     let worker = world.worker().await;
     let rows = [
-        ("200", Http::status(200).body("not json").applying()),
+        ("200", Http::status(200).body("[]").applying()),
         ("201", Http::status(201).applying()),
         ("202", Http::status(202).body("").applying()),
         ("204", Http::status(204).body("").applying()),
@@ -109,6 +114,12 @@ async fn any_success_counts_as_done_whatever_its_body() {
         assert_eq!(world.methods(name), ["PATCH", "ReleaseHold"], "{name}");
     }
     worker.finish(&world).await;
+}
+
+/// Both services do well once: a service that refuses one after another would be taken to refuse everybody.
+async fn succeed_once(world: &World, after: &str) {
+    world.send(&expired(&format!("evt-good-{after}"), &format!("good-{after}")));
+    world.emptied().await;
 }
 
 #[tokio::test]
@@ -130,8 +141,9 @@ async fn a_patch_that_is_refused_for_good_is_dead_lettered_and_touches_no_seats(
         world.api.script_for(&name, [Http::status(status)]);
         let body = approved(&format!("evt-{name}"), &name);
         sent.push((world.send(&body), body.to_string()));
+        world.emptied().await;
+        succeed_once(&world, &name).await;
     }
-    world.emptied().await;
     let letters = world.dead_letters();
     assert_eq!(letters.len(), rows.len());
     for ((status, why), (message_id, body)) in rows.into_iter().zip(sent) {
@@ -271,8 +283,9 @@ async fn an_rpc_that_is_refused_for_good_is_dead_lettered() {
         let event =
             if name.starts_with("commit") { approved(&id, name) } else { failed(&id, name) };
         world.send(&event);
+        world.emptied().await;
+        succeed_once(&world, name).await;
     }
-    world.emptied().await;
     let letters = world.dead_letters();
     assert_eq!(letters.len(), release.len() + commit.len());
     for (name, _, why) in release.iter().chain(&commit) {

@@ -20,6 +20,8 @@ use crate::support::{LIMIT, World, eventually, expired};
 async fn an_open_long_poll_is_awaited_and_what_it_brings_is_handed_back_at_once() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.wait = Duration::from_secs(10)).await;
+    // The first receive does not wait.
+    eventually("polling works", || worker.health.ready().is_ok()).await;
     eventually("a receive is open", || worker.spy.receives_open() == 1).await;
     let sent = async {
         // The drain has begun: it is polled first.
@@ -36,11 +38,13 @@ async fn an_open_long_poll_is_awaited_and_what_it_brings_is_handed_back_at_once(
 async fn an_open_long_poll_that_brings_nothing_ends_by_itself() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.wait = Duration::from_secs(2)).await;
+    // The first receive does not wait.
+    eventually("polling works", || worker.health.ready().is_ok()).await;
     eventually("a receive is open", || worker.spy.receives_open() == 1).await;
     let account = worker.finish(&world).await;
     assert_eq!(account.received_total(), 0);
     // It was answered, not aborted.
-    assert_eq!(world.sqs.ledger(&world.queue).receives_empty, 1);
+    assert_eq!(world.sqs.ledger(&world.queue).receives_empty, 2);
 }
 
 #[tokio::test]
@@ -116,31 +120,41 @@ async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it
     worker.drain().await;
 }
 
-/// At once: whether the service is back is for the next process to find out.
+/// Those who were told to come later go back until then. Those who wait because others were told so go back at once:
+/// whether the service is back is for the next process to find out.
 #[tokio::test]
-async fn what_waits_for_a_time_that_a_service_named_is_handed_back_at_once() {
+async fn what_waits_for_a_time_that_a_service_named_is_handed_back_until_then_and_the_others_at_once()
+ {
     let world = World::start().await;
     let services = world.services();
     let worker = world.worker_of(services.clone(), |_| {}).await;
     let wait = Duration::from_secs(40);
     let paced = Scripted::<RpcReply>::code_with_retry_info(Code::Unavailable, wait);
-    world.inventory.script_for("a", [paced]);
-    let first = world.send(&expired("evt-a", "a"));
-    eventually("it waits", || worker.parked() == 1.0).await;
-    let second = world.send(&expired("evt-b", "b"));
-    eventually("both wait", || worker.parked() == 2.0).await;
+    let told = ["a", "b", "c", "d"].map(|name| {
+        world.inventory.script_for(name, [paced.clone()]);
+        world.send(&expired(&format!("evt-{name}"), name))
+    });
+    eventually("they wait", || worker.waiting() == 4.0).await;
+    let other = world.send(&expired("evt-e", "e"));
+    eventually("the other one waits", || worker.parked() == 1.0).await;
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 2);
-    assert_eq!(world.methods("b"), ["PATCH"], "the time holds for everyone");
-    assert_eq!([&first, &second].map(|id| world.hidden_for(id)), [[0], [0]]);
-    assert_eq!(world.sqs.counts(&world.queue).visible, 2);
+    assert_eq!(account.left_total(Left::HandedBack), 5);
+    assert_eq!(world.methods("e"), ["PATCH"], "the time holds for everyone");
+    assert_eq!(world.hidden_for(&other), [0]);
+    for id in told {
+        let [rest] = world.hidden_for(&id)[..] else { panic!("handed back once") };
+        assert!((1..=40).contains(&rest), "{rest}");
+    }
+    assert_eq!(world.sqs.counts(&world.queue).visible, 1);
 
     // A process that knows nothing of it, but what was done.
     let fresh = Services { outages: world.services().outages, ..services };
     let worker = world.worker_of(fresh, |_| {}).await;
+    eventually("the other one is done", || world.methods("e") == ["PATCH", "ReleaseHold"]).await;
     world.emptied().await;
-    assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold", "ReleaseHold"]);
-    assert_eq!(world.methods("b"), ["PATCH", "ReleaseHold"]);
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(world.methods(name), ["PATCH", "ReleaseHold", "ReleaseHold"]);
+    }
     worker.drain().await;
 }
 

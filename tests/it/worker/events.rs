@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use reservation_worker::config::Propagators;
 use reservation_worker::event::Step;
 use reservation_worker::handler::Peers;
 use sandbox::ledger::{Call, Request};
@@ -84,6 +85,30 @@ fn sns(message: &Value) -> Value {
     json!({"Type": "Notification", "MessageId": "sns-1", "Message": message.to_string()})
 }
 
+fn cloud_event(flat: &Value, data: Value) -> Value {
+    json!({
+        "specversion": "1.0", "id": flat["id"], "type": flat["type"], "source": "/payments",
+        "time": "2024-01-01T12:00:00Z", "data": data,
+    })
+}
+
+/// As producers on the JVM spell the fields.
+fn camel(mut detail: Value) -> Value {
+    for (name, other) in [
+        ("reservation_id", "reservationId"),
+        ("event_id", "eventId"),
+        ("seat_ids", "seatIds"),
+        ("qty", "quantity"),
+        ("payment_intent_id", "paymentIntentId"),
+        ("user_id", "userId"),
+    ] {
+        if let Some(value) = detail.as_object_mut().unwrap().remove(name) {
+            detail[other] = value;
+        }
+    }
+    detail
+}
+
 /// Every envelope around one event; each keeps the event's own id.
 fn envelopes(flat: &Value) -> Vec<(&'static str, Value)> {
     let id = flat["id"].as_str().unwrap();
@@ -93,6 +118,8 @@ fn envelopes(flat: &Value) -> Vec<(&'static str, Value)> {
         ("bridge-inner", event_bridge(flat, id, inner(flat))),
         ("typed-inner", typed(flat, inner(flat))),
         ("typed-whole", typed(flat, flat.clone())),
+        ("cloud-event", cloud_event(flat, inner(flat))),
+        ("camel", event_bridge(flat, id, camel(inner(flat)))),
         ("sns", sns(flat)),
         ("sns-bridge", sns(&event_bridge(flat, id, inner(flat)))),
         ("sns-typed", sns(&typed(flat, inner(flat)))),
@@ -231,10 +258,48 @@ async fn the_trace_is_that_of_the_attribute_else_of_the_header_else_of_the_body(
 }
 
 #[tokio::test]
+async fn baggage_and_x_rays_header_go_to_both_services_where_they_are_asked_for() {
+    let world = World::start().await;
+    let mut services = world.services();
+    let propagators = Propagators { xray: true, ..Propagators::default() };
+    services.peers = Arc::new(Peers { propagators, ..Peers::default() });
+    let worker = world.worker_of(services, |_| {}).await;
+    let message = NewMessage::new(expired("evt-1", "a").to_string());
+    world.send_message(message.attribute("baggage", "tenant=t1,user=u;p=1"));
+    // In the attributes of an SNS notification: after the message's own.
+    for (id, own, passed_on) in [("b", None, "tenant=sns"), ("c", Some("tenant=own"), "tenant=own")]
+    {
+        let note = json!({
+            "Type": "Notification", "MessageId": "m", "Message": expired(&format!("evt-{id}"), id).to_string(),
+            "MessageAttributes": {"baggage": {"Type": "String", "Value": "tenant=sns"}},
+        });
+        let message = NewMessage::new(note.to_string());
+        world.send_message(match own {
+            Some(own) => message.attribute("baggage", own),
+            None => message,
+        });
+        world.emptied().await;
+        let passed: Vec<_> = world.ledger.calls_for(id).into_iter().map(|c| c.baggage).collect();
+        assert_eq!(passed, [Some(passed_on.to_owned()), Some(passed_on.to_owned())], "{id}");
+    }
+    world.emptied().await;
+    let calls = world.ledger.calls_for("a");
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        assert_eq!(call.baggage.as_deref(), Some("tenant=t1,user=u;p=1"));
+        let traceparent = call.traceparent.unwrap();
+        let (epoch, rest, span) = (&traceparent[3..11], &traceparent[11..35], &traceparent[36..52]);
+        let xray = format!("Root=1-{epoch}-{rest};Parent={span};Sampled=0");
+        assert_eq!(call.xray, Some(xray));
+    }
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
 async fn no_trace_context_is_passed_on_where_that_is_switched_off() {
     let world = World::start().await;
     let mut services = world.services();
-    services.peers = Arc::new(Peers { no_trace_context: true, ..Peers::default() });
+    services.peers = Arc::new(Peers { propagators: Propagators::NONE, ..Peers::default() });
     let worker = world.worker_of(services, |_| {}).await;
     world.send(&expired("evt-1", "a"));
     world.emptied().await;

@@ -96,7 +96,9 @@ async fn an_event_that_is_released_takes_the_later_ones_of_its_group_back_and_th
     world.api.script_for("r0", [500, 500, 500].map(Http::status));
     let ids = send_all(&world, "g", names);
     send_all(&world, "h", ["s0"]);
-    let worker = world.worker().await;
+    // With room for more, the group would wait here.
+    let worker =
+        world.worker_with(|settings| (settings.in_flight_max, settings.concurrency) = (4, 2)).await;
     assert_eq!(world.released(&ids[0]).await, 30);
     eventually("the later ones are back", || ids[1..].iter().all(|id| world.hidden_for(id) == [0]))
         .await;
@@ -137,18 +139,20 @@ async fn what_is_dead_lettered_lets_its_group_go_on_once_it_is_copied() {
 }
 
 #[tokio::test]
-async fn poison_that_cannot_be_copied_takes_the_later_ones_of_its_group_back() {
+async fn poison_that_cannot_be_copied_is_held_with_the_later_ones_of_its_group() {
     let world = World::fifo().await;
     let refused = Fault::Error(ErrorCode::AccessDenied);
-    world.sqs.faults(&world.dlq).fail_next(Action::SendMessage, 1, refused);
+    world.sqs.faults(&world.dlq).fail_sometimes(Action::SendMessage, 1.0, refused);
     let poison = send_to(&world, "g", "poison", "not json".to_owned());
     let [later] = send_all(&world, "g", ["r0"]);
-    let worker = world.worker().await;
-    assert_eq!(world.released(&poison).await, 30);
-    eventually("the later one is back", || world.hidden_for(&later) == [0]).await;
+    let worker = world.worker_with(|settings| settings.visibility = Duration::from_secs(5)).await;
+    let extended = || worker.metric("worker_lease_extensions_total") >= 6.0;
+    eventually("both are held for longer than a lease", extended).await;
     assert_eq!(world.methods("r0"), [""; 0]);
-    show_again(&world, &poison).await;
+    world.sqs.faults(&world.dlq).clear();
     world.emptied().await;
+    // Neither spent a receive.
+    assert_eq!((world.deliveries(&poison), world.deliveries(&later)), (1, 1));
     assert_eq!(world.dead_letters().len(), 1);
     assert_eq!(world.methods("r0"), ["PATCH", "ReleaseHold"]);
     worker.finish(&world).await;
@@ -158,15 +162,18 @@ async fn poison_that_cannot_be_copied_takes_the_later_ones_of_its_group_back() {
 async fn a_group_that_waits_for_a_service_is_handed_back_whole_and_keeps_its_order() {
     let world = World::fifo().await;
     world.api.go_down().await.unwrap();
-    let (names, others) = (["r0", "r1", "r2"], ["s0", "s1", "s2"]);
-    let ids = [send_all(&world, "g", names), send_all(&world, "h", others)].concat();
+    let groups = ["g", "h", "i", "j", "k"];
+    let names = groups.map(|group| [0, 1].map(|n| format!("{group}{n}")));
+    let ids: Vec<_> = (groups.iter().zip(&names))
+        .flat_map(|(group, names)| send_all(&world, group, names.each_ref().map(String::as_str)))
+        .collect();
     let services = world.services();
     let worker = world.worker_of(services.clone(), |_| {}).await;
-    // The first of each group; the others wait behind them.
-    eventually("both groups wait", || worker.parked() == 2.0).await;
-    eventually("all are received", || worker.app.ledger().received_total() == 6).await;
+    // The first of each group, which are five reservations; the others wait behind them.
+    eventually("all groups wait", || worker.parked() == 5.0).await;
+    eventually("all are received", || worker.app.ledger().received_total() == 10).await;
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 6);
+    assert_eq!(account.left_total(Left::HandedBack), 10);
     for id in &ids {
         assert_eq!(world.hidden_for(id), [0]);
     }
@@ -174,8 +181,124 @@ async fn a_group_that_waits_for_a_service_is_handed_back_whole_and_keeps_its_ord
     let next = Services { outages: world.services().outages, ..services };
     let worker = world.worker_of(next, |_| {}).await;
     world.emptied().await;
-    assert_eq!(turns(&world, &names, 0), names);
-    assert_eq!(turns(&world, &others, 0), others);
+    for names in &names {
+        let names = names.each_ref().map(String::as_str);
+        assert_eq!(turns(&world, &names, 0), names);
+    }
     assert!(ids.iter().all(|id| world.deliveries(id) == 2));
     worker.drain().await;
+}
+
+/// Two heads are too few to show that a service is away: they wait for times of their own.
+#[tokio::test]
+async fn a_group_whose_first_fails_alone_keeps_its_order_and_leaves_others_alone() {
+    let world = World::fifo().await;
+    let bad = ["g", "h"];
+    for group in bad {
+        world.api.script_for(&format!("{group}0"), vec![Http::status(503); 10_000]);
+        send_all(
+            &world,
+            group,
+            [0, 1, 2].map(|n| format!("{group}{n}")).each_ref().map(String::as_str),
+        );
+    }
+    let worker = world.worker().await;
+    eventually("each head has failed often", || {
+        bad.iter().all(|group| world.methods(&format!("{group}0")).len() >= 5)
+    })
+    .await;
+    let good: Vec<_> = (0..20).map(|n| format!("s{n}")).collect();
+    for name in &good {
+        send_to(&world, name, name, expired(&format!("evt-{name}"), name).to_string());
+    }
+    eventually("other groups are done", || world.sqs.counts(&world.queue).total() == 6).await;
+    eventually("both are suspects", || worker.suspects("reservation") == 2.0).await;
+    assert_eq!((worker.breaker("reservation"), worker.parked()), (0.0, 0.0));
+    world.api.clear_script();
+    world.emptied().await;
+    for group in bad {
+        let names = [0, 1, 2].map(|n| format!("{group}{n}"));
+        let names = names.each_ref().map(String::as_str);
+        assert_eq!(turns(&world, &names, 0), names);
+    }
+    assert_eq!(worker.outcomes("reservation.expired")[..3], [26.0, 0.0, 0.0]);
+    worker.finish(&world).await;
+}
+
+/// Handed back, each would spend a receive for the first one's sake.
+#[tokio::test]
+async fn a_group_waits_here_for_a_head_whose_retries_are_used_up() {
+    let world = World::fifo_redriving(3).await;
+    world.api.script_for("r0", [500, 500, 500].map(Http::status));
+    let ids = send_all(&world, "g", ["r0", "r1", "r2"]);
+    let worker = world.worker().await;
+    eventually("the retries are used up", || worker.outcomes("reservation.expired")[3] == 3.0)
+        .await;
+    eventually("the head waits", || worker.waiting() == 1.0).await;
+    assert!(ids.iter().all(|id| world.hidden_for(id).is_empty()));
+    assert_eq!(worker.outcomes("reservation.expired"), [0.0, 0.0, 0.0, 3.0]);
+    let account = worker.finish(&world).await;
+    assert_eq!(account.left_total(Left::HandedBack), 3);
+    let after = world.hidden_for(&ids[0]);
+    assert!(after.len() == 1 && (25..=30).contains(&after[0]), "the rest of its wait: {after:?}");
+    assert!(ids[1..].iter().all(|id| world.hidden_for(id) == [0]));
+    assert!(ids.iter().all(|id| world.deliveries(id) == 1));
+}
+
+#[tokio::test]
+async fn a_head_that_uses_up_its_last_receive_lets_its_group_go_on() {
+    let world = World::fifo_redriving(1).await;
+    let names = ["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7"];
+    world.api.script_for("r0", vec![Http::status(500); 100]);
+    let ids = send_all(&world, "g", names);
+    let worker = world.worker().await;
+    world.emptied().await;
+    let letters = world.dead_letters();
+    assert_eq!(
+        letters.iter().map(|letter| letter.group.as_deref()).collect::<Vec<_>>(),
+        [Some("g")]
+    );
+    let attribute = |name: &str| letters[0].attributes[name].string_value.as_deref();
+    assert_eq!(attribute("dlq_message_id"), Some(ids[0].as_str()));
+    assert_eq!(attribute("dlq_reason"), Some("retries_used_up"));
+    assert_eq!(turns(&world, &names, 0), names);
+    assert!(ids.iter().all(|id| world.deliveries(id) == 1));
+    assert_eq!(worker.outcomes("reservation.expired"), [7.0, 1.0, 0.0, 2.0]);
+    worker.finish(&world).await;
+}
+
+/// A group is closed until its messages are deleted: nobody waits for company here.
+#[tokio::test]
+async fn what_is_done_is_deleted_at_once() {
+    let world = World::fifo().await;
+    let worker = world.worker().await;
+    let mut lags = Vec::new();
+    for n in 0..8 {
+        let name = format!("r{n}");
+        send_all(&world, "g", [name.as_str()]);
+        world.emptied().await;
+        lags.push(world.ledger.calls_for(&name)[1].at.elapsed());
+    }
+    let shortest = lags.iter().min().unwrap();
+    assert!(*shortest < Duration::from_millis(80), "{lags:?}");
+    worker.finish(&world).await;
+}
+
+/// SQS drops a message whose deduplication id it has seen within five minutes, and says that it was sent.
+#[tokio::test]
+async fn poison_that_was_sent_back_is_copied_again() {
+    let world = World::fifo_redriving(3).await;
+    let worker = world.worker().await;
+    send_to(&world, "g", "first", "not json".to_owned());
+    eventually("it is copied", || world.dead_letters().len() == 1).await;
+    let copy = world.dead_letters().remove(0);
+    let original = copy.attributes["dlq_message_id"].string_value.clone().unwrap();
+    world.send_message(NewMessage {
+        group: Some("g".to_owned()),
+        deduplication_id: Some("second".to_owned()),
+        ..NewMessage::new("not json").attribute("dlq_message_id", original)
+    });
+    eventually("the one that came back is copied too", || world.dead_letters().len() == 2).await;
+    world.emptied().await;
+    worker.finish(&world).await;
 }

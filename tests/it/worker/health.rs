@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reservation_worker::app::Settings;
 use reservation_worker::health::{Health, Problem};
-use reservation_worker::inflight::InFlight;
 use reservation_worker::inflight::room::Room;
+use reservation_worker::inflight::{InFlight, SuspectBounds};
 use reservation_worker::intake::Intake;
 use reservation_worker::poller::{self, Poller};
+use reservation_worker::queue::actions::Actions;
 use reservation_worker::queue::{
     BatchAnswer, DeadLetter, Message, MessageId, Queue, QueueError, ReceiptHandle,
 };
@@ -79,14 +80,14 @@ struct Poisoned;
 
 #[async_trait]
 impl Queue for Poisoned {
-    async fn receive(&self, max: usize) -> Result<Vec<Message>, QueueError> {
+    async fn receive(&self, max: usize, _: Duration) -> Result<Vec<Message>, QueueError> {
         let poison = |n: usize| Message {
             id: MessageId(format!("m-{n}").into()),
             handle: ReceiptHandle(format!("h-{n}").into()),
             body: "no event".to_owned(),
             receive_count: 1,
             sent_at: None,
-            group_id: None,
+            group: None,
             trace_header: None,
             attributes: Vec::new(),
         };
@@ -112,13 +113,17 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
     let (ledger, queue): (_, Arc<dyn Queue>) = (Arc::new(Ledger::default()), Arc::new(Poisoned));
     let metrics = Arc::clone(&services.metrics);
     let spans = QueueSpans::new(Tracing::disabled(), "events");
-    let (inflight, _ready) = InFlight::new(20, 20, visibility);
+    let actions = Arc::new(Actions::new(Arc::clone(health), Arc::clone(&metrics), visibility));
+    let (inflight, _ready) =
+        InFlight::new(20, 20, SuspectBounds { held_max: 10, tried_max: 5 }, visibility);
     let inflight = Arc::new(inflight);
     let (batches, batcher) = Batcher::new(
         Arc::clone(&queue),
         Arc::clone(&metrics),
         Arc::clone(&ledger),
         spans.clone(),
+        Arc::clone(&inflight),
+        Arc::clone(&actions),
         1,
     );
     let settler = Settler {
@@ -138,14 +143,16 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
         metrics: Arc::clone(&metrics),
         ledger: Arc::clone(&ledger),
         queue_name: "events".to_owned(),
-        visibility,
     };
     let poller = Poller {
         queue,
         room: Room::new(20, 64 << 20),
         inflight,
         intake,
+        actions,
         wait,
+        visibility,
+        concurrency: 20,
         metrics,
         ledger,
         beat: health.register("poller", poller::turn_max(wait)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reservation_worker::retry::Backoff;
 use sandbox::inventory::Reply as RpcReply;
-use sandbox::script::Scripted;
+use sandbox::script::{Rule, Scripted};
 use tonic::Code;
 
 use crate::support::{World, approved, event, eventually, expired, failed};
@@ -101,29 +101,33 @@ async fn what_waits_for_a_service_holds_no_worker_and_does_not_stop_who_needs_an
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.concurrency = 1).await;
     let wait = Duration::from_secs(3);
+    // Told to four, one after another, the time holds for all that need the service.
     let paced = Scripted::<RpcReply>::code_with_retry_info(Code::Unavailable, wait);
-    world.inventory.script_for("a0", [paced]);
-    for n in 0..3 {
+    for n in 0..4 {
+        world.inventory.script_for(&format!("a{n}"), [paced.clone()]);
+    }
+    for n in 0..6 {
         world.send(&failed(&format!("evt-a{n}"), &format!("a{n}")));
     }
-    eventually("all three wait", || worker.parked() == 3.0).await;
+    eventually("all six wait", || (worker.waiting(), worker.parked()) == (4.0, 2.0)).await;
     assert_eq!(worker.metric("worker_pool_active_gauge"), 0.0);
     // Names no seats, so that it needs the Reservation API only.
     let payment = json!({"payment_intent_id": "pay-b", "amount": 1});
     world.send(&event("evt-b", "payment.approved", "b", payment));
-    eventually("another one is done", || world.sqs.counts(&world.queue).total() == 3).await;
+    eventually("another one is done", || world.sqs.counts(&world.queue).total() == 6).await;
     assert_eq!(world.methods("b"), ["PATCH"]);
-    assert_eq!(worker.parked(), 3.0);
+    assert_eq!(worker.parked(), 2.0);
     let inventory_calls = || {
-        let calls = (0..3).flat_map(|n| world.ledger.calls_for(&format!("a{n}")));
+        let calls = (0..6).flat_map(|n| world.ledger.calls_for(&format!("a{n}")));
         calls.filter(|call| call.method() == "ReleaseHold").collect::<Vec<_>>()
     };
-    let [first] = &inventory_calls()[..] else { panic!("one call, then none before the time") };
-    let first = first.answered_at.unwrap();
+    let told = inventory_calls();
+    assert_eq!(told.len(), 4, "and none before the time");
+    let first = told.iter().map(|call| call.answered_at.unwrap()).min().unwrap();
     world.emptied().await;
-    assert_eq!(inventory_calls().len(), 4);
+    assert_eq!(inventory_calls().len(), 10);
     let early = inventory_calls().iter().filter(|call| call.at < first + wait).count();
-    assert_eq!(early, 1, "the first alone");
+    assert_eq!(early, 4, "those that were told so");
     worker.finish(&world).await;
 }
 
@@ -149,6 +153,38 @@ async fn setting_an_event_aside_frees_its_reservation() {
         eventually("the second is done", || world.methods(reservation).len() == 3).await;
         assert_eq!(world.methods(reservation), ["PATCH", "PATCH", "ReleaseHold"]);
     }
-    assert_eq!(world.dead_letters().len(), 1);
+    // Its reservation does not wait for the copy.
+    eventually("the first is copied", || world.dead_letters().len() == 1).await;
+    worker.finish(&world).await;
+}
+
+/// SQS hands each out three times: what is handed back for the others' sake comes again when its turn is near.
+#[tokio::test]
+async fn one_reservations_backlog_leaves_room_for_others_and_is_done_too() {
+    let world = World::redriving(3).await;
+    let slow = Scripted::normal().delayed(Duration::from_millis(20));
+    world.api.set_rules([Rule::of(|id| id == "hot", slow)]);
+    let backlog: Vec<_> =
+        (0..120).map(|n| world.send(&expired(&format!("evt-{n}"), "hot"))).collect();
+    let worker = world
+        .worker_with(|settings| (settings.in_flight_max, settings.concurrency) = (40, 4))
+        .await;
+    eventually("the backlog is in hand", || worker.app.ledger().received_total() >= 40).await;
+    let others: Vec<_> = (0..50).map(|n| format!("r{n}")).collect();
+    for name in &others {
+        world.send(&expired(&format!("evt-{name}"), name));
+    }
+    eventually("the others are done", || {
+        others.iter().all(|name| world.methods(name) == ["PATCH", "ReleaseHold"])
+    })
+    .await;
+    // Without room for them, they come in once no more than that of the backlog is left.
+    let done = world.methods("hot").iter().filter(|method| **method == "PATCH").count();
+    assert!(done < 80, "the others waited for the backlog: {done} of it were begun");
+    world.emptied().await;
+    assert_eq!(world.dead_letters().len(), 0);
+    let most = backlog.iter().map(|id| world.deliveries(id)).max();
+    assert!(most <= Some(3), "{most:?} receives");
+    assert_eq!(worker.outcomes("reservation.expired"), [170.0, 0.0, 0.0, 0.0]);
     worker.finish(&world).await;
 }

@@ -45,15 +45,16 @@ async fn what_is_parked_for_longer_than_the_visibility_timeout_is_still_held() {
     let world = World::redriving(1).await;
     world.inventory.go_down().await.unwrap();
     let worker = world.worker_with(|settings| settings.visibility = Duration::from_secs(6)).await;
-    let ids = ["a", "b", "c"].map(|name| world.send(&expired(&format!("evt-{name}"), name)));
-    eventually("they wait", || worker.parked() == 3.0).await;
+    let names = ["a", "b", "c", "d", "e"];
+    let ids = names.map(|name| world.send(&expired(&format!("evt-{name}"), name)));
+    eventually("they wait", || worker.parked() == 5.0).await;
     // Half of a timeout apart: by the time of the third the first timeout is over.
-    eventually("each is extended three times", || worker.metric(EXTENDED) >= 9.0).await;
-    assert_eq!(world.sqs.counts(&world.queue).in_flight, 3);
+    eventually("each is extended three times", || worker.metric(EXTENDED) >= 15.0).await;
+    assert_eq!(world.sqs.counts(&world.queue).in_flight, 5);
     world.inventory.come_back().await.unwrap();
     world.emptied().await;
     assert!(ids.iter().all(|id| world.deliveries(id) == 1));
-    for name in ["a", "b", "c"] {
+    for name in names {
         assert_eq!(world.methods(name), ["PATCH", "ReleaseHold"]);
     }
     assert_eq!(worker.metric(LOST), 0.0);

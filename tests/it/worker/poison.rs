@@ -1,9 +1,16 @@
 //! Poison is set aside quickly and whole, and never stops the others.
 
-use sandbox::sqs::{Action, AttributeValue, ErrorCode, Fault, NewMessage, QueueSpec};
+use std::time::{Instant, SystemTime};
+
+use reservation_worker::queue::{DeadLetter, MessageId, Queue, QueueErrorKind};
+use sandbox::reservation_api::Reply as HttpReply;
+use sandbox::script::Scripted;
+use sandbox::sqs::{Action, AttributeValue, ErrorCode, Fault, NewMessage, QueueSpec, Redrive};
 use serde_json::json;
 
-use crate::support::{World, event, eventually, expired};
+use crate::support::{World, event, eventually, expired, settings};
+
+type Http = Scripted<HttpReply>;
 
 /// Each reason, with bodies that have it.
 fn bodies() -> Vec<(&'static str, String)> {
@@ -25,15 +32,12 @@ fn bodies() -> Vec<(&'static str, String)> {
         ("invalid_event", "{}".to_owned()),
         ("nested_too_deep", sns(sns(sns(expired("evt-1", "a").to_string())))),
         ("unknown_type", event("evt-1", "reservation.created", "a", json!({})).to_string()),
-        ("invalid_event", flat(json!({}))),
+        ("invalid_event", flat(json!({"qty": 2.5}))),
         ("invalid_event", flat(json!({"qty": 0}))),
         ("invalid_event", flat(json!({"qty": -1}))),
         ("invalid_event", flat(json!({"qty": 3, "seat_ids": ["A-1", "A-2"]}))),
         ("invalid_event", flat(json!({"qty": "2"}))),
-        ("invalid_event", flat(json!({"seat_ids": []}))),
-        ("invalid_event", no("id")),
         ("invalid_event", no("reservation_id")),
-        ("invalid_event", no("event_id")),
     ]
 }
 
@@ -89,15 +93,82 @@ async fn where_no_dead_letter_queue_is_known_poison_is_kept_and_spaced_out() {
     worker.finish(&world).await;
 }
 
+/// SQS drops a message at the end of its retention, held or not, and tells nobody.
 #[tokio::test]
-async fn poison_is_kept_while_it_cannot_be_copied() {
+async fn an_event_that_is_held_to_the_end_of_its_retention_is_copied_before() {
+    let redrive = Some(Redrive { dlq: "dlq".to_owned(), max_receive_count: 100 });
+    let world = World::with(QueueSpec { retention_s: 10, redrive, ..QueueSpec::default() }).await;
+    world.api.script_for("a", vec![Http::status(503); 1_000]);
+    let worker = world.worker().await;
+    let sent_at = Instant::now();
+    let id = world.send(&expired("evt-1", "a"));
+    eventually("it is copied", || !world.dead_letters().is_empty()).await;
+    let after = sent_at.elapsed();
+    assert!((8_500..10_000).contains(&after.as_millis()), "{after:?}");
+    let letter = &world.dead_letters()[0];
+    let attribute = |name: &str| letter.attributes[name].string_value.as_deref();
+    assert_eq!(attribute("dlq_message_id"), Some(id.as_str()));
+    assert_eq!(attribute("dlq_reason"), Some("retention_ends"));
+    world.emptied().await;
+    worker.finish(&world).await;
+}
+
+/// Operators set, move and remove redrive policies while workers run.
+#[tokio::test]
+async fn copies_go_to_what_the_redrive_policy_names_now() {
+    let world = World::with(QueueSpec::default()).await;
+    let other = world.sqs.create_queue("other", QueueSpec::default());
+    let queue = world.sqs_queue(&settings()).await;
+    let letter = DeadLetter {
+        body: "not json".to_owned(),
+        message_id: MessageId("m".into()),
+        source_id: MessageId("m".into()),
+        group: None,
+        reason: "invalid_json",
+        error: "why".to_owned(),
+        event_type: "unknown",
+        receive_count: 1,
+        at: SystemTime::now(),
+        attributes: Vec::new(),
+        shortened: 0,
+    };
+    let sent = queue.dead_letter(&letter).await.map_err(|why| why.kind);
+    assert_eq!(sent, Err(QueueErrorKind::NoDeadLetterQueue));
+    let policy = |name: &str| {
+        let arn = format!("arn:aws:sqs:us-east-1:000000000000:{name}");
+        json!({"deadLetterTargetArn": arn, "maxReceiveCount": 7}).to_string()
+    };
+    for (name, url) in [("dlq", &world.dlq), ("other", &other)] {
+        world.sqs.set_attribute(&world.queue, "RedrivePolicy", &policy(name));
+        assert_eq!(queue.limits().await.unwrap().receives_max, Some(7));
+        queue.dead_letter(&letter).await.unwrap();
+        assert_eq!(world.sqs.counts(url).total(), 1, "{name}");
+    }
+    world.sqs.set_attribute(&world.queue, "RedrivePolicy", "");
+    assert_eq!(queue.limits().await.unwrap().receives_max, None);
+    let sent = queue.dead_letter(&letter).await.map_err(|why| why.kind);
+    assert_eq!(sent, Err(QueueErrorKind::NoDeadLetterQueue));
+    assert_eq!((world.sqs.counts(&world.dlq).total(), world.sqs.counts(&other).total()), (1, 1));
+}
+
+#[tokio::test]
+async fn while_poison_cannot_be_copied_one_is_held_and_the_others_are_spaced_out() {
     let world = World::start().await;
     let refused = Fault::Error(ErrorCode::AccessDenied);
     world.sqs.faults(&world.dlq).fail_sometimes(Action::SendMessage, 1.0, refused);
     let worker = world.worker().await;
-    let id = world.sqs.send(&world.queue, "not json");
-    assert_eq!(world.released(&id).await, 30);
-    assert_eq!((world.sqs.counts(&world.queue).total(), world.dead_letters().len()), (1, 0));
+    let first = world.sqs.send(&world.queue, "not json");
+    let held = || worker.metric("worker_messages_in_flight{state=\"settling\"}") == 1.0;
+    eventually("it is held", held).await;
+    let failing = || worker.metric("worker_queue_action_failing{action=\"dead_letter\"}") == 1.0;
+    eventually("copies are known to fail", failing).await;
+    let second = world.sqs.send(&world.queue, "not json either");
+    assert_eq!(world.released(&second).await, 30);
+    assert_eq!((world.sqs.counts(&world.queue).total(), world.dead_letters().len()), (2, 0));
+    // It asks again and again, so that a cure is noticed.
+    world.sqs.faults(&world.dlq).clear();
+    eventually("the first is copied", || world.dead_letters().len() == 1).await;
+    assert_eq!(world.hidden_for(&first), [0; 0]);
     worker.finish(&world).await;
 }
 
@@ -143,4 +214,58 @@ async fn a_flood_of_poison_does_not_stop_good_events() {
     assert_eq!(worker.outcomes("unknown"), [0.0, 200.0, 0.0, 0.0]);
     assert_eq!(worker.outcomes("reservation.expired"), [20.0, 0.0, 0.0, 0.0]);
     worker.finish(&world).await;
+}
+
+/// The most bytes that the queue takes, attributes included.
+const MESSAGE_BYTES_MAX: usize = 1_048_576;
+
+#[tokio::test]
+async fn a_copy_that_is_too_long_goes_with_fewer_attributes() {
+    let world = World::start().await;
+    let worker = world.worker().await;
+    // What a body leaves for the attributes, and which of them then are there.
+    for (left, ours, own) in [(0, 0, false), (200, 5, false), (5_000, 6, true)] {
+        let body = "x".repeat(MESSAGE_BYTES_MAX - left);
+        let mut message = NewMessage::new(&body);
+        if left > 10 {
+            message = message.attribute("own", "v");
+        }
+        world.send_message(message);
+        world.emptied().await;
+        let letters = world.dead_letters();
+        let letter = letters.iter().find(|letter| letter.body.len() == body.len()).unwrap();
+        let names = letter.attributes.keys().filter(|name| name.starts_with("dlq_"));
+        assert_eq!(names.count(), ours, "{left}");
+        assert_eq!(letter.attributes.contains_key("own"), own, "{left}");
+        assert_eq!(letter.attributes.contains_key("dlq_error"), ours == 6, "{left}");
+    }
+    // A dead-letter queue that takes less.
+    world.sqs.set_attribute(&world.dlq, "MaximumMessageSize", "1024");
+    world.send_message(NewMessage::new("x".repeat(1024)));
+    world.emptied().await;
+    let letters = world.dead_letters();
+    let letter = letters.iter().find(|letter| letter.body.len() == 1024).unwrap();
+    assert!(letter.attributes.is_empty());
+    worker.finish(&world).await;
+}
+
+#[tokio::test]
+async fn whether_the_dead_letter_queue_is_the_queue_itself_is_asked_until_it_is_known() {
+    let world = World::start().await;
+    // The queue itself, by another account's URL.
+    let url = world.queue.replace("000000000000", "111111111111");
+    let faults = world.sqs.faults(&world.queue);
+    for (fault, is_known) in [
+        (Fault::Http(503), false),
+        (Fault::Reset, false),
+        (Fault::Error(ErrorCode::RequestThrottled), false),
+        (Fault::Error(ErrorCode::AccessDenied), true),
+    ] {
+        let queue = world.sqs_queue_to(&settings(), Some(url.clone())).await;
+        faults.fail_sometimes(Action::GetQueueAttributes, 1.0, fault);
+        assert_eq!(queue.dead_letter_url().await.unwrap().as_ref(), Some(&url), "{fault:?}");
+        faults.clear();
+        let found = queue.dead_letter_url().await.unwrap();
+        assert_eq!(found, is_known.then(|| url.clone()), "{fault:?}");
+    }
 }

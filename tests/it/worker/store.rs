@@ -28,7 +28,7 @@ fn with_store(world: &World) -> (Services, Arc<FlakyStore>) {
 }
 
 fn decoded(event: &Value) -> Event {
-    decode(&event.to_string()).unwrap()
+    decode(&event.to_string(), "m").unwrap()
 }
 
 /// Another worker claims the event.

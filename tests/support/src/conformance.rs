@@ -5,6 +5,7 @@
 //! so, names the page, and asserts what LocalStack does there: the day it changes, we notice.
 
 pub mod batches;
+pub mod fair;
 pub mod fifo;
 pub mod long_poll;
 pub mod queues;
@@ -199,6 +200,12 @@ impl Queue<'_> {
             .await
             .expect("the message is accepted");
         sent.message_id.expect("a sent message has an id")
+    }
+
+    /// Sends to a standard queue for a tenant.
+    pub async fn send_of(&self, tenant: &str, body: &str) {
+        let send = self.client.send_message().queue_url(&self.url).message_body(body);
+        send.message_group_id(tenant).send().await.expect("the message is accepted");
     }
 
     /// Receives up to `max`, waiting up to `wait_s`, with all attributes of both kinds.

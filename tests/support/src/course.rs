@@ -1,10 +1,11 @@
-//! The course of one call through a stand-in: entered in the ledger, delayed, applied, delayed, answered.
+//! The course of one call through a stand-in: entered in the ledger, delayed, served when it is its turn, applied, delayed,
+//! answered.
 //! What is applied and how an answer looks is left to the services.
 
 use tokio::time::sleep;
 
 use crate::ledger::{Answer, Arrival, Effect, Ledger};
-use crate::script::Knobs;
+use crate::script::{Knobs, Refuse};
 
 /// What became of a call before it is answered.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) async fn run<R, T, O>(
     answer: impl FnOnce(Outcome<R, T>) -> (Answer, O) + Send + 'static,
 ) -> O
 where
-    R: Clone + Send + 'static,
+    R: Clone + Refuse + Send + 'static,
     T: Send,
     O: Send + 'static,
 {
@@ -36,6 +37,9 @@ where
     let course = tokio::spawn(async move {
         let scripted = plan.scripted;
         pause(plan.latency + scripted.delay).await;
+        if let Some(capacity) = &plan.capacity {
+            capacity.serve().await;
+        }
         let applied = scripted.applies.then(apply);
         if let Some((_, Some(effect))) = &applied {
             book.took_effect(sequence, *effect);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::ledger::Ledger;
-use crate::script::{Faults, Knobs, Scripted};
+use crate::script::{Capacity, Faults, Knobs, RateLimit, Rule, Scripted};
 use crate::server::Server;
 
 mod grpc;
@@ -133,6 +133,21 @@ impl Inventory {
     #[must_use]
     pub fn script_left(&self) -> usize {
         self.inner.knobs.script_left()
+    }
+
+    /// Calls that are not scripted go as the first of these says that fits, from now on; without any, as chance says.
+    pub fn set_rules(&self, rules: impl IntoIterator<Item = Rule<Reply>>) {
+        self.inner.knobs.set_rules(rules);
+    }
+
+    /// How many calls are let in; what comes beyond it is refused at once, to be tried again after a second.
+    pub fn set_rate_limit(&self, limit: Option<RateLimit>) {
+        self.inner.knobs.set_rate_limit(limit);
+    }
+
+    /// How many calls are processed at once, and how long each takes; without it all are, at once.
+    pub fn set_capacity(&self, capacity: Option<Capacity>) {
+        self.inner.knobs.set_capacity(capacity);
     }
 
     /// Latency and random faults of all calls that are not scripted (latency: of all calls).

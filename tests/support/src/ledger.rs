@@ -11,9 +11,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 mod call;
+mod tally;
 
 pub(crate) use call::Arrival;
 pub use call::{Answer, Call, Effect, Request, Service};
+pub use tally::Tally;
 
 /// Calls kept in memory; beyond it the oldest are forgotten (totals stay exact), so that a sandbox may run for days.
 const CALLS_KEPT_MAX: usize = 1_000_000;
@@ -206,6 +208,8 @@ impl Book {
             key: arrival.key,
             traceparent: arrival.traceparent,
             tracestate: arrival.tracestate,
+            baggage: arrival.baggage,
+            xray: arrival.xray,
             request: arrival.request,
             repeated_key,
             effect: None,
@@ -257,6 +261,8 @@ mod tests {
             key: Some(key.to_owned()),
             traceparent: None,
             tracestate: None,
+            baggage: None,
+            xray: None,
             request: Request::GetReservation,
         }
     }

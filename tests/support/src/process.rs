@@ -66,6 +66,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// Sends SIGHUP, as a terminal that closes does. Does nothing where the process has ended.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Sends SIGINT, as Ctrl-C does. Does nothing where the process has ended.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);

@@ -19,8 +19,11 @@ use tokio::time::{Instant, sleep};
 pub use self::cluster::RedisCluster;
 pub use self::command::Reply;
 
-/// What is started.
+/// What is started, where [`PROGRAM_VARIABLE`] names nothing else.
 const PROGRAM: &str = "redis-server";
+
+/// Names another server that speaks as Redis does, by its path.
+const PROGRAM_VARIABLE: &str = "REDIS_SERVER";
 
 /// For a server to start or to end, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,8 +41,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// Where it is not there and `CI` is set: there, nothing may be left out.
 #[must_use]
 pub fn is_installed(what: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file()) {
+    if std::env::var_os(PROGRAM_VARIABLE).is_some() || is_on_path(PROGRAM) {
         return true;
     }
     assert!(
@@ -51,9 +53,17 @@ pub fn is_installed(what: &str) -> bool {
     false
 }
 
+/// Whether a program of that name is on the `PATH`.
+#[must_use]
+pub fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
 pub struct RedisOptions {
+    program: Option<String>,
     password: Option<String>,
     append_only: bool,
     tls: Option<TlsFiles>,
@@ -72,6 +82,13 @@ pub struct TlsFiles {
 }
 
 impl RedisOptions {
+    /// Starts this program.
+    #[must_use]
+    pub fn program(mut self, program: &str) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
     /// Asks for this password.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
@@ -115,10 +132,17 @@ impl RedisOptions {
         Ok(redis)
     }
 
+    fn named_program(&self) -> OsString {
+        let named = self.program.as_ref().map(OsString::from);
+        named.or_else(|| std::env::var_os(PROGRAM_VARIABLE)).unwrap_or_else(|| PROGRAM.into())
+    }
+
     fn arguments(&self, port: u16, folder: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
+        // Redis 6 takes the words of a value apart only where they come apart.
         let mut set = |name: &str, value: &str| {
-            arguments.extend([format!("--{name}").into(), value.to_owned().into()]);
+            arguments.push(format!("--{name}").into());
+            arguments.extend(value.split(' ').map(OsString::from));
         };
         let port = port.to_string();
         set("bind", "127.0.0.1");
@@ -196,7 +220,7 @@ impl Redis {
         let log = self.folder.join("log");
         let output = std::fs::File::create(&log)?;
         let errors = output.try_clone()?;
-        let child = Command::new(PROGRAM)
+        let child = Command::new(self.options.named_program())
             .args(self.options.arguments(self.port, &self.folder))
             .stdin(Stdio::null())
             .stdout(output)
@@ -212,7 +236,8 @@ impl Redis {
             };
             if has_ended || began.elapsed() > PATIENCE {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
-                return Err(io::Error::other(format!("{PROGRAM} does not start: {said}")));
+                let program = self.options.named_program().to_string_lossy().into_owned();
+                return Err(io::Error::other(format!("{program} does not start: {said}")));
             }
             sleep(LOOK_EVERY).await;
         }

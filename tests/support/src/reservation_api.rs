@@ -7,11 +7,15 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use serde_json::Value;
+
 use crate::ledger::Ledger;
-use crate::script::{Faults, Knobs, Scripted};
+use crate::script::{Capacity, Faults, Knobs, RateLimit, Rule, Scripted};
 use crate::server::Server;
 
 mod http;
+#[cfg(test)]
+mod partial_tests;
 mod reply;
 mod state;
 #[cfg(test)]
@@ -86,6 +90,11 @@ impl ReservationApi {
         self.inner.state().set(reservation_id, status);
     }
 
+    /// What else `GET` and `PATCH` say of a reservation: members of an object, such as `event_id`, `seat_ids`, `quantity`.
+    pub fn set_details(&self, reservation_id: &str, details: Value) {
+        self.inner.state().set_details(reservation_id, details);
+    }
+
     /// A reservation's status; `None` where it is not known.
     #[must_use]
     pub fn status(&self, reservation_id: &str) -> Option<ReservationStatus> {
@@ -115,6 +124,21 @@ impl ReservationApi {
     #[must_use]
     pub fn script_left(&self) -> usize {
         self.inner.knobs.script_left()
+    }
+
+    /// Calls that are not scripted go as the first of these says that fits, from now on; without any, as chance says.
+    pub fn set_rules(&self, rules: impl IntoIterator<Item = Rule<Reply>>) {
+        self.inner.knobs.set_rules(rules);
+    }
+
+    /// How many calls are let in; what comes beyond it is refused at once, to be tried again after a second.
+    pub fn set_rate_limit(&self, limit: Option<RateLimit>) {
+        self.inner.knobs.set_rate_limit(limit);
+    }
+
+    /// How many calls are processed at once, and how long each takes; without it all are, at once.
+    pub fn set_capacity(&self, capacity: Option<Capacity>) {
+        self.inner.knobs.set_capacity(capacity);
     }
 
     /// Latency and random faults of all calls that are not scripted (latency: of all calls).

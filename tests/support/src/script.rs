@@ -1,9 +1,16 @@
-//! How a stand-in is told to misbehave: answers scripted for the next calls, faults drawn at random from a seed,
-//! and latency. What an answer looks like on the wire is left to each service.
+//! How a stand-in is told to misbehave: answers scripted for the next calls, rules for a part of the reservations (`rule`),
+//! faults drawn at random from a seed, latency, and how much it takes (`capacity`). What an answer looks like on the wire
+//! is left to each service.
+
+mod capacity;
+mod rule;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+
+pub use capacity::{Capacity, RateLimit, Refuse};
+pub use rule::{Rule, is_in_share};
 
 /// One call's course: when and whether it takes effect, and what is answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,8 +134,11 @@ pub(crate) struct Knobs<R> {
 struct Settings<R> {
     next_for: HashMap<String, VecDeque<Scripted<R>>>,
     next: VecDeque<Scripted<R>>,
+    rules: Vec<Rule<R>>,
     faults: Faults<R>,
     random: fastrand::Rng,
+    rate_limit: Option<RateLimit>,
+    capacity: Option<Capacity>,
 }
 
 /// What a call is to go through.
@@ -136,16 +146,21 @@ struct Settings<R> {
 pub(crate) struct Plan<R> {
     pub(crate) latency: Duration,
     pub(crate) scripted: Scripted<R>,
+    /// What it waits for before it is processed; `None` where there are servers for everyone, or it is not processed.
+    pub(crate) capacity: Option<Capacity>,
 }
 
-impl<R: Clone> Knobs<R> {
+impl<R: Clone + Refuse> Knobs<R> {
     pub(crate) fn new() -> Self {
         Self {
             settings: Mutex::new(Settings {
                 next_for: HashMap::new(),
                 next: VecDeque::new(),
+                rules: Vec::new(),
                 faults: Faults::default(),
                 random: fastrand::Rng::with_seed(0),
+                rate_limit: None,
+                capacity: None,
             }),
         }
     }
@@ -179,14 +194,34 @@ impl<R: Clone> Knobs<R> {
         settings.faults = faults;
     }
 
-    /// The course of the next call: what is scripted for its reservation, else for anyone, else what chance says.
+    pub(crate) fn set_rules(&self, rules: impl IntoIterator<Item = Rule<R>>) {
+        self.settings().rules = rules.into_iter().collect();
+    }
+
+    pub(crate) fn set_rate_limit(&self, limit: Option<RateLimit>) {
+        self.settings().rate_limit = limit;
+    }
+
+    pub(crate) fn set_capacity(&self, capacity: Option<Capacity>) {
+        self.settings().capacity = capacity;
+    }
+
+    /// The course of the next call: refused at once where the rate limit says so; else what is scripted for its
+    /// reservation, else for anyone, else what the first rule that fits says, else what chance says.
     pub(crate) fn plan(&self, reservation_id: &str) -> Plan<R> {
         let settings = &mut *self.settings();
+        if settings.rate_limit.as_mut().is_some_and(|limit| !limit.lets_in()) {
+            let scripted = Scripted::replying(R::refused(capacity::REFUSED_FOR));
+            return Plan { latency: Duration::ZERO, scripted, capacity: None };
+        }
         let jitter = settings.faults.jitter.mul_f64(settings.random.f64());
         let latency = settings.faults.latency + jitter;
         let own = settings.next_for.get_mut(reservation_id).and_then(VecDeque::pop_front);
-        let scripted = own.or_else(|| settings.next.pop_front()).unwrap_or_else(|| settings.draw());
-        Plan { latency, scripted }
+        let scripted = own.or_else(|| settings.next.pop_front());
+        let ruled = || settings.rules.iter().find_map(|rule| rule.course(reservation_id)).cloned();
+        let scripted = scripted.or_else(ruled).unwrap_or_else(|| settings.draw());
+        let capacity = settings.capacity.clone().filter(|_| scripted.applies);
+        Plan { latency, scripted, capacity }
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings<R>> {
@@ -210,6 +245,43 @@ impl<R: Clone> Settings<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Refuse for &str {
+        fn refused(_: Duration) -> Self {
+            "refused"
+        }
+    }
+
+    #[test]
+    fn a_rule_comes_after_a_script_and_before_chance_and_the_first_that_fits_counts() {
+        let knobs = Knobs::new();
+        knobs.set_faults(Faults::none().with(1.0, Scripted::replying("chance")));
+        knobs.set_rules([
+            Rule::of(|id| id == "a", Scripted::replying("first")),
+            Rule::of(|id| id != "c", Scripted::replying("second")),
+        ]);
+        knobs.script_for("a", [Scripted::replying("script")]);
+        let replies = ["a", "a", "b", "c"].map(|id| knobs.plan(id).scripted.reply);
+        assert_eq!(replies, ["script", "first", "second", "chance"].map(Some));
+        knobs.set_rules([]);
+        assert_eq!(knobs.plan("a").scripted.reply, Some("chance"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_beyond_the_limit_is_refused_at_once_and_takes_no_script_and_no_server() {
+        let knobs = Knobs::new();
+        knobs.set_faults(Faults::none().latency(Duration::from_secs(1), Duration::ZERO));
+        knobs.set_rate_limit(Some(RateLimit::per_second(1)));
+        knobs.set_capacity(Some(Capacity::new(1, Duration::from_secs(1))));
+        assert!(knobs.plan("a").capacity.is_some());
+        knobs.script([Scripted::replying("script")]);
+        let refused = knobs.plan("a");
+        assert_eq!(refused.scripted.reply, Some("refused"));
+        assert!(refused.capacity.is_none() && refused.latency.is_zero());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let scripted = knobs.plan("a");
+        assert_eq!((scripted.scripted.reply, scripted.capacity.is_some()), (Some("script"), false));
+    }
 
     #[test]
     fn what_is_scripted_for_one_reservation_comes_before_what_is_scripted_for_all() {
@@ -245,6 +317,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "more than 1")]
     fn shares_beyond_1_are_refused() {
-        let _ = Faults::none().with(0.6, Scripted::replying(())).with(0.6, Scripted::replying(()));
+        let _ = Faults::none().with(0.6, Scripted::replying("")).with(0.6, Scripted::replying(""));
     }
 }

@@ -7,9 +7,11 @@
 //! One conformance suite (`crate::conformance`) holds it to what the AWS SDK expects.
 
 mod action;
+mod ailment;
 mod batch;
 mod connection;
 mod error;
+mod fair;
 mod faults;
 mod fifo;
 mod handle;
@@ -29,6 +31,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +42,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use action::Action;
+pub use ailment::{Ailment, Right};
 pub use error::{ErrorCode, SqsError};
 pub use faults::{Fault, Faults};
 pub use ledger::{Entry, FaultKind, Ledger, Outcome};
@@ -76,6 +80,8 @@ pub struct StoredMessage {
     pub body: String,
     /// The message attributes as sent.
     pub attributes: std::collections::BTreeMap<String, AttributeValue>,
+    /// The message group that it was sent with.
+    pub group: Option<String>,
     /// Receives so far, in all queues that it has been in.
     pub receive_count: u32,
     /// Where it stands.
@@ -127,6 +133,17 @@ impl Sqs {
         self.shared.url(name)
     }
 
+    /// Changes one of a queue's attributes, as `SetQueueAttributes` does.
+    ///
+    /// # Panics
+    /// Where SQS would refuse it.
+    pub fn set_attribute(&self, queue_url: &str, name: &str, value: &str) {
+        let attributes = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let now = self.shared.now();
+        let changed = self.shared.lock().reconfigure(Some(queue_url), &attributes, now);
+        changed.expect("an existing queue and a valid attribute");
+    }
+
     /// Sends a message with nothing but a body, and returns its id.
     ///
     /// # Panics
@@ -166,6 +183,7 @@ impl Sqs {
                 id: message.content.id.clone(),
                 body: message.content.body.clone(),
                 attributes: message.content.attributes.clone(),
+                group: message.content.group.clone(),
                 receive_count: message.receive_count,
                 state: message.placed.state,
             })

@@ -125,6 +125,11 @@ cases! {
         move_task_brings_messages_back
         move_task_needs_a_dead_letter_queue
     }
+    fair {
+        a_tenant_is_named_and_locks_nothing
+        what_a_tenant_gets_back_waits_for_nothing
+        redrive_keeps_the_tenant
+    }
     fifo {
         one_receive_takes_a_group_in_order
         group_is_closed_while_one_is_in_flight

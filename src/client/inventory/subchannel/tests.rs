@@ -1,6 +1,8 @@
 //! A connection's life: made once for all that wait, watched while calls are open, followed by another when it ends.
 #![allow(clippy::unwrap_used)]
 
+mod late;
+
 use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicUsize;
 

@@ -1,6 +1,7 @@
 //! Answers that do not come, not to their end, or from somebody else.
 
 use super::*;
+use crate::client::error::Load;
 
 fn class_and_code(result: Result<(), CallError>) -> (Class, String) {
     let error = result.unwrap_err();
@@ -19,7 +20,9 @@ async fn nobody_there() {
         })
         .unwrap();
         for _ in 0..2 {
-            assert_eq!(class_and_code(release(&api).await), (Class::Outage, "connect".into()));
+            let error = release(&api).await.unwrap_err();
+            assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "connect"));
+            assert_eq!(error.load, Load::Unknown);
         }
     }
 }
@@ -49,6 +52,7 @@ async fn no_answer_in_time() {
     for server in [silent, headers, half] {
         let error = release(&client(&server, SHORT)).await.unwrap_err();
         assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "timeout"));
+        assert_eq!(error.load, Load::TimedOut);
         assert_eq!(error.detail, "no whole answer within 150 ms");
     }
 }
@@ -147,10 +151,13 @@ async fn details_that_are_not_base64_do_no_harm() {
 async fn somebody_else_who_answers_is_no_success() {
     for (status, class) in [
         (200, Class::Outage),
-        (302, Class::Transient),
-        (400, Class::Transient),
+        (302, Class::Outage),
+        (400, Class::Outage),
         (403, Class::Forbidden),
         (404, Class::Outage),
+        (408, Class::Transient),
+        (429, Class::Paced),
+        (500, Class::Transient),
         (503, Class::Outage),
     ] {
         for content_type in ["text/html", "application/grpcx", "application/json"] {

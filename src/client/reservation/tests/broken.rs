@@ -1,6 +1,8 @@
 //! Answers that do not come, or not to their end.
 
 use super::*;
+use crate::client::ANSWER_BYTES_MAX;
+use crate::client::error::Load;
 
 /// Answers `status` with a body that ends as said.
 async fn ends(status: u16, body: &'static str, end: End) -> TestServer {
@@ -15,6 +17,7 @@ async fn nobody_there() {
     let api = client(&format!("http://{}", TestServer::nobody().await), LONG);
     let error = set(&api).await.unwrap_err();
     assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "connect"));
+    assert_eq!(error.load, Load::Unknown);
     assert!(error.detail.contains("refused"), "{error}");
     assert!(!error.detail.contains("rsv_abc123"), "the URL stays out: {error}");
 
@@ -27,6 +30,7 @@ async fn no_answer_in_time() {
     let server = TestServer::raw(b"", End::Hang).await;
     let error = set(&client_of(&server, SHORT)).await.unwrap_err();
     assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "timeout"));
+    assert_eq!(error.load, Load::TimedOut);
     assert_eq!(error.detail, "no whole answer within 150 ms");
 }
 
@@ -49,13 +53,73 @@ async fn what_is_not_http() {
 
 #[tokio::test]
 async fn a_patch_that_succeeded_is_done_however_its_body_ends() {
-    for end in [End::Hang, End::Break, End::Repeat] {
-        let server = ends(200, "{", end).await;
-        let api = client_of(&server, LONG);
+    for body in ["{", " \n[", "\u{feff}{"] {
+        for end in [End::Hang, End::Break, End::Repeat] {
+            let server = ends(200, body, end).await;
+            let api = client_of(&server, LONG);
+            let start = tokio::time::Instant::now();
+            assert_eq!(set(&api).await, Ok(()), "{body:?} {end:?}");
+            assert!(start.elapsed() < LONG / 2, "{end:?}");
+            assert_eq!(set(&api).await, Ok(()), "the next call is not harmed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_is_longer_than_what_is_read_is_judged_by_its_beginning() {
+    let long = |begin: &str| format!("{begin}{}", "x".repeat(3 * ANSWER_BYTES_MAX));
+    for (body, done) in [(long("{"), true), (long(" ["), true), (long("<"), false)] {
+        let sent = body.clone();
+        let server = TestServer::start(false, move |_| {
+            Response::new(TestBody::new(sent.clone(), End::Clean))
+        })
+        .await;
+        let got = set(&client_of(&server, LONG)).await.map_err(|error| error.class);
+        assert_eq!(got, if done { Ok(()) } else { Err(Class::Outage) }, "{}", &body[..2]);
+        let error = ask(&client_of(&server, LONG)).await.unwrap_err();
+        let class = if done { Class::Transient } else { Class::Outage };
+        assert_eq!(error.class, class, "{}", &body[..2]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_plainly_no_json_is_not_read_to_its_end() {
+    // In a few frames: a busy machine is not to take long over them.
+    const BLANK: &str = match std::str::from_utf8(&[b' '; 1_024]) {
+        Ok(blank) => blank,
+        Err(_) => panic!("spaces are UTF-8"),
+    };
+    for (body, end) in [("<", End::Hang), ("<", End::Repeat), (BLANK, End::Repeat)] {
+        let server = ends(200, body, end).await;
         let start = tokio::time::Instant::now();
-        assert_eq!(set(&api).await, Ok(()), "{end:?}");
+        let error = set(&client_of(&server, LONG)).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "not_json"), "{end:?}");
         assert!(start.elapsed() < LONG / 2, "{end:?}");
-        assert_eq!(set(&api).await, Ok(()), "the next call is not harmed");
+    }
+}
+
+#[tokio::test]
+async fn a_success_whose_body_does_not_begin_is_judged_by_its_content_type() {
+    for body in ["", " "] {
+        let server = ends(200, body, End::Break).await;
+        let error = set(&client_of(&server, LONG)).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "transport"), "{body:?}");
+
+        let server = ends(200, body, End::Hang).await;
+        let error = set(&client_of(&server, SHORT)).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "timeout"), "{body:?}");
+    }
+    for (head, done) in [
+        (&b"HTTP/1.1 204 No Content\r\n\r\n"[..], true),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", false),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n", false),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: 2\r\n\r\n", true),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: Application/HAL+JSON\r\nContent-Length: 2\r\n\r\n", true),
+    ] {
+        let server = TestServer::raw(head, End::Clean).await;
+        let got = set(&client_of(&server, LONG)).await;
+        assert_eq!(got.is_ok(), done, "{got:?}");
     }
 }
 
@@ -77,7 +141,7 @@ async fn a_get_needs_a_whole_body() {
 
     let server = ends(200, "          ", End::Repeat).await;
     let error = ask(&client_of(&server, LONG)).await.unwrap_err();
-    assert_eq!((error.class, error.code.as_ref()), (Class::Transient, "bad_answer"));
+    assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "not_json"));
 }
 
 #[tokio::test]
@@ -85,11 +149,12 @@ async fn nothing_is_given_up_for_good_on_half_an_answer() {
     for status in [400, 403, 404, 422] {
         let server = ends(status, API_ERROR, End::Break).await;
         let error = set(&client_of(&server, LONG)).await.unwrap_err();
-        assert_eq!(error.class, Class::Outage, "{status} {error}");
+        assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "transport"), "{status}");
 
         let server = ends(status, API_ERROR, End::Hang).await;
         let error = set(&client_of(&server, SHORT)).await.unwrap_err();
-        assert_eq!(error.class, Class::Outage, "{status} {error}");
+        assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "timeout"), "{status}");
+        assert_eq!(error.load, Load::TimedOut);
     }
     for (status, class) in [(409, Class::Conflict), (500, Class::Transient), (503, Class::Outage)] {
         let server = ends(status, API_ERROR, End::Break).await;
@@ -100,9 +165,9 @@ async fn nothing_is_given_up_for_good_on_half_an_answer() {
 
 #[tokio::test]
 async fn an_endless_error_is_not_read_to_its_end() {
-    for (status, class) in [(404, Class::Outage), (400, Class::Permanent)] {
+    for status in [400, 404] {
         let server = ends(status, "xxxxxxxxxxxxxxxx", End::Repeat).await;
         let error = set(&client_of(&server, LONG)).await.unwrap_err();
-        assert_eq!((error.class, error.code), (class, format!("http_{status}").into()));
+        assert_eq!((error.class, error.code), (Class::Outage, format!("http_{status}").into()));
     }
 }

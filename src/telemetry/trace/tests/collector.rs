@@ -10,11 +10,16 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue as WireKeyValue, any_value
 use opentelemetry_proto::tonic::trace::v1::{Span as WireSpan, span::SpanKind as WireKind};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
 use tonic::transport::server::TcpIncoming;
 
 use super::*;
 
-struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
+/// A request with what came along.
+type Exported = (MetadataMap, ExportTraceServiceRequest);
+
+struct Collector(mpsc::UnboundedSender<Exported>);
 
 #[tonic::async_trait]
 impl TraceService for Collector {
@@ -22,18 +27,33 @@ impl TraceService for Collector {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        self.0.send(request.into_inner()).unwrap();
+        let (metadata, _, request) = request.into_parts();
+        self.0.send((metadata, request)).unwrap();
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
 /// What a collector gets at this listener.
-fn collect(listener: TcpListener) -> mpsc::UnboundedReceiver<ExportTraceServiceRequest> {
+pub(super) fn collect_with_metadata(listener: TcpListener) -> mpsc::UnboundedReceiver<Exported> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let service = TraceServiceServer::new(Collector(sender));
+    let service =
+        TraceServiceServer::new(Collector(sender)).accept_compressed(CompressionEncoding::Gzip);
     let server = tonic::transport::Server::builder()
         .serve_with_incoming(service, TcpIncoming::from(listener));
     tokio::spawn(server);
+    receiver
+}
+
+/// The same without what came along.
+fn collect(listener: TcpListener) -> mpsc::UnboundedReceiver<ExportTraceServiceRequest> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let mut exported = collect_with_metadata(listener);
+    tokio::spawn(async move {
+        while let Some((_, request)) = exported.recv().await {
+            // A test that has ended asks for no more.
+            let _ = sender.send(request);
+        }
+    });
     receiver
 }
 
@@ -46,7 +66,7 @@ fn text(attributes: &[WireKeyValue], key: &str) -> Option<String> {
     Some(text)
 }
 
-fn one_event(tracing: &Tracing) {
+pub(super) fn one_event(tracing: &Tracing) {
     let sender = parent(PARENT);
     let mut event = tracing.start_event(start(Some(&sender)));
     event.set_event("reservation.expired", Some("rsv_1"), Some("evt_1"));
@@ -61,11 +81,11 @@ fn one_event(tracing: &Tracing) {
     event.end("success", 1, None);
 }
 
-fn check_spans(spans: &[WireSpan]) {
+pub(super) fn check_spans(spans: &[WireSpan]) {
     let [http, rpc, event] = spans else { panic!("{spans:?}") };
     let trace_id = parent(PARENT).trace_id.to_bytes();
     assert!(spans.iter().all(|span| span.trace_id == trace_id));
-    assert_eq!(event.parent_span_id, parent(PARENT).span_id.to_bytes());
+    assert_eq!(event.parent_span_id, parent(PARENT).span_id.unwrap().to_bytes());
     assert_eq!(http.parent_span_id, event.span_id);
     assert_eq!(rpc.parent_span_id, event.span_id);
     assert_eq!(event.kind, i32::from(WireKind::Consumer));

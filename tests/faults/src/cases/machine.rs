@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use crate::account::Account;
 use crate::case::{Case, Seen};
 use crate::events::crowd;
-use crate::failed::{Failed, ensure};
+use crate::failed::{Failed, ensure, eventually};
 use crate::proxy::{Course, Way};
 use crate::worker::{Ended, LIMIT};
 use crate::world::{Setting, World};
@@ -31,6 +31,9 @@ pub(super) const CASES: &[Case] = &[
         run: |setting| Box::pin(side_port(setting)),
     },
 ];
+
+/// After so long at most it is ready again.
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// For how long nothing can be opened.
 const OUT_OF_THEM: Duration = Duration::from_secs(5);
@@ -64,9 +67,10 @@ async fn descriptors(setting: Setting) -> Result<Seen, Failed> {
     let account = Account::settled(&world, SETTLED_MAX).await?;
     world.harm.end();
     worker.says("Polling works again").await?;
-    ensure(worker.get("/readyz").await.is_some_and(|(status, _)| status == 200), || {
-        "it is not ready again".to_owned()
-    })?;
+    eventually("it is ready again", READY_WITHIN, async || {
+        worker.get("/readyz").await.is_some_and(|(status, _)| status == 200)
+    })
+    .await?;
     worker.leave(LIMIT).await?;
     Ok(Seen::Held(format!("{account}; {open} descriptors were open before")))
 }

@@ -184,7 +184,7 @@ async fn denied(setting: Setting) -> Result<Seen, Failed> {
     worker.counts("worker_messages_in_flight", &["state=\"running\""], 20.0).await?;
     world.sqs.authorize(Vec::new());
     world.to_api.set(Way::ToServer, Course::Pass);
-    worker.says("Polling fails").await?;
+    worker.says("An action of the queue fails").await?;
     crate::failed::eventually("it is not ready", SETTLED_MAX, async || {
         worker.get("/readyz").await.is_some_and(|(status, _)| status == 503)
     })
@@ -194,7 +194,7 @@ async fn denied(setting: Setting) -> Result<Seen, Failed> {
     tokio::time::sleep(Duration::from_secs(10)).await;
     world.sqs.authorize(rights());
     let account = Account::settled(&world, SETTLED_MAX).await?;
-    worker.says("Polling works again").await?;
+    worker.says("The action of the queue works again").await?;
     worker.leave(SETTLED_MAX).await?;
     Ok(Seen::Held(account.to_string()))
 }

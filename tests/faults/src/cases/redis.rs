@@ -1,15 +1,15 @@
 //! The shared store: killed, restarted, slow, full. Nothing runs unguarded meanwhile, and nothing is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sandbox::redis::{Redis, RedisOptions, is_installed};
+use sandbox::redis::{Redis, RedisOptions, is_installed, is_on_path};
 
 use crate::account::Account;
 use crate::case::{Case, Seen};
 use crate::events::{Event, crowd};
 use crate::failed::{Failed, ensure};
 use crate::proxy::{Course, Way};
-use crate::world::{Setting, Store, World};
+use crate::world::{Setting, Store, World, address};
 
 const SETTLED_MAX: Duration = Duration::from_secs(90);
 
@@ -54,7 +54,27 @@ pub(super) const CASES: &[Case] = &[
         is_short: false,
         run: |setting| Box::pin(run(setting, Harm::Full)),
     },
+    Case {
+        name: "redis-failover",
+        injected: "under load Redis hands over to its replica (FAILOVER) and becomes the replica of that; connections to it stay",
+        must_hold: "each takes effect once, and none waits for more than a few seconds: who is told that it may not write connects anew",
+        is_short: false,
+        run: |setting| Box::pin(failover(setting, None)),
+    },
+    Case {
+        name: "redis6-failover",
+        injected: "the same with Redis 6.2, which says READONLY inside a script's error only, with the code ERR",
+        must_hold: "the same",
+        is_short: false,
+        run: |setting| Box::pin(failover(setting, Some(REDIS_6))),
+    },
 ];
+
+/// Redis 6.2, by the name under which `make stores` puts it.
+const REDIS_6: &str = "redis-server-6.2";
+
+/// In which all that was sent before a failover and after it is done: the failover takes one second, a claim one more.
+const FAILOVER_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Harm {
@@ -158,4 +178,61 @@ async fn slow(setting: Setting) -> Result<Seen, Failed> {
     world.harm.end();
     worker.leave(SETTLED_MAX).await?;
     Ok(Seen::Held(format!("{account}; {done} done in the first 10 s")))
+}
+
+async fn failover(setting: Setting, program: Option<&str>) -> Result<Seen, Failed> {
+    let mut options = RedisOptions::default().setting("repl-diskless-sync-delay", "0");
+    if let Some(program) = program {
+        if !is_on_path(program) {
+            return Ok(Seen::LeftOut(format!("{program} is not installed (make stores)")));
+        }
+        options = options.program(program);
+    } else if !is_installed("a shared store that fails over") {
+        return Ok(Seen::LeftOut("redis-server is not installed".to_owned()));
+    }
+    let replica = options.clone().start().await?;
+    let mut world = World::start(&setting).await?.with_redis(options).await?;
+    let (port, proxy) =
+        (store(&mut world).redis.port().to_string(), store(&mut world).proxy.clone());
+    let follows = replica.command(&["REPLICAOF", "127.0.0.1", &port]).await?;
+    ensure(follows.text() == "OK", || format!("REPLICAOF: {follows:?}"))?;
+    role(&replica, "slave", "connected").await?;
+    let mut workers = [world.started().await?, world.started().await?];
+    for worker in &workers {
+        worker.says("Connected to the shared store").await?;
+    }
+    world.harm.begin();
+    world.send_all(crowd("before", EVENTS));
+    let some = |ledger: &sandbox::ledger::Ledger| ledger.totals().effects >= 20;
+    ensure(world.ledger.wait_until(some, SETTLED_MAX).await, || "no effects".to_owned())?;
+    let to = replica.port().to_string();
+    let handed_over =
+        store(&mut world).redis.command(&["FAILOVER", "TO", "127.0.0.1", &to]).await?;
+    ensure(handed_over.text() == "OK", || format!("FAILOVER: {handed_over:?}"))?;
+    role(&replica, "master", "").await?;
+    role(&store(&mut world).redis, "slave", "").await?;
+    // As a name does that leads to the new master from now on.
+    proxy.lead_to(address(&format!("127.0.0.1:{to}"))?);
+    let began = Instant::now();
+    world.send_all(crowd("after", EVENTS));
+    let account = Account::settled(&world, FAILOVER_MAX).await?;
+    let took_s = began.elapsed().as_secs_f64();
+    world.harm.end();
+    for worker in &mut workers {
+        worker.leave(SETTLED_MAX).await?;
+    }
+    Ok(Seen::Held(format!("{account}; all done {took_s:.1} s after the failover")))
+}
+
+/// Waits until a server says that it is that, and something of its state.
+async fn role(redis: &Redis, role: &str, state: &str) -> Result<(), Failed> {
+    let began = Instant::now();
+    loop {
+        let said = redis.command(&["ROLE"]).await?.text();
+        if said.contains(role) && said.contains(state) {
+            return Ok(());
+        }
+        ensure(began.elapsed() < SETTLED_MAX, || format!("no {role} {state}: {said}"))?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -130,6 +130,8 @@ mod tests {
             key: None,
             traceparent: None,
             tracestate: None,
+            baggage: None,
+            xray: None,
             request: Request::PatchReservation(serde_json::json!({"status": "EXPIRED"})),
             repeated_key: true,
             effect: Some((Effect::Status(ReservationStatus::Expired), at)),

@@ -97,6 +97,8 @@ impl Run {
             key: Some(key),
             traceparent: None,
             tracestate: None,
+            baggage: None,
+            xray: None,
             request,
             repeated_key,
             effect: effect.map(|effect| (effect, at)),

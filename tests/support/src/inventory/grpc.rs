@@ -95,6 +95,8 @@ impl AnyStatus for CommitReservationResponse {
 struct Envelope {
     traceparent: Option<String>,
     tracestate: Option<String>,
+    baggage: Option<String>,
+    xray: Option<String>,
     hang_up: CancellationToken,
 }
 
@@ -104,6 +106,8 @@ impl Envelope {
         Self {
             traceparent: text(request.metadata(), "traceparent"),
             tracestate: text(request.metadata(), "tracestate"),
+            baggage: text(request.metadata(), "baggage"),
+            xray: text(request.metadata(), "x-amzn-trace-id"),
             hang_up: hang_up.expect("each connection adds its own"),
         }
     }
@@ -122,6 +126,8 @@ impl Envelope {
             key: (!key.is_empty()).then(|| key.to_owned()),
             traceparent: self.traceparent.clone(),
             tracestate: self.tracestate.clone(),
+            baggage: self.baggage.clone(),
+            xray: self.xray.clone(),
             request,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use crate::script::{Lose, Scripted};
+use crate::script::{Lose, Refuse, Scripted};
 
 /// What is sent instead of the true answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,12 @@ pub(crate) enum Kind {
 impl Lose for Reply {
     fn lost() -> Self {
         Self(Kind::Lost)
+    }
+}
+
+impl Refuse for Reply {
+    fn refused(retry_after: Duration) -> Self {
+        Self(Kind::Code { code: Code::ResourceExhausted, retry_delay: Some(retry_after) })
     }
 }
 

@@ -9,12 +9,12 @@ use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 use super::{ConnectionLife, HoldState, Inventory};
-use crate::ledger::{Answer, Effect, Ledger};
+use crate::ledger::{Answer, Effect, Ledger, Service, Tally};
 use crate::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use crate::proto::reservation::v1::{
     CommitReservationRequest, CommitStatus, ReleaseHoldRequest, ReleaseStatus,
 };
-use crate::script::{Faults, Scripted};
+use crate::script::{Capacity, Faults, RateLimit, Rule, Scripted};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -248,4 +248,49 @@ async fn a_connection_ends_after_so_many_calls_or_so_long_and_loses_none() {
         }
     }
     assert_eq!(inventory.ledger().totals().repeated_keys, 0, "what came in was answered");
+}
+
+#[tokio::test]
+async fn rules_and_limits_answer_with_codes() {
+    let inventory = Inventory::start().await;
+    let mut client = client(&inventory).await;
+    let pause = Duration::from_secs(5);
+    let paced = Scripted::code_with_retry_info(Code::Aborted, pause);
+    inventory.set_rules([
+        Rule::of(|id| id == "paced", paced),
+        Rule::of(|id| id == "bad", Scripted::code(Code::Internal)),
+    ]);
+    for _ in 0..2 {
+        let told = client.release_hold(release("paced", "p")).await.unwrap_err();
+        assert_eq!(told.code(), Code::Aborted);
+        assert_eq!(told.get_details_retry_info().unwrap().retry_delay, Some(pause));
+        let told = client.release_hold(release("bad", "b")).await.unwrap_err();
+        assert_eq!(told.code(), Code::Internal);
+        assert!(told.get_details_retry_info().is_none());
+        client.release_hold(release("good", "g")).await.unwrap();
+    }
+    inventory.set_rate_limit(Some(RateLimit::per_second(1).burst(1)));
+    client.release_hold(release("a", "a")).await.unwrap();
+    let told = client.release_hold(release("a", "a")).await.unwrap_err();
+    assert_eq!(told.code(), Code::ResourceExhausted);
+    let retry_delay = told.get_details_retry_info().unwrap().retry_delay;
+    assert_eq!(retry_delay, Some(Duration::from_secs(1)));
+    let expected = Tally { calls: 8, served: 3, refused: 1, failed: 4, ..Tally::default() };
+    assert_eq!(Tally::of(&inventory.ledger().calls(), Service::Inventory), expected);
+}
+
+#[tokio::test]
+async fn so_many_are_served_at_once() {
+    let inventory = Inventory::start().await;
+    let client = client(&inventory).await;
+    let time = Duration::from_millis(100);
+    inventory.set_capacity(Some(Capacity::new(2, time)));
+    let began = std::time::Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..6 {
+        let (mut client, id) = (client.clone(), number.to_string());
+        calls.spawn(async move { client.release_hold(release(&id, &id)).await.map(drop) });
+    }
+    assert!(calls.join_all().await.iter().all(Result::is_ok));
+    assert!(began.elapsed() >= time * 3, "{:?}", began.elapsed());
 }

@@ -76,6 +76,10 @@ pub struct Call {
     pub traceparent: Option<String>,
     /// The W3C `tracestate` that came along.
     pub tracestate: Option<String>,
+    /// The W3C `baggage` that came along.
+    pub baggage: Option<String>,
+    /// X-Ray's header that came along.
+    pub xray: Option<String>,
     /// What was asked.
     pub request: Request,
     /// The key had been seen in an earlier call to this service.
@@ -121,5 +125,7 @@ pub(crate) struct Arrival {
     pub(crate) key: Option<String>,
     pub(crate) traceparent: Option<String>,
     pub(crate) tracestate: Option<String>,
+    pub(crate) baggage: Option<String>,
+    pub(crate) xray: Option<String>,
     pub(crate) request: Request,
 }

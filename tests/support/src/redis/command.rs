@@ -36,13 +36,14 @@ impl Reply {
         *number
     }
 
-    /// The bytes of a text, as a string; empty for what is none.
+    /// The bytes of a text, as a string; those of a list with spaces between them; empty for what is none.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
             Self::Text(text) | Self::Error(text) => text.clone(),
             Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Self::Number(_) | Self::Nothing | Self::List(_) => String::new(),
+            Self::List(all) => all.iter().map(Self::text).collect::<Vec<_>>().join(" "),
+            Self::Number(_) | Self::Nothing => String::new(),
         }
     }
 }

@@ -77,6 +77,8 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
         key: text(&head.headers, "idempotency-key"),
         traceparent,
         tracestate: text(&head.headers, "tracestate"),
+        baggage: text(&head.headers, "baggage"),
+        xray: text(&head.headers, "x-amzn-trace-id"),
         request: match (known_path, &head.method) {
             (true, &Method::GET) => ledger::Request::GetReservation,
             (true, &Method::PATCH) => ledger::Request::PatchReservation(json.clone()),

@@ -1,8 +1,10 @@
 //! Answers that the Reservation API can be told to give instead of the truth.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
-use crate::script::{Lose, Scripted};
+use crate::script::{Lose, Refuse, Scripted};
 
 /// What is sent instead of the true answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,14 @@ pub(crate) struct Answer {
 impl Lose for Reply {
     fn lost() -> Self {
         Self(Kind::Lost)
+    }
+}
+
+impl Refuse for Reply {
+    fn refused(retry_after: Duration) -> Self {
+        let header = ("Retry-After".to_owned(), retry_after.as_secs().to_string());
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self(Kind::Answer(Answer { status, headers: vec![header], body: None }))
     }
 }
 

@@ -60,6 +60,7 @@ pub(crate) struct State {
 struct Reservation {
     status: ReservationStatus,
     payment_intent_id: Option<String>,
+    details: Value,
 }
 
 #[derive(Debug)]
@@ -104,7 +105,17 @@ impl Default for State {
 
 impl State {
     pub(crate) fn set(&mut self, id: &str, status: ReservationStatus) {
-        self.reservations.insert(id.to_owned(), Reservation { status, payment_intent_id: None });
+        let reservation = Reservation { status, payment_intent_id: None, details: Value::Null };
+        self.reservations.insert(id.to_owned(), reservation);
+    }
+
+    pub(crate) fn set_details(&mut self, id: &str, details: Value) {
+        if !self.reservations.contains_key(id) {
+            self.set(id, ReservationStatus::Pending);
+        }
+        if let Some(reservation) = self.reservations.get_mut(id) {
+            reservation.details = details;
+        }
     }
 
     pub(crate) fn status(&self, id: &str) -> Option<ReservationStatus> {
@@ -170,11 +181,15 @@ impl State {
 
 impl Reservation {
     fn body(&self, id: &str) -> Value {
-        json!({
+        let mut body = json!({
             "reservation_id": id,
             "status": self.status.as_str(),
             "payment_intent_id": self.payment_intent_id,
-        })
+        });
+        for (name, value) in self.details.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
+        body
     }
 }
 

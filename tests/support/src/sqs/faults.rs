@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::Action;
+use super::ailment::Ailments;
 use super::error::ErrorCode;
 use super::ledger::FaultKind;
 use super::world::Shared;
@@ -64,6 +65,7 @@ struct ActionPlan {
 pub(crate) struct Plan {
     rng: fastrand::Rng,
     actions: HashMap<Action, ActionPlan>,
+    pub(super) ailments: Ailments,
     duplicates: Chance,
     delete_entries: Chance,
     visibility_entries: Chance,
@@ -75,6 +77,7 @@ impl Default for Plan {
         Self {
             rng: fastrand::Rng::with_seed(0),
             actions: HashMap::new(),
+            ailments: Ailments::default(),
             duplicates: Chance::default(),
             delete_entries: Chance::default(),
             visibility_entries: Chance::default(),
@@ -86,10 +89,14 @@ impl Default for Plan {
 impl Plan {
     /// How long the call is held back, and how it fails, if it does.
     pub(crate) fn call(&mut self, action: Action) -> (Duration, Option<Fault>) {
+        let (ailing, fault) = self.ailments.call(action);
+        if fault.is_some() {
+            return (ailing, fault);
+        }
         let Some(plan) = self.actions.get_mut(&action) else {
-            return (Duration::ZERO, None);
+            return (ailing, None);
         };
-        let latency = plan.latency + plan.jitter.mul_f64(self.rng.f64());
+        let latency = ailing + plan.latency + plan.jitter.mul_f64(self.rng.f64());
         let fault = match (&mut plan.next, plan.chance) {
             (Some((calls, fault)), _) if *calls > 0 => {
                 *calls -= 1;
@@ -131,7 +138,7 @@ impl Faults {
         Self { shared, queue }
     }
 
-    fn turn(&self, knob: impl FnOnce(&mut Plan)) {
+    pub(super) fn turn(&self, knob: impl FnOnce(&mut Plan)) {
         if let Some(queue) = self.shared.lock().queue_mut(&self.queue) {
             knob(&mut queue.faults);
         }

@@ -38,10 +38,15 @@ impl Permissions {
         if grants.iter().any(covers) {
             return Ok(());
         }
-        let name = name.to_ascii_lowercase();
-        let text = format!(
-            "User: arn:aws:sts::000000000000:assumed-role/worker/session is not authorized to perform: sqs:{name} on resource: {resource} because no identity-based policy allows the sqs:{name} action"
-        );
-        Err(SqsError::new(ErrorCode::AccessDenied, text))
+        Err(SqsError::new(ErrorCode::AccessDenied, denial(action, queue)))
     }
+}
+
+/// What is said where an action may not be done.
+pub(crate) fn denial(action: Action, queue: Option<&str>) -> String {
+    let name = action.name().trim_end_matches("Batch").to_ascii_lowercase();
+    let resource = queue.map_or_else(|| "*".to_owned(), |url| queue_arn(queue_name(url)));
+    format!(
+        "User: arn:aws:sts::000000000000:assumed-role/worker/session is not authorized to perform: sqs:{name} on resource: {resource} because no identity-based policy allows the sqs:{name} action"
+    )
 }

@@ -3,7 +3,7 @@
 //!
 //! A message is *delayed*, *ready* or *in flight*. Two ordered sets keep every step at O(log n):
 //! `ready` by the moment each became visible, `timers` by the moment each will become so.
-//! On a FIFO queue `groups` decides instead of `ready` who may be received.
+//! On a FIFO queue `groups` decides who may be received, on a standard queue `tenants`.
 //! Handing out, deleting and hiding by handle are in `delivery`.
 
 mod delivery;
@@ -17,6 +17,7 @@ use tokio::time::{Duration, Instant};
 pub(crate) use delivery::{Delivery, IN_FLIGHT_MAX};
 
 use super::action::Action;
+use super::fair::Tenants;
 use super::faults::Plan;
 use super::fifo::Groups;
 use super::ledger::{Entry, Ledger, Outcome};
@@ -92,6 +93,7 @@ pub(crate) struct Queue {
     pub(crate) settings: Settings,
     pub(crate) messages: HashMap<u64, Message>,
     pub(crate) groups: Option<Groups>,
+    tenants: Tenants,
     ready: BTreeSet<(Instant, u64)>,
     timers: BTreeSet<(Instant, u64)>,
     by_age: BTreeSet<(Instant, u64)>,
@@ -115,6 +117,7 @@ impl Queue {
             groups: settings.spec.fifo.then(Groups::default),
             settings,
             messages: HashMap::new(),
+            tenants: Tenants::default(),
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
             by_age: BTreeSet::new(),
@@ -194,7 +197,10 @@ impl Queue {
     }
 
     /// Takes a message out of the set that it stands in.
-    fn leave(&mut self, key: u64, placed: Placed) {
+    fn leave(&mut self, key: u64, placed: Placed, group: Option<&String>) {
+        if self.groups.is_none() {
+            self.tenants.leave(group, key, placed);
+        }
         match placed.state {
             MessageState::Visible => {
                 self.ready.remove(&(placed.at, key));
@@ -211,6 +217,11 @@ impl Queue {
     }
 
     fn enter(&mut self, key: u64, placed: Placed) {
+        if self.groups.is_none()
+            && let Some(message) = self.messages.get(&key)
+        {
+            self.tenants.enter(message.content.group.as_ref(), key, placed);
+        }
         match placed.state {
             MessageState::Visible => {
                 self.ready.insert((placed.at, key));
@@ -240,7 +251,8 @@ impl Queue {
         let before = message.placed;
         let after = Placed { state, at };
         message.placed = after;
-        self.leave(key, before);
+        let content = Arc::clone(&message.content);
+        self.leave(key, before, content.group.as_ref());
         self.enter(key, after);
     }
 
@@ -258,7 +270,7 @@ impl Queue {
 
     fn remove(&mut self, key: u64) -> Option<Message> {
         let message = self.messages.remove(&key)?;
-        self.leave(key, message.placed);
+        self.leave(key, message.placed, message.content.group.as_ref());
         self.by_age.remove(&(message.sent_at, key));
         if let (Some(groups), Some(group)) = (&mut self.groups, &message.content.group)
             && groups.moved(group, key, None)
@@ -286,7 +298,7 @@ impl Queue {
     fn next_ready(&self) -> Option<u64> {
         match &self.groups {
             Some(groups) => groups.first_ready(),
-            None => self.ready.first().map(|(_, key)| *key),
+            None => self.tenants.first_ready(self.in_flight),
         }
     }
 

@@ -17,6 +17,7 @@ use super::connection::{Acceptor, Connection};
 use super::error::{ErrorCode, SqsError};
 use super::faults::Fault;
 use super::ledger::Outcome;
+use super::permissions::denial;
 use super::wire::{self, Request};
 use super::world::Shared;
 use super::{queues, receive, send, settle};
@@ -141,7 +142,12 @@ impl Call<'_> {
             Some(Fault::ReplyLost) => Ok((input, true)),
             Some(Fault::Reset) => Err(Box::new(self.end(success(&wire::Nothing {}), true))),
             Some(Fault::Error(code)) => {
-                let error = SqsError::new(code, "This error was asked for.");
+                let text = if code == ErrorCode::AccessDenied {
+                    denial(self.action, input.queue())
+                } else {
+                    "This error was asked for.".to_owned()
+                };
+                let error = SqsError::new(code, text);
                 Err(Box::new(failure(&error)))
             }
             Some(Fault::Http(status)) => Err(Box::new(bare(status))),

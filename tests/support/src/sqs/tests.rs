@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod ailments;
 mod faults;
 mod permissions;
 mod time;
@@ -209,4 +210,21 @@ async fn what_is_no_request_is_refused() {
         assert!(answer.contains(&format!("x-amzn-query-error: {query}\r\n")), "{answer}");
         assert!(answer.contains(&format!(r#""__type":"com.amazonaws.sqs#{shape}""#)), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_tenant_that_has_most_in_flight_comes_after_the_others() {
+    let (sqs, url, client) = server().await;
+    let send = |tenant: &str, body: &str| {
+        let group = Some(tenant.to_owned());
+        sqs.send_message(&url, NewMessage { group, ..NewMessage::new(body) }).unwrap();
+    };
+    (0..30).for_each(|_| send("noisy", "noisy"));
+    assert_eq!(receive(&client, &url).await.len(), 10);
+    send("quiet", "quiet");
+    sqs.send(&url, "nobody's");
+    let bodies: Vec<_> =
+        receive(&client, &url).await.into_iter().filter_map(|message| message.body).collect();
+    assert_eq!(bodies[..3], ["quiet", "nobody's", "noisy"]);
+    assert_eq!(bodies.len(), 10);
 }

@@ -1,0 +1,188 @@
+//! The way to the collector, as OpenTelemetry defines it ("OTLP Exporter Configuration"): a variable of traces' own wins over the
+//! one of all signals. Here nothing is passed over: spans that never arrive are missed when it is too late. Where nothing is
+//! exported, nothing is asked of any value.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::address;
+use super::raw::Raw;
+use super::read::Reader;
+use super::table::{self, Variable};
+
+/// Where an HTTP collector is where nothing says so; the table has gRPC's.
+const HTTP_ENDPOINT: &str = "http://otel-collector:4318";
+
+/// What OpenTelemetry adds to the path of an endpoint of all signals.
+const TRACES_PATH: &str = "/v1/traces";
+
+/// How spans reach the collector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Otlp {
+    /// Where it is: for HTTP, with the path that spans are posted to.
+    pub endpoint: Url,
+    /// How it is spoken to.
+    pub transport: OtlpTransport,
+}
+
+/// How a collector is spoken to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtlpTransport {
+    /// The protocol.
+    pub protocol: OtlpProtocol,
+    /// What goes along with each batch; values are marked as sensitive, so that `Debug` hides them.
+    pub headers: HeaderMap,
+    /// For a whole batch, retries included.
+    pub timeout: Duration,
+    /// Whether batches are compressed.
+    pub gzip: bool,
+}
+
+impl Default for OtlpTransport {
+    fn default() -> Self {
+        Self {
+            protocol: OtlpProtocol::Grpc,
+            headers: HeaderMap::new(),
+            timeout: Duration::from_secs(10),
+            gzip: false,
+        }
+    }
+}
+
+/// A protocol of OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// Over gRPC.
+    Grpc,
+    /// Over HTTP/1.1, as protobuf.
+    HttpProtobuf,
+}
+
+/// A variable of the table with what was given.
+type Given<'a> = (&'a Variable, &'a Option<String>);
+
+pub(super) fn read(reader: &mut Reader, raw: &Raw, is_exported: bool) -> Option<Otlp> {
+    let own_endpoint =
+        (&table::OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, &raw.otel_exporter_otlp_traces_endpoint);
+    let endpoint = (&table::OTEL_EXPORTER_OTLP_ENDPOINT, &raw.otel_exporter_otlp_endpoint);
+    let protocol = [
+        (&table::OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, &raw.otel_exporter_otlp_traces_protocol),
+        (&table::OTEL_EXPORTER_OTLP_PROTOCOL, &raw.otel_exporter_otlp_protocol),
+    ];
+    let headers = [
+        (&table::OTEL_EXPORTER_OTLP_TRACES_HEADERS, &raw.otel_exporter_otlp_traces_headers),
+        (&table::OTEL_EXPORTER_OTLP_HEADERS, &raw.otel_exporter_otlp_headers),
+    ];
+    let timeout = [
+        (&table::OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, &raw.otel_exporter_otlp_traces_timeout),
+        (&table::OTEL_EXPORTER_OTLP_TIMEOUT, &raw.otel_exporter_otlp_timeout),
+    ];
+    let compression = [
+        (&table::OTEL_EXPORTER_OTLP_TRACES_COMPRESSION, &raw.otel_exporter_otlp_traces_compression),
+        (&table::OTEL_EXPORTER_OTLP_COMPRESSION, &raw.otel_exporter_otlp_compression),
+    ];
+    let insecure = [
+        (&table::OTEL_EXPORTER_OTLP_TRACES_INSECURE, &raw.otel_exporter_otlp_traces_insecure),
+        (&table::OTEL_EXPORTER_OTLP_INSECURE, &raw.otel_exporter_otlp_insecure),
+    ];
+    if !is_exported {
+        for given in
+            [[own_endpoint, endpoint], insecure, protocol, headers, timeout, compression].concat()
+        {
+            reader.unread(given.0, given.1);
+        }
+        return None;
+    }
+    raw.unsupported.iter().for_each(|name| reader.unsupported(name));
+    let (variable, given) = used(reader, insecure);
+    let is_insecure =
+        reader.parsed(variable, given, |value| value.to_ascii_lowercase().parse().ok());
+    let (variable, given) = used(reader, protocol);
+    let protocol =
+        reader.parsed(variable, given, |value| match value.to_ascii_lowercase().as_str() {
+            "grpc" => Some(OtlpProtocol::Grpc),
+            "http/protobuf" => Some(OtlpProtocol::HttpProtobuf),
+            _ => None,
+        });
+    let endpoint = read_endpoint(reader, [own_endpoint, endpoint], protocol, is_insecure);
+    let (variable, given) = used(reader, headers);
+    let headers = match given.as_deref() {
+        None | Some("") => {
+            reader.unread(variable, given);
+            Some(HeaderMap::new())
+        }
+        Some(_) => reader.parsed(variable, given, parse_headers),
+    };
+    let (variable, given) = used(reader, timeout);
+    let timeout = reader.millis(variable, given);
+    let (variable, given) = used(reader, compression);
+    let gzip = reader.parsed(variable, given, |value| match value.to_ascii_lowercase().as_str() {
+        "none" => Some(false),
+        "gzip" => Some(true),
+        _ => None,
+    });
+    let transport =
+        OtlpTransport { protocol: protocol?, headers: headers?, timeout: timeout?, gzip: gzip? };
+    Some(Otlp { endpoint: endpoint?, transport })
+}
+
+/// Traces' own variable where it is set, else the one of all signals; the other is not asked about.
+fn used<'a>(reader: &mut Reader, [own, all]: [Given<'a>; 2]) -> Given<'a> {
+    let is_own = own.1.as_ref().is_some_and(|value| !value.is_empty());
+    let (used, other) = if is_own { (own, all) } else { (all, own) };
+    reader.unread(other.0, other.1);
+    used
+}
+
+fn read_endpoint(
+    reader: &mut Reader,
+    [own, all]: [Given<'_>; 2],
+    protocol: Option<OtlpProtocol>,
+    is_insecure: Option<bool>,
+) -> Option<Url> {
+    let is_http = protocol == Some(OtlpProtocol::HttpProtobuf);
+    let (variable, given) = used(reader, [own, all]);
+    let is_own = std::ptr::eq(variable, own.0);
+    let default = Some(HTTP_ENDPOINT.to_owned()).filter(|_| is_http && given.is_none());
+    let given = if default.is_some() { &default } else { given };
+    let mut url = reader
+        .parsed(variable, given, |text| address::collector(text, is_insecure.unwrap_or(true)))?;
+    // The endpoint of traces is used as it is.
+    if is_http && !is_own {
+        let path = format!("{}{TRACES_PATH}", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+    }
+    Some(url)
+}
+
+/// `name=value,name=value`, percent-encoded like W3C baggage.
+fn parse_headers(text: &str) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=')?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Some(headers)
+}
+
+/// Variables of OTLP that OpenTelemetry defines and that do nothing here.
+const UNSUPPORTED: &[&str] = &[
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+];
+
+/// Those of the names that say something about the way to the collector, and that nobody reads.
+pub(super) fn unsupported<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'static str> {
+    names.filter_map(|name| UNSUPPORTED.iter().copied().find(|known| *known == name)).collect()
+}

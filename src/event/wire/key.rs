@@ -1,0 +1,141 @@
+//! The names of the fields that are read, in both spellings. What their values must be is left to `read`.
+
+use serde::Deserialize;
+
+/// The fields that are read. Every other is `Unknown`, and skipped unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+pub(in crate::event) enum Key {
+    #[serde(rename = "Type")]
+    SnsType,
+    #[serde(rename = "Message")]
+    SnsMessage,
+    #[serde(rename = "MessageId")]
+    SnsMessageId,
+    #[serde(rename = "Timestamp")]
+    SnsTimestamp,
+    #[serde(rename = "detail-type")]
+    DetailType,
+    #[serde(rename = "specversion")]
+    SpecVersion,
+    Id,
+    Type,
+    Time,
+    Ts,
+    TraceId,
+    Traceparent,
+    Tracestate,
+    EventType,
+    ReservationId,
+    EventId,
+    Qty,
+    Status,
+    PaymentId,
+    PaymentIntentId,
+    Amount,
+    Currency,
+    UserId,
+    ErrorCode,
+    ErrorMessage,
+    SeatIds,
+    Payload,
+    Detail,
+    Data,
+    #[serde(rename = "MessageAttributes")]
+    SnsAttributes,
+    #[serde(rename = "eventType")]
+    EventTypeCamel,
+    #[serde(rename = "reservationId")]
+    ReservationIdCamel,
+    #[serde(rename = "eventId")]
+    EventIdCamel,
+    #[serde(rename = "quantity")]
+    Quantity,
+    #[serde(rename = "paymentIntentId")]
+    PaymentIntentIdCamel,
+    #[serde(rename = "userId")]
+    UserIdCamel,
+    #[serde(rename = "errorCode")]
+    ErrorCodeCamel,
+    #[serde(rename = "errorMessage")]
+    ErrorMessageCamel,
+    #[serde(rename = "seatIds")]
+    SeatIdsCamel,
+    #[serde(other)]
+    Unknown,
+}
+
+impl Key {
+    /// How many keys come before `SeatIds`: those with a plain value.
+    pub(super) const VALUES: usize = Self::SeatIds as usize;
+
+    /// The fields that have a second spelling, in the order of those, which stand together in the enum.
+    const SPELT_TWICE: [Self; 9] = [
+        Self::EventType,
+        Self::ReservationId,
+        Self::EventId,
+        Self::Qty,
+        Self::PaymentIntentId,
+        Self::UserId,
+        Self::ErrorCode,
+        Self::ErrorMessage,
+        Self::SeatIds,
+    ];
+
+    /// The field that this is a spelling of.
+    pub(super) fn field(self) -> Self {
+        let place = (self as usize).checked_sub(Self::EventTypeCamel as usize);
+        place.and_then(|place| Self::SPELT_TWICE.get(place)).copied().unwrap_or(self)
+    }
+
+    /// Whether an empty text says nothing: what only describes, and ids that an event may lack.
+    pub(super) const fn is_absent_where_empty(self) -> bool {
+        matches!(self, Self::PaymentIntentId | Self::UserId | Self::ErrorCode | Self::ErrorMessage)
+    }
+
+    /// The name in the body.
+    pub(in crate::event) const fn as_str(self) -> &'static str {
+        match self {
+            Self::SnsType => "Type",
+            Self::SnsMessage => "Message",
+            Self::SnsMessageId => "MessageId",
+            Self::SnsTimestamp => "Timestamp",
+            Self::DetailType => "detail-type",
+            Self::SpecVersion => "specversion",
+            Self::Id => "id",
+            Self::Type => "type",
+            Self::Time => "time",
+            Self::Ts => "ts",
+            Self::TraceId => "trace_id",
+            Self::Traceparent => "traceparent",
+            Self::Tracestate => "tracestate",
+            Self::EventType => "event_type",
+            Self::ReservationId => "reservation_id",
+            Self::EventId => "event_id",
+            Self::Qty => "qty",
+            Self::Status => "status",
+            Self::PaymentId => "payment_id",
+            Self::PaymentIntentId => "payment_intent_id",
+            Self::Amount => "amount",
+            Self::Currency => "currency",
+            Self::UserId => "user_id",
+            Self::ErrorCode => "error_code",
+            Self::ErrorMessage => "error_message",
+            Self::SeatIds => "seat_ids",
+            Self::Payload => "payload",
+            Self::Detail => "detail",
+            Self::Data => "data",
+            Self::SnsAttributes => "MessageAttributes",
+            Self::EventTypeCamel => "eventType",
+            Self::ReservationIdCamel => "reservationId",
+            Self::EventIdCamel => "eventId",
+            Self::Quantity => "quantity",
+            Self::PaymentIntentIdCamel => "paymentIntentId",
+            Self::UserIdCamel => "userId",
+            Self::ErrorCodeCamel => "errorCode",
+            Self::ErrorMessageCamel => "errorMessage",
+            Self::SeatIdsCamel => "seatIds",
+            Self::Unknown => "(unknown)",
+        }
+    }
+}

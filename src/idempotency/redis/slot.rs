@@ -1,0 +1,37 @@
+//! Which part of a cluster a key is in.
+//!
+//! The rule is the Redis cluster specification's ("Key distribution model", "Hash tags"): CRC16 of the key, or of what
+//! stands between the first `{` and the next `}` if that is not empty, modulo 16,384.
+
+use crc16::{State, XMODEM};
+
+/// Slots of a cluster.
+pub(super) const SLOTS: u16 = 16_384;
+
+/// The slot of a key.
+pub(super) fn slot(key: &[u8]) -> u16 {
+    State::<XMODEM>::calculate(tag(key).unwrap_or(key)) % SLOTS
+}
+
+fn tag(key: &[u8]) -> Option<&[u8]> {
+    let open = key.iter().position(|byte| *byte == b'{')?;
+    let rest = &key[open + 1..];
+    let close = rest.iter().position(|byte| *byte == b'}')?;
+    (close > 0).then(|| &rest[..close])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        // The specification's own check value: CRC16 of "123456789" is 0x31C3.
+        assert_eq!(slot(b"123456789"), 0x31C3);
+        assert_eq!(slot(b"{user1000}.following"), slot(b"user1000"));
+        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
+        assert_eq!(slot(b"foo{bar}{zap}"), slot(b"bar"));
+        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"), "an empty tag is none");
+        assert_ne!(slot(b"foo{bar"), slot(b"bar"));
+    }
+}

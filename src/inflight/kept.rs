@@ -1,0 +1,41 @@
+//! The table's keeping of receipts that have no job: see `state/kept`.
+
+use tokio::time::Instant;
+
+use super::InFlight;
+use super::job::{Receipt, ReceiptKey};
+use super::state::TakenBack;
+
+impl InFlight {
+    /// Keeps a receipt that could not be settled yet: its lease is extended until it is taken back.
+    pub fn keep(&self, receipt: Receipt, now: Instant) -> ReceiptKey {
+        let (key, is_earlier) = self.lock().keep(receipt, now);
+        if is_earlier {
+            self.renewals_changed.notify_one();
+        }
+        key
+    }
+
+    /// Takes a receipt back that is kept, to be tried again. One with little time left is extended
+    /// first, unless it is `urgent`.
+    pub fn take_back(&self, key: ReceiptKey, now: Instant, urgent: bool) -> TakenBack {
+        self.lock().take_back(key, now, urgent)
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.lock().kept_len()
+    }
+
+    /// Has the receipt that is to be extended first extended at once. `false`: there is none.
+    pub fn renew_one(&self, now: Instant) -> bool {
+        let is_some = self.lock().renew_one(now);
+        self.renewals_changed.notify_one();
+        is_some
+    }
+
+    /// Waits until a job has left the table. Cancel-safe.
+    pub async fn one_left(&self) {
+        self.left.notified().await;
+    }
+}

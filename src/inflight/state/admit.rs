@@ -1,0 +1,90 @@
+//! How a message finds its place in the table: a job of its own, or with the job of the same event.
+
+use super::{Entry, Idle, Lane, Place, Placed, State};
+use crate::inflight::job::{Job, Key, Original, Receipt};
+use crate::sabotage::{Sabotage, on};
+
+impl State {
+    pub(in crate::inflight) fn admit(
+        &mut self,
+        mut job: Box<Job>,
+        original: Original,
+        receipt: Receipt,
+    ) -> Placed {
+        if let Some(&key) = self.by_event.get(&job.event.id) {
+            let entry = self.entries.get_mut(&key).expect("an indexed event is held");
+            if entry.hash.contradicts(job.hash) {
+                return Placed::IdReused(job, Box::new((original, receipt)), entry.hash);
+            }
+            let copies = entry.receipts.len();
+            let is_known = entry.holds(&receipt.message_id);
+            let lane = entry.lane.clone();
+            if !is_known && let Some(deferral) = self.deferral(&lane, copies, &original, &receipt) {
+                return deferral.of(job, receipt);
+            }
+            if on(Sabotage::JoinDropped) {
+                return Placed::Joined { job, replaced: false, is_earlier: false };
+            }
+            let (replaced, is_earlier) = self.join(key, receipt);
+            return Placed::Joined { job, replaced, is_earlier };
+        }
+        let lane = Lane::Reservation(job.event.reservation_id.clone());
+        let before = self.lanes.len(&lane);
+        if let Some(deferral) = self.deferral(&lane, before, &original, &receipt) {
+            return deferral.of(job, receipt);
+        }
+        let key = Key(self.next_number());
+        job.key = key;
+        self.by_event.insert(job.event.id.clone(), key);
+        let group = original.ordered_group().map(|name| Lane::Group(name.into()));
+        self.lanes.enter(&lane, key, receipt.leased_at);
+        if let Some(group) = &group {
+            self.lanes.enter(group, key, receipt.leased_at);
+        }
+        let entry = Entry {
+            event_id: job.event.id.clone(),
+            lane,
+            group,
+            hash: job.hash,
+            lease: job.lease.clone(),
+            original,
+            receipts: Vec::with_capacity(1),
+            place: Place::Idle(job, Idle::InLane),
+            tried_at: None,
+        };
+        let is_first = self.is_first(&entry, key);
+        self.entries.insert(key, entry);
+        let is_earlier = self.add_receipt(key, receipt);
+        Placed::New { key, is_first, is_earlier }
+    }
+
+    /// Whether one of two receipts of the same message was dropped for the other, and whether the
+    /// extension is now the first.
+    fn join(&mut self, key: Key, receipt: Receipt) -> (bool, bool) {
+        let entry = self.entries.get_mut(&key).expect("held");
+        let same = entry.receipts.iter().position(|h| h.receipt.message_id == receipt.message_id);
+        let Some(at) = same else { return (false, self.add_receipt(key, receipt)) };
+        // An older handle would delete nothing. Replies may overtake each other, and SQS's count is approximate: one
+        // that has not grown may be of a newer receipt all the same, so both are kept, and SQS says which stands.
+        if receipt.receive_count <= entry.receipts[at].receipt.receive_count {
+            return (false, self.add_receipt(key, receipt));
+        }
+        // The older one's extension, if one is under way, finds nothing to book and is forgotten.
+        let old = entry.receipts.swap_remove(at);
+        self.stop_renewing(&old);
+        (true, self.add_receipt(key, receipt))
+    }
+
+    /// Joins a further receipt of a message that is held, whatever its event. Gives it back where
+    /// the message is not held. Otherwise as [`State::join`].
+    pub(in crate::inflight) fn rejoin(
+        &mut self,
+        receipt: Receipt,
+    ) -> Result<(bool, bool), Receipt> {
+        let holds = |entry: &Entry| entry.holds(&receipt.message_id);
+        match self.entries.iter().find(|(_, entry)| holds(entry)).map(|(key, _)| *key) {
+            Some(key) => Ok(self.join(key, receipt)),
+            None => Err(receipt),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Receipts without a job: what was to be settled and could not be yet. Their leases are extended as those of jobs are,
+//! until whoever keeps them takes them back to try again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ahash::HashMap;
+use tokio::time::Instant;
+
+use super::State;
+use super::leases::{DueRenewal, HOLD_MAX, Renewal, VISIBLE_BY};
+use crate::inflight::job::{Receipt, ReceiptKey};
+use crate::queue::BATCH_MAX;
+
+/// Below this share of a lease, one over it, a receipt is extended before it is tried again, so that a call that hangs
+/// does not cost the lease.
+const SHARE_MIN: u32 = 3;
+
+/// Every receipt that is kept.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    receipts: HashMap<ReceiptKey, KeptReceipt>,
+    renewals: BTreeSet<(Instant, ReceiptKey)>,
+}
+
+#[derive(Debug)]
+struct KeptReceipt {
+    receipt: Receipt,
+    standing: Standing,
+}
+
+/// What is being done about the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// To be extended then.
+    RenewAt(Instant),
+    /// Being extended.
+    Extending,
+    /// Not extended any more: it has been held for as long as may be, or its keeper is gone.
+    Ending,
+    /// SQS says that it does not stand.
+    Lost,
+}
+
+/// What became of a receipt that is taken back.
+#[derive(Debug)]
+pub enum TakenBack {
+    /// It can be tried again now.
+    Ready(Receipt),
+    /// Not now: it is being extended, or to be extended first.
+    Busy,
+    /// It does not stand any more.
+    Lost(Receipt),
+}
+
+impl State {
+    /// Keeps a receipt; says whether it is now the first to be extended.
+    pub(in crate::inflight) fn keep(
+        &mut self,
+        receipt: Receipt,
+        now: Instant,
+    ) -> (ReceiptKey, bool) {
+        let key = ReceiptKey(self.next_number());
+        let standing = if self.extensions_ended {
+            Standing::Ending
+        } else {
+            let at = half_way(now, &receipt);
+            self.kept.renewals.insert((at, key));
+            Standing::RenewAt(at)
+        };
+        let is_earlier = standing != Standing::Ending
+            && self.kept.renewals.first().is_some_and(|(_, first)| *first == key)
+            && self
+                .renewals
+                .keys()
+                .next()
+                .is_none_or(|(first, _)| half_way(now, &receipt) < *first);
+        self.kept.receipts.insert(key, KeptReceipt { receipt, standing });
+        (key, is_earlier)
+    }
+
+    /// Takes a receipt back that is kept. One with little time left is extended first, unless it is `urgent`.
+    pub(in crate::inflight) fn take_back(
+        &mut self,
+        key: ReceiptKey,
+        now: Instant,
+        urgent: bool,
+    ) -> TakenBack {
+        let kept = self.kept.receipts.get(&key).expect("a receipt is taken back once");
+        let left = kept.receipt.deadline.saturating_duration_since(now);
+        let is_short = left < self.visibility / SHARE_MIN;
+        let standing = kept.standing;
+        match standing {
+            Standing::Extending => return TakenBack::Busy,
+            Standing::RenewAt(_) if is_short && !left.is_zero() && !urgent => {
+                return TakenBack::Busy;
+            }
+            Standing::RenewAt(at) => {
+                self.kept.renewals.remove(&(at, key));
+            }
+            Standing::Ending | Standing::Lost => {}
+        }
+        let kept = self.kept.receipts.remove(&key).expect("just seen");
+        match standing {
+            Standing::Lost => TakenBack::Lost(kept.receipt),
+            Standing::RenewAt(_) | Standing::Extending | Standing::Ending => {
+                TakenBack::Ready(kept.receipt)
+            }
+        }
+    }
+
+    /// Has one receipt extended now, so that it shows whether that works. `false`: nothing is held.
+    pub(in crate::inflight) fn renew_one(&mut self, now: Instant) -> bool {
+        if let Some(((_, receipt_key), key)) = self.renewals.pop_first() {
+            let entry = self.entries.get_mut(&key).expect("a renewal's job is in the table");
+            if let Some(held) = entry.receipts.iter_mut().find(|held| held.key == receipt_key) {
+                held.renew_at = Some(now);
+            }
+            self.renewals.insert((now, receipt_key), key);
+            return true;
+        }
+        let Some((_, key)) = self.kept.renewals.pop_first() else {
+            return !self.extending.is_empty();
+        };
+        self.kept.renewals.insert((now, key));
+        if let Some(kept) = self.kept.receipts.get_mut(&key) {
+            kept.standing = Standing::RenewAt(now);
+        }
+        true
+    }
+
+    pub(in crate::inflight) fn kept_len(&self) -> usize {
+        self.kept.receipts.len()
+    }
+
+    pub(super) fn next_kept_renewal(&self) -> Option<Instant> {
+        self.kept.renewals.first().map(|(at, _)| *at)
+    }
+
+    /// Adds what is due until `soon`, as far as there is room in the batch.
+    pub(super) fn kept_due(&mut self, now: Instant, soon: Instant, due: &mut Vec<DueRenewal>) {
+        while due.len() < BATCH_MAX
+            && let Some(&(at, key)) = self.kept.renewals.first()
+            && at <= soon
+        {
+            self.kept.renewals.pop_first();
+            let kept = self.kept.receipts.get_mut(&key).expect("a renewal's receipt is kept");
+            if now >= kept.receipt.leased_at + HOLD_MAX {
+                kept.standing = Standing::Ending;
+                continue;
+            }
+            kept.standing = Standing::Extending;
+            let until_limit: Duration = kept.receipt.leased_at + VISIBLE_BY - now;
+            due.push(DueRenewal {
+                key,
+                handle: kept.receipt.handle.clone(),
+                deadline: kept.receipt.deadline,
+                visibility: self.visibility.min(until_limit),
+            });
+        }
+    }
+
+    /// Books what became of an extension, if it is that of a receipt that is kept.
+    pub(super) fn book_kept(&mut self, key: ReceiptKey, answer: &Renewal, now: Instant) -> bool {
+        let Some(kept) = self.kept.receipts.get_mut(&key) else { return false };
+        kept.standing = match answer {
+            Renewal::Extended { called_at, visibility } => {
+                kept.receipt.deadline = *called_at + *visibility;
+                Standing::RenewAt(half_way(*called_at, &kept.receipt).max(now))
+            }
+            Renewal::RetryAt(at) if *at < kept.receipt.deadline => Standing::RenewAt(*at),
+            Renewal::RetryAt(_) => Standing::Ending,
+            Renewal::Lost => Standing::Lost,
+        };
+        if let Standing::RenewAt(at) = kept.standing {
+            self.kept.renewals.insert((at, key));
+        }
+        true
+    }
+
+    /// Nobody extends anything any more.
+    pub(super) fn end_kept_extensions(&mut self) {
+        self.kept.renewals.clear();
+        for kept in self.kept.receipts.values_mut() {
+            if kept.standing != Standing::Lost {
+                kept.standing = Standing::Ending;
+            }
+        }
+    }
+}
+
+/// Half of the time that is left; not beyond the longest hold.
+fn half_way(since: Instant, receipt: &Receipt) -> Instant {
+    let half = since + receipt.deadline.saturating_duration_since(since) / 2;
+    half.min(receipt.leased_at + HOLD_MAX)
+}

@@ -1,0 +1,57 @@
+//! The queue's retention: nothing is hidden for so long that SQS drops it before it is seen again.
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const LONG: Duration = Duration::from_secs(11 * 3_600);
+
+impl World {
+    /// Tells the table of the queue's limits.
+    pub(super) fn limit(&self, receives_max: ReceivesMax, retention: Option<Duration>) {
+        self.table.lock().set_limits(Limits { receives_max, retention });
+    }
+}
+
+/// Hides a message for so long each time that it is received, as often as it may be; gives the times.
+async fn hidden(world: &mut World, age: Duration, receives: u32, after: Duration) -> Vec<Duration> {
+    let (mut times, mut now) = (Vec::new(), Duration::ZERO);
+    for receive_count in 1..=receives {
+        world.age = Some(age + now);
+        world.receive_count = receive_count;
+        let (_, _, receipt) = world.arrival("m", "e", "r", "show").await;
+        let time = world.table.hidden(&receipt, after, Instant::now());
+        times.push(time);
+        now += time;
+    }
+    times
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_seen_as_often_as_it_may_be_before_its_retention_ends() {
+    let mut world = World::new();
+    world.limit(ReceivesMax::Limit(10), Some(4 * DAY));
+    let times = hidden(&mut world, Duration::ZERO, 10, LONG).await;
+    let all: Duration = times.iter().sum();
+    assert!(all < 4 * DAY && all > 3 * DAY, "{all:?}");
+    assert!(times.iter().all(|time| *time > Duration::from_secs(8 * 3_600)), "evenly: {times:?}");
+    let short = Duration::from_secs(900);
+    assert_eq!(hidden(&mut world, Duration::ZERO, 10, short).await, [short; 10]);
+    let times = hidden(&mut world, 4 * DAY - Duration::from_secs(1_800), 3, short).await;
+    assert!(times.iter().sum::<Duration>() < Duration::from_secs(1_700), "{times:?}");
+    assert!(times.iter().all(|time| *time > Duration::from_secs(60)), "spaced: {times:?}");
+    let times = hidden(&mut world, 4 * DAY - Duration::from_secs(60), 10, short).await;
+    assert!(times.iter().sum::<Duration>() < Duration::from_secs(60), "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_known_or_nothing_can_be_saved_it_is_hidden_for_a_while_all_the_same() {
+    let mut world = World::new();
+    assert_eq!(hidden(&mut world, 5 * DAY, 1, LONG).await, [LONG]);
+    world.limit(ReceivesMax::Unlimited, Some(4 * DAY));
+    assert_eq!(hidden(&mut world, Duration::ZERO, 1, LONG).await, [LONG]);
+    assert_eq!(hidden(&mut world, 5 * DAY, 1, LONG).await, [Duration::from_secs(1)]);
+    assert_eq!(hidden(&mut world, 5 * DAY, 1, Duration::ZERO).await, [Duration::ZERO]);
+    world.age = None;
+    let (_, _, receipt) = world.arrival("m", "e", "r", "show").await;
+    assert_eq!(world.table.hidden(&receipt, LONG, Instant::now()), LONG);
+}

@@ -1,0 +1,212 @@
+//! FIFO groups and the queue's redrive policy: what is handed back spends a receive. And the room that one reservation takes.
+
+use super::*;
+use crate::inflight::redrive::ReceivesMax;
+use crate::outage::Dependency;
+
+/// Three events of a group, received for the second time.
+async fn group(max: ReceivesMax) -> World {
+    let mut world = World::new();
+    world.limit(max, None);
+    (world.group, world.receive_count) = (Some("g"), 2);
+    for n in 1..=3 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+    }
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_in_its_last_receive_is_dead_lettered_and_others_wait_for_theirs() {
+    for (max, rounds, fate) in [
+        (ReceivesMax::Limit(2), 0, GroupFate::LastReceive),
+        (ReceivesMax::Limit(3), 0, GroupFate::Wait),
+        (ReceivesMax::Limit(3), 1, GroupFate::LastReceive),
+        (ReceivesMax::Unknown, 9, GroupFate::Wait),
+        (ReceivesMax::Unlimited, 9, GroupFate::Wait),
+    ] {
+        let mut world = group(max).await;
+        let mut head = world.start().expect("e1");
+        head.rounds = rounds;
+        assert_eq!(world.table.group_fate(&head), fate, "{max:?} {rounds}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_goes_back_where_nothing_waits_for_it_or_room_is_short() {
+    let mut world = World::new();
+    world.limit(ReceivesMax::Limit(3), None);
+    world.admit("no group", "r0").await;
+    let alone = world.start().expect("no group");
+    assert_eq!(world.table.group_fate(&alone), GroupFate::Release);
+    world.group = Some("g");
+    world.admit("e1", "r1").await;
+    let head = world.start().expect("e1");
+    assert_eq!(world.table.group_fate(&head), GroupFate::Release, "nothing is later");
+    world.admit("e2", "r2").await;
+    assert_eq!(world.table.group_fate(&head), GroupFate::Wait);
+    for n in 0..48 {
+        world.admit(&format!("f{n}"), &format!("s{n}")).await;
+    }
+    assert_eq!(world.table.group_fate(&head), GroupFate::Release, "more than half is taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_come_again_takes_nobody_along() {
+    for (max, next) in [(ReceivesMax::Limit(2), Some("e2")), (ReceivesMax::Limit(3), None)] {
+        let mut world = group(max).await;
+        let head = world.start().expect("e1");
+        assert_eq!(world.table.release(&head, Duration::from_secs(30)).len(), 1);
+        assert_eq!(world.start_id().as_deref(), next);
+        assert_eq!(world.table.take_abandoned().is_empty(), next.is_some());
+
+        let mut world = group(max).await;
+        let head = world.start().expect("e1");
+        let taken = world.table.take(&head);
+        taken.turn.expect("it is in a group").abandon();
+        assert_eq!(world.start_id().as_deref(), next, "its copy could not be sent");
+
+        let mut world = group(max).await;
+        let head = world.start().expect("e1");
+        advance(Duration::from_secs(15)).await;
+        let (due, now) = (world.table.renewals_due(Instant::now()).due, Instant::now());
+        let answer = |due: DueRenewal| {
+            let is_head = &*due.handle.0 == "handle-2";
+            (due.key, if is_head { Renewal::Lost } else { extended() })
+        };
+        world.table.renewed(due.into_iter().map(answer).collect(), now);
+        assert!(world.table.forget_lost(head).is_some());
+        assert_eq!(world.start_id().as_deref(), next, "its lease was lost");
+    }
+}
+
+/// Gives for how long each of so many further events of a reservation is handed back; `None`: it is held.
+async fn offer(world: &mut World, reservation: &str, count: usize) -> Vec<Option<Duration>> {
+    let mut offered = Vec::new();
+    for _ in 0..count {
+        let id = format!("more-{}", world.serial);
+        offered.push(match world.admit(&id, reservation).await {
+            Admitted::Deferred { after, .. } => Some(after),
+            Admitted::Ready | Admitted::InLane => None,
+            other @ (Admitted::Joined { .. } | Admitted::IdReused(..)) => panic!("{other:?}"),
+        });
+    }
+    offered
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_takes_as_much_room_as_it_leaves() {
+    let mut world = World::new();
+    let held = |offered: &[Option<Duration>]| offered.iter().filter(|it| it.is_none()).count();
+    assert_eq!(held(&offer(&mut world, "hot", 80).await), 50);
+    // A second one finds half of the room, and leaves half of that; others have the rest.
+    assert_eq!(held(&offer(&mut world, "hot too", 80).await), 25);
+    assert_eq!(held(&offer(&mut world, "cold", 5).await), 5);
+    for n in 0..20 {
+        assert_eq!(held(&offer(&mut world, &format!("r{n}"), 1).await), 1);
+    }
+    assert_eq!(world.table.held(), 100);
+}
+
+/// A room of 64 MiB and messages of 1 MiB: 64 would fill it.
+#[tokio::test(start_paused = true)]
+async fn a_reservation_takes_as_much_memory_as_it_leaves() {
+    let mut world = World::new();
+    world.room = Room::new(100, 64 << 20);
+    let mut held = 0;
+    for n in 0..40 {
+        let (job, original, mut receipt) =
+            world.arrival(&format!("m{n}"), &format!("e{n}"), "hot", "show").await;
+        receipt.room.grow((1 << 20) - 1_024);
+        let admitted = world.table.admission().event(job, original, receipt);
+        held += usize::from(!matches!(admitted, Admitted::Deferred { .. }));
+    }
+    assert_eq!(held, 32);
+    assert!(matches!(world.admit("e", "cold").await, Admitted::Ready));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_back_for_room_comes_again_when_its_turn_is_near() {
+    let mut world = World::new();
+    offer(&mut world, "hot", 50).await;
+    // Ten a second, five seconds long.
+    for _ in 0..9 {
+        advance(Duration::from_millis(100)).await;
+        let job = world.start().expect("the next of the lane");
+        drop(world.table.take(&job));
+    }
+    let offered = offer(&mut world, "hot", 40).await;
+    let after: Vec<_> = offered.iter().flatten().map(Duration::as_millis).collect();
+    assert_eq!((offered.len() - after.len(), after.len()), (9, 31));
+    assert_eq!((after[0], after[30]), (5_000, 8_000));
+    // A lane that stands still is looked at again in a quarter of an hour.
+    advance(Duration::from_secs(24 * 3_600)).await;
+    world.limit(ReceivesMax::Unlimited, None);
+    world.receive_count = 2;
+    assert_eq!(offer(&mut world, "hot", 1).await, [Some(Duration::from_secs(900))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_back_for_room_that_has_no_receive_to_spare() {
+    for (max, receives, goes_back) in [
+        (ReceivesMax::Unknown, 1, true),
+        (ReceivesMax::Unknown, 2, false),
+        (ReceivesMax::Limit(3), 1, true),
+        (ReceivesMax::Limit(3), 2, false),
+        (ReceivesMax::Limit(2), 1, false),
+        (ReceivesMax::Unlimited, 1_000, true),
+    ] {
+        let mut world = World::new();
+        offer(&mut world, "hot", 50).await;
+        world.limit(max, None);
+        world.receive_count = receives;
+        let offered = offer(&mut world, "hot", 1).await;
+        assert_eq!(offered[0].is_some(), goes_back, "{max:?} {receives}");
+    }
+    // A FIFO group would be closed as long.
+    let mut world = World::new();
+    world.group = Some("g");
+    assert_eq!(offer(&mut world, "hot", 60).await, [None; 60]);
+}
+
+/// An outage costs time, not receives.
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_back_for_room_while_its_service_is_away() {
+    let mut world = World::new();
+    offer(&mut world, "hot", 50).await;
+    let head = world.start().expect("the first");
+    let how = ParkedAs { is_fresh: true, is_full: false, is_suspect: false };
+    world.table.park(head, Dependency::ReservationApi, how);
+    assert_eq!(offer(&mut world, "hot", 10).await, [None; 10]);
+    world.table.unpark(Dependency::ReservationApi, 1);
+    assert!(offer(&mut world, "hot", 1).await[0].is_some());
+}
+
+/// What waits for room waits for its turn, whoever it is; unless the service is away by now.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_goes_back_for_room_while_its_head_waits_for_room_at_a_service() {
+    for is_suspect in [true, false] {
+        let mut world = World::new();
+        offer(&mut world, "hot", 50).await;
+        let head = world.start().expect("the first");
+        let how = ParkedAs { is_fresh: !is_suspect, is_full: true, is_suspect };
+        world.table.park(head, Dependency::ReservationApi, how);
+        assert!(offer(&mut world, "hot", 1).await[0].is_some(), "suspect: {is_suspect}");
+        world.table.set_away(Dependency::ReservationApi, true);
+        assert_eq!(offer(&mut world, "hot", 10).await, [None; 10], "suspect: {is_suspect}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_of_one_event_take_no_more_room_than_they_leave() {
+    let mut world = World::new();
+    let mut joined = 0;
+    for n in 0..200 {
+        match world.admit_message(&format!("m{n}"), "e1", "r1", "show").await {
+            Admitted::Ready | Admitted::Joined { .. } => joined += 1,
+            Admitted::Deferred { .. } => {}
+            other @ (Admitted::InLane | Admitted::IdReused(..)) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(joined, 50);
+    assert!(world.room.free() > 0);
+}

@@ -1,0 +1,250 @@
+//! The lease keeper, at a queue whose calls take time, hang or fail.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::event::EventId;
+use crate::inflight::lease::{LeaseEvents, LeaseKeeper};
+use crate::queue::{BatchAnswer, DeadLetter, Queue, QueueError};
+
+/// What a call does.
+type Course = fn(usize) -> Duration;
+
+/// For longer than any call is waited for.
+const HANGS: Duration = Duration::from_secs(3_600);
+
+/// A queue that extends, and takes its time.
+struct Slow {
+    course: Course,
+    calls: AtomicUsize,
+    open: AtomicUsize,
+    open_max: AtomicUsize,
+    asked: Mutex<Vec<Duration>>,
+}
+
+#[async_trait]
+impl Queue for Slow {
+    async fn receive(&self, _: usize, _: Duration) -> Result<Vec<Message>, QueueError> {
+        Ok(Vec::new())
+    }
+
+    async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
+        Ok(vec![Ok(()); handles.len()])
+    }
+
+    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.open_max.fetch_max(open, Ordering::Relaxed);
+        self.asked.lock().expect("no panic").extend(changes.iter().map(|(_, time)| *time));
+        let _closed = Closed(&self.open);
+        sleep((self.course)(call)).await;
+        Ok(vec![Ok(()); changes.len()])
+    }
+
+    async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+struct Closed<'a>(&'a AtomicUsize);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the keeper tells.
+#[derive(Default)]
+struct Told {
+    extended: AtomicUsize,
+    lost: AtomicUsize,
+    overdue: AtomicUsize,
+    /// The jobs whose messages end, and when that was told.
+    ending: Mutex<Vec<(Instant, Box<Job>)>>,
+}
+
+#[async_trait]
+impl LeaseEvents for Told {
+    fn extended(&self, ok: usize, _failed: usize, lost: usize) {
+        self.extended.fetch_add(ok, Ordering::Relaxed);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    async fn release(&self, _: Receipt, _: Duration) {}
+
+    async fn lost(&self, forgotten: Forgotten) {
+        self.lost.fetch_add(forgotten.receipts_lost, Ordering::Relaxed);
+    }
+
+    async fn overdue(&self, _: Box<Job>) {
+        self.overdue.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn ending(&self, job: Box<Job>) {
+        self.ending.lock().expect("no panic").push((Instant::now(), job));
+    }
+
+    async fn renew_claims(&self, _: Vec<(EventId, Lease)>) {}
+
+    async fn hand_back(&self, _: Box<Job>) {}
+}
+
+/// A keeper at work.
+struct Kept {
+    world: World,
+    queue: Arc<Slow>,
+    told: Arc<Told>,
+    _keeper: JoinHandle<()>,
+}
+
+/// Has so many events held, for `visibility` each, with extensions that take as `course` says.
+async fn held(events: usize, visibility: Duration, course: Course) -> Kept {
+    let mut world = World::of(events + 20, visibility);
+    for n in 0..events {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+    }
+    let [calls, open, open_max] = <[AtomicUsize; 3]>::default();
+    let queue = Arc::new(Slow { course, calls, open, open_max, asked: Mutex::default() });
+    let told = Arc::new(Told::default());
+    let keeper = LeaseKeeper {
+        inflight: Arc::clone(&world.table),
+        queue: Arc::clone(&queue) as Arc<dyn Queue>,
+        events: Arc::clone(&told) as Arc<dyn LeaseEvents>,
+    };
+    let keeper = tokio::spawn(keeper.run(CancellationToken::new()));
+    Kept { world, queue, told, _keeper: keeper }
+}
+
+impl Kept {
+    fn lost(&self) -> usize {
+        self.told.lost.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_as_may_be_held_keep_their_leases_where_a_call_takes_100_ms() {
+    let kept = held(20_000, VISIBILITY, |_| Duration::from_millis(100)).await;
+    sleep(VISIBILITY * 2).await;
+    assert_eq!((kept.lost(), kept.world.table.held()), (0, 20_000));
+    assert!(kept.told.extended.load(Ordering::Relaxed) >= 60_000);
+    assert!(kept.queue.open_max.load(Ordering::Relaxed) <= 256);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_hang_cost_no_lease_while_others_are_answered() {
+    let third_hangs = |call| if call % 3 == 1 { HANGS } else { Duration::from_millis(10) };
+    let kept = held(1_000, VISIBILITY, third_hangs).await;
+    sleep(VISIBILITY * 3).await;
+    assert_eq!((kept.lost(), kept.world.table.held()), (0, 1_000));
+}
+
+/// Half of the shortest lease has time for a call that is given up, and for one that is waited for.
+#[tokio::test(start_paused = true)]
+async fn calls_that_become_slow_cost_no_lease() {
+    let becomes_slow = |call| Duration::from_millis(if call < 20 { 10 } else { 1_000 });
+    let kept = held(10, Duration::from_secs(5), becomes_slow).await;
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!((kept.lost(), kept.world.table.held()), (0, 10));
+}
+
+/// The answer says nothing of when SQS began to count: that may have been when it was asked.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_counted_from_when_its_extension_was_asked_for() {
+    let took = Duration::from_secs(4);
+    let mut kept = held(1, VISIBILITY, |_| Duration::from_secs(4)).await;
+    let job = kept.world.start().expect("ready");
+    sleep(VISIBILITY / 2 + took + Duration::from_millis(1)).await;
+    assert_eq!(kept.told.extended.load(Ordering::Relaxed), 1);
+    let remaining = job.lease.remaining();
+    assert!(remaining <= VISIBILITY - took, "{remaining:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_beyond_the_twelve_hours_that_sqs_allows() {
+    let hour = Duration::from_secs(3_600);
+    let kept = held(1, hour, |_| Duration::from_millis(10)).await;
+    let began = Instant::now();
+    while began.elapsed() < hour * 12 {
+        let asked_before = kept.queue.asked.lock().expect("no panic").len();
+        sleep(Duration::from_secs(60)).await;
+        let asked = kept.queue.asked.lock().expect("no panic")[asked_before..].to_vec();
+        for time in asked {
+            let until = began.elapsed() + time;
+            assert!(until <= hour * 12, "asked to hide it until {until:?} after its receipt");
+        }
+    }
+    assert_eq!((kept.told.overdue.load(Ordering::Relaxed), kept.world.table.held()), (1, 0));
+}
+
+/// An outage may last longer than the queue's retention, and SQS tells nobody what it drops.
+#[tokio::test(start_paused = true)]
+async fn what_sqs_is_about_to_drop_is_given_to_be_copied() {
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    for (retention, age, earliest) in [
+        (4 * DAY, 4 * DAY - Duration::from_secs(3_600), Duration::from_secs(3_540)),
+        (Duration::from_secs(3_600), Duration::ZERO, Duration::from_secs(3_540)),
+        (Duration::from_secs(60), Duration::ZERO, Duration::from_secs(54)),
+    ] {
+        let mut kept = held(0, VISIBILITY, |_| Duration::from_millis(10)).await;
+        kept.world.limit(ReceivesMax::Limit(10), Some(retention));
+        let began = Instant::now();
+        kept.world.age = Some(age);
+        kept.world.admit("idle", "r1").await;
+        kept.world.admit("in hand", "r2").await;
+        kept.world.age = None;
+        kept.world.admit("of no known age", "r3").await;
+        let parked = kept.world.start().expect("idle");
+        let how = ParkedAs { is_fresh: true, is_full: false, is_suspect: false };
+        kept.world.table.park(parked, crate::outage::Dependency::ReservationApi, how);
+        let in_hand = kept.world.start().expect("in hand");
+        sleep(retention - age).await;
+        let ending: Vec<_> = std::mem::take(&mut *kept.told.ending.lock().expect("no panic"));
+        let [(at, job)] = &ending[..] else { panic!("one: {}", ending.len()) };
+        assert_eq!(job.event.id.as_str(), "idle");
+        let after = *at - began;
+        let second = Duration::from_secs(1);
+        assert!(earliest - second <= after && after <= earliest + second, "{after:?}");
+        assert!(kept.world.table.is_ending(&in_hand, Instant::now()), "seen when its attempt ends");
+        assert_eq!(kept.world.table.take(job).receipts.len(), 1);
+    }
+}
+
+/// What is read about the queue comes after its first messages, and changes while they are held.
+#[tokio::test(start_paused = true)]
+async fn a_retention_that_is_learnt_late_counts_for_what_is_held() {
+    let hour = Duration::from_secs(3_600);
+    let mut kept = held(0, hour, |_| Duration::from_millis(10)).await;
+    let minutes = |n: u64| Duration::from_secs(n * 60);
+    kept.world.age = Some(4 * 24 * hour - minutes(20));
+    kept.world.admit("e1", "r1").await;
+    kept.world
+        .table
+        .set_limits(QueueLimits { receives_max: Some(3), retention: Some(4 * 24 * hour) });
+    sleep(minutes(20)).await;
+    assert_eq!(kept.told.ending.lock().expect("no panic").len(), 1);
+}
+
+/// The retention may end when SQS's longest hold does.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_may_be_held_no_longer_leaves_the_table_whatever_its_retention() {
+    for end_s in (42_590..42_610).step_by(5) {
+        let mut kept = held(0, VISIBILITY, |_| Duration::from_millis(10)).await;
+        kept.world.limit(ReceivesMax::Limit(10), Some(Duration::from_secs(end_s + 60)));
+        kept.world.age = Some(Duration::ZERO);
+        kept.world.admit("e1", "r1").await;
+        sleep(Duration::from_secs(12 * 3_600)).await;
+        let ending = std::mem::take(&mut *kept.told.ending.lock().expect("no panic"));
+        let overdue = kept.told.overdue.load(Ordering::Relaxed);
+        assert_eq!(ending.len() + overdue, 1, "{end_s}");
+        ending.iter().for_each(|(_, job)| drop(kept.world.table.take(job)));
+        assert_eq!(kept.world.table.held(), 0, "{end_s}");
+    }
+}

@@ -1,0 +1,103 @@
+//! Receipts without a job: extended like others, and taken back one by one.
+
+use super::*;
+use crate::queue::BATCH_MAX;
+
+/// Keeps the receipts of so many jobs that are done.
+async fn keep(world: &mut World, count: usize) -> Vec<ReceiptKey> {
+    let mut keys = Vec::new();
+    for n in 0..count {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        let job = world.start().expect("ready");
+        for receipt in world.table.take(&job).receipts {
+            keys.push(world.table.keep(receipt, Instant::now()));
+        }
+    }
+    keys
+}
+
+fn take_back(world: &World, key: ReceiptKey) -> TakenBack {
+    world.table.take_back(key, Instant::now(), false)
+}
+
+/// Extends what is due, as asked for at this moment.
+fn extend(world: &World) -> usize {
+    let now = Instant::now();
+    let due = world.table.renewals_due(now).due;
+    let extended = |due: &DueRenewal| {
+        (due.key, Renewal::Extended { called_at: now, visibility: due.visibility })
+    };
+    let answers: Vec<_> = due.iter().map(extended).collect();
+    let count = answers.len();
+    assert_eq!(world.table.renewed(answers, now).receipts_lost, 0);
+    count
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_extended_for_as_long_as_it_is() {
+    let mut world = World::new();
+    let keys = keep(&mut world, BATCH_MAX + 2).await;
+    assert_eq!((world.table.held(), world.table.kept()), (0, keys.len()));
+    let mut extended = Vec::new();
+    for _ in 0..20 {
+        advance(VISIBILITY / 6).await;
+        extended.push(extend(&world));
+        extended.push(extend(&world));
+    }
+    assert!(extended.iter().sum::<usize>() >= keys.len() * 6, "{extended:?}");
+    for key in keys {
+        let TakenBack::Ready(receipt) = take_back(&world, key) else { panic!("it stands") };
+        assert!(receipt.deadline > Instant::now());
+    }
+    assert_eq!((world.table.kept(), world.table.next_renewal()), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_back_while_it_is_extended_or_with_little_time_left() {
+    let mut world = World::new();
+    let key = keep(&mut world, 1).await[0];
+    advance(VISIBILITY * 3 / 4).await;
+    assert!(matches!(take_back(&world, key), TakenBack::Busy), "a quarter is left");
+    let due = world.table.renewals_due(Instant::now()).due;
+    assert_eq!(due.len(), 1);
+    assert!(matches!(take_back(&world, key), TakenBack::Busy), "being extended");
+    let again = Instant::now() + Duration::from_secs(1);
+    world.table.renewed(vec![(due[0].key, Renewal::RetryAt(again))], Instant::now());
+    let urgent = world.table.take_back(key, Instant::now(), true);
+    assert!(matches!(urgent, TakenBack::Ready(_)), "there is nothing to wait for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_is_lost_says_so_when_it_is_taken_back() {
+    let mut world = World::new();
+    let key = keep(&mut world, 1).await[0];
+    advance(VISIBILITY / 2).await;
+    let due = world.table.renewals_due(Instant::now()).due;
+    let renewed = world.table.renewed(vec![(due[0].key, Renewal::Lost)], Instant::now());
+    assert_eq!(renewed.receipts_lost, 0, "it is counted where it is taken back");
+    assert!(matches!(take_back(&world, key), TakenBack::Lost(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_is_extended_early_to_see_whether_that_works() {
+    let mut world = World::new();
+    assert!(!world.table.renew_one(Instant::now()));
+    keep(&mut world, 1).await;
+    assert_eq!(extend(&world), 0);
+    assert!(world.table.renew_one(Instant::now()));
+    assert_eq!(extend(&world), 1);
+    world.admit("e9", "r9").await;
+    assert!(world.table.renew_one(Instant::now()));
+    assert_eq!(extend(&world), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_the_lease_keeper_is_gone_nothing_is_waited_for() {
+    let mut world = World::new();
+    let key = keep(&mut world, 1).await[0];
+    advance(VISIBILITY / 2).await;
+    assert_eq!(world.table.renewals_due(Instant::now()).due.len(), 1);
+    world.table.end_extensions();
+    assert!(matches!(take_back(&world, key), TakenBack::Ready(_)));
+    assert_eq!(world.table.next_renewal(), None);
+}

@@ -1,0 +1,88 @@
+//! Leases and claims that are lost, and what goes with them; suspects that are none any more.
+
+use super::*;
+use crate::metrics::Service;
+use crate::outage::Dependency;
+
+const PARKED: ParkedAs = ParkedAs { is_fresh: false, is_full: false, is_suspect: false };
+
+fn ids(jobs: &[Box<Job>]) -> Vec<&str> {
+    jobs.iter().map(|job| job.event.id.as_str()).collect()
+}
+
+/// Two events of one group; the first is received ten seconds before the second, and in hand.
+async fn two_of_a_group() -> (World, Box<Job>) {
+    let mut world = World::new();
+    world.group = Some("g");
+    world.admit("e1", "r1").await;
+    advance(Duration::from_secs(10)).await;
+    world.admit("e2", "r2").await;
+    let head = world.start().expect("the first");
+    (world, head)
+}
+
+/// SQS shows the head again, and the later ones are not to be handled before it.
+#[tokio::test(start_paused = true)]
+async fn a_groups_head_that_is_lost_while_it_waits_takes_the_later_ones_along() {
+    let (mut world, head) = two_of_a_group().await;
+    world.table.wait(head, Instant::now() + Duration::from_secs(600));
+    advance(Duration::from_secs(5)).await;
+    assert_eq!(ids(&world.renew(|| Renewal::Lost).lost), ["e1"]);
+    assert_eq!(world.start_id(), None);
+    assert_eq!(ids(&world.table.take_abandoned()), ["e2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_groups_head_that_is_lost_in_hand_takes_the_later_ones_along() {
+    let (mut world, head) = two_of_a_group().await;
+    advance(Duration::from_secs(5)).await;
+    assert_eq!(world.renew(|| Renewal::Lost).receipts_lost, 1);
+    assert!(world.table.forget_lost(head).is_some());
+    assert_eq!(world.start_id(), None);
+    assert_eq!(ids(&world.table.take_abandoned()), ["e2"]);
+}
+
+/// The table has room for six suspects.
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_for_a_service_counts_among_the_suspects_no_more() {
+    let mut world = World::new();
+    for n in 0..20 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        let job = world.start().expect("ready");
+        let guard = world.metrics.suspect(Service::Reservation);
+        let excess = world.table.wait_as_suspect(job, guard, Instant::now());
+        assert!(excess.is_none(), "{n} before it are no suspects");
+        world.table.wake_due(Instant::now());
+        let job = world.start().expect("its time has come");
+        world.table.park(job, Dependency::ReservationApi, PARKED);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_was_refused_says_nothing_of_a_claim_that_was_made_since() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let lease = world.start().expect("ready").lease;
+    let until = || Instant::now() + VISIBILITY;
+    lease.claim_asked();
+    lease.claimed(until());
+    let older = lease.renewable().expect("claimed");
+    lease.claim_asked();
+    lease.claimed(until());
+    lease.renewal_refused(older);
+    assert!(lease.is_claimed(), "the answer is of the claim before");
+    let newer = lease.renewable().expect("claimed");
+    lease.renewal_refused(newer);
+    assert!(!lease.is_claimed() && !lease.may_be_claimed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_at_the_very_end_can_be_taken_without_its_job() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    world.admit("e2", "r1").await;
+    let _cut_off = world.start().expect("e1");
+    world.table.stop();
+    assert_eq!(world.table.take_all().len(), 2);
+    assert_eq!((world.table.held(), world.table.next_renewal()), (0, None));
+}

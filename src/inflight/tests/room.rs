@@ -1,0 +1,22 @@
+//! The memory that a job takes.
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+#[tokio::test(start_paused = true)]
+async fn what_is_learnt_of_a_job_takes_room_until_it_is_settled() {
+    let mut world = World::new();
+    world.room = Room::new(100, 4 << 20);
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    assert_eq!(world.room.reserve().await.len(), 3);
+    world.table.grow(&job, 2 * MIB);
+    assert_eq!(world.room.reserve().await.len(), 1);
+    let taken = world.table.take(&job);
+    // Nothing of it is held any more: there is nothing that could grow.
+    world.table.grow(&job, MIB);
+    assert_eq!(world.room.reserve().await.len(), 1);
+    drop(taken);
+    assert_eq!(world.room.reserve().await.len(), 4);
+}

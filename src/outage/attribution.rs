@@ -1,0 +1,173 @@
+//! Whose fault a failure is: the one place that says so.
+//!
+//! | the answer | the service is called, the event is no suspect | the service is called, the event is a suspect | the service is not called |
+//! | --- | --- | --- | --- |
+//! | done, or a conflict | final | final | final |
+//! | outage class | waits, uncharged | waits as a suspect, uncharged | waits for the service |
+//! | 500 and its like | waits, charged | waits as a suspect, charged | waits for the service |
+//! | permanent | final | final | waits for the service |
+//! | paced | waits for its time, uncharged | waits for its time, as a suspect, charged; uncharged and no suspect while others are paced too | waits for its time, uncharged |
+//!
+//! A *suspect* is an event of a reservation that has failed at this service before, while others have succeeded since in
+//! calls that began later. *Charged* means that the wait uses up one of the event's retries. What is charged before a
+//! service is found to be down is given back: see [`Charges`].
+
+use super::{BreakerSnapshot, CallOutcome};
+use crate::sabotage::{Sabotage, on};
+
+/// What becomes of an event that was answered so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureAttribution {
+    /// The answer stands.
+    Final,
+    /// The event waits for the service, held, at no cost.
+    Service,
+    /// The event waits on a timer of its own.
+    Event {
+        /// The wait uses up a retry.
+        is_charged: bool,
+        /// It fails while others do well.
+        is_suspect: bool,
+    },
+}
+
+/// The table.
+#[must_use]
+pub fn attribute(outcome: CallOutcome, snapshot: BreakerSnapshot) -> FailureAttribution {
+    let BreakerSnapshot { is_called, is_suspect, are_others_paced, .. } = snapshot;
+    let event = |is_charged, is_suspect| FailureAttribution::Event { is_charged, is_suspect };
+    match (outcome, is_called) {
+        (CallOutcome::Done | CallOutcome::Conflict, true | false)
+        | (CallOutcome::Refused, true) => FailureAttribution::Final,
+        (CallOutcome::Refused, false) if on(Sabotage::PermanentUngated) => {
+            FailureAttribution::Final
+        }
+        (CallOutcome::Outage | CallOutcome::Failing | CallOutcome::Refused, false) => {
+            FailureAttribution::Service
+        }
+        (CallOutcome::Outage, true) => event(on(Sabotage::OutageCharged), is_suspect),
+        (CallOutcome::Failing, true) => event(true, is_suspect),
+        (CallOutcome::Paced(_), true) => {
+            let is_alone = is_suspect && !are_others_paced;
+            event(is_alone, is_alone)
+        }
+        (CallOutcome::Paced(_), false) => event(false, false),
+    }
+}
+
+/// What an event was charged at each service, by [`Dependency::index`](super::Dependency::index).
+pub type ServiceCharges = [Charges; 3];
+
+/// Retries that an event was charged for one service's failures, while these may yet turn out to be an outage's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Charges {
+    /// Charged with no success of anybody between.
+    retries: u32,
+    /// Calls begun when the last was charged.
+    begun: u64,
+    /// How often the service had been down by then.
+    outages: u64,
+}
+
+impl Charges {
+    /// A retry is charged.
+    pub fn add(&mut self, snapshot: BreakerSnapshot) {
+        if snapshot.succeeded > self.begun {
+            self.retries = 0;
+        }
+        self.retries += 1;
+        self.begun = snapshot.begun;
+        self.outages = snapshot.outages;
+    }
+
+    /// How many are given back: those that were charged at the start of an outage.
+    #[must_use]
+    pub fn refund(&mut self, outages: u64) -> u32 {
+        if outages == self.outages {
+            return 0;
+        }
+        self.outages = outages;
+        std::mem::take(&mut self.retries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const OUTCOMES: [CallOutcome; 6] = [
+        CallOutcome::Done,
+        CallOutcome::Outage,
+        CallOutcome::Failing,
+        CallOutcome::Refused,
+        CallOutcome::Paced(None),
+        CallOutcome::Paced(Some(Duration::from_secs(300))),
+    ];
+
+    fn snapshots() -> impl Iterator<Item = BreakerSnapshot> {
+        (0..8).map(|bits| BreakerSnapshot {
+            is_called: bits & 1 != 0,
+            is_suspect: bits & 2 != 0,
+            are_others_paced: bits & 4 != 0,
+            ..BreakerSnapshot::default()
+        })
+    }
+
+    #[test]
+    fn every_cell_keeps_what_the_table_promises() {
+        for snapshot in snapshots() {
+            for outcome in OUTCOMES {
+                let attribution = attribute(outcome, snapshot);
+                let cell = format!("{outcome:?} {snapshot:?}");
+                let (charged, suspect) = match attribution {
+                    FailureAttribution::Event { is_charged, is_suspect } => {
+                        (is_charged, is_suspect)
+                    }
+                    FailureAttribution::Final | FailureAttribution::Service => (false, false),
+                };
+                // An outage costs time, not retries.
+                assert!(!(charged && outcome == CallOutcome::Outage), "{cell}");
+                assert!(!charged || snapshot.is_called, "{cell}");
+                // Only what fails while others do well is a suspect.
+                assert!(!suspect || snapshot.is_suspect, "{cell}");
+                // A permanent answer is final only from a service that serves others.
+                let is_final = attribution == FailureAttribution::Final;
+                let may_be_final = outcome == CallOutcome::Done
+                    || (outcome == CallOutcome::Refused && snapshot.is_called);
+                assert_eq!(is_final, may_be_final, "{cell}");
+                // 500 and its like end: they are charged wherever the service is called.
+                let ends = outcome == CallOutcome::Failing && snapshot.is_called;
+                assert!(!ends || charged, "{cell}");
+                // What is paced waits for its own time, whatever the service does.
+                let is_paced = matches!(outcome, CallOutcome::Paced(_));
+                assert!(
+                    !is_paced || matches!(attribution, FailureAttribution::Event { .. }),
+                    "{cell}"
+                );
+                // While others are paced too, it costs nothing.
+                assert!(!(is_paced && snapshot.are_others_paced && charged), "{cell}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_charged_at_the_start_of_an_outage_is_given_back() {
+        let at = |begun, succeeded, outages| BreakerSnapshot {
+            begun,
+            succeeded,
+            outages,
+            ..BreakerSnapshot::default()
+        };
+        let mut charges = Charges::default();
+        charges.add(at(10, 3, 0));
+        charges.add(at(12, 3, 0));
+        assert_eq!(charges.refund(0), 0, "no outage yet");
+        assert_eq!(charges.refund(1), 2);
+        assert_eq!(charges.refund(1), 0, "once");
+        charges.add(at(20, 15, 1));
+        charges.add(at(30, 25, 1));
+        assert_eq!(charges.refund(2), 1, "others did well after the first of them");
+    }
+}

@@ -1,0 +1,41 @@
+//! Answers that come late say something of when their calls began.
+
+use super::*;
+
+#[test]
+fn a_success_that_began_before_the_service_went_down_does_not_bring_it_back() {
+    for (outcome, trouble) in [
+        (CallOutcome::Outage, Trouble::Away),
+        (CallOutcome::Failing, Trouble::Failing),
+        (CallOutcome::Refused, Trouble::Refusing),
+    ] {
+        for late in [CallOutcome::Done, CallOutcome::Conflict] {
+            let mut world = World::new();
+            // It begins last of all that bring the service down, and first of what is answered after.
+            let first = world.begin(100);
+            let failing: Vec<_> = (0..5).map(|subject| world.begin(subject)).collect();
+            let early = world.begin(101);
+            let changes: Vec<_> =
+                failing.into_iter().filter_map(|call| world.end(call, outcome)).collect();
+            assert!(matches!(changes[..], [Change::Down { .. }]), "{changes:?}");
+            assert_eq!(world.end(first, late), None);
+            assert_eq!(world.after(TOOK).end(early, late), None);
+            assert_eq!(world.trouble(), Some(trouble));
+            assert!(world.is_away(9));
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_was_never_made_is_made_by_another() {
+    let mut world = World::down(Trouble::Away);
+    world.after(Duration::from_secs(1));
+    let waiting = Waiting { fresh: 3, tried: 0, suspects: 0 };
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe);
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0));
+    world.after(LOST_AFTER);
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe, "lost on its way");
+    let probe = world.begin(50);
+    world.breaker.cancel(probe, world.now);
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe, "given up by ourselves");
+}

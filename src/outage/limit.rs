@@ -1,0 +1,382 @@
+//! How many calls a service is given at once: the limit, and how it is found.
+//!
+//! - **With a latency target** ([`aimd`]): additive increase while calls take less than the target, multiplicative
+//!   decrease when too many take longer or time out. The target is stated by the operator. A learned baseline drifts,
+//!   and processes that join under load learn a bad one.
+//! - **Without one** ([`timeouts`]): as many calls as there are workers, half of them where too many time out.
+//! - **Refusals**, in both ([`pace`]): where 429 and its like show a limit of calls a second, calls begin at that rate.
+//! - **After an outage**, in both: a slow start, which doubles with each round of answers.
+//!
+//! Failures that are fast are no samples: they would make a broken service look quick. Calls that began before a
+//! decrease are no samples after it, as the decrease could not help them.
+
+mod aimd;
+mod pace;
+#[cfg(test)]
+mod tests;
+mod timeouts;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::aimd::Aimd;
+use self::pace::Pacing;
+use self::timeouts::{Answer, Fastest, Quickest, Speed, Timeouts};
+use crate::client::Load;
+use crate::sabotage::{Sabotage, on};
+
+/// What a slow start begins with. The first round costs a service little, and three rounds later it has 32 calls.
+const START: f64 = 4.0;
+
+/// Idle for so long, what was found is old: another slow start.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// What a slow start after idleness begins with at most.
+const IDLE_START: f64 = 10.0;
+
+/// Without a target: answers that take so many times as long as the quickest tenth, and so much longer, show that calls wait for
+/// each other. The limit is not lowered for that, as nobody said how long is too long; it rises slowly.
+const INFLATED: u32 = 4;
+const INFLATED_MIN: Duration = Duration::from_millis(250);
+
+/// How long it is remembered where timeouts came.
+const CEILING_LASTS: Duration = Duration::from_secs(60);
+
+/// Near the limit at which the last timeouts came, it rises this seldom.
+const NEAR: f64 = 0.85;
+const NEAR_EVERY: Duration = Duration::from_secs(10);
+
+/// Where calls wait for most of the time after which they time out, it rises this seldom.
+const LATE_EVERY: Duration = Duration::from_secs(60);
+const LATE_LASTS: Duration = Duration::from_secs(180);
+
+/// What can be given to a service within so long, it is given soon.
+const SOON: Duration = Duration::from_millis(250);
+
+/// One answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    /// The call's place among all that began.
+    pub(super) number: u64,
+    /// How many have begun by now.
+    pub(super) begun: u64,
+    /// How long it took.
+    pub(super) took: Duration,
+    /// What it says about how busy the service is.
+    pub(super) load: Load,
+    /// Calls that were open when it was answered, itself among them.
+    pub(super) in_flight: usize,
+    /// When it was answered.
+    pub(super) at: Instant,
+}
+
+/// Which way the limit went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Up,
+    Down,
+}
+
+/// The bounds of a limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+impl Bounds {
+    /// `min` never above `max`, neither below 1.
+    pub(super) fn new(min: usize, max: usize) -> Self {
+        let max = as_f64(max.max(1));
+        Self { min: as_f64(min.max(1)).min(max), max }
+    }
+
+    fn clamp(self, value: f64) -> f64 {
+        value.clamp(self.min, self.max)
+    }
+}
+
+/// The limit of one service.
+#[derive(Debug)]
+pub(super) struct Limit {
+    bounds: Bounds,
+    value: f64,
+    /// A slow start is under way, up to there: each answer adds a call, until one is slow.
+    slow_start: Option<f64>,
+    law: Law,
+    pacing: Pacing,
+    ceiling: Ceiling,
+    /// How quick answers are since the service was called anew. Without a target it says how fast the limit may rise.
+    fastest: Fastest,
+    quickest: Quickest,
+    /// The latest sample timed out.
+    timed_out: bool,
+    /// After how long the last call timed out that did.
+    timeout: Option<Duration>,
+    /// Calls up to this one are no samples.
+    mark: u64,
+    used_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Law {
+    Aimd(Aimd),
+    Timeouts(Timeouts),
+}
+
+/// Where timeouts brought the limit down last: near it the limit rises slowly.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ceiling {
+    value: Option<f64>,
+    set_at: Option<Instant>,
+    raised_at: Option<Instant>,
+}
+
+impl Ceiling {
+    fn new(value: f64, now: Instant) -> Self {
+        Self { value: Some(value), set_at: Some(now), raised_at: Some(now) }
+    }
+
+    /// Whether it was set within that time.
+    fn is_known_for(&self, time: Duration, now: Instant) -> bool {
+        self.set_at.is_some_and(|at| now.saturating_duration_since(at) < time)
+    }
+
+    fn allows(&mut self, value: f64, speed: Speed, now: Instant) -> bool {
+        let is_near = self.is_known_for(CEILING_LASTS, now)
+            && self.value.is_some_and(|ceiling| value >= NEAR * ceiling);
+        let every = match speed {
+            Speed::Slowest => LATE_EVERY,
+            Speed::Slow => NEAR_EVERY,
+            Speed::Fast if is_near => NEAR_EVERY,
+            Speed::Fast => Duration::ZERO,
+        };
+        let may_rise = self.raised_at.is_none_or(|at| now.saturating_duration_since(at) >= every);
+        if may_rise {
+            self.raised_at = Some(now);
+        }
+        may_rise
+    }
+}
+
+impl Limit {
+    pub(super) fn new(bounds: Bounds, target: Option<Duration>) -> Self {
+        let (value, slow_start, law) = match target {
+            Some(target) => (START, Some(bounds.max), Law::Aimd(Aimd::new(target))),
+            None => (bounds.max, None, Law::Timeouts(Timeouts::default())),
+        };
+        Self {
+            bounds,
+            value: bounds.clamp(value),
+            slow_start,
+            law,
+            pacing: Pacing::default(),
+            ceiling: Ceiling::default(),
+            fastest: Fastest::default(),
+            quickest: Quickest::default(),
+            timed_out: false,
+            timeout: None,
+            mark: 0,
+            used_at: None,
+        }
+    }
+
+    /// Calls at once.
+    pub(super) fn calls(&self) -> usize {
+        as_usize(self.value)
+    }
+
+    /// Calls a second, where the service refuses more.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.pacing.rate()
+    }
+
+    /// The same, where it is known that the service has a limit.
+    pub(super) fn rate_found(&self) -> Option<f64> {
+        self.pacing.found()
+    }
+
+    /// Calls that can be given to the service soon: at once, and in a quarter of a second by the rate.
+    pub(super) fn calls_soon(&self) -> usize {
+        let by_rate = self.rate().map(|rate| as_usize(rate * SOON.as_secs_f64()));
+        self.calls().min(by_rate.unwrap_or(usize::MAX))
+    }
+
+    /// Calls that may begin now, while so many are open.
+    pub(super) fn free(&mut self, in_flight: usize, now: Instant) -> usize {
+        let free = self.calls().saturating_sub(in_flight);
+        match self.pacing.free(now) {
+            Some(calls) if calls < 1.0 => 0,
+            Some(calls) => free.min(as_usize(calls)),
+            None => free,
+        }
+    }
+
+    /// When the rate allows so many calls; `None` where it allows them now.
+    pub(super) fn next(&self, calls: usize, now: Instant) -> Option<Instant> {
+        self.pacing.next(as_f64(calls), now)
+    }
+
+    /// Whether a slow start is under way.
+    pub(super) fn is_starting(&self) -> bool {
+        self.slow_start.is_some()
+    }
+
+    /// A call begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        let is_idle = self.used_at.is_some_and(|at| now.saturating_duration_since(at) >= IDLE_MAX);
+        if is_idle && matches!(self.law, Law::Aimd(_)) {
+            self.start_slowly(IDLE_START, self.bounds.max, 0);
+        }
+        self.used_at = Some(now);
+        self.pacing.begin();
+    }
+
+    /// The service asked everybody to wait.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.pacing.pause(now);
+    }
+
+    /// The service is found to be down. Where that was by timeouts, it may have been given too many calls.
+    pub(super) fn go_down(&mut self, now: Instant) {
+        if self.timed_out {
+            // What a slow start was on its way to was not reached, and is not what was too much.
+            let before = self.slow_start.unwrap_or(self.value);
+            self.ceiling = Ceiling::new(before, now);
+            self.lower(Timeouts::lowered(before), self.mark);
+        }
+    }
+
+    /// The service is back after an outage, or a pause is over: a slow start, up to what it was given before. Calls
+    /// that began before are no samples.
+    pub(super) fn after_outage(&mut self, begun: u64) {
+        if on(Sabotage::RampAtOnce) {
+            return;
+        }
+        let before = self.slow_start.map_or(self.value, |up_to| up_to.max(self.value));
+        self.start_slowly(START.min(before / 2.0), before, begun);
+    }
+
+    fn start_slowly(&mut self, value: f64, up_to: f64, begun: u64) {
+        self.value = self.bounds.clamp(value.min(self.value));
+        self.slow_start = (self.value < up_to).then_some(up_to);
+        self.mark = self.mark.max(begun);
+        self.fastest = Fastest::default();
+        match &mut self.law {
+            Law::Aimd(law) => law.restart(),
+            Law::Timeouts(law) => law.restart(),
+        }
+        self.pacing.restart();
+    }
+
+    /// Books an answer; says whether the limit has changed.
+    pub(super) fn add(&mut self, sample: Sample) -> Option<Step> {
+        self.used_at = Some(sample.at);
+        if sample.load != Load::Unknown {
+            self.pacing.count(sample.load == Load::Refused, sample.at);
+        }
+        let is_late = sample.number <= self.mark && !on(Sabotage::SamplesBeforeDecrease);
+        if sample.load == Load::Unknown || is_late {
+            return None;
+        }
+        let before = self.calls();
+        match sample.load {
+            Load::Unknown => {}
+            Load::Refused => self.slow_start = None,
+            Load::Answered | Load::TimedOut => self.add_latency(sample),
+        }
+        if self.pacing.add(sample.load == Load::Refused, sample.at) {
+            self.mark = sample.begun;
+        }
+        self.value = self.bounds.clamp(self.value);
+        match self.calls().cmp(&before) {
+            std::cmp::Ordering::Greater => Some(Step::Up),
+            std::cmp::Ordering::Less => Some(Step::Down),
+            std::cmp::Ordering::Equal => None,
+        }
+    }
+
+    fn add_latency(&mut self, sample: Sample) {
+        let is_timed_out = sample.load == Load::TimedOut;
+        self.timed_out = is_timed_out;
+        self.timeout = if is_timed_out { Some(sample.took) } else { self.timeout };
+        let fastest = self.fastest.add(sample.took);
+        let is_inflated = sample.took > fastest * INFLATED && sample.took > fastest + INFLATED_MIN;
+        let quickest = self.quickest.add(sample.took, sample.at);
+        let is_long = self.timeout.is_some_and(|timeout| 2 * sample.took > timeout);
+        let is_remembered = self.ceiling.is_known_for(LATE_LASTS, sample.at);
+        let is_late = is_long && (sample.took > quickest * INFLATED || is_remembered);
+        let is_slow = match &self.law {
+            Law::Aimd(law) => is_timed_out || law.is_slow(sample.took),
+            // That calls wait for each other ends no slow start: nobody said how long is too long, and it leads only to what
+            // the service was given before.
+            Law::Timeouts(_) => is_timed_out || is_late,
+        };
+        if is_late && matches!(self.law, Law::Timeouts(_)) {
+            self.slow_start = None;
+        }
+        if let Some(up_to) = self.slow_start
+            && !is_slow
+            // Answers that come together are booked before the next calls begin.
+            && sample.in_flight * 4 >= self.calls()
+        {
+            self.value = (self.value + 1.0).min(up_to);
+            self.slow_start = (self.value < up_to).then_some(up_to);
+        }
+        let is_reached = sample.in_flight >= self.calls() || on(Sabotage::IncreaseUnreached);
+        let (is_starting, at) = (self.slow_start.is_some(), sample.at);
+        match &mut self.law {
+            Law::Aimd(law) => match law.add(is_slow, is_reached, is_starting, self.value, at) {
+                Some(aimd::Advice::Lower) => self.lower(Aimd::lowered(self.value), sample.begun),
+                Some(aimd::Advice::Raise) => self.raise(Speed::Fast, at),
+                None => {}
+            },
+            Law::Timeouts(law) => {
+                let is_full = self.value >= self.bounds.max;
+                let is_quick = !is_timed_out && !is_inflated && !is_long;
+                let answer = Answer { is_timed_out, is_inflated, is_quick, is_late, is_reached };
+                match law.add(answer, is_full, at) {
+                    Some(timeouts::Advice::Lower) => {
+                        self.ceiling = Ceiling::new(self.value, at);
+                        self.lower(Timeouts::lowered(self.value), sample.begun);
+                    }
+                    Some(timeouts::Advice::Raise(speed)) => self.raise(speed, at),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn lower(&mut self, value: f64, begun: u64) {
+        self.value = self.bounds.clamp(value);
+        self.slow_start = None;
+        self.mark = begun;
+    }
+
+    fn raise(&mut self, speed: Speed, now: Instant) {
+        if self.slow_start.is_some() {
+            return;
+        }
+        if self.value >= self.bounds.max {
+            self.ceiling = Ceiling::default();
+        } else if self.ceiling.allows(self.value, speed, now) {
+            self.value += 1.0;
+        }
+    }
+}
+
+/// Limits are small whole numbers and what lies between them: nothing is lost.
+fn as_f64(calls: usize) -> f64 {
+    u32::try_from(calls).map_or(f64::from(u32::MAX), f64::from)
+}
+
+/// The whole calls of a limit, at least one.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "bounded above, and positive"
+)]
+fn as_usize(value: f64) -> usize {
+    value.clamp(1.0, f64::from(u32::MAX)) as usize
+}

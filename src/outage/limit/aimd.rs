@@ -1,0 +1,83 @@
+//! The law with a latency target: additive increase, multiplicative decrease.
+//!
+//! Samples are counted in windows of as many answers as the limit has calls, and at least [`WINDOW_MIN`].
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Answers of a window at least, and how long it lasts at least: fewer or faster ones would follow noise.
+const WINDOW_MIN: u32 = 5;
+const WINDOW_LASTS_MIN: Duration = Duration::from_millis(100);
+
+/// The part of a window's answers that must be slow for a decrease, and may be slow for an increase.
+const DECREASE_AT: f64 = 0.3;
+const INCREASE_AT: f64 = 0.1;
+
+/// What a decrease leaves.
+const DECREASE_TO: f64 = 0.8;
+
+/// The law's state.
+#[derive(Debug)]
+pub(super) struct Aimd {
+    target: Duration,
+    since: Option<Instant>,
+    answers: u32,
+    slow: u32,
+    is_reached: bool,
+}
+
+/// What a window asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advice {
+    Lower,
+    Raise,
+}
+
+impl Aimd {
+    pub(super) fn new(target: Duration) -> Self {
+        Self { target, since: None, answers: 0, slow: 0, is_reached: false }
+    }
+
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(self.target);
+    }
+
+    pub(super) fn is_slow(&self, took: Duration) -> bool {
+        took > self.target
+    }
+
+    /// `is_early`: a slow start is under way, which ends as soon as answers are slow.
+    pub(super) fn add(
+        &mut self,
+        is_slow: bool,
+        is_reached: bool,
+        is_early: bool,
+        value: f64,
+        at: Instant,
+    ) -> Option<Advice> {
+        let since = *self.since.get_or_insert(at);
+        self.answers += 1;
+        self.slow += u32::from(is_slow);
+        self.is_reached |= is_reached;
+        let (answers, slow) = (f64::from(self.answers), f64::from(self.slow));
+        let is_slow_at_last = slow >= DECREASE_AT * answers;
+        let is_early = is_early && self.answers >= WINDOW_MIN && is_slow_at_last;
+        let is_full = answers >= f64::from(WINDOW_MIN).max(value.floor())
+            && at.saturating_duration_since(since) >= WINDOW_LASTS_MIN;
+        if !is_early && !is_full {
+            return None;
+        }
+        let is_reached = self.is_reached;
+        self.restart();
+        if is_slow_at_last {
+            return Some(Advice::Lower);
+        }
+        (slow <= INCREASE_AT * answers && is_reached).then_some(Advice::Raise)
+    }
+
+    /// What a decrease leaves of a limit.
+    pub(super) fn lowered(value: f64) -> f64 {
+        value * DECREASE_TO
+    }
+}

@@ -1,0 +1,38 @@
+//! What pauses say of a rate.
+
+use super::*;
+
+#[test]
+fn a_few_calls_between_two_pauses_are_no_measure() {
+    let mut limit = without_target();
+    let mut at = Instant::now();
+    let mut number = 0;
+    for pause in 0..15 {
+        for load in [Load::Answered, Load::Answered, Load::Refused, Load::Refused] {
+            number += 1;
+            limit.begin(at);
+            let took = Duration::from_millis(5);
+            limit.add(Sample { number, begun: number, took, load, in_flight: 4, at });
+        }
+        limit.pause(at);
+        if pause < 5 {
+            assert_eq!(limit.rate(), None);
+        }
+        at += Duration::from_secs(1);
+        limit.after_outage(number);
+    }
+    // What is random from then on is left alone before long.
+    let mut dice = fastrand::Rng::with_seed(1);
+    let began = at;
+    while at - began < Duration::from_secs(90) {
+        at += Duration::from_millis(20);
+        if limit.free(0, at) > 0 {
+            number += 1;
+            limit.begin(at);
+            let load = if dice.u8(0..5) == 0 { Load::Refused } else { Load::Answered };
+            let took = Duration::from_millis(5);
+            limit.add(Sample { number, begun: number, took, load, in_flight: 5, at });
+        }
+    }
+    assert_eq!(limit.rate().filter(|rate| *rate < 40.0), None);
+}

@@ -1,0 +1,213 @@
+//! Refusals: a true limit of calls a second is found, and what is random is left alone.
+
+use super::*;
+use crate::outage::CallOutcome;
+use crate::outage::breaker::{Breaker, Entered};
+
+/// A token bucket in place of a server; or refusals at random.
+struct Bucket {
+    rate: f64,
+    tokens: f64,
+    filled: Duration,
+}
+
+impl Bucket {
+    fn new(rate: f64) -> Self {
+        Self { rate, tokens: rate, filled: Duration::ZERO }
+    }
+
+    fn refuses(&mut self, now: Duration) -> bool {
+        self.tokens += self.rate * now.saturating_sub(self.filled).as_secs_f64();
+        (self.tokens, self.filled) = (self.tokens.min(self.rate), now.max(self.filled));
+        let is_refused = self.tokens < 1.0;
+        self.tokens -= if is_refused { 0.0 } else { 1.0 };
+        is_refused
+    }
+}
+
+/// Runs limits, one a process, that are always asked for more, by calls of 5 ms; what is seen a second, of what is let in
+/// and what is refused, from `from_s` on.
+fn run_refusing(
+    limits: &mut [Limit],
+    mut refuses: impl FnMut(Duration) -> bool,
+    from_s: u64,
+    to_s: u64,
+) -> (f64, f64) {
+    let (origin, takes, tick) =
+        (Instant::now(), Duration::from_millis(5), Duration::from_micros(250));
+    let mut open = vec![std::collections::VecDeque::new(); limits.len()];
+    let mut begun = vec![0; limits.len()];
+    let (mut now, mut let_in, mut refused) = (Duration::ZERO, 0_u32, 0_u32);
+    while now < Duration::from_secs(to_s) {
+        now += tick;
+        let at = origin + now;
+        for ((limit, open), begun) in limits.iter_mut().zip(&mut open).zip(&mut begun) {
+            // A process makes 4,000 calls a second at most.
+            if limit.free(open.len(), at) > 0 {
+                *begun += 1;
+                limit.begin(at);
+                open.push_back((now + takes, *begun, refuses(now)));
+            }
+            let in_flight = open.len();
+            let Some(&(_, number, is_refused)) = open.front().filter(|(until, ..)| *until <= now)
+            else {
+                continue;
+            };
+            open.pop_front();
+            let load = if is_refused { Load::Refused } else { Load::Answered };
+            limit.add(Sample { number, begun: *begun, took: takes, load, in_flight, at });
+            if now >= Duration::from_secs(from_s) {
+                let_in += u32::from(!is_refused);
+                refused += u32::from(is_refused);
+            }
+        }
+    }
+    let seconds = Duration::from_secs(to_s - from_s).as_secs_f64();
+    (f64::from(let_in) / seconds, f64::from(refused) / seconds)
+}
+
+/// Runs limits of which each is asked for one more call twenty times a second at most; what is seen from the second minute
+/// to the fifth.
+fn run_now_and_then(
+    limits: &mut [Limit],
+    mut refuses: impl FnMut(Duration) -> bool,
+    dice: &mut fastrand::Rng,
+) -> (f64, f64) {
+    let (origin, took) = (Instant::now(), Duration::from_millis(5));
+    let (mut number, mut let_in, mut refused) = (0, 0_u32, 0_u32);
+    let (from, to) = (Duration::from_secs(60), Duration::from_secs(300));
+    let mut now = Duration::ZERO;
+    while now < to {
+        now += Duration::from_micros(1_000);
+        let limit = &mut limits[dice.usize(0..50)];
+        let at = origin + now;
+        if limit.free(0, at) == 0 {
+            continue;
+        }
+        number += 1;
+        limit.begin(at);
+        let is_refused = refuses(now);
+        let load = if is_refused { Load::Refused } else { Load::Answered };
+        limit.add(Sample { number, begun: number, took, load, in_flight: 1, at });
+        let_in += u32::from(!is_refused && now >= from);
+        refused += u32::from(is_refused && now >= from);
+    }
+    let seconds = (to - from).as_secs_f64();
+    (f64::from(let_in) / seconds, f64::from(refused) / seconds)
+}
+
+#[test]
+fn a_true_limit_is_found() {
+    for (rate, processes) in [(200.0, 1), (1_000.0, 1), (3_000.0, 1), (1_000.0, 10)] {
+        let mut limits: Vec<Limit> = (0..processes).map(|_| without_target()).collect();
+        let mut bucket = Bucket::new(rate);
+        // That it is asked by many at once is what a pause is for: the first second is left out.
+        let (let_in, refused) = run_refusing(&mut limits, |now| bucket.refuses(now), 1, 61);
+        let seen = format!("{processes} at {rate}: {let_in} a second, {refused} refused");
+        assert!(let_in >= 0.95 * rate, "{seen}");
+        assert!(refused <= 0.05 * (let_in + refused), "{seen}");
+    }
+}
+
+#[test]
+fn a_limit_that_changes_is_found_again() {
+    let mut limits = [without_target()];
+    let mut bucket = Bucket::new(1_000.0);
+    let (let_in, refused) = run_refusing(
+        &mut limits,
+        |now| {
+            bucket.rate = match now.as_secs() {
+                0..30 => 1_000.0,
+                30..60 => 200.0,
+                _ => 1e9,
+            };
+            bucket.refuses(now)
+        },
+        60,
+        120,
+    );
+    // Half a minute later at the latest there is no limit any more.
+    assert!(let_in >= 0.4 * 4_000.0 && refused < 1.0, "{let_in} a second, {refused} refused");
+}
+
+/// However many: that a rate does not help is what tells them from a limit.
+#[test]
+fn refusals_at_random_are_left_alone() {
+    let (without, _) = run_refusing(&mut [without_target()], |_| false, 0, 60);
+    for percent in [20, 40, 50, 70] {
+        let mut dice = fastrand::Rng::with_seed(5);
+        let (let_in, _) =
+            run_refusing(&mut [without_target()], |_| dice.u8(0..100) < percent, 0, 60);
+        let best = without * f64::from(100 - percent) / 100.0;
+        assert!(let_in >= 0.85 * best, "{percent}%: {let_in} of {best} a second");
+    }
+}
+
+/// Twenty a second for fifty processes: less than one call a second of each.
+#[test]
+fn a_limit_that_many_processes_share_is_found() {
+    let mut limits: Vec<Limit> = (0..50).map(|_| without_target()).collect();
+    let mut bucket = Bucket::new(20.0);
+    let mut dice = fastrand::Rng::with_seed(5);
+    // Each asks when it happens to, and not in turn.
+    let (let_in, refused) = run_now_and_then(&mut limits, |now| bucket.refuses(now), &mut dice);
+    let seen = format!("{let_in} a second, {refused} refused");
+    assert!(let_in >= 0.9 * 20.0, "{seen}");
+    assert!(refused <= 0.05 * (let_in + refused), "{seen}");
+}
+
+#[test]
+fn refusals_at_random_are_left_alone_at_any_rate() {
+    for calls_a_second in [10_u64, 100, 330, 2_000] {
+        let mut limit = without_target();
+        let origin = Instant::now();
+        let mut dice = fastrand::Rng::with_seed(calls_a_second);
+        // What waits is tried a thousand times a second.
+        let (mut waiting, mut number, lasts_ms) = (0.0, 0, 300_000);
+        for ms in 0..lasts_ms {
+            let at = origin + Duration::from_millis(ms);
+            waiting += calls_a_second as f64 / 1_000.0;
+            for _ in 0..4 {
+                if waiting < 1.0 || limit.free(5, at) == 0 {
+                    break;
+                }
+                waiting -= 1.0;
+                number += 1;
+                limit.begin(at);
+                let load = if dice.u8(0..5) == 0 { Load::Refused } else { Load::Answered };
+                let took = Duration::from_millis(5);
+                limit.add(Sample { number, begun: number, took, load, in_flight: 6, at });
+            }
+        }
+        let behind_s = waiting / calls_a_second as f64;
+        assert!(behind_s < 3.0, "{calls_a_second} a second: {behind_s} s behind in the end");
+    }
+}
+
+/// Others do well in between, as a limit lets in some calls all the time.
+#[test]
+fn who_is_refused_while_others_are_is_no_suspect() {
+    for (refused, is_suspect) in [(1, true), (2, false)] {
+        let mut breaker = Breaker::new(Some(without_target()));
+        let (now, took) = (Instant::now(), Duration::from_millis(5));
+        let enter = |breaker: &mut Breaker, subject| match breaker.enter(subject, now) {
+            Entered::Go(call) => call,
+            other @ (Entered::Away { .. } | Entered::Full { .. }) => panic!("{other:?}"),
+        };
+        let calls: Vec<_> = (0..refused).map(|subject| enter(&mut breaker, subject)).collect();
+        let later = enter(&mut breaker, 9);
+        breaker.report(later, CallOutcome::Done, Load::Answered, took, now);
+        let told = CallOutcome::Paced(Some(Duration::from_secs(1)));
+        for call in calls {
+            breaker.report(call, told, Load::Refused, took, now);
+        }
+        // Another one that did well since, and then there is no room.
+        let later = enter(&mut breaker, 10);
+        breaker.report(later, CallOutcome::Done, Load::Answered, took, now);
+        for subject in 20..40 {
+            enter(&mut breaker, subject);
+        }
+        let full = Entered::Full { is_fresh: false, is_suspect };
+        assert_eq!(breaker.enter(0, now), full, "{refused} refused");
+    }
+}

@@ -1,0 +1,85 @@
+//! The log lines about services: away, failing, refusing, back again, with the evidence; asked to be left alone; called at a rate.
+
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::Dependency;
+use super::breaker::{Change, Trouble};
+use crate::metrics::Service;
+
+/// What an answer has changed.
+pub(super) fn change(dependency: Dependency, change: Change) {
+    let (service, calls) = (dependency.service().as_str(), dependency.calls());
+    match change {
+        Change::Down { trouble, reservations, within } => {
+            let within_ms = millis(within);
+            match trouble {
+                Trouble::Away => error!(
+                    service,
+                    calls,
+                    reservations,
+                    within_ms,
+                    "Service is away: events that need it wait, held"
+                ),
+                Trouble::Failing => error!(
+                    service,
+                    calls,
+                    reservations,
+                    within_ms,
+                    "Service is failing: events that need it wait, held"
+                ),
+                Trouble::Refusing => error!(
+                    service,
+                    calls,
+                    reservations,
+                    within_ms,
+                    "Service refuses everybody: events that need it wait, held"
+                ),
+            }
+        }
+        Change::Back { trouble, after } => info!(
+            service,
+            calls,
+            was = trouble_word(trouble),
+            away_ms = millis(after),
+            "Service is back: events that waited for it go on"
+        ),
+        Change::Paced { wait } => {
+            warn!(
+                service,
+                calls,
+                wait_ms = millis(wait),
+                "Service asks to be left alone for a while"
+            );
+        }
+    }
+}
+
+/// A rate was found at which calls begin, or is no longer needed.
+pub(super) fn rate(service: Service, before: Option<f64>, now: Option<f64>) {
+    let service = service.as_str();
+    match (before, now) {
+        (None, Some(per_second)) => {
+            let calls_per_second = (per_second * 10.0).round() / 10.0;
+            warn!(
+                service,
+                calls_per_second, "Service refuses calls beyond a rate: they begin at that rate"
+            );
+        }
+        (Some(_), None) => info!(service, "Service is called without a rate again"),
+        (None, None) | (Some(_), Some(_)) => {}
+    }
+}
+
+const fn trouble_word(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Away => "away",
+        Trouble::Failing => "failing",
+        Trouble::Refusing => "refusing",
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

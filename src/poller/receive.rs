@@ -1,0 +1,170 @@
+//! One receive: its deadline, and since when the leases of what it brings count.
+//!
+//! SQS counts from when it hands messages out, and a long poll is mostly answered long after it was asked. When the
+//! answer was *read* says nothing where the process was paused meanwhile, or its machine suspended: the answer may have
+//! waited here for as long. So an open receive looks at the clock now and then, and a lease counts from a look at which
+//! the answer cannot have been there yet; where the receive was answered at once, from the asking.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::clock;
+use crate::inflight::room::Reserved;
+use crate::intake::Received;
+use crate::queue::{Message, Queue, QueueError, QueueErrorKind};
+
+/// What a receive may take beyond its wait before it is given up: above the SDK's own deadline.
+pub(super) const MARGIN: Duration = Duration::from_secs(8);
+
+/// Looks are this share of a lease apart, one over it: the last two are what a lease loses by them.
+const LOOK_SHARE: u32 = 20;
+
+/// And no further.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// The answer to a receive, and the room for what it brought.
+pub(super) struct Reply {
+    pub(super) room: Reserved,
+    pub(super) asked: usize,
+    pub(super) answer: Result<Vec<Message>, QueueError>,
+    pub(super) received: Received,
+}
+
+/// The last looks at the clock, while the answer was not there.
+struct Looks {
+    last_but_one: Instant,
+    last: Instant,
+}
+
+impl Looks {
+    fn first() -> Self {
+        let now = clock::now();
+        Self { last_but_one: now, last: now }
+    }
+
+    fn again(&mut self) {
+        *self = Self { last_but_one: self.last, last: clock::now() };
+    }
+
+    /// When the answer was not there for certain. The last look may have been the first after a pause, made before what had
+    /// arrived meanwhile was read; by the next one, it is.
+    const fn before_answer(&self) -> Instant {
+        self.last_but_one
+    }
+}
+
+/// Asks for up to `asked` messages.
+pub(super) async fn receive(
+    queue: Arc<dyn Queue>,
+    room: Reserved,
+    asked: usize,
+    wait: Duration,
+    visibility: Duration,
+) -> Reply {
+    let began_at = Instant::now();
+    let mut looks = Looks::first();
+    let answer = {
+        let mut call = pin!(queue.receive(asked, visibility));
+        // The SDK has this deadline too; a queue that keeps neither must not stop the loop.
+        let mut given_up = pin!(sleep_until(began_at + wait + MARGIN));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut call => break answer,
+                () = &mut given_up => {
+                    let detail = "no answer to a receive".to_owned();
+                    break Err(QueueError { kind: QueueErrorKind::Timeout, detail });
+                }
+                () = sleep(LOOK_MAX.min(visibility / LOOK_SHARE)) => looks.again(),
+            }
+        }
+    };
+    let leased_at = looks.before_answer();
+    let received = Received { began_at, received_at: Instant::now(), leased_at, visibility };
+    Reply { room, asked, answer, received }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use tokio::sync::oneshot;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::inflight::room::Room;
+    use crate::queue::{BatchAnswer, DeadLetter, ReceiptHandle};
+
+    const VISIBILITY: Duration = Duration::from_secs(6);
+
+    /// A queue whose one receive is answered when somebody says so.
+    struct Slow(Mutex<Option<oneshot::Receiver<()>>>);
+
+    #[async_trait]
+    impl Queue for Slow {
+        async fn receive(&self, _: usize, _: Duration) -> Result<Vec<Message>, QueueError> {
+            let answered = self.0.lock().unwrap().take().unwrap();
+            answered.await.unwrap();
+            Ok(Vec::new())
+        }
+
+        async fn delete(&self, _: &[ReceiptHandle]) -> BatchAnswer {
+            Ok(Vec::new())
+        }
+
+        async fn change_visibility(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+            Ok(Vec::new())
+        }
+
+        async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {
+            Ok(())
+        }
+    }
+
+    /// The reply to a receive that is open for `open`, and then answered while the process is paused for `paused`.
+    async fn answered(open: Duration, paused: Duration) -> Reply {
+        let (answer, answered) = oneshot::channel();
+        let queue = Arc::new(Slow(Mutex::new(Some(answered))));
+        let room = Room::new(10, 64 << 20).reserve().await;
+        let wait = Duration::from_secs(20);
+        let receiving = tokio::spawn(receive(queue, room, 10, wait, VISIBILITY));
+        sleep(open).await;
+        answer.send(()).unwrap();
+        // Nothing runs meanwhile: the clock is further when it goes on.
+        advance(paused).await;
+        receiving.await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_counts_from_before_a_pause_in_which_the_answer_came() {
+        let (began, open) = (Instant::now(), Duration::from_secs(7));
+        let received = answered(open, Duration::from_secs(9)).await.received;
+        let since = received.leased_at - began;
+        assert!(since <= open, "counted from {since:?}, and SQS handed it out after {open:?}");
+        assert!(since >= open - VISIBILITY / 10, "no more than two looks are lost: {since:?}");
+        assert_eq!(received.received_at - began, open + Duration::from_secs(9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_counts_from_the_asking_where_the_answer_comes_at_once() {
+        let began = Instant::now();
+        let received = answered(Duration::from_millis(100), Duration::ZERO).await.received;
+        assert_eq!(received.leased_at, began);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_comes_before_the_answer_is_read_does_not_count() {
+        let mut looks = Looks::first();
+        let before = looks.last;
+        advance(Duration::from_secs(9)).await;
+        looks.again();
+        assert_eq!(looks.before_answer(), before);
+        looks.again();
+        assert_eq!(looks.before_answer() - before, Duration::from_secs(9));
+    }
+}

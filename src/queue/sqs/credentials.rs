@@ -1,0 +1,159 @@
+//! Stands before the SDK's own credentials: gives up before a call does, takes no keys that a request could not carry,
+//! survives what breaks off, and says who was asked and what to do.
+
+use std::error::Error;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use aws_config::profile::{Profile, ProfileSet};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{
+    ProvideCredentials, Result, SharedCredentialsProvider, future,
+};
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+use super::environment::panic_text;
+use super::error::{shorten, words};
+use crate::config::Aws;
+
+/// How long credentials may take: less than a call, whose deadline would say nothing of them.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Why there are no credentials, in words for who runs the worker.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Trouble(String);
+
+/// Who is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    /// In words; empty where nothing says so.
+    who: String,
+    /// What helps, where it is known.
+    cure: String,
+}
+
+/// What a profile names as the source of credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// AWS's single sign-on.
+    Sso,
+    /// What `aws login` leaves.
+    Login,
+    /// For a role.
+    Sts,
+    /// Another program.
+    Process,
+    /// Nobody: it holds keys.
+    Keys,
+}
+
+/// Whom a profile asks for credentials, as far as its keys say it.
+pub(super) fn asked_by(profile: &str, profiles: &ProfileSet) -> Option<Asked> {
+    let profile: &Profile = profiles.get_profile(profile)?;
+    let has = |key| profile.get(key).is_some();
+    let sources = [
+        (["sso_session", "sso_start_url"], Asked::Sso),
+        (["login_session"; 2], Asked::Login),
+        (["role_arn"; 2], Asked::Sts),
+        (["credential_process"; 2], Asked::Process),
+        (["aws_access_key_id", "aws_secret_access_key"], Asked::Keys),
+    ];
+    sources.into_iter().find(|(keys, _)| keys.iter().any(|key| has(key))).map(|(_, asked)| asked)
+}
+
+impl Source {
+    /// As far as the variables, or the profile, say it. The profile is asked before all but the environment's own keys.
+    pub(super) fn new(aws: &Aws, profile: &str, profiles: &ProfileSet) -> Self {
+        let (what, cure) = match asked_by(profile, profiles).filter(|_| !aws.has_keys()) {
+            Some(Asked::Sso) => (
+                "SSO",
+                format!("run `aws sso login --profile {profile}`, and mount ~/.aws/sso/cache"),
+            ),
+            Some(Asked::Login) => (
+                "a login session",
+                format!(
+                    "`aws login` is not spoken here: run `aws configure export-credentials --profile {profile} --format env`"
+                ),
+            ),
+            Some(Asked::Sts) => ("STS, for its role_arn", String::new()),
+            Some(Asked::Process) => ("its credential_process", String::new()),
+            Some(Asked::Keys) => ("its keys", String::new()),
+            None => return Self { who: aws.credentials.to_owned(), cure: String::new() },
+        };
+        Self { who: format!("{what} (AWS profile {profile:?})"), cure }
+    }
+
+    fn fails(&self, what: &str) -> CredentialsError {
+        let cure = if self.cure.is_empty() { String::new() } else { format!("; {}", self.cure) };
+        let text = if self.who.is_empty() {
+            // Of all that were asked, each in a line, the machine is the last.
+            let last = shorten(what.lines().next_back().unwrap_or_default().trim());
+            format!(
+                "no credentials are configured, and no instance's metadata service has any: set AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod a role (IRSA, Pod Identity); the last that was asked: {last}"
+            )
+        } else {
+            format!("no credentials from {}: {}{cure}", self.who, shorten(what))
+        };
+        CredentialsError::provider_error(Trouble(text))
+    }
+}
+
+/// The SDK's chain, guarded.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    pub(super) inner: SharedCredentialsProvider,
+    pub(super) source: Source,
+}
+
+impl Guarded {
+    async fn provide(&self) -> Result {
+        let asked = AssertUnwindSafe(self.inner.provide_credentials()).catch_unwind();
+        let found = match timeout(TIMEOUT, asked).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(panic)) => return Err(self.source.fails(&panic_text(&*panic))),
+            Err(_elapsed) => {
+                return self.inner.fallback_on_interrupt().ok_or_else(|| {
+                    let what =
+                        format!("no answer within {} s; check the way there", TIMEOUT.as_secs());
+                    self.source.fails(&what)
+                });
+            }
+        };
+        match found {
+            Ok(credentials) if is_usable(&credentials) => Ok(credentials),
+            Ok(_) => Err(self.source.fails(
+                "a key or token holds spaces, line ends or control characters, and cannot be sent",
+            )),
+            Err(why) => Err(self.source.fails(&reason(&why))),
+        }
+    }
+}
+
+/// What the provider itself said, without what the SDK says around it.
+fn reason(why: &CredentialsError) -> String {
+    why.source().map_or_else(|| why.to_string(), words)
+}
+
+/// Whether a request can carry them: they go into headers.
+fn is_usable(credentials: &Credentials) -> bool {
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain(credentials.access_key_id())
+        && is_plain(credentials.secret_access_key())
+        && credentials.session_token().is_none_or(is_plain)
+}
+
+impl ProvideCredentials for Guarded {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.provide())
+    }
+
+    fn fallback_on_interrupt(&self) -> Option<Credentials> {
+        self.inner.fallback_on_interrupt()
+    }
+}

@@ -1,0 +1,245 @@
+//! One call to SQS for a batch of settlements: its deadline, its span, and what its answer means for each entry.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use tracing::warn;
+
+use super::Outstanding;
+use crate::clock;
+use crate::inflight::{InFlight, Receipt};
+use crate::metrics::{Metrics, QueueAction, SettlementKind};
+use crate::queue::actions::Actions;
+use crate::queue::{BatchAnswer, EntryError, Queue, QueueError, QueueErrorKind, ReceiptHandle};
+use crate::retry::Backoff;
+use crate::sabotage::{Sabotage, on};
+use crate::settle::ledger::{Ledger, Left};
+use crate::telemetry::{Failure, QueueSpan, QueueSpans, SpanLink};
+
+/// A call is given at least this long, where there is so much: SQS answers in tens of milliseconds.
+const CALL_MIN: Duration = Duration::from_millis(500);
+
+/// And no longer than this, so that a call which hangs does not keep others from finding a cure.
+const CALL_MAX: Duration = Duration::from_secs(5);
+
+/// Between the tries of a call that failed.
+pub(super) const RETRY: Backoff =
+    Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
+
+/// The same, where the action is known to fail: a call that asks whether it works again.
+pub(super) const RETRY_FAILING: Duration = Duration::from_secs(4);
+
+/// What every call needs.
+pub(super) struct Context {
+    pub(super) queue: Arc<dyn Queue>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) outstanding: Outstanding,
+    pub(super) spans: QueueSpans,
+    pub(super) inflight: Arc<InFlight>,
+    pub(super) actions: Arc<Actions>,
+}
+
+/// What became of a call that deletes.
+pub(super) struct Deleted {
+    /// To be tried again.
+    pub(super) undone: Vec<(Receipt, Left)>,
+    /// How many were settled, or found to be lost.
+    pub(super) settled: usize,
+    /// Whether it was another try.
+    pub(super) is_again: bool,
+    /// Whether the call was not answered in its time.
+    pub(super) has_hung: bool,
+}
+
+/// Deletes a batch with one call. `again`: it failed before, and whether the last call hung.
+pub(super) async fn delete(
+    context: &Context,
+    batch: Vec<(Receipt, Left)>,
+    again: Option<bool>,
+) -> Deleted {
+    let is_again = again.is_some();
+    let count = batch.len();
+    let batch = context.drop_expired(batch);
+    if batch.is_empty() {
+        return Deleted { undone: batch, settled: count, is_again, has_hung: false };
+    }
+    let mut handles: Vec<ReceiptHandle> = batch.iter().map(|(r, _)| r.handle.clone()).collect();
+    if on(Sabotage::HandlesNotDistinct) {
+        handles.fill(batch[0].0.handle.clone());
+    }
+    let share = if again == Some(true) { Share::Most } else { Share::Third };
+    let deadline = first_deadline(batch.iter().map(|(receipt, _)| receipt));
+    let span = context.spans.settle("delete", batch.len(), links(&batch));
+    let answer = within(deadline, share, context.queue.delete(&handles)).await;
+    let has_hung = is_timeout(&answer);
+    end_span(span, answer.as_ref().err());
+    let undone = context.book(batch, answer, SettlementKind::Delete, |how| *how);
+    Deleted { settled: count - undone.len(), undone, is_again, has_hung }
+}
+
+/// Makes a batch visible again: tries until it is done, or until the leases end.
+pub(super) async fn release(context: &Context, batch: Vec<(Receipt, Duration)>) {
+    let mut rest = context.drop_expired(batch);
+    let (mut failures, mut has_hung) = (0, false);
+    while !rest.is_empty() {
+        let changes: Vec<_> = rest.iter().map(|(r, after)| (r.handle.clone(), *after)).collect();
+        let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
+        let span = context.spans.settle("release", rest.len(), links(&rest));
+        let share = if has_hung { Share::All } else { Share::Third };
+        let answer = within(deadline, share, context.queue.change_visibility(&changes)).await;
+        has_hung = is_timeout(&answer);
+        end_span(span, answer.as_ref().err());
+        rest = context.book(rest, answer, SettlementKind::Release, |_| Left::HandedBack);
+        if !rest.is_empty() {
+            sleep(context.release_pause(failures)).await;
+            failures += 1;
+        }
+        rest = context.drop_expired(rest);
+    }
+}
+
+impl Context {
+    /// One receipt is settled, or lost.
+    pub(super) fn left(&self, how: Left) {
+        self.outstanding.0.fetch_sub(1, Ordering::Relaxed);
+        self.ledger.left(how, 1);
+    }
+
+    /// Whether a copy to the dead-letter queue would fail.
+    pub(super) fn cannot_send(&self) -> bool {
+        [QueueAction::DeadLetter, QueueAction::Attributes]
+            .into_iter()
+            .any(|action| self.actions.is_failing(action))
+    }
+
+    /// Releases are changes of visibility, as extensions are.
+    fn release_pause(&self, failures: u32) -> Duration {
+        if self.actions.is_failing(QueueAction::Extend) {
+            return RETRY_FAILING;
+        }
+        RETRY.delay(failures, &mut fastrand::Rng::new())
+    }
+
+    /// Counts what was settled, and gives back what is to be tried again.
+    fn book<T>(
+        &self,
+        batch: Vec<(Receipt, T)>,
+        answer: BatchAnswer,
+        kind: SettlementKind,
+        left: impl Fn(&T) -> Left,
+    ) -> Vec<(Receipt, T)> {
+        let answers = match answer {
+            Ok(answers) => answers,
+            Err(why) => {
+                batch.iter().for_each(|_| self.metrics.settlement_failed(kind));
+                self.warn_failed(kind, batch.len(), &why.to_string());
+                return batch;
+            }
+        };
+        let mut rest = Vec::new();
+        let mut refused = None;
+        for ((receipt, what), answer) in batch.into_iter().zip(answers) {
+            match answer {
+                Ok(()) => {
+                    self.metrics.settled(kind);
+                    self.left(left(&what));
+                }
+                Err(EntryError::Lost(why)) => {
+                    self.metrics.settlement_failed(kind);
+                    self.lost(&receipt, kind, &why);
+                }
+                Err(EntryError::Retry(why)) => {
+                    self.metrics.settlement_failed(kind);
+                    rest.push((receipt, what));
+                    refused.get_or_insert(why);
+                }
+            }
+        }
+        if let Some(error) = refused {
+            self.warn_failed(kind, rest.len(), &error);
+        }
+        rest
+    }
+
+    /// A receipt turned out to stand no more.
+    pub(super) fn lost(&self, receipt: &Receipt, kind: SettlementKind, why: &str) {
+        self.left(Left::LeaseLost);
+        warn!(message_id = %receipt.message_id, error = why, settlement = kind.as_str(), "The message was not ours any more when it was settled");
+    }
+
+    /// Once the action is known to fail, that was said.
+    fn warn_failed(&self, kind: SettlementKind, count: usize, error: &str) {
+        let action = match kind {
+            SettlementKind::Delete => QueueAction::Delete,
+            SettlementKind::Release => QueueAction::Extend,
+            SettlementKind::DeadLetter => QueueAction::DeadLetter,
+        };
+        if !self.actions.is_failing(action) {
+            warn!(
+                error,
+                count,
+                settlement = kind.as_str(),
+                "Settling failed, trying again while the leases last"
+            );
+        }
+    }
+
+    /// What can no longer be settled in time is SQS's again.
+    pub(super) fn drop_expired<T>(&self, batch: Vec<(Receipt, T)>) -> Vec<(Receipt, T)> {
+        let now = clock::now();
+        let (rest, expired): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|(receipt, _)| receipt.deadline > now);
+        for (receipt, _) in expired {
+            self.left(Left::Unsettled);
+            warn!(message_id = %receipt.message_id, "The message could not be settled before its lease ended: SQS delivers it again");
+        }
+        rest
+    }
+}
+
+fn links<T>(batch: &[(Receipt, T)]) -> impl Iterator<Item = &SpanLink> {
+    batch.iter().filter_map(|(receipt, _)| receipt.span.as_ref())
+}
+
+pub(super) fn end_span(span: QueueSpan, error: Option<&QueueError>) {
+    let message = error.map(ToString::to_string).unwrap_or_default();
+    span.end(error.map(|error| Failure { error_type: error.kind.word(), message: &message }));
+}
+
+fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
+    receipts.map(|receipt| receipt.deadline).min().expect("a batch is not empty")
+}
+
+/// How much of the time that is left a call may take. A call that hangs leaves time for another; after one that hung, the
+/// next may take more: SQS is slow then, and what only ever gets a third of a short lease would never be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    Third,
+    /// What is left of the lease is for its extension.
+    Most,
+    All,
+}
+
+pub(super) async fn within<T>(
+    deadline: Instant,
+    share: Share,
+    call: impl Future<Output = Result<T, QueueError>>,
+) -> Result<T, QueueError> {
+    let left = clock::left(deadline);
+    let share = match share {
+        Share::Third => left / 3,
+        Share::Most => left * 2 / 3,
+        Share::All => left,
+    };
+    timeout(share.clamp(CALL_MIN, CALL_MAX).min(left), call).await.unwrap_or_else(|_elapsed| {
+        let detail = "no answer in its share of the time that is left".to_owned();
+        Err(QueueError { kind: QueueErrorKind::Timeout, detail })
+    })
+}
+
+pub(super) fn is_timeout<T>(answer: &Result<T, QueueError>) -> bool {
+    answer.as_ref().is_err_and(|why| why.kind == QueueErrorKind::Timeout)
+}

@@ -1,0 +1,58 @@
+//! What is given up so that others go on: too many events that fail while others do well, or that wait for a part of the
+//! store while the other parts are called.
+
+use std::time::Duration;
+
+use tracing::error;
+
+use super::Settler;
+use super::decide::DeadLetterReason;
+use super::tell::{attempt_begun, end_span, millis};
+use crate::clock;
+use crate::inflight::{GroupFate, Job};
+use crate::metrics::Outcome;
+use crate::outage::Dependency;
+
+/// How long such a message is hidden: each receive brings it nearer to the dead-letter queue, and a cure is noticed in a
+/// quarter of an hour.
+const HIDDEN: Duration = Duration::from_secs(15 * 60);
+
+/// How long a part of the store must be away, while other parts are called, before anything is given up: a store that is
+/// coming back comes back part by part.
+const AWAY_ALONE_MIN: Duration = Duration::from_secs(3);
+
+impl Settler {
+    /// The job that has waited longest for a part of the store, where other parts are called and too many wait.
+    pub(super) fn parked_in_excess(&self, dependency: Dependency) -> Option<Box<Job>> {
+        let Dependency::Store(_) = dependency else { return None };
+        if !self.outages.is_away_alone_for(dependency, AWAY_ALONE_MIN) {
+            return None;
+        }
+        self.inflight.take_parked_in_excess(dependency, self.outages.store_shards_away())
+    }
+
+    /// Hands a job back for a while.
+    pub(super) async fn give_up_for_others(&self, job: Box<Job>) {
+        const WHY: &str = "too many events fail or wait while others do well";
+        if self.inflight.group_fate(&job) == GroupFate::LastReceive {
+            return self.dead_letter(job, DeadLetterReason::RetriesUsedUp, WHY.to_owned()).await;
+        }
+        let after = self.inflight.hidden_job(&job, HIDDEN, clock::now());
+        self.release_claim(&job).await;
+        self.count(&job, Outcome::Failed);
+        error!(
+            event_type = job.event.event_type().as_str(),
+            reservation_id = job.event.reservation_id.as_str(),
+            attempt = attempt_begun(&job),
+            latency_ms = millis(job.received_at.elapsed()),
+            trace_id = job.span.trace_id(),
+            outcome = Outcome::Failed.as_str(),
+            error = WHY,
+            receive_count = job.receive_count,
+            visible_after_ms = millis(after),
+            "Handed back so that other events go on: the queue's redrive policy decides"
+        );
+        self.release_messages(&job, after).await;
+        end_span(job, Outcome::Failed, Some(("given_up", WHY)));
+    }
+}

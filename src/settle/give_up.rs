@@ -1,0 +1,101 @@
+//! What becomes of an event whose retries are used up, or that must make room for others.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use super::Settler;
+use super::batch::Settlement;
+use super::decide::DeadLetterReason;
+use super::tell::{attempt_begun, describe, end_span, millis};
+use crate::clock;
+use crate::handler::End;
+use crate::inflight::{GroupFate, Job, Receipt};
+use crate::metrics::Outcome;
+use crate::outage::attribution::ServiceCharges;
+
+impl Settler {
+    /// Hands a job back whose retries are used up in this delivery, or does what is better for its FIFO group.
+    pub(super) async fn give_up(&self, job: Box<Job>, after: Duration, end: &End) {
+        match self.inflight.group_fate(&job) {
+            GroupFate::Release => self.release(job, after, end).await,
+            GroupFate::LastReceive => {
+                let reason = DeadLetterReason::RetriesUsedUp;
+                self.dead_letter(job, reason, describe(end).1).await;
+            }
+            GroupFate::Wait => self.wait_with_group(job, after, end),
+        }
+    }
+
+    /// The job waits here as long as it would be hidden in the queue, and is tried as often again: handed back, it would
+    /// take its group along, and each of those would have spent a receive.
+    fn wait_with_group(&self, mut job: Box<Job>, after: Duration, end: &End) {
+        let (code, error) = describe(end);
+        self.metrics.event_retried(job.event.event_type(), end.retry_reason());
+        warn!(
+            event_type = job.event.event_type().as_str(),
+            reservation_id = job.event.reservation_id.as_str(),
+            attempt = attempt_begun(&job),
+            trace_id = job.span.trace_id(),
+            outcome = "retried",
+            error,
+            receive_count = job.receive_count,
+            retry_in_ms = millis(after),
+            "Retries used up: the event is held for its message group, and tried again later"
+        );
+        let retry_in_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+        job.span.add_event(
+            "retry scheduled",
+            [("error.type", code.into()), ("retry_in_ms", retry_in_ms.into())],
+        );
+        job.rounds = job.rounds.saturating_add(1);
+        (job.retries, job.failures) = (0, 0);
+        job.charges = ServiceCharges::default();
+        self.inflight.wait(job, Instant::now() + after);
+    }
+
+    async fn release(&self, job: Box<Job>, after: Duration, end: &End) {
+        let after = self.inflight.hidden_job(&job, after, clock::now());
+        self.release_claim(&job).await;
+        self.count(&job, Outcome::Failed);
+        let (code, error) = describe(end);
+        error!(
+            event_type = job.event.event_type().as_str(),
+            reservation_id = job.event.reservation_id.as_str(),
+            attempt = attempt_begun(&job),
+            latency_ms = millis(job.received_at.elapsed()),
+            trace_id = job.span.trace_id(),
+            outcome = Outcome::Failed.as_str(),
+            error,
+            receive_count = job.receive_count,
+            visible_after_ms = millis(after),
+            "Retries used up: the message is released, the queue's redrive policy decides"
+        );
+        self.release_messages(&job, after).await;
+        end_span(job, Outcome::Failed, Some((&code, &error)));
+    }
+
+    /// Hands a message back that was not held, so that its reservation leaves room for others.
+    pub async fn defer(&self, job: Box<Job>, receipt: Receipt, after: Duration, is_first: bool) {
+        self.metrics.event_deferred();
+        if is_first {
+            warn!(
+                event_type = job.event.event_type().as_str(),
+                reservation_id = job.event.reservation_id.as_str(),
+                visible_after_ms = millis(after),
+                "One reservation has more events than its share of the room: the later ones are handed back until their turn is near"
+            );
+        }
+        debug!(
+            event_id = job.event.id.as_str(),
+            reservation_id = job.event.reservation_id.as_str(),
+            trace_id = job.span.trace_id(),
+            visible_after_ms = millis(after),
+            "Event handed back so that its reservation leaves room for others"
+        );
+        self.batches.send(Settlement::Release(receipt, after)).await;
+        let Job { span, .. } = *job;
+        span.end("deferred", 0, None);
+    }
+}

@@ -1,0 +1,65 @@
+//! What becomes of a message with no event in it: poison, or a payment's status that changes nothing here.
+
+use tracing::{info, warn};
+
+use super::Settler;
+use super::batch::{Grounds, Settlement};
+use super::decide::DeadLetterReason;
+use super::ledger::Left;
+use crate::event::{NoChange, Poison};
+use crate::inflight::Taken;
+use crate::metrics::Outcome;
+use crate::telemetry::{EventSpan, Failure};
+
+/// The label of a type that the worker does not handle.
+const UNKNOWN_TYPE: &str = "unknown";
+
+impl Settler {
+    /// Sets a body aside that is no event.
+    pub async fn reject_poison(&self, taken: Taken, poison: Poison, mut span: EventSpan) {
+        let Poison { reason, event_type, id, reservation_id, detail } = poison;
+        let id = id.as_ref().map(|id| id.as_str());
+        let reservation_id = reservation_id.as_ref().map(|id| id.as_str());
+        let reason = DeadLetterReason::Poison(reason);
+        self.metrics.event_settled(event_type, Outcome::Failed);
+        let event_type = event_type.map_or(UNKNOWN_TYPE, |known| known.as_str());
+        warn!(
+            event_type,
+            reservation_id,
+            trace_id = span.trace_id(),
+            outcome = Outcome::Failed.as_str(),
+            error = detail,
+            event_id = id,
+            message_id = %taken.original.message_id,
+            reason = reason.as_str(),
+            "Message is no event: it goes to the dead-letter queue"
+        );
+        span.set_event(event_type, reservation_id, id);
+        let failure = Failure { error_type: reason.as_str(), message: &detail };
+        span.end(Outcome::Failed.as_str(), 1, Some(failure));
+        self.send_dead_letter(taken, Grounds { reason, error: detail, event_type }).await;
+    }
+
+    /// Deletes the message of a payment's status that changes nothing here.
+    pub async fn drop_unchanging(&self, taken: Taken, no_change: NoChange, mut span: EventSpan) {
+        let NoChange { id, reservation_id, status } = no_change;
+        let id = id.as_ref().map(|id| id.as_str());
+        let reservation_id = reservation_id.as_ref().map(|id| id.as_str());
+        self.metrics.event_settled(None, Outcome::Dropped);
+        info!(
+            event_type = UNKNOWN_TYPE,
+            reservation_id,
+            trace_id = span.trace_id(),
+            outcome = Outcome::Dropped.as_str(),
+            event_id = id,
+            message_id = %taken.original.message_id,
+            status,
+            "The payment's status changes nothing here"
+        );
+        span.set_event(UNKNOWN_TYPE, reservation_id, id);
+        span.end(Outcome::Dropped.as_str(), 1, None);
+        for receipt in taken.receipts {
+            self.batches.send(Settlement::Delete(receipt, Left::Deleted)).await;
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! A whole worker on paused time, with a queue, services and a store that answer at once, or as a test says: every delay
+//! is the test's own.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::app::{App, Parts, Settings};
+use reservation_worker::client::{
+    CallContext, CallError, Class, Commit, Found, Inventory, Load, ReleaseHold, Reservation,
+    ReservationApi, Target,
+};
+use reservation_worker::event::{ContentHash, Event, EventId, ReservationId, StepSet, decode};
+use reservation_worker::handler::{Peers, Services};
+use reservation_worker::health::Health;
+use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::idempotency::{Claim, HandledAs, Records, Store, StoreError, Token};
+use reservation_worker::metrics::Metrics;
+use reservation_worker::outage::Outages;
+use reservation_worker::queue::{
+    BatchAnswer, DeadLetter, EntryError, Message, MessageId, Queue, QueueError, QueueErrorKind,
+    ReceiptHandle,
+};
+use reservation_worker::retry::Backoff;
+use reservation_worker::telemetry::Tracing;
+use tokio::time::sleep;
+
+use crate::support::{expired, limits, settings};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// What a call takes that fails: enough for time to pass where a loop does not wait.
+const FAILS_AFTER: Duration = Duration::from_millis(1);
+
+/// How calls of one kind go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Course {
+    #[default]
+    Well,
+    /// The whole call fails.
+    Fails,
+    /// Each entry of the batch is refused for now.
+    EntriesFail,
+    /// The next call is never answered; those after it go well.
+    HangsOnce,
+}
+
+/// What kind of call a [`Course`] is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    Receive,
+    Delete,
+    Change,
+    DeadLetter,
+}
+
+/// A queue whose every answer is immediate, unless told otherwise.
+#[derive(Default)]
+pub(crate) struct Line {
+    waiting: Mutex<VecDeque<Message>>,
+    /// Receipts that are not ours any more.
+    pub(crate) lost: Mutex<HashSet<ReceiptHandle>>,
+    /// Each that was hidden or made visible again: the handle and the time.
+    pub(crate) shown: Mutex<Vec<(ReceiptHandle, Duration)>>,
+    pub(crate) deleted: Mutex<Vec<ReceiptHandle>>,
+    courses: Mutex<[Course; 4]>,
+    calls: Mutex<[u32; 4]>,
+}
+
+impl Line {
+    pub(crate) fn with(messages: impl IntoIterator<Item = (String, String)>) -> Arc<Self> {
+        let line = Arc::new(Self::default());
+        messages.into_iter().for_each(|message| line.send(&message, 1));
+        line
+    }
+
+    /// Has a message received that often: each time it has another handle.
+    pub(crate) fn send(&self, (id, body): &(String, String), receive_count: u32) {
+        let handle = if receive_count == 1 { id.clone() } else { format!("{id}/{receive_count}") };
+        self.waiting.lock().unwrap().push_back(Message {
+            id: MessageId(id.as_str().into()),
+            handle: ReceiptHandle(handle.into()),
+            body: body.clone(),
+            receive_count,
+            sent_at: None,
+            group: None,
+            trace_header: None,
+            attributes: Vec::new(),
+        });
+    }
+
+    pub(crate) fn set(&self, action: Action, course: Course) {
+        self.courses.lock().unwrap()[action as usize] = course;
+    }
+
+    /// How many calls of that kind were made.
+    pub(crate) fn calls(&self, action: Action) -> u32 {
+        self.calls.lock().unwrap()[action as usize]
+    }
+
+    async fn begin(&self, action: Action) -> Result<Course, QueueError> {
+        self.calls.lock().unwrap()[action as usize] += 1;
+        let course = self.courses.lock().unwrap()[action as usize];
+        match course {
+            Course::Well => {}
+            Course::Fails => {
+                sleep(FAILS_AFTER).await;
+                let (kind, detail) = (QueueErrorKind::Other, "on purpose".to_owned());
+                return Err(QueueError { kind, detail });
+            }
+            Course::EntriesFail => sleep(FAILS_AFTER).await,
+            Course::HangsOnce => {
+                self.set(action, Course::Well);
+                std::future::pending::<()>().await;
+            }
+        }
+        Ok(course)
+    }
+
+    fn take(&self, max: usize) -> Vec<Message> {
+        let mut waiting = self.waiting.lock().unwrap();
+        (0..max).map_while(|_| waiting.pop_front()).collect()
+    }
+}
+
+fn refused() -> Result<(), EntryError> {
+    Err(EntryError::Retry("on purpose".to_owned()))
+}
+
+#[async_trait]
+impl Queue for Line {
+    async fn receive(&self, max: usize, _: Duration) -> Result<Vec<Message>, QueueError> {
+        self.begin(Action::Receive).await?;
+        let got = self.take(max);
+        if !got.is_empty() {
+            return Ok(got);
+        }
+        sleep(SECOND).await;
+        Ok(self.take(max))
+    }
+
+    async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
+        if self.begin(Action::Delete).await? == Course::EntriesFail {
+            return Ok(handles.iter().map(|_| refused()).collect());
+        }
+        self.deleted.lock().unwrap().extend(handles.iter().cloned());
+        Ok(handles.iter().map(|_| Ok(())).collect())
+    }
+
+    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        if self.begin(Action::Change).await? == Course::EntriesFail {
+            return Ok(changes.iter().map(|_| refused()).collect());
+        }
+        let lost = self.lost.lock().unwrap();
+        let change = |(handle, after): &(ReceiptHandle, Duration)| {
+            if lost.contains(handle) {
+                return Err(EntryError::Lost("MessageNotInflight".to_owned()));
+            }
+            self.shown.lock().unwrap().push((handle.clone(), *after));
+            Ok(())
+        };
+        Ok(changes.iter().map(change).collect())
+    }
+
+    async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {
+        self.begin(Action::DeadLetter).await.map(drop)
+    }
+}
+
+/// Both services. A call about a reservation that is called `slow-<ms>...` is answered so late; one about `paced-<ms>`
+/// is told to come again so much later; each other one fails.
+#[derive(Default)]
+pub(crate) struct Api {
+    calls: Mutex<Vec<String>>,
+    /// Nobody is answered.
+    pub(crate) is_away: AtomicBool,
+}
+
+impl Api {
+    /// How many calls were made about a reservation.
+    pub(crate) fn calls(&self, reservation: &str) -> usize {
+        self.calls.lock().unwrap().iter().filter(|id| *id == reservation).count()
+    }
+}
+
+fn failed(class: Class, retry_after: Option<Duration>) -> CallError {
+    let (code, detail) = ("on_purpose".into(), "on purpose".to_owned());
+    CallError { class, code, detail, retry_after, load: Load::Unknown }
+}
+
+#[async_trait]
+impl ReservationApi for Api {
+    async fn set_status(
+        &self,
+        _: &CallContext<'_>,
+        id: &ReservationId,
+        _: Target,
+        _: Option<&str>,
+    ) -> Result<(), CallError> {
+        self.calls.lock().unwrap().push(id.as_str().to_owned());
+        if self.is_away.load(Ordering::SeqCst) || id.as_str().starts_with("away") {
+            return Err(failed(Class::Outage, None));
+        }
+        let ms = |prefix| id.as_str().strip_prefix(prefix)?.split('-').next()?.parse().ok();
+        if let Some(ms) = ms("paced-") {
+            return Err(failed(Class::Paced, Some(Duration::from_millis(ms))));
+        }
+        let Some(ms) = ms("slow-") else { return Err(failed(Class::Transient, None)) };
+        sleep(Duration::from_millis(ms)).await;
+        Ok(())
+    }
+
+    async fn reservation(
+        &self,
+        _: &CallContext<'_>,
+        _: &ReservationId,
+    ) -> Result<Reservation, CallError> {
+        Ok(Reservation { status: Found::Expired, show_id: None, seats: None })
+    }
+}
+
+#[async_trait]
+impl Inventory for Api {
+    async fn release_hold(&self, _: &CallContext<'_>, _: ReleaseHold<'_>) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn commit(&self, _: &CallContext<'_>, _: Commit<'_>) -> Result<(), CallError> {
+        Ok(())
+    }
+}
+
+/// The store in memory, with answers that come late or not at all.
+pub(crate) struct Late {
+    store: RwLock<Arc<MemoryStore>>,
+    pub(crate) claim_ms: AtomicU64,
+    pub(crate) renew_ms: AtomicU64,
+    pub(crate) release_ms: AtomicU64,
+    pub(crate) renewals_lost: AtomicU32,
+    pub(crate) completions: AtomicU32,
+    /// Claims are made, and their answers are lost.
+    pub(crate) claims_mute: AtomicBool,
+}
+
+fn empty() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(10_000, 3_600 * SECOND))
+}
+
+impl Late {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: RwLock::new(empty()),
+            claim_ms: AtomicU64::new(0),
+            renew_ms: AtomicU64::new(0),
+            release_ms: AtomicU64::new(0),
+            renewals_lost: AtomicU32::new(0),
+            completions: AtomicU32::new(0),
+            claims_mute: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn store(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.store.read().unwrap())
+    }
+
+    /// Forgets everything, and another process claims this event, for hours.
+    pub(crate) async fn taken_by_another(&self, event: &Event) -> Token {
+        *self.store.write().unwrap() = empty();
+        let (hash, token) = (event.content_hash(), Token::unique());
+        let claim = self.store().claim(&event.id, hash, token, 9_000 * SECOND).await;
+        assert_eq!(claim, Ok(Claim::Ours(StepSet::EMPTY)));
+        token
+    }
+
+    /// What another process is told that asks for the event. Where the event is its, it lets go at once.
+    pub(crate) async fn asked_by_another(&self, event: &Event) -> Claim {
+        let store = self.store();
+        store.claim(&event.id, event.content_hash(), Token::unique(), SECOND).await.unwrap()
+    }
+}
+
+async fn wait(ms: &AtomicU64) {
+    sleep(Duration::from_millis(ms.load(Ordering::SeqCst))).await;
+}
+
+fn silence() -> StoreError {
+    StoreError::Unavailable("no answer".to_owned())
+}
+
+#[async_trait]
+impl Store for Late {
+    async fn claim(
+        &self,
+        id: &EventId,
+        hash: ContentHash,
+        token: Token,
+        lasts: Duration,
+    ) -> Result<Claim, StoreError> {
+        let claim = self.store().claim(id, hash, token, lasts).await;
+        wait(&self.claim_ms).await;
+        if self.claims_mute.load(Ordering::SeqCst) { Err(silence()) } else { claim }
+    }
+
+    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
+        let lose = |left: u32| left.checked_sub(1);
+        if self.renewals_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+            return Err(silence());
+        }
+        let renewed = self.store().renew(id, token, lasts).await;
+        wait(&self.renew_ms).await;
+        renewed
+    }
+
+    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+        self.store().record(id, token, done).await
+    }
+
+    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
+        self.completions.fetch_add(1, Ordering::SeqCst);
+        self.store().complete(id, token, how).await
+    }
+
+    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+        wait(&self.release_ms).await;
+        self.store().release(id, token, done).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A running worker, and what it calls.
+pub(crate) struct Running {
+    pub(crate) app: App,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) api: Arc<Api>,
+}
+
+/// A worker whose failed attempts wait for hours, with a visibility timeout of so many seconds.
+pub(crate) fn start(line: &Arc<Line>, store: &Arc<Late>, visibility_s: u32) -> (App, Arc<Metrics>) {
+    let long = Backoff { base: 9_000 * SECOND, cap: 9_000 * SECOND };
+    let running = start_with(line, store, |settings| {
+        settings.visibility = visibility_s * SECOND;
+        settings.policy.backoff = long;
+    });
+    (running.app, running.metrics)
+}
+
+pub(crate) fn start_with(
+    line: &Arc<Line>,
+    store: &Arc<Late>,
+    change: impl FnOnce(&mut Settings),
+) -> Running {
+    let metrics = Arc::new(Metrics::new(&[]));
+    let outages = Arc::new(Outages::new(limits(), Arc::clone(&metrics)));
+    let api = Arc::new(Api::default());
+    let services = Services {
+        reservations: Arc::clone(&api) as _,
+        inventory: Arc::clone(&api) as _,
+        records: Records {
+            store: Arc::clone(store) as _,
+            outages: Arc::clone(&outages),
+            metrics: Arc::clone(&metrics),
+            health: Arc::new(Health::new()),
+        },
+        outages,
+        metrics: Arc::clone(&metrics),
+        peers: Arc::new(Peers::default()),
+    };
+    let mut settings = settings();
+    settings.visibility = 30 * SECOND;
+    change(&mut settings);
+    let queue = Arc::clone(line) as _;
+    let app = App::start(Parts { queue, services, tracing: Tracing::disabled() }, settings);
+    Running { app, metrics, api }
+}
+
+/// A message, and the event that it carries.
+pub(crate) fn message(id: &str, reservation: &str) -> ((String, String), Event) {
+    let body = expired(&format!("evt-{id}"), reservation).to_string();
+    let event = decode(&body, "m").unwrap();
+    ((format!("m-{id}"), body), event)
+}
+
+/// The same of an event of one step.
+pub(crate) fn paid(id: &str, reservation: &str) -> ((String, String), Event) {
+    let payload = serde_json::json!({"payment_intent_id": "pay_1"});
+    let event =
+        crate::support::event(&format!("evt-{id}"), "payment.approved", reservation, payload);
+    let body = event.to_string();
+    let event = decode(&body, "m").unwrap();
+    ((format!("m-{id}"), body), event)
+}

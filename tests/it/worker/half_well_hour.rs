@@ -1,0 +1,398 @@
+//! SQS half well for an hour, on paused time: a queue that denies or fails one action, and SQS's rules for who is shown a
+//! message, and when it has been shown too often.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::app::{App, Parts};
+use reservation_worker::client::{
+    CallContext, CallError, Class, Commit, Found, Inventory, Load, ReleaseHold, Reservation,
+    ReservationApi, Target,
+};
+use reservation_worker::event::ReservationId;
+use reservation_worker::handler::{Peers, Services};
+use reservation_worker::health::Health;
+use reservation_worker::idempotency::Records;
+use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::metrics::{Metrics, QueueAction};
+use reservation_worker::outage::Outages;
+use reservation_worker::queue::{
+    BatchAnswer, DeadLetter, EntryError, Message, MessageId, Permission, Queue, QueueError,
+    QueueErrorKind, ReceiptHandle,
+};
+use reservation_worker::settle::ledger::Ledger;
+use reservation_worker::telemetry::Tracing;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{expired, limits, settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const RECEIVES_MAX: u32 = 3;
+
+/// How an action fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Denied,
+    Hangs,
+    /// Every entry of a batch.
+    Entries,
+}
+
+struct Stored {
+    body: String,
+    visible_at: Instant,
+    receives: u32,
+    handle: usize,
+    is_deleted: bool,
+    /// SQS moved it: it was shown too often.
+    is_redriven: bool,
+}
+
+#[derive(Default)]
+struct HalfWell {
+    messages: Mutex<Vec<Stored>>,
+    failing: Mutex<Option<(QueueAction, How)>>,
+    copies: Mutex<HashSet<String>>,
+    calls: AtomicUsize,
+}
+
+impl HalfWell {
+    fn with(bodies: impl Iterator<Item = String>) -> Arc<Self> {
+        let queue = Self::default();
+        bodies.for_each(|body| queue.send(body));
+        Arc::new(queue)
+    }
+
+    fn send(&self, body: String) {
+        let (visible_at, receives, handle) = (Instant::now(), 0, 0);
+        let (is_deleted, is_redriven) = (false, false);
+        let stored = Stored { body, visible_at, receives, handle, is_deleted, is_redriven };
+        self.messages.lock().unwrap().push(stored);
+    }
+
+    fn fail(&self, failing: Option<(QueueAction, How)>) {
+        *self.failing.lock().unwrap() = failing;
+    }
+
+    fn count(&self, which: impl Fn(&Stored) -> bool) -> usize {
+        self.messages.lock().unwrap().iter().filter(|stored| which(stored)).count()
+    }
+
+    fn left(&self) -> usize {
+        self.count(|stored| !stored.is_deleted && !stored.is_redriven)
+    }
+
+    async fn may(&self, action: QueueAction) -> Result<(), QueueError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_millis(10)).await;
+        let failing = *self.failing.lock().unwrap();
+        match failing {
+            Some((failing, How::Denied)) if failing == action => {
+                Err(QueueError { kind: QueueErrorKind::Denied, detail: "on purpose".to_owned() })
+            }
+            Some((failing, How::Hangs)) if failing == action => std::future::pending().await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Carries out each entry that stands.
+    fn change(
+        &self,
+        action: QueueAction,
+        handles: impl Iterator<Item = (ReceiptHandle, Duration)>,
+    ) -> BatchAnswer {
+        let fails = *self.failing.lock().unwrap() == Some((action, How::Entries));
+        let mut messages = self.messages.lock().unwrap();
+        let change = |(handle, after): (ReceiptHandle, Duration)| {
+            if fails {
+                return Err(EntryError::Retry("InternalError".to_owned()));
+            }
+            let (at, number) = handle.0.split_once('-').unwrap();
+            let stored = &mut messages[at.parse::<usize>().unwrap()];
+            let stands = stored.handle == number.parse::<usize>().unwrap();
+            let now = Instant::now();
+            if !stands || stored.is_deleted || stored.is_redriven || stored.visible_at <= now {
+                return Err(EntryError::Lost("MessageNotInflight".to_owned()));
+            }
+            stored.visible_at = now + after;
+            stored.is_deleted = action == QueueAction::Delete;
+            Ok(())
+        };
+        Ok(handles.map(change).collect())
+    }
+
+    fn take(&self, max: usize, visibility: Duration) -> Vec<Message> {
+        let now = Instant::now();
+        let mut taken = Vec::new();
+        for (at, stored) in self.messages.lock().unwrap().iter_mut().enumerate() {
+            let is_there = !stored.is_deleted && !stored.is_redriven;
+            if taken.len() == max || !is_there || stored.visible_at > now {
+                continue;
+            }
+            if stored.receives == RECEIVES_MAX {
+                stored.is_redriven = true;
+                continue;
+            }
+            stored.receives += 1;
+            stored.handle += 1;
+            stored.visible_at = now + visibility;
+            taken.push(Message {
+                id: MessageId(format!("m-{at}").into()),
+                handle: ReceiptHandle(format!("{at}-{}", stored.handle).into()),
+                body: stored.body.clone(),
+                receive_count: stored.receives,
+                sent_at: None,
+                group: None,
+                trace_header: None,
+                attributes: Vec::new(),
+            });
+        }
+        taken
+    }
+}
+
+#[async_trait]
+impl Queue for HalfWell {
+    async fn receive(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError> {
+        self.may(QueueAction::Receive).await?;
+        let taken = self.take(max, visibility);
+        if taken.is_empty() {
+            sleep(SECOND).await;
+        }
+        Ok(taken)
+    }
+
+    async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
+        self.may(QueueAction::Delete).await?;
+        let handles = handles.iter().map(|handle| (handle.clone(), Duration::ZERO));
+        self.change(QueueAction::Delete, handles)
+    }
+
+    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.may(QueueAction::Extend).await?;
+        self.change(QueueAction::Extend, changes.iter().cloned())
+    }
+
+    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+        self.may(QueueAction::DeadLetter).await?;
+        self.copies.lock().unwrap().insert(letter.message_id.to_string());
+        Ok(())
+    }
+
+    async fn probe(&self, action: QueueAction) -> Result<Permission, QueueError> {
+        match action {
+            QueueAction::Receive | QueueAction::DeadLetter => Ok(Permission::CannotBeAsked),
+            QueueAction::Extend | QueueAction::Delete | QueueAction::Attributes => {
+                self.may(action).await.map(|()| Permission::Allowed)
+            }
+        }
+    }
+}
+
+/// Both services: one may be away.
+#[derive(Default)]
+struct Api {
+    is_away: AtomicBool,
+    done: AtomicUsize,
+}
+
+#[async_trait]
+impl ReservationApi for Api {
+    async fn set_status(
+        &self,
+        _: &CallContext<'_>,
+        _: &ReservationId,
+        _: Target,
+        _: Option<&str>,
+    ) -> Result<(), CallError> {
+        sleep(Duration::from_millis(20)).await;
+        if self.is_away.load(Ordering::SeqCst) {
+            let (code, detail) = ("http_503".into(), "on purpose".to_owned());
+            let load = Load::Unknown;
+            return Err(CallError { class: Class::Outage, code, detail, retry_after: None, load });
+        }
+        self.done.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn reservation(
+        &self,
+        _: &CallContext<'_>,
+        _: &ReservationId,
+    ) -> Result<Reservation, CallError> {
+        Ok(Reservation { status: Found::Expired, show_id: None, seats: None })
+    }
+}
+
+#[async_trait]
+impl Inventory for Api {
+    async fn release_hold(&self, _: &CallContext<'_>, _: ReleaseHold<'_>) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn commit(&self, _: &CallContext<'_>, _: Commit<'_>) -> Result<(), CallError> {
+        Ok(())
+    }
+}
+
+struct Engine {
+    app: App,
+    queue: Arc<HalfWell>,
+    api: Arc<Api>,
+    health: Arc<Health>,
+}
+
+fn event(n: usize) -> String {
+    expired(&format!("evt-{n}"), &format!("r{n}")).to_string()
+}
+
+fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
+    let metrics = Arc::new(Metrics::new(&[]));
+    let outages = Arc::new(Outages::new(limits(), Arc::clone(&metrics)));
+    let (api, health) = (Arc::new(Api::default()), Arc::new(Health::new()));
+    let services = Services {
+        reservations: Arc::clone(&api) as _,
+        inventory: Arc::clone(&api) as _,
+        records: Records {
+            store: Arc::new(MemoryStore::new(100_000, 24 * HOUR)),
+            outages: Arc::clone(&outages),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+        },
+        outages,
+        metrics,
+        peers: Arc::new(Peers::default()),
+    };
+    let mut settings = settings();
+    settings.visibility = visibility;
+    let parts = Parts { queue: Arc::clone(&queue) as _, services, tracing: Tracing::disabled() };
+    Engine { app: App::start(parts, settings), queue, api, health }
+}
+
+impl Engine {
+    /// Waits until nothing is left in the queue; how long that took.
+    async fn emptied(&self, limit: Duration) -> Duration {
+        let began_at = Instant::now();
+        while self.queue.left() > 0 {
+            assert!(began_at.elapsed() < limit, "{} left after {limit:?}", self.queue.left());
+            sleep(SECOND / 10).await;
+        }
+        began_at.elapsed()
+    }
+
+    /// Each event was done once, and none was shown too often.
+    async fn all_went_well(self, events: usize) -> Arc<Ledger> {
+        assert_eq!(self.queue.count(|stored| stored.is_redriven), 0, "in the dead-letter queue");
+        assert_eq!(self.api.done.load(Ordering::SeqCst), events);
+        let account = self.app.drain(Instant::now() + 20 * SECOND).await;
+        assert!(account.balances(), "{account:?}");
+        account
+    }
+
+    fn fails(&self, action: QueueAction) -> bool {
+        self.health.queue_actions().into_iter().any(|(a, why)| a == action && why.is_some())
+    }
+}
+
+const FAILURES: [How; 3] = [How::Denied, How::Hangs, How::Entries];
+
+#[tokio::test(start_paused = true)]
+async fn without_extensions_an_outage_of_an_hour_costs_no_good_event() {
+    for (how, seconds) in [(How::Denied, 5), (How::Denied, 30), (How::Hangs, 5), (How::Entries, 5)]
+    {
+        let engine = start(HalfWell::with((0..200).map(event)), seconds * SECOND);
+        engine.queue.fail(Some((QueueAction::Extend, how)));
+        engine.api.is_away.store(true, Ordering::SeqCst);
+        sleep(HOUR).await;
+        assert!(engine.fails(QueueAction::Extend), "{how:?}");
+        engine.api.is_away.store(false, Ordering::SeqCst);
+        engine.emptied(120 * SECOND).await;
+        engine.all_went_well(200).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_extensions_events_go_on_and_more_at_once_when_it_is_cured() {
+    for how in FAILURES {
+        let engine = start(HalfWell::with((0..200).map(event)), 5 * SECOND);
+        engine.queue.fail(Some((QueueAction::Extend, how)));
+        engine.emptied(60 * SECOND).await;
+        for n in 0..3_600 {
+            engine.queue.send(event(200 + n));
+            sleep(SECOND).await;
+        }
+        engine.emptied(5 * SECOND).await;
+        engine.queue.fail(None);
+        sleep(10 * SECOND).await;
+        assert!(!engine.fails(QueueAction::Extend), "{how:?}");
+        engine.all_went_well(3_800).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_deleted_for_an_hour_is_held_bounded_and_deleted_once() {
+    for how in FAILURES {
+        let engine = start(HalfWell::with((0..1_500).map(event)), 30 * SECOND);
+        // It works at first.
+        engine.emptied(60 * SECOND).await;
+        engine.queue.fail(Some((QueueAction::Delete, how)));
+        (1_500..3_500).for_each(|n| engine.queue.send(event(n)));
+        sleep(60 * SECOND).await;
+        assert!(engine.fails(QueueAction::Delete), "{how:?}");
+        let (held, calls) = (
+            engine.queue.count(|stored| stored.receives > 0 && !stored.is_deleted),
+            engine.queue.calls.load(Ordering::SeqCst),
+        );
+        sleep(HOUR).await;
+        assert!(held <= 1_000, "{how:?}: {held} held");
+        assert_eq!(engine.queue.count(|s| s.receives > 0 && !s.is_deleted), held, "no more since");
+        // What is held is extended every fifteen seconds, ten with each call.
+        let calls = engine.queue.calls.load(Ordering::SeqCst) - calls;
+        assert!(calls < held.div_ceil(10) * 3 * 240 + 3_000, "{calls} calls for {held}");
+        engine.queue.fail(None);
+        let took = engine.emptied(20 * SECOND).await;
+        assert!(took < 12 * SECOND, "{took:?}");
+        assert_eq!(engine.queue.count(|stored| stored.receives > 1), 0, "{how:?}: came again");
+        engine.all_went_well(3_500).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn poison_that_cannot_be_copied_for_an_hour_harms_no_good_event() {
+    for how in [How::Denied, How::Hangs] {
+        let poison = (0..100).map(|n| format!("poison {n}"));
+        let engine = start(HalfWell::with(poison.chain((0..200).map(event))), 5 * SECOND);
+        engine.queue.fail(Some((QueueAction::DeadLetter, how)));
+        sleep(HOUR).await;
+        assert_eq!(engine.api.done.load(Ordering::SeqCst), 200);
+        let is_good = |stored: &Stored| !stored.body.starts_with("poison");
+        assert_eq!(engine.queue.count(|s| is_good(s) && s.is_deleted && s.receives == 1), 200);
+        assert!(engine.fails(QueueAction::DeadLetter), "{how:?}");
+        engine.queue.fail(None);
+        sleep(10 * SECOND).await;
+        assert!(!engine.fails(QueueAction::DeadLetter), "{how:?}");
+        // Whole, where somebody looks: one by the worker, the others by SQS itself.
+        assert_eq!(engine.queue.copies.lock().unwrap().len(), 1, "{how:?}");
+        assert_eq!(engine.queue.left(), 0);
+        assert!(engine.app.drain(Instant::now() + 20 * SECOND).await.balances());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn receives_that_are_denied_for_an_hour_go_on_within_ten_seconds() {
+    for how in [How::Denied, How::Hangs] {
+        let engine = start(HalfWell::with((0..100).map(event)), 5 * SECOND);
+        engine.queue.fail(Some((QueueAction::Receive, how)));
+        sleep(HOUR).await;
+        assert!(engine.fails(QueueAction::Receive), "{how:?}");
+        engine.queue.fail(None);
+        let took = engine.emptied(60 * SECOND).await;
+        // A call that hangs is given up in its time, and the next is sent at most ten seconds later.
+        assert!(took < if how == How::Hangs { 20 } else { 11 } * SECOND, "{how:?}: {took:?}");
+        engine.all_went_well(100).await;
+    }
+}

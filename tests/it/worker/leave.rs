@@ -1,0 +1,55 @@
+//! Leaving, at the moments at which it is hardest. On paused time.
+
+use reservation_worker::queue::ReceiptHandle;
+use reservation_worker::settle::ledger::Left;
+use tokio::time::{Instant, sleep};
+
+use crate::paused::{Action, Course, Late, Line, SECOND, message, start, start_with};
+
+fn handle(text: &str) -> ReceiptHandle {
+    ReceiptHandle(text.into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_leaves_takes_no_further_job_though_a_receive_is_still_open() {
+    let (line, store) =
+        (Line::with(["slow-500-a", "slow-500-b"].map(|name| message(name, name).0)), Late::new());
+    let running = start_with(&line, &store, |settings| settings.concurrency = 1);
+    // The second is buffered; the receive that is open now lasts for 900 ms more.
+    sleep(SECOND / 10).await;
+    let account = running.app.drain(Instant::now() + 20 * SECOND).await;
+    assert_eq!((running.api.calls("slow-500-a"), running.api.calls("slow-500-b")), (1, 0));
+    assert_eq!(account.left_total(Left::HandedBack), 1);
+    assert_eq!(*line.shown.lock().unwrap(), [(handle("m-slow-500-b"), std::time::Duration::ZERO)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_last_receive_brings_again_stays_with_the_job_that_runs() {
+    let (sent, _) = message("1", "slow-3000");
+    let (line, store) = (Line::with([sent.clone()]), Late::new());
+    let running = start_with(&line, &store, |_| {});
+    sleep(SECOND / 10).await;
+    line.send(&sent, 2);
+    let account = running.app.drain(Instant::now() + 20 * SECOND).await;
+    assert_eq!(*line.shown.lock().unwrap(), [], "it would be handled twice at once");
+    assert_eq!(*line.deleted.lock().unwrap(), [handle("m-1/2")]);
+    assert!(account.balances(), "{account:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_to_be_released_after_an_extension_that_never_ends_is_released_at_the_end() {
+    let (sent, _) = message("1", "r1");
+    let (line, store) = (Line::with([sent]), Late::new());
+    let (app, _metrics) = start(&line, &store, 30);
+    sleep(5 * SECOND).await;
+    let before = line.calls(Action::Change);
+    line.set(Action::Change, Course::HangsOnce);
+    while line.calls(Action::Change) == before {
+        sleep(SECOND / 100).await;
+    }
+    let account = app.drain(Instant::now() + 4 * SECOND).await;
+    let shown = line.shown.lock().unwrap().clone();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_eq!(shown[0].0, handle("m-1"));
+    assert_eq!(account.left_total(Left::HandedBack), 1, "{account:?}");
+}

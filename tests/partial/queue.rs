@@ -1,0 +1,191 @@
+//! The simulated queue's state, in the terms of Amazon SQS. All processes share it. How calls travel is `sqs`'.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::time::Duration;
+
+use super::plan::{NEVER, Plan};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Not sent yet.
+    Coming,
+    Visible,
+    InFlight,
+    Deleted,
+    /// Received too often: SQS moved it to the dead-letter queue.
+    Redriven,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Msg {
+    pub(crate) state: State,
+    pub(crate) receives: u32,
+    /// When it will be visible again, or since when it is.
+    visible_at: Duration,
+    group: Option<u32>,
+    at: Duration,
+    /// Copies in the dead-letter queue that the engine sent.
+    pub(crate) copies: u32,
+}
+
+/// Since when it is visible, and which it is: what comes back goes to the end of the line. A FIFO queue keeps the order of sending.
+type Place = (Duration, usize);
+
+/// The messages, one for each event and by its number.
+pub(crate) struct QueueState {
+    pub(crate) msgs: Vec<Msg>,
+    /// The first that has not been sent.
+    next: usize,
+    /// By their place in the line.
+    visible: BTreeSet<Place>,
+    hidden: BinaryHeap<Reverse<(Duration, usize)>>,
+    /// How many of a group are in flight.
+    groups: HashMap<u32, usize>,
+    /// When whoever waits for the next visible message will look again.
+    pub(crate) looks_at: Duration,
+    max_receives: u32,
+    /// What was redriven since somebody asked.
+    pub(crate) redriven: Vec<usize>,
+}
+
+impl Msg {
+    fn place(&self, n: usize) -> Place {
+        (if self.group.is_some() { Duration::ZERO } else { self.visible_at }, n)
+    }
+}
+
+impl QueueState {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let msgs = plan.events.iter().map(|event| Msg {
+            state: State::Coming,
+            receives: 0,
+            visible_at: NEVER,
+            group: event.group,
+            at: event.at,
+            copies: 0,
+        });
+        Self {
+            msgs: msgs.collect(),
+            next: 0,
+            visible: BTreeSet::new(),
+            hidden: BinaryHeap::new(),
+            groups: HashMap::new(),
+            looks_at: Duration::ZERO,
+            max_receives: plan.max_receives,
+            redriven: Vec::new(),
+        }
+    }
+
+    /// Lets become visible what is to be by `now`.
+    pub(crate) fn advance(&mut self, now: Duration) {
+        while let Some(msg) = self.msgs.get_mut(self.next)
+            && msg.at <= now
+        {
+            msg.state = State::Visible;
+            msg.visible_at = msg.at;
+            self.visible.insert(msg.place(self.next));
+            self.next += 1;
+        }
+        while let Some(Reverse((at, n))) = self.hidden.peek().copied()
+            && at <= now
+        {
+            self.hidden.pop();
+            let msg = &self.msgs[n];
+            if msg.state == State::InFlight && msg.visible_at == at {
+                self.landed(n, State::Visible);
+                self.visible.insert(self.msgs[n].place(n));
+            }
+        }
+    }
+
+    /// When the next message will become visible.
+    pub(crate) fn next_at(&self) -> Duration {
+        let arrives = self.msgs.get(self.next).map_or(NEVER, |msg| msg.at);
+        self.hidden.peek().map_or(NEVER, |Reverse((at, _))| *at).min(arrives)
+    }
+
+    pub(crate) fn has_visible(&self) -> bool {
+        !self.visible.is_empty()
+    }
+
+    /// Hands out up to `max`.
+    pub(crate) fn take(&mut self, max: usize, now: Duration, visibility: Duration) -> Vec<usize> {
+        let mut taken = Vec::new();
+        let mut own = HashSet::new();
+        let mut from = (Duration::ZERO, 0);
+        while taken.len() < max
+            && let Some((since, n)) = self.visible.range(from..).next().copied()
+        {
+            from = (since, n + 1);
+            if let Some(group) = self.msgs[n].group {
+                // A group waits for what is in flight, but not for what comes with it.
+                if !own.contains(&group) && self.groups.contains_key(&group) {
+                    continue;
+                }
+                own.insert(group);
+            }
+            self.visible.remove(&(since, n));
+            let msg = &mut self.msgs[n];
+            if msg.receives >= self.max_receives {
+                msg.state = State::Redriven;
+                self.redriven.push(n);
+                continue;
+            }
+            msg.receives += 1;
+            msg.state = State::InFlight;
+            if let Some(group) = msg.group {
+                *self.groups.entry(group).or_default() += 1;
+            }
+            self.hide(n, now + visibility);
+            taken.push(n);
+        }
+        taken
+    }
+
+    fn hide(&mut self, n: usize, until: Duration) {
+        self.msgs[n].visible_at = until;
+        self.hidden.push(Reverse((until, n)));
+    }
+
+    /// It is in flight no more.
+    fn landed(&mut self, n: usize, state: State) {
+        let msg = &mut self.msgs[n];
+        msg.state = state;
+        if let Some(group) = msg.group {
+            let count = self.groups.get_mut(&group).expect("it was in flight");
+            *count -= 1;
+            if *count == 0 {
+                self.groups.remove(&group);
+            }
+        }
+    }
+
+    /// Whether the receipt stands.
+    fn stands(&self, (n, receive): (usize, u32)) -> bool {
+        self.msgs[n].state == State::InFlight && self.msgs[n].receives == receive
+    }
+
+    pub(crate) fn change(&mut self, receipt: (usize, u32), until: Duration) -> bool {
+        let stands = self.stands(receipt);
+        if stands {
+            self.hide(receipt.0, until);
+        }
+        stands
+    }
+
+    /// What is visible again can still be deleted, as long as nobody else has received it.
+    pub(crate) fn delete(&mut self, (n, receive): (usize, u32)) -> bool {
+        if self.stands((n, receive)) {
+            self.landed(n, State::Deleted);
+            return true;
+        }
+        let msg = &mut self.msgs[n];
+        if msg.state == State::Visible && msg.receives == receive {
+            msg.state = State::Deleted;
+            self.visible.remove(&msg.place(n));
+            return true;
+        }
+        msg.state == State::Deleted
+    }
+}

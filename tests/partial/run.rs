@@ -1,0 +1,137 @@
+//! One run: starts the processes, each the real engine, lets them live, and keeps what became of everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use reservation_worker::app::{App, Parts};
+use reservation_worker::handler::{Peers, Services};
+use reservation_worker::health::Health;
+use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::idempotency::{Records, Store};
+use reservation_worker::metrics::Metrics;
+use reservation_worker::outage::{Dependency, OutageSettings, Outages};
+use reservation_worker::sabotage::{self, Sabotage};
+use reservation_worker::telemetry::Tracing;
+use tokio::time::sleep_until;
+
+use super::plan::{Plan, StorePlan, millis, secs};
+use super::service::SimServices;
+use super::sqs::{SimQueue, wake_receives};
+use super::store::SharedStore;
+use super::world::{Sim, World};
+
+/// What a run left behind.
+pub(crate) struct Outcome {
+    pub(crate) world: World,
+    pub(crate) ended: Duration,
+    /// Empty unless asked for.
+    pub(crate) log: Vec<String>,
+}
+
+/// Runs a plan on this thread, with the engine broken in that way, or in none. The same plan gives the same outcome.
+pub(crate) fn run(
+    plan: Plan,
+    sabotage: Option<Sabotage>,
+    logged: bool,
+    metrics: &Arc<Metrics>,
+) -> Outcome {
+    sabotage::set(sabotage);
+    fastrand::seed(plan.seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O");
+    let (sim, ended) = runtime.block_on(story(plan, logged, metrics));
+    // Whatever is left of the tasks goes with it.
+    drop(runtime);
+    sabotage::set(None);
+    let mut world = sim.into_world().expect("nobody else has it");
+    let log = world.take_log();
+    Outcome { world, ended, log }
+}
+
+async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> (Arc<Sim>, Duration) {
+    const LOOK_EVERY: Duration = millis(500);
+    let sim = Arc::new(Sim::new(plan, logged));
+    let plan = Arc::clone(&sim.lock().plan);
+    tokio::spawn(wake_receives(Arc::clone(&sim)));
+    let shared = Arc::new(MemoryStore::new(1_000_000, secs(86_400)));
+    let mut starts = plan.starts.clone();
+    starts.sort_unstable();
+    let mut apps: Vec<App> = Vec::new();
+    let mut judges: Vec<Arc<Outages>> = Vec::new();
+    loop {
+        let now = sim.lock().now();
+        while apps.len() < starts.len() && starts[apps.len()] <= now {
+            let judge = Arc::new(outages(&plan, metrics));
+            apps.push(start(&sim, &plan, apps.len(), &shared, (&judge, metrics)));
+            judges.push(judge);
+        }
+        let services = [Dependency::ReservationApi, Dependency::Inventory];
+        let is_away = |judge: &Arc<Outages>| services.iter().any(|it| judge.is_away(*it));
+        if judges.iter().any(is_away) {
+            sim.lock().away += LOOK_EVERY;
+        }
+        for (process, app) in apps.iter_mut().enumerate() {
+            if let Some(task) = app.broken().now_or_never() {
+                sim.lock().violations.push(format!("process {process}: {task} ended"));
+                return (sim, now);
+            }
+        }
+        let is_done = sim.lock().open == 0 && now >= plan.lasts.0;
+        if is_done || now >= plan.lasts.1 {
+            return (sim, now);
+        }
+        let next = starts.get(apps.len()).copied().unwrap_or(plan.lasts.1);
+        let at = sim.lock().instant(next.min(now + LOOK_EVERY));
+        sleep_until(at).await;
+    }
+}
+
+/// The engine's own idea of when a service may be called.
+fn outages(plan: &Plan, metrics: &Arc<Metrics>) -> Outages {
+    let [api, inventory] = &plan.services;
+    let settings = OutageSettings {
+        calls_max: plan.settings.concurrency,
+        calls_min: plan.calls_min,
+        reservation_target: api.target,
+        inventory_target: inventory.target,
+    };
+    Outages::new(settings, Arc::clone(metrics))
+}
+
+fn start(
+    sim: &Arc<Sim>,
+    plan: &Plan,
+    process: usize,
+    shared: &Arc<MemoryStore>,
+    (outages, metrics): (&Arc<Outages>, &Arc<Metrics>),
+) -> App {
+    let store: Arc<dyn Store> = match plan.store {
+        StorePlan::Memory => Arc::new(MemoryStore::new(100_000, secs(86_400))),
+        StorePlan::Shards { .. } => {
+            Arc::new(SharedStore { sim: Arc::clone(sim), records: Arc::clone(shared) })
+        }
+    };
+    let services = Arc::new(SimServices { sim: Arc::clone(sim), process });
+    let parts = Parts {
+        queue: Arc::new(SimQueue { sim: Arc::clone(sim), process }),
+        services: Services {
+            reservations: Arc::clone(&services) as _,
+            inventory: services,
+            records: Records {
+                store,
+                outages: Arc::clone(outages),
+                metrics: Arc::clone(metrics),
+                health: Arc::new(Health::new()),
+            },
+            outages: Arc::clone(outages),
+            metrics: Arc::clone(metrics),
+            peers: Arc::new(Peers::default()),
+        },
+        tracing: Tracing::disabled(),
+    };
+    App::start(parts, plan.settings.clone())
+}

@@ -1,0 +1,195 @@
+//! The two simulated services: which calls fail and how, how long the others take, and the samples of all of them. The client's
+//! timeout is kept here: the answer of a call that takes longer is thrown away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::client::{
+    CallContext, CallError, Commit, Inventory, ReleaseHold, Reservation, ReservationApi, Target,
+};
+use reservation_worker::event::ReservationId;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::answers;
+use super::load::{Servers, Tokens};
+use super::plan::{Fault, ServicePlan, Side, Trouble, Who};
+use super::world::{Sim, World};
+
+/// How a call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Went {
+    /// It was served, and the client was told.
+    Served,
+    /// It was served, and the client had given up.
+    ThrownAway,
+    /// It was told to come back later.
+    Paced,
+    /// It failed in another way.
+    Failed,
+}
+
+/// One call that ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) process: usize,
+    pub(crate) ended: Duration,
+    pub(crate) took: Duration,
+    pub(crate) went: Went,
+}
+
+pub(crate) struct ServiceState {
+    servers: Servers,
+    tokens: Tokens,
+    pub(crate) in_flight: usize,
+    pub(crate) in_flight_max: usize,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl ServiceState {
+    pub(crate) fn new(plan: &ServicePlan) -> Self {
+        Self {
+            servers: Servers::new(&plan.stages),
+            tokens: Tokens::new(plan.bucket),
+            in_flight: 0,
+            in_flight_max: 0,
+            samples: Vec::new(),
+        }
+    }
+}
+
+/// Both services, as one process sees them.
+pub(crate) struct SimServices {
+    pub(crate) sim: Arc<Sim>,
+    pub(crate) process: usize,
+}
+
+/// What will become of a call.
+struct Journey {
+    event: usize,
+    took: Duration,
+    trouble: Option<Trouble>,
+    went: Went,
+}
+
+/// A call that is open, until its caller lets go of it.
+struct Open<'a> {
+    sim: &'a Sim,
+    side: Side,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.sim.lock().services[self.side.index()].in_flight -= 1;
+    }
+}
+
+impl SimServices {
+    async fn call(&self, side: Side, key: Uuid) -> Result<(), CallError> {
+        let Journey { event, took, trouble, went } = self.sim.lock().begin(side, key);
+        let open = Open { sim: &self.sim, side };
+        sleep(took).await;
+        drop(open);
+        let mut world = self.sim.lock();
+        let (process, ended) = (self.process, world.now());
+        world.services[side.index()].samples.push(Sample { process, ended, took, went });
+        world.log(|| format!("p{process} {side:?} e{event}: {went:?} {trouble:?} in {took:?}"));
+        match trouble {
+            None => {
+                world.step_done(event, side);
+                Ok(())
+            }
+            Some(trouble) => Err(answers::error(side, trouble)),
+        }
+    }
+}
+
+impl World {
+    fn begin(&mut self, side: Side, key: Uuid) -> Journey {
+        self.called();
+        let now = self.now();
+        let (event, _) = self.keys[&key];
+        self.events[event].called_at.get_or_insert(now);
+        let plan = Arc::clone(&self.plan);
+        let service = &plan.services[side.index()];
+        let latency = self.between(service.latency);
+        let fails_in = service.fails_in.unwrap_or(latency);
+        let state = &mut self.services[side.index()];
+        state.in_flight += 1;
+        state.in_flight_max = state.in_flight_max.max(state.in_flight);
+        let part = plan.events[event].part;
+        let fault = plan.faults.iter().find(|fault| self.hits(fault, side, part, now));
+        if let Some(fault) = fault {
+            let (took, went) = match fault.trouble {
+                Trouble::Silent => (service.timeout, Went::Failed),
+                Trouble::Paced(_) => (fails_in, Went::Paced),
+                Trouble::Away
+                | Trouble::AwayUntil(_)
+                | Trouble::Failing
+                | Trouble::FailingUntil(_)
+                | Trouble::Refused
+                | Trouble::Forbidden
+                | Trouble::Foreign(_)
+                | Trouble::Html => (fails_in, Went::Failed),
+            };
+            return Journey { event, took, trouble: Some(fault.trouble), went };
+        }
+        let state = &mut self.services[side.index()];
+        if let Some(after) = state.tokens.refuses(now) {
+            let trouble = Some(Trouble::Paced(Some(after)));
+            return Journey { event, took: fails_in, trouble, went: Went::Paced };
+        }
+        let took = state.servers.served_at(now) - now + latency;
+        if took > service.timeout {
+            let (took, trouble) = (service.timeout, Some(Trouble::Silent));
+            return Journey { event, took, trouble, went: Went::ThrownAway };
+        }
+        Journey { event, took, trouble: None, went: Went::Served }
+    }
+
+    fn hits(&mut self, fault: &Fault, side: Side, part: u8, now: Duration) -> bool {
+        let on = fault.side == side && fault.from <= now && now < fault.to;
+        on && match fault.who {
+            Who::All => true,
+            Who::Part(of) => of == part,
+            Who::Random(percent) => self.chance(percent),
+        }
+    }
+}
+
+#[async_trait]
+impl ReservationApi for SimServices {
+    async fn set_status(
+        &self,
+        call: &CallContext<'_>,
+        _id: &ReservationId,
+        _target: Target,
+        _payment_intent_id: Option<&str>,
+    ) -> Result<(), CallError> {
+        self.call(Side::Api, call.idempotency_key).await
+    }
+
+    async fn reservation(
+        &self,
+        _call: &CallContext<'_>,
+        _id: &ReservationId,
+    ) -> Result<Reservation, CallError> {
+        unreachable!("no answer is a conflict, and every event names its seats")
+    }
+}
+
+#[async_trait]
+impl Inventory for SimServices {
+    async fn release_hold(
+        &self,
+        call: &CallContext<'_>,
+        _release: ReleaseHold<'_>,
+    ) -> Result<(), CallError> {
+        self.call(Side::Inventory, call.idempotency_key).await
+    }
+
+    async fn commit(&self, _call: &CallContext<'_>, _commit: Commit<'_>) -> Result<(), CallError> {
+        unreachable!("no payment names seats")
+    }
+}

@@ -1,0 +1,120 @@
+//! What goes wrong with a call to the queue: the faults of its weather, and, in seeds from [`FIRST`] on, one action that
+//! fails whole for a time while the queue is well otherwise.
+//!
+//! Those seeds have a question of their own: nothing else costs a message its receives, so that a good event in the
+//! dead-letter queue is there because an action failed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use reservation_worker::metrics::QueueAction;
+use reservation_worker::queue::QueueErrorKind;
+
+use super::plan::{Plan, pick, secs};
+use super::world::World;
+
+/// The first of the seeds with a queue that is half well.
+pub(crate) const FIRST: u64 = 1 << 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Refused at once.
+    Error(QueueErrorKind),
+    /// It took effect, and nobody says so.
+    AnswerLost,
+    /// It never ends.
+    Hangs,
+    /// Some entries of the batch fail.
+    Partly,
+    /// All of them do.
+    Entries,
+}
+
+/// An action that fails from one time to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HalfWell {
+    action: QueueAction,
+    fault: Fault,
+    from: Duration,
+    to: Duration,
+}
+
+const ACTIONS: [QueueAction; 5] = QueueAction::ALL;
+
+const FAULTS: [Fault; 6] = [
+    Fault::Error(QueueErrorKind::Denied),
+    Fault::Error(QueueErrorKind::Denied),
+    Fault::Error(QueueErrorKind::Throttled),
+    Fault::Error(QueueErrorKind::Other),
+    Fault::Hangs,
+    Fault::Entries,
+];
+
+impl Plan {
+    /// The same, with a queue that is well but for one action.
+    pub(crate) fn half_well(mut self) -> Self {
+        let rng = &mut Rng::with_seed(self.seed);
+        let from = if rng.bool() { Duration::ZERO } else { secs(rng.u64(0..200)) };
+        let to = from + secs(pick(rng, &[10, 60, 300, 3_600]));
+        let (action, fault) = (pick(rng, &ACTIONS), pick(rng, &FAULTS));
+        self.half_well = Some(HalfWell { action, fault, from, to });
+        self.queue.faults_pct = 0;
+        self.queue.duplicates_pct = 0;
+        self.queue.bad.clear();
+        self.interrupts.clear();
+        self.max_receives = 3;
+        self.has_dlq = true;
+        self.calm_at = self.calm_at.max(to + secs(60));
+        self
+    }
+}
+
+impl World {
+    /// How a call of that action fails, if it does.
+    pub(crate) fn queue_fault(&mut self, action: QueueAction) -> Option<Fault> {
+        let now = self.now();
+        if let Some(HalfWell { action: which, fault, from, to }) = self.plan.half_well {
+            let fails = which == action && from <= now && now < to;
+            if fails {
+                self.cover.met(name(action));
+            }
+            return fails.then_some(fault);
+        }
+        let weather = &self.plan.queue;
+        let bad = weather.bad.iter().any(|(from, to)| *from <= now && now < *to);
+        let percent = if bad { 70 } else { weather.faults_pct };
+        if self.calm() || !self.chance(percent) {
+            return None;
+        }
+        let (fault, name) = match self.rng.u8(0..10) {
+            0 | 1 => (Fault::Error(QueueErrorKind::Throttled), "queue throttles"),
+            2 => (Fault::Error(QueueErrorKind::Network), "queue unreachable"),
+            3 => (Fault::Error(QueueErrorKind::Other), "queue fails"),
+            4 => (Fault::Error(QueueErrorKind::Denied), "queue denies"),
+            5 | 6 => (Fault::AnswerLost, "queue's answer lost"),
+            7 => (Fault::Hangs, "queue hangs"),
+            _ if is_batch(action) => (Fault::Partly, "batch fails partly"),
+            _ => (Fault::Error(QueueErrorKind::Timeout), "queue times out"),
+        };
+        self.cover.met(name);
+        self.log(|| name.to_owned());
+        Some(fault)
+    }
+}
+
+fn is_batch(action: QueueAction) -> bool {
+    match action {
+        QueueAction::Extend | QueueAction::Delete => true,
+        QueueAction::Receive | QueueAction::DeadLetter | QueueAction::Attributes => false,
+    }
+}
+
+fn name(action: QueueAction) -> &'static str {
+    match action {
+        QueueAction::Receive => "half well: no receive",
+        QueueAction::Extend => "half well: no extension",
+        QueueAction::Delete => "half well: no delete",
+        QueueAction::DeadLetter => "half well: no copy",
+        QueueAction::Attributes => "half well: no attributes",
+    }
+}

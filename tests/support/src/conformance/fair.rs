@@ -1,0 +1,52 @@
+//! Message groups on standard queues: a tenant's name, which orders nothing.
+//! Source: developer guide, "Amazon SQS fair queues".
+
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
+
+use super::{Target, handle, system};
+
+fn tenant(message: &Message) -> String {
+    system(message, MessageSystemAttributeName::MessageGroupId)
+}
+
+/// A message comes back with the name, and while it is in flight others of the name are handed out.
+pub async fn a_tenant_is_named_and_locks_nothing(target: &Target) {
+    let queue = target.queue().await;
+    for body in ["1", "2", "3"] {
+        queue.send_of("tenant", body).await;
+    }
+    queue.send("nobody's").await;
+    let mut received = Vec::new();
+    for _ in 0..4 {
+        received.push(queue.receive_one().await);
+    }
+    let mut seen: Vec<_> = received
+        .iter()
+        .map(|message| (message.body().unwrap_or_default(), tenant(message)))
+        .collect();
+    seen.sort_unstable();
+    let named = |body| (body, "tenant".to_owned());
+    assert_eq!(seen, [named("1"), named("2"), named("3"), ("nobody's", String::new())]);
+}
+
+/// What is handed back comes again, whatever else of its tenant is in flight.
+pub async fn what_a_tenant_gets_back_waits_for_nothing(target: &Target) {
+    let queue = target.queue().await;
+    for body in ["1", "2"] {
+        queue.send_of("tenant", body).await;
+    }
+    let first = queue.receive_one().await;
+    let _second = queue.receive_one().await;
+    queue.change_visibility(handle(&first), 0).await.expect("the message is in flight");
+    assert_eq!(queue.receive_one().await.body(), first.body());
+}
+
+/// A message that moves to the dead-letter queue takes the name along.
+pub async fn redrive_keeps_the_tenant(target: &Target) {
+    let (queue, dlq) = target.queue_with_dlq(1).await;
+    queue.send_of("tenant", "1").await;
+    let first = queue.receive_one().await;
+    queue.change_visibility(handle(&first), 0).await.expect("the message is in flight");
+    queue.assert_nothing("it moves").await;
+    assert_eq!(tenant(&dlq.receive_one().await), "tenant");
+}

@@ -1,0 +1,104 @@
+//! Partial failure: which reservations a stand-in answers badly, how, and until when.
+//!
+//! What an answer looks like is left to each service, as in a script.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Scripted;
+
+/// A predicate on a reservation's id.
+type Who = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Every call about some of the reservations goes like this: for ever, or for a time.
+#[derive(Clone)]
+pub struct Rule<R> {
+    who: Who,
+    course: Scripted<R>,
+    until: Option<Instant>,
+}
+
+impl<R: fmt::Debug> fmt::Debug for Rule<R> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { who: _, course, until } = self;
+        out.debug_struct("Rule")
+            .field("course", course)
+            .field("until", until)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> Rule<R> {
+    /// Calls about the reservations whose id fits.
+    pub fn of(who: impl Fn(&str) -> bool + Send + Sync + 'static, course: Scripted<R>) -> Self {
+        Self { who: Arc::new(who), course, until: None }
+    }
+
+    /// All calls.
+    #[must_use]
+    pub fn all(course: Scripted<R>) -> Self {
+        Self::of(|_| true, course)
+    }
+
+    /// Calls about this share of all reservations (0 to 1); the same ones in every run, see [`is_in_share`].
+    #[must_use]
+    pub fn share(share: f64, course: Scripted<R>) -> Self {
+        Self::of(move |id| is_in_share(id, share), course)
+    }
+
+    /// For so long from now, and no longer.
+    #[must_use]
+    pub fn lasting(self, time: Duration) -> Self {
+        Self { until: Some(Instant::now() + time), ..self }
+    }
+
+    /// What it does to a call about this reservation now, if anything.
+    pub(crate) fn course(&self, reservation_id: &str) -> Option<&Scripted<R>> {
+        let holds = self.until.is_none_or(|until| Instant::now() < until);
+        (holds && (self.who)(reservation_id)).then_some(&self.course)
+    }
+}
+
+/// Whether a reservation is among the share (0 to 1) that the hash of its id falls into: stable, and larger shares
+/// contain the smaller ones.
+#[must_use]
+pub fn is_in_share(reservation_id: &str, share: f64) -> bool {
+    // FNV-1a, its high half: the low bits of ids that differ in the last digit alone are not mixed well.
+    let hash = reservation_id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mixed = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+    let high = u32::try_from(mixed).expect("32 bits are left of 64");
+    f64::from(high) < share * (f64::from(u32::MAX) + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_stable_as_large_as_asked_and_part_of_the_larger_ones() {
+        let ids: Vec<String> = (0..10_000).map(|n| format!("rsv_good_{n}")).collect();
+        let tenth: Vec<&String> = ids.iter().filter(|id| is_in_share(id, 0.1)).collect();
+        assert!((900..1_100).contains(&tenth.len()), "{}", tenth.len());
+        assert!(tenth.iter().all(|id| is_in_share(id, 0.2)));
+        assert!(ids.iter().all(|id| is_in_share(id, 1.0) && !is_in_share(id, 0.0)));
+        // Golden: a run that is repeated in another build has the same bad reservations.
+        let first: Vec<&str> = tenth.iter().take(3).map(|id| id.as_str()).collect();
+        assert_eq!(first, ["rsv_good_2", "rsv_good_3", "rsv_good_19"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_holds_for_those_that_it_names_and_for_its_time() {
+        let course = Scripted::replying("bad");
+        let rule = Rule::of(|id| id.starts_with('b'), course.clone());
+        assert_eq!((rule.course("b1"), rule.course("a1")), (Some(&course), None));
+        let rule = Rule::all(course.clone()).lasting(Duration::from_secs(5));
+        assert_eq!(rule.course("a1"), Some(&course));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(rule.course("a1"), None);
+    }
+}

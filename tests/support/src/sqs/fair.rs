@@ -1,0 +1,67 @@
+//! What a message group is on a standard queue: a tenant's name. It orders nothing. Where one tenant has most of what is
+//! in flight, messages of the others come first. Source: SQS developer guide, "Amazon SQS fair queues".
+//!
+//! SQS does not say from when on a tenant counts as noisy: here it does with more than half of what is in flight, and ten
+//! messages at least.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tokio::time::Instant;
+
+use super::queue::{MessageState, Placed};
+
+/// With fewer in flight nobody is noisy.
+const NOISY_MIN: usize = 10;
+
+/// Messages of one tenant, or those that name none.
+#[derive(Debug, Default)]
+struct Tenant {
+    ready: BTreeSet<(Instant, u64)>,
+    in_flight: usize,
+}
+
+/// The tenants of a standard queue.
+#[derive(Debug, Default)]
+pub(crate) struct Tenants(HashMap<Option<String>, Tenant>);
+
+impl Tenants {
+    /// A message stands there now.
+    pub(crate) fn enter(&mut self, name: Option<&String>, key: u64, placed: Placed) {
+        let tenant = self.0.entry(name.cloned()).or_default();
+        match placed.state {
+            MessageState::Visible => {
+                tenant.ready.insert((placed.at, key));
+            }
+            MessageState::InFlight => tenant.in_flight += 1,
+            MessageState::Delayed => {}
+        }
+    }
+
+    /// A message stands there no more.
+    pub(crate) fn leave(&mut self, name: Option<&String>, key: u64, placed: Placed) {
+        let name = name.cloned();
+        let Some(tenant) = self.0.get_mut(&name) else { return };
+        match placed.state {
+            MessageState::Visible => {
+                tenant.ready.remove(&(placed.at, key));
+            }
+            MessageState::InFlight => tenant.in_flight -= 1,
+            MessageState::Delayed => {}
+        }
+        if tenant.ready.is_empty() && tenant.in_flight == 0 {
+            self.0.remove(&name);
+        }
+    }
+
+    /// The message that comes next: the one that became visible first, of a tenant that is quiet if there is one.
+    pub(crate) fn first_ready(&self, in_flight: usize) -> Option<u64> {
+        let is_noisy = |name: &Option<String>, tenant: &Tenant| {
+            name.is_some() && tenant.in_flight >= NOISY_MIN && tenant.in_flight * 2 > in_flight
+        };
+        // No two can be noisy.
+        let quiet = self.0.iter().filter(|(name, tenant)| !is_noisy(name, tenant));
+        let first = quiet.filter_map(|(_, tenant)| tenant.ready.first()).min();
+        let first = first.or_else(|| self.0.values().filter_map(|it| it.ready.first()).min());
+        first.map(|(_, key)| *key)
+    }
+}
