@@ -25,8 +25,8 @@ WAIT_TIME_S = 20
 # Leases are extended when half of SQS_VISIBILITY_TIMEOUT is left.
 EXTEND_EVERY_S = 15
 BATCH = 10
-# An open breaker lets a probe through every 30 s at most.
-PROBE_S = 30
+# Where a service is away, probes are at most 10 s apart.
+PROBE_S = 10
 # Kubernetes' own.
 HPA_SYNC_S = 15
 HPA_TOLERANCE = 0.1

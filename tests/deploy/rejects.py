@@ -46,6 +46,12 @@ WRONG = [
     (["config.shutdownGrace=22"], "config.shutdownGrace is 22; allowed: at least config.sqsWaitTime + 3 = 23"),
     (["terminationGracePeriodSeconds=29"], "terminationGracePeriodSeconds is 29; allowed: at least config.shutdownGrace + 5 = 30"),
     (["config.maxInFlight=19"], "config.maxInFlight is 19; allowed: not below config.workerConcurrency, which is 20"),
+    (["config.concurrencyMin=21"], "config.concurrencyMin is 21; allowed: not above config.workerConcurrency, which is 20"),
+    (["config.inventoryLatencyTargetMs=2000"], "config.inventoryLatencyTargetMs is 2000; allowed: below config.inventoryTimeoutMs, which is 2000"),
+    (
+        ["config.reservationLatencyTargetMs=300", "config.reservationTimeoutMs=250"],
+        "config.reservationLatencyTargetMs is 300; allowed: below config.reservationTimeoutMs, which is 250",
+    ),
     (["config.backoffMaxMs=999"], "config.backoffMaxMs is 999; allowed: not below config.backoffBaseMs, which is 1000"),
     (["config.maxInFlightMb=1024"], "resources.limits.memory is 768Mi; allowed: at least config.maxInFlightMb + 64 = 1088Mi"),
     (["extraEnv[0].name=LOG_LEVEL", "extraEnv[0].value=info"], "extraEnv sets LOG_LEVEL; set config.logLevel instead"),

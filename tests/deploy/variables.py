@@ -53,7 +53,9 @@ def run(checks):
         if facts["range"]:
             bounds = [part.get("minimum"), part.get("maximum")]
             checks.expect(f"config.{key}: range {bounds}, the worker's is {facts['range']}", bounds == facts["range"])
-        if facts["words"]:
+        if facts["words"] == ["true", "false"]:
+            checks.expect(f"config.{key}: {part}, the worker's is true or false", part == {"type": ["boolean", "null"]})
+        elif facts["words"]:
             words = [word for word in part["enum"] if word is not None]
             checks.expect(f"config.{key}: words {words}, the worker's are {facts['words']}", words == facts["words"])
         if name in OWN_DEFAULT:

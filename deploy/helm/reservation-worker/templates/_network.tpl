@@ -34,8 +34,11 @@
   "inventory" (dict "said" $policy.inventory "address" $config.inventoryGrpcAddr "fallbackPort" 50051)
   "reservationApi" (dict "said" $policy.reservationApi "address" $config.reservationApiBase "fallbackPort" 8080) -}}
 {{- if include "reservation-worker.exportsTraces" . -}}
-{{- $address := default "otel-collector:4317" $config.otelExporterOtlpEndpoint -}}
-{{- $_ := set $peers "collector" (dict "said" $policy.collector "address" $address "fallbackPort" 4317) -}}
+{{- $protocol := default $config.otelExporterOtlpProtocol $config.otelExporterOtlpTracesProtocol -}}
+{{- $port := ternary 4318 4317 (eq (toString $protocol) "http/protobuf") -}}
+{{- $given := default $config.otelExporterOtlpEndpoint $config.otelExporterOtlpTracesEndpoint -}}
+{{- $address := default (printf "otel-collector:%d" $port) $given -}}
+{{- $_ := set $peers "collector" (dict "said" $policy.collector "address" $address "fallbackPort" $port) -}}
 {{- end -}}
 {{- /* An existing Secret may name the store: then the way to it is open where it is said. */ -}}
 {{- if or $config.idempotencyStoreSecret.name (and $policy.redis.to (not $config.idempotencyStore)) -}}

@@ -121,6 +121,17 @@
 {{- if lt $inFlight $concurrency -}}
 {{- $errors = append $errors (printf "config.maxInFlight is %d; allowed: not below config.workerConcurrency, which is %d" $inFlight $concurrency) -}}
 {{- end -}}
+{{- $callsLeast := include "reservation-worker.number" (dict "given" $config.concurrencyMin "default" 1) | int64 -}}
+{{- if gt $callsLeast $concurrency -}}
+{{- $errors = append $errors (printf "config.concurrencyMin is %d; allowed: not above config.workerConcurrency, which is %d" $callsLeast $concurrency) -}}
+{{- end -}}
+{{- range $service, $default := dict "inventory" 2000 "reservation" 5000 -}}
+{{- $target := get $config (printf "%sLatencyTargetMs" $service) -}}
+{{- $timeout := include "reservation-worker.number" (dict "given" (get $config (printf "%sTimeoutMs" $service)) "default" $default) | int64 -}}
+{{- if and (not (kindIs "invalid" $target)) (ge (int64 $target) $timeout) -}}
+{{- $errors = append $errors (printf "config.%sLatencyTargetMs is %d; allowed: below config.%sTimeoutMs, which is %d" $service (int64 $target) $service $timeout) -}}
+{{- end -}}
+{{- end -}}
 {{- $base := include "reservation-worker.number" (dict "given" $config.backoffBaseMs "default" 1000) | int64 -}}
 {{- $cap := include "reservation-worker.number" (dict "given" $config.backoffMaxMs "default" 30000) | int64 -}}
 {{- if lt $cap $base -}}
