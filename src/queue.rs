@@ -275,9 +275,13 @@ pub trait Queue: Send + Sync + 'static {
     /// Deletes up to [`BATCH_MAX`] messages.
     async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer;
 
-    /// Makes up to [`BATCH_MAX`] messages visible again after the time given with each, counted
+    /// Keeps up to [`BATCH_MAX`] messages that are held hidden for the time given with each, counted
     /// from when SQS handles the call; whole seconds, rounded up, at most 12 hours.
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer;
+    async fn extend(&self, leases: &[(ReceiptHandle, Duration)]) -> BatchAnswer;
+
+    /// Gives up to [`BATCH_MAX`] messages up: they are visible again after the time given with each,
+    /// counted as in [`Queue::extend`].
+    async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer;
 
     /// Sends a copy to the dead-letter queue; it is there when this returns `Ok`. Fails with
     /// [`QueueErrorKind::NoDeadLetterQueue`] where none is known.

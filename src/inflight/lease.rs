@@ -197,7 +197,7 @@ async fn extend(
     // from both, but the one that is not waited for could overtake what is said of its message later.
     let patience = patience.for_call(left);
     let began_at = Instant::now();
-    let answer = match timeout(patience, queue.change_visibility(&changes)).await {
+    let answer = match timeout(patience, queue.extend(&changes)).await {
         Ok(answer) => answer,
         Err(_elapsed) => {
             let detail = format!("no answer within {} ms", patience.as_millis());

@@ -36,6 +36,8 @@ struct World {
     group: Option<&'static str>,
     /// How long ago what is admitted next was sent.
     age: Option<Duration>,
+    /// For how long what is admitted next was asked for.
+    lease: Duration,
 }
 
 impl World {
@@ -57,6 +59,7 @@ impl World {
             receive_count: 1,
             group: None,
             age: None,
+            lease: VISIBILITY,
         }
     }
 
@@ -109,7 +112,7 @@ impl World {
         let held = self.metrics.held(HeldState::Buffered);
         let job = Box::new(Job::new(event, &message, now, span, held));
         let permit = self.room.reserve().await.take(message.body.len()).expect("room");
-        let (receipt, original) = Receipt::split(message, now, now + VISIBILITY, permit);
+        let (receipt, original) = Receipt::split(message, now, now + self.lease, permit);
         (job, original, receipt)
     }
 

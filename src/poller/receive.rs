@@ -117,7 +117,11 @@ mod tests {
             Ok(Vec::new())
         }
 
-        async fn change_visibility(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        async fn extend(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+            Ok(Vec::new())
+        }
+
+        async fn hand_back(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
             Ok(Vec::new())
         }
 

@@ -62,6 +62,14 @@ impl Metered {
         Open { actions: &self.actions, action, began_at, is_answered: false }
     }
 
+    /// What one permission allows: extensions and hand-backs.
+    async fn change_visibility(&self, answer: impl Future<Output = BatchAnswer>) -> BatchAnswer {
+        let open = self.open(QueueAction::Extend);
+        let answer = self.timed(Call::ChangeMessageVisibilityBatch, answer).await;
+        open.answered(evidence(&answer).as_ref().copied());
+        answer
+    }
+
     async fn timed<T>(
         &self,
         call: Call,
@@ -124,12 +132,12 @@ impl Queue for Metered {
         answer
     }
 
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
-        let open = self.open(QueueAction::Extend);
-        let answer = self.queue.change_visibility(changes);
-        let answer = self.timed(Call::ChangeMessageVisibilityBatch, answer).await;
-        open.answered(evidence(&answer).as_ref().copied());
-        answer
+    async fn extend(&self, leases: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.change_visibility(self.queue.extend(leases)).await
+    }
+
+    async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.change_visibility(self.queue.hand_back(messages)).await
     }
 
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {

@@ -175,6 +175,31 @@ impl SqsQueue {
         }
         call.send().await.map(|_| ()).map_err(|error| queue_error(&error, error::DEAD_LETTER))
     }
+
+    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        let entries = changes
+            .iter()
+            .enumerate()
+            .map(|(position, (handle, after))| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(position.to_string())
+                    .receipt_handle(&*handle.0)
+                    .visibility_timeout(whole_seconds(*after))
+                    .build()
+                    .expect("id and handle are set")
+            })
+            .collect();
+        let answer = self
+            .client
+            .change_message_visibility_batch()
+            .queue_url(&self.settings.queue_url)
+            .set_entries(Some(entries))
+            .send()
+            .await
+            .map_err(|error| queue_error(&error, error::CHANGE_VISIBILITY))?;
+        let done = answer.successful().iter().map(|entry| entry.id());
+        Ok(entry_answers(changes.len(), done, answer.failed()))
+    }
 }
 
 #[async_trait]
@@ -207,29 +232,12 @@ impl Queue for SqsQueue {
         Ok(entry_answers(handles.len(), done, answer.failed()))
     }
 
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
-        let entries = changes
-            .iter()
-            .enumerate()
-            .map(|(position, (handle, after))| {
-                ChangeMessageVisibilityBatchRequestEntry::builder()
-                    .id(position.to_string())
-                    .receipt_handle(&*handle.0)
-                    .visibility_timeout(whole_seconds(*after))
-                    .build()
-                    .expect("id and handle are set")
-            })
-            .collect();
-        let answer = self
-            .client
-            .change_message_visibility_batch()
-            .queue_url(&self.settings.queue_url)
-            .set_entries(Some(entries))
-            .send()
-            .await
-            .map_err(|error| queue_error(&error, error::CHANGE_VISIBILITY))?;
-        let done = answer.successful().iter().map(|entry| entry.id());
-        Ok(entry_answers(changes.len(), done, answer.failed()))
+    async fn extend(&self, leases: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.change_visibility(leases).await
+    }
+
+    async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.change_visibility(messages).await
     }
 
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {

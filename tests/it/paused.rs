@@ -149,7 +149,7 @@ impl Queue for Line {
         Ok(handles.iter().map(|_| Ok(())).collect())
     }
 
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+    async fn extend(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
         if self.begin(Action::Change).await? == Course::EntriesFail {
             return Ok(changes.iter().map(|_| refused()).collect());
         }
@@ -162,6 +162,10 @@ impl Queue for Line {
             Ok(())
         };
         Ok(changes.iter().map(change).collect())
+    }
+
+    async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.extend(messages).await
     }
 
     async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {

@@ -72,8 +72,12 @@ impl Queue for Spy {
         self.queue.delete(handles).await
     }
 
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
-        self.queue.change_visibility(changes).await
+    async fn extend(&self, leases: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.queue.extend(leases).await
+    }
+
+    async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.queue.hand_back(messages).await
     }
 
     fn is_fifo(&self) -> bool {

@@ -209,8 +209,12 @@ impl Queue for SimQueue {
         self.batch(Action::Delete, handles.iter().map(|handle| (handle, Duration::ZERO))).await
     }
 
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
-        self.batch(Action::Extend, changes.iter().map(|(handle, after)| (handle, *after))).await
+    async fn extend(&self, leases: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.batch(Action::Extend, leases.iter().map(|(handle, after)| (handle, *after))).await
+    }
+
+    async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.batch(Action::Extend, messages.iter().map(|(handle, after)| (handle, *after))).await
     }
 
     async fn probe(&self, action: QueueAction) -> Result<Permission, QueueError> {

@@ -11,6 +11,7 @@ use reservation_worker::metrics::QueueAction;
 use reservation_worker::queue::QueueErrorKind;
 
 use super::plan::{Plan, pick, secs};
+use super::queue::Receipt;
 use super::world::World;
 
 /// The first of the seeds with a queue that is half well.
@@ -70,6 +71,17 @@ impl Plan {
 }
 
 impl World {
+    /// The engine never hears of these. Where they hide their message for less long than its earlier receipt, nobody can
+    /// know that either.
+    pub(crate) fn lost_on_the_way(&mut self, receipts: &[usize]) {
+        for number in receipts {
+            let Receipt { msg, until, .. } = self.queue.receipts[*number];
+            self.queue.msgs[msg].excuses += 1;
+            let earlier = self.queue.receipts.iter_mut().filter(|r| r.msg == msg);
+            earlier.filter(|r| r.until > until).for_each(|r| r.crossed = true);
+        }
+    }
+
     /// How a call of that action fails, if it does.
     pub(crate) fn queue_fault(&mut self, action: QueueAction) -> Option<Fault> {
         let now = self.now();

@@ -66,8 +66,8 @@ pub(crate) struct Receipt {
     pub(crate) in_backlog: bool,
     /// A call that deletes it is open. One that failed may be followed by extensions, until the next.
     pub(crate) deleting: bool,
-    /// Its message was settled by another receipt while it was on its way: nobody can know.
-    crossed: bool,
+    /// Its message was settled, or shown earlier, by another receipt on its way: nobody can know.
+    pub(crate) crossed: bool,
 }
 
 /// What SQS did for one life, as the engine was told.
@@ -86,15 +86,14 @@ pub(crate) struct Sqs {
     /// What the open receives of this life have asked for.
     pub(crate) asked: usize,
     pub(crate) totals: Totals,
-    /// Changes while leaving that may be extensions or hand-backs.
-    pub(crate) alike: u64,
 }
 
 /// A change to one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Delete,
-    Visible(Duration),
+    Extend(Duration),
+    HandBack(Duration),
 }
 
 impl Msg {
@@ -127,7 +126,6 @@ impl Sqs {
     pub(crate) fn begin_life(&mut self) {
         self.asked = 0;
         self.totals = Totals::default();
-        self.alike = 0;
         // Whatever the last process held, it let slip.
         for msg in self.msgs.iter_mut().filter(|msg| msg.state == State::Live) {
             msg.excuses += u32::from(msg.latest.is_some());
@@ -341,12 +339,19 @@ impl World {
                 self.delete(n);
                 true
             }
-            Change::Visible(after) if in_flight && now + after <= at + HOLD_MAX => {
-                self.make_visible(n, after);
+            Change::Extend(after) | Change::HandBack(after)
+                if in_flight && now + after <= at + HOLD_MAX =>
+            {
+                self.visible_after(n, after);
                 self.queue.receipts[receipt].until = now + after;
+                if change == Change::HandBack(after) {
+                    self.handed_back(n, after);
+                } else {
+                    self.cover.met("extended");
+                }
                 true
             }
-            Change::Delete | Change::Visible(_) => {
+            Change::Delete | Change::Extend(_) | Change::HandBack(_) => {
                 self.cover.met("a change that comes too late");
                 false
             }

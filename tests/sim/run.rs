@@ -243,8 +243,7 @@ fn check_account(sim: &Sim, ledger: &Ledger) {
     let received = ledger.received_total();
     let same = received == totals.received
         && deleted == totals.deleted
-        && (totals.released..=totals.released + world.queue.alike)
-            .contains(&ledger.left_total(Left::HandedBack));
+        && ledger.left_total(Left::HandedBack) == totals.released;
     world.check(same, || format!("the engine says {received} in, {left:?}; the queue {totals:?}"));
     world.check(ledger.balances(), || format!("{received} in, {left:?}: no balance"));
     let (calls, asked) = (world.services.open_calls(), world.queue.asked);

@@ -126,9 +126,12 @@ impl SimQueue {
 }
 
 impl World {
-    /// Whether one more extension stays under 12 hours.
-    fn may_extend(&self, receipt: usize) -> bool {
-        self.now() + self.plan.visibility() <= self.queue.receipts[receipt].at + HOLD_MAX
+    /// Whether an extension stays under 12 hours, and cuts no longer lease. SQS began to count the time
+    /// of a receive a little later than the engine, which knows of less time than there is.
+    fn may_extend(&self, receipt: usize, after: Duration) -> bool {
+        let until = self.now() + after;
+        let Receipt { at, until: held_until, .. } = self.queue.receipts[receipt];
+        until <= at + HOLD_MAX && until + self.plan.visibility() >= held_until
     }
 
     /// Whether the process is leaving and its time is as good as over.
@@ -195,18 +198,19 @@ impl World {
     fn check_batch(&mut self, changes: &[(usize, Change)]) {
         let len = changes.len();
         self.check((1..=BATCH_MAX).contains(&len), || format!("a batch of {len}"));
-        let visibility = self.plan.visibility();
         for (at, (receipt, change)) in changes.iter().enumerate() {
             let twice = changes[..at].iter().any(|(other, _)| other == receipt);
             self.check(!twice, || format!("r{receipt} twice in a batch"));
             let Receipt { released, deleting, .. } = self.queue.receipts[*receipt];
-            if *change == Change::Visible(visibility) {
+            if let Change::Extend(after) = *change {
                 // What could not be deleted is held, and extended, until it can be.
                 self.check(!released && !deleting, || {
                     format!("r{receipt} extended after it was settled")
                 });
-                let fine = self.may_extend(*receipt);
-                self.check(fine, || format!("r{receipt} held for longer than SQS allows"));
+                let fine = self.may_extend(*receipt, after);
+                self.check(fine, || {
+                    format!("r{receipt} extended by {after:?}: cut, or longer than SQS allows")
+                });
             } else {
                 let in_backlog = released || self.is_in_backlog(self.queue.receipts[*receipt].msg);
                 let receipt = &mut self.queue.receipts[*receipt];
@@ -251,12 +255,11 @@ impl World {
 
     /// The engine has the answer now.
     fn acknowledged(&mut self, receipt: usize, change: Change, answer: &Result<(), EntryError>) {
-        let extension = change == Change::Visible(self.plan.visibility());
         let totals = &mut self.queue.totals;
         match (answer, change) {
             (Ok(()), Change::Delete) => totals.deleted += 1,
-            (Ok(()), Change::Visible(_)) if extension => {}
-            (Ok(()), Change::Visible(_)) => totals.released += 1,
+            (Ok(()), Change::Extend(_)) => {}
+            (Ok(()), Change::HandBack(_)) => totals.released += 1,
             (Err(EntryError::Lost(_)), _) => totals.lost += 1,
             (Err(EntryError::Retry(_)), _) => {}
         }
@@ -299,10 +302,7 @@ impl Queue for SimQueue {
         open.done = true;
         let mut world = self.sim.lock();
         if fault == Some(Fault::AnswerLost) {
-            for receipt in receipts {
-                let msg = world.queue.receipts[receipt].msg;
-                world.queue.msgs[msg].excuses += 1;
-            }
+            world.lost_on_the_way(&receipts);
             return Err(error(QueueErrorKind::Network));
         }
         world.delivered(&receipts);
@@ -314,8 +314,13 @@ impl Queue for SimQueue {
         self.batch(changes, QueueAction::Delete, ("before delete", "after delete")).await
     }
 
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
-        let changes = changes.iter().map(|(h, after)| (receipt(h), Change::Visible(*after)));
+    async fn extend(&self, leases: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        let changes = leases.iter().map(|(h, after)| (receipt(h), Change::Extend(*after)));
+        self.batch(changes.collect(), QueueAction::Extend, ("before change", "after change")).await
+    }
+
+    async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        let changes = messages.iter().map(|(h, after)| (receipt(h), Change::HandBack(*after)));
         self.batch(changes.collect(), QueueAction::Extend, ("before change", "after change")).await
     }
 

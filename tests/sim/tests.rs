@@ -78,7 +78,7 @@ async fn a_stale_handle_deletes_nothing_and_extends_nothing() {
         assert!(answers.iter().all(|a| !matches!(a, Err(EntryError::Retry(_)))), "{answers:?}");
     }
     let changes: Vec<_> = old.iter().map(|handle| (handle.clone(), Duration::ZERO)).collect();
-    let answers = queue.change_visibility(&changes).await.expect("no faults");
+    let answers = queue.hand_back(&changes).await.expect("no faults");
     assert!(answers.iter().all(|answer| matches!(answer, Err(EntryError::Lost(_)))));
     assert!(sim.lock().queue.msgs.iter().all(|msg| msg.state == State::Live));
 }
@@ -113,7 +113,7 @@ async fn a_group_is_locked_while_one_of_its_messages_is_in_flight() {
         assert_eq!(world.queue.visible(secs(0), true), [0, 1, 2]);
         let receipt = world.hand_out(0, secs(30)).expect("seen once");
         assert!(world.queue.visible(secs(1), true).is_empty());
-        assert!(world.change(receipt, Change::Visible(secs(9))));
+        assert!(world.change(receipt, Change::Extend(secs(9))));
         assert!(world.queue.visible(secs(8), true).is_empty());
         assert_eq!(world.queue.visible(secs(9), true), [0, 1, 2]);
     }

@@ -1,5 +1,4 @@
-//! What it means that a message is made visible: its lease is extended, or it is handed back; and
-//! whether there is a reason to hand it back.
+//! What it means that a message is handed back, and whether there is a reason to.
 
 use std::time::Duration;
 
@@ -14,19 +13,17 @@ use super::world::World;
 const GIVEN_UP_FOR_OTHERS: Duration = Duration::from_secs(15 * 60);
 
 impl World {
-    /// Carries out a change of visibility, and judges it.
-    pub(crate) fn make_visible(&mut self, n: usize, after: Duration) {
-        let (now, life, draining) = (self.now(), self.life, self.draining);
+    /// Carries out a change of visibility.
+    pub(crate) fn visible_after(&mut self, n: usize, after: Duration) {
         // SQS counts whole seconds; the client rounds up.
         let whole = Duration::from_secs(after.as_secs() + u64::from(after.subsec_nanos() > 0));
-        self.queue.msgs[n].visible_at = now + whole;
+        self.queue.msgs[n].visible_at = self.now() + whole;
         self.log(|| format!("m-{n} visible in {after:?}"));
-        if after == self.plan.visibility() {
-            self.cover.met("extended");
-            // Or handed back for as long as its backoff still lasts: that looks the same.
-            self.queue.alike += u64::from(self.draining);
-            return;
-        }
+    }
+
+    /// Judges that a message was handed back.
+    pub(crate) fn handed_back(&mut self, n: usize, after: Duration) {
+        let (now, life, draining) = (self.now(), self.life, self.draining);
         self.settled(n);
         let held_for = self.queue.msgs[n].latest.map(|r| now - self.queue.receipts[r].at);
         let too_long = held_for.is_some_and(|time| time > HOLD_MAX - Duration::from_secs(1_800));

@@ -2,13 +2,12 @@
 //! until whoever keeps them takes them back to try again.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use ahash::HashMap;
 use tokio::time::Instant;
 
 use super::State;
-use super::leases::{DueRenewal, HOLD_MAX, Renewal, VISIBLE_BY};
+use super::leases::{DueRenewal, HOLD_MAX, Renewal, extension};
 use crate::inflight::job::{Receipt, ReceiptKey};
 use crate::queue::BATCH_MAX;
 
@@ -150,12 +149,12 @@ impl State {
                 continue;
             }
             kept.standing = Standing::Extending;
-            let until_limit: Duration = kept.receipt.leased_at + VISIBLE_BY - now;
+            let receipt = &kept.receipt;
             due.push(DueRenewal {
                 key,
-                handle: kept.receipt.handle.clone(),
-                deadline: kept.receipt.deadline,
-                visibility: self.visibility.min(until_limit),
+                handle: receipt.handle.clone(),
+                deadline: receipt.deadline,
+                visibility: extension(self.visibility, receipt, now),
             });
         }
     }

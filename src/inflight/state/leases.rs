@@ -15,7 +15,7 @@ use crate::queue::{BATCH_MAX, ReceiptHandle};
 pub(super) const HOLD_MAX: Duration = Duration::from_secs((11 * 60 + 50) * 60);
 
 /// No extension reaches beyond this, counted from the receipt.
-pub(super) const VISIBLE_BY: Duration = Duration::from_secs((11 * 60 + 59) * 60);
+const VISIBLE_BY: Duration = Duration::from_secs((11 * 60 + 59) * 60);
 
 /// How soon a message that has been held for too long is looked at again while an attempt runs.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -135,7 +135,7 @@ impl State {
                     key: receipt_key,
                     handle: receipt.handle.clone(),
                     deadline: receipt.deadline,
-                    visibility: self.visibility.min(receipt.leased_at + VISIBLE_BY - now),
+                    visibility: extension(self.visibility, receipt, now),
                 });
                 renewals.ending.extend(self.take_ending(key, now));
             } else if matches!(entry.place, Place::Running) && now + RECHECK < receipt.deadline {
@@ -302,6 +302,13 @@ impl State {
             }
         }
     }
+}
+
+/// For how long a lease is extended: no less than is left of it. Where the answer is lost, it lasts as long as is
+/// known then, whether SQS carried the call out or not.
+pub(super) fn extension(visibility: Duration, receipt: &Receipt, now: Instant) -> Duration {
+    let left = receipt.deadline.saturating_duration_since(now);
+    visibility.max(left).min(receipt.leased_at + VISIBLE_BY - now)
 }
 
 /// Half of its time since it was asked for, however long the answer took: early enough to try again

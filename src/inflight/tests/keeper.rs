@@ -38,7 +38,7 @@ impl Queue for Slow {
         Ok(vec![Ok(()); handles.len()])
     }
 
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+    async fn extend(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         self.open_max.fetch_max(open, Ordering::Relaxed);
@@ -46,6 +46,10 @@ impl Queue for Slow {
         let _closed = Closed(&self.open);
         sleep((self.course)(call)).await;
         Ok(vec![Ok(()); changes.len()])
+    }
+
+    async fn hand_back(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        unreachable!("leases are extended here")
     }
 
     async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {

@@ -92,6 +92,24 @@ async fn one_is_extended_early_to_see_whether_that_works() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_extension_cuts_no_lease_that_is_longer() {
+    let mut world = World::new();
+    world.lease = Duration::from_secs(900);
+    world.admit("e1", "r1").await;
+    keep(&mut world, 1).await;
+    advance(Duration::from_secs(10)).await;
+    for _ in 0..2 {
+        assert!(world.table.renew_one(Instant::now()));
+        let due = world.table.renewals_due(Instant::now()).due;
+        let asked: Vec<_> = due.iter().map(|due| due.visibility.as_secs()).collect();
+        assert_eq!(asked, [890]);
+        // The answer is lost: whatever SQS did, the lease lasts.
+        let again = Renewal::RetryAt(Instant::now() + Duration::from_secs(1_000));
+        world.table.renewed(vec![(due[0].key, again)], Instant::now());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn once_the_lease_keeper_is_gone_nothing_is_waited_for() {
     let mut world = World::new();
     let key = keep(&mut world, 1).await[0];

@@ -89,7 +89,7 @@ pub(super) async fn release(context: &Context, batch: Vec<(Receipt, Duration)>) 
         let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
         let span = context.spans.settle("release", rest.len(), links(&rest));
         let share = if has_hung { Share::All } else { Share::Third };
-        let answer = within(deadline, share, context.queue.change_visibility(&changes)).await;
+        let answer = within(deadline, share, context.queue.hand_back(&changes)).await;
         has_hung = is_timeout(&answer);
         end_span(span, answer.as_ref().err());
         rest = context.book(rest, answer, SettlementKind::Release, |_| Left::HandedBack);

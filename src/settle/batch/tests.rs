@@ -32,7 +32,11 @@ impl Queue for Noted {
         Ok(vec![Ok(()); handles.len()])
     }
 
-    async fn change_visibility(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+    async fn extend(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        unreachable!("only deletes are settled here")
+    }
+
+    async fn hand_back(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
         unreachable!("only deletes are settled here")
     }
 

@@ -54,7 +54,7 @@ async fn show_again(world: &World, message_id: &str) {
     let handle = received.unwrap().receipt_handle.as_deref().unwrap();
     let queue = world.sqs_queue(&settings()).await;
     let change = [(ReceiptHandle(handle.into()), Duration::ZERO)];
-    assert_eq!(queue.change_visibility(&change).await.unwrap(), [Ok(())]);
+    assert_eq!(queue.hand_back(&change).await.unwrap(), [Ok(())]);
 }
 
 #[tokio::test]

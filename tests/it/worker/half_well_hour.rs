@@ -1,5 +1,4 @@
-//! SQS half well for an hour, on paused time: a queue that denies or fails one action, and SQS's rules for who is shown a
-//! message, and when it has been shown too often.
+//! SQS half well for an hour, on paused time: a queue of which one action fails, with SQS's rules for who is shown what.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,8 +37,7 @@ const RECEIVES_MAX: u32 = 3;
 enum How {
     Denied,
     Hangs,
-    /// Every entry of a batch.
-    Entries,
+    EveryEntry,
 }
 
 struct Stored {
@@ -105,7 +103,7 @@ impl HalfWell {
         action: QueueAction,
         handles: impl Iterator<Item = (ReceiptHandle, Duration)>,
     ) -> BatchAnswer {
-        let fails = *self.failing.lock().unwrap() == Some((action, How::Entries));
+        let fails = *self.failing.lock().unwrap() == Some((action, How::EveryEntry));
         let mut messages = self.messages.lock().unwrap();
         let change = |(handle, after): (ReceiptHandle, Duration)| {
             if fails {
@@ -133,8 +131,8 @@ impl HalfWell {
             if taken.len() == max || !is_there || stored.visible_at > now {
                 continue;
             }
-            if stored.receives == RECEIVES_MAX {
-                stored.is_redriven = true;
+            stored.is_redriven = stored.receives == RECEIVES_MAX;
+            if stored.is_redriven {
                 continue;
             }
             stored.receives += 1;
@@ -168,13 +166,16 @@ impl Queue for HalfWell {
 
     async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
         self.may(QueueAction::Delete).await?;
-        let handles = handles.iter().map(|handle| (handle.clone(), Duration::ZERO));
-        self.change(QueueAction::Delete, handles)
+        self.change(QueueAction::Delete, handles.iter().map(|h| (h.clone(), Duration::ZERO)))
     }
 
-    async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+    async fn extend(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
         self.may(QueueAction::Extend).await?;
         self.change(QueueAction::Extend, changes.iter().cloned())
+    }
+
+    async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        self.extend(messages).await
     }
 
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
@@ -298,11 +299,12 @@ impl Engine {
     }
 }
 
-const FAILURES: [How; 3] = [How::Denied, How::Hangs, How::Entries];
+const FAILURES: [How; 3] = [How::Denied, How::Hangs, How::EveryEntry];
 
 #[tokio::test(start_paused = true)]
 async fn without_extensions_an_outage_of_an_hour_costs_no_good_event() {
-    for (how, seconds) in [(How::Denied, 5), (How::Denied, 30), (How::Hangs, 5), (How::Entries, 5)]
+    for (how, seconds) in
+        [(How::Denied, 5), (How::Denied, 30), (How::Hangs, 5), (How::EveryEntry, 5)]
     {
         let engine = start(HalfWell::with((0..200).map(event)), seconds * SECOND);
         engine.queue.fail(Some((QueueAction::Extend, how)));

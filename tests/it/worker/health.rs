@@ -98,7 +98,11 @@ impl Queue for Poisoned {
         unreachable!("nobody runs the batches")
     }
 
-    async fn change_visibility(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+    async fn extend(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        unreachable!("nobody runs the batches")
+    }
+
+    async fn hand_back(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
         unreachable!("nobody runs the batches")
     }
 

@@ -52,7 +52,7 @@ async fn an_event_whose_retries_are_used_up_is_released_for_longer_each_time() {
     for _ in 0..2 {
         let messages = queue.receive(10, settings().visibility).await.unwrap();
         let back: Vec<_> = messages.iter().map(|m| (m.handle.clone(), Duration::ZERO)).collect();
-        assert_eq!(queue.change_visibility(&back).await.unwrap(), [Ok(())]);
+        assert_eq!(queue.hand_back(&back).await.unwrap(), [Ok(())]);
     }
     let worker = world.worker().await;
     assert_eq!(world.released(&seen_before).await, 120);
