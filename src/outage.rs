@@ -206,9 +206,9 @@ impl Outages {
         }
     }
 
-    /// Whether nobody may call it now but for finding out.
+    /// Whether nobody may call it but for finding out, until that shows that it is back.
     pub fn is_away(&self, dependency: Dependency) -> bool {
-        self.lock(dependency).is_away(Instant::now())
+        self.lock(dependency).trouble().is_some()
     }
 
     /// Whether any shard of the store is away.
@@ -250,14 +250,23 @@ impl Outages {
         due
     }
 
-    /// Calls that the service can be given soon which is given the fewest, of those that are called.
+    /// Calls that the service can be given soon which is given the fewest, of those that are not away.
     pub fn smallest_limit(&self) -> usize {
-        let now = Instant::now();
         let limits = [Dependency::ReservationApi, Dependency::Inventory].map(|dependency| {
             let breaker = self.lock(dependency);
-            breaker.limit().filter(|_| !breaker.is_away(now)).map(Limit::calls_soon)
+            breaker.limit().filter(|_| breaker.trouble().is_none()).map(Limit::calls_soon)
         });
         limits.into_iter().flatten().min().unwrap_or(self.calls_max)
+    }
+
+    /// Whether a service takes only so many calls a second and refuses the others, or has asked everybody to come later.
+    pub fn is_rationed(&self) -> bool {
+        let now = Instant::now();
+        [Dependency::ReservationApi, Dependency::Inventory].into_iter().any(|dependency| {
+            let breaker = self.lock(dependency);
+            let is_rationed = breaker.limit().is_some_and(Limit::is_rationed);
+            breaker.trouble().is_none() && (is_rationed || breaker.is_away(now))
+        })
     }
 
     /// Says that an event was parked, or that one may be let go: [`Outages::due`] is to be asked.

@@ -33,6 +33,7 @@ pub async fn wake_parked(
             inflight.set_away(dependency, outages.is_away(dependency));
             next = [next, again].into_iter().flatten().min();
         }
+        inflight.set_rationed(outages.is_rationed());
         inflight.set_buffer_max(outages.smallest_limit().min(workers) * BUFFERED_PER_CALL);
         tokio::select! {
             biased;

@@ -88,6 +88,17 @@ impl InFlight {
         self.lock().parked_total()
     }
 
+    /// Says whether a service takes only so many calls a second: what it refused waits for its turn there, and is buffered.
+    pub fn set_rationed(&self, is_rationed: bool) {
+        let mut state = self.lock();
+        state.is_rationed = is_rationed;
+        let drained = self.has_room(&state);
+        drop(state);
+        if drained {
+            self.buffer_drained.notify_one();
+        }
+    }
+
     /// Says whether a service is called: who waits for one that is not is not buffered.
     pub fn set_away(&self, dependency: Dependency, is_away: bool) {
         let mut state = self.lock();

@@ -66,7 +66,10 @@ pub(super) struct Promoted(pub(super) [Option<Key>; 3]);
 enum Idle {
     Ready,
     InLane,
-    Waiting(Instant),
+    Waiting {
+        until: Instant,
+        is_suspect: bool,
+    },
     /// Its time has come, and as many suspects as may are being tried.
     Suspect,
     /// For a service to be called again, or to have room for a call.
@@ -127,6 +130,10 @@ pub(super) struct State {
     by_event: HashMap<EventId, Key>,
     lanes: Lanes,
     timers: BTreeSet<(Instant, Key)>,
+    /// How many of those who wait for a time are no suspects.
+    waiting: usize,
+    /// A service takes only so many calls a second, and what it refused waits for its turn.
+    pub(super) is_rationed: bool,
     /// Those who wait for each service.
     parked: [Pool; Dependency::COUNT],
     suspects: Suspects,
@@ -157,6 +164,8 @@ impl State {
             by_event: HashMap::new(),
             lanes: Lanes::default(),
             timers: BTreeSet::new(),
+            waiting: 0,
+            is_rationed: false,
             parked: Default::default(),
             suspects: Suspects::new(suspects),
             abandoned: Vec::new(),
@@ -275,7 +284,7 @@ impl State {
             match mem::replace(&mut entry.place, Place::Running) {
                 Place::Idle(job, idle) => {
                     let rest = match idle {
-                        Idle::Waiting(until) => until.saturating_duration_since(now),
+                        Idle::Waiting { until, .. } => until.saturating_duration_since(now),
                         Idle::Ready | Idle::InLane | Idle::Suspect | Idle::Parked(..) => {
                             Duration::ZERO
                         }
@@ -286,6 +295,7 @@ impl State {
             }
         }
         self.timers.clear();
+        self.waiting = 0;
         self.parked.iter_mut().for_each(Pool::clear);
         self.suspects.clear();
         self.ready = 0;
@@ -317,7 +327,8 @@ impl State {
 
     /// Jobs that could start if there were a worker, or room at their service.
     pub(super) fn buffered(&self) -> usize {
-        self.ready + self.parked.iter().map(Pool::full).sum::<usize>()
+        let waiting = if self.is_rationed { self.waiting } else { 0 };
+        self.ready + waiting + self.parked.iter().map(Pool::buffered).sum::<usize>()
     }
 
     pub(super) fn held(&self) -> usize {

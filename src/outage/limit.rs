@@ -197,6 +197,11 @@ impl Limit {
         self.pacing.found()
     }
 
+    /// Whether what the service refused waits for its turn, as other calls do, and not for a time of its own.
+    pub(super) fn is_rationed(&self) -> bool {
+        self.pacing.is_rationed()
+    }
+
     /// Calls that can be given to the service soon: at once, and in a quarter of a second by the rate.
     pub(super) fn calls_soon(&self) -> usize {
         let by_rate = self.rate().map(|rate| as_usize(rate * SOON.as_secs_f64()));

@@ -103,7 +103,7 @@ impl State {
         }
         // One that was never tried is not given up: it is a suspect for its reservation's sake alone.
         let waits = |key: &&Key| match self.entries.get(key).map(|entry| &entry.place) {
-            Some(Place::Idle(job, Idle::Waiting(_) | Idle::Suspect | Idle::Parked(..))) => {
+            Some(Place::Idle(job, Idle::Waiting { .. } | Idle::Suspect | Idle::Parked(..))) => {
                 job.failures > 0
             }
             Some(Place::Idle(..) | Place::Running) | None => false,

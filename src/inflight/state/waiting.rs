@@ -32,8 +32,6 @@ pub(super) struct Pool {
     tried: BTreeSet<Key>,
     /// Suspects that wait for room at a service that is called.
     suspects: BTreeSet<Key>,
-    /// Those of the others that wait for room at a service that is called.
-    full: usize,
     /// How many were let go so far, by [`OTHERS_EVERY`].
     turn: u32,
     /// The service is not called: nobody waits for room there.
@@ -43,12 +41,10 @@ pub(super) struct Pool {
 impl Pool {
     fn add(&mut self, key: Key, how: ParkedAs) {
         self.set(how).insert(key);
-        self.full += usize::from(how.is_full && !how.is_suspect);
     }
 
     fn remove(&mut self, key: Key, how: ParkedAs) {
         self.set(how).remove(&key);
-        self.full -= usize::from(how.is_full && !how.is_suspect);
     }
 
     fn set(&mut self, how: ParkedAs) -> &mut BTreeSet<Key> {
@@ -96,8 +92,9 @@ impl Pool {
     }
 
     /// How many count as buffered.
-    pub(super) fn full(&self) -> usize {
-        if self.is_away || on(Sabotage::HoardsAtLimit) { 0 } else { self.full }
+    pub(super) fn buffered(&self) -> usize {
+        let is_none = self.is_away || on(Sabotage::HoardsAtLimit);
+        if is_none { 0 } else { self.fresh.len() + self.tried.len() }
     }
 
     /// How many wait for a service that nobody calls.
@@ -122,8 +119,9 @@ impl State {
             Idle::Ready => self.ready -= 1,
             // Its place among the suspects whose time has come is passed over later.
             Idle::InLane | Idle::Suspect => {}
-            Idle::Waiting(until) => {
+            Idle::Waiting { until, is_suspect } => {
                 self.timers.remove(&(until, key));
+                self.waiting -= usize::from(!is_suspect);
             }
             Idle::Parked(dependency, how) => self.parked[dependency.index()].remove(key, how),
         }
@@ -229,14 +227,16 @@ impl State {
     ) -> (bool, Option<Key>) {
         let key = job.key;
         job.held.set(HeldState::Waiting);
-        if job.suspect.is_some() {
+        let is_suspect = job.suspect.is_some();
+        if is_suspect {
             self.suspects.add(key);
         } else {
             self.suspects.remove(key);
         }
+        self.waiting += usize::from(!is_suspect);
         let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
-        entry.place = Place::Idle(job, Idle::Waiting(until));
+        entry.place = Place::Idle(job, Idle::Waiting { until, is_suspect });
         let earlier = self.next_timer().is_none_or(|first| until < first);
         self.timers.insert((until, key));
         (earlier, next)
@@ -254,6 +254,8 @@ impl State {
             let may_go = suspect_at.is_none_or(|service| self.begin_trial(key, service));
             let entry = self.entries.get_mut(&key).expect("a timer's job is in the table");
             if let Place::Idle(job, idle) = &mut entry.place {
+                self.waiting -=
+                    usize::from(!matches!(idle, Idle::Waiting { is_suspect: true, .. }));
                 *idle = if may_go { Idle::InLane } else { Idle::Suspect };
                 if may_go {
                     job.held.set(HeldState::Buffered);

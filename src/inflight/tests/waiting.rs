@@ -1,6 +1,7 @@
 //! Waiting for others: for a service, for a group, and for no longer than SQS allows.
 
 use super::*;
+use crate::metrics::Service;
 use crate::outage::{Dependency, Waiting};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -279,6 +280,37 @@ async fn what_waits_for_room_at_a_service_is_buffered_unless_nobody_calls_it() {
     world.table.set_away(Dependency::Inventory, false);
     world.table.set_buffer_max(9);
     assert!(has_room(&world).await);
+}
+
+/// A pause, or a limit of calls a second: what is held beyond what can be given there soon, another process could do.
+#[tokio::test(start_paused = true)]
+async fn what_a_limit_refused_is_buffered_unless_it_is_a_suspect() {
+    let mut world = World::new();
+    let later = Instant::now() + 2 * HOUR;
+    for n in 0..8 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        let job = world.start().expect("ready");
+        world.table.wait(job, later);
+    }
+    world.admit("bad", "bad").await;
+    let job = world.start().expect("ready");
+    let suspect = world.metrics.suspect(Service::Reservation);
+    assert!(world.table.wait_as_suspect(job, suspect, later).is_none());
+    let has_room = |world: &World| {
+        let table = Arc::clone(&world.table);
+        async move { tokio::time::timeout(HOUR, table.buffer_room(0)).await.is_ok() }
+    };
+    assert!(has_room(&world).await, "each waits for a time of its own");
+    world.table.set_rationed(true);
+    assert!(!has_room(&world).await, "eight may be buffered");
+    world.table.set_buffer_max(9);
+    assert!(has_room(&world).await, "the suspect is none of them");
+    assert_eq!(world.table.wake_due(later), None);
+    while let Some(job) = world.start() {
+        drop(world.table.take(&job));
+    }
+    world.table.set_buffer_max(1);
+    assert!(has_room(&world).await, "nobody waits any more");
 }
 
 #[tokio::test(start_paused = true)]

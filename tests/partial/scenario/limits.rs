@@ -72,6 +72,27 @@ pub(super) fn token_bucket(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
+/// A limit that many processes share: of each, less than a call a second, or a few.
+pub(super) fn shared_bucket(rng: &mut Rng, size: Size) -> Plan {
+    let mut plan = Plan::new(rng);
+    let processes = pick(rng, &size.of([10, 10], [10, 50]));
+    plan.processes(rng, processes);
+    for service in &mut plan.services {
+        service.latency = (millis(4), millis(6));
+    }
+    let per_s = pick(rng, &[20.0, 100.0]);
+    let (from, lasts) = size.of((secs(60), secs(120)), (secs(120), secs(480)));
+    backlog(&mut plan, per_s * 1.3, lasts, false);
+    let bucket = Bucket { per_s, capacity: per_s, retry_after: secs(1) };
+    plan.services[0].bucket = Some(bucket);
+    plan.choice = format!("{per_s}/s, {processes} processes");
+    let times = (from, lasts);
+    plan.bounds =
+        vec![Bound::Served(Side::Api, per_s * 0.95, times), Bound::Paced(Side::Api, 0.05, times)];
+    plan.max_receives = 1_000;
+    plan
+}
+
 /// Everybody is told to come back later, for a while: the service is left alone, and then used again.
 pub(super) fn paced_all(rng: &mut Rng, _size: Size) -> Plan {
     let mut plan = Plan::new(rng);

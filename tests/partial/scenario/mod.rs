@@ -59,7 +59,7 @@ const fn long(name: &'static str, draw: fn(&mut Rng, Size) -> Plan) -> Scenario 
     Scenario { name, is_short: false, draw }
 }
 
-pub(crate) const SCENARIOS: [Scenario; 33] = [
+pub(crate) const SCENARIOS: [Scenario; 34] = [
     long("sick-tenth", parts::sick_tenth),
     long("six-percent", parts::six_percent),
     short("sick-burst", parts::burst),
@@ -77,6 +77,7 @@ pub(crate) const SCENARIOS: [Scenario; 33] = [
     short("shard-away", outages::shard_away),
     long("throttled-fifth", limits::throttled_fifth),
     long("token-bucket", limits::token_bucket),
+    long("shared-bucket", limits::shared_bucket),
     short("paced-all", limits::paced_all),
     short("silent-moment", limits::silent_moment),
     short("small-service", limits::small_service),
