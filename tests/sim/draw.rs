@@ -17,13 +17,38 @@ use super::plan::{
 use super::rows::{API_PERMANENT, INV_MONEY, INV_PERMANENT};
 use super::store_plan::StorePlan;
 
-/// Extensions are told from releases by their length: no release lasts exactly this long.
 const VISIBILITIES_S: [u64; 8] = [5, 7, 11, 17, 23, 37, 43, 59];
 
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
-        let plan = Self::drawn(seed);
+        let mut plan = Self::drawn(seed);
+        plan.show_who_is_well_again();
         if seed < half_well::FIRST { plan } else { plan.half_well() }
+    }
+
+    /// A service that refused everybody is believed to go on so, until it takes an event. What it refuses for good may be
+    /// all that is left by then: one more event comes once all is well. Without a dead-letter queue it could only stay.
+    fn show_who_is_well_again(&mut self) {
+        let mut down = self.api.down.iter().chain(&self.inventory.down);
+        if !self.has_dlq || !down.any(|(.., how)| *how == Down::Forbidden) {
+            return;
+        }
+        let (n, reservation) = (self.events.len(), self.reservations);
+        self.reservations += 1;
+        self.locked_until.push(secs(0));
+        let rng = &mut Rng::with_seed(self.seed);
+        let mut event = event(rng, "evt_last".to_owned(), EventType::ReservationExpired, n, 1);
+        event.fate = Fate::Normal;
+        event.reservation = reservation;
+        event.body = event.body.replace("rsv_0", &format!("rsv_{reservation}"));
+        event.hash = decode(&event.body, "m").expect("an event").content_hash();
+        self.messages.push(MessageSpec {
+            at: self.calm_at + secs(10),
+            kind: Kind::Event(n),
+            body: event.body.clone(),
+            group: self.fifo.then_some(3),
+        });
+        self.events.push(event);
     }
 
     fn drawn(seed: u64) -> Self {
