@@ -206,9 +206,9 @@ impl Outages {
         }
     }
 
-    /// Whether nobody may call it but for finding out, until that shows that it is back.
+    /// Whether nobody may call it for some time, or only to find out.
     pub fn is_away(&self, dependency: Dependency) -> bool {
-        self.lock(dependency).trouble().is_some()
+        self.lock(dependency).is_away(Instant::now())
     }
 
     /// Whether any shard of the store is away.
@@ -252,9 +252,10 @@ impl Outages {
 
     /// Calls that the service can be given soon which is given the fewest, of those that are not away.
     pub fn smallest_limit(&self) -> usize {
+        let now = Instant::now();
         let limits = [Dependency::ReservationApi, Dependency::Inventory].map(|dependency| {
             let breaker = self.lock(dependency);
-            breaker.limit().filter(|_| breaker.trouble().is_none()).map(Limit::calls_soon)
+            breaker.limit().filter(|_| !breaker.is_away(now)).map(Limit::calls_soon)
         });
         limits.into_iter().flatten().min().unwrap_or(self.calls_max)
     }
@@ -263,9 +264,10 @@ impl Outages {
     pub fn is_rationed(&self) -> bool {
         let now = Instant::now();
         [Dependency::ReservationApi, Dependency::Inventory].into_iter().any(|dependency| {
-            let breaker = self.lock(dependency);
+            let mut breaker = self.lock(dependency);
+            breaker.forget(now);
             let is_rationed = breaker.limit().is_some_and(Limit::is_rationed);
-            breaker.trouble().is_none() && (is_rationed || breaker.is_away(now))
+            !breaker.is_away(now) && (is_rationed || breaker.is_paused(now))
         })
     }
 
@@ -324,13 +326,15 @@ impl CallPermit {
         let mut breaker = outages.lock(dependency);
         let was_calm = breaker.is_calm();
         let rates = |breaker: &Breaker| {
-            breaker.limit().map_or((None, None), |limit| (limit.rate(), limit.rate_found()))
+            breaker.limit().map_or((None, None, false), |limit| {
+                (limit.rate(), limit.rate_found(), limit.is_rationed())
+            })
         };
-        let (rate_before, found_before) = rates(&breaker);
+        let (rate_before, found_before, was_rationed) = rates(&breaker);
         let (change, step) = breaker.report(self.call, outcome, load, took, now);
         let snapshot = breaker.snapshot(self.call, now);
         let is_calm = breaker.is_calm();
-        let (rate, found) = rates(&breaker);
+        let (rate, found, is_rationed) = rates(&breaker);
         drop(breaker);
         outages.metrics.call_ended(service);
         // Hardly anybody asks what a reservation is: others' calls tell whose fault it is that one cannot.
@@ -360,7 +364,10 @@ impl CallPermit {
             outages.hasten_others(dependency, change, now);
         }
         // While all is well, this is all that an answer costs.
-        let has_changed = change.is_some() || step.is_some() || rate != rate_before;
+        let has_changed = change.is_some()
+            || step.is_some()
+            || rate != rate_before
+            || is_rationed != was_rationed;
         if has_changed || !was_calm || !is_calm {
             outages.show(dependency, now);
             outages.notify();

@@ -10,10 +10,20 @@ use crate::outage::{Dependency, Waiting};
 
 impl InFlight {
     /// Puts a job aside until `until`; its lease is kept, and no worker is held.
-    pub fn wait(&self, mut job: Box<Job>, until: Instant) {
+    pub fn wait(&self, job: Box<Job>, until: Instant) {
+        self.wait_for(job, until, false);
+    }
+
+    /// The same where a service has refused it for now. Where it takes only so many calls a second, the job waits for its
+    /// turn, and is buffered.
+    pub fn wait_in_turn(&self, job: Box<Job>, until: Instant) {
+        self.wait_for(job, until, true);
+    }
+
+    fn wait_for(&self, mut job: Box<Job>, until: Instant, is_in_turn: bool) {
         job.suspect = None;
         let mut state = self.lock();
-        let (is_earlier, next) = state.wait(job, until);
+        let (is_earlier, next) = state.wait(job, until, is_in_turn);
         self.promote(&mut state, Promoted([next, None, None]));
         drop(state);
         if is_earlier {
@@ -30,7 +40,7 @@ impl InFlight {
     ) -> Option<Box<Job>> {
         job.suspect = Some(guard);
         let mut state = self.lock();
-        let (is_earlier, next) = state.wait(job, until);
+        let (is_earlier, next) = state.wait(job, until, false);
         let excess = state.take_suspect_in_excess();
         self.promote(&mut state, Promoted([next, None, None]));
         drop(state);

@@ -68,7 +68,8 @@ enum Idle {
     InLane,
     Waiting {
         until: Instant,
-        is_suspect: bool,
+        /// For the next of the calls that its service takes.
+        is_in_turn: bool,
     },
     /// Its time has come, and as many suspects as may are being tried.
     Suspect,
@@ -130,9 +131,9 @@ pub(super) struct State {
     by_event: HashMap<EventId, Key>,
     lanes: Lanes,
     timers: BTreeSet<(Instant, Key)>,
-    /// How many of those who wait for a time are no suspects.
-    waiting: usize,
-    /// A service takes only so many calls a second, and what it refused waits for its turn.
+    /// How many of those who wait for a time wait for their turn.
+    in_turn: usize,
+    /// A service takes only so many calls a second.
     pub(super) is_rationed: bool,
     /// Those who wait for each service.
     parked: [Pool; Dependency::COUNT],
@@ -164,7 +165,7 @@ impl State {
             by_event: HashMap::new(),
             lanes: Lanes::default(),
             timers: BTreeSet::new(),
-            waiting: 0,
+            in_turn: 0,
             is_rationed: false,
             parked: Default::default(),
             suspects: Suspects::new(suspects),
@@ -295,7 +296,7 @@ impl State {
             }
         }
         self.timers.clear();
-        self.waiting = 0;
+        self.in_turn = 0;
         self.parked.iter_mut().for_each(Pool::clear);
         self.suspects.clear();
         self.ready = 0;
@@ -327,8 +328,8 @@ impl State {
 
     /// Jobs that could start if there were a worker, or room at their service.
     pub(super) fn buffered(&self) -> usize {
-        let waiting = if self.is_rationed { self.waiting } else { 0 };
-        self.ready + waiting + self.parked.iter().map(Pool::buffered).sum::<usize>()
+        let in_turn = if self.is_rationed { self.in_turn } else { 0 };
+        self.ready + in_turn + self.parked.iter().map(Pool::buffered).sum::<usize>()
     }
 
     pub(super) fn held(&self) -> usize {

@@ -82,8 +82,10 @@ impl Breaker {
     fn try_enter(&mut self, subject: u64, now: Instant) -> Entered {
         self.end_pause(now);
         let is_fresh = self.evidence.is_fresh(subject);
+        let is_away = self.is_away(now);
         let is_probe = match &mut self.state {
-            State::Paused { .. } => return Entered::Away { is_fresh },
+            State::Paused { .. } if is_away => return Entered::Away { is_fresh },
+            State::Paused { .. } => return Entered::Full { is_fresh, is_suspect: false },
             State::Serving => false,
             State::Down(down) => {
                 if !down.may_enter(is_fresh, self.has_waiting, now) {
@@ -260,6 +262,11 @@ impl Breaker {
             limit.after_outage(self.evidence.begun());
         }
         Some(Change::Back { trouble, after: now.saturating_duration_since(since) })
+    }
+
+    /// Forgets what is known of a limit that holds nobody back.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.limit.iter_mut().for_each(|limit| limit.forget(now));
     }
 
     fn end_pause(&mut self, now: Instant) {

@@ -197,6 +197,11 @@ impl Limit {
         self.pacing.found()
     }
 
+    /// Forgets a rate that holds nobody back.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.pacing.forget(now);
+    }
+
     /// Whether what the service refused waits for its turn, as other calls do, and not for a time of its own.
     pub(super) fn is_rationed(&self) -> bool {
         self.pacing.is_rationed()

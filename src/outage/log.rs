@@ -67,7 +67,7 @@ pub(super) fn rate(service: Service, before: Option<f64>, now: Option<f64>) {
                 calls_per_second, "Service refuses calls beyond a rate: they begin at that rate"
             );
         }
-        (Some(_), None) => info!(service, "Service is called without a rate again"),
+        (Some(_), None) => info!(service, "No limit of the service is known any more"),
         (None, None) | (Some(_), Some(_)) => {}
     }
 }

@@ -10,6 +10,7 @@ use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
 use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate, millis};
+use crate::client::Class;
 use crate::clock;
 use crate::event::ContentHash;
 use crate::handler::End;
@@ -19,6 +20,9 @@ use crate::inflight::{InFlight, Job, ParkedAs, Receipt, Taken};
 use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
 use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
+
+/// Who waits for longer after a refusal waits for that time, and not for a turn.
+const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Carries out what was decided. Cheap to clone.
 #[derive(Clone)]
@@ -228,6 +232,10 @@ impl Settler {
             Some(service) => {
                 self.inflight.wait_as_suspect(job, self.metrics.suspect(service), until)
             }
+            None if is_refused_for_now(end) && after <= TURN_MAX => {
+                self.inflight.wait_in_turn(job, until);
+                None
+            }
             None => {
                 self.inflight.wait(job, until);
                 None
@@ -336,4 +344,9 @@ impl Settler {
             self.metrics.event_age(age);
         }
     }
+}
+
+/// The service takes it later.
+fn is_refused_for_now(end: &End) -> bool {
+    matches!(end, End::Failed { error, .. } if error.class == Class::Paced)
 }

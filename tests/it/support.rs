@@ -219,6 +219,11 @@ impl Worker {
         self.metric("worker_messages_in_flight{state=\"parked\"}")
     }
 
+    /// Events that could go on if there were a worker, or room at their service.
+    pub(crate) fn buffered(&self) -> f64 {
+        self.metric("worker_messages_in_flight{state=\"buffered\"}")
+    }
+
     /// Events that wait for a time of their own.
     pub(crate) fn waiting(&self) -> f64 {
         self.metric("worker_messages_in_flight{state=\"waiting\"}")

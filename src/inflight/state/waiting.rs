@@ -32,6 +32,8 @@ pub(super) struct Pool {
     tried: BTreeSet<Key>,
     /// Suspects that wait for room at a service that is called.
     suspects: BTreeSet<Key>,
+    /// Those of the others that wait for room at a service that is called.
+    full: usize,
     /// How many were let go so far, by [`OTHERS_EVERY`].
     turn: u32,
     /// The service is not called: nobody waits for room there.
@@ -41,10 +43,12 @@ pub(super) struct Pool {
 impl Pool {
     fn add(&mut self, key: Key, how: ParkedAs) {
         self.set(how).insert(key);
+        self.full += usize::from(how.is_full && !how.is_suspect);
     }
 
     fn remove(&mut self, key: Key, how: ParkedAs) {
         self.set(how).remove(&key);
+        self.full -= usize::from(how.is_full && !how.is_suspect);
     }
 
     fn set(&mut self, how: ParkedAs) -> &mut BTreeSet<Key> {
@@ -93,8 +97,7 @@ impl Pool {
 
     /// How many count as buffered.
     pub(super) fn buffered(&self) -> usize {
-        let is_none = self.is_away || on(Sabotage::HoardsAtLimit);
-        if is_none { 0 } else { self.fresh.len() + self.tried.len() }
+        if self.is_away || on(Sabotage::HoardsAtLimit) { 0 } else { self.full }
     }
 
     /// How many wait for a service that nobody calls.
@@ -119,9 +122,9 @@ impl State {
             Idle::Ready => self.ready -= 1,
             // Its place among the suspects whose time has come is passed over later.
             Idle::InLane | Idle::Suspect => {}
-            Idle::Waiting { until, is_suspect } => {
+            Idle::Waiting { until, is_in_turn } => {
                 self.timers.remove(&(until, key));
-                self.waiting -= usize::from(!is_suspect);
+                self.in_turn -= usize::from(is_in_turn);
             }
             Idle::Parked(dependency, how) => self.parked[dependency.index()].remove(key, how),
         }
@@ -224,19 +227,19 @@ impl State {
         &mut self,
         mut job: Box<Job>,
         until: Instant,
+        is_in_turn: bool,
     ) -> (bool, Option<Key>) {
         let key = job.key;
         job.held.set(HeldState::Waiting);
-        let is_suspect = job.suspect.is_some();
-        if is_suspect {
+        if job.suspect.is_some() {
             self.suspects.add(key);
         } else {
             self.suspects.remove(key);
         }
-        self.waiting += usize::from(!is_suspect);
+        self.in_turn += usize::from(is_in_turn);
         let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
-        entry.place = Place::Idle(job, Idle::Waiting { until, is_suspect });
+        entry.place = Place::Idle(job, Idle::Waiting { until, is_in_turn });
         let earlier = self.next_timer().is_none_or(|first| until < first);
         self.timers.insert((until, key));
         (earlier, next)
@@ -254,8 +257,8 @@ impl State {
             let may_go = suspect_at.is_none_or(|service| self.begin_trial(key, service));
             let entry = self.entries.get_mut(&key).expect("a timer's job is in the table");
             if let Place::Idle(job, idle) = &mut entry.place {
-                self.waiting -=
-                    usize::from(!matches!(idle, Idle::Waiting { is_suspect: true, .. }));
+                let is_in_turn = matches!(idle, Idle::Waiting { is_in_turn: true, .. });
+                self.in_turn -= usize::from(is_in_turn);
                 *idle = if may_go { Idle::InLane } else { Idle::Suspect };
                 if may_go {
                     job.held.set(HeldState::Buffered);

@@ -290,7 +290,7 @@ async fn what_a_limit_refused_is_buffered_unless_it_is_a_suspect() {
     for n in 0..8 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
         let job = world.start().expect("ready");
-        world.table.wait(job, later);
+        world.table.wait_in_turn(job, later);
     }
     world.admit("bad", "bad").await;
     let job = world.start().expect("ready");

@@ -1,5 +1,7 @@
 //! What a breaker says of itself, to those who show it or decide by it.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{Breaker, State, Trouble};
@@ -7,6 +9,9 @@ use crate::metrics::BreakerState;
 use crate::outage::BreakerSnapshot;
 use crate::outage::evidence::Begun;
 use crate::outage::limit::Limit;
+
+/// Who comes to a service that is paused for so short a time waits for room there.
+const PAUSE_SHORT: Duration = Duration::from_secs(5);
 
 impl Breaker {
     /// What is known once that call was booked.
@@ -23,13 +28,18 @@ impl Breaker {
         }
     }
 
-    /// Whether nobody may call it now but for finding out.
+    /// Whether nobody may call it for some time, or only to find out.
     pub(in crate::outage) fn is_away(&self, now: Instant) -> bool {
         match self.state {
             State::Serving => false,
             State::Down(_) => true,
-            State::Paused { until, .. } => now < until,
+            State::Paused { until, .. } => now + PAUSE_SHORT < until,
         }
+    }
+
+    /// Whether it asked everybody to come a little later.
+    pub(in crate::outage) fn is_paused(&self, now: Instant) -> bool {
+        matches!(self.state, State::Paused { until, .. } if now < until) && !self.is_away(now)
     }
 
     /// Why nobody calls it, if that is so.

@@ -309,12 +309,23 @@ fn several_that_are_told_to_wait_pause_the_service() {
     let paced = CallOutcome::Paced(Some(Duration::from_secs(3)));
     let change = world.calls(0..9, paced).expect("several");
     assert_eq!(change, Change::Paced { wait: Duration::from_secs(3) });
-    assert!(world.is_away(100));
+    assert!(!world.is_away(100), "who comes waits for room, as it is a short time");
+    assert!(matches!(world.breaker.enter(100, world.now), Entered::Full { .. }));
     let waiting = Waiting { fresh: 9, tried: 0, suspects: 0 };
     let until = world.now + Duration::from_secs(3);
     assert_eq!(world.breaker.due(waiting, world.now), (Due::Calls(0), Some(until)));
     world.after(Duration::from_secs(3));
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(4), "slowly");
+}
+
+#[test]
+fn a_service_that_is_paused_for_long_is_away() {
+    let mut world = World::new();
+    let paced = CallOutcome::Paced(Some(Duration::from_secs(300)));
+    world.calls(0..9, paced).expect("several");
+    assert!(world.is_away(100));
+    world.after(Duration::from_secs(296));
+    assert!(!world.is_away(101));
 }
 
 #[test]

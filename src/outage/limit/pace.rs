@@ -1,16 +1,14 @@
 //! What is done about refusals: 429 and its like.
 //!
-//! A refusal may mean a true limit, of so many calls a second, or may strike at random.
+//! A refusal may mean a true limit, of so many calls a second, or may strike at random. A few of them cost nothing and are
+//! left alone: SPEC allows 5% at a limit. Where there are more:
 //!
-//! - **The rate** of a true limit needs no guess while more calls are made than it allows: from one refusal to another it
-//!   has let in just what it allows, however large a burst it takes. Calls begin at a little less than that from then on,
-//!   and at a little more each second. Where fewer calls are made, what was let in is only what was asked for: such a rate
-//!   is too low, and rises until it holds nobody back.
-//! - **A small rate**, as each of many processes has at one limit, moves a little with each answer: what one process was let in
-//!   is what the others left.
-//! - **An experiment** tells both kinds apart. At that rate a true limit refuses hardly any call, and chance as many as
-//!   before, however many that are. What is random is left alone for a while. A few refusals at a quiet time may end by
-//!   themselves meanwhile: they are taken for a limit until the rate has risen.
+//! - **Calls begin at a rate**: at first what was let in, then more with each call that is let in and less with each that is
+//!   refused, so that 2% are refused. What has a limit is so used whole, by one process or by many, which all see the same
+//!   share of refusals.
+//! - **An experiment** tells both kinds apart. A true limit refuses hardly any call of a rate that is half of what it was, and
+//!   chance as many as before. What is random is left alone: the rate rises until it holds nobody back, and is tried again
+//!   later. Where refusals become more meanwhile, there is a limit after all.
 
 mod measure;
 mod rate;
@@ -19,74 +17,87 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::measure::{Measure, Window};
+use self::measure::{Count, Measure, Window};
 use self::rate::Pace;
 
-/// The part of a window's answers that may be refused. SPEC allows 5% of all calls.
-const REFUSED_MAX: f64 = 0.03;
+/// The part that a service refuses at the rate that is sought.
+const REFUSED: f64 = 0.02;
 
-/// What an experiment leaves of the rate that it began with.
-const EXPERIMENT_LEAST: f64 = 0.5;
-
-/// The part at which it shows something: near the least.
-const EXPERIMENT_SHOWS: f64 = 0.6;
+/// Where this part is refused, calls begin at a rate. What is sought is well below, as calls are few that show it.
+const TOO_MUCH: f64 = 0.08;
 
 /// Answers that show whether most are refused, at least.
 const MOST_OF: u32 = 10;
 
-/// The part of what a limit lets in that calls begin at.
-const CUT_TO: f64 = 0.97;
-
 /// A lower rate has helped where the odds of a refusal fell below this part of what they were.
 const HELPED_BELOW: f64 = 0.5;
-const SMALL_HELPED_BELOW: f64 = 0.42;
 
-/// The part that is taken to be refused before a pause, at least.
-const PAUSED_PART_MIN: f64 = 0.3;
+/// Where most calls are refused, an experiment takes so long at least: other processes find their rates meanwhile.
+const MOST: f64 = 0.35;
+const EXPERIMENT_MIN: Duration = Duration::from_secs(30);
 
-/// After so many cuts that did not help, refusals are random, and are left alone: for so long, and twice as long each time.
-const CUTS_MAX: u32 = 3;
+/// A limit that was seen is believed in for so long, and for longer where no more than this part is refused: of many processes
+/// each is refused more at times, whatever it does.
+const FOUND_LASTS: Duration = Duration::from_secs(5 * 60);
+const FOUND_LASTS_LONGER: Duration = Duration::from_secs(20 * 60);
+const FOUND_REFUSED_MAX: f64 = 0.2;
+
+/// Refusals that are random are left alone for so long, and for twice as long each time.
 const LEFT_ALONE_MIN: Duration = Duration::from_secs(30);
 const LEFT_ALONE_MAX: Duration = Duration::from_secs(5 * 60);
+const LEFT_ALONE_WINDOWS: u32 = 3;
 
 /// How much a window counts in the part that is taken to be random.
 const LEARNT: f64 = 0.1;
 
-/// How a rate rises with each window where refusals are left alone: soon nobody is held back, but a true limit shows before that.
-const RAISE_LEFT_ALONE: f64 = 3.0;
+/// How the rate rises with each window that is left alone: soon nobody is held back, but a true limit shows before that.
+const RAISE_LEFT_ALONE: f64 = 2.0;
 
-/// A rate that held nobody back for so long is forgotten with the next answer.
+/// A rate that held nobody back for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
+/// A service that is paused refuses so many at least.
+const PAUSED: Count = Count { answers: 30, refused: 9 };
 
 /// The refusals of one service, and the rate at which it is called because of them.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
-    state: State,
-    window: Window,
-    measure: Measure,
     pace: Option<Pace>,
-    /// The rate has helped: the service has a limit.
-    has_helped: bool,
-    /// Of the latest answers, most were refused.
-    are_most_refused: bool,
+    measure: Measure,
+    window: Window,
+    /// The window follows one of which too much was refused: is it so, or was it chance?
+    is_doubted: bool,
+    /// The part that was refused before calls began at a rate, or at a higher one.
+    before: Count,
+    /// When it was last seen that a lower rate helps: the service has a limit.
+    helped_at: Option<Instant>,
+    left_alone: Option<LeftAlone>,
     /// For how long they were left alone last.
     left_alone_for: Duration,
+    /// Of the latest answers, most were refused.
+    are_most_refused: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-enum State {
-    /// There are few.
-    #[default]
-    Few,
-    /// Calls begin at a lower rate, to see whether it helps. `before` is the refused part until then, `from` the rate.
-    Trying { before: f64, cuts: u32, from: f64 },
-    /// Nothing helped. `part` is refused since then; of the latest window it was much more.
-    LeftAlone { until: Instant, part: f64, was_worse: bool },
+/// Refusals that no lower rate has helped.
+#[derive(Clone, Copy, Debug)]
+struct LeftAlone {
+    until: Instant,
+    /// The rate by then.
+    from: f64,
+    /// The part that is refused since then.
+    part: f64,
+    /// How many windows there were since.
+    windows: u32,
 }
 
 /// How many times as likely a refusal is as none. Half of 0.9 is as far from it as half of 0.1.
 fn odds(part: f64) -> f64 {
     part / (1.0 - part).max(1e-3)
+}
+
+/// Whether a lower rate has helped.
+fn has_helped(now: Count, before: Count) -> bool {
+    odds(now.part()) < HELPED_BELOW * odds(before.part()) && before.is_more_than_of(now)
 }
 
 impl Pacing {
@@ -112,13 +123,12 @@ impl Pacing {
 
     /// The same, once it has been seen to help.
     pub(super) fn found(&self) -> Option<f64> {
-        self.rate().filter(|_| self.has_helped)
+        self.rate().filter(|_| self.helped_at.is_some())
     }
 
     /// Whether the service takes so few of the calls that what it refused waits for others, and not for a time.
     pub(super) fn is_rationed(&self) -> bool {
-        let is_left_alone = matches!(self.state, State::LeftAlone { .. });
-        !is_left_alone && (self.found().is_some() || self.are_most_refused)
+        self.left_alone.is_none() && (self.found().is_some() || self.are_most_refused)
     }
 
     /// Calls that are open are no sample of what comes now.
@@ -129,25 +139,11 @@ impl Pacing {
 
     /// The whole service is paused, as it refuses everybody.
     pub(super) fn pause(&mut self, now: Instant) {
-        let part = self.window.part().max(PAUSED_PART_MIN);
-        self.window = Window::default();
+        let count = std::mem::take(&mut self.window).count;
         self.measure.refused(now);
-        // A small rate has moved by each refusal that led to this.
-        if self.is_small() {
-            return;
-        }
-        match self.state {
-            State::LeftAlone { .. } => {}
-            State::Few => {
-                if self.cut(0.0, now) {
-                    self.state = self.trying(part);
-                }
-            }
-            State::Trying { before, cuts, from } => {
-                if self.cut(EXPERIMENT_LEAST * from, now) {
-                    self.state = State::Trying { before: before.max(part), cuts, from };
-                }
-            }
+        if self.pace.is_none() {
+            let is_known = count.answers > PAUSED.answers && count.part() > PAUSED.part();
+            self.begin_pace(if is_known { count } else { PAUSED }, now);
         }
     }
 
@@ -160,123 +156,117 @@ impl Pacing {
         }
     }
 
-    /// Judges by an answer to a call that began since the last decrease. Says whether the rate was cut.
+    /// Judges by an answer to a call that began since there is a rate. Says whether there is one from now on.
     pub(super) fn add(&mut self, is_refused: bool, at: Instant) -> bool {
         self.forget(at);
-        let is_left_alone = matches!(self.state, State::LeftAlone { .. });
-        let is_lowered = match &mut self.pace {
-            Some(pace) if !is_left_alone => pace.step(is_refused, at),
-            Some(_) | None => false,
+        let Some(pace) = self.pace.as_mut().filter(|_| self.left_alone.is_none()) else {
+            return self.watch(is_refused, at);
         };
-        if self.window.since.is_none() && !is_refused && matches!(self.state, State::Few) {
-            if let Some(pace) = &mut self.pace {
-                pace.raise(at);
+        pace.step(is_refused, at);
+        if let Some(recent) = pace.take_recent(at) {
+            self.are_most_refused = 2 * recent.refused > recent.answers;
+            if has_helped(recent, self.before) {
+                self.helped_at = Some(at);
+                self.left_alone_for = Duration::ZERO;
             }
+        }
+        self.end_experiment(at);
+        false
+    }
+
+    /// There is no rate, or it is on its way to hold nobody back.
+    fn watch(&mut self, is_refused: bool, at: Instant) -> bool {
+        if self.left_alone.is_some() {
+            self.window.begin(at);
+        }
+        if !self.window.add(is_refused, at) {
+            self.are_most_refused = false;
             return false;
         }
-        let window = &mut self.window;
-        window.since.get_or_insert(at);
-        window.answers += 1;
-        window.refused += u32::from(is_refused);
-        if window.answers >= MOST_OF {
-            self.are_most_refused = 2 * window.refused > window.answers;
+        let Count { answers, refused } = self.window.count;
+        if answers >= MOST_OF {
+            self.are_most_refused = 2 * refused > answers;
         }
-        if !window.is_full(at) {
-            return is_lowered;
-        }
-        let part = window.part();
-        self.window = Window::default();
-        self.judge(part, at) || is_lowered
-    }
-
-    fn judge(&mut self, part: f64, now: Instant) -> bool {
-        if let State::LeftAlone { until, part: before, was_worse } = &mut self.state {
-            let is_worse = HELPED_BELOW * odds(part) >= odds(*before);
-            if !is_worse {
-                *before += (part - *before) * LEARNT;
-                if let Some(pace) = &mut self.pace {
-                    pace.raise_to(RAISE_LEFT_ALONE, now);
-                    pace.least = EXPERIMENT_LEAST * pace.per_second;
-                }
+        if self.left_alone.is_none() {
+            if self.is_doubted && self.window.shows() {
+                let count = std::mem::take(&mut self.window).count;
+                self.is_doubted = false;
+                return count.part() >= TOO_MUCH && self.begin_pace(count, at);
+            } else if !self.is_doubted && is_refused && self.window.is_too_much() {
+                (self.window, self.is_doubted) = (Window::begun(at), true);
+            } else if !self.is_doubted && self.window.is_full(at) {
+                self.window = Window::default();
             }
-            if !(is_worse && *was_worse) {
-                *was_worse = is_worse;
-                if now >= *until {
-                    self.state = State::Few;
-                }
-                return false;
-            }
-            self.left_alone_for = Duration::ZERO;
+        } else if self.window.is_full(at) {
+            let window = std::mem::take(&mut self.window);
+            self.go_on_alone(window.count, at);
         }
-        let goes_on = match self.state {
-            State::Few | State::Trying { .. } | State::LeftAlone { .. } if part <= REFUSED_MAX => {
-                self.state = State::Few;
-                self.has_helped = self.pace.is_some();
-                self.left_alone_for = Duration::ZERO;
-                return false;
-            }
-            State::Few | State::LeftAlone { .. } => None,
-            State::Trying { before, .. } if odds(part) < self.helped_below() * odds(before) => None,
-            State::Trying { before, cuts, from } if self.is_over(cuts, from) => {
-                let longer = 2 * self.left_alone_for;
-                self.left_alone_for = longer.clamp(LEFT_ALONE_MIN, LEFT_ALONE_MAX);
-                let until = now + self.left_alone_for;
-                self.state =
-                    State::LeftAlone { until, part: before.midpoint(part), was_worse: false };
-                self.has_helped = false;
-                self.measure = Measure::default();
-                return false;
-            }
-            State::Trying { before, cuts, from } => {
-                Some((State::Trying { before, cuts: cuts + 1, from }, from))
-            }
-        };
-        let is_cut = self.cut(goes_on.map_or(0.0, |(_, from)| EXPERIMENT_LEAST * from), now);
-        // Where there is no measure, an experiment that goes on comes to its end all the same.
-        if is_cut || matches!(self.state, State::Trying { .. }) {
-            self.state = goes_on.map_or_else(|| self.trying(part), |(state, _)| state);
-        }
-        is_cut
+        false
     }
 
-    /// An experiment begins with the rate as it is now.
-    fn trying(&self, before: f64) -> State {
-        State::Trying { before, cuts: 1, from: self.rate().unwrap_or_default() }
-    }
-
-    /// The windows of a small rate are small, and show by chance what is not so.
-    fn helped_below(&self) -> f64 {
-        if self.is_small() { SMALL_HELPED_BELOW } else { HELPED_BELOW }
-    }
-
-    fn is_small(&self) -> bool {
-        self.pace.as_ref().is_some_and(Pace::is_small)
-    }
-
-    /// Whether an experiment has lowered the rate enough to show whether that helps.
-    fn is_over(&self, cuts: u32, from: f64) -> bool {
-        match &self.pace {
-            Some(pace) if pace.is_small() => pace.per_second <= EXPERIMENT_SHOWS * from,
-            Some(_) | None => cuts >= CUTS_MAX,
-        }
-    }
-
-    /// Sets the rate to a little less than what was let in, where that is known. A small one has moved already.
-    fn cut(&mut self, least: f64, now: Instant) -> bool {
-        if let Some(pace) = self.pace.as_mut().filter(|pace| pace.is_small()) {
-            pace.least = least.max(EXPERIMENT_LEAST * pace.per_second);
-            return true;
-        }
+    /// Calls begin at what was let in, where that is known.
+    fn begin_pace(&mut self, before: Count, now: Instant) -> bool {
         let Some(let_in) = self.measure.take() else { return false };
-        let per_second = (CUT_TO * let_in).max(least);
-        self.pace = Some(Pace::new(per_second, EXPERIMENT_LEAST * per_second, now));
+        self.pace = Some(Pace::new(let_in, now));
+        (self.before, self.window, self.left_alone) = (before, Window::default(), None);
         true
     }
 
-    fn forget(&mut self, now: Instant) {
+    /// Once the rate has come down to half: it has helped, or refusals are random, unless a limit is known and they are few.
+    fn end_experiment(&mut self, now: Instant) {
+        let Some(pace) = &mut self.pace else { return };
+        let Some(count) = pace.halved() else { return };
+        let part = count.part();
+        if part > MOST && now < pace.since + EXPERIMENT_MIN {
+            return;
+        }
+        if has_helped(count, self.before) {
+            self.helped_at = Some(now);
+            self.left_alone_for = Duration::ZERO;
+            pace.helped();
+        }
+        let lasts = if part <= FOUND_REFUSED_MAX { FOUND_LASTS_LONGER } else { FOUND_LASTS };
+        let is_known = self.helped_at.is_some_and(|at| now < at + lasts) && !pace.has_sunk();
+        if part <= REFUSED || is_known {
+            self.before = count;
+            pace.begin_anew(now);
+            return;
+        }
+        self.left_alone_for = (2 * self.left_alone_for).clamp(LEFT_ALONE_MIN, LEFT_ALONE_MAX);
+        let part = self.before.part().midpoint(part);
+        let until = now + self.left_alone_for;
+        let from = pace.per_second;
+        self.left_alone = Some(LeftAlone { until, from, part, windows: 0 });
+        (self.helped_at, self.window) = (None, Window::default());
+    }
+
+    fn go_on_alone(&mut self, count: Count, now: Instant) {
+        let Some(alone) = &mut self.left_alone else { return };
+        let part = count.part();
+        let is_worse =
+            HELPED_BELOW * odds(part) >= odds(alone.part) && count.is_more_than(alone.part);
+        if is_worse {
+            if let Some(pace) = &mut self.pace {
+                pace.per_second = pace.per_second.min(alone.from);
+                pace.begin_anew(now);
+            }
+            (self.left_alone, self.left_alone_for) = (None, Duration::ZERO);
+            (self.before, self.helped_at) = (count, Some(now));
+            return;
+        }
+        alone.part += (part - alone.part) * LEARNT;
+        self.pace.iter_mut().for_each(|pace| pace.raise_to(RAISE_LEFT_ALONE, now));
+        alone.windows += 1;
+        if now >= alone.until && alone.windows >= LEFT_ALONE_WINDOWS {
+            (self.before, self.left_alone) = (count, None);
+        }
+    }
+
+    /// A rate that holds nobody back is none.
+    pub(super) fn forget(&mut self, now: Instant) {
         let held_back_at = self.pace.as_ref().map(|pace| pace.held_back_at);
         if held_back_at.is_some_and(|at| now.saturating_duration_since(at) >= FORGOTTEN_AFTER) {
-            (self.pace, self.has_helped, self.state) = (None, false, State::Few);
+            (self.pace, self.helped_at, self.are_most_refused) = (None, None, false);
         }
     }
 }

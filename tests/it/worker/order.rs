@@ -109,14 +109,14 @@ async fn what_waits_for_a_service_holds_no_worker_and_does_not_stop_who_needs_an
     for n in 0..6 {
         world.send(&failed(&format!("evt-a{n}"), &format!("a{n}")));
     }
-    eventually("all six wait", || (worker.waiting(), worker.parked()) == (4.0, 2.0)).await;
+    eventually("all six wait", || (worker.waiting(), worker.buffered()) == (4.0, 2.0)).await;
     assert_eq!(worker.metric("worker_pool_active_gauge"), 0.0);
     // Names no seats, so that it needs the Reservation API only.
     let payment = json!({"payment_intent_id": "pay-b", "amount": 1});
     world.send(&event("evt-b", "payment.approved", "b", payment));
     eventually("another one is done", || world.sqs.counts(&world.queue).total() == 6).await;
     assert_eq!(world.methods("b"), ["PATCH"]);
-    assert_eq!(worker.parked(), 2.0);
+    assert_eq!(worker.buffered(), 2.0);
     let inventory_calls = || {
         let calls = (0..6).flat_map(|n| world.ledger.calls_for(&format!("a{n}")));
         calls.filter(|call| call.method() == "ReleaseHold").collect::<Vec<_>>()

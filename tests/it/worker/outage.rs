@@ -270,7 +270,7 @@ async fn a_time_that_a_service_names_to_several_holds_for_all_that_need_it_and_f
     for n in 0..30 {
         world.send(&api_only(&format!("evt-{n}"), &format!("r{n}")));
     }
-    eventually("the others wait", || worker.parked() == 30.0).await;
+    eventually("the others wait", || worker.buffered() == 30.0).await;
     assert_eq!(worker.breaker("reservation"), 2.0);
     assert_eq!(worker.metric("worker_paced_total{scope=\"service\",service=\"reservation\"}"), 1.0);
     world.send(&seats);

@@ -4,22 +4,45 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A rate below this moves with each answer: down to this part of it with one that is refused; up by so much with one that is
-/// let in, and by more after many of these. As it rises by the same in each process, all come to have the same.
-const SMALL: f64 = 10.0;
-const SMALL_DOWN: f64 = 0.8;
-const SMALL_UP: f64 = 0.001;
-const SMALL_MANY: u32 = 60;
-const SMALL_UP_AFTER_MANY: f64 = 0.02;
+use super::REFUSED;
+use super::measure::Count;
+
+/// How quickly the rate moves: so much each second, by the part that is refused beyond what is sought; where calls are few, by
+/// so much with each of them at most.
+const GAIN_PER_SECOND: f64 = 3.0;
+const GAIN_MAX: f64 = 0.22;
+
+/// Without a refusal for so many answers, and so long, the rate rises so many times as quickly.
+const CLEAN_ANSWERS: u32 = 150;
+const CLEAN_LASTS: Duration = Duration::from_secs(2);
+const CLEAN_GAIN: f64 = 5.0;
+
+/// The same where the limit is surely gone.
+const GONE_LASTS: Duration = Duration::from_secs(5 * 60);
+const GONE_GAIN: f64 = 25.0;
 
 /// No rate is smaller: it would hardly show that the limit is gone.
-const SMALL_MIN: f64 = 0.1;
+const LEAST: f64 = 0.1;
 
-/// How a rate that is not small rises: times so much each second, until so long after the last cut.
-const RAISE_EVERY: Duration = Duration::from_secs(1);
-const RAISES: [(Duration, f64); 2] =
-    [(Duration::from_secs(10), 1.01), (Duration::from_secs(15), 1.05)];
-const RAISE_AT_LAST: f64 = 1.2;
+/// An experiment ends at this part of the best rate; what is refused is counted from that part on.
+const HALF: f64 = 0.5;
+const LATE: f64 = 0.7;
+
+/// A limit that was seen is doubted at this part of what the rate was since.
+const SUNK: f64 = 0.15;
+
+/// The rate does not fall below that part before that is known; one of so few a second, for which that takes long, not below
+/// this part.
+const FEW: f64 = 10.0;
+const FLOOR: f64 = 0.25;
+
+/// What is to be counted for that, at least: answers, with some refusals unless there are many.
+const LATE_ANSWERS: u32 = 20;
+const LATE_REFUSED: u32 = 8;
+
+/// Answers of which the refused part is looked at, and how long they take at least.
+const RECENT: u32 = 100;
+const RECENT_LASTS: Duration = Duration::from_secs(1);
 
 /// Between two looks whether a call may begin: a timer's step at least.
 const LOOK_MIN: Duration = Duration::from_millis(1);
@@ -35,28 +58,38 @@ pub(super) struct Pace {
     /// Calls that may begin now.
     tokens: f64,
     counted_at: Instant,
-    cut_at: Instant,
-    raised_at: Instant,
-    /// Below this, a small rate does not fall before the window is full.
-    pub(super) least: f64,
-    /// Calls that were let in since one was refused.
-    let_in: u32,
     /// When it held somebody back last.
     pub(super) held_back_at: Instant,
+    /// When the last experiment ended, and the highest that the rate was since.
+    pub(super) since: Instant,
+    best: f64,
+    /// The same since the limit was seen.
+    peak: f64,
+    /// Answers since it fell well below that.
+    late: Count,
+    recent: Count,
+    recent_since: Instant,
+    /// Calls that were let in since one was refused, and when that was.
+    clean: u32,
+    refused_at: Instant,
 }
 
 impl Pace {
-    pub(super) fn new(per_second: f64, least: f64, now: Instant) -> Self {
-        let per_second = per_second.max(SMALL_MIN);
+    pub(super) fn new(per_second: f64, now: Instant) -> Self {
+        let per_second = per_second.max(LEAST);
         Self {
             per_second,
             tokens: 0.0,
             counted_at: now,
-            cut_at: now,
-            raised_at: now,
-            least,
-            let_in: 0,
             held_back_at: now,
+            since: now,
+            best: per_second,
+            peak: per_second,
+            late: Count::default(),
+            recent: Count::default(),
+            recent_since: now,
+            clean: 0,
+            refused_at: now,
         }
     }
 
@@ -86,41 +119,79 @@ impl Pace {
         self.tokens = (self.tokens - 1.0).max(0.0);
     }
 
-    pub(super) fn raise(&mut self, now: Instant) {
-        let since = |at| now.saturating_duration_since(at);
-        if !self.is_small() && since(self.raised_at) >= RAISE_EVERY {
-            let raise = RAISES.into_iter().find(|(until, _)| since(self.cut_at) <= *until);
-            self.raise_to(raise.map_or(RAISE_AT_LAST, |(_, times)| times), now);
+    /// Moves by one answer.
+    pub(super) fn step(&mut self, is_refused: bool, now: Instant) {
+        self.recent.add(is_refused);
+        if self.per_second <= (LATE * self.best).max(LEAST) {
+            self.late.add(is_refused);
         }
-    }
-
-    /// Raises the rate to so many times what it is, where it holds somebody back.
-    pub(super) fn raise_to(&mut self, times: f64, now: Instant) {
-        if self.held_back_at >= self.raised_at {
-            self.per_second *= times;
-            self.raised_at = now;
-        }
-    }
-
-    pub(super) fn is_small(&self) -> bool {
-        self.per_second < SMALL
-    }
-
-    /// Moves a small rate by one answer; says whether it was lowered.
-    pub(super) fn step(&mut self, is_refused: bool, now: Instant) -> bool {
-        self.let_in = if is_refused { 0 } else { self.let_in.saturating_add(1) };
-        if !self.is_small() {
-            return false;
-        }
+        let gain = GAIN_MAX.min(GAIN_PER_SECOND / self.per_second);
         if is_refused {
-            self.per_second = (SMALL_DOWN * self.per_second).max(self.least).max(SMALL_MIN);
-            return true;
+            (self.clean, self.refused_at) = (0, now);
+            let lower = self.per_second * (-gain * (1.0 - REFUSED)).exp();
+            let floor = if self.per_second > FEW { HALF } else { FLOOR };
+            self.per_second = lower.max(floor * self.best).max(LEAST);
+            return;
         }
-        if self.held_back_at >= self.raised_at {
-            let are_many = self.let_in > SMALL_MANY;
-            self.per_second += if are_many { SMALL_UP_AFTER_MANY } else { SMALL_UP };
-            self.raised_at = now;
+        self.clean = self.clean.saturating_add(1);
+        if !self.holds_back(now) {
+            return;
         }
-        false
+        let clean_for = now.saturating_duration_since(self.refused_at);
+        let times = match clean_for {
+            _ if clean_for >= GONE_LASTS => GONE_GAIN,
+            _ if clean_for >= CLEAN_LASTS && self.clean > CLEAN_ANSWERS => CLEAN_GAIN,
+            _ => 1.0,
+        };
+        self.per_second *= (times * gain * REFUSED).exp();
+        self.peak = self.peak.max(self.per_second);
+        if self.per_second > self.best {
+            (self.best, self.late) = (self.per_second, Count::default());
+        }
+    }
+
+    /// Whether somebody waited for it of late.
+    fn holds_back(&self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.held_back_at).as_secs_f64();
+        since <= (2.0 / self.per_second).max(1.0)
+    }
+
+    pub(super) fn raise_to(&mut self, times: f64, now: Instant) {
+        self.per_second = (self.per_second * times).min(1e9);
+        self.peak = self.per_second;
+        self.begin_anew(now);
+    }
+
+    /// The limit is seen at this rate.
+    pub(super) fn helped(&mut self) {
+        self.peak = self.per_second;
+    }
+
+    /// Whether it has come down so far that no limit is likely.
+    pub(super) fn has_sunk(&self) -> bool {
+        self.per_second < SUNK * self.peak
+    }
+
+    /// Another experiment may begin with the rate as it is.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        (self.best, self.late, self.since) = (self.per_second, Count::default(), now);
+    }
+
+    /// What is refused at about half of the best rate, once it is known.
+    pub(super) fn halved(&self) -> Option<Count> {
+        let is_low = self.per_second <= (1.1 * HALF * self.best).max(LEAST);
+        let Count { answers, refused } = self.late;
+        let is_enough = refused >= LATE_REFUSED && answers >= LATE_ANSWERS || answers >= RECENT;
+        (is_low && is_enough).then_some(self.late)
+    }
+
+    /// What was refused of the latest answers, once there are enough; the next ones begin anew.
+    pub(super) fn take_recent(&mut self, now: Instant) -> Option<Count> {
+        let lasted = now.saturating_duration_since(self.recent_since);
+        if self.recent.answers < RECENT || lasted < RECENT_LASTS {
+            return None;
+        }
+        self.recent_since = now;
+        Some(std::mem::take(&mut self.recent))
     }
 }
