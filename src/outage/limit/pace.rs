@@ -208,7 +208,8 @@ impl Pacing {
     fn begin_pace(&mut self, before: Count, now: Instant) -> bool {
         let Some(let_in) = self.measure.take() else { return false };
         self.pace = Some(Pace::new(let_in, now));
-        (self.before, self.window, self.left_alone) = (before, Window::default(), None);
+        (self.before, self.left_alone) = (before, None);
+        (self.window, self.is_doubted) = (Window::default(), false);
         true
     }
 
