@@ -29,6 +29,7 @@ mod dependency;
 mod evidence;
 mod limit;
 mod log;
+mod troubled;
 mod window;
 
 use std::hash::Hash;
@@ -44,6 +45,7 @@ use self::breaker::{Breaker, Change, Entered, Trouble};
 pub use self::dependency::{Dependency, SHARDS_MAX, Shard};
 use self::evidence::Begun;
 use self::limit::{Bounds, Limit, Step};
+use self::troubled::Troubled;
 use crate::client::Load;
 use crate::metrics::{BreakerState, LimitChange, Metrics, PaceScope, Service};
 
@@ -127,6 +129,7 @@ pub struct OutageSettings {
 #[derive(Debug)]
 pub struct Outages {
     breakers: [Mutex<Breaker>; Dependency::COUNT],
+    troubled: Troubled,
     changed: Notify,
     metrics: Arc<Metrics>,
     hasher: RandomState,
@@ -179,7 +182,14 @@ impl Outages {
             metrics.latency_target(dependency.service(), target);
             Mutex::new(Breaker::new(Some(limit)))
         });
-        Self { breakers, changed: Notify::new(), metrics, hasher: RandomState::new(), calls_max }
+        Self {
+            breakers,
+            troubled: Troubled::default(),
+            changed: Notify::new(),
+            metrics,
+            hasher: RandomState::new(),
+            calls_max,
+        }
     }
 
     /// Asks to make one call now, for that reservation or event.
@@ -192,9 +202,7 @@ impl Outages {
         subject: &(impl Hash + ?Sized),
     ) -> Result<CallPermit, NotNow> {
         let subject = self.hasher.hash_one(subject);
-        let mut breaker = self.lock(dependency);
-        let entered = breaker.enter(subject, Instant::now());
-        drop(breaker);
+        let entered = self.lock(dependency).enter(subject, Instant::now());
         let not_now = |is_away, is_fresh, is_suspect| Err(NotNow { is_away, is_fresh, is_suspect });
         match entered {
             Entered::Go(call) => {
@@ -218,6 +226,9 @@ impl Outages {
 
     /// How many shards of the store are away.
     pub fn store_shards_away(&self) -> usize {
+        if self.troubled.is_none() {
+            return 0;
+        }
         let now = Instant::now();
         self.store_shards(|breaker| breaker.is_away(now))
     }
@@ -335,6 +346,7 @@ impl CallPermit {
         let snapshot = breaker.snapshot(self.call, now);
         let is_calm = breaker.is_calm();
         let (rate, found, is_rationed) = rates(&breaker);
+        outages.troubled.note(dependency, breaker.is_serving());
         drop(breaker);
         outages.metrics.call_ended(service);
         // Hardly anybody asks what a reservation is: others' calls tell whose fault it is that one cannot.

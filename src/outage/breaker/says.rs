@@ -18,7 +18,7 @@ impl Breaker {
     pub(in crate::outage) fn snapshot(&mut self, call: Begun, now: Instant) -> BreakerSnapshot {
         let is_suspect = self.evidence.is_suspect(call.subject);
         BreakerSnapshot {
-            is_called: matches!(self.state, State::Serving),
+            is_called: self.is_serving(),
             is_suspect,
             are_others_paced: is_suspect && self.evidence.are_others_paced(now),
             outages: self.outages,
@@ -52,7 +52,12 @@ impl Breaker {
 
     /// It is called, and nobody waits for it.
     pub(in crate::outage) fn is_calm(&self) -> bool {
-        matches!(self.state, State::Serving) && !self.has_waiting
+        self.is_serving() && !self.has_waiting
+    }
+
+    /// Whether it is called as any other.
+    pub(in crate::outage) fn is_serving(&self) -> bool {
+        matches!(self.state, State::Serving)
     }
 
     /// Whether any call has ever gone well.
