@@ -220,7 +220,7 @@ impl Config {
         let vars: BTreeMap<String, String> = vars.into_iter().collect();
         let set = vars.iter().filter(|(_, value)| !value.is_empty());
         let names = set.map(|(name, _)| name.as_str());
-        let mut reader = Reader::new(near::near_names(names));
+        let mut reader = Reader::new(near::near_names(names.clone()), near::replaced(names));
         let aws = Aws::read(&mut reader, &vars);
         let config = Self::read(&mut reader, &Raw::from_vars(vars), aws);
         reader.finish()?;

@@ -1,4 +1,6 @@
-//! Names in the environment that are nearly one of ours: a slip of the pen would otherwise leave a default in place, in silence.
+//! Names in the environment that nobody reads and that were probably meant for this worker:
+//! misspelt names of its variables, and variables of the Go worker of the same name. Without a
+//! warning, a default would stay in place in silence.
 
 use super::table::VARIABLES;
 
@@ -12,6 +14,35 @@ const SHORT_LEN_MAX: usize = 10;
 
 /// Units, with which a name may end or not.
 const UNITS: &[&str] = &["_MS", "_MB", "_S", "_SEC", "_SECS", "_SECONDS", "_MILLIS", "_MIB"];
+
+/// Variables that manifests of the Go worker set, and what to use in their place.
+const REPLACED: &[(&str, &str)] = &[
+    (
+        SECRET_MANAGER,
+        "set SQS_QUEUE_URL, INVENTORY_GRPC_ADDR and RESERVATION_API_BASE themselves, from a Kubernetes Secret for example",
+    ),
+    (
+        "SECRET_NAME",
+        "AWS Secrets Manager is not asked: set the variables themselves, from a Kubernetes Secret for example",
+    ),
+    ("GRPC_DEBUG_PORT", "there is no gRPC server: metrics and health are on SERVER_PORT"),
+    ("PORT", "the HTTP port for metrics and health is SERVER_PORT"),
+    ("REDIS_ADDRESS", "a shared idempotency store is IDEMPOTENCY_STORE=redis://host:port/0"),
+];
+
+/// Switched the Go worker to values from AWS Secrets Manager.
+pub(super) const SECRET_MANAGER: &str = "USE_SECRET_MANAGER";
+
+/// The variables of the Go worker among the names, each with its warning, in the table's order.
+pub(super) fn replaced<'n>(
+    names: impl IntoIterator<Item = &'n str> + Clone,
+) -> Vec<(&'static str, String)> {
+    let is_set = |name: &str| names.clone().into_iter().any(|set| set == name);
+    let warned = |&(name, instead): &(&'static str, &str)| {
+        (name, format!("{name} is set, which nobody reads: {instead} (docs/migrating.md)"))
+    };
+    REPLACED.iter().filter(|(name, _)| is_set(name)).map(warned).collect()
+}
 
 /// Names that are nearly one of the table's, each with that one, in the order in which they come.
 pub(super) fn near_names<'n>(

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::error::{ConfigError, ConfigErrors, mask};
+use super::near::SECRET_MANAGER;
 use super::table::{Allowed, Fallback, Secret, VARIABLES, Variable};
 use crate::excerpt::Excerpt;
 
@@ -18,6 +19,8 @@ pub(super) struct Reader {
     pub(super) effective: Vec<(&'static str, String)>,
     /// Names that are set and nearly one of the table's, with that one.
     near: Vec<(String, &'static str)>,
+    /// What is missing may be in AWS Secrets Manager, which nobody asks.
+    expects_secret_manager: bool,
 }
 
 fn shown(variable: &Variable, value: &str) -> String {
@@ -29,12 +32,19 @@ fn shown(variable: &Variable, value: &str) -> String {
 }
 
 impl Reader {
-    /// Nothing is read yet; these names are set, each nearly the table's name beside it.
-    pub(super) fn new(near: Vec<(String, &'static str)>) -> Self {
+    /// Nothing is read yet. `near` are names that are set, each nearly the table's name beside it;
+    /// `replaced` are variables of the Go worker that are set, each with its warning.
+    pub(super) fn new(
+        near: Vec<(String, &'static str)>,
+        replaced: Vec<(&'static str, String)>,
+    ) -> Self {
         let warning = |(name, meant): &(String, &'static str)| {
             format!("{} is set, which nobody reads: {meant} may be meant", Excerpt(name))
         };
-        Self { warnings: near.iter().map(warning).collect(), near, ..Self::default() }
+        let expects_secret_manager = replaced.iter().any(|(name, _)| *name == SECRET_MANAGER);
+        let replaced = replaced.into_iter().map(|(_, warning)| warning);
+        let warnings = near.iter().map(warning).chain(replaced).collect();
+        Self { warnings, near, expects_secret_manager, ..Self::default() }
     }
 
     /// The value given, or else the table's; `None` where there is neither, which is an error where one is required.
@@ -52,7 +62,11 @@ impl Reader {
                 let allowed = variable.allowed.to_string();
                 let near = self.near.iter().find(|(_, meant)| *meant == variable.name);
                 let near = near.map(|(name, _)| name.as_str());
-                self.errors.push(ConfigError::missing(variable.name, near, allowed));
+                let mut error = ConfigError::missing(variable.name, near, allowed);
+                if near.is_none() && self.expects_secret_manager {
+                    error.given = format!("is not set ({SECRET_MANAGER} is, which nobody reads)");
+                }
+                self.errors.push(error);
                 (None, "(not set)".to_owned())
             }
         };

@@ -1,4 +1,4 @@
-//! Names that are nearly ours, and levels that are nearly ours: taken for what they are, and told.
+//! Names and levels that are nearly ours, and variables of the Go worker: each is warned of.
 
 use super::*;
 
@@ -31,4 +31,39 @@ fn levels_that_other_programs_know_are_taken_as_their_nearest_and_told() {
         assert_eq!(config.warnings, [said]);
     }
     assert!(refused("LOG_LEVEL", "fatal").contains("one of debug"));
+}
+
+#[test]
+fn each_variable_of_the_go_worker_is_warned_of_and_says_what_to_use_instead() {
+    for (name, value, instead) in [
+        (
+            "USE_SECRET_MANAGER",
+            "true",
+            "SQS_QUEUE_URL, INVENTORY_GRPC_ADDR and RESERVATION_API_BASE",
+        ),
+        ("SECRET_NAME", "tickets/reservation-worker", "set the variables themselves"),
+        ("GRPC_DEBUG_PORT", "8041", "SERVER_PORT"),
+        ("PORT", "8040", "SERVER_PORT"),
+        ("REDIS_ADDRESS", "redis:6379", "IDEMPOTENCY_STORE=redis://"),
+    ] {
+        let config = with(&[(name, value)]).unwrap();
+        let [warning] = config.warnings.as_slice() else {
+            panic!("{name}: {:?}", config.warnings);
+        };
+        assert!(warning.starts_with(&format!("{name} is set, which nobody reads: ")), "{warning}");
+        assert!(warning.contains(instead), "{warning}");
+        assert!(!warning.contains(value), "the value is not shown: {warning}");
+        assert_eq!(with(&[(name, "")]).unwrap().warnings, [""; 0], "{name}: empty is not set");
+    }
+}
+
+#[test]
+fn a_required_variable_that_was_kept_in_secrets_manager_says_so_where_it_is_missing() {
+    let vars = [("USE_SECRET_MANAGER".to_owned(), "true".to_owned())];
+    let errors = Config::from_vars(vars).unwrap_err().to_string();
+    for (name, _) in REQUIRED {
+        let said =
+            format!("{name} is not set (USE_SECRET_MANAGER is, which nobody reads): must be ");
+        assert!(errors.contains(&said), "{errors}");
+    }
 }
