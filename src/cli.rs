@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::{Allowed, Fallback, VARIABLES, Variable};
+use crate::config::{Fallback, VARIABLES, Variable};
 use crate::excerpt::Excerpt;
 
 /// What the process is asked to do.
@@ -116,12 +116,7 @@ fn describe(text: &mut String, variable: &Variable) {
         Fallback::Value(value) => format!("default {value}"),
         Fallback::Told(told) => format!("default: {told}"),
     };
-    let allowed = match variable.allowed {
-        Allowed::Whole { min, max, also: "" } => format!("{min}-{max}"),
-        Allowed::Whole { min, max, also } => format!("{min}-{max}, {also}"),
-        Allowed::OneOf(words) => words.join(", "),
-        Allowed::Told(told) => told.to_owned(),
-    };
+    let allowed = variable.allowed.brief();
     let mut lines = wrapped(variable.meaning);
     lines.extend(wrapped(&format!("[{allowed}; {rest}]")));
     let mut label = variable.name;
@@ -152,6 +147,7 @@ fn wrapped(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Allowed;
 
     fn parse(line: &str) -> Result<Command, UnknownArgument> {
         Command::parse(line.split_whitespace().map(str::to_owned))

@@ -1,5 +1,6 @@
-//! Every variable that is read, in one table: what it means, what is allowed, what holds where it is not set. `--help`, the checks and the
-//! errors all draw on it, so that they cannot disagree. How a value is checked is left to `read`.
+//! Every variable that is read, in one table: what it means, what is allowed, what holds where it
+//! is not set. `--help`, docs/configuration.md, the checks and the errors all draw on it, so that
+//! they cannot disagree. How a value is checked is left to `read`.
 
 use std::fmt;
 
@@ -67,6 +68,19 @@ impl fmt::Display for Allowed {
             }
             Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
             Self::Told(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Allowed {
+    /// As `--help` and the documentation show it: a range is `min-max`.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Whole { min, max, also: "" } => format!("{min}-{max}"),
+            Self::Whole { min, max, also } => format!("{min}-{max}, {also}"),
+            Self::OneOf(words) => words.join(", "),
+            Self::Told(told) => (*told).to_owned(),
         }
     }
 }

@@ -1,10 +1,12 @@
-//! Tests of the configuration: here the table, defaults and numbers; addresses, secrets and OpenTelemetry in files of their own.
+//! Tests of the configuration: here the table, defaults and numbers; the rest, and the page that
+//! shows the table, in files of their own.
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
 mod files;
 mod near;
 mod otel;
+mod page;
 
 use std::collections::BTreeMap;
 
