@@ -1,5 +1,5 @@
 //! The rules of decoding once more, as plainly as they can be put: every value through `serde_json`'s `Value`, one look-up a field,
-//! nothing borrowed, nothing fast. Written from the README's tables and the module documentation of `event`, not from its code.
+//! nothing borrowed, nothing fast. Written from the tables of docs/events.md and the module documentation of `event`, not from its code.
 //! What the worker's own decoder says must be the same; comparing them is left to `judge`.
 
 use reservation_worker::event::{
