@@ -60,7 +60,7 @@ def iam(checks):
                     checks.expect(f"{name}: the key is used through SQS only", via == "sqs.REGION.amazonaws.com")
     for placeholder in PLACEHOLDERS:
         checks.expect(f"deploy/README.md: what is {placeholder}?", f"`{placeholder}`" in readme)
-    command = re.search(r"^sed .*?policy\.json$", readme, re.MULTILINE | re.DOTALL).group(0)
+    command = re.search(r"^sed -e .*?policy\.json$", readme, re.MULTILINE | re.DOTALL).group(0)
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
     left = set(re.findall(r"\b[A-Z][A-Z_]+\b", done.stdout))
     checks.expect(f"deploy/README.md: its sed leaves {left}", done.returncode == 0 and json.loads(done.stdout) and not left)
