@@ -1,4 +1,4 @@
-# Everything that is done with this repository. `make` alone lists it.
+# Everything that is done with this repository. `make` alone lists what is used most; docs/development.md has all targets.
 # Needs Rust, make and a C compiler; what needs more says so.
 
 CARGO ?= cargo
@@ -25,12 +25,22 @@ llvm_cov_version := 0.9.1
 mutants_version := 27.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo sandbox fmt vet lint doc test test-crash test-integration test-coverage \
+.PHONY: help deps build run demo sandbox fmt vet lint doc docs test test-crash test-integration test-coverage \
 	test-instructions test-soak profile test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug faults faults-build mutants soak stores test-stores fmt-check unused licences readme-check
 
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
+# What `make` alone lists: a group's name, a colon, its targets; groups end with a semicolon.
+listed = Try it: demo sandbox run dev; \
+	Change it: test check fmt lint doc docs deps; \
+	Test it further: test-integration simulate faults fuzz bench; \
+	Ship it: build docker-build manifests ci clean
+
+help: ## list the targets that are used most
+	@awk -v listed='$(listed)' -F ':.*## ' '/^[a-z-]+:.*## / { sub(/ \(.*/, "", $$2); text[$$1] = $$2 } END { \
+		n = split(listed, groups, /; */); \
+		for (g = 1; g <= n; g++) { split(groups[g], group, /: */); m = split(group[2], names, " "); print group[1]; \
+			for (i = 1; i <= m; i++) printf "  make %-17s %s\n", names[i], text[names[i]] } \
+		print "\nAll targets: docs/development.md" }' Makefile
 
 deps: $(tools)/bin/cargo-deny $(tools)/bin/cargo-machete ## fetch the crates, and build the tools of `make check` into .tools/ (minutes, once)
 	$(CARGO) fetch --locked
@@ -65,6 +75,9 @@ debug:
 
 doc: ## the code's documentation, warnings denied: target/doc
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --workspace --no-deps --lib --bins --examples --document-private-items
+
+docs: ## write the table of docs/configuration.md from src/config/table.rs
+	UPDATE_DOCS=1 $(CARGO) test --locked --workspace --features simulation --lib config::tests::page
 
 # The tests mostly wait on sockets and timers: more of them at once than there are cores is several times faster.
 test: export RUST_TEST_THREADS ?= 16
