@@ -19,17 +19,17 @@ ARG TARGETARCH
 RUN .ci/image-build tools
 COPY Cargo.toml Cargo.lock build.rs rustfmt.toml ./
 COPY proto proto
-COPY benches/profile benches/profile
+COPY crates/bench/profile crates/bench/profile
 # The workspace's other members are never built here, but cargo wants to read them.
-COPY tests/support/Cargo.toml tests/support/build.rs tests/support/
-COPY tests/faults/Cargo.toml tests/faults/
-COPY benches/Cargo.toml benches/build.rs benches/
+COPY crates/sandbox/Cargo.toml crates/sandbox/build.rs crates/sandbox/
+COPY crates/faults/Cargo.toml crates/faults/
+COPY crates/bench/Cargo.toml crates/bench/build.rs crates/bench/
 # The dependencies, in a layer of their own: it is built again only when the files above change.
-RUN mkdir -p src tests/support/src tests/faults/src benches/src benches/benches \
+RUN mkdir -p src tests/simulation tests/partial crates/sandbox/src crates/faults/src crates/bench/src crates/bench/benches \
  && echo 'fn main() {}' >src/main.rs \
- && cp src/main.rs tests/simulation.rs && cp src/main.rs tests/partial.rs \
- && cp src/main.rs benches/benches/pure.rs \
- && touch src/lib.rs tests/support/src/lib.rs tests/faults/src/lib.rs benches/src/lib.rs \
+ && cp src/main.rs tests/simulation/main.rs && cp src/main.rs tests/partial/main.rs \
+ && cp src/main.rs crates/bench/benches/pure.rs \
+ && touch src/lib.rs crates/sandbox/src/lib.rs crates/faults/src/lib.rs crates/bench/src/lib.rs \
  && .ci/image-build worker \
  && rm -r src
 COPY src src

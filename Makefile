@@ -132,8 +132,8 @@ test-instructions: ## instructions of the parts that only compute, beside those 
 	$(CARGO) build --locked --release --package reservation-worker-bench
 	target/release/bench instructions $(ARGS)
 
-profile: ## what the worker does most, counted under load, for release builds: benches/profile (a quarter of an hour; needs redis-server, llvm-profdata)
-	benches/profile/run
+profile: ## what the worker does most, counted under load, for release builds: crates/bench/profile (a quarter of an hour; needs redis-server, llvm-profdata)
+	crates/bench/profile/run
 
 bench-build: build
 	$(build_release) --package reservation-worker-bench

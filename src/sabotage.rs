@@ -2,7 +2,7 @@
 //! them proves nothing. Without the feature `simulation`, which no image is built with, [`on`] is
 //! `false` at compile time, and every hook with it is gone.
 //!
-//! Which faults are caught, and how soon, is for `tests/simulation.rs` and, for how services are judged, `tests/partial.rs`.
+//! Which faults are caught, and how soon, is for `tests/simulation` and, for how services are judged, `tests/partial`.
 
 /// One way of breaking the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The short form of `make faults`: faults injected from outside into the debug binary. The cases are in `tests/faults/`.
+//! The short form of `make faults`: faults injected from outside into the debug binary. The cases are in `crates/faults/`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
 use std::path::{Path, PathBuf};

@@ -87,7 +87,7 @@ fn sources(folder: &str) -> Vec<Source> {
 
 /// Every source file of the root crate, its tests and the development code.
 fn all() -> Vec<Source> {
-    ["src", "tests"].into_iter().flat_map(sources).collect()
+    ["src", "tests", "crates"].into_iter().flat_map(sources).collect()
 }
 
 fn floor(module: &str) -> usize {

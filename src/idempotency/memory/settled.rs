@@ -1,5 +1,5 @@
 //! Events that nobody has in progress, oldest first, in little memory: a record is 48 bytes, and what finds it by its event takes
-//! 12 to 22 more. `tests/it/store/size.rs` measures a million.
+//! 12 to 22 more. `tests/store/size.rs` measures a million.
 //!
 //! Ids are not kept: 128 bits of a hash whose keys this process has drawn stand for one. That two of a million events
 //! in memory share them has a chance of one in 10^26, and nobody outside can look for such a pair.

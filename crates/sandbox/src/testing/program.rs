@@ -1,0 +1,214 @@
+//! How a test runs the program: with a folder for its log, exactly the environment that it is given, and its side port.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process::Process;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::testing::log_schema::assert_log_fits;
+use crate::testing::world::{LIMIT, World, eventually};
+
+/// The folder of this build, `target/debug` by default. Test programs stand in `deps` below it.
+static BUILD: LazyLock<PathBuf> = LazyLock::new(|| {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).expect("a test program stands in `deps`").to_owned()
+});
+
+/// The worker, which cargo builds before the tests of its package.
+pub fn program() -> &'static str {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| BUILD.join("reservation-worker"));
+    PROGRAM.to_str().expect("a path of UTF-8")
+}
+
+/// What must never be seen in any output.
+pub const SECRET: &str = "wJalrXUtnFEMI-hunter2-secret";
+
+/// An environment.
+pub type Env = BTreeMap<&'static str, String>;
+
+/// A port that nobody listens on. Not one of those that outgoing connections are given (from 32,768 on, by Linux's default): one of them might
+/// have it before the worker does.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = std::process::id().wrapping_mul(61).wrapping_add(step) % 10_000;
+        let port = 10_000 + u16::try_from(number).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Everything that the worker needs to run in this world.
+pub fn env(world: &World) -> Env {
+    BTreeMap::from([
+        ("SQS_QUEUE_URL", world.queue.clone()),
+        ("SQS_WAIT_TIME", "1".to_owned()),
+        ("AWS_ENDPOINT_URL", world.sqs.endpoint_url()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "AKIDPROCESSTEST".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+        ("INVENTORY_GRPC_ADDR", world.inventory.addr()),
+        ("INVENTORY_TIMEOUT_MS", "10000".to_owned()),
+        ("RESERVATION_API_BASE", world.api.base_url()),
+        ("RESERVATION_TIMEOUT_MS", "10000".to_owned()),
+        ("SERVER_PORT", free_port().to_string()),
+        ("OTEL_SDK_DISABLED", "true".to_owned()),
+        ("BACKOFF_BASE_MS", "10".to_owned()),
+        ("BACKOFF_MAX_MS", "50".to_owned()),
+    ])
+}
+
+/// A home folder with these profiles. Left to the system to clean up.
+pub fn home(profiles: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("home-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let home = BUILD.join("tmp").join(name);
+    std::fs::create_dir_all(home.join(".aws")).unwrap();
+    std::fs::write(home.join(".aws/config"), profiles).unwrap();
+    home
+}
+
+/// What the worker needs in this world, on a machine that is none of AWS's, with these profiles.
+pub fn at_home(world: &World, profiles: &str) -> Env {
+    let mut variables = env(world);
+    variables.insert("HOME", home(profiles).to_string_lossy().into_owned());
+    variables.insert("AWS_EC2_METADATA_DISABLED", "true".to_owned());
+    variables
+}
+
+/// All that was written.
+pub fn all(output: &Output) -> String {
+    format!("{}{}", stdout(output), stderr(output))
+}
+
+/// Runs the program with arguments to its end.
+pub async fn run(arguments: &[&str], env: &Env) -> Output {
+    let mut command = Command::new(program());
+    command.args(arguments).env_clear().envs(env).stdin(Stdio::null()).kill_on_drop(true);
+    timeout(LIMIT, command.output()).await.expect("it ends").unwrap()
+}
+
+/// What was written to standard output.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What was written to standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Where this test program's files are.
+fn folder() -> PathBuf {
+    let folder = BUILD.join("tmp").join(std::process::id().to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The worker, running. Dropping it is a `kill -9`.
+pub struct Running {
+    /// The process.
+    pub process: Process,
+    port: u16,
+    log: PathBuf,
+    is_json: bool,
+}
+
+impl Running {
+    /// Starts it.
+    pub fn start(env: &Env) -> Self {
+        Self::start_as(Path::new(program()), env)
+    }
+
+    /// Starts it by a shell script, whose last line is to be `exec "$PROGRAM"`: what it leaves to the program is the test's.
+    pub fn start_by(script: &str, env: &Env) -> Self {
+        let file = folder().join(format!("{}.sh", env["SERVER_PORT"]));
+        std::fs::write(&file, format!("#!/bin/sh\nPROGRAM='{}'\n{script}\n", program())).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+        Self::start_as(&file, env)
+    }
+
+    fn start_as(program: &Path, env: &Env) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let log = folder().join(format!("{number}.log"));
+        let variables = env.iter().map(|(name, value)| (*name, value.clone()));
+        let process = Process::start(program, variables, &log).unwrap();
+        let is_json = env.get("LOG_FORMAT").is_none_or(|format| format == "json");
+        Self { process, port: env["SERVER_PORT"].parse().unwrap(), log, is_json }
+    }
+
+    /// Starts it and waits until it says so.
+    pub async fn started(env: &Env) -> Self {
+        let running = Self::start(env);
+        running.has_started().await;
+        running
+    }
+
+    /// Waits until it says that it has started.
+    pub async fn has_started(&self) {
+        eventually("the worker has started", || self.log().contains("Worker started")).await;
+    }
+
+    /// All that it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Its exit code; none where a signal ended it. Whatever happened in its life, every line of its log fits.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let status = self.process.wait_at_most(LIMIT).await.unwrap();
+        let code = status.unwrap_or_else(|| panic!("it did not end:\n{}", self.log())).code();
+        if self.is_json && code != Some(2) {
+            assert_log_fits(&self.log(), code.is_none());
+        }
+        code
+    }
+
+    /// `kill -9`, by the shell: the process gets to say nothing. Its end is still to be waited for.
+    pub async fn kill(&self) {
+        let line = format!("kill -KILL {}", self.process.pid());
+        assert!(Command::new("/bin/sh").args(["-c", &line]).status().await.unwrap().success());
+    }
+
+    /// Status and body of a `GET` on the side port; none where nobody answers.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        scrape(self.port, path).await
+    }
+
+    /// Asks until the answer has this status.
+    pub async fn answers(&self, path: &str, status: u16) -> String {
+        let asking = async {
+            loop {
+                match self.get(path).await {
+                    Some((code, body)) if code == status => return body,
+                    Some(_) | None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("{path} never was {status}"))
+    }
+}
+
+/// Status and body of a `GET` on a local port; none where nobody answers.
+pub async fn scrape(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}

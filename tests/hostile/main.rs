@@ -1,0 +1,138 @@
+//! Hostile input: the corpus of bodies, each with what it must get; what is accepted, on its way to the Reservation API; and a hundred
+//! thousand bodies made of those, which the worker's decoder and a plain one must read alike.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod corpus;
+mod judge;
+mod mutate;
+mod reference;
+mod requests;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use reservation_worker::event::{Event, NoEvent, Payload, PoisonReason};
+use serde_json::{Map, Value, json};
+
+use corpus::{Case, Expected};
+
+/// SQS takes no larger message (AWS: "Amazon SQS message quotas").
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+fn cases() -> Vec<Case> {
+    corpus::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus")))
+}
+
+/// What a case may say of an event.
+fn facts(event: &Event) -> Map<String, Value> {
+    let mut facts = json!({
+        "type": event.event_type().as_str(),
+        "id": event.id.as_str(),
+        "reservation_id": event.reservation_id.as_str(),
+        "without_id": event.is_id_of_message,
+        "event_id": event.show_id.as_ref().map(|show_id| show_id.as_str()),
+        "ts": event.occurred_at,
+        "qty": event.seats().map(|seats| seats.quantity),
+        "seat_ids": event.seats().map(|seats| seats.seat_ids.iter().collect::<Vec<_>>()),
+        "baggage": event.baggage,
+        "traceparent": event.trace.as_ref().map(|trace| &trace.parent),
+    });
+    if let Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) = &event.payload {
+        for (key, value) in [
+            ("payment_intent_id", json!(payment.payment_intent_id)),
+            ("amount", json!(payment.amount)),
+            ("currency", json!(payment.currency)),
+            ("user_id", json!(payment.user_id)),
+            ("error_code", json!(payment.error_code)),
+            ("error_message", json!(payment.error_message)),
+        ] {
+            facts[key] = value;
+        }
+    }
+    facts.as_object().unwrap().clone()
+}
+
+/// The facts that can be seen in the request alone: `requests` looks at those.
+const OF_THE_REQUEST: [&str; 3] = ["path", "trace_id", "tracestate"];
+
+/// What is wrong with what the case got.
+fn mistake(case: &Case, found: &Result<Event, NoEvent>) -> Option<String> {
+    match (&case.expected, found) {
+        (Expected::Event(expected), Ok(event)) => {
+            let facts = facts(event);
+            expected
+                .iter()
+                .filter(|(key, _)| !OF_THE_REQUEST.contains(&key.as_str()))
+                .find(|(key, value)| facts.get(*key) != Some(*value))
+                .map(|(key, value)| format!("{key} must be {value}: {}", Value::Object(facts)))
+        }
+        (Expected::NoChange(status), Err(NoEvent::NoChange(found))) => {
+            (found.status != *status).then(|| format!("must be {status}: {}", found.status))
+        }
+        (Expected::NoChange(_), found) => Some(format!("must change nothing: {found:?}")),
+        (Expected::Poison { reason, says }, Err(NoEvent::Poison(poison))) => {
+            let as_expected = poison.reason.as_str() == reason && poison.detail.contains(says);
+            (!as_expected).then(|| format!("must be {reason}, {says}: {poison}"))
+        }
+        (Expected::Event(_) | Expected::Poison { .. }, Err(found)) => {
+            Some(format!("must be an event, or another reason: {found:?}"))
+        }
+        (Expected::Poison { reason, .. }, Ok(event)) => {
+            Some(format!("must be {reason}: {}", Value::Object(facts(event))))
+        }
+    }
+}
+
+#[test]
+fn each_body_of_the_corpus_gets_what_it_must() {
+    let cases = cases();
+    let mut mistakes = Vec::new();
+    for case in &cases {
+        assert!(case.body.len() <= BODY_BYTES_MAX, "{}: SQS carries no such body", case.name);
+        let found = std::panic::catch_unwind(|| judge::judge(&case.body));
+        let mistake = match found {
+            Ok(found) => mistake(case, &found),
+            Err(_) => Some("the decoders disagree, see above".to_owned()),
+        };
+        mistakes.extend(mistake.map(|mistake| format!("{}: {mistake}", case.name)));
+    }
+    assert!(mistakes.is_empty(), "{} of {}:\n{}", mistakes.len(), cases.len(), mistakes.join("\n"));
+}
+
+#[test]
+fn the_corpus_has_no_gaps() {
+    let cases = cases();
+    assert!(cases.len() >= 450, "{} bodies were read", cases.len());
+    let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
+    assert_eq!(names.len(), cases.len(), "a name is used twice");
+    for reason in PoisonReason::ALL {
+        let of_it = |case: &Case| matches!(&case.expected, Expected::Poison { reason: r, .. } if r == reason.as_str());
+        assert!(cases.iter().any(of_it), "no body for {reason}");
+    }
+}
+
+/// `make fuzz` begins with these bodies.
+#[test]
+fn bodies_made_of_the_corpus_are_read_alike_by_both_decoders() {
+    const ROUNDS: usize = 100_000;
+    let mut breeder = mutate::Breeder::new(cases().into_iter().map(|case| case.body), 2025);
+    let (mut events, mut changeless) = (0_usize, 0_usize);
+    let mut poison = [0_usize; PoisonReason::ALL.len()];
+    for _ in 0..ROUNDS {
+        let body = breeder.next_body();
+        match judge::judge(&body) {
+            Ok(_) => events += 1,
+            Err(NoEvent::NoChange(_)) => changeless += 1,
+            Err(NoEvent::Poison(found)) => {
+                poison[PoisonReason::ALL.iter().position(|r| *r == found.reason).unwrap()] += 1;
+            }
+        }
+    }
+    // A comparison that only ever sees one answer compares nothing.
+    assert!(
+        events >= ROUNDS / 20
+            && changeless >= ROUNDS / 2000
+            && poison.iter().all(|n| *n >= ROUNDS / 500),
+        "{events} {changeless} {poison:?}"
+    );
+}

@@ -1,0 +1,194 @@
+//! SIGTERM, SIGINT, SIGHUP, a second one, one that the parent left blocked or ignored, and `kill -9`.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use sandbox::process::Process;
+use sandbox::reservation_api::Reply;
+use sandbox::script::{Faults, Scripted};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+
+use sandbox::testing::program::{Env, Running, env, program, scrape};
+use sandbox::testing::world::{LIMIT, World, eventually, expired};
+
+fn last_line(worker: &Running) -> Value {
+    serde_json::from_str(worker.log().lines().last().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn each_signal_ends_it_with_code_0_and_its_account_as_the_last_line() {
+    for signal in [Process::terminate, Process::interrupt, Process::hang_up] {
+        let world = World::start().await;
+        let mut worker = Running::started(&env(&world)).await;
+        for n in 0..5 {
+            world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
+        }
+        world.sqs.send(&world.queue, "poison");
+        world.emptied().await;
+        let begun = Instant::now();
+        signal(&worker.process);
+        assert_eq!(worker.exit_code().await, Some(0));
+        assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+        let account = last_line(&worker);
+        assert_eq!(account["msg"], "Stopped", "{account}");
+        for (term, count) in [
+            ("received", 6),
+            ("deleted", 5),
+            ("dead_lettered", 1),
+            ("handed_back", 0),
+            ("unsettled", 0),
+        ] {
+            assert_eq!(account[term], json!(count), "{term}: {account}");
+        }
+        assert_eq!(account["balanced"], json!(true), "{account}");
+    }
+}
+
+#[tokio::test]
+async fn work_in_hand_is_finished_before_it_leaves() {
+    let world = World::start().await;
+    let slow = Scripted::<Reply>::normal().delayed(Duration::from_secs(2));
+    world.api.script_for("a", [slow]);
+    let mut worker = Running::started(&env(&world)).await;
+    world.send(&expired("evt-1", "a"));
+    assert!(world.ledger.wait_until(|ledger| ledger.totals().calls == 1, LIMIT).await);
+    worker.process.terminate();
+    eventually("it is leaving", || worker.log().contains("\"Leaving\"")).await;
+    // Not ready any more, and alive.
+    if let Some((status, _)) = worker.get("/readyz").await {
+        assert_eq!(status, 503);
+    }
+    assert_eq!(worker.exit_code().await, Some(0));
+    assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"]);
+    assert_eq!(world.sqs.counts(&world.queue).total(), 0);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let terminate: fn(&Process) = Process::terminate;
+    let signals = [(terminate, 143), (Process::interrupt, 130), (Process::hang_up, 129)];
+    for (signal, code) in signals {
+        let world = World::start().await;
+        let stuck = Scripted::<Reply>::normal().delayed(Duration::from_secs(9));
+        world.api.script_for("a", [stuck]);
+        let mut worker = Running::started(&env(&world)).await;
+        world.send(&expired("evt-1", "a"));
+        assert!(world.ledger.wait_until(|ledger| ledger.totals().calls == 1, LIMIT).await);
+        worker.process.terminate();
+        eventually("it is leaving", || worker.log().contains("\"Finishing what is in hand\""))
+            .await;
+        signal(&worker.process);
+        assert_eq!(worker.exit_code().await, Some(code));
+        assert!(!worker.log().contains("\"Stopped\""), "it did not wait");
+        assert_eq!(world.sqs.counts(&world.queue).total(), 1, "the message is not lost");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_that_the_parent_left_blocked_is_heard() {
+    let world = World::start().await;
+    let script = "exec /usr/bin/env --block-signal=TERM --block-signal=INT \"$PROGRAM\"";
+    let mut worker = Running::start_by(script, &env(&world));
+    worker.has_started().await;
+    worker.process.terminate();
+    assert_eq!(worker.exit_code().await, Some(0));
+    assert_eq!(last_line(&worker)["msg"], "Stopped");
+}
+
+#[tokio::test]
+async fn under_nohup_it_outlives_its_terminal() {
+    let world = World::start().await;
+    let mut worker = Running::start_by("trap '' HUP\nexec \"$PROGRAM\"", &env(&world));
+    worker.has_started().await;
+    worker.process.hang_up();
+    world.send(&expired("evt-1", "a"));
+    world.emptied().await;
+    assert!(!worker.log().contains("\"Leaving\""));
+    worker.process.terminate();
+    assert_eq!(worker.exit_code().await, Some(0));
+}
+
+/// Starts the worker on a terminal of its own; gives what it writes there, as it comes.
+fn on_a_terminal(env: &Env) -> (Child, Arc<Mutex<String>>) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let controller = openpt(flags).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let terminal = ioctl_tiocgptpeer(&controller, flags).unwrap();
+    let mut command = Command::new(program());
+    command.env_clear().envs(env).stdin(terminal.try_clone().unwrap());
+    command.stdout(terminal.try_clone().unwrap()).stderr(terminal);
+    let child = command.kill_on_drop(true).spawn().unwrap();
+    let written = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&written);
+    std::thread::spawn(move || {
+        let (mut controller, mut buf) = (File::from(controller), [0; 4096]);
+        // It fails once nobody has the terminal open any more.
+        while let Ok(length @ 1..) = controller.read(&mut buf) {
+            shared.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..length]));
+        }
+    });
+    (child, written)
+}
+
+#[tokio::test]
+async fn on_a_terminal_it_says_that_a_second_ctrl_c_exits_at_once() {
+    const HINT: &str = "Press Ctrl-C again to exit at once";
+    let world = World::start().await;
+    for level in ["info", "warn", "error"] {
+        let mut variables = env(&world);
+        variables.insert("LOG_LEVEL", level.to_owned());
+        let (child, written) = on_a_terminal(&variables);
+        let has_hint = || written.lock().unwrap().contains(HINT);
+        let port = variables["SERVER_PORT"].parse().unwrap();
+        while scrape(port, "/readyz").await.is_none_or(|(status, _)| status != 200) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!has_hint(), "{level}");
+        let pid = child.id().unwrap();
+        let mut kill = Command::new("/bin/sh");
+        assert!(kill.args(["-c", &format!("kill -INT {pid}")]).status().await.unwrap().success());
+        eventually("it says so", has_hint).await;
+    }
+
+    let mut worker = Running::started(&env(&world)).await;
+    worker.process.interrupt();
+    assert_eq!(worker.exit_code().await, Some(0));
+    assert!(!worker.log().contains(HINT), "nobody presses anything where there is no terminal");
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_it_loses_nothing_and_every_effect_happens_once() {
+    let world = World::start().await;
+    let busy = Faults::none().latency(Duration::from_millis(2), Duration::from_millis(20));
+    world.api.set_faults(busy.seed(5).with(0.05, Scripted::<Reply>::lost_reply()));
+    let mut variables = env(&world);
+    variables.insert("SQS_VISIBILITY_TIMEOUT", "5".to_owned());
+    let count = 200;
+    for n in 0..count {
+        world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
+    }
+    for target in [40, 120] {
+        let mut worker = Running::start(&variables);
+        let middle =
+            world.ledger.wait_until(|ledger| ledger.totals().effects >= target, LIMIT).await;
+        assert!(middle, "{}", worker.log());
+        worker.kill().await;
+        assert_eq!(worker.exit_code().await, None, "killed");
+        assert!(world.sqs.counts(&world.queue).total() > 0, "killed in the middle");
+    }
+    let mut worker = Running::start(&variables);
+    world.emptied().await;
+    for n in 0..count {
+        assert_eq!(world.ledger.effects_for(&format!("r{n}")).len(), 2, "r{n}");
+    }
+    assert_eq!(world.ledger.totals().effects, 2 * count);
+    assert_eq!(world.sqs.peek_all(&world.dlq), []);
+    worker.process.terminate();
+    assert_eq!(worker.exit_code().await, Some(0));
+}

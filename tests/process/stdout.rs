@@ -1,0 +1,137 @@
+//! Standard output that nobody reads, or that is closed: events are handled to the end, and the lines that were lost are
+//! counted.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use sandbox::testing::log_schema::assert_log_fits;
+use sandbox::testing::program::{Env, env, program, scrape};
+use sandbox::testing::world::{LIMIT, World, eventually, expired};
+
+/// Enough lines, at debug, to fill a pipe and the worker's own memory for lines several times.
+const EVENTS: usize = 3_000;
+
+fn start(variables: &Env, stdout: Stdio) -> Child {
+    let mut command = Command::new(program());
+    command.env_clear().envs(variables).stdin(Stdio::null()).stdout(stdout).kill_on_drop(true);
+    command.spawn().unwrap()
+}
+
+fn port(variables: &Env) -> u16 {
+    variables["SERVER_PORT"].parse().unwrap()
+}
+
+async fn dropped_lines(port: u16) -> u64 {
+    let (_, text) = scrape(port, "/metrics").await.expect("the side port answers");
+    let line = text.lines().find_map(|l| l.strip_prefix("worker_log_lines_dropped_total "));
+    line.unwrap().parse().unwrap()
+}
+
+/// Ends it by SIGTERM, and waits for that.
+async fn leave(mut worker: Child) -> Option<i32> {
+    let pid = worker.id().unwrap().to_string();
+    assert!(Command::new("/bin/kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    timeout(LIMIT, worker.wait()).await.expect("it leaves").unwrap().code()
+}
+
+fn send_events(world: &World) {
+    for n in 0..EVENTS {
+        // Long ids make long lines.
+        world.send(&expired(&format!("evt-{n}"), &format!("r{n}-{}", "x".repeat(100))));
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_stops_nothing() {
+    let world = World::start().await;
+    let mut variables = env(&world);
+    variables.insert("LOG_LEVEL", "debug".to_owned());
+    let mut worker = start(&variables, Stdio::piped());
+    let mut pipe = worker.stdout.take().unwrap();
+    send_events(&world);
+    world.emptied().await;
+    assert!(dropped_lines(port(&variables)).await > 0, "the pipe was not filled");
+
+    // Whoever reads again finds whole lines, and is told of the gap.
+    let reading = tokio::spawn(async move {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).await.unwrap();
+        text
+    });
+    world.send(&expired("evt-last", "last"));
+    world.emptied().await;
+    assert_eq!(leave(worker).await, Some(0));
+    let text = timeout(LIMIT, reading).await.unwrap().unwrap();
+    assert_log_fits(&text, false);
+    assert!(text.contains("Log lines were dropped"));
+    assert!(text.lines().last().unwrap().contains("Stopped"), "{:.300}", text);
+}
+
+#[tokio::test]
+async fn a_worker_leaves_in_time_though_nobody_reads_its_log() {
+    let world = World::start().await;
+    let mut variables = env(&world);
+    variables.insert("LOG_LEVEL", "debug".to_owned());
+    let mut worker = start(&variables, Stdio::piped());
+    let _pipe = worker.stdout.take();
+    send_events(&world);
+    world.emptied().await;
+    assert_eq!(leave(worker).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_after_one_line_stops_nothing() {
+    let world = World::start().await;
+    let variables = env(&world);
+    let mut worker = start(&variables, Stdio::piped());
+    // As `| head -1` does.
+    let mut pipe = BufReader::new(worker.stdout.take().unwrap());
+    let mut first = String::new();
+    timeout(LIMIT, pipe.read_line(&mut first)).await.unwrap().unwrap();
+    assert_log_fits(&first, false);
+    drop(pipe);
+    send_events(&world);
+    world.emptied().await;
+    let mut dropped = 0;
+    // One line an event, and some linger.
+    while dropped < u64::try_from(EVENTS).unwrap() {
+        dropped = timeout(LIMIT, dropped_lines(port(&variables))).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(leave(worker).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_standard_output_that_was_never_open_stops_nothing() {
+    let world = World::start().await;
+    let variables = env(&world);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec \"$0\" >&-", program()]).env_clear().envs(&variables);
+    let worker = command.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    world.send(&expired("evt-1", "r1"));
+    world.emptied().await;
+    assert_eq!(leave(worker).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_pretty_log_has_no_colour_where_it_is_no_terminal() {
+    let world = World::start().await;
+    let mut variables = env(&world);
+    variables.insert("LOG_FORMAT", "pretty".to_owned());
+    let mut worker = sandbox::testing::program::Running::started(&variables).await;
+    world.send(&expired("evt-1", "r1"));
+    world.sqs.send(&world.queue, r#"{"type":"\u001b[31m"}"#);
+    world.emptied().await;
+    eventually("it says so", || worker.log().contains("Event processed successfully")).await;
+    worker.process.terminate();
+    assert_eq!(worker.exit_code().await, Some(0));
+    let log = worker.log();
+    assert!(!log.contains('\u{1b}'), "{log}");
+    let line = log.lines().find(|line| line.contains("Event processed")).unwrap();
+    for part in ["INFO", "event_type=reservation.expired", "attempt=1", "outcome=success"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}

@@ -1,0 +1,152 @@
+//! The program with a store that pods share: `check`, its log, TLS with an authority of one's own, a duplicate in another process.
+
+use std::path::{Path, PathBuf};
+
+use sandbox::redis::{Redis, RedisOptions, TlsFiles, is_installed};
+use tokio::process::Command;
+
+use sandbox::testing::program::{Env, Running, env, free_port, run, stderr, stdout};
+use sandbox::testing::world::{World, eventually, expired};
+
+/// The line of `check` about the store, and the exit code.
+async fn checked(variables: &Env) -> (String, Option<i32>) {
+    let output = run(&["check"], variables).await;
+    let said = stdout(&output);
+    for text in [&said, &stderr(&output)] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let line = said.lines().find(|line| line.contains(" idempotency store "));
+    (line.unwrap_or_else(|| panic!("{said}")).to_owned(), output.status.code())
+}
+
+fn with_store(world: &World, url: impl Into<String>) -> Env {
+    let mut variables = env(world);
+    variables.insert("IDEMPOTENCY_STORE", url.into());
+    variables
+}
+
+#[tokio::test]
+async fn check_says_what_store_there_is_and_what_is_wrong_with_it() {
+    if !is_installed("`check` of a shared store") {
+        return;
+    }
+    let world = World::start().await;
+    let redis = RedisOptions::default().password("hunter2").start().await.unwrap();
+    let port = redis.port();
+    let (line, code) = checked(&with_store(&world, redis.url())).await;
+    assert!(line.contains("ok ") && line.contains(&format!("redis://127.0.0.1:{port}")), "{line}");
+    assert!(line.contains("standalone"), "{line}");
+    assert_eq!(code, Some(0));
+
+    redis.command(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]).await.unwrap();
+    let (line, code) = checked(&with_store(&world, redis.url())).await;
+    assert!(line.contains("warn") && line.contains("noeviction"), "{line}");
+    assert_eq!(code, Some(0));
+
+    for (url, says) in [
+        (format!("redis://:not-hunter2@127.0.0.1:{port}"), "IDEMPOTENCY_STORE"),
+        (format!("redis://127.0.0.1:{port}"), "NOAUTH"),
+        (format!("redis://:hunter2@127.0.0.1:{port}/99"), "DB index"),
+        (format!("redis://:hunter2@127.0.0.1:{}", free_port()), "refused"),
+        (format!("rediss://:hunter2@127.0.0.1:{port}"), "127.0.0.1"),
+    ] {
+        let (line, code) = checked(&with_store(&world, url)).await;
+        assert!(line.contains("FAIL") && line.contains(says), "{says}: {line}");
+        assert_eq!(code, Some(1));
+    }
+    let (line, _) = checked(&env(&world)).await;
+    assert!(line.contains("ok ") && line.contains("in memory"), "{line}");
+}
+
+/// Runs openssl in a folder.
+async fn openssl(folder: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(folder)
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// A certificate for 127.0.0.1, signed by an authority that nobody else knows.
+async fn certificate(folder: &Path) -> TlsFiles {
+    let file = |name: &str| -> PathBuf { folder.join(name) };
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(file("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    let curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(
+        folder,
+        &format!("req -x509 {curve} -subj /CN=authority -days 2 -keyout ca.key -out ca.pem"),
+    )
+    .await;
+    openssl(folder, &format!("req {curve} -subj /CN=redis -keyout redis.key -out redis.csr")).await;
+    let sign = "x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2";
+    openssl(folder, &format!("{sign} -extfile names -out redis.pem")).await;
+    TlsFiles { certificate: file("redis.pem"), key: file("redis.key"), authority: file("ca.pem") }
+}
+
+#[tokio::test]
+async fn with_tls_the_server_must_be_vouched_for() {
+    if !is_installed("a Redis with TLS") {
+        return;
+    }
+    let world = World::start().await;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{}", std::process::id()));
+    let files = certificate(&folder).await;
+    let redis =
+        RedisOptions::default().password("hunter2").tls(files.clone()).start().await.unwrap();
+    let mut variables = with_store(&world, redis.url());
+    let (line, code) = checked(&variables).await;
+    assert!(line.contains("FAIL") && line.contains("certificate"), "{line}");
+    assert_eq!(code, Some(1));
+    variables.insert("SSL_CERT_FILE", files.authority.to_string_lossy().into_owned());
+    let (line, code) = checked(&variables).await;
+    assert!(line.contains("ok ") && line.contains("rediss://127.0.0.1"), "{line}");
+    assert_eq!(code, Some(0));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_another_process_handled_is_a_duplicate() {
+    if !is_installed("two processes with one store") {
+        return;
+    }
+    let world = World::start().await;
+    let redis = RedisOptions::default().password("hunter2").start().await.unwrap();
+    let variables = with_store(&world, redis.url());
+    let mut first = Running::started(&variables).await;
+    assert!(first.log().contains(&format!("redis://127.0.0.1:{}", redis.port())));
+    world.send(&expired("evt-1", "a"));
+    eventually("it is handled", || first.log().contains("Event processed successfully")).await;
+    first.process.terminate();
+    assert_eq!(first.exit_code().await, Some(0));
+    let effects = world.ledger.totals().effects;
+
+    let mut second = Running::started(&variables).await;
+    world.send(&expired("evt-1", "a"));
+    eventually("it is dropped", || second.log().contains("\"dropped\"")).await;
+    second.process.terminate();
+    assert_eq!(second.exit_code().await, Some(0));
+    assert_eq!(world.ledger.totals().effects, effects);
+    for worker in [first, second] {
+        assert!(worker.log().contains("Connected to the shared store"), "{}", worker.log());
+        assert!(!worker.log().contains("hunter2"), "{}", worker.log());
+    }
+}
+
+#[tokio::test]
+async fn it_starts_while_its_store_is_away_and_handles_events_when_it_is_there() {
+    if !is_installed("a worker that starts before its store") {
+        return;
+    }
+    let world = World::start().await;
+    let mut redis = Redis::plain().await.unwrap();
+    redis.stop().await.unwrap();
+    let worker = Running::started(&with_store(&world, redis.url())).await;
+    world.send(&expired("evt-1", "a"));
+    eventually("it was tried", || world.sqs.ledger(&world.queue).delivered > 0).await;
+    assert_eq!(world.ledger.totals().effects, 0, "nothing runs unguarded");
+    redis.start().await.unwrap();
+    eventually("it is handled", || worker.log().contains("Event processed successfully")).await;
+}

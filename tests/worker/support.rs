@@ -1,0 +1,302 @@
+//! What the in-process tests share: a worker made of the app's own parts, in a world of stand-ins.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use reservation_worker::app::{App, Parts, Settings};
+use reservation_worker::client::inventory::GrpcSettings;
+use reservation_worker::client::reservation::HttpSettings;
+use reservation_worker::client::{GrpcInventory, HttpReservationApi, ReservationApi};
+use reservation_worker::event::{EventId, Step, idempotency_key};
+use reservation_worker::handler::{Peers, Services};
+use reservation_worker::health::Health;
+use reservation_worker::idempotency::Records;
+use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::metrics::Metrics;
+use reservation_worker::outage::{OutageSettings, Outages};
+use reservation_worker::queue::sqs::{SqsQueue, SqsSettings};
+use reservation_worker::retry::Backoff;
+use reservation_worker::settle::ledger::{Ledger as Account, Left};
+use reservation_worker::settle::{DeadLetterReason, RetryPolicy};
+use reservation_worker::telemetry::Tracing;
+use tokio::time::{Instant, timeout};
+
+use sandbox::sqs::QueueSpec;
+use sandbox::testing::world;
+pub(crate) use sandbox::testing::world::{LIMIT, approved, event, eventually, expired, failed};
+
+use crate::seams::{Gate, Spy};
+
+/// The stand-ins, and the worker's own parts to put between them.
+pub(crate) struct World(world::World);
+
+impl Deref for World {
+    type Target = world::World;
+
+    fn deref(&self) -> &world::World {
+        &self.0
+    }
+}
+
+impl World {
+    /// A queue that redrives to a dead-letter queue.
+    pub(crate) async fn start() -> Self {
+        Self(world::World::start().await)
+    }
+
+    /// The same, after so many receives.
+    pub(crate) async fn redriving(max_receive_count: u32) -> Self {
+        Self(world::World::redriving(max_receive_count).await)
+    }
+
+    /// A FIFO queue that redrives to one.
+    pub(crate) async fn fifo() -> Self {
+        Self(world::World::fifo().await)
+    }
+
+    /// The same, after so many receives.
+    pub(crate) async fn fifo_redriving(max_receive_count: u32) -> Self {
+        Self(world::World::fifo_redriving(max_receive_count).await)
+    }
+
+    pub(crate) async fn with(spec: QueueSpec) -> Self {
+        Self(world::World::with(spec).await)
+    }
+
+    /// The queue as the worker sees it.
+    pub(crate) async fn sqs_queue(&self, settings: &Settings) -> SqsQueue {
+        self.sqs_queue_to(settings, None).await
+    }
+
+    /// The same, with `SQS_DLQ_URL`.
+    pub(crate) async fn sqs_queue_to(
+        &self,
+        settings: &Settings,
+        dlq_url: Option<String>,
+    ) -> SqsQueue {
+        let credentials = Credentials::new("AKIDTEST", "secret", None, None, "test");
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(self.sqs.endpoint_url())
+            .credentials_provider(SharedCredentialsProvider::new(credentials));
+        let settings = SqsSettings { queue_url: self.queue.clone(), dlq_url, wait: settings.wait };
+        SqsQueue::load(loader, settings).await
+    }
+
+    /// The app's own clients and store.
+    pub(crate) fn services(&self) -> Services {
+        self.services_with(Duration::from_secs(10))
+    }
+
+    pub(crate) fn services_with(&self, timeout: Duration) -> Services {
+        // Another test may have installed it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = HttpSettings {
+            base: self.api.base_url().parse().unwrap(),
+            credentials: Default::default(),
+            timeout,
+            idle_connections_max: 20,
+        };
+        let uri = format!("http://{}", self.inventory.addr());
+        let grpc = GrpcSettings { uri, credentials: Default::default(), timeout };
+        let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
+        let metrics = Arc::new(Metrics::new(&reasons));
+        let outages = Arc::new(Outages::new(limits(), Arc::clone(&metrics)));
+        Services {
+            reservations: Arc::new(HttpReservationApi::new(http).unwrap()),
+            inventory: Arc::new(GrpcInventory::new(grpc).unwrap()),
+            records: Records {
+                store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600))),
+                outages: Arc::clone(&outages),
+                metrics: Arc::clone(&metrics),
+                health: Arc::new(Health::new()),
+            },
+            outages,
+            metrics,
+            peers: Arc::new(Peers::default()),
+        }
+    }
+
+    pub(crate) async fn worker(&self) -> Worker {
+        self.worker_with(|_| {}).await
+    }
+
+    pub(crate) async fn worker_with(&self, change: impl FnOnce(&mut Settings)) -> Worker {
+        self.worker_of(self.services(), change).await
+    }
+
+    /// A worker whose calls about these reservations (`*`: all) wait at a gate.
+    pub(crate) async fn gated(
+        &self,
+        closed: &[&str],
+        change: impl FnOnce(&mut Settings),
+    ) -> (Worker, Arc<Gate>) {
+        self.gated_of(self.services(), closed, change).await
+    }
+
+    pub(crate) async fn gated_of(
+        &self,
+        mut services: Services,
+        closed: &[&str],
+        change: impl FnOnce(&mut Settings),
+    ) -> (Worker, Arc<Gate>) {
+        let gate = Gate::closed(Arc::clone(&services.reservations), closed);
+        services.reservations = Arc::clone(&gate) as Arc<dyn ReservationApi>;
+        (self.worker_of(services, change).await, gate)
+    }
+
+    /// A worker with services of your own, which outlive it where you keep a clone.
+    pub(crate) async fn worker_of(
+        &self,
+        services: Services,
+        change: impl FnOnce(&mut Settings),
+    ) -> Worker {
+        self.worker_traced(services, Tracing::disabled(), change).await
+    }
+
+    /// A worker that sends its spans somewhere.
+    pub(crate) async fn traced(&self, tracing: Tracing) -> Worker {
+        self.worker_traced(self.services(), tracing, |_| {}).await
+    }
+
+    pub(crate) async fn worker_traced(
+        &self,
+        services: Services,
+        tracing: Tracing,
+        change: impl FnOnce(&mut Settings),
+    ) -> Worker {
+        let mut settings = settings();
+        change(&mut settings);
+        let queue = Arc::new(Spy::new(self.sqs_queue(&settings).await));
+        let spy = Arc::clone(&queue);
+        let metrics = Arc::clone(&services.metrics);
+        let health = Arc::clone(&services.records.health);
+        let parts = Parts { queue, services, tracing };
+        let worker = Worker { app: App::start(parts, settings), metrics, health, spy };
+        // What a test does to the next calls is meant for others than these.
+        eventually("the actions were asked for", || worker.spy.probes() >= ACTIONS_ASKED).await;
+        worker
+    }
+
+    /// Waits until one message was hidden for a time of its own: neither extended nor handed back at once.
+    pub(crate) async fn released(&self, message_id: &str) -> u32 {
+        let visibility = u32::try_from(settings().visibility.as_secs()).unwrap();
+        let found =
+            || self.hidden_for(message_id).into_iter().find(|s| ![0, visibility].contains(s));
+        eventually("the message is released", || found().is_some()).await;
+        found().unwrap()
+    }
+}
+
+/// As many calls at once as any test has workers.
+pub(crate) fn limits() -> OutageSettings {
+    let (calls_max, calls_min) = (1_000, 2);
+    OutageSettings { calls_max, calls_min, reservation_target: None, inventory_target: None }
+}
+/// Actions of the queue that a worker asks for at its start.
+const ACTIONS_ASKED: usize = 4;
+
+/// What a production worker has, with short waits.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        queue_name: "events".to_owned(),
+        wait: Duration::from_secs(1),
+        visibility: Duration::from_secs(100),
+        concurrency: 20,
+        in_flight_max: 1_000,
+        in_flight_bytes_max: 64 << 20,
+        policy: RetryPolicy {
+            retries_max: 2,
+            backoff: Backoff { base: Duration::from_millis(5), cap: Duration::from_millis(20) },
+        },
+        call_timeout_max: Duration::from_secs(10),
+    }
+}
+
+/// A running app. Dropping it is a crash.
+pub(crate) struct Worker {
+    pub(crate) app: App,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) spy: Arc<Spy>,
+}
+
+impl Worker {
+    /// Leaves in good time, and gives its account.
+    pub(crate) async fn drain(self) -> Arc<Account> {
+        let left = timeout(LIMIT, self.app.drain(Instant::now() + LIMIT / 2)).await;
+        left.expect("the worker leaves by its deadline")
+    }
+
+    /// Leaves; its account must balance, and agree with what SQS saw.
+    pub(crate) async fn finish(self, world: &World) -> Arc<Account> {
+        let account = self.drain().await;
+        let sqs = world.sqs.ledger(&world.queue);
+        assert!(account.balances(), "{account:?}");
+        assert_eq!(account.received_total(), sqs.delivered, "{account:?}");
+        let deleted = account.left_total(Left::Deleted) + account.left_total(Left::DeadLettered);
+        assert_eq!(deleted, sqs.deletes_effective + sqs.deletes_stale, "{account:?}");
+        account
+    }
+
+    /// The value of one series, by its whole name.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        metric(&self.metrics, series)
+    }
+
+    /// A service's breaker: 0 closed, 1 half-open, 2 open.
+    pub(crate) fn breaker(&self, service: &str) -> f64 {
+        self.metric(&format!("worker_breaker_state{{service=\"{service}\"}}"))
+    }
+
+    /// Events that wait for a service.
+    pub(crate) fn parked(&self) -> f64 {
+        self.metric("worker_messages_in_flight{state=\"parked\"}")
+    }
+
+    /// Events that could go on if there were a worker, or room at their service.
+    pub(crate) fn buffered(&self) -> f64 {
+        self.metric("worker_messages_in_flight{state=\"buffered\"}")
+    }
+
+    /// Events that wait for a time of their own.
+    pub(crate) fn waiting(&self) -> f64 {
+        self.metric("worker_messages_in_flight{state=\"waiting\"}")
+    }
+
+    /// Events that fail at a service while others do well there.
+    pub(crate) fn suspects(&self, service: &str) -> f64 {
+        self.metric(&format!("worker_suspects{{service=\"{service}\"}}"))
+    }
+
+    /// `worker_events_total` of a type: success, failed, dropped, retried.
+    pub(crate) fn outcomes(&self, event_type: &str) -> [f64; 4] {
+        ["success", "failed", "dropped", "retried"].map(|outcome| {
+            self.metric(&format!(
+                "worker_events_total{{outcome=\"{outcome}\",type=\"{event_type}\"}}"
+            ))
+        })
+    }
+}
+
+/// The whole text of `/metrics`.
+pub(crate) fn metrics_text(metrics: &Metrics) -> String {
+    let mut text = Vec::new();
+    metrics.render(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+pub(crate) fn metric(metrics: &Metrics, series: &str) -> f64 {
+    let text = metrics_text(metrics);
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().unwrap()
+}
+
+/// The key that each call of a step carries.
+pub(crate) fn key(event_id: &str, step: Step) -> String {
+    idempotency_key(&EventId::new(event_id).unwrap(), step).to_string()
+}
