@@ -12,14 +12,15 @@ ARG RUST_IMAGE=rust:1.95.0-bookworm
 # hadolint ignore=DL3029
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS builder
 WORKDIR /build
-COPY .ci/image-build .ci/profile-config .ci/
+COPY .ci/image-build .ci/
 # Adds the list of crates to the binary, for `cargo audit bin` and image scanners; empty leaves it out.
 ARG AUDITABLE=0.7.7
 ARG TARGETARCH
 RUN .ci/image-build tools
 COPY Cargo.toml Cargo.lock build.rs rustfmt.toml ./
 COPY proto proto
-COPY crates/bench/profile crates/bench/profile
+# The profile of `make profile`, where there is one.
+COPY build.rs target/pgo/worker.profdat[a] ./
 # The workspace's other members are never built here, but cargo wants to read them.
 COPY crates/sandbox/Cargo.toml crates/sandbox/build.rs crates/sandbox/
 COPY crates/faults/Cargo.toml crates/faults/

@@ -9,14 +9,6 @@ ARGS ?=
 SEEDS ?= 100000
 RUNS ?= 100000
 
-# Release builds are laid out by a profile of the worker at work, where it fits: see .ci/profile-config. It knows functions by names
-# in which cargo puts whether a target was given.
-host = $(shell rustc -vV | sed -n 's/^host: //p')
-out = target/$(host)/release
-profile_config = target/profile.toml
-build_release = .ci/profile-config $(host) $(profile_config) && \
-	$(CARGO) build --config $(profile_config) --locked --release --target $(host)
-
 tools := $(CURDIR)/.tools
 deny_version := 0.20.2
 machete_version := 0.9.2
@@ -26,14 +18,14 @@ mutants_version := 27.1.0
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc docs test test-crash test-integration test-coverage \
-	test-instructions test-soak profile test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-instructions test-soak build-pgo profile test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug faults faults-build mutants soak stores test-stores fmt-check unused licences readme-check
 
 # What `make` alone lists: a group's name, a colon, its targets; groups end with a semicolon.
 listed = Try it: demo sandbox run dev; \
 	Change it: test check fmt lint doc docs deps; \
 	Test it further: test-integration simulate faults fuzz bench; \
-	Ship it: build docker-build manifests ci clean
+	Ship it: build build-pgo docker-build manifests ci clean
 
 help: ## list the targets that are used most
 	@awk -v listed='$(listed)' -F ':.*## ' '/^[a-z-]+:.*## / { sub(/ \(.*/, "", $$2); text[$$1] = $$2 } END { \
@@ -45,9 +37,16 @@ help: ## list the targets that are used most
 deps: $(tools)/bin/cargo-deny $(tools)/bin/cargo-machete ## fetch the crates, and build the tools of `make check` into .tools/ (minutes, once)
 	$(CARGO) fetch --locked
 
-build: ## build the worker for production: ./reservation-worker
-	$(build_release) --package reservation-worker
-	cp $(out)/reservation-worker reservation-worker
+build: ## build the worker, optimised: ./reservation-worker
+	$(CARGO) build --locked --release --package reservation-worker
+	cp target/release/reservation-worker reservation-worker
+
+build-pgo: ## the same, guided by a profile of the worker under load, which is made here (20 minutes; needs redis-server, llvm-profdata)
+	crates/bench/pgo build
+	cp target/pgo/reservation-worker reservation-worker
+
+profile: ## make that profile alone: target/pgo/worker.profdata, which `docker build` takes in
+	crates/bench/pgo profile
 
 run: debug ## run the worker with the variables of this shell (ARGS=check to try them)
 	./target/debug/reservation-worker $(ARGS)
@@ -105,38 +104,34 @@ test-stores: ## the store's tests against Redis 6.2 and Valkey 9.1 (needs Python
 # A server that is not on the PATH leaves its case out.
 faults: export PATH := $(tools)/stores:$(PATH)
 faults: faults-build ## what is done to the real worker from outside, and the account of what came out (needs redis-server; ARGS="--only kill,term", --list)
-	$(out)/faults --worker $(WORKER) $(ARGS)
+	target/release/faults --worker $(WORKER) $(ARGS)
 
 test-soak: debug ## a minute of the soak, with the builds that the tests use
 	target/debug/soak --worker target/debug/reservation-worker --seconds 60 $(ARGS)
 
 soak: export SOAK_SECONDS ?= 60
 soak: faults-build ## load without end with faults on: memory, descriptors, threads and series must stay flat (SOAK_SECONDS=3600 ARGS="--svg docs/soak.svg")
-	$(out)/soak --worker $(WORKER) --seconds $(SOAK_SECONDS) --csv target/soak.csv $(ARGS)
+	target/release/soak --worker $(WORKER) --seconds $(SOAK_SECONDS) --csv target/soak.csv $(ARGS)
 
 faults-build: build
-	$(build_release) --package reservation-worker-faults
+	$(CARGO) build --locked --release --package reservation-worker-faults
 
 test-crash: export CRASH_SECONDS ?= 60
 test-crash: ## two workers on one Redis, killed every second for a minute (needs redis-server)
 	$(CARGO) test --locked --features simulation --test crash -- --nocapture
 
 bench: bench-build ## the worker beside two yardsticks, one pass under every load (needs redis-server; ARGS=--check for the budgets)
-	$(out)/bench table --worker $(WORKER) --quick $(ARGS)
+	target/release/bench table --worker $(WORKER) --quick $(ARGS)
 
 bench-full: bench-build ## the same, medians of five interleaved rounds: writes docs/bench.md
-	$(out)/bench table --worker $(WORKER) --rounds 5 --out docs/bench.md $(ARGS)
+	target/release/bench table --worker $(WORKER) --rounds 5 --out docs/bench.md $(ARGS)
 
-# Without the profile: counts are to change with the code alone.
 test-instructions: ## instructions of the parts that only compute, beside those accepted (needs valgrind; ARGS=--accept to accept them)
 	$(CARGO) build --locked --release --package reservation-worker-bench
 	target/release/bench instructions $(ARGS)
 
-profile: ## what the worker does most, counted under load, for release builds: crates/bench/profile (a quarter of an hour; needs redis-server, llvm-profdata)
-	crates/bench/profile/run
-
 bench-build: build
-	$(build_release) --package reservation-worker-bench
+	$(CARGO) build --locked --release --package reservation-worker-bench
 
 test-integration: debug ## LocalStack and boto3, which no one here wrote: conformance, then the whole path (needs Python 3.11)
 	tests/integration/run target/debug/reservation-worker

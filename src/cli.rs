@@ -60,10 +60,11 @@ impl Command {
     }
 }
 
-/// The text of `--version`: name and version, one line.
+/// The text of `--version`, one line: name, version, and whether the build followed a profile.
 #[must_use]
 pub fn version_text() -> String {
-    format!("{} {}\n", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    format!("{name} {version}{}\n", env!("BUILD_NOTE"))
 }
 
 const HELP_HEAD: &str = "\
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_version_is_one_line() {
-        let expected = concat!("reservation-worker ", env!("CARGO_PKG_VERSION"), "\n");
+        let expected = concat!("reservation-worker ", env!("CARGO_PKG_VERSION"), env!("BUILD_NOTE"), "\n");
         assert_eq!(version_text(), expected);
     }
 }

@@ -4,8 +4,8 @@
 //! budget is missed; `--only` runs the rows whose load or contender has that word in its name.
 
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use super::Failure;
 use crate::runner::budget::budgets;
@@ -37,6 +37,7 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
     let results = Results(plan::run(&rows, options.rounds, &programs.own, seen)?);
     let setting = Setting {
         rounds: options.rounds,
+        version: version(&options.worker)?,
         binary_bytes: std::fs::metadata(&options.worker)?.len(),
         cores: std::thread::available_parallelism()?.get(),
         processor: processor(),
@@ -49,6 +50,12 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
     let missed = budgets(&results).into_iter().filter(|budget| !budget.holds()).count();
     writeln!(std::io::stdout(), "{missed} budgets missed")?;
     Ok(if options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The build that is measured, in its own words.
+fn version(worker: &Path) -> Result<String, Failure> {
+    let output = Command::new(worker).arg("--version").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn options(words: &[&str]) -> Result<Options, Failure> {

@@ -14,6 +14,8 @@ use crate::services::{Spread, count};
 pub struct Setting {
     /// Rounds.
     pub rounds: usize,
+    /// What the worker says for `--version`.
+    pub version: String,
     /// The worker's program, in bytes.
     pub binary_bytes: u64,
     /// The machine's cores.
@@ -31,7 +33,7 @@ pub fn page(results: &Results, setting: &Setting) -> String {
     let mut put = |text: std::fmt::Arguments<'_>| {
         page.write_fmt(text).expect("a text takes everything");
     };
-    let Setting { rounds, binary_bytes, cores, processor } = setting;
+    let Setting { rounds, version, binary_bytes, cores, processor } = setting;
     let busy = super::statistics::summary(results.0.iter().map(|round| round.machine_busy));
     put(format_args!(
         "# Measured\n\nWritten by `make bench` and `make bench-full`. Medians of {rounds} interleaved rounds; the spread is the smallest and the largest CPU an event. {cores} cores of {processor}"
@@ -39,7 +41,7 @@ pub fn page(results: &Results, setting: &Setting) -> String {
     if let Some(busy) = busy {
         put(format_args!(", {:.0}% busy in all (median)", busy.median * 100.0));
     }
-    put(format_args!(". The worker's program has {:.1} MB.\n\n{HEAD}", count(*binary_bytes) / 1e6));
+    put(format_args!(". The worker is {version}, of {:.1} MB.\n\n{HEAD}", count(*binary_bytes) / 1e6));
     for (contender, load) in results.rows() {
         put(format_args!("{}\n", line(results, contender, load)));
     }
