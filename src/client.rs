@@ -6,13 +6,13 @@
 //! Neither client goes through a proxy, whatever `HTTP_PROXY` and its like say: both services are internal ones, and the
 //! configuration names every variable that counts.
 
-mod addresses;
 pub mod classify;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod doors;
 pub mod error;
 pub mod inventory;
+mod lookup;
 mod proto;
 pub mod reservation;
 mod retry_after;

@@ -44,7 +44,6 @@ pub mod admin;
 mod clock;
 pub mod config;
 pub mod credentials;
-mod deadline;
 pub mod health;
 pub mod metrics;
 pub mod retry;

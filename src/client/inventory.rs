@@ -1,57 +1,54 @@
-//! The Inventory service: gives held seats back, and turns held seats into sold ones. What a refusal means for an event is left to the handlers.
+//! The Inventory service: gives held seats back, and turns held seats into sold ones. What a
+//! refusal means for an event is left to the handlers.
 
+mod channel;
 mod connect;
-mod connection;
-mod failure;
-mod not_grpc;
+mod endpoints;
+mod grpc_only;
 mod probe;
-mod spread;
-mod subchannel;
+mod resolver;
+mod status;
 #[cfg(test)]
 mod tests;
+mod unbegun;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Uri;
-use http::uri::Parts;
 use rustls::pki_types::ServerName;
-use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 use url::Url;
 
-use super::addresses::Lookup;
 use super::classify::{Rpc, classify_commit_status, classify_release_status};
 use super::error::{CallError, ClientError, Failure, chain};
+use super::lookup::Lookup;
 use super::proto::common::v1::Error;
 use super::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use super::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
 use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, tls};
 use crate::credentials::{Credentials, Token};
-use crate::deadline::within;
 use crate::event::{ReservationId, Seats, ShowId};
 use crate::excerpt::Excerpt;
-use connect::Target;
-use not_grpc::GrpcOnly;
-use spread::Spread;
-use subchannel::Settings;
+use channel::BalancedChannel;
+use connect::ChannelConnector;
+use grpc_only::GrpcOnly;
+use resolver::ServiceName;
 
-/// A connection on which calls were made and nothing arrives for this long, or for an attempt's time where that is longer, is asked
-/// whether it still lives. Hardly ever while no call is made, or in the midst of an attempt: servers close connections that ping
-/// too much (`too_many_pings`).
+/// A connection on which calls are made and nothing arrives for this long, or for an attempt's time
+/// where that is longer, is pinged. Never while no call is open, and hardly ever in the midst of an
+/// attempt: servers close connections that ping too much (`too_many_pings`).
 const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
-
-/// How long it may take to say so.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where gRPC looks for a call's timeout.
 const TIMEOUT_KEY: &str = "grpc-timeout";
 
-/// How often a call is sent that the service does not begin: connections that are ended one after the other are an outage.
-const SENT_MAX: u32 = 3;
+/// How often a call is tried that the service does not begin: connections that are ended one after
+/// the other are an outage.
+const TRIES_MAX: u32 = 5;
 
 /// Why seats are given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,11 +103,12 @@ pub struct Commit<'a> {
 /// Dropping a call's future gives up waiting for it: whether it took effect is then unknown.
 #[async_trait]
 pub trait Inventory: Send + Sync {
-    /// Gives held seats back; done too where nothing is held any more. Safe to repeat with the same key.
+    /// Gives held seats back; done too where nothing is held any more. Safe to repeat with the same
+    /// key.
     ///
     /// # Errors
-    /// As the tables of [`classify`](super::classify) have it, and [`Class::Outage`](super::Class::Outage) where no whole
-    /// answer came in time.
+    /// As the tables of [`classify`](super::classify) have it, and
+    /// [`Class::Outage`](super::Class::Outage) where no whole answer came in time.
     async fn release_hold(
         &self,
         call: &CallContext<'_>,
@@ -120,8 +118,9 @@ pub trait Inventory: Send + Sync {
     /// Turns held seats into sold ones. Safe to repeat with the same key.
     ///
     /// # Errors
-    /// As [`release_hold`](Self::release_hold); [`Class::MoneyWithoutSeat`](super::Class::MoneyWithoutSeat) where the service
-    /// refuses the seats.
+    /// As [`release_hold`](Self::release_hold);
+    /// [`Class::MoneyWithoutSeat`](super::Class::MoneyWithoutSeat) where the service refuses the
+    /// seats.
     async fn commit(&self, call: &CallContext<'_>, commit: Commit<'_>) -> Result<(), CallError>;
 }
 
@@ -136,10 +135,11 @@ pub struct GrpcSettings {
     pub timeout: Duration,
 }
 
-/// The Inventory service over gRPC: HTTP/2 connections, made when they are first needed and again when they are lost.
+/// The Inventory service over gRPC: a connection to each address of its name, made from the first
+/// call on, and again when one is lost.
 #[derive(Debug, Clone)]
 pub struct GrpcInventory {
-    connections: Spread,
+    channel: BalancedChannel,
     token: Option<Arc<Token>>,
     timeout: Duration,
     /// As it is told to the service.
@@ -150,7 +150,8 @@ impl GrpcInventory {
     /// Builds the client. Connects to nothing.
     ///
     /// # Errors
-    /// Where the address is not a URL that gRPC can use, or, for `https`, there are no root certificates.
+    /// Where the address is not a URL that gRPC can use, or, for `https`, there are no root
+    /// certificates.
     pub fn new(settings: GrpcSettings) -> Result<Self, ClientError> {
         Self::with_lookup(settings, Lookup::system())
     }
@@ -158,12 +159,11 @@ impl GrpcInventory {
     /// As [`new`](Self::new), with another way to find addresses.
     pub(super) fn with_lookup(settings: GrpcSettings, lookup: Lookup) -> Result<Self, ClientError> {
         let GrpcSettings { uri, credentials, timeout } = settings;
-        let wrong = |reason| ClientError::Grpc { address: Excerpt(&uri).to_string(), reason };
-        let subchannel = subchannel_settings(&uri, timeout).map_err(wrong)?;
-        let target = target(&uri, lookup, &credentials, timeout).map_err(wrong)?;
-        let connections = Spread::new(&subchannel, target);
+        let name = service_name(&uri, lookup, &credentials, timeout)
+            .map_err(|reason| ClientError::Grpc { address: Excerpt(&uri).to_string(), reason })?;
+        let channel = BalancedChannel::new(name);
         let timeout_value = timeout_value(timeout);
-        Ok(Self { connections, token: credentials.token, timeout, timeout_value })
+        Ok(Self { channel, token: credentials.token, timeout, timeout_value })
     }
 
     /// Asks the service's health, to see whether a gRPC server answers at all.
@@ -171,16 +171,16 @@ impl GrpcInventory {
     /// # Errors
     /// One line: what is wrong, and what to do about it.
     pub async fn probe(&self) -> Result<String, String> {
-        probe::probe(self.channel(), self.timeout).await
+        probe::probe(self.grpc_only(), self.timeout).await
     }
 
-    fn channel(&self) -> GrpcOnly {
+    fn grpc_only(&self) -> GrpcOnly {
         let authorization = self.token.as_ref().map(|token| token.current());
-        GrpcOnly { subchannel: self.connections.next(), authorization }
+        GrpcOnly { channel: self.channel.clone(), authorization }
     }
 
     fn client(&self) -> InventoryServiceClient<GrpcOnly> {
-        InventoryServiceClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
+        InventoryServiceClient::new(self.grpc_only()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// A message with what goes along with each call.
@@ -198,8 +198,8 @@ impl GrpcInventory {
 
     /// Calls, and awaits the answer's message; none where a refusal means that the step is done.
     ///
-    /// What the service is known not to have begun, as the connection was just being ended (servers do so by age), is sent
-    /// again at once: it says nothing about the service.
+    /// What the service is known not to have begun, as the connection was just being ended (servers
+    /// do so by age), is sent again at once: it says nothing about the service.
     async fn call<T, F>(
         &self,
         rpc: Rpc,
@@ -209,20 +209,20 @@ impl GrpcInventory {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let answer = async {
-            let mut sent = 1;
+            let mut tries = 1;
             loop {
                 let answer = send(self.client()).await;
-                let is_unbegun = answer.as_ref().err().is_some_and(failure::is_unbegun);
-                if !is_unbegun || sent == SENT_MAX {
+                let is_unbegun = answer.as_ref().err().is_some_and(status::is_unbegun);
+                if !is_unbegun || tries == TRIES_MAX {
                     return answer;
                 }
-                sent += 1;
+                tries += 1;
             }
         };
-        match within(Instant::now() + self.timeout, answer).await {
-            Some(Ok(response)) => Ok(Some(response.into_inner())),
-            Some(Err(status)) => failure::read(&status, rpc).map(|()| None),
-            None => Err(failure::timed_out(self.timeout)),
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(response)) => Ok(Some(response.into_inner())),
+            Ok(Err(status)) => status::read(&status, rpc, self.timeout).map(|()| None),
+            Err(_elapsed) => Err(status::timed_out(self.timeout)),
         }
     }
 }
@@ -294,33 +294,20 @@ fn explain(failure: Failure, name: &str, status: i32, error: Option<Error>) -> C
     failure.explain(&detail)
 }
 
-/// What is said over a connection, and how it is watched.
-///
-/// # Errors
-/// What is wrong with the address.
-fn subchannel_settings(uri: &str, timeout: Duration) -> Result<Settings, String> {
-    let uri: Uri = uri.parse().map_err(|error: http::uri::InvalidUri| chain(&error))?;
-    let Parts { scheme: Some(scheme), authority: Some(authority), .. } = uri.into_parts() else {
-        return Err("it is not a URL with a host".to_owned());
-    };
-    Ok(Settings {
-        scheme,
-        authority,
-        keepalive_interval: timeout.max(KEEPALIVE_INTERVAL_MIN),
-        keepalive_timeout: KEEPALIVE_TIMEOUT,
-    })
-}
-
-/// Where connections lead.
+/// Where the service is, and how it is connected to.
 ///
 /// # Errors
 /// What is wrong with the address; for `https`, with the roots.
-fn target(
+fn service_name(
     uri: &str,
     lookup: Lookup,
     credentials: &Credentials,
     timeout: Duration,
-) -> Result<Target, String> {
+) -> Result<ServiceName, String> {
+    let origin: Uri = uri.parse().map_err(|error: http::uri::InvalidUri| chain(&error))?;
+    if origin.scheme().is_none() || origin.authority().is_none() {
+        return Err("it is not a URL with a host".to_owned());
+    }
     let url = Url::parse(uri).map_err(|error| error.to_string())?;
     let host = url.host_str().ok_or("it names no host")?;
     // Brackets belong to the URL, not to the address.
@@ -333,6 +320,7 @@ fn target(
     } else {
         None
     };
-    let timeout = timeout.min(CONNECT_TIMEOUT_MAX);
-    Ok(Target { host, port, lookup, tls, timeout })
+    let keepalive_interval = timeout.max(KEEPALIVE_INTERVAL_MIN);
+    let connector = ChannelConnector::new(origin, tls, keepalive_interval, CONNECT_TIMEOUT_MAX);
+    Ok(ServiceName { host, port, lookup, timeout: CONNECT_TIMEOUT_MAX, connector })
 }

@@ -17,9 +17,9 @@ use reqwest::{ClientBuilder, RequestBuilder, Response, Url};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::addresses::Lookup;
 use super::classify::{HttpCall, classify_http, classify_not_json};
 use super::error::{CallError, Class, ClientError, Failure, chain};
+use super::lookup::Lookup;
 use super::{CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT, tls};
 use crate::credentials::{Credentials, Token};
 use crate::event::{ReservationId, Seats, ShowId};

@@ -8,6 +8,7 @@
 //! handled in them may be handled again, each call with the same key as before. The server must not evict records
 //! (`maxmemory-policy noeviction`); when its memory is full, the store is unavailable.
 
+mod deadline;
 mod fault;
 mod link;
 mod reply;

@@ -1,86 +1,167 @@
-//! Connects to the Inventory service: resolves its name, takes the address that is used least, speaks TLS where that is asked for. When
-//! to connect is the `subchannel`'s decision.
+//! Makes one connection to one address of the Inventory service, as a tonic channel. When to
+//! connect, and to which addresses, is the `resolver`'s decision.
 
+use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_util::io::InspectReader;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
-use super::connection::{Connection, Stream};
-use crate::client::addresses::{Addresses, Lookup};
+use super::endpoints::InventoryConnection;
+use crate::client::USER_AGENT;
 
-/// One address is given no less than this, however many there are.
-const ADDRESS_TIME_MIN: Duration = Duration::from_millis(200);
+/// Bytes of answers that may be under way on a connection: a hundred answers at once, each tiny.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Where the service is, and how to reach it.
-#[derive(Clone)]
-pub(super) struct Target {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) lookup: Lookup,
-    /// With TLS: how, and the name that the certificate must have.
-    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
-    /// For the whole of it.
-    pub(super) timeout: Duration,
+/// Bytes of one answer that may be under way: HTTP/2's default. Answers of the contract are tiny.
+const STREAM_WINDOW_BYTES: u32 = 65_535;
+
+/// Bytes of an answer's headers that are accepted. Longer ones fail their call.
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
+
+/// Calls that were given up and are remembered for a while, so that their late answers are ignored.
+const GIVEN_UP_KEPT_MAX: usize = 1_000;
+
+/// How long a ping may remain unanswered.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes in both directions: TCP, or TLS over TCP.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+type Opened = BoxFuture<'static, io::Result<Box<dyn ByteStream>>>;
+
+/// Opens a stream to an address.
+type Open = dyn Fn(SocketAddr) -> Opened + Send + Sync;
+
+/// The connection takes no more calls. The call that met it so was not sent.
+#[derive(Debug)]
+pub(super) struct ConnectionEnded;
+
+impl fmt::Display for ConnectionEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection ended before the call was sent")
+    }
 }
 
-/// Makes connections.
-#[derive(Clone)]
-pub(super) struct Connector {
-    pub(super) target: Arc<Target>,
-    pub(super) addresses: Arc<Addresses>,
-    /// How many addresses the name had when it was last resolved.
-    pub(super) count: Arc<AtomicUsize>,
+impl std::error::Error for ConnectionEnded {}
+
+/// Makes connections to one service.
+pub(super) struct ChannelConnector {
+    endpoint: Endpoint,
+    open: Arc<Open>,
+    timeout: Duration,
 }
 
-impl Connector {
-    /// One connection, or why there is none. Safe to drop: what was begun is closed.
-    pub(super) async fn connect(&self) -> io::Result<Connection> {
-        let deadline = Instant::now() + self.target.timeout;
-        match timeout_at(deadline, self.connect_by(deadline)).await {
+impl ChannelConnector {
+    /// `origin` is what calls name as scheme and authority; `timeout` is for one connection as a
+    /// whole.
+    pub(super) fn new(
+        origin: Uri,
+        tls: Option<(TlsConnector, ServerName<'static>)>,
+        keepalive_interval: Duration,
+        timeout: Duration,
+    ) -> Self {
+        let open = move |address| -> Opened { Box::pin(open(address, tls.clone())) };
+        Self::with_open(origin, keepalive_interval, timeout, open)
+    }
+
+    /// As [`new`](Self::new), with another way to open streams.
+    pub(super) fn with_open(
+        origin: Uri,
+        keepalive_interval: Duration,
+        timeout: Duration,
+        open: impl Fn(SocketAddr) -> Opened + Send + Sync + 'static,
+    ) -> Self {
+        // Plain in tonic's eyes: TLS, where there is any, is spoken below it.
+        let endpoint = Endpoint::from_static("http://inventory")
+            .origin(origin)
+            .user_agent(USER_AGENT)
+            .expect("it is a header's value")
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_max_header_list_size(HEADERS_BYTES_MAX)
+            .http2_keep_alive_interval(keepalive_interval)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            // A slow server answers many calls after they were given up. Neither how many are given
+            // up nor how many answers come late is a reason to end a connection on which others do
+            // well.
+            .http2_max_concurrent_reset_streams(GIVEN_UP_KEPT_MAX)
+            .http2_max_local_error_reset_streams(None::<usize>);
+        Self { endpoint, open: Arc::new(open), timeout }
+    }
+
+    /// Makes one connection, and waits until the other end speaks HTTP/2. Cancel-safe: what was
+    /// begun is closed.
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<InventoryConnection> {
+        match timeout(self.timeout, self.connect_in_time(address)).await {
             Ok(result) => result,
             Err(_elapsed) => {
-                let ms = self.target.timeout.as_millis();
-                let text = format!("no connection within {ms} ms");
+                let ms = self.timeout.as_millis();
+                let text = format!("no connection to {address} within {ms} ms");
                 Err(io::Error::new(io::ErrorKind::TimedOut, text))
             }
         }
     }
 
-    async fn connect_by(&self, deadline: Instant) -> io::Result<Connection> {
-        let Target { host, port, lookup, .. } = &*self.target;
-        let found = lookup.find(host, *port).await?;
-        self.count.store(found.len(), Ordering::Relaxed);
-        let found = self.addresses.in_order(found);
-        let mut last = None;
-        for (at, address) in found.iter().enumerate() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let share = u32::try_from(found.len() - at).map_or(left, |addresses| left / addresses);
-            match timeout(share.max(ADDRESS_TIME_MIN), self.connect_to(*address)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => last = Some(error),
-                Err(_elapsed) => {
-                    last = Some(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
-                }
+    async fn connect_in_time(&self, address: SocketAddr) -> io::Result<InventoryConnection> {
+        let stream = (self.open)(address).await?;
+        let ended = CancellationToken::new();
+        let (is_open, (heard, is_heard)) = (ended.clone().drop_guard(), oneshot::channel());
+        let mut heard = Some(heard);
+        // Dropped with the connection, in whatever way that ends.
+        let stream = InspectReader::new(stream, move |read: &[u8]| {
+            let _is_open = &is_open;
+            if !read.is_empty()
+                && let Some(heard) = heard.take()
+            {
+                // Nobody waits where connecting was given up.
+                let _ = heard.send(());
             }
-            self.addresses.failed(*address);
-        }
-        Err(last.expect("a look-up that succeeds finds an address"))
+        });
+        let channel = self.channel(stream).await?;
+        // A server opens with its settings. Behind an address where nothing is heard nobody lives,
+        // though its kernel, or a proxy, takes connections.
+        is_heard.await.map_err(|_closed| {
+            io::Error::new(io::ErrorKind::ConnectionAborted, "closed before HTTP/2 was spoken")
+        })?;
+        Ok(InventoryConnection::new(channel, ended))
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> io::Result<Connection> {
-        let tcp = TcpStream::connect(address).await?;
-        tcp.set_nodelay(true)?;
-        let io: Box<dyn Stream> = match &self.target.tls {
-            Some((tls, name)) => Box::new(tls.connect(name.clone(), tcp).await?),
-            None => Box::new(tcp),
-        };
-        Ok(Connection::new(io, self.addresses.take(address)))
+    /// A channel over this stream. tonic would connect again by itself, one call after the other,
+    /// and have calls wait at an address that is dead: here that fails at once, and the call goes
+    /// elsewhere.
+    async fn channel(&self, stream: impl ByteStream + 'static) -> io::Result<Channel> {
+        let mut stream = Some(TokioIo::new(stream));
+        let once = service_fn(move |_: Uri| ready(stream.take().ok_or(ConnectionEnded)));
+        self.endpoint.connect_with_connector(once).await.map_err(io::Error::other)
     }
+}
+
+async fn open(
+    address: SocketAddr,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+) -> io::Result<Box<dyn ByteStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    Ok(match tls {
+        Some((tls, name)) => Box::new(tls.connect(name, tcp).await?),
+        None => Box::new(tcp),
+    })
 }

@@ -1,5 +1,5 @@
-//! Asks a gRPC server's health, by the standard protocol (`grpc.health.v1`), for `check`. Any answer that a server gave itself
-//! will do, also that it does not know the protocol.
+//! Asks a gRPC server's health, by the standard protocol (`grpc.health.v1`), for `check`. Any
+//! answer that a server gave itself will do, also that it does not know the protocol.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use tonic::client::Grpc;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::failure;
-use super::not_grpc::{GrpcOnly, is_from_server};
+use super::grpc_only::{GrpcOnly, is_from_server};
+use super::status as grpc_status;
 use crate::client::ANSWER_BYTES_MAX;
 use crate::client::classify::{Rpc, grpc_code};
 
@@ -33,10 +33,10 @@ pub(super) async fn probe(channel: GrpcOnly, timeout: Duration) -> Result<String
         }
         Ok(Ok(_)) => return Ok("answers, and says that it is serving".into()),
         Ok(Err(status)) => status,
-        Err(_elapsed) => return Err(format!("{}; {hint}", failure::timed_out(timeout))),
+        Err(_elapsed) => return Err(format!("{}; {hint}", grpc_status::timed_out(timeout))),
     };
     // Which call it was makes no difference to what is asked here.
-    let error = failure::read(&status, Rpc::Commit).err();
+    let error = grpc_status::read(&status, Rpc::Commit, timeout).err();
     let error = error.map_or_else(String::new, |error| error.to_string());
     if !is_from_server(&status) {
         return Err(format!("{error}; {hint}"));

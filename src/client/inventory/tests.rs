@@ -1,4 +1,5 @@
-//! The Inventory service's client against a server on port 0: what it sends, and how it reads answers.
+//! The Inventory service's client against a server on port 0: what it sends, and how it reads
+//! answers.
 #![allow(clippy::unwrap_used)]
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,8 +13,12 @@ use crate::client::error::{Class, PACE_MAX};
 use crate::client::proto::reservation::v1::{CommitReservationResponse, ReleaseHoldResponse};
 use crate::client::test_server::{Asked, End, TestBody, TestServer};
 
+mod addresses;
 mod broken;
-mod paused;
+mod connections;
+mod keepalive;
+mod late;
+mod network;
 mod probe;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -123,7 +128,9 @@ async fn a_release_says_what_the_contract_asks_for() {
     assert_eq!(asked[0].head.uri.path(), "/reservation.v1.InventoryService/ReleaseHold");
     assert_eq!(asked[0].header("traceparent"), Some(TRACE));
     assert_eq!(asked[0].header("tracestate"), None);
-    assert_eq!(asked[0].header("user-agent"), Some(crate::client::USER_AGENT));
+    // Ours, then the library's.
+    let agent = asked[0].header("user-agent").unwrap();
+    assert!(agent.starts_with(crate::client::USER_AGENT), "{agent}");
     assert_eq!(asked[0].header("grpc-timeout"), Some("10000000u"), "the attempt's deadline");
     assert_eq!(
         message::<ReleaseHoldRequest>(&asked[0]),

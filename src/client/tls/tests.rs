@@ -12,8 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 
 use super::*;
-use crate::client::addresses::Lookup;
 use crate::client::inventory::GrpcSettings;
+use crate::client::lookup::Lookup;
 use crate::client::reservation::HttpSettings;
 use crate::client::test_server::{Asked, End, TestBody, TestServer, install_crypto_provider};
 use crate::client::{

@@ -13,10 +13,10 @@ use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, RedisResult, Val
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use super::deadline::within;
 use super::fault::{is_no_script, is_of_the_connection, unavailable};
 use super::script::Call;
 use super::server::{self, ServerFacts};
-use crate::deadline::within;
 use crate::idempotency::StoreError;
 
 /// For one operation, connecting included. A Redis that is well answers within a few milliseconds, a TLS handshake across zones

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::client::addresses::Lookup;
+use crate::client::lookup::Lookup;
 use crate::credentials::tests::authority::{Authority, Folder, Leaf};
 use crate::credentials::{CredentialFile, roots};
 

@@ -1,9 +1,11 @@
-//! Stands between the generated client and its connection, and lets only gRPC through: what a proxy, or some other server, answers
-//! over the same port is told apart, a malformed status cannot do harm, and a status that came over the wire is marked.
+//! Stands between the generated client and its channel, and lets only gRPC through: what a proxy,
+//! or some other server, answers over the same port is told apart, a malformed status cannot do
+//! harm, and a status that came over the wire is marked.
 //!
-//! Without it `tonic` reads an HTML page as a damaged message, whatever its HTTP status, panics on a
-//! `grpc-status-details-bin` that is not base64, and gives a damaged answer a status that a service might have sent as well
-//! (`OUT_OF_RANGE` for one that is too long). What an answer means is left to `classify`.
+//! Without it `tonic` reads an HTML page as a damaged message, whatever its HTTP status, panics on
+//! a `grpc-status-details-bin` that is not base64, and gives a damaged answer a status that a
+//! service might have sent as well (`OUT_OF_RANGE` for one that is too long). What an answer means
+//! is left to `classify`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Context, Poll, Service, StdError};
 use tonic::metadata::MetadataMap;
 
-use super::subchannel::{Answer, Subchannel};
+use super::channel::BalancedChannel;
 use crate::client::retry_after;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -32,10 +34,10 @@ pub(super) fn is_from_server(status: &Status) -> bool {
     status.metadata().contains_key(FROM_SERVER.as_str())
 }
 
-/// A connection whose answers are gRPC.
+/// A channel whose answers are gRPC.
 #[derive(Debug, Clone)]
 pub(super) struct GrpcOnly {
-    pub(super) subchannel: Subchannel,
+    pub(super) channel: BalancedChannel,
     /// Sent along with each request.
     pub(super) authorization: Option<Arc<HeaderValue>>,
 }
@@ -69,12 +71,12 @@ impl Service<Request<Body>> for GrpcOnly {
         if let Some(value) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, HeaderValue::clone(value));
         }
-        let subchannel = self.subchannel.clone();
-        Box::pin(async move { Ok(check(subchannel.send(request).await?)?) })
+        let channel = self.channel.clone();
+        Box::pin(async move { Ok(check(channel.send(request).await?)?) })
     }
 }
 
-fn check(mut answer: Response<Answer>) -> Result<Response<Body>, NotGrpc> {
+fn check(mut answer: Response<Body>) -> Result<Response<Body>, NotGrpc> {
     if !is_grpc(&answer) {
         let retry_after = answer
             .headers()
@@ -94,8 +96,8 @@ fn check(mut answer: Response<Answer>) -> Result<Response<Body>, NotGrpc> {
     }))
 }
 
-/// By a status of gRPC's own; or else, as one must follow at the end, by HTTP's 200 and the content type: `application/grpc`
-/// with or without `+proto` and parameters.
+/// By a status of gRPC's own; or else, as one must follow at the end, by HTTP's 200 and the content
+/// type: `application/grpc` with or without `+proto` and parameters.
 fn is_grpc<B>(answer: &Response<B>) -> bool {
     let headers = answer.headers();
     headers.contains_key(GRPC_STATUS)
@@ -106,7 +108,8 @@ fn is_grpc<B>(answer: &Response<B>) -> bool {
                 .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Marks headers, or trailers, that hold a status. Its details only refine it: those that cannot be read are left out.
+/// Marks headers, or trailers, that hold a status. Its details only refine it: those that cannot be
+/// read are left out.
 fn tidy(headers: &mut HeaderMap) {
     headers.remove(FROM_SERVER);
     if headers.contains_key(GRPC_STATUS) {

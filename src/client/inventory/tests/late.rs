@@ -1,7 +1,15 @@
 //! Answers that come when nobody waits for them any more.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::super::channel::BalancedChannel;
+use super::network::call;
 use super::*;
 
 /// Calls that are made and given up at once; fewer than the client makes at a time.
@@ -14,7 +22,8 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
-/// An answer in one frame: the flags END_STREAM and END_HEADERS, and `:status: 200` of HPACK's static table.
+/// An answer in one frame: the flags END_STREAM and END_HEADERS, and `:status: 200` of HPACK's
+/// static table.
 const END: u8 = 5;
 const STATUS_200: u8 = 0x88;
 
@@ -30,8 +39,8 @@ struct Seen {
     given_up: AtomicUsize,
 }
 
-/// A server that answers all calls that were given up once there are so many, and from then on each at once. `h2`'s own would not
-/// answer a call that it knows to be given up.
+/// A server that answers all calls that were given up once there are so many, and from then on each
+/// at once. `h2`'s own would not answer a call that it knows to be given up.
 async fn answer_late(mut tcp: TcpStream, seen: Arc<Seen>) {
     tcp.read_exact(&mut [0; PREFACE_LEN]).await.unwrap();
     tcp.write_all(&frame(SETTINGS, 0, [0; 4], &[])).await.unwrap();
@@ -68,10 +77,17 @@ async fn answer_late(mut tcp: TcpStream, seen: Arc<Seen>) {
     }
 }
 
+fn spawn_call(channel: &BalancedChannel) -> JoinHandle<Result<Bytes, String>> {
+    let channel = channel.clone();
+    tokio::spawn(async move { call(&channel).await.map_err(|error| chain(&*error)) })
+}
+
 #[tokio::test]
 async fn answers_to_calls_that_were_given_up_do_not_end_the_connection() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let subchannel = subchannel(Lookup::fixed(vec![listener.local_addr().unwrap()]));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    let name = service_name(&uri, Lookup::system(), &Credentials::default(), LONG).unwrap();
+    let channel = BalancedChannel::new(name);
     let seen = Arc::new(Seen::default());
     let connections = Arc::new(AtomicUsize::new(0));
     tokio::spawn({
@@ -89,15 +105,15 @@ async fn answers_to_calls_that_were_given_up_do_not_end_the_connection() {
         }
     };
     for batch in 1..=BATCHES {
-        let calls: Vec<_> = (0..BATCH).map(|_| spawn_call(&subchannel)).collect();
+        let calls: Vec<_> = (0..BATCH).map(|_| spawn_call(&channel)).collect();
         timeout(LONG, reached(&seen.calls, batch * BATCH)).await.unwrap();
         calls.iter().for_each(JoinHandle::abort);
         timeout(LONG, reached(&seen.given_up, batch * BATCH)).await.unwrap();
     }
     // Its answer comes after the late ones.
-    let last = timeout(LONG, call(&subchannel)).await.unwrap();
-    assert_eq!(last.map_err(|error| error.to_string()), Ok(Bytes::new()));
-    let next = timeout(LONG, call(&subchannel)).await.unwrap();
-    assert_eq!(next.map_err(|error| error.to_string()), Ok(Bytes::new()));
+    let last = timeout(LONG, spawn_call(&channel)).await.unwrap().unwrap();
+    assert_eq!(last, Ok(Bytes::new()));
+    let next = timeout(LONG, spawn_call(&channel)).await.unwrap().unwrap();
+    assert_eq!(next, Ok(Bytes::new()));
     assert_eq!(connections.load(Ordering::Relaxed), 1);
 }

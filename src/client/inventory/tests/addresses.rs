@@ -1,0 +1,166 @@
+//! The addresses of a name, on paused time: which get calls, from when on, and how often a dead one
+//! is tried.
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::endpoints::NoConnection;
+use super::super::resolver::RESOLVE_INTERVAL;
+use super::network::{CONNECT_TIMEOUT, Manner, Network, call, call_until_begun};
+use super::*;
+use crate::client::inventory::channel::BalancedChannel;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A call each 100 ms for so long. All must succeed.
+async fn calls_for(channel: &BalancedChannel, time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        call_until_begun(channel).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_address_has_one_connection_and_its_share_of_the_calls() {
+    let network = Network::of(4);
+    let channel = network.channel();
+    calls_for(&channel, 40 * SECOND).await;
+    for host in 1..=4 {
+        assert_eq!(network.attempts(host), 1);
+        assert!((95..=105).contains(&network.calls(host)), "{}", network.calls(host));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_address_gets_calls_within_30_s_and_one_that_is_gone_gets_none() {
+    let network = Network::of(2);
+    let channel = network.channel();
+    calls_for(&channel, SECOND).await;
+    network.host(3, Manner::Serves);
+    network.name_leads_to(&[2, 3]);
+    calls_for(&channel, RESOLVE_INTERVAL).await;
+    assert!(network.calls(3) > 0, "no connection has ended meanwhile");
+    let gone = network.calls(1);
+    calls_for(&channel, 60 * SECOND).await;
+    assert_eq!(network.calls(1), gone);
+    assert!(network.calls(3) > 250 && network.calls(2) > 250);
+    assert_eq!((network.attempts(2), network.attempts(3)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_connection_fails_the_name_is_resolved_at_once() {
+    let network = Network::of(2);
+    let channel = network.channel();
+    calls_for(&channel, 5 * SECOND).await;
+    network.host(3, Manner::Serves);
+    network.name_leads_to(&[2, 3]);
+    network.host(1, Manner::Refuses);
+    calls_for(&channel, SECOND).await;
+    assert!(network.calls(3) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_dies_gets_no_call_and_is_tried_now_and_then_until_it_is_back() {
+    let network = Network::of(3);
+    let channel = network.channel();
+    calls_for(&channel, 20 * SECOND).await;
+    let before = network.attempts(1);
+    network.host(1, Manner::Refuses);
+    // Of those that follow none may meet the dead address.
+    calls_for(&channel, 600 * SECOND).await;
+    let tried = network.attempts(1) - before;
+    assert!((60..=200).contains(&tried), "tried {tried} times in 10 minutes");
+    network.host(1, Manner::Serves);
+    calls_for(&channel, 11 * SECOND).await;
+    assert!(network.calls(1) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_accepts_and_says_nothing_gets_no_call() {
+    let network = Network::of(2);
+    network.host(1, Manner::Silent);
+    let channel = network.channel();
+    calls_for(&channel, 60 * SECOND).await;
+    assert!(network.attempts(1) > 1, "it is tried again");
+    assert_eq!(network.calls(2), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_stalls_gets_few_calls() {
+    let network = Network::of(2);
+    network.host(1, Manner::Stalls);
+    let channel = network.channel();
+    let mut given_up = 0;
+    for _ in 0..100 {
+        let calls = (0..4).map(|_| timeout(SECOND, call(&channel)));
+        let ended = futures_util::future::join_all(calls).await;
+        given_up += ended.iter().filter(|end| end.is_err()).count();
+    }
+    assert_eq!(given_up, network.calls(1));
+    assert!(given_up <= 200, "of 400 calls {given_up} went to the host that answers none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_nothing_connected_waits_for_no_backoff() {
+    let network = Network::of(2);
+    let channel = network.channel();
+    calls_for(&channel, SECOND).await;
+    for host in [1, 2] {
+        network.host(host, Manner::Refuses);
+    }
+    sleep(60 * SECOND).await;
+    for _ in 0..3 {
+        let began = Instant::now();
+        let error = call(&channel).await.unwrap_err();
+        assert!(unbegun::cause::<NoConnection>(&*error).is_some(), "{error}");
+        assert!(chain(&*error).contains("refused"), "{}", chain(&*error));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+    network.host(2, Manner::Serves);
+    let began = Instant::now();
+    call(&channel).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_of_a_failure_before_each_address_was_tried() {
+    let network = Network::of(3);
+    network.host(1, Manner::Refuses);
+    network.host(2, Manner::Silent);
+    network.host(3, Manner::Refuses);
+    let channel = network.channel();
+    let began = Instant::now();
+    let error = chain(&*call(&channel).await.unwrap_err());
+    assert!(began.elapsed() >= CONNECT_TIMEOUT);
+    assert!(error.contains("no connection to 10.0.0.2:1 within 2000 ms"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_resolves_the_name_what_was_known_stays() {
+    let network = Network::of(2);
+    let channel = network.channel();
+    calls_for(&channel, SECOND).await;
+    network.nobody_resolves();
+    calls_for(&channel, 90 * SECOND).await;
+    network.host(1, Manner::Serves);
+    calls_for(&channel, 30 * SECOND).await;
+    assert!(network.calls(1) > 0, "its address is connected to again");
+    network.host(3, Manner::Serves);
+    network.name_leads_to(&[3]);
+    calls_for(&channel, 2 * SECOND).await;
+    assert!(network.calls(3) > 0, "the name is asked for again and again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_nobody_resolves_is_no_connection() {
+    let network = Network::default();
+    let channel = network.channel();
+    for _ in 0..2 {
+        let error = call(&channel).await.unwrap_err();
+        assert!(unbegun::cause::<NoConnection>(&*error).is_some(), "{error}");
+        assert!(chain(&*error).contains("nobody resolves it"));
+    }
+    network.host(1, Manner::Serves);
+    network.name_leads_to(&[1]);
+    call(&channel).await.unwrap();
+}

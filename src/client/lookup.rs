@@ -1,0 +1,98 @@
+//! Finds the addresses of a host. Which of them are used is left to the two clients.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+type LookupFuture = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
+/// Finds the addresses of a host and port.
+#[derive(Clone)]
+pub(super) struct Lookup(Arc<dyn Fn(String, u16) -> LookupFuture + Send + Sync>);
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lookup")
+    }
+}
+
+impl Lookup {
+    /// Asks the operating system: `/etc/hosts`, DNS.
+    pub(super) fn system() -> Self {
+        Self(Arc::new(|host, port| {
+            Box::pin(
+                async move { Ok(tokio::net::lookup_host((host.as_str(), port)).await?.collect()) },
+            )
+        }))
+    }
+
+    /// Finds these addresses for every name.
+    #[cfg(test)]
+    pub(super) fn fixed(addresses: Vec<SocketAddr>) -> Self {
+        Self::of(move || std::future::ready(Ok(addresses.clone())))
+    }
+
+    /// Finds what `find` returns, for every name.
+    #[cfg(test)]
+    pub(super) fn of<F>(find: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        Self(Arc::new(move |_, _| Box::pin(find())))
+    }
+
+    /// The addresses, at least one. An IP address is its own, and nobody is asked for it.
+    ///
+    /// # Errors
+    /// Where the name cannot be resolved, or has no address.
+    pub(super) async fn find(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let found = (self.0)(host.to_owned(), port).await?;
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        }
+        Ok(found)
+    }
+}
+
+/// Any address first: `reqwest` tries them in the order given.
+impl Resolve for Lookup {
+    fn resolve(&self, name: Name) -> Resolving {
+        let lookup = self.clone();
+        Box::pin(async move {
+            // The URL's port takes the place of 0.
+            let mut found = lookup.find(name.as_str(), 0).await?;
+            fastrand::shuffle(&mut found);
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_resolved_and_one_without_an_address_is_an_error() {
+        let found = Lookup::system().find("localhost", 80).await.unwrap();
+        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
+        let error = Lookup::fixed(Vec::new()).find("localhost", 80).await.unwrap_err();
+        assert!(error.to_string().contains("no address"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_ip_address_is_never_resolved() {
+        let lookup = Lookup::of(|| async { panic!("nobody is to be asked") });
+        for ip in ["10.0.0.1", "::1", "fe80::1"] {
+            let found = lookup.find(ip, 80).await.unwrap();
+            assert_eq!(found, [SocketAddr::new(ip.parse().unwrap(), 80)]);
+        }
+    }
+}

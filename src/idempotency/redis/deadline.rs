@@ -1,0 +1,85 @@
+//! A deadline that counts an answer that arrived in time, also where the process could not read it
+//! in time: paused by its cgroup or with its machine, or starved of CPU. A pause would look like an
+//! outage otherwise.
+
+use std::pin::pin;
+
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout_at};
+
+/// How often all other tasks that are ready run before an operation is given up; each time, tokio
+/// reads a few more sockets. A hundred answers, on a connection each or all on one, are read by
+/// then.
+const YIELDS_MAX: usize = 64;
+
+/// The future's output, or `None` where it had none by the deadline. As cancel-safe as the future,
+/// which is dropped at the deadline.
+pub(super) async fn within<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    if let Ok(output) = timeout_at(deadline, &mut future).await {
+        return Some(output);
+    }
+    let yields = async {
+        for _ in 0..YIELDS_MAX {
+            yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = yields => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use tokio::runtime::Builder;
+    use tokio::sync::oneshot::{self, Receiver};
+
+    use super::*;
+
+    /// Tasks that an answer passes through, each of which must run: more than tokio runs before it
+    /// looks at timers (61).
+    const TASKS: usize = 150;
+
+    /// An answer that is sent before the thread stands still, past the deadline that `wait` is
+    /// given.
+    fn answered_in_a_pause<T, F: Future<Output = T>>(
+        wait: impl FnOnce(Instant, Receiver<()>) -> F,
+    ) -> T {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (answer, mut arrives) = oneshot::channel();
+            for _ in 0..TASKS {
+                let (pass_on, next) = oneshot::channel();
+                tokio::spawn(async move { pass_on.send(arrives.await.unwrap()).unwrap() });
+                arrives = next;
+            }
+            yield_now().await;
+            let deadline = Instant::now() + Duration::from_millis(20);
+            let pause = async {
+                answer.send(()).unwrap();
+                thread::sleep(Duration::from_millis(60));
+            };
+            tokio::join!(wait(deadline, arrives), pause).0
+        })
+    }
+
+    #[test]
+    fn an_answer_that_came_during_a_pause_counts_though_its_time_is_over() {
+        assert_eq!(answered_in_a_pause(within), Some(Ok(())));
+        let plain = answered_in_a_pause(|deadline, answer| timeout_at(deadline, answer));
+        assert!(plain.is_err(), "a plain timeout does not wait for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_come_is_given_up_at_the_deadline() {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        assert_eq!(within(deadline, std::future::pending::<()>()).await, None);
+        assert_eq!(Instant::now(), deadline);
+    }
+}
