@@ -4,12 +4,10 @@
 //! Hand-written rather than derived for three reasons: a wrong type is an answer here and no error, so that the field can be named;
 //! a depth can be set, so that no body decides how much stack is used; and no tree of values is built on the way.
 //!
-//! There are two ways to read. `fast` is for nearly every body, and gives up on what it cannot read. The way here reads that
-//! once more, and says what is wrong: it takes a value as the text that it stands as in the body, and then reads it, as JSON allows what
-//! cannot be held: half of a surrogate pair (`"\ud83d"`, as is left where a text with an emoji is cut), a number above all
-//! doubles (`1e400`). So such a value is one that does not fit its field, rather than a fault of the whole body.
+//! A value is taken as the text that it stands as, and read after that: JSON allows what cannot be held, half of a surrogate
+//! pair (`"\ud83d"`, as is left where a text with an emoji is cut) or a number above all doubles (`1e400`). Such a value does not
+//! fit its field; the body around it is still well formed.
 
-mod fast;
 mod key;
 
 use std::borrow::Cow;
@@ -149,10 +147,6 @@ impl<'a> Layer<'a> {
     /// Notes a plain value. Two spellings of a field may say the same, or one of them nothing.
     fn put(&mut self, key: Key, mut value: Value<'a>) {
         let field = key.field();
-        if field == Key::Amount && matches!(value, Value::Number(_)) {
-            // It only describes: no text of it is needed, and `fast` has none.
-            value = Value::Other(Kind::Number);
-        }
         if field.is_absent_where_empty() && matches!(&value, Value::Text(text) if text.is_empty()) {
             value = Value::Absent;
         }
@@ -190,10 +184,7 @@ impl<'a> Layer<'a> {
 pub(super) fn parse(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
     // Nearly every body is an object, which can be read without being looked through first.
     if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
-        match fast::object(text, objects) {
-            Some(layer) => Ok(Node::Object(layer)),
-            None => object(text, objects),
-        }
+        object(text, objects)
     } else {
         node(serde_json::from_str(text)?, objects)
     }
@@ -368,6 +359,3 @@ pub(super) fn member<'a>(json: &'a str, name: &str) -> Option<&'a RawValue> {
 pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     if Kind::of(raw.get()) == Kind::Text { text(raw.get()) } else { None }
 }
-
-#[cfg(test)]
-mod tests;

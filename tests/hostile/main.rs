@@ -7,6 +7,8 @@ mod judge;
 mod mutate;
 mod reference;
 mod requests;
+#[path = "hostile/values.rs"]
+mod values;
 
 use std::collections::BTreeSet;
 use std::path::Path;
