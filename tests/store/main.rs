@@ -2,6 +2,10 @@
 //! and as a cluster, with real expiry. And what only the shared one can meet: a server that is away, full, frozen, forgetful.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+/// The worker's own, so that the sizes that are measured are the worker's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod bench;
 mod cases;
 mod cluster;
