@@ -52,7 +52,7 @@ pub enum LogError {
     /// It was set up before.
     #[error("logging is set up already")]
     AlreadySetUp,
-    /// Standard output, or a thread to write to it, cannot be had.
+    /// Standard output cannot be had.
     #[error("standard output cannot be used: {0}")]
     Stdout(#[from] io::Error),
 }
@@ -65,12 +65,15 @@ static STDOUT: OnceLock<Writer> = OnceLock::new();
 ///
 /// # Errors
 /// When it was called before, or stdout cannot be had.
+///
+/// # Panics
+/// When no thread can be had.
 pub fn init_logging(settings: LogSettings, metrics: Arc<Metrics>) -> Result<(), LogError> {
     // Not `io::stdout()`: its buffer would hold what a broken pipe did not take.
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let writer = Writer::start(stdout, metrics)?;
+    let writer = Writer::start(stdout, metrics);
     STDOUT.set(writer.clone()).map_err(|_| LogError::AlreadySetUp)?;
-    let sink = move |level: Level, line: &str| writer.put(line, level <= Level::WARN);
+    let sink = move |line: &str| writer.put(line);
     tracing::subscriber::set_global_default(subscriber(settings, sink))
         .map_err(|_| LogError::AlreadySetUp)
 }
@@ -98,10 +101,10 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     flush_logs(PANIC_FLUSH_MAX);
 }
 
-/// The whole pipeline, with a sink that gets one whole line, newline included, at a time, and its level.
+/// The whole pipeline, with a sink that gets one whole line, newline included, at a time.
 pub(super) fn subscriber(
     settings: LogSettings,
-    sink: impl Fn(Level, &str) + Send + Sync + 'static,
+    sink: impl Fn(&str) + Send + Sync + 'static,
 ) -> impl Subscriber + Send + Sync {
     let level = settings.level.filter();
     let filter =
@@ -131,11 +134,10 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
-impl<C: Subscriber, S: Fn(Level, &str) + 'static> Layer<C> for Lines<S> {
+impl<C: Subscriber, S: Fn(&str) + 'static> Layer<C> for Lines<S> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, C>) {
         let at = SystemTime::now();
-        let level = *event.metadata().level();
-        let write = |buffers: &mut Buffers| (self.sink)(level, self.line(event, at, buffers));
+        let write = |buffers: &mut Buffers| (self.sink)(self.line(event, at, buffers));
         BUFFERS.with(|shared| match shared.try_borrow_mut() {
             Ok(mut buffers) => write(&mut buffers),
             // A value that logs while it is being logged.

@@ -36,7 +36,7 @@ fn logged(level: LogLevel, format: LogFormat, log: impl FnOnce()) -> Sink {
     let sink = Sink::default();
     let lines = sink.clone();
     let settings = LogSettings { level, format, color: false };
-    let subscriber = subscriber(settings, move |_, line| {
+    let subscriber = subscriber(settings, move |line| {
         lines.0.lock().unwrap().push(line.to_owned());
     });
     tracing::subscriber::with_default(subscriber, log);
@@ -273,7 +273,7 @@ fn a_panic_is_one_line_with_its_place() {
     let lines = sink.clone();
     let settings = LogSettings { level: LogLevel::Info, format: LogFormat::Json, color: false };
     let subscriber =
-        subscriber(settings, move |_, line| lines.0.lock().unwrap().push(line.to_owned()));
+        subscriber(settings, move |line| lines.0.lock().unwrap().push(line.to_owned()));
     let _default = tracing::subscriber::set_default(subscriber);
     let previous = panic::take_hook();
     install_panic_hook();

@@ -1,160 +1,173 @@
-//! Takes lines from whoever logs, and hands them to standard output from a thread of its own: a reader that is slow,
-//! stuck or gone (`| head`, a full pipe, a full disk) never makes anybody wait. What it does not take is dropped and
-//! counted. What a line looks like is left to [`super::format`].
+//! Takes lines from whoever logs, and hands them to standard output from the thread of `tracing-appender`: a reader that is slow,
+//! stuck or gone (`| head`, a full pipe, a full disk) never makes anybody wait. What it does not take is dropped and counted.
+//! What a line looks like is left to [`super::format`].
 //!
-//! Lines keep their order. They wait for company for [`LINGER`], so that a burst costs one write, not one a line;
-//! a line at warn or above goes at once. What is left at the end is written by [`Writer::flush`].
+//! Lines keep their order. A write is followed by a pause of [`PAUSE`], in which lines gather: a burst costs one write in that time,
+//! not one a line, and no line waits longer. [`Writer::flush`] ends the pause.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
 use crate::metrics::Metrics;
 
-/// Bytes of lines that wait at most: a second of a burst of 4,000 events. Beyond it lines are dropped.
-const PENDING_BYTES_MAX: usize = 1 << 20;
-/// From here on nothing waits for company any more.
-const PENDING_BYTES_MANY: usize = 64 << 10;
-/// How long a line waits for others: a person sees no delay, and a burst of a thousand lines a second makes fifty writes.
-const LINGER: Duration = Duration::from_millis(20);
+/// Lines that wait at most: a second of a burst of 4,000 events, about 2 MiB. Beyond it lines are dropped.
+const LINES_MAX: usize = 4_096;
+/// Bytes that are gathered for one write.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+/// From one write to the next: a person sees no delay, and a burst of a thousand lines a second makes fifty writes.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Between the tries of a write that would have to wait: standard output may have been made non-blocking by another
 /// process that shares it.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where lines are handed in. Cheap to clone; the thread ends with the last clone.
+/// Where lines are handed in. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Writer(Arc<Handle>);
-
-/// Lets the thread end.
-#[derive(Debug)]
-struct Handle(Arc<Shared>);
+pub(super) struct Writer {
+    queue: NonBlocking,
+    /// Counts the lines that found the queue full.
+    refused: ErrorCounter,
+    shared: Arc<Shared>,
+    /// Ends the thread with the last clone. That waits for the reader, for a time that cannot be set, and may print to standard
+    /// output itself: so the process keeps a clone to its end, and calls [`Writer::flush`] instead.
+    _thread: Arc<WorkerGuard>,
+}
 
 #[derive(Debug)]
 struct Shared {
-    pending: Mutex<Pending>,
-    /// There is something to write.
-    arrived: Condvar,
-    /// Everything is written, or dropped.
-    idle: Condvar,
+    /// Lines handed in.
+    put: AtomicU64,
+    /// Of these, lines that found the queue full, as far as the metric knows them.
+    refused: AtomicU64,
+    progress: Mutex<Progress>,
+    changed: Condvar,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
-struct Pending {
-    text: Vec<u8>,
-    is_urgent: bool,
-    is_writing: bool,
-    is_closed: bool,
+struct Progress {
+    /// Lines that went through the queue, and are written or lost.
+    finished: u64,
+    /// Somebody waits for the next write.
+    is_hurried: bool,
 }
 
 impl Writer {
     /// Starts the thread that writes to `out`.
     ///
-    /// # Errors
+    /// # Panics
     /// When no thread can be had.
-    pub(super) fn start(
-        out: impl Write + Send + 'static,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
+    pub(super) fn start(out: impl Write + Send + 'static, metrics: Arc<Metrics>) -> Self {
         let shared = Arc::new(Shared {
-            pending: Mutex::default(),
-            arrived: Condvar::new(),
-            idle: Condvar::new(),
+            put: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            progress: Mutex::default(),
+            changed: Condvar::new(),
             metrics,
         });
-        let writing = Arc::clone(&shared);
-        thread::Builder::new().name("log".to_owned()).spawn(move || writing.run(out))?;
-        Ok(Self(Arc::new(Handle(shared))))
+        let lines = Lines {
+            out,
+            text: Vec::new(),
+            count: 0,
+            dropped_before: 0,
+            shared: Arc::clone(&shared),
+        };
+        let builder = NonBlockingBuilder::default().thread_name("log");
+        let (queue, thread) = builder.buffered_lines_limit(LINES_MAX).finish(lines);
+        let refused = queue.error_counter();
+        Self { queue, refused, shared, _thread: Arc::new(thread) }
     }
 
     /// Hands in one whole line; drops it where too many wait. Never waits for the reader.
-    pub(super) fn put(&self, line: &str, is_urgent: bool) {
-        let shared = &self.0.0;
-        let mut pending = shared.lock();
-        if pending.text.len() + line.len() > PENDING_BYTES_MAX {
-            drop(pending);
-            return shared.metrics.log_lines_dropped(1);
-        }
-        let was_empty = pending.text.is_empty();
-        let was_many = pending.text.len() >= PENDING_BYTES_MANY;
-        pending.text.extend_from_slice(line.as_bytes());
-        let is_many = pending.text.len() >= PENDING_BYTES_MANY;
-        let wakes = was_empty || (is_urgent && !pending.is_urgent) || (is_many && !was_many);
-        pending.is_urgent |= is_urgent;
-        drop(pending);
-        if wakes {
-            shared.arrived.notify_one();
+    pub(super) fn put(&self, line: &str) {
+        self.shared.put.fetch_add(1, Ordering::Relaxed);
+        // It never fails: a line that is not taken is counted.
+        let _ = self.queue.clone().write_all(line.as_bytes());
+        let refused = u64::try_from(self.refused.dropped_lines()).unwrap_or(u64::MAX);
+        let known = self.shared.refused.fetch_max(refused, Ordering::Relaxed);
+        if refused > known {
+            self.shared.metrics.log_lines_dropped(refused - known);
         }
     }
 
     /// Waits until all that was handed in is written or dropped, for `patience` at most. Whether it is.
     pub(super) fn flush(&self, patience: Duration) -> bool {
-        let shared = &self.0.0;
-        let mut pending = shared.lock();
-        pending.is_urgent = true;
-        shared.arrived.notify_one();
-        let busy = |pending: &mut Pending| pending.is_writing || !pending.text.is_empty();
-        let waited = shared.idle.wait_timeout_while(pending, patience, busy);
+        let shared = &*self.shared;
+        let put = shared.put.load(Ordering::Relaxed);
+        let mut progress = shared.lock();
+        progress.is_hurried = true;
+        shared.changed.notify_all();
+        let is_behind = |progress: &mut Progress| {
+            progress.finished + shared.refused.load(Ordering::Relaxed) < put
+        };
+        let waited = shared.changed.wait_timeout_while(progress, patience, is_behind);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.lock().is_closed = true;
-        self.0.arrived.notify_one();
+impl Shared {
+    /// Every change is whole before anything can panic.
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pause(&self) {
+        let is_calm = |progress: &mut Progress| !progress.is_hurried;
+        let waited = self.changed.wait_timeout_while(self.lock(), PAUSE, is_calm);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_hurried = false;
     }
 }
 
-impl Shared {
-    /// Every change of the text is whole before anything can panic.
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Gathers lines for one write, and counts those that are lost in it. The thread calls it, and flushes it when no line waits.
+struct Lines<W> {
+    out: W,
+    text: Vec<u8>,
+    /// Lines in `text`.
+    count: u64,
+    /// Lines dropped when the last write went well.
+    dropped_before: u64,
+    shared: Arc<Shared>,
+}
 
-    fn run(&self, mut out: impl Write) {
-        let mut text = Vec::new();
-        // Lines dropped when the last write went well.
-        let mut dropped_before = 0;
-        while self.take(&mut text) {
-            let lost = write_lines(&mut out, &text);
-            if lost > 0 {
-                self.metrics.log_lines_dropped(lost);
-            } else {
-                let dropped = self.metrics.log_lines_dropped_total();
-                if dropped > dropped_before {
-                    let lines = dropped - dropped_before;
-                    tracing::warn!(
-                        lines,
-                        "Log lines were dropped: standard output did not take them"
-                    );
-                }
-                dropped_before = dropped;
+impl<W: Write> Lines<W> {
+    fn write_out(&mut self) {
+        let metrics = &self.shared.metrics;
+        let lost = write_lines(&mut self.out, &self.text);
+        if lost > 0 {
+            metrics.log_lines_dropped(lost);
+        } else {
+            let dropped = metrics.log_lines_dropped_total();
+            if dropped > self.dropped_before {
+                let lines = dropped - self.dropped_before;
+                tracing::warn!(lines, "Log lines were dropped: standard output did not take them");
             }
-            text.clear();
-            let mut pending = self.lock();
-            pending.is_writing = false;
-            if pending.text.is_empty() {
-                self.idle.notify_all();
-            }
+            self.dropped_before = dropped;
         }
+        self.text.clear();
+        self.shared.lock().finished += std::mem::take(&mut self.count);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl<W: Write> Write for Lines<W> {
+    /// Takes one whole line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(line);
+        self.count += 1;
+        if self.text.len() >= WRITE_BYTES_MAX {
+            self.write_out();
+        }
+        Ok(line.len())
     }
 
-    /// Waits for lines and takes them all; `false` when no more can come.
-    fn take(&self, text: &mut Vec<u8>) -> bool {
-        let empty = |pending: &mut Pending| pending.text.is_empty() && !pending.is_closed;
-        let pending = self.arrived.wait_while(self.lock(), empty);
-        let few = |pending: &mut Pending| {
-            !pending.is_urgent && !pending.is_closed && pending.text.len() < PENDING_BYTES_MANY
-        };
-        let pending = pending.unwrap_or_else(PoisonError::into_inner);
-        let waited = self.arrived.wait_timeout_while(pending, LINGER, few);
-        let (mut pending, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut pending.text, text);
-        pending.is_urgent = false;
-        pending.is_writing = !text.is_empty();
-        pending.is_writing
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_out();
+        self.shared.pause();
+        Ok(())
     }
 }
 
@@ -213,7 +226,7 @@ mod tests {
         let (allow, allowed) = mpsc::channel();
         let (sender, came) = mpsc::channel();
         let metrics = Arc::new(Metrics::new(&[]));
-        let writer = Writer::start(Gated { allowed, came: sender }, Arc::clone(&metrics)).unwrap();
+        let writer = Writer::start(Gated { allowed, came: sender }, Arc::clone(&metrics));
         Stage { writer, metrics, allow, came }
     }
 
@@ -222,7 +235,7 @@ mod tests {
         let Stage { writer, allow, came, metrics } = stage();
         (0..1000).for_each(|_| allow.send(Ok(())).unwrap());
         let lines: Vec<String> = (0..500).map(|n| format!("line {n}\n")).collect();
-        lines.iter().for_each(|line| writer.put(line, false));
+        lines.iter().for_each(|line| writer.put(line));
         assert!(writer.flush(PATIENCE));
         let writes: Vec<String> = came.try_iter().collect();
         assert_eq!(writes.concat(), lines.concat());
@@ -230,37 +243,51 @@ mod tests {
         assert_eq!(metrics.log_lines_dropped_total(), 0);
     }
 
+    /// Nobody flushes, and no other line comes: the pause is all that a line waits for.
+    #[test]
+    fn no_line_waits_for_another() {
+        const { assert!(PAUSE.as_millis() < 50, "a line at warn must be out within 50 ms") };
+        let Stage { writer, allow, came, .. } = stage();
+        for line in ["one\n", "two\n", "three\n"] {
+            allow.send(Ok(())).unwrap();
+            writer.put(line);
+            assert_eq!(came.recv_timeout(PATIENCE).unwrap(), line);
+        }
+    }
+
     #[test]
     fn a_reader_that_is_stuck_costs_lines_and_no_time() {
         let Stage { writer, allow, came, metrics } = stage();
         let line = "x".repeat(1023) + "\n";
-        // Urgent: the thread takes it, and hangs in the write.
-        writer.put(&line, true);
+        // The thread takes it, and hangs in the write.
+        writer.put(&line);
         assert!(!writer.flush(Duration::from_millis(1)));
-        for _ in 0..3000 {
-            writer.put(&line, false);
+        for _ in 0..LINES_MAX + 3000 {
+            writer.put(&line);
         }
-        let kept = u64::try_from(PENDING_BYTES_MAX / 1024).unwrap();
         let dropped = metrics.log_lines_dropped_total();
-        // The thread may not have come to the first line yet.
-        assert!((3000 - kept - 1..=3001 - kept).contains(&dropped), "{dropped}");
+        // Until the thread hangs, it takes what one write may hold.
+        let taken_max = u64::try_from(WRITE_BYTES_MAX / line.len()).unwrap();
+        assert!((3001 - taken_max..=3001).contains(&dropped), "{dropped}");
         // It goes on: what waited comes, whole lines only.
-        (0..100).for_each(|_| allow.send(Ok(())).unwrap());
+        (0..1000).for_each(|_| allow.send(Ok(())).unwrap());
         assert!(writer.flush(PATIENCE));
         let text: String = came.try_iter().collect();
         assert_eq!(text.len() % 1024, 0);
-        assert_eq!(u64::try_from(text.len() / 1024).unwrap(), 3001 - dropped);
+        let put = u64::try_from(LINES_MAX).unwrap() + 3001;
+        assert_eq!(u64::try_from(text.len() / 1024).unwrap(), put - dropped);
+        assert_eq!(metrics.log_lines_dropped_total(), dropped);
     }
 
     #[test]
     fn a_reader_that_has_gone_costs_lines_and_one_that_comes_back_gets_the_next() {
         let Stage { writer, allow, came, metrics } = stage();
         allow.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
-        writer.put("lost\n", true);
+        writer.put("lost\n");
         assert!(writer.flush(PATIENCE));
         assert_eq!(metrics.log_lines_dropped_total(), 1);
         allow.send(Ok(())).unwrap();
-        writer.put("kept\n", true);
+        writer.put("kept\n");
         assert!(writer.flush(PATIENCE));
         assert_eq!(came.try_iter().collect::<String>(), "kept\n");
         assert_eq!(metrics.log_lines_dropped_total(), 1);
