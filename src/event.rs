@@ -55,7 +55,7 @@ pub use poison::{NoChange, NoEvent, Poison, PoisonReason};
 pub use read::{SEAT_ID_BYTES_MAX, SEATS_MAX};
 pub use seats::SeatIds;
 pub use step::{Step, StepSet, idempotency_key};
-pub use trace::BodyTrace;
+pub use trace::{BodyTrace, W3cParent};
 
 use std::fmt;
 
@@ -209,10 +209,9 @@ impl Event {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let trace = self.trace.as_ref();
-        let texts: [Option<&str>; 5] = [
+        let texts: [Option<&str>; 4] = [
             self.occurred_at.as_deref(),
             self.show_id.as_ref().map(ShowId::as_str),
-            trace.map(|trace| &*trace.parent),
             trace.and_then(|trace| trace.state.as_deref()),
             self.baggage.as_deref(),
         ];

@@ -259,21 +259,21 @@ fn split(message: Message, room: RoomPermit, received: Received) -> (Receipt, Or
 pub fn parent(message: &Message, in_body: Option<&BodyTrace>) -> Option<TraceParent> {
     let attribute = || {
         let state = message.text_attribute(TRACESTATE);
-        read(message.text_attribute(TRACEPARENT)?, state)
+        let parent = TraceParent::parse(message.text_attribute(TRACEPARENT)?)?;
+        Some(with_state(parent, state))
     };
     let body = |is_attribute: bool| {
         let trace = in_body.filter(|trace| trace.is_attribute == is_attribute)?;
-        read(&trace.parent, trace.state.as_deref())
+        Some(with_state(trace.parent.into(), trace.state.as_deref()))
     };
     attribute().or_else(|| body(true)).or_else(|| xray_parent(message)).or_else(|| body(false))
 }
 
-fn read(parent: &str, state: Option<&str>) -> Option<TraceParent> {
-    let parent = TraceParent::parse(parent)?;
-    Some(match state {
+fn with_state(parent: TraceParent, state: Option<&str>) -> TraceParent {
+    match state {
         Some(state) => parent.with_tracestate(state),
         None => parent,
-    })
+    }
 }
 
 fn xray_parent(message: &Message) -> Option<TraceParent> {

@@ -303,8 +303,8 @@ fn unknown_fields_may_nest_to_any_depth() {
     assert_eq!(decode(&body).unwrap(), decode(EXPIRED).unwrap());
 }
 
-fn trace_parent(body: &Value) -> Option<Box<str>> {
-    read(body).trace.map(|trace| trace.parent)
+fn trace_parent(body: &Value) -> Option<String> {
+    read(body).trace.map(|trace| trace.parent.to_string())
 }
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -1,5 +1,7 @@
-//! The trace context that a body itself carries: only checked and put in one form here. Which of a message's contexts counts,
-//! and what is done with it, is left to telemetry.
+//! The W3C `traceparent`, read, and the trace context that a body itself carries. Which of a message's contexts counts, and what is
+//! done with it, is left to telemetry.
+
+use std::fmt;
 
 use super::wire::{self, Key, Layer, Value};
 
@@ -9,11 +11,61 @@ const STATE_BYTES_MAX: usize = 512;
 /// The longest `baggage` that is kept: what is longer need not be passed on (W3C Baggage, 3.3.2).
 const BAGGAGE_BYTES_MAX: usize = 8192;
 
+/// What a W3C `traceparent` says. It is shown as one of version 00.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct W3cParent {
+    /// Not zero.
+    pub trace_id: u128,
+    /// The span that is the parent; not zero.
+    pub span_id: u64,
+    /// As given.
+    pub flags: u8,
+}
+
+/// The flag of a trace that its sender records.
+const SAMPLED: u8 = 1;
+
+impl W3cParent {
+    /// Reads a `traceparent` of any version by the rules of version 00: later ones may only append (W3C Trace Context, 3.2 and 4.3).
+    /// `None` where it is not one: wrong lengths, upper case, version `ff`, zero ids.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(5, '-');
+        let mut next = |digits| lower_hex(parts.next()?, digits);
+        let (version, trace_id, span_id, flags) = (next(2)?, next(32)?, next(16)?, next(2)?);
+        let ends = version != 0 || parts.next().is_none();
+        let fits = ends && version != 0xff && trace_id != 0 && span_id != 0;
+        let (span_id, flags) = (u64::try_from(span_id).ok()?, u8::try_from(flags).ok()?);
+        fits.then_some(Self { trace_id, span_id, flags })
+    }
+
+    /// Whether the sender records the trace.
+    #[must_use]
+    pub const fn is_sampled(self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// A parent's id must not be zero (W3C Trace Context, 3.2.2.4), and a trace id alone names no parent. Its own last half (the
+    /// first, where that is zero) stands in: it is no real span, but the trace is joined, and the same message always gets the
+    /// same one. It is marked as sampled: the producer had a trace to tell of.
+    fn of_trace(trace_id: u128) -> Option<Self> {
+        let halves = [trace_id & u128::from(u64::MAX), trace_id >> 64];
+        let span_id = halves.into_iter().find(|half| *half != 0)?;
+        Some(Self { trace_id, span_id: u64::try_from(span_id).ok()?, flags: SAMPLED })
+    }
+}
+
+impl fmt::Display for W3cParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+    }
+}
+
 /// The trace context that a body carries, for when the message's own attributes have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyTrace {
-    /// A well-formed W3C `traceparent`.
-    pub parent: Box<str>,
+    /// What its `traceparent` says.
+    pub parent: W3cParent,
     /// The `tracestate` that stood beside it, as it is.
     pub state: Option<Box<str>>,
     /// It stood in the attributes of an SNS notification, and counts as a message's attribute does.
@@ -25,7 +77,7 @@ pub struct BodyTrace {
 pub(super) struct TraceContext {
     attribute: Option<BodyTrace>,
     own: Option<BodyTrace>,
-    trace_id: Option<Box<str>>,
+    trace_id: Option<u128>,
     /// Of a notification's attributes.
     pub(super) baggage: Option<Box<str>>,
 }
@@ -40,8 +92,8 @@ impl TraceContext {
             }
         }
         let id = text(layer, Key::TraceId);
-        let named = text(layer, Key::Traceparent).and_then(trace_parent);
-        let own = named.or_else(|| id.and_then(trace_parent)).map(|parent| BodyTrace {
+        let named = text(layer, Key::Traceparent).and_then(W3cParent::parse);
+        let own = named.or_else(|| id.and_then(W3cParent::parse)).map(|parent| BodyTrace {
             parent,
             state: text(layer, Key::Tracestate).and_then(trace_state),
             is_attribute: false,
@@ -56,29 +108,22 @@ impl TraceContext {
 
     /// This context with that of a notification's `MessageAttributes`: `{"traceparent":{"Type":"String","Value":"00-..."}}`.
     pub(super) fn with_attributes(mut self, json: Option<&str>) -> Self {
-        let value = |name: &str, read: fn(&str) -> Option<Box<str>>| {
+        let value = |name: &str| {
             let attribute = wire::member(json?, name)?;
-            read(&wire::text_of(wire::member(attribute.get(), "Value")?)?)
+            wire::text_of(wire::member(attribute.get(), "Value")?)
         };
-        if let Some(parent) = value("traceparent", trace_parent) {
-            let state = value("tracestate", trace_state);
+        if let Some(parent) = value("traceparent").and_then(|text| W3cParent::parse(&text)) {
+            let state = value("tracestate").and_then(|text| trace_state(&text));
             self.attribute = Some(BodyTrace { parent, state, is_attribute: true });
         }
-        self.baggage = value("baggage", baggage).or(self.baggage);
+        self.baggage = value("baggage").and_then(|text| baggage(&text)).or(self.baggage);
         self
     }
 
     /// The context found; where there is only a trace id, one made of it.
-    ///
-    /// A parent's id must not be zero (W3C Trace Context, 3.2.2.4), and a trace id alone names no parent. Its own last half (the first,
-    /// where that is zero) stands in: it is no real span, but the trace is joined, and the same message always gets the same one.
-    /// It is marked as sampled: the producer had a trace to tell of.
     pub(super) fn into_trace(self) -> Option<BodyTrace> {
         self.attribute.or(self.own).or_else(|| {
-            let id = self.trace_id?;
-            let (first, last) = id.split_at(16);
-            let parent = if is_zero(last) { first } else { last };
-            let parent = format!("00-{id}-{parent}-01").into();
+            let parent = W3cParent::of_trace(self.trace_id?)?;
             Some(BodyTrace { parent, state: None, is_attribute: false })
         })
     }
@@ -92,38 +137,24 @@ fn baggage(text: &str) -> Option<Box<str>> {
     (1..=BAGGAGE_BYTES_MAX).contains(&text.len()).then(|| text.into())
 }
 
-fn is_zero(hex: &str) -> bool {
-    hex.bytes().all(|digit| digit == b'0')
-}
-
-fn is_lower_hex(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// A `traceparent` of any version, read as version 00 (W3C Trace Context, 3.2 and 4.3: later versions may only append).
-fn trace_parent(text: &str) -> Option<Box<str>> {
-    let mut parts = text.splitn(5, '-');
-    let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_hex = |part: &str, length: usize| part.len() == length && is_lower_hex(part);
-    let fits = is_hex(version, 2)
-        && version != "ff"
-        && (version != "00" || parts.next().is_none())
-        && is_hex(id, 32)
-        && !is_zero(id)
-        && is_hex(parent, 16)
-        && !is_zero(parent)
-        && is_hex(flags, 2);
-    fits.then(|| format!("00-{id}-{parent}-{flags}").into())
+/// So many hexadecimal digits, at most 32, in lower case.
+fn lower_hex(text: &str, digits: usize) -> Option<u128> {
+    let value = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let push = |number: u128, byte| Some(number << 4 | u128::from(value(byte)?));
+    if text.len() == digits { text.bytes().try_fold(0, push) } else { None }
 }
 
 /// A trace id of 32 hexadecimal digits, or in X-Ray's form, `1-<8>-<24>`, which holds the same 128 bits
 /// (AWS X-Ray developer guide, "Trace ID format").
-fn trace_id(text: &str) -> Option<Box<str>> {
+fn trace_id(text: &str) -> Option<u128> {
     let id = match text.strip_prefix("1-").and_then(|rest| rest.split_once('-')) {
         Some((epoch, rest)) if epoch.len() == 8 => format!("{epoch}{rest}"),
         Some(_) => return None,
         None => text.to_owned(),
-    }
-    .to_ascii_lowercase();
-    (id.len() == 32 && is_lower_hex(&id) && !is_zero(&id)).then(|| id.into())
+    };
+    lower_hex(&id.to_ascii_lowercase(), 32).filter(|id| *id != 0)
 }

@@ -1,7 +1,8 @@
 //! Trace context as messages carry it: W3C `traceparent` and `tracestate`
 //! (<https://www.w3.org/TR/trace-context-2/>), and SQS's `AWSTraceHeader`
-//! (<https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>).
-//! and W3C `baggage` (<https://www.w3.org/TR/baggage/>). Which of them an event has, and which wins, is for the worker to say; spans are made in [`super::trace`].
+//! (<https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>),
+//! and W3C `baggage` (<https://www.w3.org/TR/baggage/>). The `traceparent` itself is read in [`crate::event`], as bodies carry it
+//! too. Which of them an event has, and which wins, is for the worker to say; spans are made in [`super::trace`].
 //!
 //! All of it is text that a stranger wrote: what does not fit its grammar is as good as absent.
 
@@ -9,6 +10,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use opentelemetry::trace::{SpanId, TraceId, TraceState};
+
+use crate::event::W3cParent;
 
 /// The longest `traceparent` that is looked at: 55 characters make version 00, a later version may add fields.
 const TRACEPARENT_LEN_MAX: usize = 256;
@@ -33,31 +36,11 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// Reads a W3C `traceparent`. `None` where it is not one: wrong lengths, upper case, version `ff`, zero ids.
-    ///
-    /// A later version is read by the rules of version 00, as the recommendation asks.
+    /// Reads a W3C `traceparent`, as [`W3cParent::parse`] does. `None` where it is not one, or too long to be looked at.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        if bytes.len() < 55 || bytes.len() > TRACEPARENT_LEN_MAX || !text.is_ascii() {
-            return None;
-        }
-        let version = lower_hex(&text[..2])?;
-        let dashes = bytes[2] == b'-' && bytes[35] == b'-' && bytes[52] == b'-';
-        let ends = match version {
-            0 => bytes.len() == 55,
-            0xff => false,
-            _ => bytes.len() == 55 || bytes[55] == b'-',
-        };
-        if !dashes || !ends {
-            return None;
-        }
-        let flags = lower_hex(&text[53..55])?;
-        Self::new(
-            lower_hex(&text[3..35])?,
-            u64::try_from(lower_hex(&text[36..52])?).ok()?,
-            Some(flags & 1 == 1),
-        )
+        let is_read = text.len() <= TRACEPARENT_LEN_MAX && text.is_ascii();
+        is_read.then(|| W3cParent::parse(text))?.map(Self::from)
     }
 
     /// Adds the `tracestate` that came beside it. One that is malformed or longer than 512 characters is left out:
@@ -105,15 +88,17 @@ impl TraceParent {
     pub fn tracestate_header(&self) -> String {
         self.state.header()
     }
+}
 
-    fn new(trace_id: u128, span_id: u64, sampled: Option<bool>) -> Option<Self> {
-        (trace_id != 0 && span_id != 0).then(|| Self {
-            trace_id: TraceId::from(trace_id),
-            span_id: Some(SpanId::from(span_id)),
+impl From<W3cParent> for TraceParent {
+    fn from(parent: W3cParent) -> Self {
+        Self {
+            trace_id: TraceId::from(parent.trace_id),
+            span_id: Some(SpanId::from(parent.span_id)),
             is_xray: false,
-            sampled,
+            sampled: Some(parent.is_sampled()),
             state: TraceState::NONE,
-        })
+        }
     }
 }
 
@@ -142,12 +127,6 @@ fn xray_root(value: &str) -> Option<u128> {
 fn fixed_hex(text: &str, digits: usize) -> Option<u128> {
     let well_formed = text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
     well_formed.then(|| u128::from_str_radix(text, 16).ok())?
-}
-
-/// Hexadecimal digits in lower case, at most 32 of them.
-fn lower_hex(text: &str) -> Option<u128> {
-    let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    text.bytes().all(lower).then(|| u128::from_str_radix(text, 16).ok())?
 }
 
 /// Text of `N` ASCII characters without an allocation: a trace id, or a whole `traceparent`.

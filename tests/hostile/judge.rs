@@ -1,7 +1,6 @@
 //! What must hold of every body, whoever wrote it: the worker's decoder says what `reference` says, and what it says can be shown.
 
-use reservation_worker::event::{Event, NoEvent, Poison, decode};
-use reservation_worker::telemetry::TraceParent;
+use reservation_worker::event::{BodyTrace, Event, NoEvent, Poison, W3cParent, decode};
 
 use super::reference;
 
@@ -50,7 +49,9 @@ fn check_event(event: &Event) {
         assert!(named == 0 || named == seats.quantity, "{seats:?}");
     }
     let trace = event.trace.as_ref();
-    assert!(trace.is_none_or(|trace| TraceParent::parse(&trace.parent).is_some()), "{trace:?}");
+    let is_read_back =
+        |trace: &BodyTrace| W3cParent::parse(&trace.parent.to_string()) == Some(trace.parent);
+    assert!(trace.is_none_or(is_read_back), "{trace:?}");
 }
 
 /// One line for a log and for the dead letter, whatever the body holds.

@@ -37,7 +37,7 @@ fn facts(event: &Event) -> Map<String, Value> {
         "qty": event.seats().map(|seats| seats.quantity),
         "seat_ids": event.seats().map(|seats| seats.seat_ids.iter().collect::<Vec<_>>()),
         "baggage": event.baggage,
-        "traceparent": event.trace.as_ref().map(|trace| &trace.parent),
+        "traceparent": event.trace.as_ref().map(|trace| trace.parent.to_string()),
     });
     if let Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) = &event.payload {
         for (key, value) in [

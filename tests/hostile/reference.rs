@@ -4,7 +4,7 @@
 
 use reservation_worker::event::{
     BodyTrace, Event, EventId, EventType, Payload, Payment, PoisonReason, ReservationId, Seats,
-    ShowId,
+    ShowId, W3cParent,
 };
 use serde_json::value::RawValue;
 
@@ -272,7 +272,7 @@ fn note_trace(object: &Object, around: &mut Around) {
     let [parent, id, state] = ["traceparent", "trace_id", "tracestate"]
         .map(|name| if let Given::Text(text) = object.get(name) { text } else { String::new() });
     if let Some(parent) = w3c(&parent).or_else(|| w3c(&id)) {
-        let (parent, state) = (parent.into(), described_state(state));
+        let (parent, state) = (typed(&parent), described_state(state));
         around.trace = Some(BodyTrace { parent, state, is_attribute: false });
     }
     if let Some(found) = trace_id(&id) {
@@ -295,7 +295,7 @@ fn note_attributes(object: &Object, around: &mut Around) {
     };
     if let Some(parent) = value("traceparent").and_then(|text| w3c(&text)) {
         let state = value("tracestate").and_then(described_state);
-        around.attribute = Some(BodyTrace { parent: parent.into(), state, is_attribute: true });
+        around.attribute = Some(BodyTrace { parent: typed(&parent), state, is_attribute: true });
     }
     if let Some(text) = value("baggage").filter(|text| (1..=8192).contains(&text.len())) {
         around.baggage = Some(text);
@@ -306,9 +306,19 @@ fn trace(around: &Around) -> Option<BodyTrace> {
     around.attribute.clone().or_else(|| around.trace.clone()).or_else(|| {
         let id = around.trace_id.as_ref()?;
         let half = if id.ends_with(&"0".repeat(16)) { &id[..16] } else { &id[16..] };
-        let parent = format!("00-{id}-{half}-01").into();
+        let parent = typed(&format!("00-{id}-{half}-01"));
         Some(BodyTrace { parent, state: None, is_attribute: false })
     })
+}
+
+/// What a `traceparent` of version 00 says.
+fn typed(text: &str) -> W3cParent {
+    const HEX: &str = "the digits are checked";
+    W3cParent {
+        trace_id: u128::from_str_radix(&text[3..35], 16).expect(HEX),
+        span_id: u64::from_str_radix(&text[36..52], 16).expect(HEX),
+        flags: u8::from_str_radix(&text[53..55], 16).expect(HEX),
+    }
 }
 
 /// A `traceparent`, as version 00.
