@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Health, Problem};
-use crate::metrics::{Metrics, Service};
+use crate::metrics::{BreakerState, Metrics, Service};
 
 /// Connections at once; more wait in the kernel. A scraper, a kubelet and a few people need a handful.
 const CONNECTIONS_MAX: usize = 64;
@@ -182,7 +182,8 @@ impl Routes {
                 (name.to_owned(), if works { "ok" } else { "failing" }.into())
             });
         let services = [Service::Reservation, Service::Inventory].into_iter().map(|service| {
-            (service.as_str().to_owned(), self.metrics.breaker_state(service).as_str().into())
+            let state = self.metrics.breaker_state(service).map(BreakerState::as_str);
+            (service.as_str().to_owned(), state.into())
         });
         let queue = self.health.queue_actions().into_iter();
         let queue =

@@ -19,9 +19,9 @@
 //! | JSON | RFC 8259; values that are not needed are skipped, however deep they nest | reading goes a fixed number of objects deep, skipping does not recurse: no body can exhaust the stack, so `serde_json`'s limit of 128 is never met |
 //!
 //! - **Strict where it decides.** A field that decides an effect, all of the above, `type` and a payment's `status`, is refused when it has the wrong type:
-//!   its producer is broken, and a guess could release the wrong seats. A field that only describes (`ts`, `amount`, `currency`,
+//!   its producer is broken, and a guess could release the wrong seats. A field that only describes (`amount`, `currency`,
 //!   `error_code`, `error_message`, the `event_id` of a payment without seats, and whatever carries a trace) counts as absent when it does not fit: it is no reason to lose a paid seat.
-//! - **`null` means absent**, everywhere. Unknown fields are ignored.
+//! - **`null` means absent**, everywhere. Unknown fields are ignored, and so is the time (`ts`, `time`, `Timestamp`).
 //! - **A known field given twice** in one object is refused: readers differ on which one wins (RFC 8259, section 4).
 //! - **What JSON can say and UTF-8 or 64 bits cannot hold** (half of a surrogate pair, `1e400`) does not fit its field; the rest of the body counts.
 //! - **Nothing is trimmed or re-cased**: an id with a space at its end is another id.
@@ -31,7 +31,7 @@
 //!
 //! Told apart by shape, layer by layer: an object with its own `reservation_id` or `payload` is the event; any other with `Type` and
 //! `Message` is from SNS; any other with `specversion` and `data` is a CloudEvent; any other with a `detail` is from EventBridge (`detail-type`) or a typed detail (`type`).
-//! *The innermost wins*: id, type, time and trace context are the event's own where it has them, so a whole flat event is taken
+//! *The innermost wins*: id, type and trace context are the event's own where it has them, so a whole flat event is taken
 //! as it stands, else they are those of the nearest envelope; where nothing names a type, `event_type` does. So an SNS `MessageId`, which names a publication rather
 //! than an event, is the identity only where nothing inside has one: it survives redelivery and redrive, but not a second publish.
 //! Where there is none in the whole body, it is the SQS message id of the original message, and [`Event::is_id_of_message`] says so. The payload's fields are read from `payload`, and only where there is none, from beside it.
@@ -118,8 +118,6 @@ pub struct Event {
     pub reservation_id: ReservationId,
     /// The show that seats are sold for; the JSON calls it `event_id`. There is one wherever a payment names seats.
     pub show_id: Option<ShowId>,
-    /// When it happened, as the producer wrote it (`ts`, or the envelope's time): described, never computed with.
-    pub occurred_at: Option<Box<str>>,
     /// What happened.
     pub payload: Payload,
     /// The trace context found in the body.
@@ -209,8 +207,7 @@ impl Event {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let trace = self.trace.as_ref();
-        let texts: [Option<&str>; 4] = [
-            self.occurred_at.as_deref(),
+        let texts: [Option<&str>; 3] = [
             self.show_id.as_ref().map(ShowId::as_str),
             trace.and_then(|trace| trace.state.as_deref()),
             self.baggage.as_deref(),

@@ -58,7 +58,6 @@ pub struct Metrics {
     leases_lost: IntCounter,
     calls: [[IntCounter; CallResult::ALL.len()]; Call::ALL.len()],
     call_duration: [Histogram; Call::ALL.len()],
-    breakers: [IntGauge; Service::ALL.len()],
     judged: Judged,
     duplicates: [IntCounter; DuplicateReason::ALL.len()],
     superseded: IntCounter,
@@ -173,11 +172,6 @@ impl Metrics {
         self.call_duration[call.index()].observe(duration.as_secs_f64());
     }
 
-    /// The service is called so much now.
-    pub fn breaker(&self, service: Service, state: BreakerState) {
-        self.breakers[service.index()].set(gauge_value(state.index()));
-    }
-
     /// A delivery turned out to be a copy.
     pub fn duplicate(&self, reason: DuplicateReason) {
         self.duplicates[reason.index()].inc();
@@ -244,14 +238,6 @@ impl Metrics {
     #[must_use]
     pub fn log_lines_dropped_total(&self) -> u64 {
         self.log_lines_dropped.get()
-    }
-
-    /// How much the service is called, as it was last told.
-    #[must_use]
-    pub fn breaker_state(&self, service: Service) -> BreakerState {
-        let number = self.breakers[service.index()].get();
-        let is_shown = |state: &BreakerState| gauge_value(state.index()) == number;
-        BreakerState::ALL.into_iter().find(is_shown).expect("only states are set")
     }
 
     /// Appends the whole registry in the Prometheus text format, version 0.0.4.

@@ -25,12 +25,6 @@ impl QueueUrl {
     pub const fn name(&self) -> &str {
         &self.name
     }
-
-    /// Whether it is a FIFO queue: those end in `.fifo` (SQS developer guide, "Queue name").
-    #[must_use]
-    pub fn is_fifo(&self) -> bool {
-        self.name.ends_with(FIFO_SUFFIX)
-    }
 }
 
 impl QueueUrl {

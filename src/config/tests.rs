@@ -145,7 +145,6 @@ fn every_variable_of_the_table_is_read_and_shown() {
 #[test]
 fn every_sample_reaches_its_field() {
     let config = with(SAMPLES).unwrap();
-    assert!(config.sqs.queue_url.is_fifo());
     assert_eq!(config.sqs.queue_url.to_string(), SAMPLES[0].1);
     assert_eq!(config.sqs.dlq_url.unwrap().name(), "dlq");
     assert_eq!(config.sqs.wait_time, Duration::ZERO);

@@ -19,7 +19,6 @@ const OBJECTS_MAX: u8 = ENVELOPES_MAX + 2;
 pub(super) struct Around<'a> {
     pub(super) id: Value<'a>,
     pub(super) type_name: Value<'a>,
-    pub(super) time: Value<'a>,
     pub(super) trace: TraceContext,
     /// The identity of an event that has none of its own.
     pub(super) message_id: &'a str,
@@ -147,11 +146,7 @@ fn cloud_event_data<'a>(layer: &Layer<'a>) -> Result<&'a str, Fault> {
 }
 
 fn inside_sns<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
-    Around {
-        id: first(layer.take(Key::SnsMessageId), around.id),
-        time: first(layer.take(Key::SnsTimestamp), around.time),
-        ..around
-    }
+    Around { id: first(layer.take(Key::SnsMessageId), around.id), ..around }
 }
 
 fn inside_detail<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
@@ -159,7 +154,6 @@ fn inside_detail<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
     Around {
         id: first(layer.take(Key::Id), around.id),
         type_name: first(type_name, around.type_name),
-        time: first(layer.take(Key::Time), around.time),
         ..around
     }
 }

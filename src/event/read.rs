@@ -17,9 +17,6 @@ pub const SEATS_MAX: usize = 10_000;
 /// Bytes that the name of a seat may have at most.
 pub const SEAT_ID_BYTES_MAX: usize = 128;
 
-/// Bytes that a time may have at most; RFC 3339 with nanoseconds and offset takes 35.
-const TIME_BYTES_MAX: usize = 64;
-
 /// What the payment simulator calls its one type, and how EventBridge spells it.
 const STATUS_UPDATED: [&str; 2] = ["payment.status_updated", "Payment Status Updated"];
 
@@ -111,20 +108,8 @@ fn checked(
         payment.payment_intent_id = optional_id(fields, Key::PaymentId)?;
     }
     let show_id = show_id(layer, &payload)?;
-    let occurred_at = own_or(layer.get(Key::Ts), &around.time);
-    let occurred_at =
-        describing(occurred_at).filter(|text| id::check(text, TIME_BYTES_MAX).is_ok());
     let (trace, baggage) = (None, None);
-    Ok(Event {
-        id,
-        is_id_of_message,
-        reservation_id,
-        show_id,
-        occurred_at,
-        payload,
-        trace,
-        baggage,
-    })
+    Ok(Event { id, is_id_of_message, reservation_id, show_id, payload, trace, baggage })
 }
 
 fn named(layer: &Layer<'_>, around: &Around<'_>) -> Result<Named, Fault> {

@@ -100,7 +100,6 @@ impl Metrics {
             ),
             calls: make.calls(),
             call_duration: make.call_duration(),
-            breakers: make.breakers(),
             judged: Judged::new(&make),
             duplicates: make.counters(
                 "worker_duplicates_total",
@@ -249,15 +248,6 @@ impl Maker {
         QueueAction::ALL.map(|action| {
             PollErrorKind::ALL.map(|why| vec.with_label_values(&[action.as_str(), why.as_str()]))
         })
-    }
-
-    fn breakers(&self) -> [IntGauge; Service::ALL.len()] {
-        let opts = Opts::new(
-            "worker_breaker_state",
-            "How much a service is called: 0 closed (calls are made), 1 half-open (few, as it is just back), 2 open (probes alone).",
-        );
-        let vec = self.register(IntGaugeVec::new(opts, &["service"]));
-        Service::ALL.map(|service| vec.with_label_values(&[service.as_str()]))
     }
 
     fn calls(&self) -> [[IntCounter; CallResult::ALL.len()]; Call::ALL.len()] {

@@ -1,12 +1,12 @@
-//! What is known of the services that are judged by their answers: how many calls at once each is given, and who waits. SQS is not among
-//! them. Who decides all this is left to the engine.
+//! What is known of the services that are judged by their answers: how much each is called, how many calls at once it is given, and who
+//! waits. SQS is not among them. Who decides all this is left to the engine.
 
 use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts};
 
 use super::build::Maker;
-use super::{LimitChange, Metrics, PaceScope, Service, gauge_value};
+use super::{BreakerState, LimitChange, Metrics, PaceScope, Service, gauge_value};
 
 /// The services that are judged.
 const JUDGED: [Service; 3] = [Service::Reservation, Service::Inventory, Service::Store];
@@ -22,6 +22,7 @@ pub(super) struct Judged {
 /// The series of one service.
 #[derive(Debug)]
 struct Series {
+    breaker: IntGauge,
     limit: IntGauge,
     rate: Gauge,
     calls: IntGauge,
@@ -33,6 +34,11 @@ struct Series {
 
 impl Judged {
     pub(super) fn new(make: &Maker) -> Self {
+        let breaker = gauges(
+            make,
+            "worker_breaker_state",
+            "How much a service is called: 0 closed (calls are made), 1 half-open (few, as it is just back), 2 open (probes alone).",
+        );
         let limit =
             gauges(make, "worker_concurrency_limit", "Calls at once that a service is given now.");
         let calls = gauges(make, "worker_calls_in_flight", "Calls to a service that are open now.");
@@ -66,6 +72,7 @@ impl Judged {
             "What an attempt at a service should take; no series where no target is set.",
         );
         let services = JUDGED.map(Service::as_str).map(|service| Series {
+            breaker: breaker.with_label_values(&[service]),
             limit: limit.with_label_values(&[service]),
             rate: rate.with_label_values(&[service]),
             calls: calls.with_label_values(&[service]),
@@ -122,6 +129,20 @@ impl Drop for SuspectGuard {
 
 /// Of SQS, which is not judged, none of these keeps anything.
 impl Metrics {
+    /// The service is called so much now.
+    pub fn breaker(&self, service: Service, state: BreakerState) {
+        if let Some(series) = self.judged.of(service) {
+            series.breaker.set(gauge_value(state.index()));
+        }
+    }
+
+    /// How much the service is called, as it was last told.
+    #[must_use]
+    pub fn breaker_state(&self, service: Service) -> Option<BreakerState> {
+        let number = self.judged.of(service)?.breaker.get();
+        BreakerState::ALL.into_iter().find(|state| gauge_value(state.index()) == number)
+    }
+
     /// So many calls at once are what the service is given now.
     pub fn concurrency_limit(&self, service: Service, calls: usize) {
         if let Some(series) = self.judged.of(service) {

@@ -33,7 +33,6 @@ fn facts(event: &Event) -> Map<String, Value> {
         "reservation_id": event.reservation_id.as_str(),
         "without_id": event.is_id_of_message,
         "event_id": event.show_id.as_ref().map(|show_id| show_id.as_str()),
-        "ts": event.occurred_at,
         "qty": event.seats().map(|seats| seats.quantity),
         "seat_ids": event.seats().map(|seats| seats.seat_ids.iter().collect::<Vec<_>>()),
         "baggage": event.baggage,

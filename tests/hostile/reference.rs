@@ -22,7 +22,6 @@ const OBJECTS_MAX: usize = 4;
 struct Around {
     id: Given,
     kind: Given,
-    time: Given,
     attribute: Option<BodyTrace>,
     trace: Option<BodyTrace>,
     trace_id: Option<String>,
@@ -42,7 +41,6 @@ pub(crate) fn decode(body: &str, message_id: &str) -> Result<Event, Stop> {
     let around = Around {
         id: Given::Absent,
         kind: Given::Absent,
-        time: Given::Absent,
         attribute: None,
         trace: None,
         trace_id: None,
@@ -82,11 +80,9 @@ fn layer(object: &Object, mut around: Around, envelopes: usize) -> Result<Event,
         }
         note_attributes(object, &mut around);
         around.id = or(object.get("MessageId"), &around.id);
-        around.time = or(object.get("Timestamp"), &around.time);
         return open(&message, around, envelopes + 1);
     }
     around.id = or(object.get("id"), &around.id);
-    around.time = or(object.get("time"), &around.time);
     around.kind = or(or(object.get("detail-type"), &object.get("type")), &around.kind);
     if is_cloud_event {
         if object.get("specversion") != Given::Text("1.0".into()) {
@@ -135,7 +131,6 @@ fn event(object: &Object, around: &Around) -> Result<Event, Stop> {
         reservation_id: ReservationId::new(&reservation_id).expect("an id by the rule"),
         show_id: show_id(object.get("event_id"), &payload)?
             .map(|id| ShowId::new(&id).expect("an id by the rule")),
-        occurred_at: described(or(object.get("ts"), &around.time)).filter(|at| fits(at, 64)),
         payload,
         trace: trace(around),
         baggage: around.baggage.clone().map(Into::into),

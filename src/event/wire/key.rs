@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// The fields that are read. Every other is `Unknown`, and skipped unread.
+/// The fields that are known. Every other is `Unknown`, and skipped unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 pub(in crate::event) enum Key {
@@ -12,16 +12,12 @@ pub(in crate::event) enum Key {
     SnsMessage,
     #[serde(rename = "MessageId")]
     SnsMessageId,
-    #[serde(rename = "Timestamp")]
-    SnsTimestamp,
     #[serde(rename = "detail-type")]
     DetailType,
     #[serde(rename = "specversion")]
     SpecVersion,
     Id,
     Type,
-    Time,
-    Ts,
     TraceId,
     Traceparent,
     Tracestate,
@@ -43,6 +39,11 @@ pub(in crate::event) enum Key {
     Data,
     #[serde(rename = "MessageAttributes")]
     SnsAttributes,
+    /// Times: nobody reads them, but a body that gives one twice is refused, as with every known field.
+    Time,
+    Ts,
+    #[serde(rename = "Timestamp")]
+    SnsTimestamp,
     #[serde(rename = "eventType")]
     EventTypeCamel,
     #[serde(rename = "reservationId")]
