@@ -71,7 +71,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// Every type, in the order of the specification.
+    /// Every type.
     pub const ALL: [Self; 3] =
         [Self::ReservationExpired, Self::PaymentApproved, Self::PaymentFailed];
 

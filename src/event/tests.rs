@@ -57,7 +57,7 @@ fn inner() -> Value {
 }
 
 #[test]
-fn the_three_flat_events_of_the_specification() {
+fn the_three_flat_events() {
     let event = decode(EXPIRED).unwrap();
     assert_eq!(event.event_type(), EventType::ReservationExpired);
     assert_eq!(event.id.as_str(), "evt_123456");

@@ -1,5 +1,4 @@
-//! What a refused change of status means, by the status that the reservation has: SPEC's table
-//! "After 409 or 412".
+//! What a refused change of status (409 or 412) means, by the status that the reservation has.
 
 use crate::client::{Found, Target};
 

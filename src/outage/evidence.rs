@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::window::Window;
 use crate::sabotage::{Sabotage, on};
 
-/// How long a failure counts. SPEC: evidence within 20 s.
+/// How long a failure counts as evidence.
 const RUN_LASTS: Duration = Duration::from_secs(20);
 
 /// Failures kept in a run. Where a service fails so often that so many prove nothing, time does.
@@ -63,7 +63,7 @@ pub(super) struct Begun {
 /// How a call failed, as far as the service is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// SPEC's outage class.
+    /// The service, or the way to it, is at fault: 503, no connection, and their like.
     Outage,
     /// 500 and its like.
     Failing,

@@ -18,7 +18,7 @@ const RELEASE_BASE: Duration = Duration::from_secs(30);
 /// The longest that a release hides a message: 15 minutes, so that a cure is noticed soon.
 const RELEASE_CAP: Duration = Duration::from_secs(15 * 60);
 
-/// The longest that an event waits on a timer of its own after a failure. SPEC: 30 s.
+/// The longest that an event waits on a timer of its own after a failure.
 const SUSPECT_CAP: Duration = Duration::from_secs(30);
 
 /// The least that an event waits where the time that it was told is shorter, or over.

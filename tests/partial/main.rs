@@ -1,10 +1,10 @@
 //! The engine where the world is half well: services of which a part fails, that take only so much, or that refuse everybody; a
 //! store of which a shard is away; an action of SQS that is denied. 1 to 50 processes share one simulated queue. What must hold
-//! are SPEC's bounds. Every choice comes from the scenario and one seed, so that a run can be seen again:
+//! are the bounds that each scenario names. Every choice comes from the scenario and one seed, so that a run can be seen again:
 //! `PARTIAL_SCENARIO=name PARTIAL_SEED=n cargo test --features simulation --test partial replay -- --exact --nocapture`.
 //! `PARTIAL_SIZE=full` makes it as long as a soak's, and `PARTIAL_SABOTAGE=name` breaks the engine in that way.
 //!
-//! `soak` runs as many seeds of every scenario as `PARTIAL_SEEDS` says, from `PARTIAL_START` on, each as long as SPEC says.
+//! `soak` runs as many seeds of every scenario as `PARTIAL_SEEDS` says, from `PARTIAL_START` on, each at its full length.
 //! What crashes do, and that effects happen once, is `tests/simulation`' to prove.
 //!
 //! - `plan`: what will happen; `scenario`: which plans there are, and their bounds; `judge`: whether they hold.

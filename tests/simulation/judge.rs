@@ -1,5 +1,5 @@
-//! What the engine has been told, and what it must make of it: the answers as they arrive, and SPEC's
-//! table "After 409 or 412", written a second time.
+//! What the engine has been told, and what it must make of it: the answers as they arrive, and what a
+//! status means after 409 or 412, written a second time.
 
 use reservation_worker::client::{Class, Found};
 use reservation_worker::event::EventType;
@@ -114,7 +114,7 @@ impl World {
     }
 }
 
-/// SPEC's table "After 409 or 412": the cell's name, and what it says.
+/// What the status that is found after 409 or 412 means: the case's name, and the verdict.
 pub(crate) fn verdict(event_type: EventType, found: &Found) -> (&'static str, Verdict) {
     use EventType::{PaymentApproved as Approved, PaymentFailed as Failed};
     match (event_type, found) {

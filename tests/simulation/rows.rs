@@ -1,5 +1,5 @@
-//! SPEC's table "How answers are read", row by row, as the simulated services give them. What the
-//! engine makes of each class is its own business; this is what it is told.
+//! The classes of answers, one by one, as the simulated services give them. What the engine
+//! makes of each class is its own business; this is what it is told.
 
 use std::time::Duration;
 

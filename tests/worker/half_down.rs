@@ -22,7 +22,7 @@ type Http = Scripted<Reply>;
 /// Events of an outage, each for a reservation of its own.
 const EVENTS: usize = 30;
 
-/// SPEC's waits.
+/// The default waits.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
 
 /// A payment that names no seats: only the Reservation API is needed.
@@ -115,7 +115,7 @@ async fn one_success_in_an_outage_that_fills_half_of_the_room_gives_nothing_up()
 /// So many reservations are never answered; a good event every second is done at once.
 async fn go_on_beside_silent(reservations: usize) {
     let world = World::start().await;
-    // SPEC's defaults, times a fifth.
+    // The defaults, times a fifth.
     let services = with_20_calls(world.services_with(Duration::from_secs(1)));
     let worker = world
         .worker_of(services, |settings| {

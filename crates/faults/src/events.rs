@@ -113,7 +113,7 @@ impl Event {
     }
 }
 
-/// A step's key, as SPEC has it: the same in every attempt, process and version.
+/// A step's key: the same in every attempt, process and version.
 fn key(id: &str, step: &str) -> String {
     let name = format!("urn:reservation-worker:{id}/{step}");
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::*;
 
 #[test]
-fn idempotency_keys_are_those_of_the_specification() {
+fn idempotency_keys_never_change() {
     let id = EventId::new("evt_123456").unwrap();
     let keys = Step::ALL.map(|step| idempotency_key(&id, step).to_string());
     assert_eq!(

@@ -9,7 +9,7 @@ use crate::outage::Waiting;
 use crate::sabotage::{Sabotage, on};
 
 /// Between rounds of probes: a twelfth of the outage's length, so that even with the last round's own length it is a tenth
-/// at most (SPEC), from 1 to 10 s. Half of it is drawn at random: pods do not ask together.
+/// at most, from 1 to 10 s. Half of it is drawn at random: pods do not ask together.
 const PROBE_SHARE: u32 = 12;
 const PROBE_EVERY_MIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY_MAX: Duration = Duration::from_secs(10);

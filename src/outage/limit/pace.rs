@@ -1,7 +1,7 @@
 //! What is done about refusals: 429 and its like.
 //!
 //! A refusal may mean a true limit, of so many calls a second, or may strike at random. A few of them cost nothing and are
-//! left alone: SPEC allows 5% at a limit. Where there are more:
+//! left alone: at a limit 5% of calls may be refused. Where there are more:
 //!
 //! - **Calls begin at a rate**: at first what was let in, then more with each call that is let in and less with each that is
 //!   refused, so that 2% are refused. What has a limit is so used whole, by one process or by many, which all see the same

@@ -88,7 +88,7 @@ pub(super) fn shared_bucket(rng: &mut Rng, size: Size) -> Plan {
     plan.services[0].bucket = Some(bucket);
     plan.choice = format!("{per_s}/s, {processes} processes");
     let times = (from, lasts);
-    // One process cannot tell what the others do from chance, which makes it somewhat more than SPEC's 5%.
+    // One process cannot tell what the others do from chance, which makes it somewhat more than the 5% of one process that is alone.
     plan.bounds =
         vec![Bound::Served(Side::Api, per_s * 0.95, times), Bound::Paced(Side::Api, 0.08, times)];
     plan.max_receives = 1_000;

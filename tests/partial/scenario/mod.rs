@@ -1,4 +1,4 @@
-//! Which worlds there are. Each scenario draws a plan from a seed: what SPEC's case leaves open (which service, which class, which
+//! Which worlds there are. Each scenario draws a plan from a seed: what the scenario leaves open (which service, which class, which
 //! rates and times) is the seed's choice, and is told in the plan's words.
 
 mod capacity;
@@ -18,7 +18,7 @@ use super::plan::Plan;
 pub(crate) enum Size {
     /// As long as shows what is wrong.
     Small,
-    /// As long as SPEC says.
+    /// As long as the requirement says: up to an hour.
     Full,
 }
 

@@ -15,7 +15,7 @@ use crate::failed::{Failed, ensure};
 use crate::progress::{Fates, Progress, feed};
 use crate::world::{Setting, World};
 
-/// For good events: what SPEC allows with ten bad ones; with one it asks for as long as without it, which is less.
+/// The longest that a good event may take beside ten bad ones. Beside one bad event it must take as long as without, which is less.
 const WITHIN: Duration = Duration::from_secs(2);
 
 const SETTLED_MAX: Duration = Duration::from_secs(150);

@@ -21,7 +21,7 @@ const EVENTS: usize = 3_000;
 /// Of the Reservation API. Calls that begin again one by one would take many times as long.
 const LATENCY: Duration = Duration::from_millis(100);
 
-/// What SPEC allows beyond the least possible.
+/// The longest that the last event may take beyond the least possible.
 const BEYOND: Duration = Duration::from_secs(6);
 
 /// Nobody waits longer before asking again.

@@ -15,7 +15,7 @@ use crate::world::{Setting, World};
 
 const EVENTS: usize = 200;
 
-/// What SPEC lets the first of them cost.
+/// Dead letters that a service which refuses everybody may cost.
 const LETTERS_MAX: usize = 5;
 
 const SETTLED_MAX: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use crate::world::{Setting, Started, World};
 /// `maxReceiveCount`.
 const RECEIVES_MAX: u32 = 3;
 
-/// What SPEC allows from the end of it.
+/// The longest that recovery may take, from the end of the trouble.
 const RECOVERS: Duration = Duration::from_secs(10);
 
 const SETTLED_MAX: Duration = Duration::from_secs(90);
@@ -98,7 +98,7 @@ impl std::fmt::Display for Readiness {
     }
 }
 
-/// That it is ready again within what SPEC allows from `healed_at`.
+/// That it is ready again within [`RECOVERS`] of `healed_at`.
 async fn ready_again(worker: &Started, healed_at: Instant) -> Result<f64, Failed> {
     let left = RECOVERS.saturating_sub(healed_at.elapsed());
     eventually("/readyz is 200 again", left, async || {

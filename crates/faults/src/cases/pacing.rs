@@ -17,7 +17,7 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 
-/// What SPEC allows at most.
+/// The longest pause that a service may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// What is asked for in seconds.

@@ -13,7 +13,7 @@ use crate::failed::Failed;
 use crate::progress::{Fates, Progress, feed};
 use crate::world::{Setting, World};
 
-/// What SPEC allows a good event, from the moment it is sent.
+/// The longest that a good event may take, from the moment it is sent.
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Those that failed wait 30 s at most, and what was handed back for longer.
