@@ -111,7 +111,7 @@ impl Intake {
     /// A receive that began then failed.
     pub fn note_failed(&self, began_at: Instant, error: &QueueError) {
         let message = error.to_string();
-        let failure = Failure { error_type: error.kind.word(), message: &message };
+        let failure = Failure { error_type: error.kind.as_str(), message: &message };
         self.spans.receive_failed(wall_clock(began_at), failure);
     }
 

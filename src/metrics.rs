@@ -20,7 +20,7 @@ use self::judged::Judged;
 pub use self::judged::SuspectGuard;
 pub use self::labels::{
     BreakerState, Call, CallResult, DuplicateReason, HeldState, LimitChange, Outcome, PaceScope,
-    PollErrorKind, QueueAction, RetryReason, Service, SettlementKind, SpanLoss,
+    QueueAction, QueueErrorKind, RetryReason, Service, SettlementKind, SpanLoss,
 };
 use crate::event::EventType;
 
@@ -41,9 +41,9 @@ pub struct Metrics {
     poll_errors: IntCounter,
     pool_active: IntGauge,
 
-    poll_errors_by_kind: [IntCounter; PollErrorKind::ALL.len()],
+    poll_errors_by_kind: [IntCounter; QueueErrorKind::ALL.len()],
     queue_action_failing: [IntGauge; QueueAction::ALL.len()],
-    queue_action_failures: [[IntCounter; PollErrorKind::ALL.len()]; QueueAction::ALL.len()],
+    queue_action_failures: [[IntCounter; QueueErrorKind::ALL.len()]; QueueAction::ALL.len()],
     receives: IntCounter,
     empty_receives: IntCounter,
     messages_received: IntCounter,
@@ -109,7 +109,7 @@ impl Metrics {
     }
 
     /// A receive failed.
-    pub fn poll_error(&self, kind: PollErrorKind) {
+    pub fn poll_error(&self, kind: QueueErrorKind) {
         self.poll_errors.inc();
         self.poll_errors_by_kind[kind.index()].inc();
     }
@@ -120,7 +120,7 @@ impl Metrics {
     }
 
     /// A call of an action failed, or all of its entries did.
-    pub fn queue_action_failed(&self, action: QueueAction, why: PollErrorKind) {
+    pub fn queue_action_failed(&self, action: QueueAction, why: QueueErrorKind) {
         self.queue_action_failures[action.index()][why.index()].inc();
     }
 

@@ -280,7 +280,7 @@ impl Poller {
     }
 
     fn failed(&self, error: &QueueError, began_at: Instant, pace: &mut Pace) {
-        self.metrics.poll_error(error.kind.into());
+        self.metrics.poll_error(error.kind);
         self.intake.note_failed(began_at, error);
         pace.receives = 1;
         // Those that were open together fail together: that is one failure, not one after another.

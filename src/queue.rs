@@ -16,7 +16,8 @@ use async_trait::async_trait;
 
 pub use dead_letter::DeadLetter;
 
-use crate::metrics::{PollErrorKind, QueueAction};
+use crate::metrics::QueueAction;
+pub use crate::metrics::QueueErrorKind;
 
 /// The most entries that SQS takes in one batch, and the most messages that it gives in one receive
 /// (AWS: `ReceiveMessage`, `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`).
@@ -162,27 +163,7 @@ pub struct QueueError {
     pub detail: String,
 }
 
-/// The kinds of trouble that call for different answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum QueueErrorKind {
-    /// SQS asks for fewer calls, or for fewer messages in flight (`OverLimit`).
-    Throttled,
-    /// Credentials are missing, expired or lack the permission.
-    Denied,
-    /// There is no such queue, or the URL's region or account is wrong.
-    NoSuchQueue,
-    /// No answer within the deadline.
-    Timeout,
-    /// No connection, or a broken one.
-    Network,
-    /// SQS refuses the request itself: the same request will not succeed.
-    Refused,
-    /// A copy was to be sent to a dead-letter queue, and none is known.
-    NoDeadLetterQueue,
-    /// SQS failed (5xx), or said what is not known here.
-    Other,
-}
-
+/// In words.
 impl fmt::Display for QueueErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -195,38 +176,6 @@ impl fmt::Display for QueueErrorKind {
             Self::NoDeadLetterQueue => "no dead-letter queue is known",
             Self::Other => "failed",
         })
-    }
-}
-
-impl QueueErrorKind {
-    /// A word from a fixed set, for spans.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::Denied => "denied",
-            Self::NoSuchQueue => "no_such_queue",
-            Self::Timeout => "timeout",
-            Self::Network => "network",
-            Self::Refused => "refused",
-            Self::NoDeadLetterQueue => "no_dead_letter_queue",
-            Self::Other => "other",
-        }
-    }
-}
-
-impl From<QueueErrorKind> for PollErrorKind {
-    fn from(kind: QueueErrorKind) -> Self {
-        match kind {
-            QueueErrorKind::Throttled => Self::Throttled,
-            QueueErrorKind::Denied => Self::Denied,
-            QueueErrorKind::NoSuchQueue => Self::NoSuchQueue,
-            QueueErrorKind::Timeout => Self::Timeout,
-            QueueErrorKind::Network => Self::Network,
-            QueueErrorKind::Refused | QueueErrorKind::NoDeadLetterQueue | QueueErrorKind::Other => {
-                Self::Other
-            }
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::metrics::{BreakerState, Outcome, PollErrorKind};
+use crate::metrics::{BreakerState, Outcome, QueueErrorKind};
 
 struct Served {
     port: u16,
@@ -47,7 +47,7 @@ impl Served {
 async fn metrics_are_served_as_prometheus_text() {
     let served = serve().await;
     served.metrics.event_settled(None, Outcome::Dropped);
-    served.metrics.poll_error(PollErrorKind::Timeout);
+    served.metrics.poll_error(QueueErrorKind::Timeout);
     let (head, body) = served.ask("GET /metrics").await;
     assert!(head.starts_with("HTTP/1.1 200 OK"));
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"));

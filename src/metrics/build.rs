@@ -12,8 +12,8 @@ use prometheus::{
 
 use super::judged::Judged;
 use super::{
-    Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, PollErrorKind,
-    QueueAction, RetryReason, Service, SettlementKind, SpanLoss, TYPES,
+    Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, QueueAction,
+    QueueErrorKind, RetryReason, SettlementKind, SpanLoss, TYPES,
 };
 use crate::event::EventType;
 
@@ -49,7 +49,7 @@ impl Metrics {
                 "worker_receive_errors_total",
                 "Receives that failed, by kind.",
                 "kind",
-                PollErrorKind::ALL.map(PollErrorKind::as_str),
+                QueueErrorKind::ALL.map(QueueErrorKind::as_str),
             ),
             queue_action_failing: make.queue_action_failing(),
             queue_action_failures: make.queue_action_failures(),
@@ -239,14 +239,14 @@ impl Maker {
 
     fn queue_action_failures(
         &self,
-    ) -> [[IntCounter; PollErrorKind::ALL.len()]; QueueAction::ALL.len()] {
+    ) -> [[IntCounter; QueueErrorKind::ALL.len()]; QueueAction::ALL.len()] {
         let vec = self.counter_vec(
             "worker_queue_action_failures_total",
             "Calls to the queue that failed, or whose entries all did, by action and by why.",
             &["action", "reason"],
         );
         QueueAction::ALL.map(|action| {
-            PollErrorKind::ALL.map(|why| vec.with_label_values(&[action.as_str(), why.as_str()]))
+            QueueErrorKind::ALL.map(|why| vec.with_label_values(&[action.as_str(), why.as_str()]))
         })
     }
 

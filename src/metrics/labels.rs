@@ -151,19 +151,23 @@ label! {
 }
 
 label! {
-    /// Why a receive, or another action of the queue, failed.
-    PollErrorKind {
-        /// SQS throttled us.
+    /// Why a receive, or another action of the queue, failed: the kinds of trouble that call for different answers.
+    QueueErrorKind {
+        /// SQS asks for fewer calls, or for fewer messages in flight (`OverLimit`).
         Throttled => "throttled",
-        /// Credentials or policy do not allow it.
+        /// Credentials are missing, expired or lack the permission.
         Denied => "denied",
-        /// There is no such queue.
+        /// There is no such queue, or the URL's region or account is wrong.
         NoSuchQueue => "no_such_queue",
-        /// The connection failed.
+        /// No connection, or a broken one.
         Network => "network",
         /// No answer within the deadline.
         Timeout => "timeout",
-        /// Anything else.
+        /// SQS refuses the request itself: the same request will not succeed.
+        Refused => "refused",
+        /// A copy was to be sent to a dead-letter queue, and none is known.
+        NoDeadLetterQueue => "no_dead_letter_queue",
+        /// SQS failed (5xx), or said what is not known here.
         Other => "other",
     }
 }
@@ -280,4 +284,4 @@ macro_rules! indexed {
     )+ };
 }
 
-indexed!(Outcome Call CallResult PollErrorKind QueueAction HeldState RetryReason SettlementKind SpanLoss DuplicateReason BreakerState LimitChange PaceScope Service);
+indexed!(Outcome Call CallResult QueueErrorKind QueueAction HeldState RetryReason SettlementKind SpanLoss DuplicateReason BreakerState LimitChange PaceScope Service);

@@ -89,7 +89,7 @@ fn guards_take_back_what_they_counted() {
 fn calls_polls_and_reasons_are_counted_once_each() {
     let metrics = Metrics::new(&["unknown_type"]);
     metrics.call(Call::PatchReservation, CallResult::Conflict, Duration::from_millis(3));
-    metrics.poll_error(PollErrorKind::Denied);
+    metrics.poll_error(QueueErrorKind::Denied);
     metrics.received(0);
     metrics.received(10);
     metrics.dead_letter("unknown_type");

@@ -146,7 +146,7 @@ impl Actions {
     /// Books a call that began then and has just ended.
     pub fn note(&self, action: QueueAction, began_at: Instant, answer: Result<(), &QueueError>) {
         if let Err(error) = answer {
-            self.metrics.queue_action_failed(action, error.kind.into());
+            self.metrics.queue_action_failed(action, error.kind);
         }
         let kind = answer.map_err(|error| error.kind);
         let failed_for = match action {

@@ -206,7 +206,7 @@ fn links<T>(batch: &[(Receipt, T)]) -> impl Iterator<Item = &SpanLink> {
 
 pub(super) fn end_span(span: QueueSpan, error: Option<&QueueError>) {
     let message = error.map(ToString::to_string).unwrap_or_default();
-    span.end(error.map(|error| Failure { error_type: error.kind.word(), message: &message }));
+    span.end(error.map(|error| Failure { error_type: error.kind.as_str(), message: &message }));
 }
 
 fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
