@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::client::{CallError, Class, Inventory, ReservationApi};
 use crate::config::Propagators;
 use crate::event::{Payload, StepSet};
-use crate::idempotency::{Records, Refusal};
+use crate::idempotency::{Records, StoreError};
 use crate::inflight::{Job, ParkedAs};
 use crate::metrics::{Metrics, RetryReason, Service};
 use crate::outage::{Dependency, Outages};
@@ -79,7 +79,7 @@ pub enum End {
     /// No receipt of the message is ours any more: somebody else may have it.
     LeaseLost,
     /// The store gave no answer, or gave the event to somebody else.
-    Store(Refusal),
+    Store(StoreError),
     /// The code failed. The attempt is spent, the process lives.
     Panicked,
 }
@@ -116,16 +116,16 @@ impl End {
     }
 }
 
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Away { shard, is_fresh } => Self::Parked {
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Away { shard, is_fresh } => Self::Parked {
                 dependency: Dependency::Store(shard),
                 error: None,
                 how: ParkedAs { is_fresh, is_full: false, is_suspect: false },
             },
-            Refusal::Unavailable(_) | Refusal::ClaimLost | Refusal::Unreadable(_) => {
-                Self::Store(refusal)
+            StoreError::Unavailable(_) | StoreError::NotOwner | StoreError::Unreadable(_) => {
+                Self::Store(error)
             }
         }
     }

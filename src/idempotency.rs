@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-pub use self::records::{Records, Refusal};
+pub use self::records::Records;
 use crate::event::{ContentHash, EventId, StepSet};
 use crate::outage::Shard;
 
@@ -116,6 +116,14 @@ pub enum StoreError {
     /// What is stored under the event's key is no record that this version can read.
     #[error("the record cannot be read: {0}")]
     Unreadable(String),
+    /// The store was not asked, as it is known to be away. Only [`Records`] says so.
+    #[error("the idempotency store is away")]
+    Away {
+        /// Which part of it.
+        shard: Shard,
+        /// The event has not found it away before.
+        is_fresh: bool,
+    },
 }
 
 /// Remembers events by id. Its implementations bound each operation in time.

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::event::StepSet;
 use crate::handler::{self, End, Services};
 use crate::health::Health;
-use crate::idempotency::{Claim, Refusal};
+use crate::idempotency::{Claim, StoreError};
 use crate::inflight::{InFlight, Job, Key};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
@@ -109,7 +109,7 @@ impl Worker {
     }
 
     /// Makes sure that the event is ours to handle, for as long as its message is.
-    async fn claim(&self, job: &mut Job) -> Result<Claim, Refusal> {
+    async fn claim(&self, job: &mut Job) -> Result<Claim, StoreError> {
         if job.lease.is_claimed() {
             return Ok(Claim::Ours(job.recorded));
         }
@@ -125,9 +125,9 @@ impl Worker {
                 job.done = job.done.union(done);
             }
             Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_))
-            | Err(Refusal::ClaimLost | Refusal::Unreadable(_)) => job.lease.claim_lost(),
+            | Err(StoreError::NotOwner | StoreError::Unreadable(_)) => job.lease.claim_lost(),
             // It may have been made, and its answer lost.
-            Err(Refusal::Away { .. } | Refusal::Unavailable(_)) => {}
+            Err(StoreError::Away { .. } | StoreError::Unavailable(_)) => {}
         }
         claim
     }
@@ -154,7 +154,7 @@ impl Worker {
 }
 
 /// The answer as it is, unless the engine is broken on purpose.
-fn believe(claim: Result<Claim, Refusal>) -> Result<Claim, Refusal> {
+fn believe(claim: Result<Claim, StoreError>) -> Result<Claim, StoreError> {
     let is_ignored = match &claim {
         Err(_) => on(Sabotage::UnclaimedHandled),
         Ok(Claim::Elsewhere(_)) => on(Sabotage::ElsewhereIgnored),

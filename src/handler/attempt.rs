@@ -11,7 +11,7 @@ use crate::client::{
     Reservation, Target,
 };
 use crate::event::{Event, Payment, Seats, Step, StepSet, idempotency_key};
-use crate::idempotency::Refusal;
+use crate::idempotency::StoreError;
 use crate::inflight::{Lease, ParkedAs};
 use crate::metrics::{Call, CallResult};
 use crate::outage::attribution::{FailureAttribution, ServiceCharges, attribute};
@@ -195,7 +195,7 @@ impl Attempt<'_> {
             self.check_ours()?;
             let (records, token) = (&self.services.records, self.lease.token());
             if let Err(refusal) = records.record(&self.event.id, token, *self.done).await {
-                if refusal == Refusal::ClaimLost {
+                if refusal == StoreError::NotOwner {
                     self.lease.claim_lost();
                 }
                 return Err(refusal.into());
@@ -212,7 +212,7 @@ impl Attempt<'_> {
             return Err(End::LeaseLost);
         }
         if !self.lease.is_claimed() {
-            return Err(End::Store(Refusal::ClaimLost));
+            return Err(End::Store(StoreError::NotOwner));
         }
         Ok(())
     }

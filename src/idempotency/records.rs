@@ -1,4 +1,4 @@
-//! The store as the worker uses it: behind its breaker, counted. What is done about a refusal is
+//! The store as the worker uses it: behind its breaker, counted. What is done about an error is
 //! left to others.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::client::Load;
 use crate::event::{ContentHash, EventId, StepSet};
 use crate::health::Health;
 use crate::metrics::{Call, CallResult, Metrics};
-use crate::outage::{CallOutcome, Dependency, Outages, Shard};
+use crate::outage::{CallOutcome, Dependency, Outages};
 
 /// How often a shared store is looked at: a pod that cannot reach it is taken out within a few probes
 /// of the kubelet's.
@@ -31,28 +31,6 @@ pub struct Records {
     pub health: Arc<Health>,
 }
 
-/// Why an event goes no further.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The store is away, and is not asked.
-    #[error("the idempotency store is away")]
-    Away {
-        /// Which part of it.
-        shard: Shard,
-        /// The event has not found it away before.
-        is_fresh: bool,
-    },
-    /// It did not answer.
-    #[error("idempotency store: {0}")]
-    Unavailable(String),
-    /// The claim is not ours any more.
-    #[error("the claim is not ours any more")]
-    ClaimLost,
-    /// The record cannot be read.
-    #[error("idempotency store: the record cannot be read: {0}")]
-    Unreadable(String),
-}
-
 impl Records {
     /// See [`Store::claim`].
     ///
@@ -64,7 +42,7 @@ impl Records {
         hash: ContentHash,
         token: Token,
         lasts: Duration,
-    ) -> Result<Claim, Refusal> {
+    ) -> Result<Claim, StoreError> {
         self.ask(id, Call::Claim, self.store.claim(id, hash, token, lasts)).await
     }
 
@@ -72,7 +50,12 @@ impl Records {
     ///
     /// # Errors
     /// Any but that the record cannot be read.
-    pub async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), Refusal> {
+    pub async fn renew(
+        &self,
+        id: &EventId,
+        token: Token,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
         self.ask(id, Call::Renew, self.store.renew(id, token, lasts)).await
     }
 
@@ -80,7 +63,12 @@ impl Records {
     ///
     /// # Errors
     /// Any.
-    pub async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), Refusal> {
+    pub async fn record(
+        &self,
+        id: &EventId,
+        token: Token,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.ask(id, Call::Record, self.store.record(id, token, done)).await
     }
 
@@ -93,7 +81,7 @@ impl Records {
         id: &EventId,
         token: Token,
         how: HandledAs,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StoreError> {
         self.ask(id, Call::Complete, self.store.complete(id, token, how)).await
     }
 
@@ -101,7 +89,12 @@ impl Records {
     ///
     /// # Errors
     /// Any.
-    pub async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), Refusal> {
+    pub async fn release(
+        &self,
+        id: &EventId,
+        token: Token,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.ask(id, Call::Release, self.store.release(id, token, done)).await
     }
 
@@ -130,11 +123,11 @@ impl Records {
         id: &EventId,
         call: Call,
         operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, StoreError> {
         let shard = self.store.shard(id);
         let permit = match self.outages.enter(Dependency::Store(shard), id) {
             Ok(permit) => permit,
-            Err(not_now) => return Err(Refusal::Away { shard, is_fresh: not_now.is_fresh }),
+            Err(not_now) => return Err(StoreError::Away { shard, is_fresh: not_now.is_fresh }),
         };
         let began_at = Instant::now();
         let answer = operation.await;
@@ -142,7 +135,9 @@ impl Records {
             Ok(_) => (CallOutcome::Done, CallResult::Ok),
             Err(StoreError::NotOwner) => (CallOutcome::Done, CallResult::Conflict),
             Err(StoreError::Unreadable(_)) => (CallOutcome::Done, CallResult::Permanent),
-            Err(StoreError::Unavailable(_)) => (CallOutcome::Outage, CallResult::Outage),
+            Err(StoreError::Unavailable(_) | StoreError::Away { .. }) => {
+                (CallOutcome::Outage, CallResult::Outage)
+            }
         };
         let took = began_at.elapsed();
         self.metrics.call(call, result, took);
@@ -150,11 +145,11 @@ impl Records {
         if answer.is_ok() || !is_called {
             self.health.store(is_called && !self.outages.is_store_away());
         }
-        answer.map_err(|why| match why {
-            StoreError::NotOwner => Refusal::ClaimLost,
-            StoreError::Unreadable(why) => Refusal::Unreadable(why),
-            StoreError::Unavailable(_) if !is_called => Refusal::Away { shard, is_fresh: false },
-            StoreError::Unavailable(why) => Refusal::Unavailable(why),
-        })
+        match answer {
+            Err(StoreError::Unavailable(_)) if !is_called => {
+                Err(StoreError::Away { shard, is_fresh: false })
+            }
+            answer => answer,
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::client::Class;
 use crate::clock;
 use crate::event::ContentHash;
 use crate::handler::End;
-use crate::idempotency::{Handled, HandledAs, Records, Refusal};
+use crate::idempotency::{Handled, HandledAs, Records, StoreError};
 use crate::inflight::lease::LeaseEvents;
 use crate::inflight::{InFlight, Job, ParkedAs, Receipt, Taken};
 use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
@@ -97,13 +97,13 @@ impl Settler {
         }
     }
 
-    async fn complete(&self, job: &Job, outcome: Outcome) -> Result<(), Refusal> {
+    async fn complete(&self, job: &Job, outcome: Outcome) -> Result<(), StoreError> {
         let how = match outcome {
             Outcome::Success | Outcome::Failed => HandledAs::Applied,
             Outcome::Dropped => HandledAs::Superseded,
         };
         let completed = self.records.complete(&job.event.id, job.lease.token(), how).await;
-        if completed == Err(Refusal::ClaimLost) {
+        if completed == Err(StoreError::NotOwner) {
             job.lease.claim_lost();
         }
         completed
@@ -313,9 +313,9 @@ impl Settler {
         }
         match self.records.release(&job.event.id, job.lease.token(), job.done).await {
             // Somebody else has taken it meanwhile, or the store is known to be away.
-            Ok(()) | Err(Refusal::ClaimLost | Refusal::Away { .. }) => {}
-            Err(why @ (Refusal::Unavailable(_) | Refusal::Unreadable(_))) => {
-                warn!(error = %why, reservation_id = job.event.reservation_id.as_str(), "The event's claim could not be released: it runs out with the lease");
+            Ok(()) | Err(StoreError::NotOwner | StoreError::Away { .. }) => {}
+            Err(why @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
+                warn!(error = %format_args!("idempotency store: {why}"), reservation_id = job.event.reservation_id.as_str(), "The event's claim could not be released: it runs out with the lease");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::client::{CallError, Class};
 use crate::event::PoisonReason;
 use crate::handler::{End, EventWait};
-use crate::idempotency::Refusal;
+use crate::idempotency::StoreError;
 use crate::inflight::ParkedAs;
 use crate::metrics::{Outcome, Service};
 use crate::outage::Dependency;
@@ -135,10 +135,10 @@ pub fn decide(
         End::LeaseLost => Verdict::Forget,
         End::Parked { dependency, how, .. } => Verdict::Park(*dependency, *how),
         // What the store does not answer is asked again; nothing runs unguarded meanwhile.
-        End::Store(Refusal::Away { .. } | Refusal::Unavailable(_) | Refusal::ClaimLost) => {
+        End::Store(StoreError::Away { .. } | StoreError::Unavailable(_) | StoreError::NotOwner) => {
             retry_or_release(false, record, policy, random)
         }
-        End::Store(Refusal::Unreadable(_)) | End::Unclear { .. } | End::Panicked => {
+        End::Store(StoreError::Unreadable(_)) | End::Unclear { .. } | End::Panicked => {
             retry_or_release(true, record, policy, random)
         }
         End::Failed { error, wait } => match error.class {
@@ -252,7 +252,7 @@ mod tests {
             failed(Class::Outage, true),
             failed(Class::Transient, true),
             End::Unclear { found: "PENDING".to_owned() },
-            End::Store(Refusal::Unreadable(String::new())),
+            End::Store(StoreError::Unreadable(String::new())),
             End::Panicked,
         ] {
             for retries in 0..2 {

@@ -14,7 +14,7 @@ use super::ledger::Left;
 use super::tell::attempt_begun;
 use crate::clock;
 use crate::event::EventId;
-use crate::idempotency::Refusal;
+use crate::idempotency::StoreError;
 use crate::inflight::lease::LeaseEvents;
 use crate::inflight::{Forgotten, Job, Lease, Receipt};
 use crate::retry::Backoff;
@@ -40,10 +40,10 @@ impl Settler {
         }
         match self.records.renew(id, lease.token(), lasts).await {
             Ok(()) => lease.renewed(claim, asked_at + lasts),
-            Err(Refusal::ClaimLost) => lease.renewal_refused(claim),
-            Err(Refusal::Unreadable(_)) => {}
+            Err(StoreError::NotOwner) => lease.renewal_refused(claim),
+            Err(StoreError::Unreadable(_)) => {}
             // If it runs out all the same, it is asked for anew before the next step.
-            Err(Refusal::Away { .. } | Refusal::Unavailable(_)) => return false,
+            Err(StoreError::Away { .. } | StoreError::Unavailable(_)) => return false,
         }
         true
     }

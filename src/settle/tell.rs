@@ -6,6 +6,7 @@ use tracing::{debug, error, info};
 
 use super::decide::DeadLetterReason;
 use crate::handler::End;
+use crate::idempotency::StoreError;
 use crate::inflight::Job;
 use crate::metrics::Outcome;
 use crate::telemetry::Failure;
@@ -88,7 +89,12 @@ pub(super) fn describe(end: &End) -> (String, String) {
         End::HoldUnknown => ("invalid_event".to_owned(), HOLD_UNKNOWN.to_owned()),
         End::MoneyWithoutSeat { detail } => ("money_without_seat".to_owned(), detail.clone()),
         End::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
-        End::Store(refusal) => ("store".to_owned(), refusal.to_string()),
+        End::Store(error @ (StoreError::NotOwner | StoreError::Away { .. })) => {
+            ("store".to_owned(), error.to_string())
+        }
+        End::Store(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
+            ("store".to_owned(), format!("idempotency store: {error}"))
+        }
         End::Panicked => ("panic".to_owned(), "the handler panicked".to_owned()),
     }
 }

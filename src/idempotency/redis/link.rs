@@ -131,7 +131,9 @@ impl Connector {
             Some(Ok(answer)) => {
                 let answer = read(&answer);
                 match &answer {
-                    Err(StoreError::Unavailable(_)) => self.doubt(&link, FAILURES_MAX),
+                    Err(StoreError::Unavailable(_) | StoreError::Away { .. }) => {
+                        self.doubt(&link, FAILURES_MAX);
+                    }
                     Ok(_) | Err(StoreError::NotOwner | StoreError::Unreadable(_)) => {
                         link.failures.store(0, Ordering::Relaxed);
                     }
