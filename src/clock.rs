@@ -18,6 +18,11 @@ pub(crate) fn left(at: Instant) -> Duration {
     at.saturating_duration_since(now())
 }
 
+/// Whole milliseconds; `u64::MAX` for more than that can hold.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(target_os = "linux")]
 mod suspension {
     use std::sync::OnceLock;

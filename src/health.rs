@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::millis;
 use crate::metrics::QueueAction;
 
 /// In [`Beat`]: the part has nothing to do.
@@ -234,7 +235,7 @@ impl Beat {
 }
 
 fn elapsed_ms(origin: Instant) -> u64 {
-    u64::try_from(origin.elapsed().as_millis()).unwrap_or(IDLE - 1)
+    millis(origin.elapsed()).min(IDLE - 1)
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod aside;
 mod job;
 mod kept;
 pub mod lease;
+mod log;
 mod patience;
 pub mod probe;
 pub mod redrive;
@@ -53,6 +54,7 @@ use tokio::time::Instant;
 
 pub use self::admission::{Admission, Admitted};
 pub use self::job::{GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
+pub(crate) use self::log::log_job;
 use self::redrive::{Limits, ReceivesMax};
 pub use self::state::{
     DueRenewal, Forgotten, GroupFate, ParkedAs, Renewal, Renewals, Renewed, SuspectBounds,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::event::{BodyTrace, ContentHash, Event, NoChange, NoEvent, Poison, decode};
 use crate::inflight::room::RoomPermit;
-use crate::inflight::{Admitted, InFlight, Job, Original, Receipt, Taken};
+use crate::inflight::{Admitted, InFlight, Job, Original, Receipt, Taken, log_job};
 use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
 use crate::queue::{Message, QueueError};
 use crate::settle::Settler;
@@ -146,18 +146,17 @@ impl Intake {
             Some(event.reservation_id.as_str()),
             Some(event.id.as_str()),
         );
-        debug!(
-            event_type = event.event_type().as_str(),
-            reservation_id = event.reservation_id.as_str(),
-            trace_id = span.trace_id(),
-            message_id = %message.id,
-            event_id = event.id.as_str(),
-            receive_count = message.receive_count,
-            "Event received"
-        );
         let held = self.metrics.held(HeldState::Buffered);
         let link = span.link();
         let job = Box::new(Job::new(event, &message, received.received_at, span, held));
+        log_job!(
+            debug,
+            job,
+            message_id = %message.id,
+            event_id = job.event.id.as_str(),
+            receive_count = message.receive_count,
+            "Event received"
+        );
         let (mut receipt, original) = split(message, room, received);
         receipt.span = link;
         Opened::Event(job, original, receipt)
@@ -218,10 +217,9 @@ impl Intake {
         }
         self.metrics.duplicate(DuplicateReason::Joined);
         self.metrics.event_settled(Some(job.event.event_type()), Outcome::Dropped);
-        info!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
-            trace_id = job.span.trace_id(),
+        log_job!(
+            info,
+            job,
             outcome = Outcome::Dropped.as_str(),
             "Duplicate of an event in flight, settled with it"
         );

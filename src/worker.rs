@@ -9,14 +9,14 @@ use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::error;
 
 use crate::clock;
 use crate::event::StepSet;
 use crate::handler::{self, End, Services};
 use crate::health::Health;
 use crate::idempotency::{Claim, StoreError};
-use crate::inflight::{InFlight, Job, Key};
+use crate::inflight::{InFlight, Job, Key, log_job};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
@@ -86,7 +86,7 @@ impl Worker {
             Ok(Claim::Elsewhere(rest)) => {
                 return self.wait_for_other(job, rest, asked_at.elapsed());
             }
-            Err(refusal) => return self.settler.settle(job, refusal.into()).await,
+            Err(error) => return self.settler.settle(job, error.into()).await,
         }
         job.attempt += 1;
         let known = job.bytes_learnt();
@@ -137,11 +137,10 @@ impl Worker {
     /// workers would be busy with it, and no more.
     fn wait_for_other(&self, mut job: Box<Job>, rest: Duration, asking: Duration) {
         if job.waits == 0 {
-            info!(
-                event_type = job.event.event_type().as_str(),
-                reservation_id = job.event.reservation_id.as_str(),
-                trace_id = job.span.trace_id(),
-                claimed_for_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX),
+            log_job!(
+                info,
+                job,
+                claimed_for_ms = clock::millis(rest),
                 "Another worker has this event: waiting for what becomes of it"
             );
         }

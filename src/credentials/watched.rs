@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::CredentialFile;
+use crate::clock::millis;
 
 /// A change is seen after this long at the latest, counted from the first use after it.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -143,10 +144,6 @@ impl<T> fmt::Debug for Watched<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Watched").field(&self.files).finish()
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn at(files: &[CredentialFile], fault: Fault) -> FileError {

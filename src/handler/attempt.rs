@@ -194,11 +194,11 @@ impl Attempt<'_> {
         if *self.recorded != *self.done && !on(Sabotage::RecordSkipped) {
             self.check_ours()?;
             let (records, token) = (&self.services.records, self.lease.token());
-            if let Err(refusal) = records.record(&self.event.id, token, *self.done).await {
-                if refusal == StoreError::NotOwner {
+            if let Err(error) = records.record(&self.event.id, token, *self.done).await {
+                if error == StoreError::NotOwner {
                     self.lease.claim_lost();
                 }
-                return Err(refusal.into());
+                return Err(error.into());
             }
             *self.recorded = *self.done;
         }

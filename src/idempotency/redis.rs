@@ -27,6 +27,7 @@ use self::link::Connector;
 use self::script::{Call, Script, Scripts};
 pub use self::server::ServerFacts;
 use super::{Claim, HandledAs, Store, StoreError, Token};
+use crate::clock::millis;
 use crate::event::{ContentHash, EventId, Step, StepSet};
 use crate::outage::Shard;
 
@@ -95,10 +96,6 @@ impl fmt::Debug for RedisStore {
             .field("server", &self.connector.server())
             .finish_non_exhaustive()
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[async_trait]

@@ -1,11 +1,10 @@
 //! The log lines about services: away, failing, refusing, back again, with the evidence; asked to be left alone; called at a rate.
 
-use std::time::Duration;
-
 use tracing::{error, info, warn};
 
 use super::Dependency;
 use super::breaker::{Change, Trouble};
+use crate::clock::millis;
 use crate::metrics::Service;
 
 /// What an answer has changed.
@@ -78,8 +77,4 @@ const fn trouble_word(trouble: Trouble) -> &'static str {
         Trouble::Failing => "failing",
         Trouble::Refusing => "refusing",
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

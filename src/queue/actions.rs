@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::{QueueError, QueueErrorKind};
+use crate::clock::millis;
 use crate::health::Health;
 use crate::metrics::{Metrics, QueueAction};
 
@@ -181,7 +182,7 @@ impl Actions {
                 info!(
                     action = action.as_str(),
                     api = action.api_name(),
-                    failed_ms = u64::try_from(failed_for.as_millis()).unwrap_or(u64::MAX),
+                    failed_ms = millis(failed_for),
                     "The action of the queue works again"
                 );
             }
@@ -221,7 +222,7 @@ impl Actions {
 
     fn tell(&self, action: QueueAction, why: Option<QueueErrorKind>) {
         self.metrics.queue_action_failing(action, why.is_some());
-        self.health.queue_action(action, why.map(QueueErrorKind::word));
+        self.health.queue_action(action, why.map(QueueErrorKind::as_str));
         self.changed.send_replace(());
     }
 

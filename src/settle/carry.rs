@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
 use super::ledger::{Ledger, Left};
-use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate, millis};
+use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate};
 use crate::client::Class;
-use crate::clock;
+use crate::clock::{self, millis};
 use crate::event::ContentHash;
 use crate::handler::End;
 use crate::idempotency::{Handled, HandledAs, Records, StoreError};
 use crate::inflight::lease::LeaseEvents;
-use crate::inflight::{InFlight, Job, ParkedAs, Receipt, Taken};
+use crate::inflight::{InFlight, Job, ParkedAs, Receipt, Taken, log_job};
 use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
 use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
@@ -51,9 +51,9 @@ impl Settler {
         // message whose event the store does not know as handled is not deleted.
         if let Verdict::Delete(outcome) = verdict
             && !on(Sabotage::CompletedAfterDelete)
-            && let Err(refusal) = self.complete(&job, outcome).await
+            && let Err(error) = self.complete(&job, outcome).await
         {
-            end = refusal.into();
+            end = error.into();
             verdict = self.decide(&job, &end);
         }
         match verdict {
@@ -131,10 +131,9 @@ impl Settler {
         let error = "another event has this id".to_owned();
         let reason = DeadLetterReason::IdReused;
         self.count(&job, Outcome::Failed);
-        warn!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
-            trace_id = job.span.trace_id(),
+        log_job!(
+            warn,
+            job,
             outcome = Outcome::Failed.as_str(),
             error,
             event_id = job.event.id.as_str(),
@@ -174,13 +173,7 @@ impl Settler {
     }
 
     async fn put_back(&self, job: Box<Job>, after: Duration) {
-        info!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
-            trace_id = job.span.trace_id(),
-            visible_after_ms = millis(after),
-            "Event handed back to the queue"
-        );
+        log_job!(info, job, visible_after_ms = millis(after), "Event handed back to the queue");
         self.release_messages(&job, after).await;
         let Job { span, attempt, .. } = *job;
         span.end("handed_back", attempt, None);
@@ -212,11 +205,10 @@ impl Settler {
     ) -> Option<Box<Job>> {
         let (code, error) = describe(end);
         self.metrics.event_retried(job.event.event_type(), end.retry_reason());
-        warn!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
+        log_job!(
+            warn,
+            job,
             attempt = attempt_begun(&job),
-            trace_id = job.span.trace_id(),
             outcome = "retried",
             error,
             retry_in_ms = millis(after),
@@ -257,24 +249,17 @@ impl Settler {
         let service = dependency.service().as_str();
         if let End::Parked { error: Some(error), .. } = end {
             self.metrics.event_retried(job.event.event_type(), end.retry_reason());
-            warn!(
-                event_type = job.event.event_type().as_str(),
-                reservation_id = job.event.reservation_id.as_str(),
+            log_job!(
+                warn,
+                job,
                 attempt = attempt_begun(&job),
-                trace_id = job.span.trace_id(),
                 outcome = "retried",
                 error = %error,
                 service,
                 "Attempt failed, will be retried when the service is called again"
             );
         } else if !how.is_full {
-            debug!(
-                event_type = job.event.event_type().as_str(),
-                reservation_id = job.event.reservation_id.as_str(),
-                trace_id = job.span.trace_id(),
-                service,
-                "Event parked until the service is called again"
-            );
+            log_job!(debug, job, service, "Event parked until the service is called again");
         }
         if !how.is_full {
             job.span.add_event("parked", [("service", service.into())]);
@@ -315,7 +300,12 @@ impl Settler {
             // Somebody else has taken it meanwhile, or the store is known to be away.
             Ok(()) | Err(StoreError::NotOwner | StoreError::Away { .. }) => {}
             Err(why @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
-                warn!(error = %format_args!("idempotency store: {why}"), reservation_id = job.event.reservation_id.as_str(), "The event's claim could not be released: it runs out with the lease");
+                log_job!(
+                    warn,
+                    job,
+                    error = %format_args!("idempotency store: {why}"),
+                    "The event's claim could not be released: it runs out with the lease"
+                );
             }
         }
     }

@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use tracing::error;
-
 use super::Settler;
 use super::decide::DeadLetterReason;
-use super::tell::{attempt_begun, end_span, millis};
-use crate::clock;
-use crate::inflight::{GroupFate, Job};
+use super::tell::{attempt_begun, end_span};
+use crate::clock::{self, millis};
+use crate::inflight::{GroupFate, Job, log_job};
 use crate::metrics::Outcome;
 use crate::outage::Dependency;
 
@@ -40,12 +38,11 @@ impl Settler {
         let after = self.inflight.hidden_job(&job, HIDDEN, clock::now());
         self.release_claim(&job).await;
         self.count(&job, Outcome::Failed);
-        error!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
+        log_job!(
+            error,
+            job,
             attempt = attempt_begun(&job),
             latency_ms = millis(job.received_at.elapsed()),
-            trace_id = job.span.trace_id(),
             outcome = Outcome::Failed.as_str(),
             error = WHY,
             receive_count = job.receive_count,

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{debug, error, warn};
 
 use super::Settler;
 use super::batch::Settlement;
 use super::decide::DeadLetterReason;
-use super::tell::{attempt_begun, describe, end_span, millis};
-use crate::clock;
+use super::tell::{attempt_begun, describe, end_span};
+use crate::clock::{self, millis};
 use crate::handler::End;
-use crate::inflight::{GroupFate, Job, Receipt};
+use crate::inflight::{GroupFate, Job, Receipt, log_job};
 use crate::metrics::Outcome;
 use crate::outage::attribution::ServiceCharges;
 
@@ -33,11 +32,10 @@ impl Settler {
     fn wait_with_group(&self, mut job: Box<Job>, after: Duration, end: &End) {
         let (code, error) = describe(end);
         self.metrics.event_retried(job.event.event_type(), end.retry_reason());
-        warn!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
+        log_job!(
+            warn,
+            job,
             attempt = attempt_begun(&job),
-            trace_id = job.span.trace_id(),
             outcome = "retried",
             error,
             receive_count = job.receive_count,
@@ -60,12 +58,11 @@ impl Settler {
         self.release_claim(&job).await;
         self.count(&job, Outcome::Failed);
         let (code, error) = describe(end);
-        error!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
+        log_job!(
+            error,
+            job,
             attempt = attempt_begun(&job),
             latency_ms = millis(job.received_at.elapsed()),
-            trace_id = job.span.trace_id(),
             outcome = Outcome::Failed.as_str(),
             error,
             receive_count = job.receive_count,
@@ -80,17 +77,17 @@ impl Settler {
     pub async fn defer(&self, job: Box<Job>, receipt: Receipt, after: Duration, is_first: bool) {
         self.metrics.event_deferred();
         if is_first {
-            warn!(
-                event_type = job.event.event_type().as_str(),
-                reservation_id = job.event.reservation_id.as_str(),
+            log_job!(
+                warn,
+                job,
                 visible_after_ms = millis(after),
                 "One reservation has more events than its share of the room: the later ones are handed back until their turn is near"
             );
         }
-        debug!(
+        log_job!(
+            debug,
+            job,
             event_id = job.event.id.as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
-            trace_id = job.span.trace_id(),
             visible_after_ms = millis(after),
             "Event handed back so that its reservation leaves room for others"
         );

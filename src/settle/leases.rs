@@ -5,7 +5,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
-use tracing::warn;
 
 use super::Settler;
 use super::batch::Settlement;
@@ -16,7 +15,7 @@ use crate::clock;
 use crate::event::EventId;
 use crate::idempotency::StoreError;
 use crate::inflight::lease::LeaseEvents;
-use crate::inflight::{Forgotten, Job, Lease, Receipt};
+use crate::inflight::{Forgotten, Job, Lease, Receipt, log_job};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::Failure;
@@ -67,11 +66,10 @@ impl LeaseEvents for Settler {
         (0..receipts_lost).for_each(|_| self.metrics.lease_lost());
         self.ledger.left(Left::LeaseLost, receipts_lost);
         self.release_claim(&job).await;
-        warn!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
+        log_job!(
+            warn,
+            job,
             attempt = attempt_begun(&job),
-            trace_id = job.span.trace_id(),
             "Lease lost: the event is left to whoever receives it next"
         );
         let Job { mut span, attempt, .. } = *job;
@@ -82,11 +80,10 @@ impl LeaseEvents for Settler {
 
     async fn overdue(&self, job: Box<Job>) {
         self.release_claim(&job).await;
-        warn!(
-            event_type = job.event.event_type().as_str(),
-            reservation_id = job.event.reservation_id.as_str(),
+        log_job!(
+            warn,
+            job,
             attempt = attempt_begun(&job),
-            trace_id = job.span.trace_id(),
             "Event was held for 11 h 50 min, SQS allows 12 h: handed back"
         );
         let Job { span, attempt, .. } = *job;

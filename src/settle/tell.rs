@@ -1,13 +1,12 @@
 //! How a message's fate is told: in one log line, and in its span.
 
-use std::time::Duration;
-
-use tracing::{debug, error, info};
+use tracing::debug;
 
 use super::decide::DeadLetterReason;
+use crate::clock::millis;
 use crate::handler::End;
 use crate::idempotency::StoreError;
-use crate::inflight::Job;
+use crate::inflight::{Job, log_job};
 use crate::metrics::Outcome;
 use crate::telemetry::Failure;
 
@@ -16,12 +15,11 @@ const HOLD_UNKNOWN: &str =
     "event_id, or qty and seat_ids, are missing, and the Reservation API does not say them either";
 
 pub(super) fn log_fate(job: &Job, outcome: Outcome, message: &str) {
-    info!(
-        event_type = job.event.event_type().as_str(),
-        reservation_id = job.event.reservation_id.as_str(),
+    log_job!(
+        info,
+        job,
         attempt = attempt_begun(job),
         latency_ms = millis(job.received_at.elapsed()),
-        trace_id = job.span.trace_id(),
         outcome = outcome.as_str(),
         "{message}"
     );
@@ -44,12 +42,11 @@ pub(super) fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) 
             "Event can never succeed: it goes to the dead-letter queue"
         }
     };
-    error!(
-        event_type = job.event.event_type().as_str(),
-        reservation_id = job.event.reservation_id.as_str(),
+    log_job!(
+        error,
+        job,
         attempt = attempt_begun(job),
         latency_ms = millis(job.received_at.elapsed()),
-        trace_id = job.span.trace_id(),
         outcome = Outcome::Failed.as_str(),
         error,
         reason = reason.as_str(),
@@ -97,8 +94,4 @@ pub(super) fn describe(end: &End) -> (String, String) {
         }
         End::Panicked => ("panic".to_owned(), "the handler panicked".to_owned()),
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
