@@ -7,7 +7,6 @@ mod judge;
 mod mutate;
 mod reference;
 mod requests;
-#[path = "hostile/values.rs"]
 mod values;
 
 use std::collections::BTreeSet;
