@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn the_version_is_one_line() {
-        let expected = concat!("reservation-worker ", env!("CARGO_PKG_VERSION"), env!("BUILD_NOTE"), "\n");
+        let expected =
+            concat!("reservation-worker ", env!("CARGO_PKG_VERSION"), env!("BUILD_NOTE"), "\n");
         assert_eq!(version_text(), expected);
     }
 }

@@ -56,7 +56,10 @@ mod tests {
             let (answer, mut arrives) = oneshot::channel();
             for _ in 0..TASKS {
                 let (pass_on, next) = oneshot::channel();
-                tokio::spawn(async move { pass_on.send(arrives.await.unwrap()).unwrap() });
+                tokio::spawn(async move {
+                    arrives.await.unwrap();
+                    pass_on.send(()).unwrap();
+                });
                 arrives = next;
             }
             yield_now().await;

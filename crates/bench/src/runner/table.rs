@@ -41,7 +41,10 @@ pub fn page(results: &Results, setting: &Setting) -> String {
     if let Some(busy) = busy {
         put(format_args!(", {:.0}% busy in all (median)", busy.median * 100.0));
     }
-    put(format_args!(". The worker is {version}, of {:.1} MB.\n\n{HEAD}", count(*binary_bytes) / 1e6));
+    put(format_args!(
+        ". The worker is {version}, of {:.1} MB.\n\n{HEAD}",
+        count(*binary_bytes) / 1e6
+    ));
     for (contender, load) in results.rows() {
         put(format_args!("{}\n", line(results, contender, load)));
     }
