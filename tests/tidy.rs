@@ -280,3 +280,16 @@ fn the_sdk_of_the_queue_is_named_in_one_place() {
         found.iter().filter(|line| !line.starts_with("src/queue/sqs")).collect();
     assert!(elsewhere.is_empty() && !found.is_empty(), "{elsewhere:#?}");
 }
+
+/// What stands between `before` and the first of `ends` in a file at the root.
+fn version_in(file: &str, before: &str, ends: &[char]) -> String {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{file}: no {before}"));
+    rest.split(ends).next().unwrap().to_owned()
+}
+
+#[test]
+fn the_image_is_built_with_the_pinned_toolchain() {
+    let pinned = version_in("rust-toolchain.toml", "channel = \"", &['"']);
+    assert_eq!(version_in("Dockerfile", "ARG RUST_IMAGE=rust:", &['-', '\n']), pinned);
+}
