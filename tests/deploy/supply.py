@@ -160,7 +160,7 @@ def dockerfile(checks):
     members = re.search(r"^members = \[(.*)\]", manifest, re.MULTILINE).group(1)
     dockerfile, ignored = (ROOT / "Dockerfile").read_text(), (ROOT / ".dockerignore").read_text()
     for test in re.findall(r'^\[\[test\]\]\nname = "([^"]+)"', manifest, re.MULTILINE):
-        checks.expect(f"Dockerfile: tests/{test}.rs has no placeholder", f"tests/{test}.rs" in dockerfile)
+        checks.expect(f"Dockerfile: tests/{test}/main.rs has no placeholder", f"tests/{test}/main.rs" in dockerfile)
     for member in set(re.findall(r'"([^"]+)"', members)) - {"."}:
         checks.expect(f"Dockerfile: {member}/Cargo.toml is not copied", f"COPY {member}/Cargo.toml" in dockerfile)
         checks.expect(f".dockerignore: {member}/Cargo.toml is left out", f"!{member}/Cargo.toml" in ignored)
