@@ -1,13 +1,13 @@
-//! The side port, for Prometheus, the kubelet and people. Every route, `GET` or `HEAD`:
+//! The admin port, for Prometheus, the kubelet and operators. Routes, for `GET` and `HEAD`:
 //!
 //! | path | answer |
 //! | --- | --- |
 //! | `/metrics` | 200: all metrics in the Prometheus text format |
 //! | `/healthz`, `/health` | 200 while the worker is alive, else 503, with a JSON reason |
-//! | `/readyz`, `/ready` | 200 while the worker is ready, else 503, with a JSON reason; and the state of each part |
+//! | `/readyz`, `/ready` | 200 while ready, else 503, with a JSON reason; the state of each part |
 //!
-//! Another path is 404, another method 405. Nothing here changes anything, and no request body is read. What the
-//! answers say is found in [`crate::metrics`] and [`crate::health`].
+//! Another path returns 404, another method 405. No route changes anything, and no request body is
+//! read. [`crate::metrics`] and [`crate::health`] describe the content.
 
 #[cfg(test)]
 mod tests;
@@ -35,38 +35,40 @@ use tokio_util::sync::CancellationToken;
 use crate::health::{Health, Problem};
 use crate::metrics::{BreakerState, Metrics, Service};
 
-/// Connections at once; more wait in the kernel. A scraper, a kubelet and a few people need a handful.
+/// Concurrent connections; further ones wait in the kernel. Scrapers, kubelet and operators need
+/// few.
 const CONNECTIONS_MAX: usize = 64;
-/// For a request's head to arrive, and for an idle connection's next one: where dawdlers fill every place, a probe still gets
-/// one before its patience ends (2 s in the chart).
+/// Timeout for a request head and for idle connections. If slow clients occupy all connections, a
+/// probe still gets one before its own timeout (2 s in the chart).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
-/// How old a connection grows, so that one that is never read from does not stay.
+/// Maximum age of a connection: closes connections whose client never reads.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
-/// For the answer in hand when a connection is to close.
+/// Timeout for the response in progress when a connection closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A request's head is a few hundred bytes; this is hyper's least.
+/// A request head has a few hundred bytes; this is the minimum that hyper accepts.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Between attempts to accept while the process is out of file descriptors.
+/// Pause between accepts while the process has no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// For the whole of [`health_probe`].
+/// Timeout of the whole [`health_probe`].
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is read of an answer to [`health_probe`].
+/// Bytes read of the response to [`health_probe`].
 const PROBE_BYTES_MAX: u64 = 4096;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METRICS_TEXT: HeaderValue = HeaderValue::from_static(Metrics::CONTENT_TYPE);
 
-/// The side port, bound and not yet served.
+/// The admin port, bound but not yet served.
 #[derive(Debug)]
 pub struct AdminServer {
     listener: TcpListener,
 }
 
 impl AdminServer {
-    /// Takes the port on every address: IPv6 and IPv4, or IPv4 alone on a host without IPv6. Port 0 takes any.
+    /// Binds the port on all addresses: IPv6 and IPv4, or only IPv4 without IPv6. Port 0 takes any
+    /// port.
     ///
     /// # Errors
-    /// When the port is taken, or may not be had.
+    /// If the port is in use or binding is not permitted.
     pub async fn bind(port: u16) -> io::Result<Self> {
         let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
             Ok(listener) => listener,
@@ -76,16 +78,17 @@ impl AdminServer {
         Ok(Self { listener })
     }
 
-    /// The address that was taken.
+    /// Returns the bound address.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// If the system call fails.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop`, then lets answers in hand finish, for a second at most. Dropping the future closes all
-    /// connections at once.
+    /// Serves until `stop`, then lets responses in progress finish for at most one second.
+    ///
+    /// Dropping the future closes all connections at once.
     pub async fn serve(self, metrics: Arc<Metrics>, health: Arc<Health>, stop: CancellationToken) {
         let routes = Arc::new(Routes { metrics, health });
         let mut connections = JoinSet::new();
@@ -113,7 +116,8 @@ fn note_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// The next connection. Errors are those of one client that left, or of a process without file descriptors: time helps.
+/// Accepts the next connection. Errors come from a client that left or from missing file
+/// descriptors: both pass with time.
 async fn accept(listener: &TcpListener) -> TcpStream {
     let mut said = false;
     loop {
@@ -143,7 +147,7 @@ async fn connection(stream: TcpStream, routes: Arc<Routes>, stop: CancellationTo
             .serve_connection(TokioIo::new(stream), service)
     );
     tokio::select! {
-        // An error is the client's: it left, was too slow, or did not speak HTTP.
+        // An error is caused by the client: it left, was too slow, or did not speak HTTP.
         _ = connection.as_mut() => return,
         () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
         () = stop.cancelled() => {}
@@ -174,7 +178,8 @@ impl Routes {
         }
     }
 
-    /// The services' breakers are told too, and do not count: an outage of theirs is no reason to take the worker away.
+    /// Returns readiness. Circuit breakers are listed but do not count: an outage of a service is
+    /// no reason to take the worker out of service.
     fn readiness(&self) -> Response<Full<Bytes>> {
         let ready = self.health.ready();
         let needs =
@@ -224,7 +229,7 @@ fn state(state: Result<(), Problem>) -> Response<Full<Bytes>> {
     }
 }
 
-/// An answer that says why it is not the one asked for.
+/// Builds an error response with its reason.
 fn reason(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
     let body = serde_json::json!({ "status": "error", "reason": reason });
     response(status, JSON, format!("{body}\n"))
@@ -243,10 +248,10 @@ fn response(
     response
 }
 
-/// Asks the worker on this host whether it is alive, for container runtimes that run a command to find out.
+/// Queries this host's worker for liveness, for container runtimes that use a command as probe.
 ///
 /// # Errors
-/// What is wrong, for a person: not reachable, no answer within 2 s, or the reason it gives.
+/// A readable cause: not reachable, no response within 2 s, or the reason from the worker.
 pub async fn health_probe(port: u16) -> Result<(), String> {
     match timeout(PROBE_TIMEOUT, ask_healthz(port)).await {
         Err(_) => Err(format!("port {port}: no answer within {PROBE_TIMEOUT:?}")),
@@ -264,7 +269,7 @@ async fn ask_healthz(port: u16) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// The whole answer is ours and short: a status line, a head without continuation lines, a JSON body.
+/// Parses the worker's own short response: status line, head without continuation lines, JSON body.
 fn read_answer(answer: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").ok_or("not an HTTP answer")?;

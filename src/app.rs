@@ -1,18 +1,20 @@
-//! The one place that starts every task, and knows the order in which they end.
+//! Starts every task and ends them in the right order.
 //!
-//! Leaving takes these steps, all within one deadline:
+//! Shutdown takes these steps, all within one deadline:
 //!
-//! 1. The poller sends no further receive. Workers take no further job and finish the one in hand.
-//! 2. A receive that is open is awaited; what it brings is handed back at once.
-//! 3. Every job that no worker has in hand is handed back, to be seen at once, or when its backoff
-//!    ends. Not before step 2: our own open receive would take it again, and spend a receive.
-//! 4. The workers are awaited; those that are not done in time are stopped.
-//! 5. The lease keeper finishes the extensions that are open, and ends: no extension overtakes what
-//!    is said of a message from here on. What the workers put aside is handed back too; the messages
-//!    of those that were stopped stay hidden until their calls can no longer take effect.
+//! 1. The poller starts no further receive. Workers take no further job and finish the one in
+//!    progress.
+//! 2. An open receive is awaited; its messages are handed back at once.
+//! 3. Every job that no worker is processing is handed back, visible at once or when its backoff
+//!    ends. Not before step 2: the open receive of this process would take the message again and
+//!    raise its receive count.
+//! 4. The workers are awaited; those that miss the deadline are stopped.
+//! 5. The lease keeper finishes open visibility extensions and ends: no extension can override a
+//!    later release. Jobs that the workers put aside are handed back too. Messages of stopped
+//!    workers stay hidden until their calls can no longer take effect.
 //! 6. The batches are flushed.
 //!
-//! The side port and the spans end after that, in `main`.
+//! The admin port and the spans end after that, in [`crate::run`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,53 +45,54 @@ use crate::settle::{RetryPolicy, Settler};
 use crate::telemetry::{QueueSpans, Tracing};
 use crate::worker::Worker;
 
-/// Suspects that are tried at once: one for each so many workers. The other workers are the others' events'.
+/// One suspect is tried at once per this many workers. The other workers stay free for other
+/// events.
 const WORKERS_PER_SUSPECT: usize = 4;
 
-/// The most calls that one attempt makes: status, what stands in its way, seats.
+/// Calls per attempt at most: change of status, query after a conflict, seats.
 const CALLS_PER_ATTEMPT: u32 = 3;
 
-/// What an attempt may take beyond its calls before its worker counts as stuck.
+/// Time beyond its calls that an attempt may take before its worker counts as stuck.
 const ATTEMPT_MARGIN: Duration = Duration::from_secs(30);
 
-/// Hand-backs at once: each may have a claim to release, which is a round trip to the store.
+/// Concurrent hand-backs: each may release a claim, a round trip to the store.
 const HAND_BACKS_MAX: usize = 64;
 
-/// What of the shutdown's time is kept for the last two steps: two calls to SQS.
+/// Part of the shutdown time reserved for the last two steps: two calls to SQS.
 const FLUSH_RESERVE: Duration = Duration::from_millis(1_750);
 
-/// What the app is made of.
+/// Dependencies of the app.
 pub struct Parts {
-    /// Where messages come from and go to.
+    /// The source queue.
     pub queue: Arc<dyn Queue>,
-    /// What events are applied to.
+    /// Dependencies of the handlers.
     pub services: Services,
-    /// Where spans begin.
+    /// Starts spans.
     pub tracing: Tracing,
 }
 
-/// How much, how often, how long.
+/// Limits and durations.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The queue's name, for spans.
     pub queue_name: String,
     /// The long-poll wait.
     pub wait: Duration,
-    /// The visibility timeout.
+    /// The visibility timeout of messages.
     pub visibility: Duration,
-    /// Events handled at once.
+    /// Events handled concurrently.
     pub concurrency: usize,
-    /// Messages held at most.
+    /// Maximum number of held messages.
     pub in_flight_max: usize,
-    /// Bytes that held messages take at most.
+    /// Maximum bytes of held messages.
     pub in_flight_bytes_max: u64,
-    /// Retries.
+    /// The retry policy.
     pub policy: RetryPolicy,
-    /// The longest that one call to a service takes.
+    /// Longest duration of one call to a service.
     pub call_timeout_max: Duration,
 }
 
-/// The running worker. Dropping it stops every task at once, and hands nothing back.
+/// The running worker. Dropping it stops all tasks at once and hands nothing back.
 pub struct App {
     settings: Settings,
     inflight: Arc<InFlight>,
@@ -104,7 +107,7 @@ pub struct App {
 }
 
 impl App {
-    /// Starts everything.
+    /// Starts all tasks.
     #[must_use]
     pub fn start(parts: Parts, settings: Settings) -> Self {
         let Parts { queue, services, tracing } = parts;
@@ -226,13 +229,13 @@ impl App {
         self.poller.spawn(poller.run(self.stop.clone()));
     }
 
-    /// The account of the messages so far.
+    /// Returns the accounting of the messages so far.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
     }
 
-    /// Waits for a task to end that never should, and names it. Cancel-safe.
+    /// Waits until a task ends unexpectedly, and returns its name. Cancel-safe.
     pub async fn broken(&mut self) -> &'static str {
         let (name, ended) = tokio::select! {
             biased;
@@ -246,7 +249,7 @@ impl App {
         name
     }
 
-    /// Leaves, as the module's docs say, by `deadline`. Returns the account.
+    /// Shuts down by `deadline` in the steps of the module docs. Returns the accounting.
     pub async fn drain(mut self, deadline: Instant) -> Arc<Ledger> {
         let finish_by = deadline.checked_sub(FLUSH_RESERVE).unwrap_or(deadline);
         self.inflight.stop();
@@ -261,10 +264,10 @@ impl App {
         self.hand_back_unfinished().await;
         let Self { settler, mut batcher, ledger, keepers, poller, workers, .. } = self;
         let outstanding = settler.batches.outstanding();
-        // The batches end when nobody can hand anything in any more.
+        // The batcher ends when all senders to it are dropped.
         drop((settler, keepers, poller, workers));
         end(&mut batcher, deadline, "batches").await;
-        // What the batches were cut off with: SQS shows it again when its visibility timeout ends.
+        // Unsent settlements: SQS delivers these messages again after their visibility timeout.
         ledger.left(Left::Unsettled, outstanding.count());
         log_account(&ledger);
         ledger
@@ -282,7 +285,7 @@ impl App {
         end(&mut self.workers, finish_by, "workers").await;
     }
 
-    /// The claims are given back as long as the store does not take longer than until `limit`.
+    /// Hands idle jobs back. Stops waiting for the release of claims at `limit`.
     async fn hand_back_idle(&self, limit: Instant) {
         let idle = self.inflight.take_idle(Instant::now());
         if on(Sabotage::ReleaseForgotten) {
@@ -299,7 +302,7 @@ impl App {
         }
     }
 
-    /// What the workers had in hand when they were stopped: a call may still be open.
+    /// Hands back the jobs of stopped workers: their calls may still be open.
     async fn hand_back_unfinished(&self) {
         let unfinished = self.inflight.take_all();
         if !unfinished.is_empty() {
@@ -315,7 +318,8 @@ impl App {
     }
 }
 
-/// The table, and the keys of its jobs that are ready. Suspects take half of the room, and a part of the workers.
+/// Creates the table and the channel of ready keys. Suspects get half of the room and a part of the
+/// workers.
 fn table(settings: &Settings) -> (Arc<InFlight>, mpsc::Receiver<Key>) {
     let suspects = SuspectBounds {
         held_max: (settings.in_flight_max / 2).max(1),
@@ -330,7 +334,8 @@ fn table(settings: &Settings) -> (Arc<InFlight>, mpsc::Receiver<Key>) {
     (Arc::new(inflight), ready)
 }
 
-/// Halfway to `deadline`: messages matter more than claims, and what is left is theirs.
+/// Returns the midpoint between now and `deadline`. Claims get the first half of the time; the rest
+/// is for messages, which matter more.
 fn half_way(deadline: Instant) -> Instant {
     let now = Instant::now();
     now + deadline.saturating_duration_since(now) / 2

@@ -1,5 +1,6 @@
-//! `reservation-worker check`: shows the effective configuration and tries each thing that the
-//! worker needs, each with what is wrong and what to do. Changes nothing anywhere.
+//! `reservation-worker check`: shows the effective configuration and tries every dependency.
+//!
+//! Each fault is reported with its remedy. The command changes nothing.
 
 mod permissions;
 
@@ -16,28 +17,29 @@ use crate::run::{
 };
 use crate::telemetry::Tracing;
 
-/// How long the collector may take to answer.
+/// The timeout for the collector's answer.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What one thing turned out to be.
+/// The result of one check.
 enum Finding {
-    /// It works, and this was seen.
+    /// It works; the text describes what was seen.
     Ok(String),
-    /// It cannot be found out without changing something.
+    /// It cannot be checked without a change.
     Unknown(String),
-    /// It works, and this is unwise.
+    /// It works, but is unwise.
     Warning(String),
-    /// It does not work: what is wrong, and what to do.
+    /// It does not work; the text has the fault and the remedy.
     Wrong(String),
 }
 
-/// Writes the report to `out`; the code is 0 when nothing is wrong, 2 where SQS cannot be called from this environment at
-/// all, else 1.
+/// Writes the report to `out` and returns the exit code.
+///
+/// The code is 0 if nothing is wrong, 2 if SQS cannot be called from this environment, else 1.
 pub async fn check(config: &Config, out: &mut impl Write) -> ExitCode {
     let queue = match sqs_queue(config).await {
         Ok(queue) => queue,
         Err(why) => {
-            // A reader that has gone is no failure.
+            // A closed pipe is not a failure.
             let _ = writeln!(io::stderr(), "reservation-worker: the configuration is wrong\n{why}");
             return ExitCode::from(EXIT_USAGE);
         }
@@ -157,7 +159,9 @@ async fn about_dead_letters(queue: &SqsQueue, config: &Config) -> (&'static str,
     ("dead-letter queue", finding)
 }
 
-/// Where the dead-letter queue takes less than the queue: what is longer than that has nowhere to go.
+/// Warns if the size limit of the dead-letter queue is below that of the queue.
+///
+/// Longer messages could not be copied there.
 fn about_length(
     facts: &QueueFacts,
     dead_letter_max: Option<u64>,
@@ -222,7 +226,7 @@ async fn about_collector(config: &Config) -> Finding {
         Ok(()) => return Finding::Ok(format!("{url} takes spans")),
         Err(why) => why,
     };
-    // A worker without a collector handles every event, so this is no failure.
+    // Only a warning: without a collector, the worker still handles every event.
     Finding::Warning(format!(
         "{url}: {why}; spans are dropped until it is there; check OTEL_EXPORTER_OTLP_ENDPOINT, or set OTEL_SDK_DISABLED=true"
     ))

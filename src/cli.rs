@@ -1,40 +1,44 @@
-//! The command line: which command is meant, and the texts of `--help` and `--version`. Runs nothing and prints nothing.
+//! Parses the command line, and builds the texts of `--help` and `--version`.
+//!
+//! This module runs nothing and prints nothing.
 
 use std::fmt::Write as _;
 
 use crate::config::{Fallback, VARIABLES, Variable};
 use crate::excerpt::Excerpt;
 
-/// What the process is asked to do.
+/// The command of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Handle events until told to stop: what happens without an argument.
+    /// Handles events until a signal; the default without an argument.
     Run,
-    /// Show the effective configuration and try everything that is needed.
+    /// Shows the effective configuration and tries every dependency.
     Check,
-    /// Ask the worker in this container whether it is alive.
+    /// Checks whether the worker in this container is alive.
     Health,
-    /// Explain.
+    /// Shows the help text.
     Help,
-    /// Say which version this is.
+    /// Shows the version.
     Version,
 }
 
-/// An argument that is not understood.
+/// An unknown argument.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown argument {argument}: give none to run, or one of check, health, --help, --version"
 )]
 pub struct UnknownArgument {
-    /// The argument, escaped and cut.
+    /// The argument, escaped and truncated.
     pub argument: String,
 }
 
 impl Command {
-    /// Reads the arguments that follow the program's name. `--help` and `--version` win wherever they stand.
+    /// Parses the arguments after the program's name.
+    ///
+    /// `--help` and `--version` have priority at any position.
     ///
     /// # Errors
-    /// The first argument that is not understood, or one too many.
+    /// Returns the first unknown or surplus argument.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, UnknownArgument> {
         let mut command = None;
         let mut unknown = None;
@@ -60,7 +64,7 @@ impl Command {
     }
 }
 
-/// The text of `--version`, one line: name, version, and whether the build followed a profile.
+/// Returns the text of `--version`: name, version, and whether the build used a PGO profile.
 #[must_use]
 pub fn version_text() -> String {
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
@@ -94,13 +98,13 @@ SQS_QUEUE_URL's host is the endpoint, and names the region. HTTPS_PROXY, HTTP_PR
 count for AWS.
 ";
 
-/// Columns of the help text at most.
+/// The maximum width of the help text, in columns.
 const COLUMNS: usize = 100;
 
-/// Columns before the text about a variable.
+/// The indentation of the text about a variable, in columns.
 const INDENT: usize = 40;
 
-/// The text of `--help`: every command, and every variable with its meaning, range and default.
+/// Returns the text of `--help`: all commands, and all variables with meaning, range and default.
 #[must_use]
 pub fn help_text() -> String {
     let mut text = String::from(HELP_HEAD);
@@ -128,7 +132,7 @@ fn describe(text: &mut String, variable: &Variable) {
     }
 }
 
-/// Breaks a text at spaces so that it fits beside the names.
+/// Wraps a text at spaces so that it fits next to the names.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();

@@ -1,10 +1,11 @@
-//! The two services as the handlers see them: the Reservation API over HTTP, the Inventory service over gRPC.
+//! Clients of the two services: the Reservation API (HTTP) and the Inventory service (gRPC).
 //!
-//! One call is one attempt, on a pooled connection, within a deadline. Retries, pacing, outages and what an answer means for
-//! the event are left to the callers: a call says what happened ([`CallError`]) and remembers nothing.
+//! One call is one attempt, on a pooled connection, within a deadline. The callers own retries,
+//! pacing, outages, and what an answer means for the event. A call returns what happened
+//! ([`CallError`]) and keeps no state.
 //!
-//! Neither client goes through a proxy, whatever `HTTP_PROXY` and its like say: both services are internal ones, and the
-//! configuration names every variable that counts.
+//! Neither client uses a proxy: `HTTP_PROXY` and the like are ignored. Both services are internal,
+//! and the worker's own configuration is the only source of its settings.
 
 pub mod classify;
 #[cfg(feature = "fuzzing")]
@@ -28,36 +29,38 @@ pub use inventory::{Commit, GrpcInventory, Inventory, ReleaseHold, ReleaseReason
 pub(crate) use reservation::path_segment;
 pub use reservation::{Found, HttpReservationApi, Reservation, ReservationApi, Target};
 
-/// How both clients name themselves.
+/// `User-Agent` of both clients.
 const USER_AGENT: &str = concat!("reservation-worker/", env!("CARGO_PKG_VERSION"));
 
-/// Bytes of an answer that are read at most. The contract's answers have a few hundred.
+/// Maximum bytes read of an answer. The contract's answers have a few hundred.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// A connection is given this long, or the whole attempt's time where that is shorter: one lost SYN, which is sent again
-/// after a second, is survived.
+/// Maximum connect timeout; the attempt's timeout applies where it is shorter.
+///
+/// Two seconds survive one lost SYN, which is sent again after one second.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 
-/// What goes along with a call, beside what it says.
+/// Metadata sent with a call.
 #[derive(Debug, Clone, Copy)]
 pub struct CallContext<'a> {
-    /// The step's key: the same for each attempt, in every process.
+    /// Idempotency key of the step: the same for each attempt, in every process.
     pub idempotency_key: uuid::Uuid,
-    /// W3C `traceparent`, where trace context is passed on. One that cannot be sent is left out: a
-    /// trace is no reason to fail a call.
+    /// W3C `traceparent`, where trace context is propagated.
+    ///
+    /// An invalid header value is omitted: a trace is no reason to fail a call.
     pub traceparent: Option<&'a str>,
-    /// W3C `tracestate`, treated likewise.
+    /// W3C `tracestate`. An invalid header value is omitted.
     pub tracestate: Option<&'a str>,
-    /// W3C `baggage`, treated likewise.
+    /// W3C `baggage`. An invalid header value is omitted.
     pub baggage: Option<&'a str>,
-    /// X-Ray's header, treated likewise.
+    /// X-Ray's `x-amzn-trace-id`. An invalid header value is omitted.
     pub xray: Option<&'a str>,
-    /// Where the answer's HTTP status is noted, if anybody wants to know.
+    /// Receives the HTTP status of the answer, if set.
     pub answered: Option<&'a Answered>,
 }
 
 impl<'a> CallContext<'a> {
-    /// The headers that carry the trace, in lower case, with those values that are there.
+    /// Returns the trace headers that have a value; the names are in lower case.
     fn trace_headers(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
         let headers = [
             ("traceparent", self.traceparent),
@@ -69,12 +72,12 @@ impl<'a> CallContext<'a> {
     }
 }
 
-/// The HTTP status that a call was answered with, whatever followed from it.
+/// HTTP status of the answer to a call, whether the call succeeded or failed.
 #[derive(Debug, Default)]
 pub struct Answered(AtomicU16);
 
 impl Answered {
-    /// The status; `None` before an answer came.
+    /// Returns the status; `None` before an answer arrived.
     #[must_use]
     pub fn http_status(&self) -> Option<u16> {
         Some(self.0.load(Ordering::Relaxed)).filter(|status| *status != 0)

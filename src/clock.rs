@@ -1,24 +1,26 @@
-//! The clock that leases are counted by. SQS and the shared store count on while this machine is suspended, and the
-//! clock of [`Instant`] stands still then (`CLOCK_MONOTONIC`). Linux has another one that does not (`CLOCK_BOOTTIME`);
-//! elsewhere the two are one here.
+//! The clock of leases, which includes suspension of the machine.
 //!
-//! Timers go by tokio's clock: what is counted here becomes a duration with [`left`] before it is slept for.
+//! SQS and the shared store continue to count while this machine is suspended; the clock of
+//! [`Instant`] (`CLOCK_MONOTONIC`) does not. Linux also has a clock that does (`CLOCK_BOOTTIME`).
+//! On other systems this module uses only [`Instant`].
+//!
+//! Timers use tokio's clock: convert an instant of this clock to a duration with [`left`] first.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Now, with all the time for which the machine was suspended since the process began to count.
+/// Returns the current time, including all suspensions since the process began to count.
 pub(crate) fn now() -> Instant {
     Instant::now() + suspension::total()
 }
 
-/// How long it is until an instant of this clock.
+/// Returns the time until an instant of this clock.
 pub(crate) fn left(at: Instant) -> Duration {
     at.saturating_duration_since(now())
 }
 
-/// Whole milliseconds; `u64::MAX` for more than that can hold.
+/// Converts to whole milliseconds; saturates at `u64::MAX`.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -31,11 +33,12 @@ mod suspension {
 
     use rustix::time::{ClockId, clock_gettime};
 
-    /// Two clocks are read one after the other, and a thread may have to wait between the readings: less apart than
-    /// this is no suspension. Leases have a margin of as much.
+    /// Smallest difference that counts as a suspension. The two clocks are read one after the
+    /// other, and the thread may be delayed between the readings. The margin of leases covers this
+    /// error.
     const LEAST_MS: u64 = 500;
 
-    /// For how long in all. Only grows.
+    /// Returns the total time of suspension. Never decreases.
     pub(super) fn total() -> Duration {
         static AT_FIRST_MS: OnceLock<u64> = OnceLock::new();
         static KNOWN_MS: AtomicU64 = AtomicU64::new(0);
@@ -49,7 +52,7 @@ mod suspension {
         Duration::from_millis(new_ms)
     }
 
-    /// How far the clock that counts suspension is ahead of the other.
+    /// Returns how far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`.
     fn ahead_ms() -> u64 {
         let awake = ms(ClockId::Monotonic);
         ms(ClockId::Boottime).saturating_sub(awake)

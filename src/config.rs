@@ -1,6 +1,8 @@
-//! Everything that can be set, read once from the environment and checked whole: a [`Config`], or every fault at once. Nothing else reads
-//! the environment, but for the AWS SDK, whose own rules hold for `AWS_*`: what of those it would not survive is found here (`aws`). Reads the files that variables name; touches no network. Which store or format stands behind
-//! a setting is left to the app.
+//! The configuration of the worker, read once from the environment: a [`Config`], or all faults.
+//!
+//! Only the AWS SDK reads the environment too: it reads `AWS_*` by its own rules. Values of `AWS_*`
+//! that would make the SDK panic or fail are found here (`aws`). Files that variables name are read
+//! here; no network call is made. The app maps a setting to a store or a format.
 
 mod address;
 mod aws;
@@ -33,42 +35,42 @@ pub use table::{Allowed, Fallback, VARIABLES, Variable};
 
 use crate::credentials::Credentials;
 
-/// The whole configuration. `Debug` shows no passwords.
+/// The complete configuration. `Debug` shows no passwords.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The queue.
     pub sqs: Sqs,
     /// The AWS SDK's own variables.
     pub aws: Aws,
-    /// How much is done and held at once.
+    /// Limits on concurrency and on events in flight.
     pub worker: Worker,
-    /// When an event is tried again.
+    /// Retries and backoff.
     pub retry: Retry,
     /// The Inventory service.
     pub inventory: Inventory,
     /// The Reservation API.
     pub reservation: Reservation,
-    /// What is remembered of handled events.
+    /// The idempotency store.
     pub idempotency: Idempotency,
     /// Traces.
     pub telemetry: Telemetry,
     /// Logs.
     pub log: Log,
-    /// The side port.
+    /// The admin port.
     pub server: Server,
-    /// `SHUTDOWN_GRACE`: for the whole exit.
+    /// `SHUTDOWN_GRACE`: the time limit for the whole shutdown.
     pub shutdown_grace: Duration,
-    /// What was passed over, one line each, to be logged at the start.
+    /// Warnings about ignored or replaced values, one line each, to be logged at startup.
     pub warnings: Vec<String>,
     effective: Vec<(&'static str, String)>,
 }
 
-/// The queue, and how it is polled.
+/// The queue and its polling settings.
 #[derive(Clone, Debug)]
 pub struct Sqs {
     /// `SQS_QUEUE_URL`.
     pub queue_url: QueueUrl,
-    /// `SQS_DLQ_URL`; where it is not set, the queue's own redrive target counts.
+    /// `SQS_DLQ_URL`; if not set, the target of the queue's redrive policy is used.
     pub dlq_url: Option<QueueUrl>,
     /// `SQS_WAIT_TIME`, whole seconds.
     pub wait_time: Duration,
@@ -76,7 +78,7 @@ pub struct Sqs {
     pub visibility_timeout: Duration,
 }
 
-/// How much is done and held at once.
+/// Limits on concurrency and on events in flight.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// `WORKER_CONCURRENCY`.
@@ -91,10 +93,10 @@ pub struct Worker {
     pub threads: Option<NonZeroUsize>,
 }
 
-/// When an event is tried again.
+/// Retries and backoff.
 #[derive(Clone, Debug)]
 pub struct Retry {
-    /// `MAX_RETRIES`, after the first attempt.
+    /// `MAX_RETRIES`: attempts after the first one.
     pub max_retries: u32,
     /// `BACKOFF_BASE_MS`.
     pub backoff_base: Duration,
@@ -128,23 +130,23 @@ pub struct Reservation {
     pub credentials: Credentials,
 }
 
-/// What is remembered of handled events.
+/// Settings of the idempotency store.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     /// `IDEMPOTENCY_STORE`.
     pub store: IdempotencyStore,
     /// `IDEMPOTENCY_TTL`.
     pub ttl: Duration,
-    /// `IDEMPOTENCY_CAPACITY`, of the memory store.
+    /// `IDEMPOTENCY_CAPACITY`, for the memory store.
     pub capacity: NonZeroUsize,
-    /// `IDEMPOTENCY_KEY_PREFIX`, of the shared store.
+    /// `IDEMPOTENCY_KEY_PREFIX`, for the shared store.
     pub key_prefix: String,
 }
 
-/// Where handled events are remembered.
+/// The kind of idempotency store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdempotencyStore {
-    /// In the process.
+    /// In the memory of the process.
     Memory,
     /// In a Redis that all pods share.
     Redis(SecretUrl),
@@ -155,35 +157,35 @@ pub enum IdempotencyStore {
 pub struct Log {
     /// `LOG_LEVEL`.
     pub level: LogLevel,
-    /// `LOG_FORMAT`; where it is not set, standard output decides: a terminal or not.
+    /// `LOG_FORMAT`; if not set, the format depends on whether standard output is a terminal.
     pub format: Option<LogFormat>,
     /// Whether `NO_COLOR` is set and not empty (no-color.org).
     pub no_color: bool,
 }
 
-/// The least severe log lines that are written.
+/// The lowest severity of log lines that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Everything.
+    /// All lines.
     Debug,
-    /// What happens.
+    /// Normal operation, and all that is more severe.
     Info,
-    /// What is odd.
+    /// Unusual conditions and errors.
     Warn,
-    /// What went wrong.
+    /// Errors only.
     Error,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Readable text for a terminal.
     Pretty,
 }
 
-/// The side port.
+/// The admin port.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// `SERVER_PORT`.
@@ -191,16 +193,20 @@ pub struct Server {
 }
 
 impl Config {
-    /// Reads this process's environment.
+    /// Reads the environment of this process.
     ///
     /// # Errors
-    /// Every variable that is missing or wrong.
+    /// Lists every variable that is missing or wrong.
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        // Not `vars()`, nor `envy::from_env`, which calls it: one name or value that is not UTF-8, whoever's it is, makes it panic.
+        // Not `vars()`, and not `envy::from_env`, which calls it: both panic on any name or value
+        // that is not UTF-8, even if it belongs to another program.
         Self::from_os_vars(std::env::vars_os())
     }
 
-    /// As [`Config::from_vars`]; what is not UTF-8 among the values is refused further on, and among the names, is not ours.
+    /// Converts to UTF-8, then reads as [`Config::from_vars`] does.
+    ///
+    /// A value that is not UTF-8 is refused later. A name that is not UTF-8 is not a variable of
+    /// the worker and is dropped.
     fn from_os_vars(
         vars: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigErrors> {
@@ -213,7 +219,7 @@ impl Config {
     /// Reads `vars` as if they were the environment.
     ///
     /// # Errors
-    /// Every variable that is missing or wrong.
+    /// Lists every variable that is missing or wrong.
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
@@ -228,12 +234,12 @@ impl Config {
         Ok(Self { warnings: reader.warnings, effective: reader.effective, ..config })
     }
 
-    /// What holds for each variable, in the table's order, without passwords.
+    /// Returns the effective value of each variable, in the table's order, without passwords.
     pub fn effective(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.effective.iter().cloned()
     }
 
-    /// Every part is read before the first that is missing counts.
+    /// Reads every part before it returns `None` for a missing one, so that all faults are noted.
     fn read(reader: &mut Reader, raw: &Raw, aws: Aws) -> Option<Self> {
         let wait_time = reader.seconds(&table::SQS_WAIT_TIME, &raw.sqs_wait_time);
         let sqs = Sqs::read(reader, raw, wait_time);

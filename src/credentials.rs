@@ -1,7 +1,9 @@
-//! Who is trusted, and what proves who this worker is: roots, a certificate with its key, a token; each from files that are read
-//! at the start, and again when they change. Which service they are for, and how they are sent, is left to the clients.
+//! Root certificates, client certificate with key, and bearer token.
 //!
-//! Nothing of their contents is ever shown: `Debug` and every message name variables and paths only.
+//! They are read from files at startup, and again when the files change. The clients decide which
+//! service gets them and how they are sent.
+//!
+//! The contents are never printed: `Debug` and all messages contain only variables and paths.
 
 mod pem;
 #[cfg(test)]
@@ -18,55 +20,56 @@ use rustls::sign::CertifiedKey;
 
 pub use watched::{FileError, LOOK_INTERVAL, Watched};
 
-/// A file, and the variable that names it.
+/// A file, and the environment variable that contains its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialFile {
-    /// The variable.
+    /// The environment variable.
     pub variable: &'static str,
-    /// The path, as given.
+    /// The path as configured.
     pub path: PathBuf,
 }
 
-/// Verifies a service's certificate.
+/// Verifier of a service's certificate.
 pub type Roots = Watched<WebPkiServerVerifier>;
 
-/// This worker's own certificate with its key.
+/// This worker's client certificate with its key.
 pub type Identity = Watched<CertifiedKey>;
 
 /// The value of the `authorization` header.
 pub type Token = Watched<HeaderValue>;
 
-/// What is known of one service, as far as it was configured.
+/// Credentials configured for one service.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// Roots that the service's certificate must come from, instead of the machine's.
+    /// Root certificates to verify the service with, instead of the system's.
     pub roots: Option<Arc<Roots>>,
-    /// The certificate to show to the service.
+    /// The client certificate for the service.
     pub identity: Option<Arc<Identity>>,
     /// The bearer token to send with each call.
     pub token: Option<Arc<Token>>,
 }
 
-/// The roots in a file of PEM certificates.
+/// Reads root certificates from a PEM file.
 ///
 /// # Errors
-/// Where it cannot be read, or holds no certificate or one that is damaged.
+/// If the file cannot be read, has no certificate, or has a damaged one.
 pub fn roots(file: CredentialFile) -> Result<Roots, FileError> {
     Watched::read([file], pem::roots)
 }
 
-/// A certificate (with those between it and the root behind it, if any) and its private key, PEM both.
+/// Reads a certificate and its private key from PEM files. Intermediate certificates, if any,
+/// follow the certificate in its file.
 ///
 /// # Errors
-/// Where one cannot be read, or they do not belong together.
+/// If a file cannot be read, or certificate and key do not match.
 pub fn identity(certificate: CredentialFile, key: CredentialFile) -> Result<Identity, FileError> {
     Watched::read([certificate, key], pem::identity)
 }
 
-/// A bearer token (RFC 6750, section 2.1); white space around it does not count.
+/// Reads a bearer token (RFC 6750, section 2.1). Surrounding white space is ignored.
 ///
 /// # Errors
-/// Where it cannot be read, or is no token.
+/// If the file cannot be read, or is not a valid token.
 pub fn token(file: CredentialFile) -> Result<Token, FileError> {
     Watched::read([file], token::bearer)
 }

@@ -1,40 +1,69 @@
-//! What the worker is told: an [`Event`], decoded from the text of one message by [`decode()`], or a [`Poison`] that says why
-//! that text can never be an event. Pure: no clock, no network, no configuration.
+//! Decodes the text of one message to an [`Event`], with [`decode()`].
 //!
-//! Leaves to others: which steps an event needs and what their answers mean (handlers), whether it was seen before
-//! (the idempotency store), what becomes of poison (settlement).
+//! A text that can never be an event gives a [`Poison`] with the reason. The module is pure: no
+//! clock, no network, no configuration. Other modules decide the steps of an event and the meaning
+//! of the services' answers (handlers), whether the event is a duplicate (the idempotency store),
+//! and what happens to poison (settlement).
 //!
 //! # What is refused, and why
 //!
-//! | field | rule | reason |
-//! | --- | --- | --- |
-//! | `id`, `reservation_id`, `event_id` | a string of 1 to [`ID_BYTES_MAX`] bytes without control characters | room for an ARN or URN; they become URL segments, store keys and log fields |
-//! | `reservation_id` | not `.` or `..` | as a URL path segment these mean "here" and "one up", percent-encoded or not (WHATWG URL, *double-dot URL path segment*) |
-//! | `seat_ids` | at most [`SEATS_MAX`] strings of 1 to [`SEAT_ID_BYTES_MAX`] bytes without control characters | the request to the inventory stays well under gRPC's usual 4 MiB |
-//! | `qty` | a number whose value is whole, from 1 to 2,147,483,647, however it is written; 0 without seats means absent on a payment | it is an `int32` on the wire; Python and Jackson write `2.0` |
-//! | `event_id` | needed where a payment names seats; an expiry may leave it, and its seats, to the Reservation API | no other step uses it |
-//! | two spellings | `reservation_id` and `reservationId` and their kind may both be given, with one value | JVM producers write camelCase |
-//! | `payment_intent_id`, `user_id` | a string of at most [`ID_BYTES_MAX`] bytes without control characters; empty means absent | they are sent on |
-//! | envelopes | at most [`ENVELOPES_MAX`] around one event | nothing legitimate nests deeper |
-//! | JSON | RFC 8259; values that are not needed are skipped, however deep they nest | reading goes a fixed number of objects deep, skipping does not recurse: no body can exhaust the stack, so `serde_json`'s limit of 128 is never met |
+//! - `id`, `reservation_id`, `event_id`: a string of 1 to [`ID_BYTES_MAX`] bytes without control
+//!   characters. An ARN or URN fits; ids become URL segments, store keys and log fields.
+//! - `reservation_id`: not `.` or `..`. As a URL path segment these mean the current and the parent
+//!   folder, percent-encoded or not (WHATWG URL, *double-dot URL path segment*).
+//! - `seat_ids`: at most [`SEATS_MAX`] strings of 1 to [`SEAT_ID_BYTES_MAX`] bytes without control
+//!   characters. The request to the inventory then stays well under gRPC's usual 4 MiB.
+//! - `qty`: a number with a whole value from 1 to 2,147,483,647, in any notation, because Python
+//!   and Jackson write `2.0`. It is an `int32` on the wire. On a payment, 0 without seats means
+//!   absent.
+//! - `event_id`: required on a payment that names seats. An expiry may omit it and its seats; the
+//!   Reservation API then provides them. No other step uses it.
+//! - Two spellings: `reservation_id` and `reservationId` (and similar pairs) may both be given,
+//!   with the same value. JVM producers write camelCase.
+//! - `payment_intent_id`, `user_id`: a string of at most [`ID_BYTES_MAX`] bytes without control
+//!   characters; empty means absent. They are passed on to the services.
+//! - Envelopes: at most [`ENVELOPES_MAX`] around one event. No valid producer nests deeper.
+//! - JSON: RFC 8259. Values that are not needed are skipped at any nesting depth. Objects are read
+//!   to a fixed depth, and skipping does not recurse. Therefore no body can exhaust the stack, and
+//!   `serde_json`'s recursion limit of 128 is never reached.
 //!
-//! - **Strict where it decides.** A field that decides an effect, all of the above, `type` and a payment's `status`, is refused when it has the wrong type:
-//!   its producer is broken, and a guess could release the wrong seats. A field that only describes (`amount`, `currency`,
-//!   `error_code`, `error_message`, the `event_id` of a payment without seats, and whatever carries a trace) counts as absent when it does not fit: it is no reason to lose a paid seat.
-//! - **`null` means absent**, everywhere. Unknown fields are ignored, and so is the time (`ts`, `time`, `Timestamp`).
-//! - **A known field given twice** in one object is refused: readers differ on which one wins (RFC 8259, section 4).
-//! - **What JSON can say and UTF-8 or 64 bits cannot hold** (half of a surrogate pair, `1e400`) does not fit its field; the rest of the body counts.
-//! - **Nothing is trimmed or re-cased**: an id with a space at its end is another id.
-//! - Seat ids that repeat are passed on: the inventory judges them.
+//! Further rules:
+//!
+//! - **Fields that decide an effect are strict.** These are all fields above, `type` and a
+//!   payment's `status`. A wrong type is refused: the producer has a fault, and a guess could
+//!   release the wrong seats.
+//! - **Fields that only describe are lenient.** These are `amount`, `currency`, `error_code`,
+//!   `error_message`, the `event_id` of a payment without seats, and the trace context. An invalid
+//!   value counts as absent, so that a paid seat is not lost because of it.
+//! - **`null` means absent** in every field. Unknown fields are ignored, and so is the time (`ts`,
+//!   `time`, `Timestamp`).
+//! - **A known field given twice** in one object is refused: parsers differ on which value is used
+//!   (RFC 8259, section 4).
+//! - **A JSON value that UTF-8 or 64 bits cannot hold** (half of a surrogate pair, `1e400`) is
+//!   invalid for its field only; the rest of the body is read.
+//! - **No value is trimmed or changed in case**: an id with a trailing space is another id.
+//! - Duplicate seat ids are passed on: the inventory validates them.
 //!
 //! # Envelopes
 //!
-//! Told apart by shape, layer by layer: an object with its own `reservation_id` or `payload` is the event; any other with `Type` and
-//! `Message` is from SNS; any other with `specversion` and `data` is a CloudEvent; any other with a `detail` is from EventBridge (`detail-type`) or a typed detail (`type`).
-//! *The innermost wins*: id, type and trace context are the event's own where it has them, so a whole flat event is taken
-//! as it stands, else they are those of the nearest envelope; where nothing names a type, `event_type` does. So an SNS `MessageId`, which names a publication rather
-//! than an event, is the identity only where nothing inside has one: it survives redelivery and redrive, but not a second publish.
-//! Where there is none in the whole body, it is the SQS message id of the original message, and [`Event::is_id_of_message`] says so. The payload's fields are read from `payload`, and only where there is none, from beside it.
+//! The shape of each layer identifies it, in this order:
+//!
+//! - an object with its own `reservation_id` or `payload` is the event;
+//! - an object with `Type` and `Message` is from SNS;
+//! - an object with `specversion` and `data` is a CloudEvent;
+//! - an object with a `detail` is from EventBridge (`detail-type`) or a typed detail (`type`).
+//!
+//! *The innermost value is used*: id, type and trace context are the event's own if it has them,
+//! else those of the nearest envelope. A complete flat event therefore
+//! takes nothing from its envelopes. If no layer names a type, `event_type` is used.
+//!
+//! An SNS `MessageId` identifies a publication, not an event. It is the identity only if no inner
+//! layer has one: it is stable across redelivery and redrive, but not across a second publish. If
+//! the whole body has no identity, the SQS message id of the original message is used, and
+//! [`Event::is_id_of_message`] is set.
+//!
+//! The fields of the payload are read from `payload`; if there is none, from the event's own
+//! object.
 
 mod decode;
 mod foreign;
@@ -59,23 +88,23 @@ pub use trace::{BodyTrace, W3cParent};
 
 use std::fmt;
 
-/// The kinds of event that the worker handles.
+/// The types of event that the worker handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventType {
-    /// A hold ran out before it was paid for.
+    /// A hold expired before payment.
     ReservationExpired,
-    /// The payment went through.
+    /// The payment was approved.
     PaymentApproved,
     /// The payment was refused.
     PaymentFailed,
 }
 
 impl EventType {
-    /// Every type.
+    /// Every type, in a fixed order.
     pub const ALL: [Self; 3] =
         [Self::ReservationExpired, Self::PaymentApproved, Self::PaymentFailed];
 
-    /// The name on the wire, in logs and in metric labels.
+    /// Returns the name on the wire, in logs and in metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,8 +114,10 @@ impl EventType {
         }
     }
 
-    /// The type that a producer calls `name`; three names are aliases of `reservation.expired`: two of them are what the
-    /// reservation service's scheduler writes.
+    /// Returns the type for a producer's name.
+    ///
+    /// Three names are aliases of `reservation.expired`: the scheduler of the reservation service
+    /// writes two of them.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
@@ -107,47 +138,53 @@ impl fmt::Display for EventType {
     }
 }
 
-/// One event, checked: what it says can be acted on as it stands.
+/// A valid event, with all fields checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// This event's identity, from which every step's idempotency key is made.
+    /// The identity of the event; every step's idempotency key is derived from it.
     pub id: EventId,
-    /// The body has no id: this is the SQS message id of the original message, which survives redelivery, not a second publish.
+    /// Whether the id is the SQS message id of the original message, because the body has none.
+    ///
+    /// This id is stable across redelivery, but not across a second publish.
     pub is_id_of_message: bool,
-    /// The reservation that it is about. Events of one reservation are handled one at a time.
+    /// The reservation; events of one reservation are handled one at a time.
     pub reservation_id: ReservationId,
-    /// The show that seats are sold for; the JSON calls it `event_id`. There is one wherever a payment names seats.
+    /// The show of the seats; the JSON calls it `event_id`.
+    ///
+    /// It is always present on a payment that names seats.
     pub show_id: Option<ShowId>,
-    /// What happened.
+    /// The payload.
     pub payload: Payload,
     /// The trace context found in the body.
     pub trace: Option<BodyTrace>,
-    /// The `baggage` in the attributes of an SNS notification, as it stands there.
+    /// The `baggage` in the attributes of an SNS notification, unchanged.
     pub baggage: Option<Box<str>>,
 }
 
-/// What happened, by type.
+/// The payload, by type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// The hold on these seats ran out; on those that the Reservation API knows of, where none are named.
+    /// The hold expired; `None` means the seats that the Reservation API has for it.
     ReservationExpired(Option<Seats>),
-    /// This payment went through.
+    /// The payment was approved.
     PaymentApproved(Payment),
-    /// This payment was refused.
+    /// The payment was refused.
     PaymentFailed(Payment),
 }
 
-/// Seats of one show: by name, or only a number of them (general admission).
+/// Seats of one show: by name, or only as a quantity (general admission).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seats {
-    /// The seats' names, as given; empty for general admission.
+    /// The names of the seats, as given; empty for general admission.
     pub seat_ids: SeatIds,
-    /// How many; at least 1, and the number of `seat_ids` where those are named.
+    /// The number of seats; at least 1, and equal to the number of `seat_ids` if there are any.
     pub quantity: i32,
 }
 
 impl Seats {
-    /// Seats as a service names them, by the rules for events; `None` where they say nothing that can be acted on.
+    /// Builds seats from a service's answer, by the rules for events.
+    ///
+    /// Returns `None` if the answer has no usable seats.
     #[must_use]
     pub fn known(seat_ids: &[&str], quantity: Option<&str>) -> Option<Self> {
         let is_name = |seat: &&str| id::check(seat, SEAT_ID_BYTES_MAX).is_ok();
@@ -162,27 +199,29 @@ impl Seats {
     }
 }
 
-/// What a payment event says. No field is required.
+/// The fields of a payment event; all are optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Payment {
-    /// The payment provider's name for the payment; never empty.
+    /// The payment provider's id of the payment; never empty.
     pub payment_intent_id: Option<Box<str>>,
-    /// In the smallest unit of the currency.
+    /// The amount, in the smallest unit of the currency.
     pub amount: Option<i64>,
-    /// As given; not checked against ISO 4217.
+    /// The currency, as given; not checked against ISO 4217.
     pub currency: Option<Box<str>>,
-    /// Who pays; never empty.
+    /// The user who pays; never empty.
     pub user_id: Option<Box<str>>,
-    /// Why the payment failed, as a code.
+    /// The error code of a failed payment.
     pub error_code: Option<Box<str>>,
-    /// Why the payment failed, in words. May name a person: not for logs.
+    /// The error text of a failed payment. It may contain personal data: do not log it.
     pub error_message: Option<Box<str>>,
-    /// The seats paid for, where the event names any or a quantity: only then has the inventory a part in it.
+    /// The paid seats, if the event has seats or a quantity.
+    ///
+    /// Without them, the event has no step for the inventory.
     pub seats: Option<Seats>,
 }
 
 impl Event {
-    /// What kind of event it is.
+    /// Returns the type of the event.
     #[must_use]
     pub const fn event_type(&self) -> EventType {
         match &self.payload {
@@ -192,7 +231,7 @@ impl Event {
         }
     }
 
-    /// The seats that it names, if it names any or a quantity.
+    /// Returns the seats, if the event has seats or a quantity.
     #[must_use]
     pub const fn seats(&self) -> Option<&Seats> {
         match &self.payload {
@@ -203,7 +242,7 @@ impl Event {
         }
     }
 
-    /// The memory that it takes beside the body that it was read from.
+    /// Returns the memory of the event in bytes, without the body that it was read from.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let trace = self.trace.as_ref();
@@ -221,7 +260,7 @@ impl Event {
         texts + payment + self.seats().map_or(0, |seats| seats.seat_ids.bytes())
     }
 
-    /// Whether it leaves to the Reservation API which seats of which show are to be released.
+    /// Returns whether the Reservation API must provide the show and the seats to release.
     #[must_use]
     pub const fn lacks_hold(&self) -> bool {
         match &self.payload {
@@ -230,8 +269,10 @@ impl Event {
         }
     }
 
-    /// The content, condensed: two deliveries with the same id *and* the same hash are one event; with another hash, the
-    /// id was used twice. See [`ContentHash`] for what counts.
+    /// Returns the hash of the content.
+    ///
+    /// Two deliveries with the same id *and* the same hash are one event. The same id with another
+    /// hash means that the id was used twice. See [`ContentHash`] for the fields that are hashed.
     #[must_use]
     pub fn content_hash(&self) -> ContentHash {
         hash::of(self)
@@ -239,7 +280,7 @@ impl Event {
 }
 
 impl Payment {
-    /// The memory that its texts take.
+    /// Returns the memory of the text fields in bytes.
     fn bytes(&self) -> usize {
         let Self { payment_intent_id, currency, user_id, error_code, error_message, .. } = self;
         let texts = [payment_intent_id, currency, user_id, error_code, error_message];

@@ -1,12 +1,13 @@
-//! One value from outside, made fit for a log line or an error text: quoted, escaped, cut. What may be shown at all is left
-//! to the caller: never a body, never a secret.
+//! Formats an external value for a log line or an error text: quoted, escaped, truncated.
+//!
+//! The caller decides what may be shown: never a body, never a secret.
 
 use std::fmt::{self, Write as _};
 
-/// Characters of the value that are shown at most.
+/// The maximum number of characters shown.
 pub(crate) const CHARACTERS_MAX: usize = 64;
 
-/// Shows a value as `"..."`, with control characters, quotes and backslashes escaped as Rust does it.
+/// Shows a value as `"..."`; escapes control characters, quotes and backslashes as Rust does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Excerpt<'a>(pub(crate) &'a str);
 

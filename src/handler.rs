@@ -1,10 +1,11 @@
-//! From an event to its effects: exhaustive dispatch on the type, one file a type.
+//! Applies an event: exhaustive dispatch on the event type, one file per type.
 //!
-//! A handler says which steps its event takes, in order; [`Attempt`] carries a step out, once: it
-//! skips what is done, stops when the message is no longer held, and records what succeeded. How
-//! an attempt [ended](End) is all that a handler says; what follows is decided in `settle`.
+//! A handler lists the steps of its event in order. [`Attempt`] executes each step at most once: it
+//! skips steps that are done, stops when the lease on the message is lost, and records what
+//! succeeded. A handler returns only how the attempt [ended](End); `settle` decides what follows.
 //!
-//! A new event type is a variant of [`Payload`], a file here, and the arm that the compiler asks for.
+//! A new event type needs a variant of [`Payload`], a file here, and the match arm that the
+//! compiler then requires.
 
 mod answered;
 mod attempt;
@@ -27,65 +28,67 @@ use crate::sabotage::{Sabotage, on};
 
 use self::attempt::Attempt;
 
-/// How an event waits that failed while its service is called.
+/// How an event waits after it failed while its service is still called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventWait {
-    /// The wait uses up a retry.
+    /// Whether the wait consumes a retry.
     pub is_charged: bool,
-    /// It is a suspect at that service.
+    /// The service at which the event is a suspect.
     pub suspect: Option<Service>,
-    /// How long it waits at most after a failure of the outage class, where it is no suspect and no time was named.
+    /// Longest wait after an outage-class failure, for an event that is not a suspect.
+    ///
+    /// Not used if the service named a time.
     pub unless_suspect: Duration,
 }
 
-/// How one attempt at an event ended.
+/// Result of one attempt at an event.
 #[derive(Debug)]
 pub enum End {
-    /// Every step is done.
+    /// All steps are done.
     Applied,
-    /// The reservation has gone past this event: nothing is to be done.
+    /// The reservation is already past this event; no step is left to do.
     Superseded {
         /// The status that was found.
         found: &'static str,
     },
-    /// A call failed; its class says what that means.
+    /// A call failed; the class of the error decides what follows.
     Failed {
-        /// What the service, or the way to it, said.
+        /// The error from the service or from the transport.
         error: CallError,
-        /// What follows, where the class leaves it open.
+        /// How the event waits if its class allows a retry.
         wait: EventWait,
     },
-    /// The service is not called now, or has as many calls as it is given: the event waits for it.
+    /// The service is not called now, or its in-flight limit is reached; the event waits for it.
     Parked {
         /// The service.
         dependency: Dependency,
-        /// What a call was answered with, where one was made.
+        /// The error of the call, if a call was made.
         error: Option<CallError>,
-        /// How it waits.
+        /// How the event waits.
         how: ParkedAs,
     },
-    /// The reservation is in a state from which the event cannot be judged yet.
+    /// The reservation has a status from which the event cannot be judged yet.
     Unclear {
         /// The status that was found.
         found: String,
     },
-    /// Neither the event nor the Reservation API says which seats of which show are to be released.
+    /// Neither the event nor the Reservation API names the show and the seats to release.
     HoldUnknown,
-    /// A payment was approved for a reservation whose seats are gone.
+    /// A payment was approved for a reservation that no longer has its seats.
     MoneyWithoutSeat {
-        /// What showed it.
+        /// What showed it, for the log.
         detail: String,
     },
-    /// No receipt of the message is ours any more: somebody else may have it.
+    /// No receipt of the message is valid any more; another consumer may have the message.
     LeaseLost,
-    /// The store gave no answer, or gave the event to somebody else.
+    /// The store did not answer, or another process has claimed the event.
     Store(StoreError),
-    /// The code failed. The attempt is spent, the process lives.
+    /// The handler panicked. The attempt is spent; the process continues.
     Panicked,
 }
 
 impl End {
-    /// What made the retry necessary that follows, where one does.
+    /// Returns the reason of the retry that follows, if one follows.
     #[must_use]
     pub fn retry_reason(&self) -> RetryReason {
         match self {
@@ -131,40 +134,40 @@ impl From<StoreError> for End {
     }
 }
 
-/// What the handlers work with. Cheap to clone.
+/// Dependencies of the handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
-    /// Owns a reservation's status.
+    /// The service that owns the status of a reservation.
     pub reservations: Arc<dyn ReservationApi>,
-    /// Owns seats.
+    /// The service that owns seats.
     pub inventory: Arc<dyn Inventory>,
-    /// Knows which steps are done.
+    /// The record of completed steps.
     pub records: Records,
-    /// Knows whether a service may be called.
+    /// The circuit breakers.
     pub outages: Arc<Outages>,
-    /// Counts calls.
+    /// Call metrics.
     pub metrics: Arc<Metrics>,
-    /// Where the services are, for spans.
+    /// Service addresses for spans.
     pub peers: Arc<Peers>,
 }
 
-/// Where the services are, as client spans say it, and whether they are told of them.
+/// Service addresses for client spans, and the trace headers that the services receive.
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
-    /// The Reservation API's base URL, without credentials and without a slash at its end.
+    /// Base URL of the Reservation API, without credentials and without a trailing slash.
     pub reservation_base: String,
-    /// The Reservation API's host and port.
+    /// Host and port of the Reservation API.
     pub reservation: (String, u16),
-    /// The Inventory service's host and port.
+    /// Host and port of the Inventory service.
     pub inventory: (String, u16),
-    /// Which headers tell them of the trace (`OTEL_PROPAGATORS`).
+    /// Trace headers that are sent (`OTEL_PROPAGATORS`).
     pub propagators: Propagators,
 }
 
-/// Makes one attempt at the job's event, from its first step that is not done.
+/// Makes one attempt at the event of the job, starting at the first step that is not done.
 ///
-/// Its event is claimed. Not cancel-safe: a call that is cut off may have taken effect, and is then
-/// repeated with the same key.
+/// The event must be claimed. Not cancel-safe: a cancelled call may already have taken effect; it
+/// is then repeated with the same idempotency key.
 pub async fn handle(job: &mut Job, services: &Services) -> End {
     if let Some(found) = job.superseded {
         return End::Superseded { found };

@@ -1,9 +1,9 @@
-//! Whether the worker is alive and whether it is ready, told by the parts themselves. [`crate::admin`] shows it.
+//! Liveness and readiness of the worker, reported by its parts. [`crate::admin`] serves them.
 //!
-//! Alive: each part that should make progress did so lately. A part that has nothing to do says so and is let be; a part
-//! that ended without a word goes stale, which is the point. Ready: receives work, so do the queue's
-//! other actions and the idempotency store, and nobody asked the worker to stop.
-//! Which parts there are, and how long each may be silent, is for those who register them.
+//! Alive: each busy part made progress recently. A part without work reports idle and is not
+//! checked; a part that ends without that report becomes stale, as intended. Ready: receives, the
+//! other queue actions and the idempotency store work, and the worker was not asked to stop. The
+//! code that registers a part sets its stale time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,17 +15,17 @@ use tokio::time::Instant;
 use crate::clock::millis;
 use crate::metrics::QueueAction;
 
-/// In [`Beat`]: the part has nothing to do.
+/// Value in [`Beat`] of a part without work.
 const IDLE: u64 = u64::MAX;
 
-/// What is known of the worker's health. Share it in an `Arc`.
+/// Health state of the worker. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Health {
     origin: Instant,
     parts: Mutex<Vec<Part>>,
     polling: AtomicBool,
     store: AtomicBool,
-    /// Why each action of the queue fails, where it does.
+    /// Failing queue actions with their reasons.
     actions: Mutex<Vec<(QueueAction, &'static str)>>,
     stopping: AtomicBool,
 }
@@ -37,25 +37,25 @@ struct Part {
     last_ms: Arc<AtomicU64>,
 }
 
-/// Why the worker is not alive, or not ready.
+/// Reason why the worker is not alive or not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A part made no progress for so long.
+    /// A part made no progress for longer than its stale time.
     Stale {
         /// The part's name.
         part: &'static str,
-        /// How long ago it last did.
+        /// Time since its last progress.
         silent_for: Duration,
     },
-    /// No receive has worked yet, or the last ones failed.
+    /// No receive has succeeded yet, or the last ones failed.
     NotPolling,
-    /// The idempotency store cannot be asked.
+    /// The idempotency store is not available.
     StoreAway,
-    /// An action of the queue fails, while others may work.
+    /// A queue action fails, while others may work.
     QueueAction {
-        /// Which one.
+        /// The action.
         action: QueueAction,
-        /// Why, as a word.
+        /// The reason, as one word.
         why: &'static str,
     },
     /// The worker was asked to stop.
@@ -86,7 +86,7 @@ impl fmt::Display for Problem {
 }
 
 impl Health {
-    /// Alive, and not ready until the first receive works.
+    /// Creates a state that is alive, and not ready until the first receive succeeds.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -99,9 +99,9 @@ impl Health {
         }
     }
 
-    /// Registers a part that is to beat at least every `stale_after` while it is busy. It is busy from now on.
+    /// Registers a part that must beat at least every `stale_after` while busy. It starts busy.
     ///
-    /// Registrations last as long as the process: register each part once, not once for each message.
+    /// Registrations last as long as the process: register each part once, not once per message.
     pub fn register(&self, name: &'static str, stale_after: Duration) -> Beat {
         let beat = Beat { origin: self.origin, last_ms: Arc::default() };
         beat.beat();
@@ -110,24 +110,24 @@ impl Health {
         beat
     }
 
-    /// Whether receives work: `true` from the first that does, `false` from errors that repeat.
+    /// Sets whether receives work: `true` from the first success, `false` after repeated errors.
     pub fn polling(&self, ok: bool) {
         self.polling.store(ok, Ordering::Relaxed);
     }
 
-    /// Whether the idempotency store is asked: `false` while it is away.
+    /// Sets whether the idempotency store is available.
     pub fn store(&self, ok: bool) {
         self.store.store(ok, Ordering::Relaxed);
     }
 
-    /// Whether an action of the queue works; why not, where it does not.
+    /// Sets whether a queue action works; `why` is the reason if it does not.
     pub fn queue_action(&self, action: QueueAction, why: Option<&'static str>) {
         let mut actions = lock(&self.actions);
         actions.retain(|(known, _)| *known != action);
         actions.extend(why.map(|why| (action, why)));
     }
 
-    /// Each action of the queue, and why it fails, where it does.
+    /// Returns each queue action, with its reason if it fails.
     #[must_use]
     pub fn queue_actions(&self) -> [(QueueAction, Option<&'static str>); QueueAction::ALL.len()] {
         let actions = lock(&self.actions);
@@ -136,7 +136,7 @@ impl Health {
         })
     }
 
-    /// What readiness depends on, by name, and whether each works.
+    /// Returns the parts that readiness depends on, and whether each works.
     #[must_use]
     pub fn parts_ready(&self) -> [(&'static str, bool); 2] {
         [
@@ -145,17 +145,18 @@ impl Health {
         ]
     }
 
-    /// The worker was asked to stop: never ready again, and alive for as long as it takes.
+    /// Marks the worker as stopping: never ready again, but alive until it ends.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Whether every part makes progress, or is rightly idle.
+    /// Checks that every part makes progress or is idle.
     ///
-    /// A worker that is stopping is alive: its parts end one after another, and the grace period bounds that.
+    /// A stopping worker is alive: its parts end one after another, and the grace period limits
+    /// that.
     ///
     /// # Errors
-    /// The part that has been silent longest beyond its time.
+    /// The part that exceeds its stale time the most.
     pub fn alive(&self) -> Result<(), Problem> {
         if self.stopping.load(Ordering::Relaxed) {
             return Ok(());
@@ -166,10 +167,10 @@ impl Health {
         stale.max_by_key(|(beyond, _)| *beyond).map_or(Ok(()), |(_, problem)| Err(problem))
     }
 
-    /// Whether messages are being received and will go on to be.
+    /// Checks that messages are received and can be processed.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// The first problem that was found.
     pub fn ready(&self) -> Result<(), Problem> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Problem::Stopping);
@@ -189,7 +190,7 @@ impl Health {
     }
 }
 
-/// A push cannot leave a list half made, so a panic elsewhere does not spoil it.
+/// A push leaves the list consistent, so a panic under the lock does no damage.
 fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -201,7 +202,7 @@ impl Default for Health {
 }
 
 impl Part {
-    /// How far beyond its time the part is, and how that is said.
+    /// Returns how far the part exceeds its stale time, and the problem to report.
     fn problem(&self, now_ms: u64) -> Option<(Duration, Problem)> {
         let last_ms = self.last_ms.load(Ordering::Relaxed);
         if last_ms == IDLE {
@@ -214,7 +215,7 @@ impl Part {
     }
 }
 
-/// A part's sign of life. Dropping it is not one: a part that is done says [`Beat::idle`].
+/// Heartbeat of a part. Dropping it does not count as idle: a finished part calls [`Beat::idle`].
 #[derive(Clone, Debug)]
 #[must_use = "a part that is registered and never beats goes stale"]
 pub struct Beat {
@@ -223,12 +224,12 @@ pub struct Beat {
 }
 
 impl Beat {
-    /// The part made progress just now, and has more to do.
+    /// Reports progress; the part has more work.
     pub fn beat(&self) {
         self.last_ms.store(elapsed_ms(self.origin), Ordering::Relaxed);
     }
 
-    /// The part has nothing to do until its next beat.
+    /// Reports that the part has no work until its next beat.
     pub fn idle(&self) {
         self.last_ms.store(IDLE, Ordering::Relaxed);
     }

@@ -1,21 +1,22 @@
-//! Which events were handled, and which steps of the others: the store's contract.
+//! The idempotency store's contract: which events are handled, and which steps of the others are
+//! done.
 //!
 //! ```text
-//!              claim                        complete
-//!   (nothing) ───────▶ IN PROGRESS ─────────────────────▶ HANDLED ── its time to live ──▶ (nothing)
+//!              claim                       complete
+//!   (nothing) ───────▶ IN PROGRESS ────────────────────▶ HANDLED ── its time to live ──▶ (nothing)
 //!                        ▲   │ release, or the claim runs out
 //!                  claim │   ▼
 //!                      GIVEN UP: the steps that are done stay known
 //! ```
 //!
-//! An event is *claimed* before its first step, for as long as its message's lease lasts; the claim
-//! is renewed when the lease is. It is fenced by its [`Token`]: only its owner renews it, records
-//! steps, completes or releases it. A completed event is *handled*, and a further delivery of it
-//! does nothing. A released one is not, but the steps that it finished stay known, so that whoever
-//! claims it next starts after them.
+//! An event is *claimed* before its first step, for as long as its message's lease lasts; each
+//! lease extension renews the claim. The [`Token`] fences the claim: only its owner can renew it,
+//! record steps, complete or release it. A completed event is *handled*, and further deliveries of
+//! it have no effect. A released event is not handled, but its finished steps stay recorded: the
+//! next owner continues after them.
 //!
-//! Each operation may be repeated with the same token, as its answer may be lost: the second time it
-//! says what the first would have said.
+//! Each operation may be repeated with the same token, because its answer may be lost. The
+//! repetition returns what the first call would have returned.
 
 pub mod memory;
 mod records;
@@ -34,12 +35,14 @@ pub use self::records::Records;
 use crate::event::{ContentHash, EventId, StepSet};
 use crate::outage::Shard;
 
-/// Who holds a claim: one delivery of one event in one process. Never the same twice, in no process.
+/// The owner of a claim: one delivery of one event in one process.
+/// Tokens are unique across processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(u64);
 
 impl Token {
-    /// A new one: a keyed hash of a counter, the key drawn by the operating system.
+    /// Creates a token: a keyed hash of a counter. The operating system's random source provides
+    /// the key.
     #[must_use]
     pub fn unique() -> Self {
         static KEYS: OnceLock<RandomState> = OnceLock::new();
@@ -48,39 +51,40 @@ impl Token {
         Self(KEYS.get_or_init(RandomState::new).hash_one(count))
     }
 
-    /// Its bytes, to be stored.
+    /// Returns the token as bytes, for storage.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
 }
 
-/// Not shown: it differs from run to run.
+/// Hides the value, which differs from run to run.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token")
     }
 }
 
-/// The answer to a claim.
+/// The result of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Nobody else handles the event now: it is ours, with the steps that were finished earlier.
+    /// Claimed by this token; the steps were finished earlier.
     Ours(StepSet),
-    /// It is handled.
+    /// The event is already handled.
     Handled(Handled),
-    /// An event with this id and another content, which has this hash, was claimed or handled before.
+    /// Another event with this id but other content, which has this hash, was claimed or handled
+    /// before.
     IdReused(ContentHash),
-    /// Somebody else has it, until so much later unless that claim is renewed.
+    /// Claimed by another process; the claim expires after this duration unless renewed.
     Elsewhere(Duration),
 }
 
 /// How and when an event was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handled {
-    /// How.
+    /// How it was handled.
     pub how: HandledAs,
-    /// When, by the store's clock.
+    /// The time, by the store's clock.
     pub at: SystemTime,
 }
 
@@ -89,12 +93,12 @@ pub struct Handled {
 pub enum HandledAs {
     /// Its effects are applied.
     Applied,
-    /// The reservation had gone past it.
+    /// The reservation was already past this event.
     Superseded,
 }
 
 impl HandledAs {
-    /// Its name in logs.
+    /// Returns the name for logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -104,35 +108,36 @@ impl HandledAs {
     }
 }
 
-/// Why the store did not do what it was asked.
+/// Why a store operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The claim is not ours any more, or the record is gone.
     #[error("the claim is not ours any more")]
     NotOwner,
-    /// No answer, or none that says anything about the event: whether it was done is not known.
+    /// No answer, or no valid one: it is not known whether the operation took place.
     #[error("{0}")]
     Unavailable(String),
-    /// What is stored under the event's key is no record that this version can read.
+    /// The stored record has a format that this version cannot read.
     #[error("the record cannot be read: {0}")]
     Unreadable(String),
-    /// The store was not asked, as it is known to be away. Only [`Records`] says so.
+    /// The store was not called, because it is known to be away. Returned only by [`Records`].
     #[error("the idempotency store is away")]
     Away {
-        /// Which part of it.
+        /// The unavailable shard.
         shard: Shard,
-        /// The event has not found it away before.
+        /// Whether this is the first time that the event finds the store away.
         is_fresh: bool,
     },
 }
 
-/// Remembers events by id. Its implementations bound each operation in time.
+/// Remembers events by id. Implementations apply a timeout to each operation.
 ///
-/// Dropping one of these futures leaves it open whether the operation took place.
+/// Cancel-safety: if a future is dropped, it is not known whether the operation took place.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Claims an event for `lasts`. A claim that is ours already is renewed, and never shortened: of
-    /// two requests the earlier may arrive last.
+    /// Claims an event for `lasts`.
+    /// A claim of the same token is renewed, and never shortened: of two requests the earlier may
+    /// arrive last.
     async fn claim(
         &self,
         id: &EventId,
@@ -141,25 +146,25 @@ pub trait Store: Send + Sync + 'static {
         lasts: Duration,
     ) -> Result<Claim, StoreError>;
 
-    /// The claim ends `lasts` from now, or later, if it would have. One that has run out is ours still
-    /// if nobody took it.
+    /// Renews a claim until at least `lasts` from now; never shortens it.
+    /// An expired claim can be renewed if no other token has claimed the event.
     async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError>;
 
-    /// Records which steps are done, before the next one begins.
+    /// Records the finished steps, before the next step begins.
     async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError>;
 
-    /// The event is handled; its claim ends.
+    /// Marks the event as handled; its claim ends.
     async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError>;
 
-    /// The event is given up in this delivery; its claim ends, the steps that are done stay known.
+    /// Releases the claim of an event that is not handled; the finished steps stay recorded.
     async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError>;
 
-    /// The part of the store that knows this event, where parts can be away alone.
+    /// Returns the shard that stores this event, if shards can be away separately.
     fn shard(&self, id: &EventId) -> Shard {
         let _ = id;
         Shard::default()
     }
 
-    /// Whether the store can be reached.
+    /// Checks whether the store can be reached.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -1,35 +1,37 @@
-//! Everything that this process holds: one table, one owner, every move between states.
+//! The in-flight table: all messages that this process holds, and every state transition.
 //!
 //! ```text
 //!                    admit                      start
 //!   poller ───────────┬──────────────▶ READY ──────────▶ RUNNING ─── settle ──▶ gone
-//!                     │                 ▲ ▲ ▲             │   │                 (deleted, released,
-//!                     │     its turn    │ │ │ time is up  │   │ wait             dead-lettered)
+//!                     │                 ▲ ▲ ▲             │   │                (deleted, released,
+//!                     │     its turn    │ │ │ time is up  │   │ wait            dead-lettered)
 //!                     └────▶ LANE ──────┘ │ └── WAITING ◀─┼───┘
-//!                                         │ let go        │ park
+//!                                         │ unpark        │ park
 //!                                         └── PARKED ◀────┘
 //! ```
 //!
-//! - **Ready**: its key is in the bounded channel to the workers. The channel holds as many keys as
-//!   messages may be held at all, so that making a job ready never waits and never fails.
+//! - **Ready**: the job's key is in the bounded channel to the workers. The channel's capacity is
+//!   the maximum number of held messages, so making a job ready never waits and never fails.
 //! - **Lane**: an earlier event of the same reservation, or of the same FIFO group, is not settled
-//!   yet. A lane is in order of receipt, costs no worker, and moves on when its first job is settled.
-//!   Where a job of a group goes back to the queue, the later ones that are held go too, unless it used up its last
-//!   receive: it does not come again then.
-//! - **Waiting**: for its backoff to end; a suspect then also for its turn, as few are tried at once. It stays first in its
-//!   lane, so that order holds.
-//! - **Parked**: the service that it needs next is away, wants to be left alone, or has as many calls as it is given
+//!   yet. A lane keeps the order of receipt and uses no worker. The next job starts when the first
+//!   one is settled. If a job of a group goes back to the queue, the later held jobs of the group
+//!   go back too. They do not if that job used up its last receive, because SQS does not deliver it
+//!   again.
+//! - **Waiting**: the job waits for the end of its backoff. A suspect then also waits for a free
+//!   trial, because few suspects are tried at once. The job stays first in its lane, which keeps
+//!   the order.
+//! - **Parked**: the service for its next step is down, is paused, or has no free call
 //!   ([`crate::outage`]).
-//! - **Running**: the [`Job`] is out of the table, in the hands of exactly one worker (or of the
-//!   shutdown), who must give it back: [`InFlight::wait`] or
-//!   [`InFlight::park`], or settle it: [`InFlight::take`], [`InFlight::release`].
+//! - **Running**: the [`Job`] is out of the table, owned by exactly one worker or by the shutdown.
+//!   The owner gives it back with [`InFlight::wait`] or [`InFlight::park`], or settles it with
+//!   [`InFlight::take`] or [`InFlight::release`].
 //!
-//! A second copy of an event that is held joins it: its receipt is kept with the first one's and
-//! shares its settlement. Leases are kept here too ([`lease`] renews them): each
-//! receipt has a deadline of its own, and a job lives as long as one of its receipts does.
+//! A second copy of a held event joins the first: its receipt is stored with the first one and is
+//! settled together with it. The table also stores the leases, and [`lease`] renews them. Each
+//! receipt has its own deadline; a job is valid while at least one of its receipts is valid.
 //!
-//! The table is plain data behind a mutex that is never held across an await; time is handed in.
-//! What is done with the messages (calls, deletes, extensions) is others' work.
+//! The table is plain data behind a mutex that is never held across an await. The caller passes the
+//! time in. Other modules make the calls, deletes and extensions.
 
 mod admission;
 mod aside;
@@ -63,29 +65,30 @@ pub use self::state::{
 use self::state::{Lane, Promoted, State};
 use crate::queue::{BATCH_MAX, QueueLimits};
 
-/// The table. Shared by the poller, the workers, the lease keeper and the shutdown.
+/// The in-flight table, shared by the poller, the workers, the lease keeper and the shutdown.
 #[derive(Debug)]
 pub struct InFlight {
     state: Mutex<State>,
     ready: mpsc::Sender<Key>,
-    /// A timer or a renewal is due earlier than its keeper thinks.
+    /// Signals that a timer is due earlier than its task expects.
+    /// `renewals_changed` signals the same for lease renewals.
     timers_changed: Notify,
     renewals_changed: Notify,
-    /// Fewer jobs are buffered than `buffer_max`.
+    /// Signals that fewer jobs are buffered than `buffer_max`.
     buffer_drained: Notify,
     buffer_max: AtomicUsize,
-    /// What `buffer_max` is at most.
+    /// Upper limit of `buffer_max`.
     buffer_full: usize,
-    /// A job has left the table.
+    /// Signals that a job has left the table.
     left: Notify,
 }
 
 impl InFlight {
-    /// A table, and the channel that its workers drain.
+    /// Creates a table and the channel that its workers read.
     ///
-    /// `messages_max` bounds the channel (each message held is in it at most once); `buffer_max` is
-    /// how many buffered jobs stop [`InFlight::buffer_room`]; `visibility` is how long each receipt
-    /// or extension lasts.
+    /// `messages_max` is the capacity of the channel (each held message is in it at most once).
+    /// `buffer_max` is the number of buffered jobs at which [`InFlight::buffer_room`] waits.
+    /// `visibility` is the visibility timeout of each receipt and extension.
     #[must_use]
     pub fn new(
         messages_max: usize,
@@ -107,7 +110,7 @@ impl InFlight {
         (table, keys)
     }
 
-    /// Opens the table for the messages of one reply.
+    /// Locks the table to admit the messages of one receive response.
     pub fn admission(self: &Arc<Self>) -> Admission<'_> {
         Admission {
             inflight: self,
@@ -117,12 +120,12 @@ impl InFlight {
         }
     }
 
-    /// Keeps a further receipt of a message that is held; gives it back where it is not held. For
-    /// the shutdown, which opens no message: it looks at all that are held, which is slow. Says
-    /// whether one of the message's two receipts was dropped for the other.
+    /// Adds another receipt to a message that is already held. Used by the shutdown.
+    /// Scans all held messages, which is slow. Returns whether one of two receipts of the same
+    /// message was dropped.
     ///
     /// # Errors
-    /// The receipt of a message that is not held.
+    /// Returns the receipt if its message is not held.
     pub fn rejoin(&self, receipt: Receipt) -> Result<bool, Receipt> {
         let (replaced, is_earlier) = self.lock().rejoin(receipt)?;
         if is_earlier {
@@ -131,11 +134,12 @@ impl InFlight {
         Ok(replaced)
     }
 
-    /// Hands out the job of a key from the channel. `None`: it is gone (handed back, or its lease
-    /// was lost) since the key was sent.
+    /// Hands out the job of a key from the channel.
+    /// Returns `None` if the job left the table (handed back, or lease lost) after the key was
+    /// sent.
     pub fn start(&self, key: Key) -> Option<Box<Job>> {
         let mut state = self.lock();
-        // This key has just left the channel.
+        // One key has just left the channel, so a spilled one may fit.
         self.send_spilled(&mut state);
         let job = state.start(key);
         let drained = self.has_room(&state);
@@ -146,10 +150,11 @@ impl InFlight {
         job
     }
 
-    /// Waits until more jobs may be buffered, and says how many may come at once. Cancel-safe.
+    /// Waits until more jobs may be buffered and returns how many may arrive at once. Cancel-safe.
     ///
-    /// Where a service is given fewer calls than there are workers, what may be buffered is never passed: `coming` jobs
-    /// are on their way already. There must be room for a good part of a batch then, as receives would bring one each.
+    /// `coming` jobs are already on their way. If a service gets fewer calls than there are
+    /// workers, the limit is strict, and this waits for room for a large part of a batch. With less
+    /// room, each receive would bring only one message.
     pub async fn buffer_room(&self, coming: usize) -> usize {
         loop {
             let drained = self.buffer_drained.notified();
@@ -171,20 +176,20 @@ impl InFlight {
         state.buffered() < self.buffer_max.load(Ordering::Relaxed)
     }
 
-    /// How many jobs may be buffered from now on.
+    /// Sets how many jobs may be buffered.
     pub fn set_buffer_max(&self, jobs: usize) {
         if self.buffer_max.swap(jobs, Ordering::Relaxed) < jobs {
             self.buffer_drained.notify_one();
         }
     }
 
-    /// A job in hand takes so many bytes more.
+    /// Adds `bytes` to the memory that a running job uses.
     pub fn grow(&self, job: &Job, bytes: usize) {
         self.lock().grow(job.key, bytes);
     }
 
-    /// Takes a job out for good: to be deleted, or sent to the dead-letter queue. From here on its
-    /// receipts are not extended any more, and the next event of its reservation goes on.
+    /// Removes a job that is to be deleted or sent to the dead-letter queue.
+    /// Its receipts are no longer extended, and the next event of its reservation can start.
     pub fn take(self: &Arc<Self>, job: &Job) -> Taken {
         let mut state = self.lock();
         let (original, receipts, group, promoted) = state.take(job.key);
@@ -211,11 +216,11 @@ impl InFlight {
         let promoted = state.leave_group_unsettled(lane, key, receives);
         self.promote(&mut state, promoted);
         drop(state);
-        // Later ones of its group may have been abandoned.
+        // Later jobs of its group may have been abandoned.
         self.renewals_changed.notify_one();
     }
 
-    /// What is known of the queue's limits from here on.
+    /// Sets the limits of the queue.
     pub fn set_limits(&self, limits: QueueLimits) {
         let QueueLimits { receives_max, retention } = limits;
         let receives_max = receives_max.map_or(ReceivesMax::Unlimited, ReceivesMax::Limit);
@@ -223,59 +228,61 @@ impl InFlight {
         self.renewals_changed.notify_one();
     }
 
-    /// For how long a message may be hidden, where `after` is wanted to space its receives: it must come back before SQS
-    /// drops it.
+    /// Limits `after`, the time that a message stays hidden.
+    /// The message must be delivered again before SQS drops it.
     pub fn hidden(&self, receipt: &Receipt, after: Duration, now: Instant) -> Duration {
         self.lock().limits.hidden(receipt, after, now)
     }
 
-    /// The same for the messages of a job in hand.
+    /// Limits `after` for all messages of a running job; see [`InFlight::hidden`].
     pub fn hidden_job(&self, job: &Job, after: Duration, now: Instant) -> Duration {
         self.lock().hidden_job(job.key, after, now)
     }
 
-    /// Whether SQS drops the messages of a job in hand soon, so that they are to be copied to the dead-letter queue.
+    /// Returns whether SQS soon drops the messages of a running job.
+    /// They must then be copied to the dead-letter queue.
     pub fn is_ending(&self, job: &Job, now: Instant) -> bool {
         self.lock().is_ending(job.key, now)
     }
 
-    /// What is best for its group where a job in hand is to go back to the queue.
+    /// Returns what its FIFO group requires when a running job has to go back to the queue.
     pub fn group_fate(&self, job: &Job) -> GroupFate {
         self.lock().group_fate(job)
     }
 
-    /// Jobs that are to be handed back at once, because an earlier one of their group was.
+    /// Takes the jobs to hand back at once because an earlier one of their group went back.
     pub fn take_abandoned(&self) -> Vec<Box<Job>> {
         self.lock().take_abandoned()
     }
 
-    /// Takes a job out for good, to be made visible again after `after`. Gives the receipts for
-    /// which that can be said to SQS now; those that are being extended at this moment follow from
-    /// [`InFlight::renewed`], or the extension could overtake the release and hide the message.
+    /// Removes a job that becomes visible again after `after`.
+    /// Returns the receipts to release now. Receipts whose extension is in progress follow from
+    /// [`InFlight::renewed`]: otherwise the extension could overtake the release and hide the
+    /// message.
     pub fn release(&self, job: &Job, after: Duration) -> Vec<Receipt> {
         let mut state = self.lock();
         let (receipts, promoted) = state.release(job.key, after);
         self.promote(&mut state, promoted);
         drop(state);
         self.left.notify_one();
-        // Later ones of its group may have been abandoned.
+        // Later jobs of its group may have been abandoned.
         self.renewals_changed.notify_one();
         receipts
     }
 
-    /// Forgets a job whose lease is lost, unless a newer receipt of it has come meanwhile: then it
-    /// is made ready again, and `None` is given.
+    /// Removes a job whose lease is lost.
+    /// Returns `None` if a newer receipt arrived meanwhile: the job is then made ready again.
     pub fn forget_lost(&self, job: Box<Job>) -> Option<Forgotten> {
         let mut state = self.lock();
         let (lost, promoted) = state.forget_lost(job);
         self.promote(&mut state, promoted);
         drop(state);
-        // Later ones of its group may have been abandoned.
+        // Later jobs of its group may have been abandoned.
         self.renewals_changed.notify_one();
         lost
     }
 
-    /// Makes ready what has waited long enough. Gives when it wants to be called again.
+    /// Makes the jobs ready whose wait is over. Returns the time of the next call.
     pub fn wake_due(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         for key in state.due(now) {
@@ -284,30 +291,30 @@ impl InFlight {
         state.next_timer()
     }
 
-    /// Waits for a timer that is earlier than those known before. Cancel-safe.
+    /// Waits for a timer earlier than all known ones. Cancel-safe.
     pub async fn timers_changed(&self) {
         self.timers_changed.notified().await;
     }
 
-    /// Makes nothing ready any more.
+    /// Stops making jobs ready.
     pub fn stop(&self) {
         self.lock().stop();
     }
 
-    /// Takes out every job that no worker has in hand, with the time that it still had to wait.
+    /// Takes all jobs that are not running, each with its remaining wait.
     /// The caller must settle each of them.
     pub fn take_idle(&self, now: Instant) -> Vec<(Box<Job>, Duration)> {
         self.lock().take_idle(now)
     }
 
-    /// Takes out everything, in hand or not: only for when the workers are gone.
+    /// Takes the receipts of all jobs, running or not. Use it only after all workers have ended.
     pub fn take_all(&self) -> Vec<Receipt> {
         self.lock().take_all()
     }
 
-    /// Up to ten receipts that are to be extended at `now` or so soon after it that they may as
-    /// well share a call: they count as being extended until [`InFlight::renewed`]. And those that
-    /// have been held for as long as may be.
+    /// Returns up to ten receipts to extend, and the receipts held for the maximum time.
+    /// Includes receipts due so soon after `now` that they can share the call. They count as being
+    /// extended until [`InFlight::renewed`].
     pub fn renewals_due(&self, now: Instant) -> Renewals {
         let mut state = self.lock();
         let mut renewals = state.renewals_due(now);
@@ -317,23 +324,23 @@ impl InFlight {
         renewals
     }
 
-    /// When the next receipt is to be extended.
+    /// Returns when the next receipt must be extended.
     pub fn next_renewal(&self) -> Option<Instant> {
         self.lock().next_renewal()
     }
 
-    /// Waits for a renewal that is earlier than those known before. Cancel-safe.
+    /// Waits for a renewal earlier than all known ones. Cancel-safe.
     pub async fn renewals_changed(&self) {
         self.renewals_changed.notified().await;
     }
 
-    /// Says that the lease keeper is gone, its open extensions perhaps cut off. Gives the receipts
-    /// that were to be released after them: nothing waits for an extension from here on.
+    /// Records that the lease keeper has ended, possibly with extensions cut off.
+    /// Returns the receipts to release that waited for an extension. Later releases do not wait.
     pub fn end_extensions(&self) -> Vec<(Receipt, Duration)> {
         self.lock().end_extensions()
     }
 
-    /// Books what became of an extension.
+    /// Records the results of an extension call.
     pub fn renewed(&self, answers: Vec<(ReceiptKey, Renewal)>, now: Instant) -> Renewed {
         let mut state = self.lock();
         let (renewed, promoted) = state.renewed(answers, now);
@@ -343,12 +350,12 @@ impl InFlight {
         renewed
     }
 
-    /// How many receipts are extended, of events that are held and of what is kept.
+    /// Counts the receipts under extension: those of held events and the kept ones.
     pub fn extended(&self) -> usize {
         self.lock().extended()
     }
 
-    /// How many events are held.
+    /// Counts the held events.
     pub fn held(&self) -> usize {
         self.lock().held()
     }
@@ -360,18 +367,19 @@ impl InFlight {
     }
 
     fn make_ready(&self, state: &mut State, key: Key) {
-        // While stopping, a job stays where the shutdown finds it.
+        // During a stop, a job stays where the shutdown finds it.
         if state.set_ready(key) {
             state.spill(key);
             self.send_spilled(state);
         }
     }
 
-    /// The channel holds as many keys as messages may be held; but the keys of jobs that left while
-    /// they were ready stay in it until a worker finds them. What does not fit waits until then.
+    /// Sends spilled keys while the channel has room.
+    /// The channel has room for all held messages, but keys of jobs that left the table while ready
+    /// stay in it until a worker reads them. The keys that do not fit wait in `spilled`.
     fn send_spilled(&self, state: &mut State) {
         while let Some(key) = state.next_spilled() {
-            // Closed only when the workers are gone, and then the shutdown takes the job.
+            // It is closed only after the workers have ended; then the shutdown takes the job.
             if self.ready.try_send(key).is_err() {
                 return;
             }

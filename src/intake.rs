@@ -1,5 +1,5 @@
-//! From a message to a job: decodes it, begins its span, and puts it into the table, or sets it
-//! aside where it is no event.
+//! Turns messages into jobs: decodes each message, starts its span, and adds it to the in-flight
+//! table, or rejects it if it is not an event.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,47 +18,47 @@ use crate::telemetry::{
     EventSpan, EventStart, Failure, QueueSpans, SpanLink, TraceParent, Tracing,
 };
 
-/// The name of the attributes that carry W3C trace context.
+/// Message attributes that carry W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
-/// How much earlier than SQS we take a receipt's visibility timeout to end: SQS began to count when
-/// it handed the message out, and the answer was on its way for a while.
+/// Safety margin at the end of a receipt's visibility timeout, at most. SQS starts to count when it
+/// hands the message out; the response is then in transit for some time.
 const TRANSIT_MAX: Duration = Duration::from_secs(1);
 
 /// Takes messages in.
 pub struct Intake {
-    /// Where they are held.
+    /// The table of held jobs.
     pub inflight: Arc<InFlight>,
-    /// What becomes of those that are no events.
+    /// Settles messages that are not held.
     pub settler: Settler,
-    /// Where their spans begin.
+    /// Starts event spans.
     pub tracing: Tracing,
-    /// Where the receives' own spans begin.
+    /// Starts spans of receives.
     pub spans: QueueSpans,
-    /// What counts them.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// What accounts for them.
+    /// Accounting of all messages.
     pub ledger: Arc<Ledger>,
     /// The queue's name, for spans.
     pub queue_name: String,
 }
 
-/// When a receive was made, and what it asked for.
+/// Timing of a receive, and the visibility timeout that it requested.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
-    /// When it began.
+    /// Start of the receive.
     pub began_at: Instant,
-    /// When its answer was read.
+    /// Time at which the response was read.
     pub received_at: Instant,
-    /// Since when its receipts count: SQS did not hand them out before. By the clock of leases.
+    /// Start of the leases: SQS did not hand the messages out before. Measured by the lease clock.
     pub leased_at: Instant,
-    /// How long each of its receipts lasts.
+    /// The visibility timeout of each receipt.
     pub visibility: Duration,
 }
 
-/// A message that was looked into.
+/// A decoded message.
 enum Opened {
     Event(Box<Job>, Original, Receipt),
     NoEvent(NoEvent, EventSpan, Original, Receipt),
@@ -73,7 +73,7 @@ impl Opened {
     }
 }
 
-/// A message that is not to be held, and why.
+/// A message that is not held, with the reason.
 enum Refused {
     Poison(Taken, Poison, EventSpan),
     NoChange(Taken, NoChange, EventSpan),
@@ -82,7 +82,7 @@ enum Refused {
 }
 
 impl Intake {
-    /// Takes in the messages of the reply to a receive.
+    /// Takes in the messages of one receive.
     pub async fn take_in(&self, messages: Vec<(Message, RoomPermit)>, received: Received) {
         let opened: Vec<_> = messages
             .into_iter()
@@ -108,17 +108,17 @@ impl Intake {
         }
     }
 
-    /// A receive that began then failed.
+    /// Records the span of a failed receive.
     pub fn note_failed(&self, began_at: Instant, error: &QueueError) {
         let message = error.to_string();
         let failure = Failure { error_type: error.kind.as_str(), message: &message };
         self.spans.receive_failed(wall_clock(began_at), failure);
     }
 
-    /// Hands a message back unopened: the worker is leaving.
+    /// Returns a message to the queue without decoding it, during shutdown.
     pub async fn hand_back(&self, message: Message, room: RoomPermit, received: Received) {
         let (receipt, _) = split(message, room, received);
-        // A message that is still being worked on must not become visible: it stays with its job.
+        // A message whose job is in progress must not become visible: its receipt joins that job.
         match self.inflight.rejoin(receipt) {
             Ok(replaced) => self.ledger.left(Left::Replaced, usize::from(replaced)),
             Err(receipt) => self.settler.hand_back_unopened(receipt).await,
@@ -162,7 +162,7 @@ impl Intake {
         Opened::Event(job, original, receipt)
     }
 
-    /// What was received before waited here or elsewhere, not in the queue.
+    /// Records the queue lag at the first receive only: later ones include time in a consumer.
     fn note_lag(&self, message: &Message) {
         if let Some(sent_at) = message.sent_at.filter(|_| message.receive_count == 1) {
             let lag = SystemTime::now().duration_since(sent_at).unwrap_or(Duration::ZERO);
@@ -170,7 +170,7 @@ impl Intake {
         }
     }
 
-    /// Into the table, all at once; gives what is not to be held.
+    /// Adds the messages to the table under one lock; returns those that are not held.
     fn admit(&self, opened: Vec<Opened>) -> Vec<Refused> {
         let (mut refused, mut copies) = (Vec::new(), Vec::new());
         let mut admission = self.inflight.admission();
@@ -204,7 +204,7 @@ impl Intake {
         refused
     }
 
-    /// A copy shares the settlement of the one that is held; its own fate is told here.
+    /// Logs and counts a copy of a held event. The copy is settled together with that event.
     fn joined(&self, job: Job, replaced: bool) {
         if replaced {
             self.ledger.left(Left::Replaced, 1);
@@ -251,8 +251,8 @@ fn split(message: Message, room: RoomPermit, received: Received) -> (Receipt, Or
     Receipt::split(message, leased_at, deadline, room)
 }
 
-/// The span that sent the message: as its `traceparent` says, or that in the attributes of an SNS notification, else its X-Ray
-/// header, else its body.
+/// Returns the span that sent the message. Sources in order: the `traceparent` attribute of the
+/// message, the attributes of an SNS notification, the X-Ray header, the body.
 #[must_use]
 pub fn parent(message: &Message, in_body: Option<&BodyTrace>) -> Option<TraceParent> {
     let attribute = || {
@@ -278,7 +278,7 @@ fn xray_parent(message: &Message) -> Option<TraceParent> {
     message.trace_header.as_deref().and_then(TraceParent::from_xray)
 }
 
-/// The time of day at an instant that has passed.
+/// Converts a past instant to wall-clock time.
 fn wall_clock(instant: Instant) -> SystemTime {
     let now = SystemTime::now();
     now.checked_sub(instant.elapsed()).unwrap_or(now)
@@ -290,7 +290,7 @@ mod tests {
     use crate::inflight::room::Room;
     use crate::queue::{MessageId, ReceiptHandle};
 
-    /// SQS began to count when it handed the message out, and the answer was on its way since.
+    /// SQS starts to count when it hands the message out; the response arrives later.
     #[tokio::test(start_paused = true)]
     async fn a_receipt_ends_a_while_before_its_visibility_timeout_does() {
         for (visibility_s, margin_ms) in [(5, 500), (10, 1_000), (30, 1_000), (3_600, 1_000)] {

@@ -1,19 +1,21 @@
-//! A worker that makes two services agree about each seat: it takes events off an Amazon SQS queue
-//! and sees to it that each takes effect, once, quickly; that nothing is lost; and that nobody has
-//! to clean up after an outage.
+//! Processes reservation and payment events from an Amazon SQS queue for two services.
 //!
-//! The modules stand in the order of a message's life: **poll, decode, dispatch, handle, settle.**
+//! The worker applies each event to the Reservation API and the Inventory service, so that both
+//! agree about each seat. Each event takes effect once and no event is lost. An outage needs no
+//! manual cleanup.
+//!
+//! The modules follow a message: **poll, decode, dispatch, handle, settle.**
 //!
 //! ```text
-//!  SQS ◀──── receive ──── poller ─▶ intake ─▶ inflight ═══ ready ═══▶ worker ─▶ handler
-//!   ▲                               decode    the table    bounded     N of     │   │
-//!   │                                         of all held  channel     them     │   └─▶ Reservation API (HTTP)
-//!   │                                           │    ▲                          └─────▶ Inventory (gRPC)
-//!   ├── extend ── lease keeper ◀────────────────┘    └── wait ◀── settle ◀── how it ended
-//!   └── delete, release, dead-letter ── batches ◀────────────────────┘
+//!  SQS ◀─ receive ─ poller ─▶ intake ─▶ inflight ═ ready ═▶ worker ─▶ handler
+//!  ▲                          decode    table of   bounded  N tasks   ├─▶ Reservation API (HTTP)
+//!  │                                    all held   channel            └─▶ Inventory (gRPC)
+//!  │                                      │    ▲
+//!  ├── extend ── lease keeper ◀───────────┘    └── wait ◀── settle ◀── attempt result
+//!  └── delete, release, dead-letter ── batches ◀──────────────┘
 //! ```
 //!
-//! [`app`] builds all of it, owns every task, and knows the order in which they end.
+//! [`app`] builds all parts, owns every task, and ends the tasks in order.
 
 pub mod check;
 pub mod cli;

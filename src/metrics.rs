@@ -1,8 +1,10 @@
-//! Every metric, in one registry of its own: no globals. Series are made at the start and kept in arrays indexed by
-//! enums, so that counting is an atomic add without a label look-up, and each series stands at 0 before its first event.
-//! What is counted, and when, is for the callers to decide; [`crate::admin`] serves the text.
+//! All metrics, in their own registry and not in a global one.
 //!
-//! The names that existing dashboards use come first in [`Metrics`]; the others follow
+//! Series are created at startup and stored in arrays indexed by enums. Counting is an atomic add
+//! without a label lookup, and each series is 0 before its first event. [`crate::admin`] serves the
+//! text.
+//!
+//! The names that existing dashboards use are first in [`Metrics`]; the others follow
 //! <https://prometheus.io/docs/practices/naming/>.
 
 mod build;
@@ -24,11 +26,11 @@ pub use self::labels::{
 };
 use crate::event::EventType;
 
-/// `type` label values: each event type, and `unknown`.
+/// Number of `type` label values: the event types and `unknown`.
 const TYPES: usize = EventType::ALL.len() + 1;
-/// `outcome` label values: each settled outcome, and `retried`.
+/// Number of `outcome` label values: the settled outcomes and `retried`.
 const OUTCOMES: usize = Outcome::ALL.len() + 1;
-/// The place of `retried` among them.
+/// Index of `retried` among the `outcome` label values.
 const RETRIED: usize = Outcome::ALL.len();
 
 /// All metrics of the process. Share it in an `Arc`; every method is lock-free but
@@ -77,29 +79,30 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// An event was settled: once for each event, when its outcome is final. `None`: its type could not be read.
+    /// Counts a settled event. Call it once per event, when its outcome is final. `None` is an
+    /// event whose type could not be read.
     pub fn event_settled(&self, event_type: Option<EventType>, outcome: Outcome) {
         self.events[type_index(event_type)][outcome.index()].inc();
     }
 
-    /// A retry was scheduled: once for each retry.
+    /// Counts a scheduled retry.
     pub fn event_retried(&self, event_type: EventType, reason: RetryReason) {
         self.events[type_index(Some(event_type))][RETRIED].inc();
         self.retries[reason.index()].inc();
     }
 
-    /// The time from an event's receipt to its last effect, waits included.
+    /// Observes the time from an event's receive to its last effect, waits included.
     pub fn latency(&self, event_type: Option<EventType>, latency: Duration) {
         self.latency[type_index(event_type)].observe(latency.as_secs_f64());
     }
 
-    /// A worker is busy for as long as the guard lives.
+    /// Counts a busy worker until the guard is dropped.
     pub fn pool_active(&self) -> ActiveGuard {
         self.pool_active.inc();
         ActiveGuard(self.pool_active.clone())
     }
 
-    /// A receive was answered with so many messages.
+    /// Counts a successful receive and its messages.
     pub fn received(&self, messages: usize) {
         self.receives.inc();
         if messages == 0 {
@@ -108,97 +111,99 @@ impl Metrics {
         self.messages_received.inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
     }
 
-    /// A receive failed.
+    /// Counts a failed receive.
     pub fn poll_error(&self, kind: QueueErrorKind) {
         self.poll_errors.inc();
         self.poll_errors_by_kind[kind.index()].inc();
     }
 
-    /// Whether an action of the queue fails, for good or for now.
+    /// Sets whether a queue action currently fails.
     pub fn queue_action_failing(&self, action: QueueAction, is_failing: bool) {
         self.queue_action_failing[action.index()].set(i64::from(is_failing));
     }
 
-    /// A call of an action failed, or all of its entries did.
+    /// Counts a failed call of a queue action; also a batch in which all entries failed.
     pub fn queue_action_failed(&self, action: QueueAction, why: QueueErrorKind) {
         self.queue_action_failures[action.index()][why.index()].inc();
     }
 
-    /// A message is held, in this state, for as long as the guard lives; the guard moves it to others.
+    /// Counts a held message in `state` until the guard is dropped. [`HeldGuard::set`] changes the
+    /// state.
     pub fn held(&self, state: HeldState) -> HeldGuard {
         let gauges = Arc::clone(&self.held);
         gauges[state.index()].inc();
         HeldGuard { gauges, state }
     }
 
-    /// The time from `SentTimestamp` to settlement. A clock that ran backwards counts as zero.
+    /// Observes the time from `SentTimestamp` to settlement. Pass zero if the clock ran backwards.
     pub fn event_age(&self, age: Duration) {
         self.event_age.observe(age.as_secs_f64());
     }
 
-    /// How long a message had been in the queue when it was received for the first time.
+    /// Observes how long a message was in the queue before its first receive.
     pub fn queue_lag(&self, lag: Duration) {
         self.queue_lag.observe(lag.as_secs_f64());
     }
 
-    /// SQS acknowledged a settlement.
+    /// Counts a settlement that SQS acknowledged.
     pub fn settled(&self, kind: SettlementKind) {
         self.settlements[kind.index()].inc();
     }
 
-    /// A settlement, or one entry of a batch, failed; it may be tried again.
+    /// Counts a failed settlement or batch entry. It may be retried.
     pub fn settlement_failed(&self, kind: SettlementKind) {
         self.settlement_failures[kind.index()].inc();
     }
 
-    /// So many messages had their visibility extended.
+    /// Counts messages whose visibility timeout was extended.
     pub fn leases_extended(&self, messages: u64) {
         self.lease_extensions.inc_by(messages);
     }
 
-    /// An extension of one message failed; it may be tried again.
+    /// Counts a failed visibility extension of one message. It may be retried.
     pub fn lease_extension_failed(&self) {
         self.lease_extension_failures.inc();
     }
 
-    /// A message slipped away: it may be delivered again while it is being handled.
+    /// Counts a lost lease: the message may be delivered again while it is processed.
     pub fn lease_lost(&self) {
         self.leases_lost.inc();
     }
 
-    /// A call out ended.
+    /// Counts a finished outgoing call and observes its duration.
     pub fn call(&self, call: Call, result: CallResult, duration: Duration) {
         self.calls[call.index()][result.index()].inc();
         self.call_duration[call.index()].observe(duration.as_secs_f64());
     }
 
-    /// A delivery turned out to be a copy.
+    /// Counts a duplicate delivery.
     pub fn duplicate(&self, reason: DuplicateReason) {
         self.duplicates[reason.index()].inc();
     }
 
-    /// An event was dropped because a later status stands.
+    /// Counts an event dropped because the reservation already has a later status.
     pub fn superseded(&self) {
         self.superseded.inc();
     }
 
-    /// An event was handed back so that its reservation leaves room for others.
+    /// Counts an event released so that its reservation does not take the capacity of others.
     pub fn event_deferred(&self) {
         self.deferred.inc();
     }
 
-    /// An event came in whose body has no id.
+    /// Counts a received event whose body has no id.
     pub fn event_without_id(&self, event_type: EventType) {
         let index = EventType::ALL.iter().position(|known| *known == event_type);
         self.without_id[index.expect("ALL has every type")].inc();
     }
 
-    /// Paid for, confirmed, and no seat: somebody must act.
+    /// Counts a confirmed payment without a seat. An operator must act.
     pub fn money_without_seat(&self) {
         self.money_without_seat.inc();
     }
 
-    /// A message went to the dead-letter queue. A reason that was not announced at the start is counted as `other`.
+    /// Counts a message sent to the dead-letter queue. A reason that was not passed to
+    /// [`Metrics::new`] is counted as `other`.
     pub fn dead_letter(&self, reason: &'static str) {
         self.dead_letters
             .iter()
@@ -207,34 +212,34 @@ impl Metrics {
             .inc();
     }
 
-    /// How much the worker may do and hold at once.
+    /// Sets the number of workers and the in-flight limit.
     pub fn limits(&self, workers: usize, in_flight_max: usize) {
         self.pool_size.set(gauge_value(workers));
         self.in_flight_max.set(gauge_value(in_flight_max));
     }
 
-    /// What the health endpoints say at this moment.
+    /// Sets the current result of the health endpoints.
     pub fn health(&self, alive: bool, ready: bool) {
         self.alive.set(i64::from(alive));
         self.ready.set(i64::from(ready));
     }
 
-    /// The collector took so many spans.
+    /// Counts spans that the collector accepted.
     pub fn spans_exported(&self, spans: u64) {
         self.spans_exported.inc_by(spans);
     }
 
-    /// So many spans will never reach the collector.
+    /// Counts spans that are lost before they reach the collector.
     pub fn spans_dropped(&self, why: SpanLoss, spans: u64) {
         self.spans_dropped[why.index()].inc_by(spans);
     }
 
-    /// So many log lines could not be written.
+    /// Counts log lines that could not be written.
     pub fn log_lines_dropped(&self, lines: u64) {
         self.log_lines_dropped.inc_by(lines);
     }
 
-    /// How many log lines could not be written so far.
+    /// Returns the number of log lines that could not be written so far.
     #[must_use]
     pub fn log_lines_dropped_total(&self) -> u64 {
         self.log_lines_dropped.get()
@@ -242,19 +247,19 @@ impl Metrics {
 
     /// Appends the whole registry in the Prometheus text format, version 0.0.4.
     ///
-    /// Reads a few files of `/proc` on Linux (memory, file descriptors, CPU time of this process).
+    /// On Linux it reads some files of `/proc` (memory, file descriptors, CPU time of the process).
     ///
     /// # Errors
-    /// When a metric cannot be encoded, which the registry's own checks at the start rule out.
+    /// If a metric cannot be encoded. The registry's checks at startup prevent this.
     pub fn render(&self, text: &mut Vec<u8>) -> Result<(), prometheus::Error> {
         TextEncoder::new().encode(&self.registry.gather(), text)
     }
 
-    /// The content type of what [`Metrics::render`] writes.
+    /// The content type of the output of [`Metrics::render`].
     pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
 }
 
-/// A busy worker, counted until dropped.
+/// Guard of a busy worker, counted until it is dropped.
 #[derive(Debug)]
 #[must_use = "the worker counts as busy only while the guard lives"]
 pub struct ActiveGuard(IntGauge);
@@ -265,7 +270,7 @@ impl Drop for ActiveGuard {
     }
 }
 
-/// A held message, counted in its state until dropped.
+/// Guard of a held message, counted in its state until it is dropped.
 #[derive(Debug)]
 #[must_use = "the message counts as held only while the guard lives"]
 pub struct HeldGuard {
@@ -274,14 +279,14 @@ pub struct HeldGuard {
 }
 
 impl HeldGuard {
-    /// The message is now in this state.
+    /// Moves the message to another state.
     pub fn set(&mut self, state: HeldState) {
         self.gauges[self.state.index()].dec();
         self.gauges[state.index()].inc();
         self.state = state;
     }
 
-    /// The state it was last put in.
+    /// Returns the current state.
     #[must_use]
     pub fn state(&self) -> HeldState {
         self.state
@@ -298,7 +303,7 @@ fn gauge_value(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The place of an event type among the `type` label's values; the last is `unknown`.
+/// Returns the index of an event type among the `type` label values. The last is `unknown`.
 const fn type_index(event_type: Option<EventType>) -> usize {
     match event_type {
         Some(EventType::ReservationExpired) => 0,

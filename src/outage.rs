@@ -1,27 +1,27 @@
-//! Judges each service, the idempotency store's shards among them, by evidence: whether it is called, by how many at
-//! once, and who finds out whether it serves again.
+//! Circuit breakers per service and per store shard, and concurrency limits per service.
 //!
 //! ```text
 //!               five fresh reservations fail, or are refused,
-//!               and nobody succeeds
+//!               and no call succeeds
 //!   SERVING ─────────────────────────────────────────────────▶ DOWN (away, failing, refusing)
 //!    │  ▲ ▲                                                      │  probes: fresh events first,
 //!    │  │ └──────────── a call that began since succeeds ────────┘  five a round, 1 to 10 s apart
-//!    │  │ the time is up
+//!    │  │ the pause ends
 //!    ▼  │
-//!   PAUSED: several fresh reservations are told to come later
+//!   PAUSED: several fresh reservations are paced (told to retry later)
 //! ```
 //!
-//! - **Evidence** comes from *fresh* calls: for distinct reservations that have not failed at this service before.
-//!   What fails while others do well is a *suspect*: it waits on a timer of its own, and says nothing about the service.
-//! - **Serving**: as many calls at once as the limit says, which rises and falls with what the service shows. After an
-//!   outage it begins small and doubles.
-//! - **Down**: events whose next step needs the service are parked: held, with no worker, no retry and no receive spent.
-//!   Permanent answers are not final then.
-//! - **Whose fault** a failure is, stands in one table: [`attribution`].
+//! - **Evidence** comes from *fresh* calls: distinct reservations that have not failed at this
+//!   service before. A reservation that fails while others succeed is a *suspect*. It waits on its
+//!   own timer and is no evidence about the service.
+//! - **Serving**: the limit bounds the in-flight calls, and adapts. After an outage it starts low
+//!   and doubles.
+//! - **Down**: events that need the service next are parked: held without a worker, and without
+//!   spending a retry or a receive. Permanent errors are not final then.
+//! - **Attribution** of a failure is decided in one table: [`attribution`].
 //!
-//! This module is told what happened and when. It makes no call, and holds no event. Which events wait is the table's to
-//! know ([`crate::inflight`]).
+//! This module records outcomes and times. It makes no calls and holds no events. The waiting
+//! events are held in the table of events in flight ([`crate::inflight`]).
 
 pub mod attribution;
 mod breaker;
@@ -49,83 +49,83 @@ use self::troubled::Troubled;
 use crate::client::Load;
 use crate::metrics::{BreakerState, LimitChange, Metrics, PaceScope, Service};
 
-/// What an answer says about the service.
+/// Outcome of a call, as evidence about the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// It did what was asked, or said why it is not to be done.
+    /// The service performed the operation, or stated why it must not be performed.
     Done,
-    /// It answered that the state does not fit: what that means is asked next.
+    /// State conflict. The state is queried next.
     Conflict,
-    /// It, or the way to it, is at fault.
+    /// The service, or the connection to it, is at fault.
     Outage,
-    /// It failed with 500 and its like.
+    /// 500 and similar status codes.
     Failing,
-    /// It refused for good, which may be this event's own.
+    /// Permanent error. The cause may be this event alone.
     Refused,
-    /// It wants to be called again after so long, or later.
+    /// Paced: the service asks for a retry after this duration or later.
     Paced(Option<Duration>),
 }
 
-/// What is known of a service once an answer was booked.
+/// State of a service after the outcome of a call was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BreakerSnapshot {
-    /// The service is called; where not, the event waits for it.
+    /// The service is called. If `false`, the event waits for it.
     pub is_called: bool,
-    /// Others have done well since this reservation failed for the first time.
+    /// Other reservations have succeeded since this one failed for the first time.
     pub is_suspect: bool,
-    /// Others were told to come later too, lately. Known of a suspect only.
+    /// Other reservations were paced recently too. Set only for a suspect.
     pub are_others_paced: bool,
-    /// How often the service was down so far.
+    /// Number of outages so far.
     pub outages: u64,
-    /// How many calls to it have begun so far.
+    /// Number of calls begun so far.
     pub begun: u64,
-    /// The latest of them to begin among those that succeeded.
+    /// Number of the latest-begun call among those that succeeded.
     pub succeeded: u64,
-    /// For how long nothing has succeeded.
+    /// Time since the first failure after the last success.
     pub failing_for: Duration,
 }
 
 impl BreakerSnapshot {
-    /// How long an event waits that failed before anybody has succeeded since: as long as between two rounds of probes.
+    /// Returns the wait of an event that failed with no success since: one probe interval.
     #[must_use]
     pub fn probe_wait(&self) -> Duration {
         breaker::probe_wait(self.failing_for)
     }
 }
 
-/// How many events wait for a service.
+/// Numbers of events that wait for a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Those that have not failed there.
+    /// Events that have not failed at the service.
     pub fresh: usize,
-    /// Those that have, while nobody is known to have done well since.
+    /// Events that have failed there, with no known success of other events since.
     pub tried: usize,
-    /// Suspects that wait for room.
+    /// Suspects that wait for a permit.
     pub suspects: usize,
 }
 
 impl Waiting {
-    /// All of them.
+    /// Returns the number of all waiting events.
     #[must_use]
     pub const fn total(self) -> usize {
         self.fresh + self.tried + self.suspects
     }
 }
 
-/// How many calls the services are given.
+/// Settings of the concurrency limits.
 #[derive(Clone, Copy, Debug)]
 pub struct OutageSettings {
-    /// Calls at once at most, of each service: as many as there are workers.
+    /// Maximum in-flight limit per service: the number of workers.
     pub calls_max: usize,
-    /// Calls at once that a service is never given fewer of.
+    /// Minimum in-flight limit per service.
     pub calls_min: usize,
-    /// What a call of the Reservation API should take.
+    /// Latency target of the Reservation API.
     pub reservation_target: Option<Duration>,
-    /// What a call of the Inventory service should take.
+    /// Latency target of the Inventory service.
     pub inventory_target: Option<Duration>,
 }
 
-/// The breakers.
+/// Breakers of all dependencies.
 #[derive(Debug)]
 pub struct Outages {
     breakers: [Mutex<Breaker>; Dependency::COUNT],
@@ -136,7 +136,7 @@ pub struct Outages {
     calls_max: usize,
 }
 
-/// The permission to make one call. Dropped without an answer, it counts as never given.
+/// Permit for one call. Dropped without a report, it counts as a call that was never made.
 #[derive(Debug)]
 #[must_use = "a call that is not reported counts as never made"]
 pub struct CallPermit {
@@ -146,19 +146,19 @@ pub struct CallPermit {
     open: bool,
 }
 
-/// Why a call may not be made now. Whoever is parked is told when.
+/// Reason why no permit is available. A parked event is released by [`Outages::due`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotNow {
-    /// Nobody may call it; else as many calls are open as it is given.
+    /// The service is not called. If `false`, its limit is reached.
     pub is_away: bool,
-    /// What the call is for has not failed there.
+    /// The reservation or event has not failed at this service.
     pub is_fresh: bool,
-    /// What the call is for fails there while others do well.
+    /// The reservation or event fails there while others succeed.
     pub is_suspect: bool,
 }
 
 impl Outages {
-    /// Every service is called.
+    /// Creates the breakers. All services are in the serving state.
     #[must_use]
     pub fn new(settings: OutageSettings, metrics: Arc<Metrics>) -> Self {
         let OutageSettings { calls_max, calls_min, reservation_target, inventory_target } =
@@ -171,8 +171,8 @@ impl Outages {
             let target = match dependency {
                 Dependency::ReservationApi => reservation_target,
                 Dependency::Inventory => inventory_target,
-                // Claims are renewed for all that are held: no number of calls at once would fit. And queries follow
-                // calls that are limited.
+                // No limit: claims are renewed for all held events, which no limit would fit.
+                // Queries follow calls that are limited.
                 Dependency::Store(_) | Dependency::ReservationQuery => {
                     return Mutex::new(Breaker::new(None));
                 }
@@ -192,10 +192,10 @@ impl Outages {
         }
     }
 
-    /// Asks to make one call now, for that reservation or event.
+    /// Requests a permit for one call now, for that reservation or event.
     ///
     /// # Errors
-    /// Not now.
+    /// Returns [`NotNow`] if the service is away or its limit is reached.
     pub fn enter(
         self: &Arc<Self>,
         dependency: Dependency,
@@ -214,17 +214,17 @@ impl Outages {
         }
     }
 
-    /// Whether nobody may call it for some time, or only to find out.
+    /// Returns whether the service takes no calls for some time, or probes only.
     pub fn is_away(&self, dependency: Dependency) -> bool {
         self.lock(dependency).is_away(Instant::now())
     }
 
-    /// Whether any shard of the store is away.
+    /// Returns whether any shard of the store is away.
     pub fn is_store_away(&self) -> bool {
         self.store_shards_away() > 0
     }
 
-    /// How many shards of the store are away.
+    /// Returns the number of store shards that are away.
     pub fn store_shards_away(&self) -> usize {
         if self.troubled.is_none() {
             return 0;
@@ -233,7 +233,7 @@ impl Outages {
         self.store_shards(|breaker| breaker.is_away(now))
     }
 
-    /// Whether that shard of the store has been away for so long while others answered all that time.
+    /// Returns whether the shard was down for `time` while another one served all that time.
     pub fn is_away_alone_for(&self, shard: Dependency, time: Duration) -> bool {
         let now = Instant::now();
         let lasts =
@@ -247,7 +247,7 @@ impl Outages {
         shards.filter(|shard| are(&self.lock(*shard))).count()
     }
 
-    /// How many parked events may go on now, and when to ask again.
+    /// Returns how many parked events may be released now, and when to call this again.
     pub fn due(
         &self,
         dependency: Dependency,
@@ -261,7 +261,7 @@ impl Outages {
         due
     }
 
-    /// Calls that the service can be given soon which is given the fewest, of those that are not away.
+    /// Returns the smallest number of calls that a service can be given soon, over those not away.
     pub fn smallest_limit(&self) -> usize {
         let now = Instant::now();
         let limits = [Dependency::ReservationApi, Dependency::Inventory].map(|dependency| {
@@ -271,7 +271,7 @@ impl Outages {
         limits.into_iter().flatten().min().unwrap_or(self.calls_max)
     }
 
-    /// Whether a service takes only so many calls a second and refuses the others, or has asked everybody to come later.
+    /// Returns whether a service is limited to a call rate, or is in a short pause.
     pub fn is_rationed(&self) -> bool {
         let now = Instant::now();
         [Dependency::ReservationApi, Dependency::Inventory].into_iter().any(|dependency| {
@@ -282,12 +282,12 @@ impl Outages {
         })
     }
 
-    /// Says that an event was parked, or that one may be let go: [`Outages::due`] is to be asked.
+    /// Signals that an event was parked or may be released, so that [`Outages::due`] is called.
     pub fn notify(&self) {
         self.changed.notify_one();
     }
 
-    /// Waits for a change in what [`Outages::due`] says. Cancel-safe.
+    /// Waits until the result of [`Outages::due`] may have changed. Cancel-safe.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -296,7 +296,7 @@ impl Outages {
         self.breakers[dependency.index()].lock().expect("no panic happens under this lock")
     }
 
-    /// Where one part of a service is back, the others may be too.
+    /// Makes the other parts of the service probe now, as they may be back too.
     fn hasten_others(&self, dependency: Dependency, change: Change, now: Instant) {
         if let Change::Back { .. } = change {
             let parts = Dependency::all().filter(|it| it.service() == dependency.service());
@@ -304,7 +304,7 @@ impl Outages {
         }
     }
 
-    /// Sets the gauges. A service with several parts shows the worst of them.
+    /// Sets the gauges. A service with several parts shows the worst state.
     fn show(&self, dependency: Dependency, now: Instant) {
         let service = dependency.service();
         let of_it = Dependency::all().filter(|other| other.service() == service);
@@ -328,7 +328,7 @@ impl Outages {
 }
 
 impl CallPermit {
-    /// Books what the call was answered with, and how long that took.
+    /// Records the outcome of the call and its duration.
     pub fn report(mut self, outcome: CallOutcome, load: Load, took: Duration) -> BreakerSnapshot {
         self.open = false;
         let (outages, dependency) = (Arc::clone(&self.outages), self.dependency);
@@ -349,7 +349,7 @@ impl CallPermit {
         outages.troubled.note(dependency, breaker.is_serving());
         drop(breaker);
         outages.metrics.call_ended(service);
-        // Hardly anybody asks what a reservation is: others' calls tell whose fault it is that one cannot.
+        // Queries are rare. Other Reservation API calls show whose fault a failed query is.
         if dependency == Dependency::ReservationApi
             && matches!(outcome, CallOutcome::Done | CallOutcome::Conflict)
         {
@@ -375,7 +375,7 @@ impl CallPermit {
             }
             outages.hasten_others(dependency, change, now);
         }
-        // While all is well, this is all that an answer costs.
+        // Fast path: in normal operation, nothing more is to be done.
         let has_changed = change.is_some()
             || step.is_some()
             || rate != rate_before

@@ -1,13 +1,13 @@
-//! The main loop: reserves room, then long-polls; decides how many receives are open at once.
+//! The receive loop: reserves room, long-polls, and adjusts the number of concurrent receives.
 //!
-//! One receive is open while the queue is quiet. Each reply that is full opens one more, up to
-//! [`RECEIVES_MAX`]; each that is not closes one. A receive is sent only when there is room for
-//! what it may bring, and never while more jobs are ready than the workers take in a moment: what
-//! this process does not hold, another can take. Where SQS lets nobody delete, or extend a lease,
-//! less is received, or nothing ([`gate`]).
+//! One receive is open while the queue is quiet. Each full reply adds one, up to [`RECEIVES_MAX`];
+//! each other reply removes one. A receive is sent only if there is room for its messages, and only
+//! while the buffer of ready jobs is not full: messages that this process does not hold are
+//! available to other consumers. While SQS refuses deletes or visibility extensions, the loop
+//! receives less or nothing ([`gate`]).
 //!
-//! The loop ends only when it is told to. A receive that is open then is awaited, never dropped:
-//! SQS would hide what it was about to give, for a whole visibility timeout.
+//! The loop ends only when it is stopped. It then awaits open receives and never drops them:
+//! otherwise SQS would hide the messages of the reply for a whole visibility timeout.
 
 mod gate;
 mod receive;
@@ -33,83 +33,83 @@ use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
 use crate::settle::ledger::{Ledger, Left};
 
-/// Receives that are open at once, at most. Eight replies of ten every ten milliseconds are 8,000
-/// messages a second, more than one pod handles.
+/// Concurrent receives at most. Eight receives of ten messages every ten milliseconds are 8,000
+/// messages per second, more than one pod handles.
 const RECEIVES_MAX: usize = 8;
 
-/// Between receives that fail.
+/// Backoff between failed receives.
 const ERROR_BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(10) };
 
-/// The shortest wait after a failed receive: full jitter may draw next to nothing.
+/// Minimum pause after a failed receive: full jitter may draw nearly zero.
 const ERROR_PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// Receives in a row that fail before the worker calls itself not ready: one throttled call is
-/// everyday life.
+/// Consecutive failed receives before the worker reports not ready. One throttled call is normal.
 const UNREADY_AFTER: u32 = 3;
 
-/// Between the beginnings of receives that come back empty: where no long poll is asked for (`SQS_WAIT_TIME=0`), and where
-/// whoever answers does not wait as he was asked to. A long poll that lasts longer is followed by the next at once.
+/// Interval between the starts of receives that return empty early: without a long poll
+/// (`SQS_WAIT_TIME=0`), or if the endpoint does not honor the wait time. After a long poll that
+/// lasts longer, the next receive starts at once.
 const EMPTY_PAUSE: Backoff =
     Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(1) };
 
-/// How often it is looked whether something may be received again, beside when that is told.
+/// Interval at which the gate is checked again, in addition to its notifications.
 const GATE_LOOK: Duration = Duration::from_secs(1);
 
-/// How often the loop shows that it is alive while it rightly waits for room.
+/// Interval of heartbeats while the loop waits for room as intended.
 pub const BEAT_EVERY: Duration = Duration::from_secs(5);
 
-/// How long a turn of the loop may take at most, if it is well.
+/// Returns the longest time that one iteration of a healthy loop takes.
 #[must_use]
 pub fn turn_max(wait: Duration) -> Duration {
     wait + receive::MARGIN + ERROR_BACKOFF.cap + BEAT_EVERY
 }
 
-/// The task that receives.
+/// The receive task.
 pub struct Poller {
-    /// Whom it asks.
+    /// The source queue.
     pub queue: Arc<dyn Queue>,
-    /// What there is room for.
+    /// Room for further messages.
     pub room: Room,
-    /// Where it looks whether the workers keep up.
+    /// Table of held jobs; shows whether the workers keep up.
     pub inflight: Arc<InFlight>,
-    /// Who takes the messages in.
+    /// Turns messages into jobs.
     pub intake: Intake,
-    /// Which of the queue's actions fail.
+    /// Queue actions that currently fail.
     pub actions: Arc<Actions>,
     /// The long-poll wait.
     pub wait: Duration,
-    /// How long each receipt lasts.
+    /// The visibility timeout of each receipt.
     pub visibility: Duration,
-    /// Events handled at once.
+    /// Events handled concurrently.
     pub concurrency: usize,
-    /// What counts.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// What accounts.
+    /// Accounting of all messages.
     pub ledger: Arc<Ledger>,
-    /// Whether polling works.
+    /// Health state for polling.
     pub health: Arc<Health>,
-    /// Shows that the loop turns.
+    /// Heartbeat of the loop.
     pub beat: Beat,
 }
 
-/// How the loop goes on.
+/// State that controls the rate of receives.
 struct Pace {
-    /// Receives that may be open.
+    /// Concurrent receives that are allowed.
     receives: usize,
-    /// No receive before then.
+    /// No receive starts before this instant.
     not_before: Option<Instant>,
-    /// Receives in a row that failed, and when the last of them did.
+    /// Consecutive failures, and the time of the last one.
     failures: u32,
     failed_at: Option<Instant>,
-    /// Replies in a row that were empty at once.
+    /// Consecutive replies that were empty early.
     empty: u32,
-    /// Messages that the open receives may bring.
+    /// Messages that the open receives may return.
     coming: usize,
 }
 
 impl Poller {
-    /// Receives until told to stop; then awaits what is open and hands back what it brings.
+    /// Receives until `stop`; then awaits open receives and hands their messages back.
     pub async fn run(self, stop: CancellationToken) {
         let mut pace = Pace {
             receives: 1,
@@ -154,8 +154,8 @@ impl Poller {
         }
     }
 
-    /// Room for a receive, once there is some and the workers want more; `None` every few seconds
-    /// while there is not, so that the loop turns.
+    /// Waits for room and for demand from the workers. Returns `None` after [`BEAT_EVERY`], so that
+    /// the loop can send its heartbeat.
     async fn room_for_a_receive(
         &self,
         gate: &Mutex<Gate>,
@@ -170,7 +170,7 @@ impl Poller {
                 self.allowed(gate, receives_open).await;
                 let wanted = self.inflight.buffer_room(pace.coming).await;
                 let mut room = self.room.reserve().await;
-                // It may have changed meanwhile.
+                // The allowance may have changed during the wait.
                 if let Some(Allowance { messages, visibility }) =
                     self.allowance(gate, receives_open)
                 {
@@ -182,18 +182,18 @@ impl Poller {
         timeout(BEAT_EVERY, wanted).await.ok()
     }
 
-    /// Waits until something may be received.
+    /// Waits until the gate allows a receive.
     async fn allowed(&self, gate: &Mutex<Gate>, receives_open: usize) {
         let mut changes = self.actions.changes();
         while self.allowance(gate, receives_open).is_none() {
             let changed = async {
-                // It ends only with the worker.
+                // An error means that the worker is ending.
                 drop(changes.changed().await);
             };
             tokio::select! {
                 () = changed => {}
                 () = self.inflight.one_left() => {}
-                // What was deleted since, or a pause that is over.
+                // Covers changes without a notification: deletions and elapsed pauses.
                 () = sleep(GATE_LOOK) => {}
             }
         }
@@ -205,7 +205,7 @@ impl Poller {
         let situation = Situation {
             extend_fails: self.actions.is_doubted(QueueAction::Extend),
             delete_fails: self.actions.is_failing(QueueAction::Delete),
-            // What waits for a time of its own takes no worker: a few of it hold up nobody.
+            // Jobs on a timer occupy no worker: up to `concurrency` of them do not count.
             held: held - self.inflight.waiting_total().min(self.concurrency).min(held),
             parked: self.inflight.parked_total(),
             receives_open,
@@ -244,8 +244,8 @@ impl Poller {
         }
     }
 
-    /// Counts what came in, and gives each message its room. More than was asked for has none: it
-    /// is left alone, and SQS shows it again.
+    /// Counts the messages and gives each its room. A message beyond the requested number gets no
+    /// room: it is ignored, and SQS delivers it again.
     fn with_room(&self, messages: Vec<Message>, mut room: Reserved) -> Vec<(Message, RoomPermit)> {
         self.metrics.received(messages.len());
         self.ledger.received(messages.len());
@@ -283,7 +283,7 @@ impl Poller {
         self.metrics.poll_error(error.kind);
         self.intake.note_failed(began_at, error);
         pace.receives = 1;
-        // Those that were open together fail together: that is one failure, not one after another.
+        // Receives that were open at the same time fail together: they count as one failure.
         if pace.failed_at.is_some_and(|at| began_at < at) {
             return;
         }
@@ -300,7 +300,7 @@ impl Poller {
     }
 }
 
-/// How many messages to ask for.
+/// Returns the number of messages to request.
 fn asked(room: &Reserved) -> usize {
     if on(Sabotage::RoomIgnored) { BATCH_MAX } else { room.len() }
 }
@@ -313,7 +313,7 @@ fn note_received(gate: &Mutex<Gate>, reply: &Reply) {
     }
 }
 
-/// What the operator can do.
+/// Returns advice for the operator.
 fn hint(kind: QueueErrorKind) -> &'static str {
     match kind {
         QueueErrorKind::Throttled => {

@@ -1,8 +1,8 @@
-//! The queue's contract, in the terms of Amazon SQS, and nothing of its SDK.
+//! The queue's contract, in the terms of Amazon SQS, without its SDK.
 //!
-//! Everything that the engine asks of a queue stands in [`Queue`]; `sqs` is the one implementation
-//! that a user runs, and the only one that names the AWS SDK. `dead_letter` says what a copy in the
-//! dead-letter queue carries, `actions` which of the queue's actions fail.
+//! [`Queue`] holds every operation that the engine calls. `sqs` is the one production
+//! implementation, and the only module that names the AWS SDK. `dead_letter` defines the contents
+//! of a copy in the dead-letter queue. `actions` tracks which queue actions fail.
 
 pub mod actions;
 pub mod dead_letter;
@@ -19,16 +19,18 @@ pub use dead_letter::DeadLetter;
 use crate::metrics::QueueAction;
 pub use crate::metrics::QueueErrorKind;
 
-/// The most entries that SQS takes in one batch, and the most messages that it gives in one receive
-/// (AWS: `ReceiveMessage`, `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`).
+/// Maximum entries of one batch, and maximum messages of one receive (AWS: `ReceiveMessage`,
+/// `DeleteMessageBatch`, `ChangeMessageVisibilityBatch`).
 pub const BATCH_MAX: usize = 10;
 
-/// What SQS gives with each receive and wants back to settle the message. It changes with every
-/// receive of the same message, so the newest one is used.
+/// The receipt handle that SQS returns with each receive; it settles the message.
+///
+/// It changes with every receive of the same message; the newest one must be used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReceiptHandle(pub Box<str>);
 
-/// SQS's own id of a message. It is never an event's identity: a redrive may change it.
+/// The message id that SQS assigns.
+/// It is not an event's identity: a redrive may change it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MessageId(pub Box<str>);
 
@@ -38,14 +40,14 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// One message attribute, as its sender gave it.
+/// One message attribute, as the sender set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attribute {
-    /// Its name.
+    /// Attribute name.
     pub name: String,
     /// `String`, `Number` or `Binary`, with an optional custom suffix.
     pub data_type: String,
-    /// Its value.
+    /// Attribute value.
     pub value: AttributeValue,
 }
 
@@ -68,17 +70,17 @@ pub enum AttributeValue {
     Binary(Vec<u8>),
 }
 
-/// What SQS calls a message group. It is two things, by the kind of the queue.
+/// The SQS message group. Its meaning depends on the kind of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageGroup {
-    /// On a FIFO queue: its messages are handled one after another.
+    /// FIFO queue: an ordering lane. Its messages are handled one after another.
     Ordered(Box<str>),
-    /// On a standard queue: a tenant's name, by which SQS shares out its receives (fair queues). It orders nothing.
+    /// Standard queue: the tenant name by which SQS shares out receives (fair queues). No ordering.
     Tenant(Box<str>),
 }
 
 impl MessageGroup {
-    /// The group's name, where it has an order.
+    /// Returns the group's name if the group is ordered.
     #[must_use]
     pub fn ordered(&self) -> Option<&str> {
         match self {
@@ -87,7 +89,7 @@ impl MessageGroup {
         }
     }
 
-    /// The name that it was sent with.
+    /// Returns the group's name as the sender set it.
     #[must_use]
     pub fn name(&self) -> &str {
         let (Self::Ordered(name) | Self::Tenant(name)) = self;
@@ -95,32 +97,33 @@ impl MessageGroup {
     }
 }
 
-/// One message as it was received.
+/// One received message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// SQS's own id.
+    /// The id that SQS assigned.
     pub id: MessageId,
-    /// What settles this receipt of it.
+    /// The receipt handle of this receive.
     pub handle: ReceiptHandle,
-    /// The body, untouched.
+    /// The unmodified body.
     pub body: String,
-    /// How often it has been received, this time included (`ApproximateReceiveCount`).
+    /// Number of receives, including this one (`ApproximateReceiveCount`).
     pub receive_count: u32,
-    /// When its sender handed it to SQS (`SentTimestamp`).
+    /// Time at which the sender sent it to SQS (`SentTimestamp`).
     pub sent_at: Option<SystemTime>,
-    /// What it belongs to (`MessageGroupId`).
+    /// The message group (`MessageGroupId`).
     pub group: Option<MessageGroup>,
     /// The X-Ray header (`AWSTraceHeader`).
     pub trace_header: Option<Box<str>>,
-    /// The sender's attributes.
+    /// The sender's message attributes.
     pub attributes: Vec<Attribute>,
 }
 
-/// Attributes that name the original of a copy: as our dead-letter copies carry it, and messages made of those.
+/// Attributes that hold the original's id: on our dead-letter copies, and on messages that a
+/// redrive made of those copies.
 const ORIGINAL_ID: [&str; 2] = ["dlq_message_id", "redrive_of"];
 
 impl Message {
-    /// The memory that it takes: body and attributes, and what SQS says of it.
+    /// Returns the size in bytes of the body, the attributes and the SQS metadata.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let Self { id, handle, body, group, trace_header, attributes, .. } = self;
@@ -130,14 +133,15 @@ impl Message {
         body.len() + said + attributes.iter().map(Attribute::bytes).sum::<usize>()
     }
 
-    /// SQS's id of the message that this is a copy of, however often it was copied; its own where it is none.
+    /// Returns the SQS id of the original message, across any number of copies.
+    /// Returns this message's own id if it is not a copy.
     #[must_use]
     pub fn original_id(&self) -> &str {
         let named = ORIGINAL_ID.into_iter().find_map(|name| self.text_attribute(name));
         named.filter(|id| is_message_id(id)).unwrap_or(&self.id.0)
     }
 
-    /// The text of the attribute of that name.
+    /// Returns the value of the text attribute with this name.
     #[must_use]
     pub fn text_attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find_map(|attribute| match &attribute.value {
@@ -147,23 +151,22 @@ impl Message {
     }
 }
 
-/// Whether it can be an id of SQS's: they are UUIDs, and SQS allows 100 characters for them.
+/// Whether `text` can be an SQS message id. They are UUIDs; SQS allows up to 100 characters.
 fn is_message_id(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=100).contains(&text.len()) && text.bytes().all(fits)
 }
 
-/// What went wrong with a whole call to the queue.
+/// The error of a whole call to the queue.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{kind}: {detail}")]
 pub struct QueueError {
-    /// What kind of trouble it is.
+    /// The error kind.
     pub kind: QueueErrorKind,
-    /// SQS's own words, or the connection's.
+    /// The error text of SQS or of the connection.
     pub detail: String,
 }
 
-/// In words.
 impl fmt::Display for QueueErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -179,76 +182,86 @@ impl fmt::Display for QueueErrorKind {
     }
 }
 
-/// For how long a message may come back before SQS takes it away.
+/// The receive limit and the retention of the queue's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// How many receives it has before SQS moves it to a dead-letter queue; `None`: as many as it takes.
+    /// Receives of a message before SQS moves it to a dead-letter queue; `None`: unlimited.
     pub receives_max: Option<u32>,
-    /// How long after its sending SQS drops it; `None` where that is not known, or a copy of it can be sent nowhere before.
+    /// Time from sending until SQS deletes a message. `None` if it is not known, or if there is no
+    /// dead-letter queue for a copy of the message.
     pub retention: Option<Duration>,
 }
 
-/// What a call that changes nothing says about a permission.
+/// The result of a permission check by a call that changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// The action is allowed.
     Allowed,
-    /// Only the action itself would tell.
+    /// Only the real action can show whether it is allowed.
     CannotBeAsked,
 }
 
-/// Why one entry of a batch failed while others may have succeeded.
+/// The error of one entry of a batch. Other entries of the batch may have succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryError {
-    /// The receipt no longer stands (`ReceiptHandleIsInvalid`, `MessageNotInflight`, an expired
-    /// handle): the message is not ours any more.
+    /// The receipt handle is no longer valid (`ReceiptHandleIsInvalid`, `MessageNotInflight`, an
+    /// expired handle): the message is not ours any more.
     Lost(String),
-    /// SQS's fault, or throttling: worth another try.
+    /// A server-side error or throttling; the entry can be retried.
     Retry(String),
 }
 
-/// The answer for each entry of a batch, in the order in which the entries were given.
+/// The result of each entry of a batch, in the order of the entries in the call.
 pub type BatchAnswer = Result<Vec<Result<(), EntryError>>, QueueError>;
 
 /// A queue with at-least-once delivery and visibility timeouts.
 ///
-/// Every method makes one attempt: retries are the caller's, who knows how long a lease still lasts.
-/// A dropped `receive` may leave messages hidden until their visibility timeout ends; the other
-/// futures may be dropped at the price of not knowing whether they took effect.
+/// Every method makes one attempt. The caller retries, because it knows how long a lease still
+/// lasts.
+///
+/// Cancel-safety: a dropped `receive` may leave messages hidden until their visibility timeout
+/// ends. The other futures may be dropped; then it is not known whether they took effect.
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
-    /// Long-polls for up to `max` messages (1 to [`BATCH_MAX`]), hidden from others for `visibility`,
-    /// whole seconds, at most 12 hours; an empty answer is no error.
+    /// Long-polls for up to `max` messages (1 to [`BATCH_MAX`]).
+    /// They are hidden from other consumers for `visibility`: whole seconds, at most 12 hours. An
+    /// empty answer is not an error.
     async fn receive(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError>;
 
     /// Deletes up to [`BATCH_MAX`] messages.
     async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer;
 
-    /// Keeps up to [`BATCH_MAX`] messages that are held hidden for the time given with each, counted
-    /// from when SQS handles the call; whole seconds, rounded up, at most 12 hours.
+    /// Sets the visibility timeout of up to [`BATCH_MAX`] messages that this process holds.
+    /// Each duration counts from when SQS handles the call: whole seconds, rounded up, at most 12
+    /// hours.
     async fn extend(&self, leases: &[(ReceiptHandle, Duration)]) -> BatchAnswer;
 
-    /// Gives up to [`BATCH_MAX`] messages up: they are visible again after the time given with each,
-    /// counted as in [`Queue::extend`].
+    /// Hands back up to [`BATCH_MAX`] messages.
+    /// They become visible again after the given durations, which count as in [`Queue::extend`].
     async fn hand_back(&self, messages: &[(ReceiptHandle, Duration)]) -> BatchAnswer;
 
-    /// Sends a copy to the dead-letter queue; it is there when this returns `Ok`. Fails with
-    /// [`QueueErrorKind::NoDeadLetterQueue`] where none is known.
+    /// Sends a copy to the dead-letter queue; the copy is stored when this returns `Ok`.
+    ///
+    /// # Errors
+    /// [`QueueErrorKind::NoDeadLetterQueue`] if no dead-letter queue is known.
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError>;
 
-    /// Whether it is a FIFO queue: a message group is closed until what was received of it is deleted, or visible again.
+    /// Whether this is a FIFO queue.
+    /// A FIFO queue delivers no more messages of a group until the received ones are deleted or
+    /// visible again.
     fn is_fifo(&self) -> bool {
         false
     }
 
-    /// Looks up for how long a message may come back. Where the dead-letter queue is the target of the redrive policy, copies go
-    /// to what that is now, from here on.
+    /// Looks up the receive limit and the retention.
+    /// If the dead-letter queue comes from the redrive policy, this call also applies changes of
+    /// the policy: later copies go to the current target.
     async fn limits(&self) -> Result<QueueLimits, QueueError> {
         Ok(QueueLimits::default())
     }
 
-    /// Asks whether an action works, with a call that changes nothing; fails where it does not.
-    /// [`QueueAction::Attributes`] works where it is known whether there is a dead-letter queue.
+    /// Checks an action with a call that changes nothing; fails if the action does not work.
+    /// [`QueueAction::Attributes`] works if it is known whether there is a dead-letter queue.
     async fn probe(&self, _action: QueueAction) -> Result<Permission, QueueError> {
         Ok(Permission::CannotBeAsked)
     }

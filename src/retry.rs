@@ -1,21 +1,23 @@
-//! Exponential backoff with full jitter: how long to wait before trying again. Who waits, and how
-//! often, is others' decision.
+//! Exponential backoff with full jitter.
+//!
+//! The callers decide how often to retry.
 
 use std::time::Duration;
 
-/// Delays that double from `base` up to `cap`, each drawn evenly from zero to that bound: full
-/// jitter, so that those who failed together do not come back together (AWS Architecture Blog,
-/// "Exponential Backoff And Jitter").
+/// Backoff with bounds that double from `base` to `cap`, and full jitter.
+///
+/// Each delay is drawn uniformly from zero to the bound, so that callers that failed together do
+/// not retry together (AWS Architecture Blog, "Exponential Backoff And Jitter").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// The first bound.
     pub base: Duration,
-    /// The last one.
+    /// The maximum bound.
     pub cap: Duration,
 }
 
 impl Backoff {
-    /// The delay after `failures` earlier failures (0 for the first).
+    /// Returns the delay after `failures` earlier failures (0 for the first).
     #[must_use]
     pub fn delay(&self, failures: u32, random: &mut fastrand::Rng) -> Duration {
         let bound = self.bound(failures);
@@ -23,7 +25,7 @@ impl Backoff {
         Duration::from_micros(random.u64(0..=bound_us))
     }
 
-    /// The longest that [`Backoff::delay`] gives.
+    /// Returns the maximum delay that [`Backoff::delay`] can return.
     #[must_use]
     pub fn bound(&self, failures: u32) -> Duration {
         let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);

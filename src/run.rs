@@ -1,5 +1,4 @@
-//! The command that runs the worker: builds the parts from the configuration, serves the side port,
-//! waits for a signal, leaves.
+//! The command that runs the worker: builds the parts, serves the admin port, waits for a signal.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -31,27 +30,28 @@ use crate::settle::{DeadLetterReason, RetryPolicy};
 use crate::signals::Signals;
 use crate::telemetry::{Sampling, TraceError, TraceSettings, Tracing};
 
-/// The exit code for arguments, configuration or a side port that cannot be used.
+/// The exit code for unusable arguments, configuration or admin port.
 pub const EXIT_USAGE: u8 = 2;
 
-/// What of the shutdown's time is kept for the side port and the spans.
+/// The part of the shutdown time that is reserved for the admin port and the spans.
 const SPANS_RESERVE: Duration = Duration::from_millis(750);
 
-/// Redrive policies with fewer receives than this are warned of: each crash, roll-out and hand-back
-/// spends one.
+/// The `maxReceiveCount` below which the worker warns.
+///
+/// Each crash, rollout and early return of a message uses one receive.
 const RECEIVES_WISE_MIN: u32 = 10;
 
-/// Why the worker could not start.
+/// The reasons why the worker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another process has the side port.
+    /// The admin port cannot be listened on.
     #[error(
         "SERVER_PORT: port {port} cannot be listened on: {why}; allowed: a port that is free, 1-65535"
     )]
     Port {
         /// The port.
         port: u16,
-        /// What the operating system says.
+        /// The error of the operating system.
         why: io::Error,
     },
     /// A client could not be built.
@@ -60,28 +60,28 @@ pub enum StartError {
     /// Tracing could not be set up.
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Tracing(#[from] TraceError),
-    /// The signals cannot be listened to.
+    /// The signal handlers could not be installed.
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
     /// SQS cannot be called from this environment.
     #[error("the configuration is wrong\n{0}")]
     Aws(#[from] AwsError),
-    /// The shared store's URL names none.
+    /// The URL of the shared store is not valid.
     #[error("IDEMPOTENCY_STORE: {0}")]
     SharedStore(#[from] BadUrl),
 }
 
-/// Every metric of the process, all at 0.
+/// Creates all metrics of the process, at 0.
 #[must_use]
 pub fn metrics() -> Metrics {
     let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
     Metrics::new(&reasons)
 }
 
-/// Runs until a signal comes or a task breaks, and counts in `metrics`.
+/// Runs until a signal arrives or a task fails; counts in `metrics`.
 ///
 /// # Errors
-/// What keeps the worker from starting, before anything was received.
+/// Returns the reason if the worker cannot start; no message has been received then.
 pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, StartError> {
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let port = config.server.port.get();
@@ -120,7 +120,7 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     Ok(code)
 }
 
-/// Where somebody sits at the terminal. Where the log does not show it, beside the log.
+/// Logs the hint on a terminal; writes it to standard error if the log level hides it.
 fn tell_of_second_ctrl_c(level: LogLevel) {
     const HINT: &str =
         "Press Ctrl-C again to exit at once: what is in hand is then tried again later";
@@ -130,7 +130,7 @@ fn tell_of_second_ctrl_c(level: LogLevel) {
     match level {
         LogLevel::Debug | LogLevel::Info => info!("{HINT}"),
         LogLevel::Warn | LogLevel::Error if io::stderr().is_terminal() => {
-            // A terminal that is gone is told nothing.
+            // A write error on a closed terminal is ignored.
             let _ = writeln!(io::stderr(), "{HINT}");
         }
         LogLevel::Warn | LogLevel::Error => {}
@@ -142,7 +142,7 @@ fn log_start(config: &Config, queue: &SqsQueue) {
     for warning in config.warnings.iter().chain(&called.warnings) {
         match config.log.level {
             LogLevel::Debug | LogLevel::Info | LogLevel::Warn => warn!("{warning}"),
-            // Else nobody would be told that a variable does not do what it was set for.
+            // Otherwise a variable without effect would not be reported at this level.
             LogLevel::Error => error!("{warning}"),
         }
     }
@@ -158,8 +158,9 @@ fn log_start(config: &Config, queue: &SqsQueue) {
     );
 }
 
-/// Says at the start what is unwise about the queue, and finds the dead-letter queue before the
-/// first poison comes. Polling does not wait for it.
+/// Logs advice about the queue at startup, and finds the dead-letter queue before the first poison.
+///
+/// Polling does not wait for this.
 async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
     match queue.facts().await {
         Ok(facts) => {
@@ -173,7 +174,7 @@ async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
     }
 }
 
-/// What is unwise about a queue, one line each.
+/// Returns warnings about unwise settings of a queue, one line each.
 #[must_use]
 pub fn advice(
     facts: &QueueFacts,
@@ -203,10 +204,10 @@ pub fn advice(
     lines
 }
 
-/// The clients, the store, and what counts them.
+/// Builds the clients, the store and their metrics.
 ///
 /// # Errors
-/// What cannot be built from this configuration.
+/// Fails if one of them cannot be built from this configuration.
 fn services(
     config: &Config,
     metrics: Arc<Metrics>,
@@ -235,10 +236,10 @@ fn services(
     })
 }
 
-/// Where events are remembered.
+/// Builds the idempotency store.
 ///
 /// # Errors
-/// Where the shared one cannot be used as it is named.
+/// Fails if the URL of the shared store is not valid.
 fn store(config: &Config) -> Result<Arc<dyn Store>, BadUrl> {
     Ok(match &config.idempotency.store {
         IdempotencyStore::Memory => {
@@ -249,15 +250,15 @@ fn store(config: &Config) -> Result<Arc<dyn Store>, BadUrl> {
     })
 }
 
-/// The store at `url`. Connects to nothing yet.
+/// Builds the shared store at `url`; opens no connection yet.
 ///
 /// # Errors
-/// Where the URL names none.
+/// Fails if the URL is not valid.
 pub fn shared_store(config: &Config, url: &SecretUrl) -> Result<RedisStore, BadUrl> {
     RedisStore::new(url.expose(), &config.idempotency.key_prefix, config.idempotency.ttl)
 }
 
-/// Which store it is, without credentials.
+/// Returns the name of the store, without credentials.
 fn store_name(config: &Config) -> String {
     match &config.idempotency.store {
         IdempotencyStore::Memory => "memory".to_owned(),
@@ -265,10 +266,10 @@ fn store_name(config: &Config) -> String {
     }
 }
 
-/// The client of the Reservation API.
+/// Builds the client of the Reservation API.
 ///
 /// # Errors
-/// Where it cannot be built.
+/// Fails if the client cannot be built.
 pub fn reservation_api(config: &Config) -> Result<HttpReservationApi, ClientError> {
     HttpReservationApi::new(HttpSettings {
         base: config.reservation.base.clone(),
@@ -278,10 +279,10 @@ pub fn reservation_api(config: &Config) -> Result<HttpReservationApi, ClientErro
     })
 }
 
-/// The client of the Inventory service.
+/// Builds the client of the Inventory service.
 ///
 /// # Errors
-/// Where it cannot be built.
+/// Fails if the client cannot be built.
 pub fn inventory(config: &Config) -> Result<GrpcInventory, ClientError> {
     GrpcInventory::new(GrpcSettings {
         uri: config.inventory.url.to_string(),
@@ -303,10 +304,10 @@ fn host_and_port(url: &Url) -> (String, u16) {
     (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or_default())
 }
 
-/// The queue. Nothing is sent to it yet.
+/// Builds the client of the queue; sends no request to it yet.
 ///
 /// # Errors
-/// Where it cannot be called from this environment.
+/// Fails if SQS cannot be called from this environment.
 pub async fn sqs_queue(config: &Config) -> Result<SqsQueue, AwsError> {
     let settings = SqsSettings {
         queue_url: config.sqs.queue_url.as_str().to_owned(),
@@ -332,7 +333,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// Where spans go, and which.
+/// Returns the settings of trace export and sampling.
 #[must_use]
 pub fn trace_settings(config: &Config) -> TraceSettings {
     let telemetry = &config.telemetry;

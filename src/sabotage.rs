@@ -1,71 +1,71 @@
-//! Deliberate faults of the engine, for the simulation's own test: a check that catches none of
-//! them proves nothing. Without the feature `simulation`, which no image is built with, [`on`] is
-//! `false` at compile time, and every hook with it is gone.
+//! Deliberate faults, to verify that the simulation detects them.
 //!
-//! Which faults are caught, and how soon, is for `tests/simulation` and, for how services are judged, `tests/partial`.
+//! Without the feature `simulation`, which no image enables, [`on`] is `false` at compile time, and
+//! the compiler removes every hook. `tests/simulation` defines which faults are detected and how
+//! soon; `tests/partial` does so for the judgement of services.
 
-/// One way of breaking the engine.
+/// A deliberate fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Messages are deleted as they come in.
+    /// Deletes messages when they are received.
     DeleteBeforeHandling,
-    /// No lease is ever extended.
+    /// Never extends a lease.
     LeaseNotExtended,
-    /// The receipt of a copy that joins an event in flight is dropped.
+    /// Drops the receipt of a copy that joins an event in flight.
     JoinDropped,
-    /// Each attempt begins at the first step.
+    /// Starts each attempt at the first step.
     RetryFromStepOne,
-    /// A batch names its first message twice.
+    /// Lists the first message of a batch twice.
     HandlesNotDistinct,
-    /// What the shutdown finds idle is not handed back.
+    /// Does not hand back idle jobs at shutdown.
     ReleaseForgotten,
-    /// Events of one reservation do not wait for each other.
+    /// Does not serialize the events of one reservation.
     ReservationLockDropped,
-    /// An attempt goes on though its message is not held any more.
+    /// Continues an attempt after its lease is lost.
     LeaseLossIgnored,
-    /// Messages are deleted as dead-lettered without a copy.
+    /// Deletes a message as dead-lettered without sending the copy.
     CopyNotSent,
-    /// A reservation that is sold counts as one that is over.
+    /// Treats a sold reservation as an expired or cancelled one.
     SupersededIgnored,
-    /// The shutdown drops a receive that is open.
+    /// Drops an open receive at shutdown.
     ReceiveAborted,
-    /// An event that finds its service away is not parked, and spends its retries.
+    /// Does not park an event whose service is away; the event spends its retries.
     BreakerSpendsRetries,
-    /// A receive asks for ten messages whatever room there is.
+    /// Requests ten messages regardless of the room.
     RoomIgnored,
-    /// An event whose claim the store does not answer is handled all the same.
+    /// Handles an event although the store did not answer the claim.
     UnclaimedHandled,
-    /// An event that somebody else has claimed is handled all the same.
+    /// Handles an event that another process has claimed.
     ElsewhereIgnored,
-    /// A step begins though the store has not been told of those before it.
+    /// Starts a step before the earlier steps are recorded in the store.
     RecordSkipped,
-    /// Claims are believed to be renewed, and are not.
+    /// Assumes that claims are renewed without renewing them.
     ClaimNotRenewed,
-    /// A message is deleted before the store is told that its event is handled.
+    /// Deletes a message before the store records its event as handled.
     CompletedAfterDelete,
-    /// What is given up keeps its claim.
+    /// Keeps the claim of an event that is given up.
     ClaimNotReleased,
-    /// A failure of a reservation that has failed before is fresh evidence.
+    /// Counts a failure of a reservation that failed before as fresh evidence.
     SuspectCounted,
-    /// The event that has waited longest finds out whether a service serves again.
+    /// Probes a service with the event that has waited longest.
     ProbesOldestFirst,
-    /// A permanent answer is final though the service is not called.
+    /// Treats a permanent error as final although the service is not called.
     PermanentUngated,
-    /// However many are refused, that says nothing about the service.
+    /// Ignores refusals as evidence about the service, however many there are.
     RefusalsUnseen,
-    /// Calls that began before a decrease are samples after it.
+    /// Counts calls that began before a decrease of the limit as samples after it.
     SamplesBeforeDecrease,
-    /// A limit rises though it is not reached.
+    /// Raises a limit that is not reached.
     IncreaseUnreached,
-    /// The outage class uses up retries.
+    /// Charges retries for outage-class errors.
     OutageCharged,
-    /// One event that is told to come later pauses its service for all.
+    /// Pauses a service for all events when it asks one event to come later.
     PauseForOne,
-    /// A service that is back is given as many calls as before.
+    /// Restores the full limit at once when a service is back.
     RampAtOnce,
-    /// Any number of suspects is tried at once.
+    /// Tries any number of suspects at once.
     SuspectsUnbounded,
-    /// What waits for room at a service does not count as buffered.
+    /// Does not count jobs that wait for room at a service as buffered.
     HoardsAtLimit,
 }
 
@@ -76,12 +76,12 @@ mod active {
     use super::Sabotage;
 
     thread_local! {
-        /// A simulated run has a thread to itself, so no part has to carry this about.
+        /// Thread-local: each simulated run has its own thread, so the fault needs no parameter.
         static ACTIVE: Cell<Option<Sabotage>> = const { Cell::new(None) };
     }
 
     impl Sabotage {
-        /// Those that break what holds of each event, whatever happens.
+        /// Faults that break the guarantees of each event in every run.
         pub const ENGINE: [Self; 19] = [
             Self::DeleteBeforeHandling,
             Self::LeaseNotExtended,
@@ -104,7 +104,7 @@ mod active {
             Self::ClaimNotReleased,
         ];
 
-        /// Those that break how services are judged.
+        /// Faults that break the judgement of services.
         pub const JUDGING: [Self; 11] = [
             Self::SuspectCounted,
             Self::ProbesOldestFirst,
@@ -120,12 +120,12 @@ mod active {
         ];
     }
 
-    /// Breaks the engine on this thread in that way, or in none.
+    /// Sets the fault on this thread, or none.
     pub fn set(sabotage: Option<Sabotage>) {
         ACTIVE.set(sabotage);
     }
 
-    /// Whether the engine is to be broken in that way.
+    /// Returns whether this fault is active.
     pub(crate) fn on(sabotage: Sabotage) -> bool {
         ACTIVE.get() == Some(sabotage)
     }
@@ -136,7 +136,7 @@ pub(crate) use active::on;
 #[cfg(feature = "simulation")]
 pub use active::set;
 
-/// Whether the engine is to be broken in that way: never.
+/// Returns whether this fault is active: never without the feature.
 #[cfg(not(feature = "simulation"))]
 #[inline(always)]
 pub(crate) const fn on(_: Sabotage) -> bool {

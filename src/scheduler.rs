@@ -1,4 +1,4 @@
-//! Makes ready what has waited: for a time, or for a service. When that is, the table and the breakers say.
+//! Makes delayed and parked jobs ready. The in-flight table and the circuit breakers decide when.
 
 use std::sync::Arc;
 
@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use crate::inflight::InFlight;
 use crate::outage::{Dependency, Due, Outages};
 
-/// Jobs that may be buffered for each call that a service is given, or each worker. What is buffered here, another
-/// process cannot take; four jobs a worker bridge a receive of twenty milliseconds even where an event takes five.
+/// Jobs buffered per permitted call of a service, or per worker. A buffered job is not available to
+/// other processes. Four jobs per worker cover a receive of 20 ms even if an event takes only 5 ms.
 pub const BUFFERED_PER_CALL: usize = 4;
 
-/// The task that lets go what was parked, as fast as the breakers allow, and says how many jobs may be buffered: four
-/// times as many as the service is given calls that is given the fewest, or as there are `workers`, if these are fewer.
+/// Unparks jobs as fast as the circuit breakers allow, and sets the size of the buffer.
+///
+/// The buffer holds [`BUFFERED_PER_CALL`] times the smallest in-flight limit of the services, or
+/// times `workers` if that is smaller.
 pub async fn wake_parked(
     inflight: Arc<InFlight>,
     outages: Arc<Outages>,
@@ -44,7 +46,7 @@ pub async fn wake_parked(
     }
 }
 
-/// The task that makes ready what has waited long enough.
+/// Makes jobs ready when their delay has elapsed.
 pub async fn wake_waiting(inflight: Arc<InFlight>, stop: CancellationToken) {
     loop {
         let next = inflight.wake_due(Instant::now());

@@ -1,9 +1,10 @@
-//! What follows from the way an attempt ended: [`decide()`], a pure table; then it is carried out.
+//! Settles messages: [`decide()`] maps the end of an attempt to a [`Verdict`], then the verdict is
+//! carried out.
 //!
-//! - [`decide()`] knows no queue and no clock: outcome in, [`Verdict`] out.
-//! - [`Settler`] carries a verdict out: the store first, then the message, so that a crash between
-//!   the two repeats a delivery and not an effect.
-//! - [`batch`] gathers deletes and visibility changes, and sends dead letters.
+//! - [`decide()`] is a pure table without queue and clock.
+//! - [`Settler`] carries out a verdict: first the store, then the message. A crash between the two
+//!   repeats a delivery, not an effect.
+//! - [`batch`] batches deletes and visibility changes, and sends dead letters.
 //! - [`ledger`] counts each message where it is settled.
 
 pub mod batch;

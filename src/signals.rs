@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT and SIGHUP: the first asks the worker to leave, the second ends the process at once.
+//! SIGTERM, SIGINT and SIGHUP: the first starts the shutdown, the second ends the process at once.
 
 use std::io;
 use std::process;
@@ -9,29 +9,31 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::telemetry::flush_logs;
 
-/// The signals that end a process, being listened to.
+/// The handlers of the signals that end a process.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// `None` where the parent has it ignored, as `nohup` does: the worker then outlives its terminal.
+    /// `None` if the parent ignores SIGHUP, as `nohup` does: the worker then outlives its terminal.
     hang_up: Option<Signal>,
 }
 
-/// How long a second signal waits for the lines that are not written yet.
+/// The maximum wait of a second signal for unwritten log lines.
 const LOG_FLUSH_MAX: Duration = Duration::from_millis(100);
 
-/// What a shell shows for a process that was ended by a signal: 128 and the signal's number.
+/// Exit codes as in a shell after a signal: 128 plus the signal's number.
 const EXIT_HUNG_UP: i32 = 129;
 const EXIT_INTERRUPTED: i32 = 130;
 const EXIT_TERMINATED: i32 = 143;
 
 impl Signals {
-    /// Begins to listen; from here on the signals no longer end the process by themselves. One that the parent left
-    /// blocked is unblocked: it would never be heard, and the process would have to be killed.
+    /// Installs the handlers; from now on the signals do not end the process by default.
+    ///
+    /// A signal that the parent left blocked is unblocked. Otherwise it would never arrive, and
+    /// only SIGKILL could end the process.
     ///
     /// # Errors
-    /// Where the operating system refuses.
+    /// Fails if the operating system refuses.
     pub(crate) fn listen() -> io::Result<Self> {
         let is_hang_up_ignored = is_ignored(Number::SIGHUP);
         let signals = Self {
@@ -39,13 +41,13 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: (!is_hang_up_ignored).then(|| signal(SignalKind::hangup())).transpose()?,
         };
-        // This thread is enough: a signal to a process goes to any of its threads that has it unblocked.
+        // One thread is enough: a process signal goes to any thread that has not blocked it.
         let all = SigSet::from_iter([Number::SIGTERM, Number::SIGINT, Number::SIGHUP]);
         all.thread_unblock()?;
         Ok(signals)
     }
 
-    /// Waits for one of them and names it. Cancel-safe.
+    /// Waits for one of the signals and returns its name. Cancel-safe.
     pub(crate) async fn first(&mut self) -> &'static str {
         let hang_up = async {
             match &mut self.hang_up {
@@ -60,7 +62,7 @@ impl Signals {
         }
     }
 
-    /// Ends the process when another one comes. Never returns otherwise.
+    /// Ends the process on the next signal; never returns.
     pub(crate) async fn exit_on_second(mut self) -> ! {
         let code = match self.first().await {
             "SIGINT" => EXIT_INTERRUPTED,
@@ -72,7 +74,7 @@ impl Signals {
     }
 }
 
-/// Whether the parent left a signal ignored. `false` where the system does not tell (it has no `/proc`).
+/// Returns whether the parent ignored a signal; `false` without `/proc`.
 fn is_ignored(signal: Number) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

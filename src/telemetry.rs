@@ -1,6 +1,8 @@
-//! Logs and traces, and the little they share. Logs go through the `tracing` macros to [`log`]'s formatters; spans are
-//! made with OpenTelemetry directly in [`trace`], so that a log line never pays for a span, nor a span for a log line.
-//! Metrics are counted in [`crate::metrics`].
+//! Logs and traces.
+//!
+//! Log lines go through the `tracing` macros to the formatters in [`log`]. Spans are created with
+//! OpenTelemetry directly in [`trace`]: a log line has no span overhead, and a span has no logging
+//! overhead. Metrics are in [`crate::metrics`].
 
 pub mod context;
 pub mod log;

@@ -1,6 +1,6 @@
-//! One of N: takes a job, claims its event, makes one attempt, settles it. Nothing else.
+//! A worker of the pool: takes a job, claims its event, makes one attempt, settles it.
 //!
-//! A worker that waits for its next job may be stopped; a worker that has one finishes it.
+//! On stop, a worker without a job ends at once; a worker with a job finishes it first.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,37 +22,37 @@ use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
 use crate::settle::Settler;
 
-/// How long to wait before asking again for an event that somebody else has claimed: not for as long
-/// as that claim lasts, as it mostly ends well before, and the reservation's next event waits too.
+/// Backoff while another process has claimed the event. Shorter than the claim: the claim mostly
+/// ends well before it expires, and the next event of the reservation waits too.
 const CLAIMED_ELSEWHERE: Backoff =
     Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) };
 
-/// A claim that runs out at this moment is asked for a moment later.
+/// Margin after the expiry of another claim, so that the next request finds it expired.
 const CLAIM_RUNS_OUT: Duration = Duration::from_millis(10);
 
-/// A worker. Cheap to clone: the pool is N clones of one.
+/// A worker. Cheap to clone: the pool consists of clones of one worker.
 #[derive(Clone)]
 pub struct Worker {
-    /// The keys of the jobs that are ready, shared by all workers.
+    /// Keys of the ready jobs, shared by all workers.
     pub ready: Arc<Mutex<mpsc::Receiver<Key>>>,
-    /// Where the jobs are.
+    /// The table of held jobs.
     pub inflight: Arc<InFlight>,
-    /// What the handlers work with.
+    /// Dependencies of the handlers.
     pub services: Services,
-    /// What becomes of them.
+    /// Settles jobs.
     pub settler: Settler,
-    /// What counts busy workers.
+    /// Metrics of busy workers.
     pub metrics: Arc<Metrics>,
-    /// Where each worker shows that it makes progress.
+    /// Health state; each worker registers a heartbeat.
     pub health: Arc<Health>,
-    /// How long an attempt may take before its worker counts as stuck.
+    /// Longest time of an attempt before its worker counts as stuck.
     pub attempt_max: Duration,
-    /// How many of them there are.
+    /// Number of workers in the pool.
     pub pool: usize,
 }
 
 impl Worker {
-    /// Works until told to stop; the job in hand is finished first.
+    /// Works until `stop`; a job in progress is finished first.
     pub async fn run(self, stop: CancellationToken) {
         let beat = self.health.register("worker", self.attempt_max);
         beat.idle();
@@ -92,23 +92,23 @@ impl Worker {
         let known = job.bytes_learnt();
         let attempt = AssertUnwindSafe(handler::handle(&mut job, &self.services));
         let end = attempt.catch_unwind().await.unwrap_or_else(|_panic| {
-            // The panic itself was logged where it happened, by the hook.
+            // The panic hook has already logged the panic.
             error!(reservation_id = job.event.reservation_id.as_str(), "The handler panicked");
             End::Panicked
         });
-        // What the Reservation API has said is kept with the job until that is settled.
+        // Data from the Reservation API stays with the job until the job is settled.
         let learnt = job.bytes_learnt().saturating_sub(known);
         if learnt > 0 {
             self.inflight.grow(&job, learnt);
         }
         if let End::Parked { error: None, .. } = end {
-            // It stopped before a call: the attempt goes on where the event is let go.
+            // It stopped before a call: the same attempt continues when the event is unparked.
             job.attempt -= 1;
         }
         self.settler.settle(job, end).await;
     }
 
-    /// Makes sure that the event is ours to handle, for as long as its message is.
+    /// Claims the event, unless already claimed, for the rest of its message's lease.
     async fn claim(&self, job: &mut Job) -> Result<Claim, StoreError> {
         if job.lease.is_claimed() {
             return Ok(Claim::Ours(job.recorded));
@@ -126,15 +126,17 @@ impl Worker {
             }
             Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_))
             | Err(StoreError::NotOwner | StoreError::Unreadable(_)) => job.lease.claim_lost(),
-            // It may have been made, and its answer lost.
+            // The claim may have been made, with its response lost.
             Err(StoreError::Away { .. } | StoreError::Unavailable(_)) => {}
         }
         claim
     }
 
-    /// Puts a job aside whose event somebody else has, for `rest` unless that claim is renewed. To be
-    /// told so took as long as `asking`: were all that are held asked for that often, half of the
-    /// workers would be busy with it, and no more.
+    /// Delays a job whose event another process has claimed.
+    ///
+    /// `rest` is the time until that claim expires unless renewed; `asking` is the duration of the
+    /// claim call. The pause is long enough that, if every held job waited like this, the claim
+    /// calls would occupy at most half of the workers.
     fn wait_for_other(&self, mut job: Box<Job>, rest: Duration, asking: Duration) {
         if job.waits == 0 {
             log_job!(
@@ -152,7 +154,7 @@ impl Worker {
     }
 }
 
-/// The answer as it is, unless the engine is broken on purpose.
+/// Returns the response unchanged, unless a deliberate fault is active.
 fn believe(claim: Result<Claim, StoreError>) -> Result<Claim, StoreError> {
     let is_ignored = match &claim {
         Err(_) => on(Sabotage::UnclaimedHandled),

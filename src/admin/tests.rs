@@ -1,4 +1,4 @@
-//! Every route over a real socket, and clients that misbehave.
+//! Tests of all routes over a real socket, also with clients that misbehave.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -27,7 +27,7 @@ impl Served {
         TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap()
     }
 
-    /// A whole answer: head and body.
+    /// Returns the head and the body of the response.
     async fn ask(&self, request_line: &str) -> (String, String) {
         let mut stream = self.connect().await;
         let request = format!("{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -112,7 +112,7 @@ async fn a_stale_part_makes_healthz_fail_and_the_probe_says_which() {
     let _beat = served.health.register("poll loop", Duration::ZERO);
     let mut said = health_probe(served.port).await;
     while said.is_ok() {
-        // The clock needs a millisecond to turn.
+        // The clock has a resolution of one millisecond.
         said = health_probe(served.port).await;
     }
     let said = said.unwrap_err();
@@ -176,12 +176,12 @@ async fn dawdlers_that_fill_every_place_are_closed_in_time() {
     }
     let began = tokio::time::Instant::now();
     assert_eq!(served.status("GET /healthz").await, "200");
-    // It waited for a place, and the place came when the first head was overdue.
+    // The probe waited for a connection until the first request head timed out.
     let waited = began.elapsed();
     assert!((HEAD_TIMEOUT / 2..HEAD_TIMEOUT * 2).contains(&waited), "{waited:?}");
     let mut rest = Vec::new();
     for mut stream in dawdlers {
-        // Closed by the server: with an answer or without, and with a reset or not.
+        // The server closes it with or without a response, and possibly with a reset.
         let _ = stream.read_to_end(&mut rest).await;
     }
 }
@@ -212,7 +212,7 @@ async fn a_client_that_never_reads_cannot_hold_up_the_stop() {
     let served = serve().await;
     let mut deaf = served.connect().await;
     let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
-    // Until answers fill the way back and the server reads no more requests.
+    // Writes until responses fill the socket and the server reads no more requests.
     let stuck = Duration::from_millis(200);
     while timeout(stuck, deaf.write_all(&request.repeat(100))).await.is_ok() {}
     assert_eq!(served.status("GET /healthz").await, "200");

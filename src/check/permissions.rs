@@ -1,12 +1,13 @@
-//! What the worker's role may do with its queues, action by action, found out with calls that change nothing. What only the
-//! action itself would tell is said to be unknown.
+//! Checks the permissions of the worker's role on its queues, with calls that change nothing.
+//!
+//! A permission that only the action itself can show is reported as unknown.
 
 use super::Finding;
 use crate::metrics::QueueAction;
 use crate::queue::sqs::SqsQueue;
 use crate::queue::{Permission, Queue, QueueError, QueueErrorKind};
 
-/// One line for each action.
+/// Returns one finding for each action.
 pub(super) async fn permissions(
     queue: &SqsQueue,
     attributes: Result<(), &QueueError>,
@@ -30,7 +31,7 @@ pub(super) async fn permissions(
     findings
 }
 
-/// The line about the queue itself says more of it.
+/// Other details are in the finding about the queue itself.
 fn about_attributes(answer: Result<(), &QueueError>) -> Finding {
     let what = "sqs:GetQueueAttributes on the queue";
     match answer {
@@ -66,7 +67,7 @@ fn why_not(action: QueueAction) -> &'static str {
     }
 }
 
-/// What the worker does without it.
+/// Returns the effect of a missing permission.
 fn consequence(action: QueueAction) -> &'static str {
     match action {
         QueueAction::Receive => "nothing is received without it",

@@ -1,12 +1,14 @@
-//! What an answer of the two services means: pure tables, one row for each answer. Reading the answer is left to the clients.
+//! Classifies the answers of the two services: pure tables, one row for each answer.
 //!
-//! A time that an answer names (`Retry-After`, gRPC's `RetryInfo`) counts only beside an answer that is worth a retry. Beside
-//! `INVALID_ARGUMENT` it would keep a bad event for ever.
+//! The clients read the answers. A time that an answer names (`Retry-After`, gRPC's `RetryInfo`)
+//! counts only with an answer that is worth a retry. With `INVALID_ARGUMENT` it would keep a bad
+//! event for ever.
 //!
-//! Two readings that the contract leaves open:
-//! - An answer over gRPC's port that is not gRPC is read by its HTTP status. As the API's error body cannot be there, a 4xx is
-//!   [`Class::Outage`]; so is a success: somebody else answered. A status that HTTP does not know is gRPC's `UNKNOWN`.
-//! - `OK` without a message is [`Class::Transient`]: as a status alone it proves nothing.
+//! Two decisions that the contract leaves open:
+//! - An answer on the gRPC port that is not gRPC is classified by its HTTP status. It cannot have
+//!   the API's error body, so a 4xx is [`Class::Outage`]. A success is one too: another server
+//!   answered. A status that HTTP does not define is handled as gRPC's `UNKNOWN`.
+//! - `OK` without a message is [`Class::Transient`]: the status alone does not prove success.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,16 +19,16 @@ use tonic::Code;
 use super::error::{Class, Failure};
 use super::proto::reservation::v1::{CommitStatus, ReleaseStatus};
 
-/// A call of the Reservation API.
+/// Call of the Reservation API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpCall {
-    /// `PATCH`: set the status.
+    /// `PATCH`: sets the status.
     SetStatus,
-    /// `GET`: ask for the status.
+    /// `GET`: reads the status.
     Status,
 }
 
-/// A call of the Inventory service.
+/// Call of the Inventory service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rpc {
     /// `ReleaseHold`.
@@ -35,12 +37,13 @@ pub enum Rpc {
     Commit,
 }
 
-/// Reads an HTTP status.
+/// Classifies an HTTP status.
 ///
-/// `from_api`: the body was the API's own error, so the answer comes from the API and not from something on the way to it.
+/// `from_api`: the body was the API's own error, so the answer comes from the API and not from a
+/// proxy in between.
 ///
 /// # Errors
-/// Everything but 2xx.
+/// Every status but 2xx.
 pub fn classify_http(
     status: StatusCode,
     from_api: bool,
@@ -60,12 +63,12 @@ pub fn classify_http(
     Err(failure(class, http_code(status), retry_after))
 }
 
-/// Reads a 2xx whose body is not JSON: somebody else answered.
+/// Classifies a 2xx whose body is not JSON: another server answered.
 pub fn classify_not_json(retry_after: Option<Duration>) -> Failure {
     failure(Class::Outage, "not_json", retry_after)
 }
 
-/// What an answer of this class means that names this time, or none.
+/// Returns the failure of this class; a retryable one becomes paced if the answer named a time.
 fn failure(class: Class, code: impl Into<Cow<'static, str>>, named: Option<Duration>) -> Failure {
     match class {
         Class::Paced => Failure::paced(code, named),
@@ -79,7 +82,9 @@ fn failure(class: Class, code: impl Into<Cow<'static, str>>, named: Option<Durat
     }
 }
 
-/// The word for an HTTP status: `http_503`. One word for what no standard knows, so that the set stays small.
+/// Returns the error code of an HTTP status: `http_503`.
+///
+/// All statuses outside 100 to 599 have one code, so that the set of codes stays small.
 fn http_code(status: StatusCode) -> Cow<'static, str> {
     match status.as_u16() {
         known @ 100..=599 => Cow::Owned(format!("http_{known}")),
@@ -87,10 +92,10 @@ fn http_code(status: StatusCode) -> Cow<'static, str> {
     }
 }
 
-/// Reads a gRPC status that the server sent, and the time that stood beside it.
+/// Classifies a gRPC status that the server sent, with the retry delay that it named.
 ///
 /// # Errors
-/// Everything but `NOT_FOUND` of `ReleaseHold`: nothing is held any more.
+/// Every status but `NOT_FOUND` of `ReleaseHold`, which means that nothing is held any more.
 pub fn classify_grpc(code: Code, retry_after: Option<Duration>, rpc: Rpc) -> Result<(), Failure> {
     let class = match (code, rpc) {
         (Code::NotFound, Rpc::ReleaseHold) => return Ok(()),
@@ -121,7 +126,7 @@ pub fn classify_grpc(code: Code, retry_after: Option<Duration>, rpc: Rpc) -> Res
     Err(failure(class, grpc_code(code), retry_after))
 }
 
-/// Reads an answer that was not gRPC, by its HTTP status.
+/// Classifies an answer that is not gRPC, by its HTTP status.
 pub fn classify_not_grpc(status: StatusCode, retry_after: Option<Duration>) -> Failure {
     let class = match status.as_u16() {
         403 => Class::Forbidden,
@@ -133,7 +138,7 @@ pub fn classify_not_grpc(status: StatusCode, retry_after: Option<Duration>) -> F
     failure(class, "not_grpc", retry_after)
 }
 
-/// Reads the status inside the answer to `ReleaseHold`.
+/// Classifies the status inside the answer to `ReleaseHold`.
 ///
 /// # Errors
 /// `FAILED`, `UNSPECIFIED`, and numbers that this version does not know.
@@ -149,10 +154,11 @@ pub fn classify_release_status(status: i32) -> Result<(), Failure> {
     Err(Failure::new(Class::Permanent, code))
 }
 
-/// Reads the status inside the answer to `CommitReservation`.
+/// Classifies the status inside the answer to `CommitReservation`.
 ///
 /// # Errors
-/// `FAILED_*` are [`Class::MoneyWithoutSeat`]; `UNSPECIFIED`, and numbers that this version does not know, are permanent.
+/// `FAILED_*` are [`Class::MoneyWithoutSeat`]. `UNSPECIFIED`, and numbers that this version does
+/// not know, are permanent.
 pub fn classify_commit_status(status: i32) -> Result<(), Failure> {
     let (class, code) = match CommitStatus::try_from(status) {
         Ok(CommitStatus::Success) => return Ok(()),
@@ -165,7 +171,7 @@ pub fn classify_commit_status(status: i32) -> Result<(), Failure> {
     Err(Failure::new(class, code))
 }
 
-/// The word for a gRPC code: its name in the protocol, in lower case.
+/// Returns the error code of a gRPC code: its name in the protocol, in lower case.
 pub(crate) fn grpc_code(code: Code) -> &'static str {
     match code {
         Code::Ok => "grpc_ok",

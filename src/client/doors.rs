@@ -1,5 +1,6 @@
-//! Ways into this module for the targets in `fuzz/`: each calls what is private, and nothing more. Compiled with the feature
-//! `fuzzing` alone, which no image is built with.
+//! Entry points for the targets in `fuzz/`: each calls one private function.
+//!
+//! Compiled only with the feature `fuzzing`, with which no image is built.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,13 +9,13 @@ use url::Url;
 use super::{reservation, retry_after};
 use crate::event::ReservationId;
 
-/// The wait that a `Retry-After` of this value asks for.
+/// Returns the delay that a `Retry-After` header of this value requests.
 #[must_use]
 pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
     retry_after::parse(value, now)
 }
 
-/// Where the Reservation API at `base`, whose path is a slash, is asked for `id`.
+/// Returns the URL of reservation `id` below `base`, whose path is a slash.
 #[must_use]
 pub fn reservation_url(base: &Url, id: &ReservationId) -> Url {
     reservation::url(base, "", id.as_str())

@@ -1,51 +1,54 @@
-//! What a failed call says about itself: its class, a machine word, a short text for the log.
+//! Errors of calls: a class, an error code, and a short text for the log.
 //!
-//! [`classify`](super::classify) decides the class; what follows from it (retry, park, dead-letter) is decided by the callers.
+//! [`classify`](super::classify) decides the class. The callers decide what follows from it: retry,
+//! park, dead-letter.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// How long a service may keep an event away: a longer time is cut to this one.
+/// Maximum delay that a service may request for an event. A longer one is cut to this.
 pub const PACE_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Characters of [`CallError::detail`] at most: a log line stays a line.
+/// Maximum characters of [`CallError::detail`], so that a log entry stays on one line.
 pub const DETAIL_CHARS_MAX: usize = 200;
 
-/// What a failed call means for the event, and for the service that was called.
+/// Class of a failed call: what it means for the event and for the called service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The service, or the way to it, is at fault: worth a retry when it is well again.
+    /// The service, or the network path to it, is down. Retry when it has recovered.
     Outage,
-    /// The service failed at this call: worth a retry.
+    /// The service failed to process this call. Retry.
     Transient,
-    /// The service wants this event to be sent later: at the time that it named ([`CallError::retry_after`]), or after a backoff
-    /// where it named none.
+    /// The service requests that this event is sent later.
+    ///
+    /// Retry at the time that it named ([`CallError::retry_after`]), or after a backoff if it named
+    /// none.
     Paced,
-    /// The reservation is in another state (409 or 412 from `PATCH`): ask for it, then decide.
+    /// The reservation is in another state (409 or 412 from `PATCH`). Read it, then decide.
     Conflict,
-    /// This client may not do that. Final for an event that fares so alone.
+    /// This client is not authorized. Permanent for an event if other events are not refused.
     Forbidden,
-    /// This call can never succeed.
+    /// The call can never succeed.
     Permanent,
-    /// The payment was confirmed, and the seats cannot be had.
+    /// The payment was confirmed, but the seats cannot be sold.
     MoneyWithoutSeat,
 }
 
-/// What a failed call says about how busy the service is.
+/// What a failed call shows about the load of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Load {
-    /// It had the time to decide: how long that took counts.
+    /// The service decided on the call. The latency is a valid sample.
     Answered,
-    /// It did not answer in time, by our clock or by its own.
+    /// The service did not answer in time, by the client's clock or by its own.
     TimedOut,
-    /// It asks for fewer calls.
+    /// The service asks for fewer calls.
     Refused,
-    /// Nothing. A call that fails fast is not one that is served fast.
+    /// Unknown. A call that fails fast is not evidence that the service is fast.
     Unknown,
 }
 
-/// What an answer of this class says by itself.
+/// Returns the default for an answer of this class.
 impl From<Class> for Load {
     fn from(class: Class) -> Self {
         match class {
@@ -58,38 +61,41 @@ impl From<Class> for Load {
     }
 }
 
-/// What one answer means when it is not success. The pure part of a [`CallError`].
+/// Meaning of an answer that is not success: a [`CallError`] without its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What follows from it.
+    /// Class of the failure.
     pub class: Class,
-    /// A machine word from a fixed set, such as `http_503`, `grpc_unavailable`, `timeout`: a label, or a span's `error.type`.
+    /// Error code from a fixed set: `http_503`, `grpc_unavailable`, `timeout`, ...
+    ///
+    /// Used as a metric label and as a span's `error.type`.
     pub code: Cow<'static, str>,
-    /// When the service wants to be called again, counted from now; at most [`PACE_MAX`]. Set only for [`Class::Paced`], where
-    /// the answer named a time.
+    /// Delay that the service requested, counted from now; at most [`PACE_MAX`].
+    ///
+    /// Set only for [`Class::Paced`], where the answer named a time.
     pub retry_after: Option<Duration>,
-    /// What it says about how busy the service is.
+    /// What the failure shows about the load of the service.
     pub load: Load,
 }
 
 impl Failure {
-    /// A failure that names no time.
+    /// Creates a failure without a requested delay.
     pub(crate) fn new(class: Class, code: impl Into<Cow<'static, str>>) -> Self {
         Self { class, code: code.into(), retry_after: None, load: class.into() }
     }
 
-    /// The time for the call ran out.
+    /// Creates the failure of a call that timed out.
     pub(crate) fn timed_out(code: impl Into<Cow<'static, str>>) -> Self {
         Self { load: Load::TimedOut, ..Self::new(Class::Outage, code) }
     }
 
-    /// The service asks for a pause; it need not say of what length.
+    /// Creates the failure of a call that the service paces, with the delay that it named, if any.
     pub(crate) fn paced(code: impl Into<Cow<'static, str>>, retry_after: Option<Duration>) -> Self {
         let retry_after = retry_after.map(|time| time.min(PACE_MAX));
         Self { retry_after, ..Self::new(Class::Paced, code) }
     }
 
-    /// Adds what a person wants to read. `detail` is escaped and cut; give no bodies to it.
+    /// Adds the text for the log. `detail` is escaped and cut. Do not pass bodies.
     pub(crate) fn explain(self, detail: &str) -> CallError {
         CallError {
             class: self.class,
@@ -101,15 +107,17 @@ impl Failure {
     }
 }
 
-/// A call that did not do its step.
+/// Error of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {detail}")]
 pub struct CallError {
-    /// What follows from it.
+    /// Class of the failure.
     pub class: Class,
-    /// A machine word from a fixed set, see [`Failure::code`].
+    /// Error code from a fixed set, see [`Failure::code`].
     pub code: Cow<'static, str>,
-    /// One short line for the log: no body, no control characters, at most [`DETAIL_CHARS_MAX`] characters.
+    /// One short line for the log, at most [`DETAIL_CHARS_MAX`] characters.
+    ///
+    /// Contains no body and no control characters.
     pub detail: String,
     /// See [`Failure::retry_after`].
     pub retry_after: Option<Duration>,
@@ -117,32 +125,34 @@ pub struct CallError {
     pub load: Load,
 }
 
-/// A client that could not be built. Final: the configuration, or the machine, is at fault.
+/// Error of building a client. Permanent: the configuration or the machine is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The HTTP client refused to be built, as a rule for want of root certificates.
+    /// The HTTP client could not be built, usually because there are no root certificates.
     #[error("the HTTP client could not be built: {0}")]
     Http(String),
     /// The address is not one that gRPC can use, or its TLS could not be set up.
     #[error("the gRPC client could not be built for {address}: {reason}")]
     Grpc {
-        /// What was configured, escaped and cut.
+        /// The configured address, escaped and cut.
         address: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// `rustls` has no process-wide default provider; `main` installs one first.
+    /// `rustls` has no process-wide default provider. `main` installs one first.
     #[error("no default TLS crypto provider is installed")]
     NoCryptoProvider,
 }
 
-/// At most [`DETAIL_CHARS_MAX`] characters of `text`, none of which can break a line or steer a terminal.
+/// Returns at most [`DETAIL_CHARS_MAX`] characters of `text`, with unsafe characters escaped.
+///
+/// The result has no character that can break a line or control a terminal.
 fn one_line(text: &str) -> String {
     let mut out = String::new();
     let mut chars = 0;
     for c in text.chars() {
         let width = if is_plain(c) { 1 } else { c.escape_default().count() };
-        // One place is kept for the mark of the cut.
+        // One place is reserved for the ellipsis.
         if chars + width >= DETAIL_CHARS_MAX {
             out.push('…');
             break;
@@ -157,7 +167,9 @@ fn one_line(text: &str) -> String {
     out
 }
 
-/// An error and its causes as one line: `reqwest` and `tonic` say what happened only in their sources.
+/// Returns an error and its causes as one line.
+///
+/// `reqwest` and `tonic` give the reason of an error only in its sources.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     /// Deeper chains repeat themselves.
     const CAUSES_MAX: usize = 8;
@@ -174,7 +186,10 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     line
 }
 
-/// Neither a control character, nor one that reorders or hides the text around it (Unicode bidi and zero-width marks).
+/// Whether a character is safe in a log line.
+///
+/// Unsafe are control characters and those that reorder or hide the text around them (Unicode bidi
+/// and zero-width marks).
 fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -1,5 +1,6 @@
-//! The Inventory service: gives held seats back, and turns held seats into sold ones. What a
-//! refusal means for an event is left to the handlers.
+//! Client of the Inventory service: releases held seats, and turns held seats into sold ones.
+//!
+//! The handlers decide what a refusal means for an event.
 
 mod channel;
 mod connect;
@@ -38,29 +39,32 @@ use connect::ChannelConnector;
 use grpc_only::GrpcOnly;
 use resolver::ServiceName;
 
-/// A connection on which calls are made and nothing arrives for this long, or for an attempt's time
-/// where that is longer, is pinged. Never while no call is open, and hardly ever in the midst of an
-/// attempt: servers close connections that ping too much (`too_many_pings`).
+/// Minimum keepalive interval; an attempt's timeout applies where it is longer.
+///
+/// A connection with open calls on which nothing arrives for this long is pinged. An idle
+/// connection is never pinged, and an attempt hardly ever sees a ping: servers close connections
+/// that ping too much (`too_many_pings`).
 const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
-/// Where gRPC looks for a call's timeout.
+/// Metadata key of gRPC's call timeout.
 const TIMEOUT_KEY: &str = "grpc-timeout";
 
-/// How often a call is tried that the service does not begin: connections that are ended one after
-/// the other are an outage.
+/// Maximum tries of a call that the service does not process.
+///
+/// Connections that are closed one after the other are an outage.
 const TRIES_MAX: u32 = 5;
 
-/// Why seats are given back.
+/// Reason of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReleaseReason {
-    /// The hold ran out.
+    /// The hold expired.
     Expired,
     /// The payment failed.
     FailedPayment,
 }
 
 impl ReleaseReason {
-    /// As the service spells it.
+    /// Returns the service's name of the reason.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -70,45 +74,46 @@ impl ReleaseReason {
     }
 }
 
-/// What `ReleaseHold` says.
+/// Arguments of `ReleaseHold`.
 #[derive(Debug, Clone, Copy)]
 pub struct ReleaseHold<'a> {
-    /// Whose seats.
+    /// The reservation that holds the seats.
     pub reservation_id: &'a ReservationId,
-    /// The show that they belong to.
+    /// The show of the seats.
     pub show_id: &'a ShowId,
-    /// Which, or how many.
+    /// The seats, or their number.
     pub seats: &'a Seats,
-    /// Why.
+    /// The reason.
     pub reason: ReleaseReason,
 }
 
-/// What `CommitReservation` says.
+/// Arguments of `CommitReservation`.
 #[derive(Debug, Clone, Copy)]
 pub struct Commit<'a> {
-    /// Whose seats.
+    /// The reservation that holds the seats.
     pub reservation_id: &'a ReservationId,
-    /// The show that they belong to.
+    /// The show of the seats.
     pub show_id: &'a ShowId,
-    /// Which, or how many.
+    /// The seats, or their number.
     pub seats: &'a Seats,
-    /// The payment, where the event names it.
+    /// The payment, if the event names it.
     pub payment_intent_id: Option<&'a str>,
-    /// Who pays, where the event names them.
+    /// The user who pays, if the event names them.
     pub user_id: Option<&'a str>,
 }
 
-/// What the worker asks of the Inventory service.
+/// Calls of the Inventory service.
 ///
-/// Dropping a call's future gives up waiting for it: whether it took effect is then unknown.
+/// If the future of a call is dropped, the call is abandoned: whether it took effect is unknown.
 #[async_trait]
 pub trait Inventory: Send + Sync {
-    /// Gives held seats back; done too where nothing is held any more. Safe to repeat with the same
-    /// key.
+    /// Releases held seats. Safe to repeat with the same key.
+    ///
+    /// Succeeds too if nothing is held any more.
     ///
     /// # Errors
-    /// As the tables of [`classify`](super::classify) have it, and
-    /// [`Class::Outage`](super::Class::Outage) where no whole answer came in time.
+    /// The classes of [`classify`](super::classify), and [`Class::Outage`](super::Class::Outage)
+    /// where no complete answer came in time.
     async fn release_hold(
         &self,
         call: &CallContext<'_>,
@@ -124,30 +129,32 @@ pub trait Inventory: Send + Sync {
     async fn commit(&self, call: &CallContext<'_>, commit: Commit<'_>) -> Result<(), CallError>;
 }
 
-/// What the gRPC client needs to know. Checked where the configuration is.
+/// Settings of the gRPC client. The configuration validates them.
 #[derive(Debug, Clone)]
 pub struct GrpcSettings {
     /// `http://host:port`, or `https://...` for TLS.
     pub uri: String,
-    /// Whom to trust, and who the worker is.
+    /// Trusted roots, client certificate and token.
     pub credentials: Credentials,
-    /// For a whole attempt: connecting, sending, and reading the answer to its end.
+    /// Timeout of a whole attempt: connect, send, and read the complete answer.
     pub timeout: Duration,
 }
 
-/// The Inventory service over gRPC: a connection to each address of its name, made from the first
-/// call on, and again when one is lost.
+/// gRPC client of the Inventory service.
+///
+/// Has one connection to each address of the service's name. The first call opens them; a lost
+/// connection is opened again.
 #[derive(Debug, Clone)]
 pub struct GrpcInventory {
     channel: BalancedChannel,
     token: Option<Arc<Token>>,
     timeout: Duration,
-    /// As it is told to the service.
+    /// The timeout as sent to the service.
     timeout_value: MetadataValue<Ascii>,
 }
 
 impl GrpcInventory {
-    /// Builds the client. Connects to nothing.
+    /// Builds the client. Opens no connection.
     ///
     /// # Errors
     /// Where the address is not a URL that gRPC can use, or, for `https`, there are no root
@@ -156,7 +163,7 @@ impl GrpcInventory {
         Self::with_lookup(settings, Lookup::system())
     }
 
-    /// As [`new`](Self::new), with another way to find addresses.
+    /// As [`new`](Self::new), with another resolver.
     pub(super) fn with_lookup(settings: GrpcSettings, lookup: Lookup) -> Result<Self, ClientError> {
         let GrpcSettings { uri, credentials, timeout } = settings;
         let name = service_name(&uri, lookup, &credentials, timeout)
@@ -166,10 +173,10 @@ impl GrpcInventory {
         Ok(Self { channel, token: credentials.token, timeout, timeout_value })
     }
 
-    /// Asks the service's health, to see whether a gRPC server answers at all.
+    /// Calls the service's health check, to check that a gRPC server answers.
     ///
     /// # Errors
-    /// One line: what is wrong, and what to do about it.
+    /// One line: the problem and its remedy.
     pub async fn probe(&self) -> Result<String, String> {
         probe::probe(self.grpc_only(), self.timeout).await
     }
@@ -183,10 +190,10 @@ impl GrpcInventory {
         InventoryServiceClient::new(self.grpc_only()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    /// A message with what goes along with each call.
+    /// Returns a request with the metadata that every call has.
     fn request<T>(&self, call: &CallContext<'_>, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        // The server learns the deadline too, and need not work for nobody.
+        // The server learns the deadline, so that it can stop work on an abandoned call.
         request.metadata_mut().insert(TIMEOUT_KEY, self.timeout_value.clone());
         for (name, value) in call.trace_headers() {
             if let Ok(value) = MetadataValue::<Ascii>::try_from(value) {
@@ -196,10 +203,11 @@ impl GrpcInventory {
         request
     }
 
-    /// Calls, and awaits the answer's message; none where a refusal means that the step is done.
+    /// Calls, and returns the message of the answer; `None` if a refusal means success.
     ///
-    /// What the service is known not to have begun, as the connection was just being ended (servers
-    /// do so by age), is sent again at once: it says nothing about the service.
+    /// A call that the service certainly did not process, because the connection was being closed,
+    /// is sent again at once. Servers close connections by age; this shows nothing about the
+    /// service.
     async fn call<T, F>(
         &self,
         rpc: Rpc,
@@ -275,14 +283,14 @@ impl Inventory for GrpcInventory {
     }
 }
 
-/// A timeout as gRPC spells it.
+/// Returns a timeout in gRPC's format.
 fn timeout_value(timeout: Duration) -> MetadataValue<Ascii> {
     let mut request = Request::new(());
     request.set_timeout(timeout);
     request.metadata().get(TIMEOUT_KEY).expect("it was just set").clone()
 }
 
-/// Says what the service says about a status that is not success.
+/// Returns the error of an answer whose status is not success, with the service's own error.
 fn explain(failure: Failure, name: &str, status: i32, error: Option<Error>) -> CallError {
     let detail = match error {
         Some(Error { code, message, trace_id }) => {
@@ -294,7 +302,7 @@ fn explain(failure: Failure, name: &str, status: i32, error: Option<Error>) -> C
     failure.explain(&detail)
 }
 
-/// Where the service is, and how it is connected to.
+/// Returns the service's name and its connector.
 ///
 /// # Errors
 /// What is wrong with the address; for `https`, with the roots.

@@ -1,4 +1,4 @@
-//! Finds the addresses of a host. Which of them are used is left to the two clients.
+//! Resolves the addresses of a host. The two clients decide which of them they use.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 type LookupFuture = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
 
-/// Finds the addresses of a host and port.
+/// Resolver of a host and port.
 #[derive(Clone)]
 pub(super) struct Lookup(Arc<dyn Fn(String, u16) -> LookupFuture + Send + Sync>);
 
@@ -21,7 +21,7 @@ impl fmt::Debug for Lookup {
 }
 
 impl Lookup {
-    /// Asks the operating system: `/etc/hosts`, DNS.
+    /// Returns a resolver that uses the operating system: `/etc/hosts`, DNS.
     pub(super) fn system() -> Self {
         Self(Arc::new(|host, port| {
             Box::pin(
@@ -30,13 +30,13 @@ impl Lookup {
         }))
     }
 
-    /// Finds these addresses for every name.
+    /// Returns a resolver that finds these addresses for every name.
     #[cfg(test)]
     pub(super) fn fixed(addresses: Vec<SocketAddr>) -> Self {
         Self::of(move || std::future::ready(Ok(addresses.clone())))
     }
 
-    /// Finds what `find` returns, for every name.
+    /// Returns a resolver that calls `find` for every name.
     #[cfg(test)]
     pub(super) fn of<F>(find: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -45,7 +45,7 @@ impl Lookup {
         Self(Arc::new(move |_, _| Box::pin(find())))
     }
 
-    /// The addresses, at least one. An IP address is its own, and nobody is asked for it.
+    /// Returns the addresses, at least one. An IP address is returned without a lookup.
     ///
     /// # Errors
     /// Where the name cannot be resolved, or has no address.
@@ -61,12 +61,12 @@ impl Lookup {
     }
 }
 
-/// Any address first: `reqwest` tries them in the order given.
+/// Returns the addresses in random order: `reqwest` tries them in the order given.
 impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
         let lookup = self.clone();
         Box::pin(async move {
-            // The URL's port takes the place of 0.
+            // `reqwest` replaces port 0 by the port of the URL.
             let mut found = lookup.find(name.as_str(), 0).await?;
             fastrand::shuffle(&mut found);
             Ok(Box::new(found.into_iter()) as Addrs)

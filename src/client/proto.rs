@@ -1,4 +1,4 @@
-//! The code that `build.rs` makes of `proto/`, in modules named as its packages. No hand-written code here.
+//! Code generated from `proto/` by `build.rs`, in modules named after the packages.
 #![allow(missing_docs, unreachable_pub)]
 
 /// Package `common`.

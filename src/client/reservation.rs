@@ -1,4 +1,4 @@
-//! The Reservation API: sets a reservation's status, and asks for it. What a conflict means for an event is left to the handlers.
+//! Client of the Reservation API. The handlers decide what a conflict means for an event.
 
 mod answer;
 mod connections;
@@ -27,22 +27,22 @@ use crate::excerpt::Excerpt;
 use answer::{Answer, Body, found, is_json_or_empty, named};
 use connections::Connections;
 
-/// What must be encoded in a path segment: everything but RFC 3986's unreserved characters.
+/// Characters to encode in a path segment: all but RFC 3986's unreserved characters.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const JSON: &str = "application/json";
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The reservation that `check` asks for; it need not exist.
+/// Reservation that `check` reads. It need not exist.
 const PROBE_ID: &str = "reservation-worker-check";
 
-/// An id as one percent-encoded path segment (RFC 3986, section 3.3), whatever it contains.
+/// Returns an id as one percent-encoded path segment (RFC 3986, section 3.3).
 pub(crate) fn path_segment(id: &str) -> impl fmt::Display {
     utf8_percent_encode(id, SEGMENT)
 }
 
-/// `{base}/internal/reservations/{id}`, the id as one segment. `prefix` is the base's path without a slash at its end.
+/// Returns `{base}/internal/reservations/{id}`. `prefix` is the base's path without an end slash.
 pub(super) fn url(base: &Url, prefix: &str, id: &str) -> Url {
     let segment = path_segment(id);
     let mut url = base.clone();
@@ -50,19 +50,19 @@ pub(super) fn url(base: &Url, prefix: &str, id: &str) -> Url {
     url
 }
 
-/// The status that an event wants its reservation to have.
+/// Status that an event requests for its reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// The hold ran out.
+    /// The hold expired.
     Expired,
-    /// It is paid.
+    /// The reservation is paid.
     Confirmed,
     /// The payment failed.
     Cancelled,
 }
 
 impl Target {
-    /// As the API spells it.
+    /// Returns the API's name of the status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -73,40 +73,41 @@ impl Target {
     }
 }
 
-/// The status that a reservation has.
+/// Status of a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// It is sold.
+    /// The seats are sold.
     Confirmed,
-    /// Its hold ran out.
+    /// The hold expired.
     Expired,
-    /// It was given up.
+    /// The reservation was cancelled.
     Cancelled,
-    /// Any other, quoted, escaped and cut: fit for a log, and for nothing else.
+    /// Any other status, quoted, escaped and cut. For logs only.
     Other(String),
 }
 
-/// What the API knows of a reservation.
+/// A reservation as the API returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
-    /// Its status.
+    /// The status.
     pub status: Found,
-    /// The show, where it names one.
+    /// The show, if the answer names one.
     pub show_id: Option<ShowId>,
-    /// The seats or their number, where it names them, and they are as an event's must be.
+    /// The seats or their number, if the answer names them and they are valid for an event.
     pub seats: Option<Seats>,
 }
 
-/// What the worker asks of the Reservation API.
+/// Calls of the Reservation API.
 ///
-/// Dropping a call's future gives up waiting for it: whether it took effect is then unknown.
+/// If the future of a call is dropped, the call is abandoned: whether it took effect is unknown.
 #[async_trait]
 pub trait ReservationApi: Send + Sync {
-    /// Sets the reservation's status, naming the payment where there is one. Safe to repeat with the same key.
+    /// Sets the status, with the payment if there is one. Safe to repeat with the same key.
     ///
     /// # Errors
-    /// [`Class::Conflict`] where the reservation is in a state that does not allow it; else as the tables of
-    /// [`classify_http`] have it, and [`Class::Outage`] where no whole answer came in time, or a success has a body that is not JSON.
+    /// [`Class::Conflict`] where the state of the reservation does not allow it; else the class of
+    /// [`classify_http`]. [`Class::Outage`] where no complete answer came in time, or a success has
+    /// a body that is not JSON.
     async fn set_status(
         &self,
         call: &CallContext<'_>,
@@ -115,10 +116,11 @@ pub trait ReservationApi: Send + Sync {
         payment_intent_id: Option<&str>,
     ) -> Result<(), CallError>;
 
-    /// Asks for the reservation. Changes nothing.
+    /// Reads the reservation. Changes nothing.
     ///
     /// # Errors
-    /// As [`set_status`](Self::set_status), without the conflict; a success that names no status is [`Class::Transient`].
+    /// As [`set_status`](Self::set_status), without the conflict. A success without a status is
+    /// [`Class::Transient`].
     async fn reservation(
         &self,
         call: &CallContext<'_>,
@@ -126,41 +128,42 @@ pub trait ReservationApi: Send + Sync {
     ) -> Result<Reservation, CallError>;
 }
 
-/// What the HTTP client needs to know. Checked where the configuration is.
+/// Settings of the HTTP client. The configuration validates them.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// `http` or `https`; its path is a prefix, with or without a slash at its end. Query and fragment do not count.
+    /// Base URL. Its path is a prefix; query and fragment are ignored.
     pub base: Url,
-    /// Whom to trust, and who the worker is.
+    /// Trusted roots, client certificate and token.
     pub credentials: Credentials,
-    /// For a whole attempt: connecting, sending, and reading the answer to its end.
+    /// Timeout of a whole attempt: connect, send, and read the complete answer.
     pub timeout: Duration,
-    /// Connections kept while idle, at most: as many as calls are made at once.
+    /// Maximum idle connections: as many as there are concurrent calls.
     pub idle_connections_max: usize,
 }
 
-/// The Reservation API over HTTP/1.1.
+/// HTTP/1.1 client of the Reservation API.
 #[derive(Debug, Clone)]
 pub struct HttpReservationApi {
     connections: Connections,
     token: Option<Arc<Token>>,
     /// The base without query and fragment; its path is `prefix`.
     base: Url,
-    /// The base's path without a slash at its end.
+    /// The path of the base without a slash at its end.
     prefix: String,
     timeout: Duration,
 }
 
 impl HttpReservationApi {
-    /// Builds the client. Connects to nothing.
+    /// Builds the client. Opens no connection.
     ///
     /// # Errors
-    /// Where no TLS can be had: no crypto provider, or, for an `https` base, no root certificates.
+    /// Where TLS is not available: no crypto provider, or, for an `https` base, no root
+    /// certificates.
     pub fn new(settings: HttpSettings) -> Result<Self, ClientError> {
         Self::with_lookup(settings, Lookup::system())
     }
 
-    /// As [`new`](Self::new), with another way to find addresses.
+    /// As [`new`](Self::new), with another resolver.
     pub(super) fn with_lookup(settings: HttpSettings, lookup: Lookup) -> Result<Self, ClientError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(ClientError::NoCryptoProvider);
@@ -179,10 +182,10 @@ impl HttpReservationApi {
         Ok(Self { connections, token: credentials.token, base, prefix, timeout })
     }
 
-    /// Asks for a reservation that need not exist, to see whether this API answers at all.
+    /// Reads a reservation that need not exist, to check that the Reservation API answers.
     ///
     /// # Errors
-    /// One line: what is wrong, and what to do about it.
+    /// One line: the problem and its remedy.
     pub async fn probe(&self) -> Result<String, String> {
         let request = self.to(Method::GET, PROBE_ID);
         let mut response = self.send(request).await.map_err(|error| {
@@ -218,7 +221,7 @@ impl HttpReservationApi {
         url(&self.base, &self.prefix, id)
     }
 
-    /// A request with the token, where there is one.
+    /// Returns a request with the token, if there is one.
     fn to(&self, method: Method, id: &str) -> RequestBuilder {
         let request = self.connections.client().request(method, self.url(id));
         match &self.token {
@@ -227,7 +230,7 @@ impl HttpReservationApi {
         }
     }
 
-    /// A request with what goes along with each call.
+    /// Returns a request with the headers that every call has.
     fn request(
         &self,
         method: Method,
@@ -260,11 +263,11 @@ impl HttpReservationApi {
         Ok(response)
     }
 
-    /// No whole answer came.
+    /// Returns the error of a call without a complete answer.
     fn broken(&self, error: reqwest::Error) -> CallError {
         if error.is_timeout() {
             let detail = format!("no whole answer within {} ms", self.timeout.as_millis());
-            // A connection that does not come about says nothing about who would have served it.
+            // A connect timeout shows nothing about the load of the service.
             let failure = if error.is_connect() {
                 Failure::new(Class::Outage, "timeout")
             } else {
@@ -276,7 +279,7 @@ impl HttpReservationApi {
         Failure::new(Class::Outage, code).explain(&chain(&error.without_url()))
     }
 
-    /// Says why an answer is not success.
+    /// Returns the error of an answer that is not success.
     async fn refused(&self, response: Response, call: HttpCall) -> CallError {
         let answer = Answer::read(response).await;
         let read = |from_api| {
@@ -287,14 +290,14 @@ impl HttpReservationApi {
         let would_be_final = matches!(read(true).class, Class::Permanent | Class::Forbidden);
         let detail = answer.describe();
         match answer.broken {
-            // Half an answer does not tell whose it is, and nothing is given up for good on it.
+            // An incomplete answer does not show whether the API sent it, so it is never permanent.
             Some(error) if would_be_final => self.broken(error),
             Some(_) | None => failure.explain(&detail),
         }
     }
 }
 
-/// A client but for its idle connections. `tls` is `None` where none is spoken.
+/// Returns a client builder without the idle settings. `tls` is `None` for plain HTTP.
 fn client_builder(
     timeout: Duration,
     lookup: Lookup,
@@ -307,21 +310,21 @@ fn client_builder(
         .tcp_nodelay(true)
         .http1_only()
         .referer(false)
-        // An API that redirects is misconfigured, and a `PATCH` must not turn into something else on the way.
+        // A redirect is a misconfiguration, and could turn a `PATCH` into another method.
         .redirect(reqwest::redirect::Policy::none())
         // The worker owns the retries.
         .retry(reqwest::retry::never())
         .dns_resolver(lookup)
-        // Without this it would read `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+        // The default reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
         .no_proxy();
     match tls {
-        // Do not load, or miss, the machine's root certificates.
+        // Plain HTTP needs no root certificates, so the machine's are not loaded.
         None => builder.tls_certs_only([]),
         Some(config) => builder.tls_backend_preconfigured(config),
     }
 }
 
-/// The body of the `PATCH`.
+/// Body of the `PATCH`.
 #[derive(Serialize)]
 struct SetStatus<'a> {
     status: &'static str,
@@ -376,13 +379,13 @@ impl ReservationApi for HttpReservationApi {
     }
 }
 
-/// A success that says nothing of the reservation.
+/// Returns the error of a success without the reservation's status.
 fn bad_answer(response: &Response, what: &str) -> CallError {
     let detail = format!("HTTP {} whose body {what}", response.status().as_u16());
     Failure::new(Class::Transient, "bad_answer").explain(&detail)
 }
 
-/// A success that did not come from this API.
+/// Returns the error of a success that did not come from this API.
 fn not_json(response: &Response) -> CallError {
     let detail = format!("HTTP {} whose body is not JSON", response.status().as_u16());
     classify_not_json(named(response)).explain(&detail)

@@ -1,16 +1,16 @@
-//! Reads `Retry-After` (RFC 9110, 10.2.3): a number of seconds or an HTTP date. What follows from it is decided elsewhere.
+//! Parses `Retry-After` (RFC 9110, 10.2.3): a number of seconds or an HTTP date.
 
 use std::time::{Duration, SystemTime};
 
 use super::error::PACE_MAX;
 
-/// How long to stay away, counted from `now` by our own clock, at most [`PACE_MAX`].
+/// Returns the requested delay from `now` (the local clock), at most [`PACE_MAX`].
 ///
-/// A date in the past is zero. What is neither a number nor a date is ignored.
+/// A date in the past is zero. A value that is neither a number nor a date is ignored.
 pub(crate) fn parse(value: &[u8], now: SystemTime) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        // Only digits: what does not fit is a very long time.
+        // The text has only digits, so a parse error is an overflow: use the maximum.
         let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(PACE_MAX));
     }

@@ -1,5 +1,6 @@
-//! A server on port 0 for the clients' tests: it answers what a test says, broken answers too, and keeps what it was asked.
-//! It knows nothing of the two services.
+//! Test server on port 0: sends the answers of a test, broken ones too, and records requests.
+//!
+//! It is independent of the two services.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
@@ -32,19 +33,19 @@ pub(crate) fn install_crypto_provider() {
     });
 }
 
-/// How an answer's body ends.
+/// How the body of an answer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Clean,
-    /// It never does, and nothing more comes.
+    /// It does not end, and no more data comes.
     Hang,
-    /// It never does, and what came last comes again and again.
+    /// It does not end: the last frame is repeated.
     Repeat,
-    /// The connection, or the stream, is torn down.
+    /// The connection or the stream is aborted.
     Break,
 }
 
-/// An answer's body, frame by frame.
+/// Body of an answer, frame by frame.
 #[derive(Debug)]
 pub(crate) struct TestBody {
     frames: VecDeque<Frame<Bytes>>,
@@ -86,7 +87,7 @@ impl Body for TestBody {
                 Poll::Ready(Some(Err(io::Error::other("torn down by the test"))))
             }
             (None, End::Break) => {
-                // Once more round the loop first, so that what came before has left.
+                // Yields once first, so that the data before the error is sent.
                 self.is_sent = true;
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -97,7 +98,7 @@ impl Body for TestBody {
     }
 }
 
-/// What the server was asked.
+/// A request that the server received.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) head: Parts,
@@ -110,7 +111,7 @@ impl Asked {
     }
 }
 
-/// Stops when dropped.
+/// Test server. Stops when dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -121,7 +122,7 @@ pub(crate) struct TestServer {
 type Answer = dyn Fn(&Asked) -> Response<TestBody> + Send + Sync;
 
 impl TestServer {
-    /// Speaks HTTP/1.1, or HTTP/2 without TLS, and answers each request with what `answer` makes.
+    /// Starts a server for HTTP/1.1, or for HTTP/2 without TLS. `answer` makes each answer.
     pub(crate) async fn start(
         http2: bool,
         answer: impl Fn(&Asked) -> Response<TestBody> + Send + Sync + 'static,
@@ -129,7 +130,7 @@ impl TestServer {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), http2, answer).await
     }
 
-    /// As [`start`](Self::start), at an address where a server was before.
+    /// As [`start`](Self::start), at the address of an earlier server.
     pub(crate) async fn start_at(
         address: SocketAddr,
         http2: bool,
@@ -174,7 +175,7 @@ impl TestServer {
                 open.spawn(async move {
                     match tls {
                         None => speak(stream, http2, service).await,
-                        // A client may not like what it sees.
+                        // The client may refuse the handshake.
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
                                 speak(stream, http2, service).await;
@@ -187,7 +188,7 @@ impl TestServer {
         Self { address, asked, connections, tasks }
     }
 
-    /// Reads what comes first on each connection, writes `bytes`, then closes it or lets it hang.
+    /// Reads once on each connection, writes `bytes`, then closes it or keeps it open.
     pub(crate) async fn raw(bytes: &'static [u8], end: End) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -200,7 +201,7 @@ impl TestServer {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
                 let mut first = [0; 4096];
-                // A client may be gone by now.
+                // The client may have closed the connection.
                 drop(stream.read(&mut first).await);
                 drop(stream.write_all(bytes).await);
                 if end == End::Hang {
@@ -211,12 +212,12 @@ impl TestServer {
         Self { address, asked: Arc::default(), connections, tasks }
     }
 
-    /// Ends it; when this returns, its address is free.
+    /// Stops the server. Its address is free when this returns.
     pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
     }
 
-    /// An address at which nobody listens.
+    /// Returns an address on which no server listens.
     pub(crate) async fn nobody() -> SocketAddr {
         TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
     }
@@ -230,7 +231,7 @@ impl TestServer {
     }
 }
 
-/// Speaks HTTP on one connection. How it ends is seen at the client's end.
+/// Serves HTTP on one connection. The client side of the test checks how it ends.
 async fn speak<S>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     http2: bool,

@@ -1,8 +1,10 @@
-//! TLS to the two services: whom to trust, and what to show. Certificates that have changed hold for every connection made from then
-//! on, and for none that is open. Reading files is left to `credentials`, connecting to the clients.
+//! TLS configuration for the two services: trusted roots and client certificate.
 //!
-//! Without roots of its own a service's certificate must come from the machine's, or from those that `SSL_CERT_FILE` and
-//! `SSL_CERT_DIR` name, as OpenSSL reads them.
+//! Changed certificates apply to every new connection. Open connections keep the old ones.
+//! `credentials` reads the files; the clients connect.
+//!
+//! If no roots are configured, those of the machine apply, or those that `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` name, as with OpenSSL.
 
 use std::sync::Arc;
 
@@ -15,10 +17,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 
 use crate::credentials::{Credentials, Identity, Roots};
 
-/// How to speak TLS with one service, by the protocol that `alpn` names.
+/// Returns the TLS configuration for one service and the ALPN protocol `alpn`.
 ///
 /// # Errors
-/// Where there are neither roots of its own nor any on this machine: what is wrong, and what to do.
+/// Where no roots are configured and this machine has none. The text contains the remedy.
 pub(super) fn client_config(
     credentials: &Credentials,
     alpn: &[u8],
@@ -27,7 +29,8 @@ pub(super) fn client_config(
         .with_safe_default_protocol_versions()
         .expect("the provider has what TLS 1.2 and 1.3 need");
     let builder = match &credentials.roots {
-        // Dangerous is a verifier that accepts what it should not. This one only asks the usual one, which may be another tomorrow.
+        // A custom verifier is dangerous if it accepts too much. This one only delegates to the
+        // standard verifier with the current roots.
         Some(roots) => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(CurrentRoots(Arc::clone(roots)))),
@@ -40,7 +43,8 @@ pub(super) fn client_config(
         None => builder.with_no_client_auth(),
     };
     if credentials.roots.is_some() || credentials.identity.is_some() {
-        // A resumed session is not verified again: it would outlive the certificates that it was made with.
+        // A resumed session is not verified again, so it would outlive the certificates that it was
+        // made with.
         config.resumption = Resumption::disabled();
     }
     config.alpn_protocols = vec![alpn.to_vec()];
@@ -60,7 +64,7 @@ fn machine_roots() -> Result<RootCertStore, String> {
     ))
 }
 
-/// Verifies with the roots as they are now.
+/// Server certificate verifier that uses the current roots.
 #[derive(Debug)]
 struct CurrentRoots(Arc<Roots>);
 
@@ -100,7 +104,7 @@ impl ServerCertVerifier for CurrentRoots {
     }
 }
 
-/// Shows the certificate as it is now.
+/// Client certificate resolver that returns the current certificate.
 #[derive(Debug)]
 struct CurrentIdentity(Arc<Identity>);
 

@@ -1,4 +1,6 @@
-//! The addresses in the configuration, each checked into a type that says what it is. Nothing is resolved or connected to here.
+//! Types for the addresses in the configuration, each checked when it is parsed.
+//!
+//! This module resolves no names and opens no connections.
 
 use std::fmt;
 
@@ -6,7 +8,7 @@ use url::Url;
 
 use super::error::mask;
 
-/// An SQS queue, as its URL names it.
+/// The URL of an SQS queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueUrl {
     url: Box<str>,
@@ -14,13 +16,13 @@ pub struct QueueUrl {
 }
 
 impl QueueUrl {
-    /// The URL as it was given: SQS knows a queue by exactly this.
+    /// Returns the URL exactly as given: SQS identifies a queue by this text.
     #[must_use]
     pub const fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// The queue's name.
+    /// Returns the name of the queue.
     #[must_use]
     pub const fn name(&self) -> &str {
         &self.name
@@ -28,14 +30,16 @@ impl QueueUrl {
 }
 
 impl QueueUrl {
-    /// Scheme, host and port: where a queue with this URL is called.
+    /// Returns scheme, host and port of the URL.
     #[must_use]
     pub fn origin(&self) -> String {
         self.parsed().origin().ascii_serialization()
     }
 
-    /// The region that the host names, or LocalStack's path: `sqs.<region>.`, `sqs-fips.<region>.`, `<region>.queue.`,
-    /// `/queue/<region>/<account>/<name>`, whatever stands before and behind.
+    /// Returns the region in the host, or in the path of a LocalStack URL.
+    ///
+    /// The forms are `sqs.<region>.`, `sqs-fips.<region>.`, `<region>.queue.` and
+    /// `/queue/<region>/<account>/<name>`, with any text before and after.
     #[must_use]
     pub fn region(&self) -> Option<String> {
         let url = self.parsed();
@@ -56,8 +60,9 @@ impl QueueUrl {
         named.or_else(in_path).filter(is_region).map(str::to_owned)
     }
 
-    /// Whether the host is one of SQS's from before it had `sqs.<region>.amazonaws.com`: the queue's name is still right,
-    /// and the call goes elsewhere.
+    /// Returns whether the host is a legacy SQS host, older than `sqs.<region>.amazonaws.com`.
+    ///
+    /// The queue name in such a URL is valid, but the calls go to another host.
     #[must_use]
     pub fn has_legacy_host(&self) -> bool {
         let url = self.parsed();
@@ -65,7 +70,7 @@ impl QueueUrl {
         host == LEGACY_HOST || host.ends_with(&format!(".{LEGACY_HOST}"))
     }
 
-    /// The account, where the URL names one.
+    /// Returns the account, if the URL contains one.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         let before = self.url.strip_suffix(&*self.name)?.strip_suffix('/')?;
@@ -73,7 +78,9 @@ impl QueueUrl {
         is_account(account).then_some(account)
     }
 
-    /// Whether both name one queue, however they are spelt. One endpoint is called for both, so that hosts do not count.
+    /// Returns whether both URLs identify one queue.
+    ///
+    /// Hosts are not compared, because the worker calls one endpoint for both.
     #[must_use]
     pub fn is_same_queue(&self, other: &Self) -> bool {
         let accounts_differ =
@@ -90,7 +97,7 @@ fn is_account(text: &str) -> bool {
     text.len() == ACCOUNT_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether it looks like a region's name: letters, at least one more word, a number (`us-gov-west-1`).
+/// Returns whether `text` has a region's form: two or more words and a number (`us-gov-west-1`).
 fn is_region(text: &str) -> bool {
     let mut parts = text.split('-');
     let is_word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
@@ -108,18 +115,18 @@ impl fmt::Display for QueueUrl {
     }
 }
 
-/// A URL with a password in it. Shown masked, by `Debug` and `Display` alike.
+/// A URL that may contain a password. `Debug` and `Display` mask it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(Url);
 
 impl SecretUrl {
-    /// The URL with its password: to connect, never to show.
+    /// Returns the URL with its password. Use it to connect only; never show it.
     #[must_use]
     pub const fn expose(&self) -> &Url {
         &self.0
     }
 
-    /// Scheme, host and port: to be shown.
+    /// Returns scheme, host and port, which are safe to show.
     #[must_use]
     pub fn without_user(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
@@ -140,7 +147,9 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
-/// SQS's oldest host, and that of its other regions behind their names (SQS developer guide, "Legacy endpoints").
+/// The oldest SQS host; for other regions, the region comes before it.
+///
+/// Source: SQS developer guide, "Legacy endpoints".
 const LEGACY_HOST: &str = "queue.amazonaws.com";
 const LEGACY_REGION: &str = "us-east-1";
 
@@ -148,10 +157,12 @@ const ACCOUNT_DIGITS: usize = 12;
 
 const FIFO_SUFFIX: &str = ".fifo";
 
-/// The longest name of a queue, `.fifo` included (SQS API reference, `CreateQueue`).
+/// The maximum length of a queue name, `.fifo` included (SQS API reference, `CreateQueue`).
 const QUEUE_NAME_LENGTH_MAX: usize = 80;
 
-/// Parses what can stand in a URL as it is. The parser would drop tabs, line ends and outer spaces without a word.
+/// Parses a URL that contains only characters allowed in a URL.
+///
+/// `Url::parse` alone silently removes tabs, line ends and outer spaces.
 fn parse(text: &str) -> Option<Url> {
     let is_plain = !text.contains(|character: char| {
         character.is_whitespace() || character.is_control() || character == '\\'
@@ -159,12 +170,12 @@ fn parse(text: &str) -> Option<Url> {
     is_plain.then(|| Url::parse(text).ok()).flatten()
 }
 
-/// An address of AWS's API, as `AWS_ENDPOINT_URL` has it: a path may stand there, a query not.
+/// Parses an endpoint of the AWS API (`AWS_ENDPOINT_URL`): a path is allowed, a query is not.
 pub(super) fn endpoint(text: &str) -> Option<Url> {
     parse(text).filter(|url| is_web(url) && is_bare(url))
 }
 
-/// A proxy: an http(s) URL, maybe with user and password, or `host:port`.
+/// Parses a proxy: an http(s) URL with optional user and password, or `host:port`.
 pub(super) fn proxy(text: &str) -> Option<SecretUrl> {
     let url = if text.contains("://") { parse(text)? } else { parse(&format!("http://{text}"))? };
     (is_web(&url) && url.query().is_none() && url.fragment().is_none()).then_some(SecretUrl(url))
@@ -174,7 +185,7 @@ fn is_web(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.port() != Some(0)
 }
 
-/// No user or password, no query, no fragment.
+/// Returns whether the URL has no user, password, query or fragment.
 fn is_bare(url: &Url) -> bool {
     url.username().is_empty()
         && url.password().is_none()
@@ -182,7 +193,7 @@ fn is_bare(url: &Url) -> bool {
         && url.fragment().is_none()
 }
 
-/// An http(s) URL, or `host:port` with this scheme.
+/// Parses an http(s) URL, or `host:port` with this scheme.
 fn web_or_host_port(text: &str, scheme: &str) -> Option<Url> {
     let url = if text.contains("://") {
         parse(text)?
@@ -205,7 +216,7 @@ pub(super) fn queue(text: &str) -> Option<QueueUrl> {
     is_name.then(|| QueueUrl { url: text.into(), name: name.into() })
 }
 
-/// A gRPC service: its paths are those of its methods, so the URL has none.
+/// Parses the URL of a gRPC service. It has no path, because gRPC methods define the paths.
 pub(super) fn grpc_service(text: &str) -> Option<Url> {
     web_or_host_port(text, "http").filter(|url| url.path() == "/")
 }
@@ -214,12 +225,12 @@ pub(super) fn base(text: &str) -> Option<Url> {
     parse(text).filter(|url| is_web(url) && is_bare(url))
 }
 
-/// A collector; `is_insecure` where it has no scheme says whether that is http.
+/// Parses the URL of a collector; without a scheme, `is_insecure` selects http instead of https.
 pub(super) fn collector(text: &str, is_insecure: bool) -> Option<Url> {
     web_or_host_port(text, if is_insecure { "http" } else { "https" })
 }
 
-/// Nothing, or a slash and the number of a database.
+/// Returns whether the path is empty, or a slash with an optional database number.
 fn is_database(path: &str) -> bool {
     let number = path.strip_prefix('/').unwrap_or(path);
     number.is_empty() || number.parse::<u16>().is_ok()

@@ -1,5 +1,8 @@
-//! The AWS SDK's own variables, and the proxy's: what they say, where the worker goes by it; and what the SDK would end the process for,
-//! or pass over in silence. What they mean otherwise is left to the SDK, as are its profile files.
+//! The variables of the AWS SDK and of the proxy.
+//!
+//! This module reads the values that the worker uses. It also finds values that would make the SDK
+//! end the process, or that the SDK would silently ignore. The SDK interprets everything else, and
+//! its profile files.
 
 use std::collections::BTreeMap;
 
@@ -10,48 +13,54 @@ use super::read::Reader;
 use super::table::{Allowed, Fallback, Secret, Variable, variable};
 use crate::excerpt::Excerpt;
 
-/// What the environment says about AWS. Empty counts as not set.
+/// AWS settings from the environment. An empty value counts as not set.
 #[derive(Clone, Debug, Default)]
 pub struct Aws {
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`.
     pub region: Option<String>,
-    /// `AWS_ENDPOINT_URL_SQS`, else `AWS_ENDPOINT_URL`: which of them, and its value.
+    /// The variable and value of `AWS_ENDPOINT_URL_SQS`, else of `AWS_ENDPOINT_URL`.
     pub endpoint: Option<(&'static str, String)>,
-    /// `AWS_ENDPOINT_URL` is set, and empty: what the SDK asks for credentials would be called nowhere.
+    /// Whether `AWS_ENDPOINT_URL` is set but empty.
+    ///
+    /// The SDK's calls for credentials would then have no address.
     pub is_endpoint_empty: bool,
-    /// `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`: no endpoint of the environment or the profile counts. Wins over the profile's key.
+    /// `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`: ignores endpoints of the environment and the profile.
+    ///
+    /// It has priority over the same key in the profile.
     pub ignores_endpoints: Option<bool>,
     /// `AWS_PROFILE`.
     pub profile: Option<String>,
-    /// `AWS_RETRY_MODE`, of the calls for credentials.
+    /// `AWS_RETRY_MODE`, for the calls for credentials.
     pub retry_mode: Option<RetryMode>,
-    /// `AWS_MAX_ATTEMPTS`, of the calls for credentials.
+    /// `AWS_MAX_ATTEMPTS`, for the calls for credentials.
     pub max_attempts: Option<u32>,
-    /// Who is asked for credentials, as far as variables say so: to be named where nobody answers.
+    /// The credentials source, as far as variables define it; named in the error if it fails.
     pub credentials: &'static str,
-    /// The way out of this network.
+    /// The proxies.
     pub proxies: Proxies,
 }
 
-/// How the SDK tries again.
+/// The retry mode of the SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryMode {
-    /// The SDK's default.
+    /// The default mode of the SDK.
     Standard,
-    /// With a limit that follows throttling.
+    /// Standard mode with a rate limit that adapts to throttling.
     Adaptive,
 }
 
-/// Through whom AWS is called.
+/// The proxies for calls to AWS.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    /// For `http` addresses.
+    /// The proxy for `http` addresses.
     pub http: Option<SecretUrl>,
-    /// For `https` addresses.
+    /// The proxy for `https` addresses.
     pub https: Option<SecretUrl>,
-    /// The hosts that are called without one, separated by commas.
+    /// The hosts that are called without a proxy, separated by commas.
     pub no_proxy: String,
-    /// Scheme, host and port of what is asked for credentials on this machine: a token goes there, and to no proxy.
+    /// Scheme, host and port of local credentials services.
+    ///
+    /// They are called without a proxy, because the request may carry a token.
     pub near: Vec<String>,
 }
 
@@ -65,7 +74,7 @@ const SWITCH: Allowed = Allowed::OneOf(&["true", "false"]);
 const PROXY: Allowed =
     Allowed::Told("an http or https URL of a proxy, or `host:port`; SOCKS is not spoken");
 
-/// What holds for each variable that the SDK reads and that is not one of those below: it may reach a header.
+/// Variables that the SDK reads and whose values may become part of a header.
 const TEXTS: &[&str] = &[
     "AWS_ACCOUNT_ID",
     "AWS_CONFIG_FILE",
@@ -85,7 +94,7 @@ const TEXTS: &[&str] = &[
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 ];
 
-/// The same, and never shown.
+/// Variables as in `TEXTS`, whose values are never shown.
 const SECRETS: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -93,17 +102,19 @@ const SECRETS: &[&str] = &[
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 ];
 
-/// Of the services that the SDK asks for credentials. Empty, they would stop it.
+/// Endpoints of the services that provide credentials. An empty value would stop the SDK.
 const CREDENTIALS_ENDPOINTS: &[&str] =
     &["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_SSO", "AWS_ENDPOINT_URL_SSO_OIDC"];
 
-/// Where this machine, or the task, is asked for credentials. By http the SDK takes only an address of the machine itself.
+/// Endpoints of credentials services on this machine or task.
+///
+/// With http, the SDK accepts only an address of the machine itself.
 const NEAR: [&str; 2] = ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_EC2_METADATA_SERVICE_ENDPOINT"];
 
-/// Who is asked where the environment has the keys themselves: nobody, and no profile either.
+/// The credentials source when the environment contains the keys; no profile is read then.
 const OF_KEYS: &str = "AWS_ACCESS_KEY_ID";
 
-/// The environment, and where faults are noted.
+/// The environment and the reader that records faults.
 struct Environment<'a> {
     reader: &'a mut Reader,
     vars: &'a BTreeMap<String, String>,
@@ -140,19 +151,21 @@ impl Aws {
 }
 
 impl Aws {
-    /// Whether the environment has the keys themselves, so that no profile is asked for any.
+    /// Returns whether the environment contains the keys; no profile is read for them then.
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.credentials == OF_KEYS
     }
 }
 
-/// A number of attempts, from the environment or a profile.
+/// Parses a number of attempts, from the environment or a profile.
 pub(crate) fn max_attempts(value: &str) -> Option<u32> {
     value.parse().ok().filter(|attempts| (1..=100).contains(attempts))
 }
 
-/// A way to try again, from the environment or a profile. `legacy`, which other SDKs have, is not among them.
+/// Parses a retry mode, from the environment or a profile.
+///
+/// `legacy`, which other SDKs have, is not accepted.
 pub(crate) fn retry_mode(value: &str) -> Option<RetryMode> {
     match value.to_ascii_lowercase().as_str() {
         "standard" => Some(RetryMode::Standard),
@@ -161,7 +174,9 @@ pub(crate) fn retry_mode(value: &str) -> Option<RetryMode> {
     }
 }
 
-/// A region's name, from the environment or a profile: it becomes a part of a host's name, and of a header.
+/// Returns whether `value` is valid as a region, from the environment or a profile.
+///
+/// The region becomes part of a host name and of a header.
 pub(crate) fn is_region(value: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=63).contains(&value.len())
@@ -170,7 +185,7 @@ pub(crate) fn is_region(value: &str) -> bool {
         && !value.ends_with('-')
 }
 
-/// An address of AWS's API, from the environment or a profile.
+/// Returns whether `value` is an endpoint of the AWS API, from the environment or a profile.
 pub(crate) fn is_endpoint(value: &str) -> bool {
     address::endpoint(value).is_some()
 }
@@ -209,7 +224,9 @@ impl Environment<'_> {
         }
     }
 
-    /// One half of a pair of keys is none: the SDK would go on to the profile's, or the node's role, without a word.
+    /// Refuses a key pair with one half missing.
+    ///
+    /// The SDK would otherwise silently use the credentials of the profile or the node's role.
     fn check_keys(&mut self) {
         let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
         let is_set = |name| self.value(name).is_some();
@@ -251,7 +268,7 @@ impl Environment<'_> {
 
     fn retry_mode(&mut self) -> Option<RetryMode> {
         let name = "AWS_RETRY_MODE";
-        // Right for other programs of the same pod.
+        // Only a warning, because the value may be intended for other programs in the same pod.
         if self.value(name).is_some_and(|value| value.eq_ignore_ascii_case("legacy")) {
             let instead = "calls for credentials are tried again by the standard mode";
             self.reader.ignored(&row(name, MODES), "legacy", instead);
@@ -277,7 +294,7 @@ impl Environment<'_> {
         }
     }
 
-    /// As the AWS CLI reads them: lower case first.
+    /// Reads the proxies as the AWS CLI does: lower-case names have priority.
     fn proxies(&mut self) -> Proxies {
         let mut first = |names: [&'static str; 2]| {
             let name = names.into_iter().find(|name| self.value(name).is_some())?;
@@ -299,7 +316,7 @@ impl Environment<'_> {
     }
 }
 
-/// What a profile's key holds that the SDK would not survive.
+/// Describes a profile value that would make the SDK end the process.
 pub(crate) fn profile_fault(key: &str, value: &str) -> Option<String> {
     let (is_right, allowed) = match key {
         "retry_mode" => {

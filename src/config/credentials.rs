@@ -1,5 +1,6 @@
-//! The files that say whom to trust and who the worker is, for each of the two services: which go together, and where. How they
-//! are read, now and later, is left to `credentials`.
+//! The TLS and token files of the two services: which files are allowed together, and where.
+//!
+//! `credentials` reads the files, at startup and later.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use super::read::Reader;
 use super::table::{self, VARIABLES, Variable};
 use crate::credentials::{self, CredentialFile, Credentials, FileError};
 
-/// A variable of the table with what was given.
+/// A variable of the table and the value given for it.
 type Given<'a> = (&'a Variable, &'a Option<String>);
 
 /// The variables of one service.
 struct Files<'a> {
-    /// The variable of the service's address, and the address, where it is right.
+    /// The variable of the service's address, and the address if it is valid.
     address: (&'a Variable, Option<&'a Url>),
     roots: Given<'a>,
     certificate: Given<'a>,
@@ -48,7 +49,7 @@ pub(super) fn reservation_api(reader: &mut Reader, raw: &Raw, base: Option<&Url>
 }
 
 impl Files<'_> {
-    /// What could be read; what could not is noted as an error.
+    /// Reads the files; a file that cannot be read is recorded as an error.
     fn read(&self, reader: &mut Reader) -> Credentials {
         let roots = self.of_tls(reader, self.roots);
         let certificate = self.of_tls(reader, self.certificate);
@@ -67,7 +68,9 @@ impl Files<'_> {
         }
     }
 
-    /// A file that means nothing without TLS: to pass it over would be to speak openly where somebody believes in secrecy.
+    /// Returns a file that requires TLS; refuses it if the address is not https.
+    ///
+    /// To ignore it would send data unencrypted although TLS was configured.
     fn of_tls(&self, reader: &mut Reader, given: Given<'_>) -> Option<CredentialFile> {
         let file = file(reader, given)?;
         let (address, url) = self.address;
@@ -79,14 +82,14 @@ impl Files<'_> {
         Some(file)
     }
 
-    /// One of a pair without `other`.
+    /// Refuses one file of a pair that is given without `other`.
     fn without<T>(
         &self,
         reader: &mut Reader,
         alone: &CredentialFile,
         other: Given<'_>,
     ) -> Option<T> {
-        // A fault of the other's own has been noted already.
+        // If `other` is set but wrong, that error is recorded already.
         if other.1.is_none() {
             let allowed = format!("set together with {}, which is not set", other.0.name);
             reader.wrong(variable(alone.variable), &alone.path.to_string_lossy(), allowed);
@@ -95,13 +98,13 @@ impl Files<'_> {
     }
 }
 
-/// The path that a variable names.
+/// Returns the path that a variable contains.
 fn file(reader: &mut Reader, (variable, given): Given<'_>) -> Option<CredentialFile> {
     let path = PathBuf::from(reader.text(variable, given)?);
     Some(CredentialFile { variable: variable.name, path })
 }
 
-/// What was read; or its error is noted.
+/// Returns the value that was read, or records its error.
 fn kept<T>(reader: &mut Reader, read: Result<T, FileError>) -> Option<Arc<T>> {
     match read {
         Ok(value) => Some(Arc::new(value)),

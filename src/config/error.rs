@@ -1,23 +1,23 @@
-//! What is wrong with the environment, all of it at once, one line for each variable. Masks what may be secret.
+//! The errors of the configuration: all at once, one line per variable, with secrets masked.
 
 use std::fmt;
 
 use crate::excerpt::Excerpt;
 
-/// One variable that cannot be used as it is.
+/// A variable with a missing or wrong value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} {given}: must be {allowed}")]
 pub struct ConfigError {
     /// The variable.
     pub name: &'static str,
-    /// `is not set`, or `is "..."`: escaped, cut, without passwords.
+    /// `is not set`, or `is "..."`: escaped, truncated, without passwords.
     pub given: String,
-    /// What it may be.
+    /// The allowed values.
     pub allowed: String,
 }
 
 impl ConfigError {
-    /// `near`: a name that is set and nearly this one.
+    /// Describes a missing variable; `near` is a similar name that is set.
     pub(super) fn missing(
         name: &'static str,
         near: Option<&str>,
@@ -30,18 +30,18 @@ impl ConfigError {
         Self { name, given, allowed: allowed.into() }
     }
 
-    /// `value` as it may be shown: already masked.
+    /// Describes a wrong value; `value` must already be masked.
     pub(super) fn wrong(name: &'static str, value: &str, allowed: impl Into<String>) -> Self {
         Self { name, given: format!("is {}", Excerpt(value)), allowed: allowed.into() }
     }
 }
 
-/// Every variable that cannot be used as it is, in the table's order; never empty.
+/// All variables with a missing or wrong value, in the table's order; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub(super) Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// One for each fault.
+    /// Returns one error per fault.
     #[must_use]
     pub fn as_slice(&self) -> &[ConfigError] {
         &self.0
@@ -62,9 +62,10 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// A URL, well-formed or not, as it may be shown: without a password, and without the values of a query.
+/// Masks the password and the query values of a URL, well-formed or not.
 ///
-/// Everything before the last `@` counts as user and password, wherever slashes stand: in a value that is wrong, a password may hold some.
+/// All text before the last `@` counts as user and password, even if it contains slashes: a wrong
+/// value may have slashes in its password.
 pub(super) fn mask(url: &str) -> String {
     let (scheme, rest) = url.find("://").map_or(("", url), |at| url.split_at(at + "://".len()));
     let (user, rest) = match rest.rsplit_once('@') {

@@ -1,21 +1,24 @@
-//! Names in the environment that nobody reads and that were probably meant for this worker:
-//! misspelt names of its variables, and variables of the Go worker of the same name. Without a
-//! warning, a default would stay in place in silence.
+//! Finds names in the environment that are probably meant for this worker but are not read.
+//!
+//! These are misspelt names of its variables, and variables of the Go worker of the same name.
+//! Without a warning, the default would be used silently.
 
 use super::table::VARIABLES;
 
-/// How many such names are told, at most: an environment may have thousands.
+/// The maximum number of such names in warnings: an environment may have thousands.
 const TOLD_MAX: usize = 20;
 
-/// Changes of a letter that make a name nearly another; of short names fewer, as those are often other words.
+/// Maximum edit distance between similar names.
+///
+/// It is smaller for short names, because those are often other words.
 const CHANGES_MAX: usize = 2;
 const CHANGES_MAX_SHORT: usize = 1;
 const SHORT_LEN_MAX: usize = 10;
 
-/// Units, with which a name may end or not.
+/// Unit suffixes that are ignored in a comparison.
 const UNITS: &[&str] = &["_MS", "_MB", "_S", "_SEC", "_SECS", "_SECONDS", "_MILLIS", "_MIB"];
 
-/// Variables that manifests of the Go worker set, and what to use in their place.
+/// Variables in manifests of the Go worker, and their replacements.
 const REPLACED: &[(&str, &str)] = &[
     (
         SECRET_MANAGER,
@@ -30,10 +33,10 @@ const REPLACED: &[(&str, &str)] = &[
     ("REDIS_ADDRESS", "a shared idempotency store is IDEMPOTENCY_STORE=redis://host:port/0"),
 ];
 
-/// Switched the Go worker to values from AWS Secrets Manager.
+/// The variable that made the Go worker read values from AWS Secrets Manager.
 pub(super) const SECRET_MANAGER: &str = "USE_SECRET_MANAGER";
 
-/// The variables of the Go worker among the names, each with its warning, in the table's order.
+/// Returns the Go worker's variables among the names with their warnings, in the table's order.
 pub(super) fn replaced<'n>(
     names: impl IntoIterator<Item = &'n str> + Clone,
 ) -> Vec<(&'static str, String)> {
@@ -44,7 +47,7 @@ pub(super) fn replaced<'n>(
     REPLACED.iter().filter(|(name, _)| is_set(name)).map(warned).collect()
 }
 
-/// Names that are nearly one of the table's, each with that one, in the order in which they come.
+/// Returns names similar to one of the table's, with that one, in the order of the input.
 pub(super) fn near_names<'n>(
     names: impl IntoIterator<Item = &'n str>,
 ) -> Vec<(String, &'static str)> {
@@ -52,7 +55,9 @@ pub(super) fn near_names<'n>(
     names.into_iter().filter_map(nearly).take(TOLD_MAX).collect()
 }
 
-/// The table's name that `name` was probably meant to be; `None` where it is one, or like none.
+/// Returns the variable that `name` was probably meant to be.
+///
+/// `None` if `name` is a variable of the table, or is similar to none.
 fn nearest(name: &str) -> Option<&'static str> {
     let known = || VARIABLES.iter().map(|variable| variable.name);
     if !name.is_ascii() || known().any(|known| known == name) {
@@ -65,7 +70,9 @@ fn nearest(name: &str) -> Option<&'static str> {
     near.min_by_key(|(changes, _)| *changes).map(|(_, known)| known).or_else(same_but_unit)
 }
 
-/// Whether names of as many words end in words that are nearly the same: `SERVER_HOST` is no slip for `SERVER_PORT`.
+/// Returns whether the last words are similar, if both names have the same number of words.
+///
+/// `SERVER_HOST` is not a misspelt `SERVER_PORT`.
 fn ends_alike(given: &str, known: &str) -> bool {
     let words = |name: &str| name.split('_').count();
     let last = |name| str::rsplit(name, '_').next().unwrap_or_default();
@@ -76,15 +83,16 @@ fn without_unit(name: &str) -> &str {
     UNITS.iter().find_map(|unit| name.strip_suffix(unit)).unwrap_or(name)
 }
 
-/// How many letters must be put in, left out, replaced or swapped with the next to get from one to the other; `None` where
-/// that is too many for them to be nearly the same.
+/// Counts the edits (insert, delete, replace, swap of neighbours) between two names.
+///
+/// `None` if there are more edits than the maximum for similar names.
 fn changes(given: &str, known: &str) -> Option<usize> {
     let max = if known.len() <= SHORT_LEN_MAX { CHANGES_MAX_SHORT } else { CHANGES_MAX };
     if given.len().abs_diff(known.len()) > max {
         return None;
     }
     let (given, known) = (given.as_bytes(), known.as_bytes());
-    // The optimal string alignment distance, three rows of its table at a time.
+    // Optimal string alignment distance; only three rows of its table are kept.
     let mut before_last = vec![0; known.len() + 1];
     let mut last: Vec<usize> = (0..=known.len()).collect();
     for row in 1..=given.len() {

@@ -1,6 +1,9 @@
-//! OpenTelemetry's own variables, as its specification defines them ("Environment Variable Specification", SDK configuration): a value
-//! that is not understood is warned of and ignored, so that tracing never keeps the worker from its work. What is known and not
-//! supported is refused, and the way to the collector must be right (`otlp`). What is done with the settings is left to telemetry.
+//! The OpenTelemetry variables, read by the rules of its specification.
+//!
+//! Source: "Environment Variable Specification", SDK configuration. A value that is not understood
+//! causes a warning and is ignored, so that tracing never stops the worker. A known but unsupported
+//! value is refused. The settings of the collector must be valid (`otlp`). The telemetry module
+//! uses the settings.
 
 use percent_encoding::percent_decode_str;
 
@@ -9,12 +12,14 @@ use super::raw::Raw;
 use super::read::Reader;
 use super::table;
 
-/// Where traces go, and which.
+/// Settings of trace export and sampling.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
-    /// The way to the collector. `None` where nothing is exported, as `OTEL_SDK_DISABLED` is true, or `OTEL_TRACES_EXPORTER` none.
+    /// The connection to the collector; `None` if nothing is exported.
+    ///
+    /// Nothing is exported if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none.
     pub otlp: Option<Otlp>,
-    /// `OTEL_SERVICE_NAME`, else `service.name` of the resource attributes, else `reservation-worker`.
+    /// `OTEL_SERVICE_NAME`, else the resource attribute `service.name`, else `reservation-worker`.
     pub service_name: String,
     /// `OTEL_RESOURCE_ATTRIBUTES`, decoded, without `service.name`.
     pub resource_attributes: Vec<(String, String)>,
@@ -24,39 +29,39 @@ pub struct Telemetry {
     pub propagators: Propagators,
 }
 
-/// Which traces are sampled.
+/// The sampler: which traces are sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
-    /// How a trace without a parent, or any trace, is decided on.
+    /// The sampler for traces without a parent, or for all traces if not parent-based.
     pub root: RootSampler,
-    /// Whether a parent's decision is followed.
+    /// Whether the parent's sampling decision is used.
     pub is_parent_based: bool,
 }
 
-/// How a trace is decided on by itself.
+/// The sampler for a trace without regard to a parent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RootSampler {
-    /// All are sampled.
+    /// Samples all traces.
     AlwaysOn,
-    /// None is.
+    /// Samples no traces.
     AlwaysOff,
-    /// This share is, from 0 to 1, by trace id.
+    /// Samples this share of traces, from 0 to 1, by trace id.
     TraceIdRatio(f64),
 }
 
-/// Which headers carry the trace from and to other services.
+/// The headers that carry the trace context between services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Propagators {
     /// W3C `traceparent` and `tracestate`.
     pub trace_context: bool,
     /// W3C `baggage`.
     pub baggage: bool,
-    /// X-Ray's `X-Amzn-Trace-Id`, and what `AWSTraceHeader` says of sampling.
+    /// X-Ray's `X-Amzn-Trace-Id`, and the sampling decision in `AWSTraceHeader`.
     pub xray: bool,
 }
 
 impl Propagators {
-    /// No headers at all.
+    /// No headers.
     pub const NONE: Self = Self { trace_context: false, baggage: false, xray: false };
 }
 
@@ -84,7 +89,7 @@ pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Telemetry> {
     let service_name = given_name.map(str::to_owned).or(attribute_name);
     let sampler = sampler(reader, raw);
     let propagators = propagators(reader, &raw.otel_propagators);
-    // Where it is wanted and missing, that was noted as an error.
+    // If export is enabled and `otlp` is `None`, an error is recorded already.
     (otlp.is_some() || !is_exported).then(|| Telemetry {
         otlp,
         service_name: service_name.unwrap_or_else(|| SERVICE_NAME.to_owned()),
@@ -94,12 +99,12 @@ pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Telemetry> {
     })
 }
 
-/// The comma-separated words of a list, without the spaces around them.
+/// Returns the comma-separated words of a list, trimmed.
 fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|word| !word.is_empty())
 }
 
-/// Anything but `true` means false; anything but those two is warned of.
+/// Returns whether the SDK is disabled: only `true` is; other values than `false` cause a warning.
 fn is_disabled(reader: &mut Reader, given: &Option<String>) -> bool {
     let variable = &table::OTEL_SDK_DISABLED;
     let value = reader.text(variable, given).unwrap_or("false");
@@ -123,7 +128,9 @@ fn has_exporter(reader: &mut Reader, given: &Option<String>) -> bool {
     is_otlp || !is_none
 }
 
-/// `key=value,key=value`, percent-encoded like W3C baggage. One fault discards the whole value, as the specification asks.
+/// Parses `key=value,key=value`, percent-encoded like W3C baggage.
+///
+/// One fault discards the whole value, as the specification requires.
 fn resource_attributes(reader: &mut Reader, given: &Option<String>) -> Vec<(String, String)> {
     let variable = &table::OTEL_RESOURCE_ATTRIBUTES;
     let Some(value) = reader.text(variable, given) else {
@@ -189,7 +196,7 @@ fn propagators(reader: &mut Reader, given: &Option<String>) -> Propagators {
             "baggage" => found.baggage = true,
             "xray" => found.xray = true,
             "none" => none = true,
-            // Without them traces would break where nobody looks for it.
+            // Ignoring them would break traces without a visible error.
             "b3" | "b3multi" | "jaeger" | "ottrace" => {
                 let allowed = format!("{}; {word} is not supported", variable.allowed);
                 reader.wrong(variable, value, allowed);

@@ -1,6 +1,8 @@
-//! The way to the collector, as OpenTelemetry defines it ("OTLP Exporter Configuration"): a variable of traces' own wins over the
-//! one of all signals. Here nothing is passed over: spans that never arrive are missed when it is too late. Where nothing is
-//! exported, nothing is asked of any value.
+//! The connection to the collector, as OpenTelemetry defines it ("OTLP Exporter Configuration").
+//!
+//! A variable for traces has priority over the variable for all signals. Wrong values are refused,
+//! not ignored: missing spans would be noticed too late. If nothing is exported, no value is
+//! checked.
 
 use std::time::Duration;
 
@@ -13,31 +15,31 @@ use super::raw::Raw;
 use super::read::Reader;
 use super::table::{self, Variable};
 
-/// Where an HTTP collector is where nothing says so; the table has gRPC's.
+/// The default endpoint for HTTP; the table has the default for gRPC.
 const HTTP_ENDPOINT: &str = "http://otel-collector:4318";
 
-/// What OpenTelemetry adds to the path of an endpoint of all signals.
+/// The path that OpenTelemetry appends to an endpoint for all signals.
 const TRACES_PATH: &str = "/v1/traces";
 
-/// How spans reach the collector.
+/// The connection to the collector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Otlp {
-    /// Where it is: for HTTP, with the path that spans are posted to.
+    /// The endpoint; for HTTP, with the path for POST requests.
     pub endpoint: Url,
-    /// How it is spoken to.
+    /// The transport settings.
     pub transport: OtlpTransport,
 }
 
-/// How a collector is spoken to.
+/// The transport settings of the exporter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OtlpTransport {
     /// The protocol.
     pub protocol: OtlpProtocol,
-    /// What goes along with each batch; values are marked as sensitive, so that `Debug` hides them.
+    /// The headers of each export request, marked as sensitive so that `Debug` hides the values.
     pub headers: HeaderMap,
-    /// For a whole batch, retries included.
+    /// The timeout for one batch, retries included.
     pub timeout: Duration,
-    /// Whether batches are compressed.
+    /// Whether batches are compressed with gzip.
     pub gzip: bool,
 }
 
@@ -55,13 +57,13 @@ impl Default for OtlpTransport {
 /// A protocol of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtlpProtocol {
-    /// Over gRPC.
+    /// OTLP over gRPC.
     Grpc,
-    /// Over HTTP/1.1, as protobuf.
+    /// OTLP over HTTP/1.1, encoded as protobuf.
     HttpProtobuf,
 }
 
-/// A variable of the table with what was given.
+/// A variable of the table and the value given for it.
 type Given<'a> = (&'a Variable, &'a Option<String>);
 
 pub(super) fn read(reader: &mut Reader, raw: &Raw, is_exported: bool) -> Option<Otlp> {
@@ -129,7 +131,9 @@ pub(super) fn read(reader: &mut Reader, raw: &Raw, is_exported: bool) -> Option<
     Some(Otlp { endpoint: endpoint?, transport })
 }
 
-/// Traces' own variable where it is set, else the one of all signals; the other is not asked about.
+/// Returns the variable for traces if it is set, else the one for all signals.
+///
+/// The other variable is shown but not checked.
 fn used<'a>(reader: &mut Reader, [own, all]: [Given<'a>; 2]) -> Given<'a> {
     let is_own = own.1.as_ref().is_some_and(|value| !value.is_empty());
     let (used, other) = if is_own { (own, all) } else { (all, own) };
@@ -150,7 +154,7 @@ fn read_endpoint(
     let given = if default.is_some() { &default } else { given };
     let mut url = reader
         .parsed(variable, given, |text| address::collector(text, is_insecure.unwrap_or(true)))?;
-    // The endpoint of traces is used as it is.
+    // An endpoint for traces is used unchanged; only the one for all signals gets the path.
     if is_http && !is_own {
         let path = format!("{}{TRACES_PATH}", url.path().trim_end_matches('/'));
         url.set_path(&path);
@@ -158,7 +162,7 @@ fn read_endpoint(
     Some(url)
 }
 
-/// `name=value,name=value`, percent-encoded like W3C baggage.
+/// Parses `name=value,name=value`, percent-encoded like W3C baggage.
 fn parse_headers(text: &str) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
@@ -172,7 +176,7 @@ fn parse_headers(text: &str) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// Variables of OTLP that OpenTelemetry defines and that do nothing here.
+/// OTLP variables that OpenTelemetry defines and this worker does not support.
 const UNSUPPORTED: &[&str] = &[
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
     "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
@@ -182,7 +186,7 @@ const UNSUPPORTED: &[&str] = &[
     "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
 ];
 
-/// Those of the names that say something about the way to the collector, and that nobody reads.
+/// Returns the unsupported OTLP variables among the names.
 pub(super) fn unsupported<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'static str> {
     names.filter_map(|name| UNSUPPORTED.iter().copied().find(|known| *known == name)).collect()
 }

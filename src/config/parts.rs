@@ -1,4 +1,4 @@
-//! Each part of the configuration, read from its variables; and the rules that tie one variable to another.
+//! Reads each part of the configuration, and checks the rules between variables.
 
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
@@ -15,25 +15,25 @@ use super::{
 
 const BYTES_PER_MIB: u64 = 1024 * 1024;
 
-/// What the exit needs, at least, once the longest poll has come back.
+/// The minimum shutdown time after the longest poll has returned.
 const GRACE_AFTER_POLL: Duration = Duration::from_secs(3);
 
-/// The bytes that begin each key: all are in every key, so few will do.
+/// The maximum length of the key prefix, in bytes; short, because every key contains the prefix.
 const KEY_PREFIX_BYTES_MAX: usize = 64;
 
-/// Notes that `variable`, which holds `value`, is below what another variable makes the least.
+/// Records that `variable` is below the minimum that another variable sets.
 fn below(reader: &mut Reader, variable: &Variable, value: impl ToString, least: &str) {
     let allowed = format!("{}: at least {least}", variable.allowed);
     reader.wrong(variable, &value.to_string(), allowed);
 }
 
-/// Notes that `variable`, which holds `value`, is above what another variable makes the most.
+/// Records that `variable` is above the maximum that another variable sets.
 fn above(reader: &mut Reader, variable: &Variable, value: impl ToString, most: impl ToString) {
     let allowed = format!("{}: at most {}", variable.allowed, most.to_string());
     reader.wrong(variable, &value.to_string(), allowed);
 }
 
-/// What an attempt should take, where that is set: below the time that it may take.
+/// Reads the optional latency target of an attempt; it must be below the attempt's timeout.
 fn latency_target(
     reader: &mut Reader,
     variable: &Variable,
@@ -96,7 +96,9 @@ impl Worker {
         })
     }
 
-    /// The least calls at once. One worker makes one call, so that the table's default cannot hold there.
+    /// Reads the minimum concurrency.
+    ///
+    /// With a concurrency of 1, the table's default would be above the concurrency.
     fn concurrency_min(
         reader: &mut Reader,
         raw: &Raw,
@@ -196,7 +198,7 @@ impl Log {
             "info" => Some(LogLevel::Info),
             "warn" => Some(LogLevel::Warn),
             "error" => Some(LogLevel::Error),
-            // What other programs take.
+            // Other programs accept this level.
             "trace" => {
                 nearest = Some("debug");
                 Some(LogLevel::Debug)
@@ -235,7 +237,7 @@ impl Server {
     }
 }
 
-/// The time for the whole exit: the longest poll is awaited within it.
+/// Reads the time limit for the whole shutdown, which includes the end of the longest poll.
 pub(super) fn shutdown_grace(
     reader: &mut Reader,
     raw: &Raw,

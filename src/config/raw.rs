@@ -1,5 +1,6 @@
-//! The environment as text, one field for each variable of the table, filled by `envy`. Nothing is required or parsed yet, so that every
-//! fault can be found before any is reported.
+//! The environment as text: one field per variable of the table, filled by `envy`.
+//!
+//! Nothing is required or parsed here, so that all faults can be found before any is reported.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use super::otlp;
 use super::table::VARIABLES;
 
-/// Each variable's text, as given.
+/// The text of each variable, as given.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Raw {
     pub(super) sqs_queue_url: Option<String>,
@@ -65,18 +66,21 @@ pub(super) struct Raw {
     pub(super) otel_traces_sampler_arg: Option<String>,
     pub(super) otel_traces_exporter: Option<String>,
     pub(super) otel_propagators: Option<String>,
-    /// Variables that are set and that nobody reads, though OpenTelemetry defines them.
+    /// Variables that are set and that OpenTelemetry defines, but that are not supported here.
     #[serde(skip)]
     pub(super) unsupported: Vec<&'static str>,
 }
 
 impl Raw {
-    /// Takes the table's variables out of `vars`; where one comes twice, the last counts. Empty counts as not set.
+    /// Takes the table's variables out of `vars`; empty counts as not set.
+    ///
+    /// If a name occurs twice, the last value is used.
     pub(super) fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
         let vars: BTreeMap<String, String> = vars.into_iter().collect();
         let set = vars.iter().filter(|(_, value)| !value.is_empty());
         let unsupported = otlp::unsupported(set.map(|(name, _)| name.as_str()));
-        // `envy` takes names in any case, so that `path` and `PATH` would clash: only exact names get through.
+        // `envy` ignores the case of names, so `path` and `PATH` would clash: only exact names are
+        // passed.
         let known: BTreeMap<String, String> = vars
             .into_iter()
             .filter(|(name, _)| VARIABLES.iter().any(|variable| variable.name == name))

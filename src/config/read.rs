@@ -1,4 +1,6 @@
-//! Checks one variable after the other against the table, and keeps what is wrong, what is odd, and what holds, until all are read.
+//! Checks one variable after the other against the table.
+//!
+//! Collects errors, warnings and effective values until all variables are read.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -8,18 +10,18 @@ use super::near::SECRET_MANAGER;
 use super::table::{Allowed, Fallback, Secret, VARIABLES, Variable};
 use crate::excerpt::Excerpt;
 
-/// What stands in a value where its bytes were not UTF-8.
+/// The character that replaces bytes that were not UTF-8.
 const NOT_UTF_8: char = char::REPLACEMENT_CHARACTER;
 
-/// What was found so far.
+/// The errors, warnings and effective values found so far.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     errors: Vec<ConfigError>,
     pub(super) warnings: Vec<String>,
     pub(super) effective: Vec<(&'static str, String)>,
-    /// Names that are set and nearly one of the table's, with that one.
+    /// Names that are set and similar to one of the table's, with that one.
     near: Vec<(String, &'static str)>,
-    /// What is missing may be in AWS Secrets Manager, which nobody asks.
+    /// Missing values may be in AWS Secrets Manager, which this worker does not read.
     expects_secret_manager: bool,
 }
 
@@ -32,8 +34,10 @@ fn shown(variable: &Variable, value: &str) -> String {
 }
 
 impl Reader {
-    /// Nothing is read yet. `near` are names that are set, each nearly the table's name beside it;
-    /// `replaced` are variables of the Go worker that are set, each with its warning.
+    /// Creates an empty reader.
+    ///
+    /// `near` are names that are set, each with the similar name of the table. `replaced` are
+    /// variables of the Go worker that are set, each with its warning.
     pub(super) fn new(
         near: Vec<(String, &'static str)>,
         replaced: Vec<(&'static str, String)>,
@@ -47,7 +51,9 @@ impl Reader {
         Self { warnings, near, expects_secret_manager, ..Self::default() }
     }
 
-    /// The value given, or else the table's; `None` where there is neither, which is an error where one is required.
+    /// Returns the given value, else the table's default.
+    ///
+    /// `None` if there is neither; for a required variable, this is an error.
     pub(super) fn text<'v>(
         &mut self,
         variable: &Variable,
@@ -80,7 +86,7 @@ impl Reader {
         }
     }
 
-    /// Shows a value, and asks nothing of it: it does not count.
+    /// Records the value of a variable that is not used, without checking it.
     pub(super) fn unread(&mut self, variable: &Variable, given: &Option<String>) {
         let given = given.as_deref().filter(|value| !value.is_empty());
         let effective = match (given, variable.fallback) {
@@ -91,14 +97,14 @@ impl Reader {
         self.effective.push((variable.name, effective));
     }
 
-    /// Notes a variable that is set and would do nothing.
+    /// Records an error for a variable that is set but has no effect.
     pub(super) fn unsupported(&mut self, name: &'static str) {
         let given = "is set".to_owned();
         let allowed = "left out: it is not supported".to_owned();
         self.errors.push(ConfigError { name, given, allowed });
     }
 
-    /// The value as `parse` reads it; an error where it cannot.
+    /// Returns the value parsed by `parse`, or records an error.
     pub(super) fn parsed<T>(
         &mut self,
         variable: &Variable,
@@ -113,7 +119,7 @@ impl Reader {
         parsed
     }
 
-    /// A whole number in the table's range.
+    /// Returns a whole number in the table's range.
     pub(super) fn whole(&mut self, variable: &Variable, given: &Option<String>) -> Option<u64> {
         let Allowed::Whole { min, max, .. } = variable.allowed else {
             unreachable!("{} has a range in the table", variable.name);
@@ -125,7 +131,7 @@ impl Reader {
         })
     }
 
-    /// A whole number that counts something: its range begins above 0.
+    /// Returns a whole number that is a count: its range begins above 0.
     pub(super) fn count(
         &mut self,
         variable: &Variable,
@@ -152,25 +158,25 @@ impl Reader {
         self.whole(variable, given).map(Duration::from_millis)
     }
 
-    /// Notes a value that is no good, for a reason of its own.
+    /// Records an error for a wrong value, with its own text for the allowed values.
     pub(super) fn wrong(&mut self, variable: &Variable, value: &str, allowed: impl Into<String>) {
         let value = shown(variable, value);
         self.errors.push(ConfigError::wrong(variable.name, &value, allowed));
     }
 
-    /// The same of a value that is never shown.
+    /// Records an error for a wrong value that must not be shown.
     pub(super) fn wrong_secret(&mut self, variable: &Variable) {
         let given = "is set (its value is not shown)".to_owned();
         let allowed = variable.allowed.to_string();
         self.errors.push(ConfigError { name: variable.name, given, allowed });
     }
 
-    /// Notes a variable that another needs.
+    /// Records an error for a missing variable that another variable requires.
     pub(super) fn missing(&mut self, name: &'static str, allowed: String) {
         self.errors.push(ConfigError::missing(name, None, allowed));
     }
 
-    /// Notes a value that is passed over rather than refused.
+    /// Records a warning for a value that is ignored.
     pub(super) fn ignored(&mut self, variable: &Variable, value: &str, instead: &str) {
         self.warnings.push(format!(
             "{} is {}, which is ignored: must be {}; {instead}",
@@ -180,7 +186,7 @@ impl Reader {
         ));
     }
 
-    /// Notes a value that is taken as another that is near to it.
+    /// Records a warning for a value that is replaced by a similar one.
     pub(super) fn taken_as(&mut self, variable: &Variable, value: &str, nearest: &str) {
         self.warnings.push(format!(
             "{} is {}, which is taken as {nearest}: allowed is {}",
@@ -190,10 +196,10 @@ impl Reader {
         ));
     }
 
-    /// Nothing, or all that is wrong, in the table's order.
+    /// Returns all errors in the table's order, or `Ok`.
     pub(super) fn finish(&mut self) -> Result<(), ConfigErrors> {
         let position = |name: &str| VARIABLES.iter().position(|variable| variable.name == name);
-        // The SDK's own come behind all of the table.
+        // The SDK's own variables come after those of the table.
         let place = |name: &str| position(name).unwrap_or(usize::MAX);
         self.effective.sort_by_cached_key(|(name, _)| place(name));
         if self.errors.is_empty() {

@@ -1,6 +1,7 @@
-//! Every variable that is read, in one table: what it means, what is allowed, what holds where it
-//! is not set. `--help`, docs/configuration.md, the checks and the errors all draw on it, so that
-//! they cannot disagree. How a value is checked is left to `read`.
+//! The table of all variables: meaning, allowed values and default of each.
+//!
+//! `--help`, docs/configuration.md, the checks and the errors all use this table, so that they
+//! cannot differ. `read` checks the values.
 
 use std::fmt;
 
@@ -9,53 +10,53 @@ use std::fmt;
 pub struct Variable {
     /// The name.
     pub name: &'static str,
-    /// What holds where it is not set, or is empty.
+    /// The default if the variable is not set or is empty.
     pub fallback: Fallback,
-    /// What it is for, with its unit.
+    /// The purpose, with its unit.
     pub meaning: &'static str,
-    /// Which values it may have.
+    /// The allowed values.
     pub allowed: Allowed,
-    /// What of the value is masked when it is shown.
+    /// The part of the value that is masked when shown.
     pub secret: Secret,
 }
 
-/// What of a value must not be shown.
+/// The secret part of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secret {
-    /// Nothing.
+    /// No part.
     None,
-    /// A URL's password.
+    /// The password of a URL.
     Password,
-    /// All of it.
+    /// The whole value.
     Whole,
 }
 
-/// What holds where a variable is not set.
+/// The default of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// It must be set.
+    /// No default: the variable must be set.
     Required,
-    /// This value, as if it had been set to it.
+    /// This value, used as if it had been given.
     Value(&'static str),
-    /// Something that is no value of it: this describes it.
+    /// A default that is not a value of the variable; this text describes it.
     Told(&'static str),
 }
 
-/// Which values a variable may have.
+/// The allowed values of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
     /// Whole decimal numbers, both ends included.
     Whole {
-        /// The smallest.
+        /// The minimum.
         min: u64,
-        /// The largest.
+        /// The maximum.
         max: u64,
-        /// A rule beside the range that ties it to other variables, or nothing.
+        /// An additional rule that refers to other variables, or an empty text.
         also: &'static str,
     },
-    /// One of these words, in any case.
+    /// One of these words, case-insensitive.
     OneOf(&'static [&'static str]),
-    /// What this describes.
+    /// Values that this text describes.
     Told(&'static str),
 }
 
@@ -73,7 +74,7 @@ impl fmt::Display for Allowed {
 }
 
 impl Allowed {
-    /// As `--help` and the documentation show it: a range is `min-max`.
+    /// Returns the text for `--help` and the documentation; a range is `min-max`.
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
@@ -99,7 +100,7 @@ pub(super) const fn variable(
     Variable { name, fallback, meaning, allowed, secret: Secret::None }
 }
 
-/// All of the value is a secret.
+/// Marks the whole value as secret.
 const fn hidden(variable: Variable) -> Variable {
     Variable { secret: Secret::Whole, ..variable }
 }

@@ -1,5 +1,6 @@
-//! Tests of the configuration: here the table, defaults and numbers; the rest, and the page that
-//! shows the table, in files of their own.
+//! Tests of the configuration: table, defaults and numbers.
+//!
+//! The other tests, and the one of docs/configuration.md, are in files of their own.
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
@@ -14,7 +15,7 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 
 use super::*;
 
-/// What must be set.
+/// The required variables.
 const REQUIRED: [(&str, &str); 3] = [
     ("SQS_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/123456789012/reservation-events"),
     ("INVENTORY_GRPC_ADDR", "inventory:50051"),
@@ -26,7 +27,7 @@ fn with(vars: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     Config::from_vars(all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
 }
 
-/// The errors' text, for a value that must be refused.
+/// Returns the error text for a value that must be refused.
 fn refused(name: &str, value: &str) -> String {
     with(&[(name, value)]).map(|_| format!("{name} took {value:?}")).unwrap_err().to_string()
 }
@@ -68,7 +69,7 @@ fn what_is_not_set_has_the_specifications_defaults() {
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
-/// A value for each variable that is allowed and differs from the default; but for those that name files, see `files`.
+/// One allowed, non-default value per variable; the values for files are in `files`.
 const SAMPLES: &[(&str, &str)] = &[
     ("SQS_QUEUE_URL", "http://localhost:4566/000000000000/q.fifo"),
     ("INVENTORY_GRPC_ADDR", "https://inventory.example.com/"),
@@ -131,7 +132,7 @@ fn every_variable_of_the_table_is_read_and_shown() {
         let order = effective.iter().map(|(name, _)| *name);
         assert!(order.eq(VARIABLES.iter().map(|variable| variable.name)));
         for (shown, value) in effective {
-            // Each protocol has a port of its own.
+            // Each protocol has its own default port.
             if name.ends_with("_PROTOCOL") && shown == "OTEL_EXPORTER_OTLP_ENDPOINT" {
                 continue;
             }
@@ -177,7 +178,7 @@ fn every_sample_reaches_its_field() {
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
-/// Learns a struct's field names, as serde knows them.
+/// Collects the field names of a struct, as serde sees them.
 struct FieldNames<'a>(&'a mut Vec<&'static str>);
 
 impl<'de> Deserializer<'de> for FieldNames<'_> {
@@ -219,7 +220,7 @@ fn each_number_has_its_range() {
             continue;
         };
         let ends = |value: u64| {
-            // Other variables make room, so that only the range counts.
+            // Other variables are set so that only the range of this one matters.
             let workers = if variable.name == "CONCURRENCY_MIN" { "1000" } else { "1" };
             let set = [
                 ("SQS_WAIT_TIME", "0"),
@@ -333,7 +334,7 @@ fn variables_are_held_against_each_other() {
     with(&[("SHUTDOWN_GRACE", "23")]).unwrap();
     with(&[("SHUTDOWN_GRACE", "3"), ("SQS_WAIT_TIME", "0")]).unwrap();
     with(&[("MAX_IN_FLIGHT", "20")]).unwrap();
-    // The queue's own fault does not hide that the grace is too short.
+    // The error of the queue URL does not hide that the grace is too short.
     let said = with(&[("SQS_QUEUE_URL", "x"), ("SHUTDOWN_GRACE", "4")]).unwrap_err();
     assert_eq!(said.as_slice().len(), 2);
 }
@@ -349,10 +350,10 @@ fn a_latency_target_is_below_the_timeout_of_its_service() {
         assert_eq!(at, format!("{target} is \"300\": {range}, below {timeout}: at most 299"));
         with(&[(timeout, "300"), (target, "299")]).unwrap();
         with(&[(target, most)]).unwrap();
-        // The timeout may be the one that is new: the default does not count then.
+        // The limit is the given timeout, not the default one.
         with(&[(timeout, "60000"), (target, "59999")]).unwrap();
         assert!(refused(target, "59999").ends_with(&format!("below {timeout}: at most {most}")));
-        // A timeout that is wrong itself says nothing of the target.
+        // A wrong timeout causes no second error about the target.
         let said = with(&[(timeout, "9"), (target, "9")]).unwrap_err();
         assert_eq!(said.as_slice().len(), 1);
     }

@@ -1,4 +1,4 @@
-//! Certificates and keys out of PEM text. How often the files are read is left to `watched`.
+//! Parses certificates and keys from PEM text.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use rustls::sign::CertifiedKey;
 
 use super::watched::Fault;
 
-/// The parser's own error may quote the line that it stumbled over.
+/// Used instead of the parser's error, which may contain the invalid line.
 const DAMAGED: &str = "is damaged: its PEM cannot be read";
 
-/// What checks a certificate against the roots in the first file.
+/// Builds a certificate verifier from the root certificates in the first file.
 pub(super) fn roots(files: &[Vec<u8>]) -> Result<Arc<WebPkiServerVerifier>, Fault> {
     let fault = |what| Fault { file: 0, what };
     let mut roots = RootCertStore::empty();
@@ -28,7 +28,7 @@ pub(super) fn roots(files: &[Vec<u8>]) -> Result<Arc<WebPkiServerVerifier>, Faul
         .map_err(|error| fault(error.to_string()))
 }
 
-/// The certificates in the first file with the key in the second.
+/// Parses the certificates in the first file and the private key in the second.
 pub(super) fn identity(files: &[Vec<u8>]) -> Result<Arc<CertifiedKey>, Fault> {
     let chain = certificates(&files[0]).map_err(|what| Fault { file: 0, what })?;
     let fault = |what| Fault { file: 1, what };

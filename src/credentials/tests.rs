@@ -1,4 +1,4 @@
-//! Files that are right, wrong, changed, and changed for the worse.
+//! Tests with valid, invalid and changed files.
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod authority;
@@ -17,7 +17,7 @@ fn wrong<T>(read: Result<T, FileError>) -> String {
     read.map(|_| "it was taken").unwrap_err().to_string()
 }
 
-/// Lets so much time pass that the files are looked at again.
+/// Advances the clock so that the next use checks the files.
 pub(crate) async fn look_again() {
     tokio::time::pause();
     tokio::time::advance(LOOK_INTERVAL).await;
@@ -100,7 +100,7 @@ async fn a_change_is_seen_when_it_is_time_to_look() {
     assert_eq!(*token.current(), "Bearer new");
 }
 
-/// Collects what is logged.
+/// Captures the log output.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -125,8 +125,8 @@ impl Log {
 async fn a_change_for_the_worse_is_logged_once_and_what_was_there_stays() {
     let log = Log::default();
     let writer = log.clone();
-    // While there is one subscriber only, tracing asks whichever thread comes first whether a line interests anybody; other tests
-    // have none. So there are two.
+    // With only one subscriber, tracing caches the interest in a log line from the first thread
+    // that reaches it, and other tests have no subscriber. A second subscriber prevents this.
     let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);

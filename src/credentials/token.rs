@@ -1,4 +1,4 @@
-//! A bearer token out of a file. How often the file is read is left to `watched`.
+//! Parses a bearer token from a file.
 
 use std::sync::Arc;
 
@@ -6,10 +6,12 @@ use http::HeaderValue;
 
 use super::watched::Fault;
 
-/// Servers refuse headers that are much longer; an OpenID token has one or two thousand characters.
+/// Maximum token length. Servers reject much longer headers; an OpenID token has one or two
+/// thousand characters.
 const TOKEN_BYTES_MAX: usize = 7 * 1024;
 
-/// `Bearer ...`, marked so that neither HTTP/2's header tables nor `Debug` keep it.
+/// Returns `Bearer <token>`, marked as sensitive: HTTP/2 header tables do not store it, and `Debug`
+/// does not print it.
 pub(super) fn bearer(files: &[Vec<u8>]) -> Result<Arc<HeaderValue>, Fault> {
     let fault = |what: &str| Fault { file: 0, what: what.to_owned() };
     let token = files[0].trim_ascii();

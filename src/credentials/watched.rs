@@ -1,8 +1,9 @@
-//! Something read from files that is read again when they change. A change that cannot be used is logged once, and what was there
-//! before stays.
+//! A value parsed from files, which are read again when they change. An invalid change is logged
+//! once, and the previous value stays in use.
 //!
-//! Looking is cheap and needs no task: whoever uses the value looks, if nobody has for [`LOOK_INTERVAL`]. The files are read whole,
-//! on the caller's thread: they are a few KiB, and on Kubernetes lie in memory.
+//! The check is cheap and needs no task: [`Watched::current`] checks the files if the last check
+//! was at least [`LOOK_INTERVAL`] ago. It reads the whole files on the caller's thread: they have a
+//! few KiB, and on Kubernetes they are in memory.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -20,48 +21,51 @@ use tracing::{info, warn};
 use super::CredentialFile;
 use crate::clock::millis;
 
-/// A change is seen after this long at the latest, counted from the first use after it.
+/// Minimum interval between checks of the files.
+///
+/// The files are checked when the value is used. A change is detected at most this long after the
+/// first use that follows it, if the value is used again.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a file may hold at most: five times a bundle of all public roots.
+/// Maximum file size: five times a bundle of all public root certificates.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// A file that cannot be used.
+/// Error of a credential file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}, {path}: {what}", path = path.display())]
 pub struct FileError {
-    /// The variable that names it.
+    /// The environment variable that contains the path.
     pub variable: &'static str,
-    /// Where it is.
+    /// The path of the file.
     pub path: std::path::PathBuf,
-    /// What is wrong with it; nothing of what it holds.
+    /// Description of the fault, without any file contents.
     pub what: String,
 }
 
-/// What is wrong with one of several files.
+/// Fault in one of several files.
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// Which one.
+    /// Index of the file.
     pub(super) file: usize,
     pub(super) what: String,
 }
 
-/// The files' contents, in their order, or what is wrong.
+/// Parses the contents of the files, in the order of the files.
 type Parse<T> = fn(&[Vec<u8>]) -> Result<Arc<T>, Fault>;
 
-/// Tells contents apart without keeping them.
+/// Digest to detect changes without storing the contents.
 type ContentsDigest = [u8; 32];
 
-/// What was read, and of which contents.
+/// A new value and the digest of its contents.
 type Fresh<T> = (Arc<T>, ContentsDigest);
 
-/// What the last look found.
+/// Result of the last check.
 struct Seen {
     digest: ContentsDigest,
     complaint: Option<FileError>,
 }
 
-/// A value of files, and when they were looked at.
+/// A value parsed from files, with automatic reload.
 pub struct Watched<T> {
     files: Vec<CredentialFile>,
     parse: Parse<T>,
@@ -90,7 +94,8 @@ impl<T> Watched<T> {
         })
     }
 
-    /// The value, of the files as they were [`LOOK_INTERVAL`] ago or later.
+    /// Returns the value. Checks the files first if the last check was at least [`LOOK_INTERVAL`]
+    /// ago.
     pub fn current(&self) -> Arc<T> {
         let now_ms = millis(self.began.elapsed());
         let due_ms = self.next_look_ms.load(Ordering::Relaxed);
@@ -110,7 +115,7 @@ impl<T> Watched<T> {
     }
 
     fn look(&self) {
-        // What is behind the lock is whole at every moment.
+        // Poisoning is ignored: no panic can leave a partial update.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match self.changed(&seen.digest) {
             Ok(None) => seen.complaint = None,
@@ -128,7 +133,7 @@ impl<T> Watched<T> {
         }
     }
 
-    /// What the files hold now, where that is something else.
+    /// Reads the files again and returns the new value, or `None` if they have not changed.
     fn changed(&self, known: &ContentsDigest) -> Result<Option<Fresh<T>>, FileError> {
         let contents = contents(&self.files)?;
         let digest = digest(&contents);
@@ -159,7 +164,7 @@ fn contents(files: &[CredentialFile]) -> Result<Vec<Vec<u8>>, FileError> {
 }
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    // Asked before it is opened: opening a pipe waits for somebody to write.
+    // Checked before the file is opened: opening a named pipe blocks until a writer opens it.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a file"));
     }

@@ -1,5 +1,6 @@
-//! From a message's text to the innermost layer: opens envelopes, told apart by shape, and remembers what they say.
-//! What the event's own fields must be is left to `read`.
+//! Reads a message's text down to the innermost layer: opens envelopes and keeps their fields.
+//!
+//! `read` checks the fields of the event.
 
 use super::poison::Fault;
 use super::read;
@@ -8,13 +9,13 @@ use super::wire::{self, Key, Layer, Node, Value};
 use super::{Event, NoEvent, PoisonReason, foreign};
 use crate::excerpt::Excerpt;
 
-/// Envelopes that are opened around one event at most: EventBridge, or a typed detail, sent through SNS.
+/// The maximum number of envelopes: EventBridge, or a typed detail, sent through SNS.
 pub const ENVELOPES_MAX: u8 = 2;
 
-/// Objects in objects: the envelopes, the event, its payload.
+/// The maximum depth of objects: the envelopes, the event, its payload.
 const OBJECTS_MAX: u8 = ENVELOPES_MAX + 2;
 
-/// What the envelopes opened so far say, the nearest one first.
+/// The fields of the envelopes opened so far; the nearest one has priority.
 #[derive(Clone, Default)]
 pub(super) struct Around<'a> {
     pub(super) id: Value<'a>,
@@ -24,16 +25,20 @@ pub(super) struct Around<'a> {
     pub(super) message_id: &'a str,
 }
 
-/// Reads one message's body. `message_id` is the SQS id of the original message: the event's identity where the body has none.
+/// Decodes the body of one message.
+///
+/// `message_id` is the SQS id of the original message. It becomes the event's identity if the body
+/// has none.
 ///
 /// # Errors
-/// When it can never be handled, however often it is delivered, or there is nothing to be done.
+/// Returns [`NoEvent`] if the body can never be handled, on any delivery, or if nothing is to be
+/// done.
 pub fn decode(body: &str, message_id: &str) -> Result<Event, NoEvent> {
     let around = Around { message_id, ..Around::default() };
     open(body, "the body", around, 0).map_err(|no_event| foreign::explain(body, no_event))
 }
 
-/// What an object is, by its shape.
+/// The role of an object, identified by its shape.
 enum Shape {
     Event,
     Sns,
@@ -112,7 +117,9 @@ fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, Fault> {
     Err(Fault::new(PoisonReason::InvalidEnvelope, format!("{place} is {kind}: must be an object")))
 }
 
-/// The text inside an SNS notification. SNS also sends confirmations of subscriptions in this shape: no event is in those.
+/// Returns the text inside an SNS notification.
+///
+/// SNS also sends subscription confirmations in this shape; they contain no event.
 fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, Fault> {
     let broken = |detail: String| Fault::new(PoisonReason::InvalidEnvelope, detail);
     match layer.get(Key::SnsType) {
@@ -132,7 +139,7 @@ fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, F
     }
 }
 
-/// The JSON of a CloudEvent's data (CloudEvents 1.0, JSON event format).
+/// Returns the JSON of a CloudEvent's data (CloudEvents 1.0, JSON event format).
 fn cloud_event_data<'a>(layer: &Layer<'a>) -> Result<&'a str, Fault> {
     let version = match layer.get(Key::SpecVersion) {
         Value::Text(version) if version == "1.0" => return Ok(layer.data.unwrap_or("null")),

@@ -1,5 +1,6 @@
-//! Bodies of other systems: recognised by a mark that nothing else has, and explained in words that help whoever sends them.
-//! That such a body is poison, and for which reason, was decided before.
+//! Recognises bodies of other systems by a unique mark, and explains them to the sender.
+//!
+//! Such a body is already known as poison, and its reason is already set.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -8,16 +9,16 @@ use serde_json::value::RawValue;
 use super::wire::{member, text_of};
 use super::{NoEvent, PoisonReason};
 
-/// The least text that is taken for base64: shorter ones may be words.
+/// The minimum length for base64 detection: a shorter text may be a word.
 const BASE64_BYTES_MIN: usize = 20;
 
-/// What gzip's first bytes become as base64.
+/// The base64 form of gzip's first bytes.
 const GZIP_IN_BASE64: &str = "H4sI";
 
-/// How an object, as JSON, begins as base64: `{"`, `{ `, and `{` with a line end.
+/// The base64 form of the start of a JSON object: `{"`, `{ `, and `{` with a line end.
 const OBJECT_IN_BASE64: [&str; 5] = ["eyI", "eyJ", "eyA", "ewo", "ew0"];
 
-/// Names that objects of other systems have at their top.
+/// Names at the top level of other systems' objects.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 struct Marks<'a> {
@@ -47,8 +48,10 @@ struct Marks<'a> {
     data_base64: Option<IgnoredAny>,
 }
 
-/// Puts what is known of the sender before what is wrong. What has a type of ours is an event with a wrong field, and left as it is; only
-/// where its data should be may stand something else.
+/// Puts the name of the sending system before the fault.
+///
+/// A body with a known event type is our event with a wrong field, and is not changed. The only
+/// exception is other content in place of its data.
 pub(super) fn explain(body: &str, no_event: NoEvent) -> NoEvent {
     let NoEvent::Poison(mut poison) = no_event else { return no_event };
     let words = recognise(body, poison.reason);
@@ -74,7 +77,7 @@ fn recognise(body: &str, reason: PoisonReason) -> Option<&'static str> {
     })
 }
 
-/// What is no JSON.
+/// Explains a body that is not JSON.
 fn of_text(body: &str) -> Option<&'static str> {
     let text = body.trim();
     if body.starts_with('\u{feff}') {
@@ -101,7 +104,7 @@ fn may_be_base64(text: &str) -> bool {
     text.len() >= BASE64_BYTES_MIN && text.bytes().all(is_digit)
 }
 
-/// Whether it is as long as base64 is, and has digits of every kind, which a word has not.
+/// Returns whether the length fits base64 and all kinds of its digits occur, unlike in a word.
 fn looks_like_base64(text: &str) -> bool {
     let digits = || text.bytes().filter(|byte| !byte.is_ascii_whitespace());
     let is_other = |byte: u8| !byte.is_ascii_alphabetic() && byte != b'=';
@@ -112,7 +115,7 @@ fn looks_like_base64(text: &str) -> bool {
         && digits().any(is_other)
 }
 
-/// What is JSON, but of another system.
+/// Explains a body that is JSON of another system.
 fn of_json(body: &str) -> Option<&'static str> {
     let text = body.trim_start();
     if text.starts_with('[') {
@@ -188,7 +191,7 @@ mod tests {
     use super::super::decode;
     use super::*;
 
-    /// What stands before the fault.
+    /// Returns the explanation before the fault.
     fn words(body: &str) -> Option<&'static str> {
         match decode(body, "m") {
             Err(NoEvent::Poison(poison)) => recognise(body, poison.reason)

@@ -1,5 +1,6 @@
-//! An event's content, condensed, to tell a true duplicate from an id that was used twice. What follows from either is left
-//! to the idempotency store.
+//! The hash of an event's content, which separates true duplicates from an id that was used twice.
+//!
+//! The idempotency store decides what follows from either.
 
 use std::fmt;
 
@@ -7,12 +8,16 @@ use sha2::{Digest, Sha256};
 
 use super::{Event, Payload, Payment, Seats};
 
-/// The first 128 bits of a SHA-256 over what the event *means*: type, id, reservation, show and payload, with the alias resolved,
-/// the quantity worked out and the seats sorted. Left out is what may differ between two publications of one event: envelopes, unknown
-/// fields, the time and the trace context. The same in every process and version.
+/// The first 128 bits of a SHA-256 over the content of an event.
 ///
-/// It has the version of what is hashed, and how: hashes of two versions say nothing about each other, so that while a new
-/// version is rolled out no duplicate looks like an id that was used twice.
+/// Hashed are type, id, reservation, show and payload, with the alias resolved, the quantity
+/// computed and the seats sorted. Not hashed is what may differ between two publications of one
+/// event: envelopes, unknown fields, the time and the trace context. The hash is the same in every
+/// process and version.
+///
+/// It contains the version of the hash format. Hashes of two versions are not comparable.
+/// Therefore, during the rollout of a new version, no duplicate looks like an id that was used
+/// twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentHash {
     version: u8,
@@ -20,31 +25,31 @@ pub struct ContentHash {
 }
 
 impl ContentHash {
-    /// Its bytes, to be stored.
+    /// Returns the bytes, for storage.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.bytes
     }
 
-    /// Its version, to be stored; from 1 to 16.
+    /// Returns the format version, for storage; from 1 to 16.
     #[must_use]
     pub const fn version(self) -> u8 {
         self.version
     }
 
-    /// The hash of this process's version with these bytes, as stored.
+    /// Builds a hash of this process's format version from stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self { version: VERSION, bytes }
     }
 
-    /// The hash of that version with these bytes, as stored.
+    /// Builds a hash of the given format version from stored bytes.
     #[must_use]
     pub const fn of_version(version: u8, bytes: [u8; 16]) -> Self {
         Self { version, bytes }
     }
 
-    /// Whether the two are certainly of different events.
+    /// Returns whether the hashes certainly belong to different events.
     #[must_use]
     pub const fn contradicts(self, other: Self) -> bool {
         self.version == other.version
@@ -52,17 +57,19 @@ impl ContentHash {
     }
 }
 
-/// In hexadecimal.
+/// Formats the hash in hexadecimal.
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", u128::from_be_bytes(self.bytes))
     }
 }
 
-/// The version of the format below: what changes any event's hash must change both. At most 16: the shared store has four bits for it.
+/// The version of `FORMAT`: a change that alters the hash of any event must change both.
+///
+/// At most 16: the shared store has four bits for it.
 const VERSION: u8 = 1;
 
-/// Begins every hash.
+/// The prefix of the hashed data.
 const FORMAT: &str = "reservation-worker event 1";
 
 pub(super) fn of(event: &Event) -> ContentHash {
@@ -71,7 +78,7 @@ pub(super) fn of(event: &Event) -> ContentHash {
     fields.text(event.event_type().as_str());
     fields.text(event.id.as_str());
     fields.text(event.reservation_id.as_str());
-    // No show has an empty name.
+    // A show's name is never empty, so an empty text means no show.
     fields.text(event.show_id.as_ref().map_or("", |show_id| show_id.as_str()));
     match &event.payload {
         Payload::ReservationExpired(seats) => fields.seats(seats.as_ref()),
@@ -82,7 +89,7 @@ pub(super) fn of(event: &Event) -> ContentHash {
     fields.finish()
 }
 
-/// A hash under way. Each field is prefixed by its presence and length, so that no two lists of fields look alike.
+/// A hash in progress. Presence and length precede each field, so that no two lists collide.
 struct Fields(Sha256);
 
 impl Fields {

@@ -1,27 +1,28 @@
-//! The three identities in an event, each a type of its own so that they cannot be mixed up, and the rule they share.
-//! Where they come from in a body is left to `read`.
+//! The three identities in an event, and their common rule.
+//!
+//! Each has its own type, so that they cannot be confused. `read` finds them in a body.
 
 use std::fmt;
 
-/// Bytes that an id may have at most.
+/// The maximum length of an id, in bytes.
 pub const ID_BYTES_MAX: usize = 256;
 
-/// Why a text is no id.
+/// The reason why a text is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// It has no characters.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
-    /// It has more than the bytes allowed.
+    /// It is longer than the maximum.
     #[error("must not be longer than {bytes_max} bytes")]
     TooLong {
-        /// How many would do.
+        /// The maximum length, in bytes.
         bytes_max: usize,
     },
-    /// It has a control character (Unicode `Cc`).
+    /// It contains a control character (Unicode `Cc`).
     #[error("must not contain control characters")]
     ControlCharacter,
-    /// It is `.` or `..`, which no URL path can hold as a segment.
+    /// It is `.` or `..`, which cannot be a segment of a URL path.
     #[error("must not be `.` or `..`")]
     DotSegment,
 }
@@ -29,7 +30,7 @@ pub enum IdError {
 /// Checks the rule that all ids share.
 ///
 /// # Errors
-/// The first thing about `text` that breaks it.
+/// Returns the first violation in `text`.
 pub(super) fn check(text: &str, bytes_max: usize) -> Result<(), IdError> {
     if text.is_empty() {
         Err(IdError::Empty)
@@ -42,9 +43,12 @@ pub(super) fn check(text: &str, bytes_max: usize) -> Result<(), IdError> {
     }
 }
 
-/// Nearly no text has a byte that a control character has or begins with, and bytes are looked through faster than characters.
+/// Returns whether `text` has a control character.
+///
+/// Bytes are searched first, which is faster: few texts have a byte that starts a control
+/// character.
 fn has_control_character(text: &str) -> bool {
-    // U+0080 to U+009F begin with 0xc2, as some others do.
+    // U+0080 to U+009F start with 0xc2, and so do some other characters.
     let may_be = |byte: u8| byte.is_ascii_control() || byte == 0xc2;
     text.bytes().fold(false, |found, byte| found | may_be(byte)) && text.contains(char::is_control)
 }
@@ -64,16 +68,17 @@ macro_rules! id {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// Takes `text` as it stands.
+            /// Creates an id from `text`, unchanged.
             ///
             /// # Errors
-            /// When it is empty, longer than [`ID_BYTES_MAX`], or holds what such an id must not.
+            /// Returns an error if it is empty, longer than [`ID_BYTES_MAX`], or contains forbidden
+            /// characters.
             pub fn new(text: &str) -> Result<Self, IdError> {
                 $check(text)?;
                 Ok(Self(text.into()))
             }
 
-            /// The id as the producer wrote it.
+            /// Returns the id as the producer wrote it.
             #[must_use]
             pub const fn as_str(&self) -> &str {
                 &self.0
@@ -89,16 +94,20 @@ macro_rules! id {
 }
 
 id! {
-    /// An event's identity, the same in every delivery and every re-publication of it. Not the SQS message id.
+    /// The identity of an event, equal in all deliveries and publications of it.
+    ///
+    /// It is not the SQS message id.
     EventId, check_id
 }
 id! {
-    /// A reservation. Fit to be one percent-encoded segment of a URL path.
+    /// The id of a reservation; it is valid as one percent-encoded segment of a URL path.
     ReservationId, check_segment
 }
 id! {
-    /// The *show* that seats are sold for. The JSON and both services call it `event_id`; it has nothing to do with the
-    /// event that a message carries, whose identity is [`EventId`].
+    /// The id of the *show* that seats are sold for.
+    ///
+    /// The JSON and both services call it `event_id`. It is not the identity of the event in a
+    /// message, which is [`EventId`].
     ShowId, check_id
 }
 

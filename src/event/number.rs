@@ -1,13 +1,17 @@
-//! JSON numbers as they stand in a body: whether one is whole, and how one is shown. What may be how large is left to `read`.
+//! JSON numbers as text: whether one is whole, and how it is shown.
+//!
+//! `read` checks the ranges.
 
 use std::fmt;
 
 use crate::excerpt::CHARACTERS_MAX;
 
-/// Exponents beyond this are as good as infinite: no body has so many digits.
+/// The limit for exponents: no body has enough digits for a larger one.
 const EXPONENT_MAX: i64 = 1 << 32;
 
-/// The value of a JSON number where that is whole, however it is written (`2`, `2.0`, `20e-1`), and fits 64 bits.
+/// Returns the value of a JSON number that is whole and fits 64 bits.
+///
+/// The notation does not matter: `2`, `2.0` and `20e-1` are equal.
 pub(super) fn whole(json: &str) -> Option<i64> {
     let (mantissa, exponent) = json.split_once(['e', 'E']).unwrap_or((json, "0"));
     let (sign, mantissa) = match mantissa.strip_prefix('-') {
@@ -22,7 +26,7 @@ pub(super) fn whole(json: &str) -> Option<i64> {
     }
     let leading = digits.len() - digits.trim_start_matches('0').len();
     let length = |text: &str| i64::try_from(text.len()).ok();
-    // How many digits stand before the point, from the first that is not zero.
+    // The number of digits before the decimal point, from the first nonzero digit.
     let point = length(before)? + self::exponent(exponent) - i64::try_from(leading).ok()?;
     let zeros = usize::try_from(point - length(significant)?).ok()?;
     let is_short = point <= 19;
@@ -34,7 +38,7 @@ fn exponent(digits: &str) -> i64 {
     digits.parse().map_or(limit, |exponent: i64| exponent.clamp(-EXPONENT_MAX, EXPONENT_MAX))
 }
 
-/// A number for a log line or an error text: cut, as it may have a million digits.
+/// A number for a log line or an error text: truncated, as it may have a million digits.
 pub(super) struct Shown<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -46,7 +50,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// `a number, 42`.
+/// Returns a text such as `a number, 42`.
 pub(super) fn described(json: &str) -> String {
     format!("a number, {}", Shown(json))
 }

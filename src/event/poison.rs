@@ -1,26 +1,30 @@
-//! Why a body is no event. What becomes of it is left to settlement.
+//! The reasons why a body is not an event.
+//!
+//! Settlement decides what happens to such a message.
 
 use std::fmt;
 
 use super::{EventId, EventType, ReservationId};
 
-/// Why a body can never be handled. The set is fixed: it labels metrics and dead-lettered messages.
+/// The reason why a body can never be handled.
+///
+/// The set is fixed, because it labels metrics and dead-lettered messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoisonReason {
-    /// It is not JSON (RFC 8259), or names a field twice.
+    /// The body is not JSON (RFC 8259), or has a field twice.
     InvalidJson,
-    /// It is JSON, but none of the accepted envelopes, or a broken one.
+    /// The body is JSON, but not an accepted envelope, or a broken one.
     InvalidEnvelope,
-    /// There are more envelopes around it than are opened.
+    /// The body has more envelopes than the maximum.
     NestedTooDeep,
-    /// It is an event of a type that the worker does not handle.
+    /// The event has a type that the worker does not handle.
     UnknownType,
-    /// It has a known shape, but a field is missing or not what it must be.
+    /// The shape is known, but a field is missing or wrong.
     InvalidEvent,
 }
 
 impl PoisonReason {
-    /// Every reason.
+    /// Every reason, in a fixed order.
     pub const ALL: [Self; 5] = [
         Self::InvalidJson,
         Self::InvalidEnvelope,
@@ -29,7 +33,7 @@ impl PoisonReason {
         Self::InvalidEvent,
     ];
 
-    /// The label in metrics, logs and dead-lettered messages.
+    /// Returns the label in metrics, logs and dead-lettered messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -48,39 +52,44 @@ impl fmt::Display for PoisonReason {
     }
 }
 
-/// A body that can never be handled, with whatever of it could be read, for the log line and the dead-letter's attributes.
+/// A body that can never be handled.
+///
+/// Contains the fields that could be read, for the log line and the attributes of the dead-lettered
+/// message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct Poison {
-    /// The kind of fault.
+    /// The reason.
     pub reason: PoisonReason,
-    /// Its type, if it has a known one.
+    /// The type, if it is known.
     pub event_type: Option<EventType>,
-    /// Its identity, if it has a valid one.
+    /// The identity, if it is valid.
     pub id: Option<EventId>,
-    /// Its reservation, if it names a valid one.
+    /// The reservation, if it is valid.
     pub reservation_id: Option<ReservationId>,
-    /// The field, the value given (escaped, cut at 64 characters) and what is allowed. Fit for logs.
+    /// The field, its value (escaped, truncated to 64 characters) and the allowed values.
+    ///
+    /// It is safe to log.
     pub detail: String,
 }
 
-/// A body that is well formed, and tells of something that changes nothing here.
+/// A well-formed body whose content requires no action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoChange {
-    /// Its identity, if it has a valid one.
+    /// The identity, if it is valid.
     pub id: Option<EventId>,
-    /// Its reservation, if it names a valid one.
+    /// The reservation, if it is valid.
     pub reservation_id: Option<ReservationId>,
-    /// The payment's status, quoted, escaped and cut. Fit for logs.
+    /// The payment's status, quoted, escaped and truncated. It is safe to log.
     pub status: String,
 }
 
-/// Why there is no event to handle in a body.
+/// The reason why a body contains no event to handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoEvent {
-    /// It can never be handled.
+    /// The body can never be handled.
     Poison(Poison),
-    /// There is nothing to be done.
+    /// The body requires no action.
     NoChange(NoChange),
 }
 
@@ -90,7 +99,7 @@ impl From<Fault> for NoEvent {
     }
 }
 
-/// A fault before it is known what else could be read.
+/// A fault without the other fields of the body.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) reason: PoisonReason,
@@ -102,7 +111,7 @@ impl Fault {
         Self { reason, detail: detail.into() }
     }
 
-    /// An event that has the right shape but a wrong field.
+    /// Creates the fault of an event with the right shape but a wrong field.
     pub(super) fn event(detail: impl Into<String>) -> Self {
         Self::new(PoisonReason::InvalidEvent, detail)
     }

@@ -1,4 +1,6 @@
-//! From the innermost layer to an [`Event`]: what each field must be. Envelopes are opened before this, in `decode`.
+//! Reads an [`Event`] from the innermost layer and checks each field.
+//!
+//! `decode` opens the envelopes before this.
 
 use super::decode::Around;
 use super::id::{self, ID_BYTES_MAX, IdError};
@@ -11,30 +13,30 @@ use super::{
 };
 use crate::excerpt::Excerpt;
 
-/// Seats that one event may name at most: more than any venue's block.
+/// The maximum number of seats in one event: more than the largest block of a venue.
 pub const SEATS_MAX: usize = 10_000;
 
-/// Bytes that the name of a seat may have at most.
+/// The maximum length of a seat's name, in bytes.
 pub const SEAT_ID_BYTES_MAX: usize = 128;
 
-/// What the payment simulator calls its one type, and how EventBridge spells it.
+/// The only type of the payment simulator, and its spelling in EventBridge.
 const STATUS_UPDATED: [&str; 2] = ["payment.status_updated", "Payment Status Updated"];
 
-/// What a payment's status may begin with: the name of its enum.
+/// The optional prefix of a payment's status: the name of its enum.
 const STATUS_PREFIX: &str = "PAYMENT_STATUS_";
 
-/// What a type's name says of the event.
+/// The result of reading a type's name.
 #[derive(Clone, Copy)]
 enum Named {
     Type(EventType),
-    /// A payment has another status: which one says what type it is.
+    /// A payment has another status; the status determines the type.
     StatusUpdated,
 }
 
-/// Why reading stops.
+/// The reason to stop reading.
 enum Stop {
     Fault(Fault),
-    /// The payment has a status that changes nothing here.
+    /// The payment has a status that requires no action.
     NoChange(String),
 }
 
@@ -44,7 +46,9 @@ impl From<Fault> for Stop {
     }
 }
 
-/// Checks everything that an event needs. The fault is the first in the order type, spellings, payment's status, id, reservation,
+/// Checks all fields of an event.
+///
+/// The first fault is reported, in this order: type, spellings, payment's status, id, reservation,
 /// payload, show.
 pub(super) fn event(mut layer: Box<Layer<'_>>, around: Around<'_>) -> Result<Event, NoEvent> {
     let mut known = None;
@@ -71,7 +75,7 @@ pub(super) fn event(mut layer: Box<Layer<'_>>, around: Around<'_>) -> Result<Eve
         })
 }
 
-/// Notes in `known` what type the event is, as soon as that is known.
+/// Reads the event; stores its type in `known` as soon as it is known.
 fn checked(
     layer: &mut Layer<'_>,
     around: &Around<'_>,
@@ -127,7 +131,7 @@ fn named(layer: &Layer<'_>, around: &Around<'_>) -> Result<Named, Fault> {
     })
 }
 
-/// No field says two things in its two spellings.
+/// Checks that no field has two values in its two spellings.
 fn consistent(layer: &Layer<'_>) -> Result<(), Fault> {
     layer.contradiction.map_or(Ok(()), |key| {
         let name = key.as_str();
@@ -135,7 +139,7 @@ fn consistent(layer: &Layer<'_>) -> Result<(), Fault> {
     })
 }
 
-/// The type of an event that says a payment's status.
+/// Returns the type of an event from its payment status.
 fn by_status(fields: &Layer<'_>) -> Result<EventType, Stop> {
     let status = text(fields.get(Key::Status), Key::Status)?
         .filter(|status| !status.is_empty())
@@ -154,12 +158,12 @@ fn by_status(fields: &Layer<'_>) -> Result<EventType, Stop> {
     }
 }
 
-/// The identity that the body names, if it names one.
+/// Returns the identity in the body, if there is one.
 fn own_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<Option<EventId>, Fault> {
     optional(own_or(layer.get(Key::Id), &around.id), Key::Id, EventId::new)
 }
 
-/// The identity, and whether it is only the message's.
+/// Returns the identity, and whether it is the message's id.
 fn event_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<(EventId, bool), Fault> {
     match own_id(layer, around)? {
         Some(id) => Ok((id, false)),
@@ -175,8 +179,10 @@ fn reservation_id(layer: &Layer<'_>) -> Result<ReservationId, Fault> {
     required(layer.get(key), key, ReservationId::new)
 }
 
-/// The show: needed where a payment names seats. An expiry may leave it to the Reservation API. On a payment without seats no
-/// step needs it, so that it only describes.
+/// Returns the show.
+///
+/// It is required on a payment that names seats. For an expiry, the Reservation API can provide it.
+/// On a payment without seats no step uses it, so an invalid value counts as absent.
 fn show_id(layer: &Layer<'_>, payload: &Payload) -> Result<Option<ShowId>, Fault> {
     let (value, key) = (layer.get(Key::EventId), Key::EventId);
     match payload {
@@ -190,7 +196,7 @@ fn show_id(layer: &Layer<'_>, payload: &Payload) -> Result<Option<ShowId>, Fault
     }
 }
 
-/// An event's payload, from the object that holds its fields.
+/// Reads an event's payload from the object with its fields.
 fn payload(event_type: EventType, fields: &mut Layer<'_>) -> Result<Payload, Fault> {
     match event_type {
         EventType::ReservationExpired => seats(fields, false).map(Payload::ReservationExpired),
@@ -214,7 +220,10 @@ fn payment(fields: &mut Layer<'_>) -> Result<Payment, Fault> {
     })
 }
 
-/// The seats that are named, or their number; `None` where there is neither, or where none named and a number of 0 says so.
+/// Returns the named seats, or their quantity.
+///
+/// `None` if neither is given, or if there are no names, the quantity is 0 and `zero_is_none` is
+/// set.
 fn seats(fields: &mut Layer<'_>, zero_is_none: bool) -> Result<Option<Seats>, Fault> {
     let seat_ids = seat_ids(std::mem::take(&mut fields.seat_ids))?;
     let count = i32::try_from(seat_ids.len()).expect("SEATS_MAX fits 32 bits");
@@ -271,7 +280,7 @@ fn seat_ids(list: SeatList) -> Result<SeatIds, Fault> {
     Ok(seats)
 }
 
-/// The value, unless it is absent.
+/// Returns `own`, or `otherwise` if `own` is absent.
 fn own_or<'v, 'a>(own: &'v Value<'a>, otherwise: &'v Value<'a>) -> &'v Value<'a> {
     match own {
         Value::Absent => otherwise,
@@ -279,7 +288,7 @@ fn own_or<'v, 'a>(own: &'v Value<'a>, otherwise: &'v Value<'a>) -> &'v Value<'a>
     }
 }
 
-/// The text of a field that decides something.
+/// Returns the text of a field that decides an effect.
 fn text<'v>(value: &'v Value<'_>, key: Key) -> Result<Option<&'v str>, Fault> {
     match value {
         Value::Absent => Ok(None),
@@ -317,7 +326,7 @@ fn optional_id(fields: &Layer<'_>, key: Key) -> Result<Option<Box<str>>, Fault> 
     }
 }
 
-/// The text of a field that only describes: what does not fit is absent.
+/// Returns the text of a field that only describes; an invalid value counts as absent.
 fn describing(value: &Value<'_>) -> Option<Box<str>> {
     match value {
         Value::Text(text) if !text.is_empty() => Some(text.as_ref().into()),

@@ -1,31 +1,33 @@
-//! Seats' names, in one piece of text. Held as strings of their own, ten thousand short names would
-//! take twelve times the bytes that they have in the message, and no limit on bodies would bound them.
+//! The names of seats, stored in one text.
+//!
+//! As separate strings, ten thousand short names would use twelve times the bytes that they have in
+//! the message, and the limit on bodies would not limit this memory.
 
 use std::fmt;
 
 /// The names of seats, in the order given.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SeatIds {
-    /// One after the other.
+    /// All names, concatenated.
     text: String,
-    /// Where each ends.
+    /// The end offset of each name.
     ends: Vec<u32>,
 }
 
 impl SeatIds {
-    /// How many.
+    /// Returns the number of names.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether none is named.
+    /// Returns whether there are no names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Each, in order.
+    /// Returns the names, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         let mut begin = 0;
         self.ends.iter().map(move |end| {
@@ -34,7 +36,7 @@ impl SeatIds {
         })
     }
 
-    /// The memory that they take.
+    /// Returns the memory of the names in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.text.capacity() + size_of::<u32>() * self.ends.capacity()
     }
@@ -44,7 +46,7 @@ impl SeatIds {
         self.ends.push(u32::try_from(self.text.len()).expect("a body is far below 4 GiB"));
     }
 
-    /// Gives back what was reserved for more; for a few seats, that is not worth the work.
+    /// Releases unused capacity; for a few seats, the reallocation is not worth its cost.
     pub(super) fn shrink(&mut self) {
         const FEW: usize = 16;
         if self.len() > FEW {

@@ -1,5 +1,6 @@
-//! The steps that events are made of, sets of them, and the key that each call of a step carries. Which event takes which
-//! steps is left to the handlers.
+//! The steps of events, sets of steps, and the idempotency key of each step.
+//!
+//! The handlers decide which steps an event has.
 
 use std::fmt;
 
@@ -11,20 +12,22 @@ use super::EventId;
 /// One effect on one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Step {
-    /// The Reservation API is told the reservation's new status.
+    /// Sets the new status of the reservation in the Reservation API.
     ReservationStatus,
-    /// The inventory is told to release what is held.
+    /// Releases held seats in the inventory.
     InventoryRelease,
-    /// The inventory is told to sell what is held.
+    /// Commits held seats as sold in the inventory.
     InventoryCommit,
 }
 
 impl Step {
-    /// Every step.
+    /// Every step, in a fixed order.
     pub const ALL: [Self; 3] =
         [Self::ReservationStatus, Self::InventoryRelease, Self::InventoryCommit];
 
-    /// The name in idempotency keys, stored records and logs. Never changes: keys of events in flight are made from it.
+    /// Returns the name in idempotency keys, stored records and logs.
+    ///
+    /// It must never change: keys of events in flight are derived from it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,7 +37,9 @@ impl Step {
         }
     }
 
-    /// The step's place in a [`StepSet`]. Never changes: sets are kept in stores that outlive a version.
+    /// Returns the bit of the step in a [`StepSet`].
+    ///
+    /// It must never change: stored sets are read by later versions.
     #[must_use]
     pub const fn bit(self) -> u8 {
         match self {
@@ -51,46 +56,46 @@ impl fmt::Display for Step {
     }
 }
 
-/// The steps of an event that are done.
+/// The completed steps of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StepSet(u8);
 
 impl StepSet {
-    /// No step.
+    /// The empty set.
     pub const EMPTY: Self = Self(0);
 
-    /// Whether `step` is in it.
+    /// Returns whether the set contains `step`.
     #[must_use]
     pub const fn contains(self, step: Step) -> bool {
         self.0 & step.bit() != 0
     }
 
-    /// Adds `step`; true if it was not in it before.
+    /// Adds `step`; returns true if it is new in the set.
     pub const fn insert(&mut self, step: Step) -> bool {
         let is_new = !self.contains(step);
         self.0 |= step.bit();
         is_new
     }
 
-    /// The steps of both.
+    /// Returns the union of both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether it has no step.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Its bits, to be stored.
+    /// Returns the bits, for storage.
     #[must_use]
     pub const fn bits(self) -> u8 {
         self.0
     }
 
-    /// The set with these bits; `None` if one belongs to no step that this version knows.
+    /// Builds the set from stored bits; `None` if a bit belongs to no step of this version.
     #[must_use]
     pub fn from_bits(bits: u8) -> Option<Self> {
         let known = Step::ALL.iter().fold(0, |all, step| all | step.bit());
@@ -98,11 +103,14 @@ impl StepSet {
     }
 }
 
-/// The key that every attempt at `step` of event `id` carries, in every process and version: UUIDv5 (RFC 9562, section 5.5) in
-/// the URL namespace of `urn:reservation-worker:<id>/<step>`.
+/// Returns the idempotency key of `step` for event `id`.
+///
+/// It is the same for every attempt, process and version: UUIDv5 (RFC 9562, section 5.5) in the URL
+/// namespace of `urn:reservation-worker:<id>/<step>`.
 #[must_use]
 pub fn idempotency_key(id: &EventId, step: Step) -> Uuid {
-    // `Uuid::new_v5` knows nothing of the processor's instructions for SHA-1, which take a tenth of the time.
+    // Not `Uuid::new_v5`: it does not use the processor's SHA-1 instructions, which need a tenth of
+    // the time.
     let mut name = Sha1::new_with_prefix(Uuid::NAMESPACE_URL.as_bytes());
     for part in ["urn:reservation-worker:", id.as_str(), "/", step.as_str()] {
         name.update(part);

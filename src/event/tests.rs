@@ -1,4 +1,6 @@
-//! Tests of decoding: here what is accepted; what is refused, and identities, in files of their own.
+//! Tests of decoding: accepted bodies.
+//!
+//! Refused bodies and identities are in files of their own.
 #![allow(clippy::unwrap_used)]
 
 mod hostile;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The SQS id of the message that bodies come in.
+/// The SQS id of the message.
 const MESSAGE_ID: &str = "m-1";
 
 fn decode(body: &str) -> Result<Event, Poison> {
@@ -34,7 +36,7 @@ fn read(body: &Value) -> Event {
     decode(&body.to_string()).unwrap()
 }
 
-/// An EventBridge envelope with an id, type and time of its own.
+/// An EventBridge envelope with its own id, type and time.
 fn event_bridge(detail: &Value) -> Value {
     json!({"version": "0", "id": "eb-1", "detail-type": "payment.approved", "source": "payments", "account": "123456789012",
         "time": "2024-02-02T00:00:00Z", "region": "eu-west-1", "resources": [], "detail": detail})
@@ -248,7 +250,9 @@ fn fields_that_only_describe_are_no_reason_to_refuse() {
     assert_eq!(event.payload, Payload::PaymentApproved(Payment::default()));
 }
 
-/// Both are JSON (RFC 8259), and neither can be held: half of a surrogate pair is left where a text with an emoji is cut.
+/// Both values are valid JSON (RFC 8259), but cannot be represented.
+///
+/// Half of a surrogate pair results when a text with an emoji is truncated.
 #[test]
 fn a_description_that_cannot_be_held_is_no_reason_to_refuse() {
     let body = r#"{"id":"e","type":"payment.failed","reservation_id":"r","event_id":"s","ts":"\ud83d","\ud83d":1,"detail":"\ud83d",

@@ -1,24 +1,27 @@
-//! The W3C `traceparent`, read, and the trace context that a body itself carries. Which of a message's contexts counts, and what is
-//! done with it, is left to telemetry.
+//! Parses the W3C `traceparent`, and reads the trace context in a body.
+//!
+//! Telemetry decides which context of a message is used, and how.
 
 use std::fmt;
 
 use super::wire::{self, Key, Layer, Value};
 
-/// The longest `tracestate` that is kept: what is longer, its grammar cuts or refuses (W3C Trace Context, 3.3.1.5).
+/// The maximum length of `tracestate` that is kept, in bytes.
+///
+/// The grammar truncates or refuses a longer one (W3C Trace Context, 3.3.1.5).
 const STATE_BYTES_MAX: usize = 512;
 
-/// The longest `baggage` that is kept: what is longer need not be passed on (W3C Baggage, 3.3.2).
+/// The maximum length of `baggage`, in bytes; a longer one may be dropped (W3C Baggage, 3.3.2).
 const BAGGAGE_BYTES_MAX: usize = 8192;
 
-/// What a W3C `traceparent` says. It is shown as one of version 00.
+/// The content of a W3C `traceparent`; `Display` writes it as version 00.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct W3cParent {
-    /// Not zero.
+    /// The trace id; not zero.
     pub trace_id: u128,
-    /// The span that is the parent; not zero.
+    /// The id of the parent span; not zero.
     pub span_id: u64,
-    /// As given.
+    /// The flags, as given.
     pub flags: u8,
 }
 
@@ -26,8 +29,10 @@ pub struct W3cParent {
 const SAMPLED: u8 = 1;
 
 impl W3cParent {
-    /// Reads a `traceparent` of any version by the rules of version 00: later ones may only append (W3C Trace Context, 3.2 and 4.3).
-    /// `None` where it is not one: wrong lengths, upper case, version `ff`, zero ids.
+    /// Parses a `traceparent` of any version by the rules of version 00.
+    ///
+    /// Later versions may only append (W3C Trace Context, 3.2 and 4.3). `None` for wrong lengths,
+    /// upper case, version `ff` and zero ids.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(5, '-');
@@ -39,15 +44,18 @@ impl W3cParent {
         fits.then_some(Self { trace_id, span_id, flags })
     }
 
-    /// Whether the sender records the trace.
+    /// Returns whether the sender records the trace.
     #[must_use]
     pub const fn is_sampled(self) -> bool {
         self.flags & SAMPLED != 0
     }
 
-    /// A parent's id must not be zero (W3C Trace Context, 3.2.2.4), and a trace id alone names no parent. Its own last half (the
-    /// first, where that is zero) stands in: it is no real span, but the trace is joined, and the same message always gets the
-    /// same one. It is marked as sampled: the producer had a trace to tell of.
+    /// Builds a parent from a trace id alone.
+    ///
+    /// A parent id must not be zero (W3C Trace Context, 3.2.2.4). The last half of the trace id is
+    /// used as parent id, or the first half if the last is zero. It is not a real span, but the
+    /// message joins the trace, and the same message always gets the same parent. The trace is
+    /// marked as sampled, because the producer had a trace.
     fn of_trace(trace_id: u128) -> Option<Self> {
         let halves = [trace_id & u128::from(u64::MAX), trace_id >> 64];
         let span_id = halves.into_iter().find(|half| *half != 0)?;
@@ -61,29 +69,31 @@ impl fmt::Display for W3cParent {
     }
 }
 
-/// The trace context that a body carries, for when the message's own attributes have none.
+/// The trace context in a body, used if the message's own attributes have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyTrace {
-    /// What its `traceparent` says.
+    /// The content of its `traceparent`.
     pub parent: W3cParent,
-    /// The `tracestate` that stood beside it, as it is.
+    /// The `tracestate` next to it, unchanged.
     pub state: Option<Box<str>>,
-    /// It stood in the attributes of an SNS notification, and counts as a message's attribute does.
+    /// Whether it is from the attributes of an SNS notification.
+    ///
+    /// It then counts as an attribute of the message.
     pub is_attribute: bool,
 }
 
-/// What one layer, or all layers around it, say about the trace.
+/// The trace context of one layer, or of all layers around it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TraceContext {
     attribute: Option<BodyTrace>,
     own: Option<BodyTrace>,
     trace_id: Option<u128>,
-    /// Of a notification's attributes.
+    /// The `baggage` in the attributes of a notification.
     pub(super) baggage: Option<Box<str>>,
 }
 
 impl TraceContext {
-    /// This context with that of a layer further in, which wins.
+    /// Merges the context of a layer further inside, which has priority.
     pub(super) fn inside(self, layer: &Layer<'_>) -> Self {
         fn text<'v>(layer: &'v Layer<'_>, key: Key) -> Option<&'v str> {
             match layer.get(key) {
@@ -106,7 +116,9 @@ impl TraceContext {
         }
     }
 
-    /// This context with that of a notification's `MessageAttributes`: `{"traceparent":{"Type":"String","Value":"00-..."}}`.
+    /// Merges the context in the `MessageAttributes` of a notification.
+    ///
+    /// Their form is `{"traceparent":{"Type":"String","Value":"00-..."}}`.
     pub(super) fn with_attributes(mut self, json: Option<&str>) -> Self {
         let value = |name: &str| {
             let attribute = wire::member(json?, name)?;
@@ -120,7 +132,7 @@ impl TraceContext {
         self
     }
 
-    /// The context found; where there is only a trace id, one made of it.
+    /// Returns the context found; if there is only a trace id, one built from it.
     pub(super) fn into_trace(self) -> Option<BodyTrace> {
         self.attribute.or(self.own).or_else(|| {
             let parent = W3cParent::of_trace(self.trace_id?)?;
@@ -137,7 +149,7 @@ fn baggage(text: &str) -> Option<Box<str>> {
     (1..=BAGGAGE_BYTES_MAX).contains(&text.len()).then(|| text.into())
 }
 
-/// So many hexadecimal digits, at most 32, in lower case.
+/// Parses exactly `digits` lower-case hexadecimal digits; at most 32.
 fn lower_hex(text: &str, digits: usize) -> Option<u128> {
     let value = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -148,8 +160,9 @@ fn lower_hex(text: &str, digits: usize) -> Option<u128> {
     if text.len() == digits { text.bytes().try_fold(0, push) } else { None }
 }
 
-/// A trace id of 32 hexadecimal digits, or in X-Ray's form, `1-<8>-<24>`, which holds the same 128 bits
-/// (AWS X-Ray developer guide, "Trace ID format").
+/// Parses a trace id of 32 hexadecimal digits, or in X-Ray's form `1-<8>-<24>`.
+///
+/// Both hold the same 128 bits (AWS X-Ray developer guide, "Trace ID format").
 fn trace_id(text: &str) -> Option<u128> {
     let id = match text.strip_prefix("1-").and_then(|rest| rest.split_once('-')) {
         Some((epoch, rest)) if epoch.len() == 8 => format!("{epoch}{rest}"),

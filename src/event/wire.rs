@@ -1,12 +1,16 @@
-//! One JSON object of a body, as it stands: each field that any envelope or event may have, with its type noted but not yet judged,
-//! so that one wrong field does not hide the others. Borrows from the body. What the fields must be is left to `read`.
+//! Reads one JSON object of a body: all fields that an envelope or event may have.
 //!
-//! Hand-written rather than derived for three reasons: a wrong type is an answer here and no error, so that the field can be named;
-//! a depth can be set, so that no body decides how much stack is used; and no tree of values is built on the way.
+//! Types are recorded but not checked, so that one wrong field does not hide the others. The values
+//! borrow from the body. `read` checks the fields.
 //!
-//! A value is taken as the text that it stands as, and read after that: JSON allows what cannot be held, half of a surrogate
-//! pair (`"\ud83d"`, as is left where a text with an emoji is cut) or a number above all doubles (`1e400`). Such a value does not
-//! fit its field; the body around it is still well formed.
+//! The reader is hand-written, not derived, for three reasons: a wrong type is a result and not an
+//! error, so that the field can be named; the depth is limited, so that no body controls the use of
+//! the stack; and no tree of values is built.
+//!
+//! A value is first taken as raw text and then parsed. JSON allows values that cannot be
+//! represented: half of a surrogate pair (`"\ud83d"`, the result of truncating a text with an
+//! emoji) or a number above all doubles (`1e400`). Such a value is invalid for its field; the body
+//! is still well formed.
 
 mod key;
 
@@ -22,21 +26,21 @@ pub(super) use key::Key;
 
 use super::{SEATS_MAX, SeatIds, number};
 
-/// A JSON type that does not fit where it stands.
+/// A JSON type that is wrong for its field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
     Boolean,
     Number,
     Text,
-    /// A string with half of a surrogate pair in it, which no UTF-8 can hold.
+    /// A string with half of a surrogate pair, which UTF-8 cannot represent.
     BrokenText,
     Array,
     Object,
 }
 
 impl Kind {
-    /// The type of a value that is JSON, by its first character.
+    /// Returns the type of a JSON value, by its first character.
     fn of(json: &str) -> Self {
         match json.bytes().next() {
             Some(b'"') => Self::Text,
@@ -63,16 +67,16 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A plain value. `Absent` is also what `null` becomes.
+/// A scalar value; `null` becomes `Absent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     #[default]
     Absent,
     Text(Cow<'a, str>),
     Integer(i64),
-    /// Any other number, as it stands: with a fraction or an exponent, or one that does not fit 64 bits.
+    /// Any other number, as text: with a fraction or an exponent, or too large for 64 bits.
     Number(&'a str),
-    /// Anything else.
+    /// Any other type.
     Other(Kind),
 }
 
@@ -81,7 +85,7 @@ impl Value<'_> {
         matches!(self, Self::Absent)
     }
 
-    /// Whether both say one thing: a whole number may be written in many ways.
+    /// Returns whether both values are equal; the notation of a whole number does not matter.
     fn says_as(&self, other: &Self) -> bool {
         let whole = |value: &Self| match value {
             Self::Integer(number) => Some(*number),
@@ -100,18 +104,18 @@ pub(super) enum SeatList {
     Seats(SeatIds),
     /// There are more than [`SEATS_MAX`].
     TooMany,
-    /// The element at this place is no string, but this.
+    /// The element at this index is not a string; the text describes it.
     WrongElement(usize, String),
     Other(Kind),
 }
 
-/// The value of a field that should be an object. `Absent` is also what `null` becomes.
+/// The value of a field that should be an object; `null` becomes `Absent`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Node<'a> {
     #[default]
     Absent,
     Object(Box<Layer<'a>>),
-    /// Not an object, or one that is deeper than anything that is read.
+    /// Not an object, or an object below the maximum depth.
     Other(Kind),
 }
 
@@ -122,16 +126,16 @@ pub(super) struct Layer<'a> {
     pub(super) seat_ids: SeatList,
     pub(super) payload: Node<'a>,
     pub(super) detail: Node<'a>,
-    /// The JSON of `data`: only an envelope's is read. Absent where it is `null`.
+    /// The JSON of `data`, read only in an envelope; `None` if it is `null`.
     pub(super) data: Option<&'a str>,
     /// The JSON of an SNS notification's `MessageAttributes`.
     pub(super) sns_attributes: Option<&'a str>,
-    /// The first field that is given in two spellings with different values.
+    /// The first field with different values in its two spellings.
     pub(super) contradiction: Option<Key>,
 }
 
 impl<'a> Layer<'a> {
-    /// The value of a field; `Absent` for those that are no plain value.
+    /// Returns the value of a field; `Absent` for fields that are not scalar.
     pub(super) fn get(&self, key: Key) -> &Value<'a> {
         self.values.get(key as usize).unwrap_or(&Value::Absent)
     }
@@ -144,7 +148,7 @@ impl<'a> Layer<'a> {
         self.values.get_mut(key as usize).map(std::mem::take).unwrap_or_default()
     }
 
-    /// Notes a plain value. Two spellings of a field may say the same, or one of them nothing.
+    /// Stores a scalar value. Two spellings of a field may be equal, or one of them absent.
     fn put(&mut self, key: Key, mut value: Value<'a>) {
         let field = key.field();
         if field.is_absent_where_empty() && matches!(&value, Value::Text(text) if text.is_empty()) {
@@ -166,7 +170,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Notes the JSON of a value that is read later, if at all.
+    /// Stores the JSON of a value that may be read later.
     fn put_json(&mut self, key: Key, raw: &'a RawValue) {
         let json = (Kind::of(raw.get()) != Kind::Null).then_some(raw.get());
         if key == Key::Data {
@@ -177,12 +181,13 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Reads `text` as one JSON value, with objects in objects down to `objects` deep, at least 1.
+/// Parses `text` as one JSON value, with nested objects down to depth `objects`, at least 1.
 ///
 /// # Errors
-/// When it is not JSON (RFC 8259), or a known field is given twice. The error's text holds nothing of the body.
+/// Fails if the text is not JSON (RFC 8259), or if a known field is given twice. The error's text
+/// contains nothing of the body.
 pub(super) fn parse(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
-    // Nearly every body is an object, which can be read without being looked through first.
+    // Most bodies are objects, which can be read without a first pass.
     if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
         object(text, objects)
     } else {
@@ -208,7 +213,7 @@ fn object(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
     Ok(Node::Object(layer))
 }
 
-/// Reads an object that may hold others, down to a depth.
+/// Reads an object with nested objects, down to a depth.
 struct LayerVisitor {
     objects: u8,
 }
@@ -252,14 +257,14 @@ impl<'de> Visitor<'de> for LayerVisitor {
     }
 }
 
-/// The field of that name; a name that is no text is nobody's.
+/// Returns the field with this name; `Unknown` if the name is not a valid text.
 fn key(raw: &RawValue) -> Key {
     let Some(name) = text(raw.get()) else { return Key::Unknown };
     let name: StrDeserializer<'_, serde_json::Error> = name.as_ref().into_deserializer();
     Key::deserialize(name).unwrap_or(Key::Unknown)
 }
 
-/// What the string with this JSON form says; `None` where it has half of a surrogate pair.
+/// Returns the text of a JSON string; `None` if it has half of a surrogate pair.
 fn text(json: &str) -> Option<Cow<'_, str>> {
     match json.get(1..json.len() - 1) {
         Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
@@ -330,7 +335,7 @@ impl<'de> Visitor<'de> for SeatsVisitor {
     }
 }
 
-/// The value of the first member of that name, where `json` is an object.
+/// Returns the value of the first member with this name, if `json` is an object.
 pub(super) fn member<'a>(json: &'a str, name: &str) -> Option<&'a RawValue> {
     struct Find<'n>(&'n str);
 
@@ -355,7 +360,7 @@ pub(super) fn member<'a>(json: &'a str, name: &str) -> Option<&'a RawValue> {
     serde_json::Deserializer::from_str(json).deserialize_map(Find(name)).ok().flatten()
 }
 
-/// The text that a value is, if it is one.
+/// Returns the text of a value, if it is a string.
 pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     if Kind::of(raw.get()) == Kind::Text { text(raw.get()) } else { None }
 }

@@ -1,11 +1,11 @@
-//! What a call's span says of the answer: the HTTP status, or the gRPC code. What follows from an answer is left to the
-//! clients and to [`super::attempt`].
+//! Response status for call spans: the HTTP status or the gRPC code. The clients and
+//! [`super::attempt`] decide what follows from a response.
 
 use crate::client::{Answered, CallError};
 use crate::outage::Dependency;
 use crate::telemetry::CallStatus;
 
-/// What the service answered, where it did.
+/// Returns the response status, if the service responded.
 pub(super) fn status(
     dependency: Dependency,
     answered: &Answered,
@@ -22,8 +22,8 @@ pub(super) fn status(
     }
 }
 
-/// The gRPC code behind a failure's word, as the protocol spells it; none where no gRPC answer came. A refusal in the
-/// answer itself came with `OK`.
+/// Maps an error code of the client to the gRPC code in the protocol's spelling. Returns `None`
+/// without a gRPC response. An error inside the response message itself came with `OK`.
 fn grpc_code(word: &str) -> Option<&'static str> {
     match word.strip_prefix("grpc_") {
         Some("ok") => Some("OK"),

@@ -1,4 +1,4 @@
-//! One attempt: carries out the steps that are not done yet, one call at a time.
+//! One attempt: executes the steps that are not done yet, one call at a time.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::outage::{BreakerSnapshot, CallOutcome, CallPermit, Dependency};
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{CallEnd, CallSpan, CallStart, EventSpan, Failure};
 
-/// The path of the Reservation API with a name in place of the id.
+/// URL template of the Reservation API, for spans.
 const RESERVATION_PATH: &str = "/internal/reservations/{reservation_id}";
 
-/// An attempt at one event. Its methods are the steps that a handler may take.
+/// One attempt at an event. Its methods are the steps that a handler can take.
 pub(super) struct Attempt<'a> {
     pub(super) event: &'a Event,
     pub(super) reservation: &'a mut Option<Arc<Reservation>>,
@@ -35,14 +35,14 @@ pub(super) struct Attempt<'a> {
     pub(super) services: &'a Services,
 }
 
-/// A call that is being made.
+/// A call in progress.
 struct OpenCall {
     call: Call,
     span: CallSpan,
     started_at: Instant,
     key: uuid::Uuid,
     propagates_trace_context: bool,
-    /// X-Ray's header, where it is asked for.
+    /// The X-Ray header, if that propagator is enabled.
     xray: Option<String>,
     dependency: Dependency,
     permit: CallPermit,
@@ -63,7 +63,7 @@ impl OpenCall {
 }
 
 impl Attempt<'_> {
-    /// Sets the reservation's status. Done, too, where the reservation turns out to be past it.
+    /// Sets the reservation's status. An equivalent current status counts as done.
     pub(super) async fn reservation_status(
         &mut self,
         target: Target,
@@ -88,7 +88,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The change was refused: what the reservation's status is decides what that means.
+    /// Resolves a refused change of status by the reservation's current status.
     async fn settle_conflict(&mut self, target: Target) -> Result<(), End> {
         let reservation = self.ask().await?;
         let found = reservation.status.clone();
@@ -113,7 +113,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Asks the Reservation API for the reservation.
+    /// Fetches the reservation from the Reservation API.
     async fn ask(&mut self) -> Result<Reservation, End> {
         self.check_ours()?;
         let open = self.open(Call::GetReservation, Step::ReservationStatus)?;
@@ -122,13 +122,13 @@ impl Attempt<'_> {
         self.finish(open, answer)
     }
 
-    /// Has the Reservation API say what the event does not, once: its answer is kept for the attempts that follow.
+    /// Fetches hold data that the event lacks, once; later attempts reuse the response.
     async fn complete_hold(&mut self) -> Result<(), End> {
         if !self.event.lacks_hold() || self.reservation.is_some() {
             return Ok(());
         }
         let reservation = self.ask().await?;
-        // Sold since the first step: its seats are not free.
+        // Sold after the first step: its seats must not be released.
         if reservation.status == Found::Confirmed {
             return Err(End::Superseded { found: name(&reservation.status) });
         }
@@ -136,7 +136,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Gives the held seats back: those that the event names, else those that the Reservation API knows of.
+    /// Releases the held seats: those in the event, else those from the Reservation API.
     pub(super) async fn inventory_release(&mut self, reason: ReleaseReason) -> Result<(), End> {
         let step = Step::InventoryRelease;
         if self.is_done(step).await? {
@@ -159,7 +159,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Sells the held seats.
+    /// Commits the held seats as sold.
     pub(super) async fn inventory_commit(
         &mut self,
         seats: &Seats,
@@ -185,8 +185,9 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Whether a step is done; if not, that it may begin: the store knows of those before it. The
-    /// last one needs no record of its own: that the event is handled says it.
+    /// Returns whether a step is done. If not, first records the completed steps in the store, so
+    /// that the step may begin. The last step needs no record of its own: completing the event
+    /// covers it.
     async fn is_done(&mut self, step: Step) -> Result<bool, End> {
         if self.done.contains(step) {
             return Ok(true);
@@ -206,7 +207,7 @@ impl Attempt<'_> {
         Ok(false)
     }
 
-    /// The message is held, and the event is claimed.
+    /// Checks that the message's lease is held and the event is claimed.
     fn check_ours(&self) -> Result<(), End> {
         if !self.lease.is_held() {
             return Err(End::LeaseLost);
@@ -217,7 +218,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Begins a call, if its service may be called now.
+    /// Starts a call if the circuit breaker permits it.
     fn open(&self, call: Call, step: Step) -> Result<OpenCall, End> {
         let dependency = dependency(call);
         let entered = self.services.outages.enter(dependency, &self.event.reservation_id);
@@ -284,7 +285,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// For a span that is recorded; the others do not pay for it.
+    /// Returns the URL for a recorded span; empty otherwise, to save the allocation.
     fn url(&self) -> String {
         if !self.span.is_recording() {
             return String::new();
@@ -294,7 +295,8 @@ impl Attempt<'_> {
         format!("{base}/internal/reservations/{id}")
     }
 
-    /// Ends a call, and reads a failure of it: whose fault it is, and what the event does next.
+    /// Ends a call. On failure, attributes it to the service or the event, and decides how the
+    /// event waits.
     fn finish<T>(&mut self, open: OpenCall, answer: Result<T, CallError>) -> Result<T, End> {
         let dependency = open.dependency;
         let (outcome, snapshot) = self.close(open, &answer);
@@ -343,7 +345,7 @@ impl Attempt<'_> {
     }
 }
 
-/// What a failure says about the service, and how it is counted.
+/// Maps an error to its outcome for the circuit breaker and its result for metrics.
 fn read(error: &CallError) -> (CallOutcome, CallResult) {
     match error.class {
         Class::Outage => (CallOutcome::Outage, CallResult::Outage),
@@ -355,7 +357,7 @@ fn read(error: &CallError) -> (CallOutcome, CallResult) {
     }
 }
 
-/// Whom a call goes to.
+/// Returns the dependency that a call uses.
 fn dependency(call: Call) -> Dependency {
     match call {
         Call::PatchReservation => Dependency::ReservationApi,

@@ -1,21 +1,21 @@
-//! What a refused change of status (409 or 412) means, by the status that the reservation has.
+//! Resolves a refused change of status (409 or 412) by the reservation's current status.
 
 use crate::client::{Found, Target};
 
-/// What follows from the status that was found.
+/// What follows from the current status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// The step counts as done: go on with the next one.
+    /// The step counts as done; the next step follows.
     Done,
-    /// The seats are sold: drop the event, release nothing.
+    /// The seats are sold: the event is dropped and nothing is released.
     Superseded,
-    /// A payment was approved for a reservation that is over.
+    /// A payment was approved for a reservation that is expired or cancelled.
     MoneyWithoutSeat,
-    /// No status to judge by: try again later.
+    /// The status does not allow a decision; a later attempt follows.
     Unclear,
 }
 
-/// The table. Each event type has a target of its own, so the target names the event.
+/// Returns the resolution. Each event type has its own target, so the target identifies the type.
 #[must_use]
 pub fn resolve(target: Target, found: &Found) -> Resolution {
     match (target, found) {

@@ -1,11 +1,11 @@
-//! `payment.approved`: the seats are sold.
+//! `payment.approved`: confirms the reservation and commits the seats.
 
 use super::End;
 use super::attempt::Attempt;
 use crate::client::Target;
 use crate::event::Payment;
 
-/// The inventory is told only where the event names what was bought.
+/// Calls the Inventory service only if the event names the seats that were bought.
 pub(super) async fn handle(attempt: &mut Attempt<'_>, payment: &Payment) -> Result<(), End> {
     let payment_intent_id = payment.payment_intent_id.as_deref();
     attempt.reservation_status(Target::Confirmed, payment_intent_id).await?;

@@ -1,11 +1,11 @@
-//! `payment.failed`: the reservation is off, and what it held is free again.
+//! `payment.failed`: cancels the reservation and releases the seats.
 
 use super::End;
 use super::attempt::Attempt;
 use crate::client::{ReleaseReason, Target};
 use crate::event::Payment;
 
-/// The inventory is told only where the event names what was held.
+/// Calls the Inventory service only if the event names the seats that were held.
 pub(super) async fn handle(attempt: &mut Attempt<'_>, payment: &Payment) -> Result<(), End> {
     let payment_intent_id = payment.payment_intent_id.as_deref();
     attempt.reservation_status(Target::Cancelled, payment_intent_id).await?;

@@ -1,8 +1,8 @@
-//! The store of one process: bounded in number and in time.
+//! The in-memory store of one process, bounded in number and in time.
 //!
-//! What is in progress is never forgotten (there is never more of it than messages are held); of
-//! what was handled, or given up half-way, the newest are known, for a time: see `settled`. The old
-//! ones are thrown out when others come: nothing wakes an idle process.
+//! Events in progress are never forgotten; their number is bounded by the messages that are held.
+//! Of the handled and given-up events the newest are remembered for a time: see `settled`. Old ones
+//! are removed when new ones are added, so an idle process needs no timer.
 
 mod settled;
 
@@ -39,7 +39,7 @@ struct Claimed {
 }
 
 impl MemoryStore {
-    /// Remembers up to `capacity` events that are not in progress, each for `time_to_live`.
+    /// Creates a store that remembers up to `capacity` settled events, each for `time_to_live`.
     #[must_use]
     pub fn new(capacity: u64, time_to_live: Duration) -> Self {
         let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
@@ -47,20 +47,21 @@ impl MemoryStore {
         Self { records: Mutex::new(Records { in_progress: HashMap::default(), settled }) }
     }
 
-    /// How many records there are, of either kind.
+    /// Returns the number of records: in progress and settled.
     #[must_use]
     pub fn len(&self) -> usize {
         let records = self.lock();
         records.settled.len() + records.in_progress.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Ends a claim; `again` says whether what was settled before is what is asked for now.
+    /// Ends a claim. `again` checks whether the settled state equals the requested one (a repeated
+    /// call).
     fn end(
         &self,
         id: &EventId,

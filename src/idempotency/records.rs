@@ -1,5 +1,4 @@
-//! The store as the worker uses it: behind its breaker, counted. What is done about an error is
-//! left to others.
+//! The store with its circuit breaker and its metrics. The callers handle the errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,28 +13,28 @@ use crate::health::Health;
 use crate::metrics::{Call, CallResult, Metrics};
 use crate::outage::{CallOutcome, Dependency, Outages};
 
-/// How often a shared store is looked at: a pod that cannot reach it is taken out within a few probes
-/// of the kubelet's.
+/// Interval of the checks of a shared store. A pod that cannot reach it becomes unready within a
+/// few kubelet probes.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// The store. Cheap to clone.
+/// The store as the worker uses it. Cheap to clone.
 #[derive(Clone)]
 pub struct Records {
-    /// Who remembers.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// Whether it may be asked.
+    /// The circuit breakers.
     pub outages: Arc<Outages>,
-    /// What counts the asking.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Who is told when it is away.
+    /// The health state, which is updated when the store is away or back.
     pub health: Arc<Health>,
 }
 
 impl Records {
-    /// See [`Store::claim`].
+    /// Calls [`Store::claim`].
     ///
     /// # Errors
-    /// Any but that the claim is lost.
+    /// Any [`StoreError`] except [`StoreError::NotOwner`].
     pub async fn claim(
         &self,
         id: &EventId,
@@ -46,10 +45,10 @@ impl Records {
         self.ask(id, Call::Claim, self.store.claim(id, hash, token, lasts)).await
     }
 
-    /// See [`Store::renew`].
+    /// Calls [`Store::renew`].
     ///
     /// # Errors
-    /// Any but that the record cannot be read.
+    /// Any [`StoreError`] except [`StoreError::Unreadable`].
     pub async fn renew(
         &self,
         id: &EventId,
@@ -59,10 +58,10 @@ impl Records {
         self.ask(id, Call::Renew, self.store.renew(id, token, lasts)).await
     }
 
-    /// See [`Store::record`].
+    /// Calls [`Store::record`].
     ///
     /// # Errors
-    /// Any.
+    /// Any [`StoreError`].
     pub async fn record(
         &self,
         id: &EventId,
@@ -72,10 +71,10 @@ impl Records {
         self.ask(id, Call::Record, self.store.record(id, token, done)).await
     }
 
-    /// See [`Store::complete`].
+    /// Calls [`Store::complete`].
     ///
     /// # Errors
-    /// Any.
+    /// Any [`StoreError`].
     pub async fn complete(
         &self,
         id: &EventId,
@@ -85,10 +84,10 @@ impl Records {
         self.ask(id, Call::Complete, self.store.complete(id, token, how)).await
     }
 
-    /// See [`Store::release`].
+    /// Calls [`Store::release`].
     ///
     /// # Errors
-    /// Any.
+    /// Any [`StoreError`].
     pub async fn release(
         &self,
         id: &EventId,
@@ -98,13 +97,13 @@ impl Records {
         self.ask(id, Call::Release, self.store.release(id, token, done)).await
     }
 
-    /// Looks again and again whether a shared store is there, so that an idle worker knows it too.
-    /// Never ends.
+    /// Checks a shared store periodically, so that an idle worker also knows its state. Never
+    /// returns.
     pub async fn watch(self) {
         let mut was_there = true;
         loop {
             let looked = self.store.ping().await;
-            // A store that can be reached, and fails what it is asked, is away all the same.
+            // A store that can be reached but fails its operations counts as away.
             self.health.store(looked.is_ok() && !self.outages.is_store_away());
             match &looked {
                 Err(why) if was_there => {

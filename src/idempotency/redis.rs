@@ -1,12 +1,16 @@
-//! The store that all pods share: a Redis 6 or later, or a Valkey, alone or as a cluster, with or without TLS.
+//! The store that all pods share: Redis 6 or later, or Valkey; standalone or cluster; with or
+//! without TLS.
 //!
-//! Each operation is one script on one key, hence one round trip, and all or nothing; the time is the server's own. A record is a
-//! string of 36 bytes (`format.lua`), and takes about 210 of Redis 7.0's with its key of 55 and its expiry (a million measured). In progress it lives for as long as the claim lasts and the time to live after
-//! that; handled or given up, for the time to live.
+//! Each operation is one script on one key: one round trip, and atomic. The time is the server's. A
+//! record is a string of 36 bytes (`format.lua`). It takes about 210 bytes in Redis 7.0, with its
+//! key of 55 bytes and its expiry (measured with a million records). A record in progress expires
+//! when the claim has ended and the time to live has passed; a handled or given-up record expires
+//! after the time to live.
 //!
-//! What it cannot promise: a Redis that fails over, or restarts from what it last wrote to disk, forgets its last moments. An event
-//! handled in them may be handled again, each call with the same key as before. The server must not evict records
-//! (`maxmemory-policy noeviction`); when its memory is full, the store is unavailable.
+//! Limits: a Redis that fails over, or restarts from disk, loses its last writes. An event that was
+//! handled during that time may be handled again, with the same idempotency key for each call. The
+//! server must not evict records (`maxmemory-policy noeviction`); when its memory is full, the
+//! store is unavailable.
 
 mod deadline;
 mod fault;
@@ -31,13 +35,14 @@ use crate::clock::millis;
 use crate::event::{ContentHash, EventId, Step, StepSet};
 use crate::outage::Shard;
 
-/// A URL that names no Redis that can be connected to. Says why, without the URL.
+/// The error for a URL that is not a valid Redis URL. Its text does not contain the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUrl(String);
 
-/// A [`Store`] in a Redis. Connects when it is first used, and again whenever it must; each operation ends within about a
-/// second, connecting included.
+/// A [`Store`] in Redis.
+/// Connects at the first operation, and reconnects when needed. Each operation ends within about a
+/// second, including the connection.
 pub struct RedisStore {
     connector: Connector,
     scripts: Scripts,
@@ -46,12 +51,13 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Touches no network. `key_prefix` begins every key; records live for `time_to_live` after they were settled.
+    /// Creates the store without network access.
+    /// `key_prefix` begins every key; records live for `time_to_live` after they were settled.
     ///
     /// # Errors
-    /// Where `url` is not one of a Redis.
+    /// If `url` is not a valid Redis URL.
     pub fn new(url: &Url, key_prefix: &str, time_to_live: Duration) -> Result<Self, BadUrl> {
-        // The library's words on a URL hold no part of it.
+        // The library's error text contains no part of the URL.
         let info = url.clone().into_connection_info().map_err(|why| BadUrl(why.to_string()))?;
         Ok(Self {
             connector: Connector::new(info),
@@ -61,10 +67,10 @@ impl RedisStore {
         })
     }
 
-    /// What the server says of itself, and whether it takes records.
+    /// Reads the server's facts, and checks whether it accepts records.
     ///
     /// # Errors
-    /// Where it cannot be reached, or does not take them.
+    /// If the server cannot be reached, or does not accept records.
     pub async fn probe(&self) -> Result<ServerFacts, StoreError> {
         let facts = self.connector.facts().await?;
         if facts.is_lone_replica() {
@@ -89,7 +95,7 @@ impl RedisStore {
     }
 }
 
-/// Without the password.
+/// Omits the password.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
@@ -160,9 +166,10 @@ impl Store for RedisStore {
         Shard::new(slot::slot(key.as_bytes()), slot::SLOTS)
     }
 
-    /// Whether a record could be written: a server that is full, or may only be read, is of no use either.
+    /// Checks whether a record could be written: a server that is full or read-only counts as
+    /// unreachable.
     async fn ping(&self) -> Result<(), StoreError> {
-        // The prefix alone is no event's key.
+        // The prefix alone is not the key of an event.
         self.run(&self.scripts.ping, "", reply::done, |call| call).await
     }
 }

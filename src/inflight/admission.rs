@@ -1,5 +1,7 @@
-//! How messages come into the table: a whole reply at once. Of one FIFO group several may be in a
-//! reply; where the first goes back to the queue, the later ones must be held by then, to go too.
+//! Admission of messages into the table, one whole receive response at a time.
+//!
+//! A response may contain several messages of one FIFO group. If the first goes back to the queue,
+//! the later ones must go back too, so they must be in the table by then.
 
 use std::mem;
 use std::sync::{Arc, MutexGuard};
@@ -10,48 +12,49 @@ use super::job::{GroupTurn, Job, Key, Original, Receipt, Taken};
 use super::state::{Placed, State};
 use crate::event::ContentHash;
 
-/// What became of a message that was taken in.
+/// Result of admitting a message.
 #[derive(Debug)]
 pub enum Admitted {
     /// It can start.
     Ready,
-    /// An earlier event of its reservation comes first.
+    /// An earlier event of its reservation or of its group comes first.
     InLane,
-    /// It is a copy of one that is held, and shares its settlement.
+    /// A copy of a held event; it is settled together with it.
     Joined {
         /// The copy; only its receipt was kept.
         job: Box<Job>,
-        /// It is the same SQS message, received again: the older receipt was dropped.
+        /// Whether it is the same SQS message, received again: the older receipt was dropped.
         replaced: bool,
     },
-    /// It is not held, so that its reservation leaves room for others: to be handed back for that time.
+    /// Not held, because its reservation must leave room for others: hand it back for `after`.
     Deferred {
-        /// Only for its span and its name.
+        /// The job, needed only for its span and its name.
         job: Box<Job>,
-        /// What hands it back.
+        /// The receipt to hand back.
         receipt: Receipt,
-        /// Until its turn is near.
+        /// How long to hide the message: until its turn is near.
         after: Duration,
-        /// No other of the reservation was handed back for that since the first that is held came.
+        /// Whether it is the first deferred message of the reservation since its lane began.
         is_first: bool,
     },
-    /// An event with the same id and another content, which has this hash, is held.
+    /// An event with the same id but other content is held. The hash is that of the held one.
     IdReused(Box<Job>, Taken, ContentHash),
 }
 
-/// A reply on its way into the table. While this lives the table stands still: nothing is awaited
-/// meanwhile. Dropping it lets start what can.
+/// A receive response that is being admitted.
+/// It locks the table, so nothing is awaited while it exists. Dropping it makes the jobs ready that
+/// can start.
 #[derive(Debug)]
 pub struct Admission<'a> {
     pub(super) inflight: &'a Arc<InFlight>,
     pub(super) state: MutexGuard<'a, State>,
     pub(super) can_start: Vec<Key>,
-    /// A receipt is to be extended before all those that were held.
+    /// Whether a new receipt is now the first to be extended.
     pub(super) is_earlier: bool,
 }
 
 impl Admission<'_> {
-    /// Takes in an event with the receipt that it came with.
+    /// Admits an event with its receipt.
     pub fn event(&mut self, job: Box<Job>, original: Original, receipt: Receipt) -> Admitted {
         match self.state.admit(job, original, receipt) {
             Placed::New { key, is_first, is_earlier } => {
@@ -76,7 +79,7 @@ impl Admission<'_> {
         }
     }
 
-    /// Sets a message aside that is not to be held. In its group it takes its turn all the same.
+    /// Sets aside a message that is not to be held. It still takes its turn in its group.
     pub fn aside(&mut self, original: Original, receipt: Receipt) -> Taken {
         let turn = original.ordered_group().map(|group| {
             let (lane, key) = self.state.enter_group(group, receipt.leased_at);

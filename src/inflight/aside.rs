@@ -1,4 +1,4 @@
-//! The table's putting aside of jobs, for a time or for a service, and their going on: see `state/waiting`.
+//! Table operations that put jobs aside and resume them; see `state/waiting`.
 
 use tokio::time::Instant;
 
@@ -9,13 +9,13 @@ use crate::metrics::SuspectGuard;
 use crate::outage::{Dependency, Waiting};
 
 impl InFlight {
-    /// Puts a job aside until `until`; its lease is kept, and no worker is held.
+    /// Puts a job aside until `until`. Its lease is kept and it uses no worker.
     pub fn wait(&self, job: Box<Job>, until: Instant) {
         self.wait_for(job, until, false);
     }
 
-    /// The same where a service has refused it for now. Where it takes only so many calls a second, the job waits for its
-    /// turn, and is buffered.
+    /// Puts aside a job that its service has refused for now.
+    /// If the service has a call rate limit, the job waits for its turn and counts as buffered.
     pub fn wait_in_turn(&self, job: Box<Job>, until: Instant) {
         self.wait_for(job, until, true);
     }
@@ -31,7 +31,8 @@ impl InFlight {
         }
     }
 
-    /// The same for a suspect. Gives the oldest suspect where there are too many of them: the caller must settle it.
+    /// Puts a suspect aside until `until`.
+    /// Returns the oldest suspect if there are too many. The caller must settle it.
     pub fn wait_as_suspect(
         &self,
         mut job: Box<Job>,
@@ -50,8 +51,9 @@ impl InFlight {
         excess
     }
 
-    /// Puts a job aside until its service is called again, or has room for a call; its lease is kept, and no worker is
-    /// held. Gives the oldest suspect where there are too many of them: the caller must settle it.
+    /// Puts a job aside until its service is called again or has room for a call.
+    /// Its lease is kept and it uses no worker. Returns the oldest suspect if there are too many.
+    /// The caller must settle it.
     pub fn park(&self, job: Box<Job>, dependency: Dependency, how: ParkedAs) -> Option<Box<Job>> {
         let mut state = self.lock();
         let next = state.park(job, dependency, how);
@@ -60,8 +62,8 @@ impl InFlight {
         excess
     }
 
-    /// Makes ready up to `count` of those who wait for a service, in order of receipt: fresh ones first, but each fourth is
-    /// another.
+    /// Makes ready up to `count` jobs that wait for a service, in order of receipt.
+    /// Fresh jobs come first, but every fourth job is another one.
     pub fn unpark(&self, dependency: Dependency, count: usize) {
         let mut state = self.lock();
         for key in state.unpark(dependency, count) {
@@ -69,7 +71,7 @@ impl InFlight {
         }
     }
 
-    /// Makes ready one of those who wait for a service, any of them, a fresh one if there is one.
+    /// Makes ready one of the jobs that wait for a service: a random one, fresh ones preferred.
     pub fn unpark_any(&self, dependency: Dependency) {
         let mut state = self.lock();
         if let Some(key) = state.unpark_any(dependency) {
@@ -77,28 +79,30 @@ impl InFlight {
         }
     }
 
-    /// How many wait for a service.
+    /// Counts the jobs that wait for a service.
     pub fn parked(&self, dependency: Dependency) -> Waiting {
         self.lock().parked(dependency)
     }
 
-    /// The job that has waited longest for one of `parts` parts of a service that are away, where those who wait take
-    /// more than the suspects' share of the room. The caller must settle it.
+    /// Takes the oldest job that waits for a service, if the waiting jobs exceed their share.
+    /// `parts` is the number of parts of the service that are down. The share of each is the
+    /// suspects' share of the room, divided by `parts`. The caller must settle the job.
     pub fn take_parked_in_excess(&self, dependency: Dependency, parts: usize) -> Option<Box<Job>> {
         self.lock().take_parked_in_excess(dependency, parts)
     }
 
-    /// How many wait for a time.
+    /// Counts the jobs that wait for a time.
     pub fn waiting_total(&self) -> usize {
         self.lock().waiting_total()
     }
 
-    /// How many wait for a service that nobody calls now. Who waits for room at one that is called is not among them.
+    /// Counts the jobs that wait for a service that is not called now.
+    /// Jobs that wait for room at a service that is called are not included.
     pub fn parked_total(&self) -> usize {
         self.lock().parked_total()
     }
 
-    /// Says whether a service takes only so many calls a second: what it refused waits for its turn there, and is buffered.
+    /// Sets whether a service has a call rate limit: jobs that it refused then count as buffered.
     pub fn set_rationed(&self, is_rationed: bool) {
         let mut state = self.lock();
         state.is_rationed = is_rationed;
@@ -109,7 +113,7 @@ impl InFlight {
         }
     }
 
-    /// Says whether a service is called: who waits for one that is not is not buffered.
+    /// Sets whether a service is away: jobs that wait for it then do not count as buffered.
     pub fn set_away(&self, dependency: Dependency, is_away: bool) {
         let mut state = self.lock();
         state.set_away(dependency, is_away);

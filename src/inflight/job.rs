@@ -1,4 +1,4 @@
-//! What the table holds: jobs, the messages that they came from, and their receipts.
+//! Contents of the table: jobs, the messages that they came from, and their receipts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,65 +19,65 @@ use crate::queue::{Attribute, Message, MessageGroup, MessageId, ReceiptHandle};
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{EventSpan, SpanLink};
 
-/// Names a job in the table; never used twice.
+/// Key of a job in the table; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub(super) u64);
 
-/// Names a receipt in the table; never used twice.
+/// Key of a receipt in the table; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReceiptKey(pub(super) u64);
 
-/// One event on its way from receipt to settlement. Not `Clone`: it is in one place at a time, and
-/// settling it consumes it.
+/// One event on its way from receipt to settlement.
+/// Not `Clone`: it exists in one place at a time, and settling consumes it.
 #[derive(Debug)]
 pub struct Job {
-    /// Its name in the table; set when it is admitted.
+    /// The job's key in the table, set on admission.
     pub key: Key,
-    /// What is to take effect.
+    /// The event to handle.
     pub event: Event,
-    /// What the Reservation API was found to know of its reservation, where the event does not say what a step needs.
+    /// Reservation data from the Reservation API, if the event lacks what a step needs.
     pub reservation: Option<Arc<Reservation>>,
-    /// By which a true duplicate is told from an id that was used twice.
+    /// Hash that distinguishes a true duplicate from an id that was used twice.
     pub hash: ContentHash,
-    /// Attempts begun in this delivery, the present one included.
+    /// Attempts started in this delivery, including the current one.
     pub attempt: u32,
-    /// Attempts that failed, of whatever kind: the backoff grows with it.
+    /// Failed attempts of any kind. The backoff grows with this number.
     pub failures: u32,
-    /// Retries used up: pacing, waiting for a service, and failures that may be the service's cost
-    /// none.
+    /// Retries used.
+    /// Pacing, waiting for a service, and failures that the service may have caused use none.
     pub retries: u32,
-    /// For each service, what its failures have cost this event.
+    /// For each service, the retries that its failures have cost this event.
     pub charges: ServiceCharges,
-    /// It fails while others do well: counts it among the suspects.
+    /// Counts the job among the suspects: it fails while other events succeed.
     pub suspect: Option<SuspectGuard>,
-    /// Steps that have succeeded, in this delivery or, where the store knows, an earlier one.
+    /// Steps that succeeded in this delivery, or in an earlier one that the store knows.
     pub done: StepSet,
-    /// Those of them that the store knows.
+    /// Steps in `done` that the store has recorded.
     pub recorded: StepSet,
-    /// The status that the reservation was found in, where that is past the event: no call is made
-    /// for it any more, and all that is left is to have it known as handled.
+    /// The reservation's status, if it is already past this event.
+    /// No further call is made for the event; it only remains to be recorded as handled.
     pub superseded: Option<&'static str>,
-    /// How often its retries were used up in this delivery, and it waited in place of going back to the queue: each
-    /// counts as a receive.
+    /// How often it waited in the table after its retries were used up in this delivery.
+    /// It did not go back to the queue, but each time counts as a receive.
     pub rounds: u32,
-    /// How often the event was found to be claimed by somebody else.
+    /// How often the event was found to be claimed by another process.
     pub waits: u32,
-    /// When the message came in.
+    /// When the message was received.
     pub received_at: Instant,
-    /// When its sender handed it to SQS.
+    /// When the sender sent the message to SQS.
     pub sent_at: Option<SystemTime>,
-    /// How often SQS has handed it out, this time included.
+    /// How often SQS has delivered the message, including this time.
     pub receive_count: u32,
-    /// Whether it is still ours.
+    /// The lease and the claim of the job.
     pub lease: Lease,
     /// The consumer span.
     pub span: EventSpan,
-    /// Counts it among the messages held, by state.
+    /// Counts the job among the held messages, by state.
     pub held: HeldGuard,
 }
 
 impl Job {
-    /// A job for a message received at `received_at`.
+    /// Creates a job for a message received at `received_at`.
     #[must_use]
     pub fn new(
         event: Event,
@@ -110,7 +110,7 @@ impl Job {
         }
     }
 
-    /// The memory that the seats take which the Reservation API named.
+    /// Returns the memory of the seats that the Reservation API returned, in bytes.
     #[must_use]
     pub fn bytes_learnt(&self) -> usize {
         let seats = self.reservation.as_ref().and_then(|known| known.seats.as_ref());
@@ -118,30 +118,29 @@ impl Job {
     }
 }
 
-/// Whether a job is still ours: until when the last of its receipts stands, and until when its event
-/// is claimed.
+/// Validity of a job: when its last receipt and its claim expire.
 ///
-/// Read before each step. It needs nobody to notice that the time is up: a process that was
-/// suspended sees it too, alone or with its machine ([`clock`]).
+/// Checked before each step. The check compares times and needs no task to detect expiry. So it
+/// also works after the process, or the whole machine, was suspended ([`clock`]).
 #[derive(Clone, Debug)]
 pub struct Lease(Arc<LeaseInner>);
 
 #[derive(Debug)]
 struct LeaseInner {
-    /// The clock's origin for `until_us`.
+    /// Origin of `until_us`.
     origin: Instant,
-    /// Microseconds after `origin`; 0 when no receipt is left.
+    /// Microseconds after `origin`; 0 if no receipt is left.
     until_us: AtomicU64,
-    /// What the event is claimed with.
+    /// Token of the claim.
     token: Token,
     claim: Mutex<ClaimState>,
 }
 
-/// What is known of a claim.
+/// What is known about the claim.
 #[derive(Clone, Copy, Debug, Default)]
 struct ClaimState {
     until: Option<Instant>,
-    /// How often it was asked for: a renewal belongs to one of them.
+    /// Number of claim requests. A renewal belongs to one of them.
     asked: u64,
     may_stand: bool,
 }
@@ -162,69 +161,70 @@ impl Lease {
         }))
     }
 
-    /// Whether at least one receipt of the job is still ours.
+    /// Returns whether at least one receipt of the job is still valid.
     #[must_use]
     pub fn is_held(&self) -> bool {
         on(Sabotage::LeaseLossIgnored) || !self.remaining().is_zero()
     }
 
-    /// How long the last receipt stands from now on.
+    /// Returns for how long the last receipt is still valid.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         let until = Duration::from_micros(self.0.until_us.load(Ordering::Acquire));
         until.saturating_sub(clock::now().saturating_duration_since(self.0.origin))
     }
 
-    /// What the event is claimed with.
+    /// Returns the token of the claim.
     #[must_use]
     pub fn token(&self) -> Token {
         self.0.token
     }
 
-    /// Whether the event is claimed by us, for all that we know.
+    /// Returns whether this process holds the claim, as far as is known.
     #[must_use]
     pub fn is_claimed(&self) -> bool {
         let claim = self.claim();
-        // A worker that never claims would claim nothing: only the end of a claim is ignored.
+        // Ignores only the end of a claim. If all claims counted as held, none would be requested.
         on(Sabotage::LeaseLossIgnored) && claim.may_stand || claim.stands()
     }
 
-    /// Whether the store may hold a claim of ours: it was asked for, and not found to be lost. It may
-    /// have run out, or its answer may have been lost.
+    /// Returns whether the store may hold this job's claim: requested, and not found lost.
+    /// It may have expired, or its answer may have been lost.
     #[must_use]
     pub fn may_be_claimed(&self) -> bool {
         self.claim().may_stand
     }
 
-    /// Whether a claim was asked for, and its answer is not known.
+    /// Returns whether a claim was requested and its result is unknown.
     #[must_use]
     pub fn is_claim_asked(&self) -> bool {
         let claim = self.claim();
         claim.may_stand && claim.until.is_none()
     }
 
-    /// The claim is asked for anew. Until it is granted it does not stand, whatever becomes of a
-    /// renewal that was sent before: somebody else may have had the event meanwhile, and only the
-    /// answer to this says what was done.
+    /// Records that the claim is requested again.
+    /// It is not valid until granted, whatever the result of an earlier renewal. Another process
+    /// may have had the event meanwhile, and only this answer tells which steps are done.
     pub fn claim_asked(&self) {
         let mut claim = self.claim();
         *claim = ClaimState { until: None, asked: claim.asked + 1, may_stand: true };
     }
 
-    /// The claim stands until then, or longer: answers may overtake each other.
+    /// Records that the claim is valid until `until`.
+    /// An earlier time does not shorten it, because answers may overtake each other.
     pub fn claimed(&self, until: Instant) {
         let mut claim = self.claim();
         claim.until = claim.until.max(Some(until));
     }
 
-    /// The claim is somebody else's, or gone.
+    /// Records that the claim is gone or held by another process.
     pub fn claim_lost(&self) {
         let mut claim = self.claim();
         *claim = ClaimState { until: None, may_stand: false, ..*claim };
     }
 
-    /// That claim was found lost when it was to be renewed. It may have been asked for anew meanwhile: of that, this says
-    /// nothing.
+    /// Records that a renewal of request `asked` found the claim lost.
+    /// Has no effect if the claim was requested again meanwhile.
     pub fn renewal_refused(&self, asked: u64) {
         let mut claim = self.claim();
         if claim.asked == asked {
@@ -232,14 +232,14 @@ impl Lease {
         }
     }
 
-    /// Which claim is to be renewed, if one stands.
+    /// Returns the number of the claim request to renew, if the claim is valid.
     #[must_use]
     pub fn renewable(&self) -> Option<u64> {
         let claim = self.claim();
         claim.stands().then_some(claim.asked)
     }
 
-    /// That claim stands until then, or longer.
+    /// Records that the claim of request `asked` is valid until `until`, or longer.
     pub fn renewed(&self, asked: u64, until: Instant) {
         let mut claim = self.claim();
         if claim.asked == asked && claim.until.is_some() {
@@ -258,46 +258,47 @@ impl Lease {
     }
 }
 
-/// What a copy in the dead-letter queue needs of the message.
+/// Parts of the message that a copy in the dead-letter queue needs.
 #[derive(Debug)]
 pub struct Original {
-    /// The body, untouched.
+    /// The unchanged body.
     pub body: String,
-    /// SQS's id.
+    /// The message id from SQS.
     pub message_id: MessageId,
-    /// SQS's id of the message that this is a copy of, or its own.
+    /// The id of the message of which this is a copy, or its own id.
     pub original_id: MessageId,
-    /// What it belongs to.
+    /// The message group.
     pub group: Option<MessageGroup>,
-    /// The sender's attributes.
+    /// The message attributes set by the sender.
     pub attributes: Vec<Attribute>,
-    /// How often it had been received.
+    /// How often the message was received.
     pub receive_count: u32,
 }
 
-/// One receipt of one message: what settles it, how long it lasts, and the room that it takes.
+/// One receipt of one message: its handle, its deadline and the room that it takes.
 #[derive(Debug)]
 pub struct Receipt {
-    /// SQS's id of the message.
+    /// The message id from SQS.
     pub message_id: MessageId,
-    /// What settles it.
+    /// The receipt handle.
     pub handle: ReceiptHandle,
-    /// How often SQS had handed the message out, this time included: the newest receipt has the most.
+    /// How often SQS had delivered the message, including this time.
+    /// The newest receipt has the highest.
     pub receive_count: u32,
-    /// Since when it counts: SQS did not hand it out before, by [`clock`].
+    /// Start of the lease, by [`clock`]. SQS did not deliver the message earlier.
     pub leased_at: Instant,
-    /// When its visibility timeout ends, as far as we know: never later than SQS thinks.
+    /// End of the visibility timeout as far as is known; never later than in SQS.
     pub deadline: Instant,
-    /// How many seconds before `leased_at` the message was sent, about; `None` where SQS does not say.
+    /// Approximate age of the message at `leased_at`, in seconds; `None` if unknown.
     pub age_s: Option<u32>,
     /// The room that it takes until it is settled.
     pub room: RoomPermit,
-    /// The span of its event, where that is recorded.
+    /// The span of its event, if recorded.
     pub span: Option<SpanLink>,
 }
 
 impl Original {
-    /// The FIFO group.
+    /// Returns the FIFO group.
     #[must_use]
     pub fn ordered_group(&self) -> Option<&str> {
         self.group.as_ref().and_then(MessageGroup::ordered)
@@ -305,7 +306,7 @@ impl Original {
 }
 
 impl Receipt {
-    /// Splits a message whose lease counts from `leased_at` into what settles it and what it said.
+    /// Splits a message, leased from `leased_at`, into its receipt and its content.
     #[must_use]
     pub fn split(
         message: Message,
@@ -336,25 +337,26 @@ impl Receipt {
     }
 }
 
-/// A clock that is behind SQS's makes a message no younger than just sent.
+/// Returns the age in seconds. If this clock is behind the clock of SQS, the age is 0.
 fn age_s(sent_at: SystemTime) -> u32 {
     let age = SystemTime::now().duration_since(sent_at).unwrap_or(Duration::ZERO);
     u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// A job's messages, taken out of the table to be settled together.
+/// The messages of a job, removed from the table to be settled together.
 #[derive(Debug)]
 pub struct Taken {
-    /// The message that the job was made of.
+    /// The message from which the job was created.
     pub original: Original,
-    /// Its receipts, and those of the copies that joined it.
+    /// Its receipts, including those of joined copies.
     pub receipts: Vec<Receipt>,
-    /// Its turn in its group: dropped when it is settled.
+    /// Its turn in its group; dropped when the message is settled.
     pub turn: Option<GroupTurn>,
 }
 
-/// The turn of a message in its FIFO group. While it lasts no later message of the group is started;
-/// dropping it says that the message is settled.
+/// The turn of a message in its FIFO group.
+/// While it exists, no later message of the group starts. Dropping it means that the message is
+/// settled.
 #[derive(Debug)]
 pub struct GroupTurn {
     pub(super) inflight: Arc<InFlight>,
@@ -365,7 +367,8 @@ pub struct GroupTurn {
 }
 
 impl GroupTurn {
-    /// The message is not settled but goes back to the queue: what is later in its group goes too, if it comes again.
+    /// Ends the turn of a message that goes back to the queue unsettled.
+    /// Later messages of its group go back too, if it comes again.
     pub fn abandon(self) {
         self.inflight.leave_group_unsettled(&self.lane, self.key, self.receives);
     }

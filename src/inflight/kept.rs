@@ -1,4 +1,4 @@
-//! The table's keeping of receipts that have no job: see `state/kept`.
+//! Table operations for receipts without a job; see `state/kept`.
 
 use tokio::time::Instant;
 
@@ -7,7 +7,8 @@ use super::job::{Receipt, ReceiptKey};
 use super::state::TakenBack;
 
 impl InFlight {
-    /// Keeps a receipt that could not be settled yet: its lease is extended until it is taken back.
+    /// Keeps a receipt that could not be settled yet.
+    /// Its lease is extended until it is taken back.
     pub fn keep(&self, receipt: Receipt, now: Instant) -> ReceiptKey {
         let (key, is_earlier) = self.lock().keep(receipt, now);
         if is_earlier {
@@ -16,8 +17,8 @@ impl InFlight {
         key
     }
 
-    /// Takes a receipt back that is kept, to be tried again. One with little time left is extended
-    /// first, unless it is `urgent`.
+    /// Takes a kept receipt back for another attempt.
+    /// A receipt with little time left is extended first, unless `urgent`.
     pub fn take_back(&self, key: ReceiptKey, now: Instant, urgent: bool) -> TakenBack {
         self.lock().take_back(key, now, urgent)
     }
@@ -27,7 +28,7 @@ impl InFlight {
         self.lock().kept_len()
     }
 
-    /// Has the receipt that is to be extended first extended at once. `false`: there is none.
+    /// Makes the next receipt to extend due now. Returns `false` if there is none.
     pub fn renew_one(&self, now: Instant) -> bool {
         let is_some = self.lock().renew_one(now);
         self.renewals_changed.notify_one();

@@ -1,8 +1,8 @@
-//! Keeps messages invisible for as long as they are held.
+//! Lease renewal: keeps messages invisible for as long as they are held.
 //!
-//! Each receipt is extended when half of its time is left, together with up to nine others that
-//! are due about then. An extension that fails is tried again while there is time; a receipt that
-//! is lost stops its job before the next step. This module decides when to call; the queue calls.
+//! Each receipt is extended when half of its time is left, together with up to nine others due at
+//! about that time. A failed extension is retried while time is left. A lost receipt stops its job
+//! before the next step. This module decides when to call; the queue makes the call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,61 +20,63 @@ use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
 
-/// Between the tries of an extension: short, as half a timeout is all the time that there is.
+/// Backoff between attempts of an extension.
+/// It is short, because only half of the visibility timeout is left.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
 
-/// How often it is looked whether an extension is due, at least: a suspended machine wakes late.
+/// Maximum time between checks for due extensions.
+/// A timer does not run while the machine is suspended, so a longer one would fire late.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What the keeper hands on.
+/// Events that the lease keeper reports.
 #[async_trait::async_trait]
 pub trait LeaseEvents: Send + Sync {
-    /// Messages were extended, or could not be.
+    /// Reports how many receipts were extended, not extended, and lost.
     fn extended(&self, ok: usize, failed: usize, lost: usize);
-    /// This receipt was released while it was being extended; the extension is over now.
+    /// Releases a receipt that was released during its extension; the extension is complete now.
     async fn release(&self, receipt: Receipt, after: Duration);
-    /// The last receipt of this job is lost, and nobody had the job in hand.
+    /// Reports that the last receipt of a job was lost while the job was not running.
     async fn lost(&self, forgotten: Forgotten);
-    /// This job has been held for as long as may be, and its receipts are given back.
+    /// Reports a job held for the maximum time. Its receipts are released.
     async fn overdue(&self, job: Box<Job>);
-    /// SQS drops this job's messages soon: it is to be copied to the dead-letter queue.
+    /// Reports a job whose messages SQS soon drops: copy it to the dead-letter queue.
     async fn ending(&self, job: Box<Job>);
-    /// The leases of these events' messages were renewed: their claims are to be renewed too.
+    /// Renews the claims of these events, because the leases of their messages were extended.
     async fn renew_claims(&self, claims: Vec<(EventId, Lease)>);
-    /// This job is to be handed back at once, because an earlier one of its group was.
+    /// Hands back a job at once, because an earlier one of its group went back.
     async fn hand_back(&self, job: Box<Job>);
 }
 
 /// The task that extends leases.
 pub struct LeaseKeeper {
-    /// Whose leases.
+    /// The table with the leases.
     pub inflight: Arc<InFlight>,
-    /// Who extends them.
+    /// The source queue.
     pub queue: Arc<dyn Queue>,
-    /// Who wants to know.
+    /// The receiver of the reports.
     pub events: Arc<dyn LeaseEvents>,
 }
 
-/// The answer to one call.
+/// The results of one extension call.
 struct Answers {
     renewals: Vec<(ReceiptKey, Renewal)>,
-    /// Why the whole call failed, where it did.
+    /// The error, if the whole call failed.
     error: Option<QueueError>,
-    /// When it was made, and how long it took.
+    /// When the call started; `took` is its duration.
     began_at: Instant,
     took: Duration,
 }
 
 impl LeaseKeeper {
-    /// Runs until told to stop; then waits for the extensions that are open, so that none can
-    /// overtake what is said of its message later.
+    /// Runs until stopped, then waits for the open extensions.
+    /// Otherwise an extension could overtake a later change to its message.
     pub async fn run(self, stop: CancellationToken) {
         let mut calls = JoinSet::new();
-        // The store may be slow, and leases do not wait for it. A renewal that is cut off at the end
-        // leaves a claim that runs out earlier.
+        // The store may be slow and must not delay leases. A claim renewal that is cut off at the
+        // end leaves a claim that expires earlier.
         let mut claims = JoinSet::new();
         let mut farewells = JoinSet::new();
-        // Calls in a row that failed whole.
+        // Consecutive calls that failed as a whole.
         let mut failures = 0;
         let mut patience = Patience::default();
         loop {
@@ -98,7 +100,7 @@ impl LeaseKeeper {
                 self.events.hand_back(job).await;
             }
             let next = self.inflight.next_renewal().filter(|_| !on(Sabotage::LeaseNotExtended));
-            // A timer stands still while the machine is suspended.
+            // A timer does not run while the machine is suspended.
             let pause = next.map_or(LOOK_EVERY, |at| clock::left(at).min(LOOK_EVERY));
             tokio::select! {
                 biased;
@@ -143,7 +145,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// Gives the events whose claims are to be renewed.
+    /// Records the results of a call and returns the events whose claims must be renewed.
     async fn book(
         &self,
         answers: Answers,
@@ -181,7 +183,7 @@ impl LeaseKeeper {
     }
 }
 
-/// Extends up to ten receipts with one call, which ends before the first of their deadlines.
+/// Extends up to ten receipts with one call that ends before the first deadline.
 async fn extend(
     queue: Arc<dyn Queue>,
     due: Vec<DueRenewal>,
@@ -190,11 +192,12 @@ async fn extend(
 ) -> Answers {
     let changes: Vec<_> = due.iter().map(|due| (due.handle.clone(), due.visibility)).collect();
     let first_deadline = due.iter().map(|due| due.deadline).min().expect("not empty");
-    // SQS counts from when it handles the call, which is not before this instant.
+    // SQS counts from when it handles the call, which is not earlier than this instant.
     let called_at = clock::now();
     let left = first_deadline.saturating_duration_since(called_at);
-    // A call that hangs must leave time for another; one that is only slow must not be given up. Two at once would be safe
-    // from both, but the one that is not waited for could overtake what is said of its message later.
+    // A call that hangs must leave time for another, and a slow call must not be abandoned. Two
+    // concurrent calls would avoid both, but the abandoned one could overtake a later change to its
+    // message.
     let patience = patience.for_call(left);
     let began_at = Instant::now();
     let answer = match timeout(patience, queue.extend(&changes)).await {

@@ -1,7 +1,8 @@
-//! What every log line about a held event says of it.
+//! Common fields of all log lines about a held event.
 
-/// Logs a line about a [`Job`](super::Job) at `$level`: the event's type, its reservation and its trace, then the fields and the
-/// message given, written as for the macros of `tracing`.
+/// Logs a line about a [`Job`](super::Job) at `$level`.
+/// Logs the event's type, its reservation and its trace, then the given fields and message, in the
+/// syntax of the macros of `tracing`.
 macro_rules! log_job {
     ($level:ident, $job:expr, $($given:tt)+) => {
         ::tracing::$level!(

@@ -1,4 +1,4 @@
-//! How many extensions are open at once, and how long each is waited for.
+//! Limits for extension calls: how many are open at once, and the timeout of each.
 
 use std::time::Duration;
 
@@ -6,44 +6,51 @@ use tokio::time::Instant;
 
 use crate::queue::QueueErrorKind;
 
-/// One call for each so many receipts. Half of the shortest lease (5 s) is time for 2.5 calls of a second each, one
-/// after the other, of ten receipts each: slower than that SQS cannot be.
+/// Receipts per open call.
+/// Half of the shortest lease (5 s) has time for 2.5 sequential calls of one second, each for ten
+/// receipts. SQS must not be slower than that.
 const RECEIPTS_PER_CALL: usize = 40;
 
-/// At least so many: a few calls that hang must not hold up the others.
+/// Minimum number of open calls. A few calls that hang must not block the others.
 const CALLS_MIN: usize = 8;
 
-/// At most so many, each with a connection of its own: at ten receipts and 100 ms a call they extend 25,600 a second,
-/// where 20,000 may be held and half of a lease is at least 2.5 s.
+/// Maximum number of open calls, each with its own connection.
+/// With ten receipts and 100 ms per call they extend 25,600 receipts per second. 20,000 may be
+/// held, and half of a lease is at least 2.5 s.
 const CALLS_MAX: usize = 256;
 
-/// A call is given at least this long, where there is so much: SQS answers in tens of milliseconds.
+/// Minimum timeout of a call, if the lease has that much left.
+/// SQS answers in tens of milliseconds.
 const CALL_MIN: Duration = Duration::from_millis(500);
 
-/// And no longer than this, where a lease is long: the next call may be answered.
+/// Maximum timeout of a call, also for a long lease: the next call may be answered.
 const CALL_MAX: Duration = Duration::from_secs(5);
 
-/// How much longer the next call is waited for where one was given up: half of the shortest lease has time for one that
-/// is given up after [`CALL_MIN`], and for one that then takes a second.
+/// Factor by which the timeout grows after a call timed out.
+/// Half of the shortest lease has time for one call that times out after [`CALL_MIN`] and one that
+/// then takes a second.
 const GIVEN_UP_FACTOR: u32 = 4;
 
-/// Beyond so many in a row it grows no further: it is above [`CALL_MAX`] by then.
+/// Number of consecutive timeouts after which the timeout stops growing.
+/// It exceeds [`CALL_MAX`] then.
 const GIVEN_UP_MAX: u32 = 2;
 
-/// How many calls may be open while so many receipts are held.
+/// Returns how many calls may be open while `receipts` receipts are held.
 pub(super) fn calls_max(receipts: usize) -> usize {
     receipts.div_ceil(RECEIPTS_PER_CALL).clamp(CALLS_MIN, CALLS_MAX)
 }
 
-/// What calls take, learnt as TCP learns its retransmission timeout (RFC 6298): the mean, and how far off it calls are.
-/// A call that takes longer than four times that hangs, and another will be answered sooner.
+/// Estimates the call duration like TCP's retransmission timer (RFC 6298): mean and deviation.
+/// A call that takes longer than four times the estimate hangs, and a new call will be answered
+/// sooner.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Patience {
     /// `None` until a call was answered.
     learnt: Option<Learnt>,
-    /// When the last of those that were answered began.
+    /// Start time of the last answered call.
     answered: Option<Instant>,
-    /// Calls in a row that were given up, each begun after all that were answered: SQS may have become slow. Others hang.
+    /// Consecutive timeouts of calls started after all answered ones.
+    /// They suggest that SQS has become slow. Other calls that time out just hang.
     given_up: u32,
 }
 
@@ -54,7 +61,7 @@ struct Learnt {
 }
 
 impl Patience {
-    /// A call took so long since it began, and failed in that way or not at all.
+    /// Records the duration of a call and its error, if any.
     pub(super) fn learn(
         &mut self,
         began_at: Instant,
@@ -66,7 +73,7 @@ impl Patience {
                 let is_slow = self.answered.is_none_or(|answered| began_at > answered);
                 self.given_up = self.given_up.saturating_add(u32::from(is_slow));
             }
-            // How fast a call is refused says nothing of how long one takes.
+            // The duration of a refused call does not predict the duration of a successful one.
             Some(
                 QueueErrorKind::Throttled
                 | QueueErrorKind::Denied
@@ -90,9 +97,9 @@ impl Patience {
         }
     }
 
-    /// How long a call is waited for where so much is left of a lease. One that hangs must leave time for another; two
-    /// at once would be safe from that, but the one that is not waited for could overtake what is said of its message
-    /// later.
+    /// Returns the timeout of a call, given the time `left` of the lease.
+    /// A call that hangs must leave time for another. Two concurrent calls would avoid that, but
+    /// the abandoned one could overtake a later change to its message.
     pub(super) fn for_call(self, left: Duration) -> Duration {
         let most = (left * 2 / 3).clamp(CALL_MIN, CALL_MAX).min(left);
         let Some(Learnt { mean, deviation }) = self.learnt else { return most };

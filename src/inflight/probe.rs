@@ -1,5 +1,6 @@
-//! Asks the queue's actions whether they work: all of them at the start, before anything depends on it; then those that
-//! fail, until they work again.
+//! Probes the queue's actions: all of them at startup, then failing ones until they work again.
+//!
+//! The probes at startup show a problem before an event needs the action.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,34 +14,34 @@ use crate::metrics::QueueAction;
 use crate::queue::Queue;
 use crate::queue::actions::Actions;
 
-/// Between the questions about an action that fails. A cure is to be used within ten seconds.
+/// Interval between probes of a failing action. A repaired action is used within ten seconds.
 const ASK_EVERY: Duration = Duration::from_secs(4);
 
-/// Between the looks whether something is held with which a doubt about extensions can be ended.
+/// Interval between checks for a receipt whose extension can show whether extensions work.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Between the two questions of the start, where the first fails.
+/// Pause before the second probe at startup, if the first one fails.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long an answer is waited for.
+/// Timeout of a probe.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is asked at the start. A receive is asked by receiving.
+/// Actions probed at startup. Receiving itself tests the receive action.
 const AT_START: [QueueAction; 4] =
     [QueueAction::Extend, QueueAction::Delete, QueueAction::Attributes, QueueAction::DeadLetter];
 
-/// The task that asks.
+/// The task that probes the queue.
 pub struct Prober {
-    /// What is held, with which a lease can be extended to see whether that works.
+    /// The held messages. Extending one of their leases shows whether extensions work.
     pub inflight: Arc<InFlight>,
-    /// Whom it asks.
+    /// The source queue.
     pub queue: Arc<dyn Queue>,
-    /// What is known.
+    /// The known state of the actions.
     pub actions: Arc<Actions>,
 }
 
 impl Prober {
-    /// Asks until told to stop.
+    /// Probes until stopped.
     pub async fn run(self, stop: CancellationToken) {
         tokio::select! {
             biased;
@@ -68,13 +69,14 @@ impl Prober {
                 sleep(LOOK_EVERY).await;
                 self.inflight.renew_one(clock::now());
             } else {
-                // It ends only with the worker.
+                // The channel closes only when the worker ends.
                 drop(changes.changed().await);
             }
         }
     }
 
-    /// Asks about an action that fails. What is held asks best: a probe cannot tell whether all entries of a batch fail.
+    /// Probes a failing action, preferably with real work.
+    /// A probe cannot tell whether all entries of a batch fail.
     async fn ask_failing(&self, action: QueueAction) {
         let began_at = Instant::now();
         let is_asked_by_others = match action {
@@ -82,13 +84,14 @@ impl Prober {
             QueueAction::Delete | QueueAction::DeadLetter => self.actions.is_waited_for(action),
             QueueAction::Receive | QueueAction::Attributes => false,
         };
-        // Where nothing waits for it and a probe cannot tell, the next that needs it will.
+        // If nothing waits for the action and a probe cannot tell, its next use shows the result.
         if !is_asked_by_others && self.seems_to_work(action).await {
             self.actions.probed(action, began_at);
         }
     }
 
-    /// Asks, and says whether the answer is no failure; the queue's decorator has noted one that is.
+    /// Probes an action and returns whether it did not fail.
+    /// The queue's decorator records failures.
     async fn seems_to_work(&self, action: QueueAction) -> bool {
         timeout(ASK_TIMEOUT, self.queue.probe(action)).await.is_ok_and(|answer| answer.is_ok())
     }

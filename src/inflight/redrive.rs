@@ -1,7 +1,8 @@
-//! Keeps the table told of the queue's limits: how many receives a message has, and how long it is kept.
+//! Queue limits: maximum receives and retention period, kept up to date in the table.
 //!
-//! What uses up its last receive and goes back to the queue does not come again: SQS moves it to the dead-letter queue. What is
-//! kept for as long as the queue's retention, SQS drops, held or not.
+//! A message that goes back to the queue after its last receive is not delivered again: SQS moves
+//! it to the dead-letter queue. SQS drops a message at the end of the queue's retention period,
+//! held or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,29 +14,31 @@ use tracing::{debug, info, warn};
 use super::{InFlight, Receipt};
 use crate::queue::{Queue, QueueErrorKind, QueueLimits};
 
-/// How often they are looked up: a redrive policy that is set, changed or removed counts within a minute, the call included.
+/// Interval between reads of the limits.
+/// A changed redrive policy takes effect within a minute, including the call.
 const LOOK: Duration = Duration::from_secs(50);
 
-/// The same, where they could not be read.
+/// Interval after a failed read.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// What is known of the queue's redrive policy.
+/// What is known about the queue's redrive policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReceivesMax {
-    /// It was not read yet.
+    /// Not read yet.
     #[default]
     Unknown,
-    /// SQS moves nothing.
+    /// No redrive policy: SQS moves no message.
     Unlimited,
-    /// A message has so many receives.
+    /// Maximum receives of a message.
     Limit(u32),
 }
 
-/// Where the policy is not known, what is handed back for others' sake counts as if it had this many receives: few.
+/// Assumed maximum receives of a message handed back to make room, while the policy is unknown.
+/// The value is low on purpose, because a hand-back spends a receive.
 const ASSUMED: u32 = 3;
 
 impl ReceivesMax {
-    /// Whether a message that was received so often is not handed out again.
+    /// Returns whether a message with this many receives is not delivered again.
     #[must_use]
     pub const fn is_used_up(self, receives: u32) -> bool {
         match self {
@@ -44,7 +47,7 @@ impl ReceivesMax {
         }
     }
 
-    /// Whether a message that was received so often may come back for nothing, and has a receive to spare even then.
+    /// Returns whether the message can spend one receive unhandled and still have one left.
     #[must_use]
     pub const fn is_spare(self, receives: u32) -> bool {
         let max = match self {
@@ -56,11 +59,12 @@ impl ReceivesMax {
     }
 }
 
-/// An event that is held is copied to the dead-letter queue so long before SQS drops its message, or in the last tenth of a
-/// short retention: a copy may have to be tried again.
+/// How long before the end of its retention a held message is copied to the dead-letter queue.
+/// The copy may need retries. With a short retention, the last tenth of it is used instead.
 const COPY_BEFORE_END: Duration = Duration::from_secs(60);
 
-/// The shortest time that a message is hidden on account of its retention: what nobody can copy comes back for a while.
+/// Minimum time that a message is hidden when its retention limits the time.
+/// A message that cannot be copied comes back until its retention ends.
 const HIDDEN_MIN: Duration = Duration::from_secs(1);
 
 /// The queue's limits, as far as they are known.
@@ -71,21 +75,22 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// When a message is to be copied to the dead-letter queue, if its event is still held.
+    /// Returns when a message is copied to the dead-letter queue, if its event is still held.
     pub(super) fn copy_at(&self, receipt: &Receipt) -> Option<Instant> {
         let retention = self.retention?;
         self.before_end(receipt, COPY_BEFORE_END.min(retention / 10))
     }
 
-    /// So long before SQS drops a message.
+    /// Returns the instant `time` before SQS drops a message.
     fn before_end(&self, receipt: &Receipt, time: Duration) -> Option<Instant> {
         let age = Duration::from_secs(receipt.age_s?.into());
         let left = self.retention?.saturating_sub(time).saturating_sub(age);
         receipt.leased_at.checked_add(left)
     }
 
-    /// For how long a message may be hidden, where `after` is wanted to space its receives: it must be seen again as often as it
-    /// may come back. Ten times eleven hours are longer than the four days that are SQS's default.
+    /// Returns how long a message may be hidden, at most `after`.
+    /// Divides the remaining retention among the remaining receives, so that the message can use
+    /// all of them. Ten receives of eleven hours each are longer than the SQS default of four days.
     pub(super) fn hidden(&self, receipt: &Receipt, after: Duration, now: Instant) -> Duration {
         let Some(end) = self.before_end(receipt, Duration::ZERO) else { return after };
         let times = match self.receives_max {
@@ -97,7 +102,7 @@ impl Limits {
     }
 }
 
-/// The task that looks the limits up.
+/// Reads the limits periodically until stopped.
 pub async fn watch(inflight: Arc<InFlight>, queue: Arc<dyn Queue>, stop: CancellationToken) {
     let (mut known, mut was_denied) = (None, false);
     loop {
@@ -118,7 +123,7 @@ pub async fn watch(inflight: Arc<InFlight>, queue: Arc<dyn Queue>, stop: Cancell
                 }
                 LOOK
             }
-            // What was known before still counts.
+            // The limits known before still apply.
             Err(error) => {
                 let is_news = error.kind == QueueErrorKind::Denied && !was_denied;
                 was_denied = error.kind == QueueErrorKind::Denied;

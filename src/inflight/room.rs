@@ -1,10 +1,10 @@
-//! Room for messages: reserved before a receive is sent, kept until the message is settled.
+//! Capacity for messages: reserved before a receive, held until the message is settled.
 //!
-//! Two bounds hold at once: how many messages (`MAX_IN_FLIGHT`) and how much memory they take
-//! (`MAX_IN_FLIGHT_MB`): their bodies, their attributes, and what was read out of them. What a receive
-//! will bring is not known before, so it reserves the most that SQS can send, 1 MiB a message, and
-//! gives back what was not used. What a message takes beyond that once it is read is owed where there
-//! is no room: the bound is passed by no more than what the receives that are open then bring.
+//! Two limits apply together: the number of messages (`MAX_IN_FLIGHT`) and their memory
+//! (`MAX_IN_FLIGHT_MB`), which covers bodies, attributes and the data parsed from them. The size of
+//! a response is not known in advance. So a receive reserves the maximum that SQS can send, 1 MiB
+//! per message, and gives back the unused part. If parsed data needs more than is free, the excess
+//! becomes debt. Usage exceeds the limit by at most what the receives open at that time bring.
 
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,15 +16,15 @@ use tokio::time::timeout;
 
 use crate::queue::BATCH_MAX;
 
-/// The largest message that SQS carries, in KiB (AWS: "Amazon SQS message quotas", 1 MiB).
+/// Largest SQS message in KiB (AWS: "Amazon SQS message quotas", 1 MiB).
 const MESSAGE_KIB_MAX: u32 = 1_024;
 
-/// How long a reservation that has found some room waits for room for a full batch. In a saturated
-/// worker that turns ten receives of one message into one receive of ten; it is short beside what
-/// a receive itself takes.
+/// How long a reservation with some room waits for room for a full batch.
+/// In a saturated worker this turns ten receives of one message into one receive of ten. It is
+/// short compared with the duration of a receive.
 const GATHER_TIME: Duration = Duration::from_millis(10);
 
-/// The room that is left.
+/// The remaining capacity.
 #[derive(Clone, Debug)]
 pub struct Room {
     messages: Arc<Semaphore>,
@@ -32,28 +32,28 @@ pub struct Room {
     messages_max: usize,
 }
 
-/// Room for one message; dropping it gives the room back.
+/// A permit for one message. Dropping it frees the capacity.
 #[derive(Debug)]
 pub struct RoomPermit {
     _message: OwnedSemaphorePermit,
     kib: Kib,
 }
 
-/// Room for what one receive may bring; dropping it gives back what was not [taken](Self::take).
+/// Capacity for one receive. Dropping it frees the part that was not [taken](Self::take).
 #[derive(Debug)]
 pub struct Reserved {
     messages: OwnedSemaphorePermit,
     kib: Kib,
 }
 
-/// The memory that is left, in KiB.
+/// The remaining memory, in KiB.
 #[derive(Debug)]
 struct Memory {
     free: Semaphore,
     all: usize,
-    /// What messages take, without what is reserved for those to come.
+    /// Memory of received messages, without reservations for open receives.
     held: AtomicUsize,
-    /// What was taken and was not there: it is paid by what is given back next.
+    /// Memory taken beyond the free amount. The next freed memory pays it back.
     owed: Mutex<usize>,
 }
 
@@ -75,7 +75,7 @@ impl Memory {
     }
 }
 
-/// Memory that is taken, in KiB; dropping it gives it back.
+/// Memory in use, in KiB. Dropping it frees the memory.
 #[derive(Debug)]
 struct Kib {
     count: usize,
@@ -83,7 +83,7 @@ struct Kib {
 }
 
 impl Kib {
-    /// Up to so much of it.
+    /// Splits off up to `count` KiB.
     fn split(&mut self, count: usize) -> Self {
         let count = count.min(self.count);
         self.count -= count;
@@ -94,7 +94,7 @@ impl Kib {
         self.count += mem::take(&mut other.count);
     }
 
-    /// Takes more, there or not.
+    /// Takes more memory, even if it is not free.
     fn grow(&mut self, count: usize) {
         self.memory.take(count);
         self.count += count;
@@ -108,7 +108,7 @@ impl Drop for Kib {
 }
 
 impl Room {
-    /// Room for `messages_max` messages that take at most `bytes_max` bytes together.
+    /// Creates capacity for `messages_max` messages of at most `bytes_max` bytes in total.
     #[must_use]
     pub fn new(messages_max: usize, bytes_max: u64) -> Self {
         let kib = usize::try_from(bytes_max / 1_024).unwrap_or(Semaphore::MAX_PERMITS);
@@ -121,20 +121,20 @@ impl Room {
         }
     }
 
-    /// Messages that could be reserved now, by number.
+    /// Counts the messages that can be reserved now.
     #[must_use]
     pub fn free(&self) -> usize {
         self.messages.available_permits()
     }
 
-    /// Messages that hold room now, or may once an open receive is answered.
+    /// Counts the messages held, plus those that open receives have reserved.
     #[must_use]
     pub fn taken(&self) -> usize {
         self.messages_max - self.free()
     }
 
-    /// Waits for room for at least one message and reserves up to [`BATCH_MAX`]. Cancel-safe:
-    /// nothing stays reserved when the future is dropped.
+    /// Waits for room for one message and reserves up to [`BATCH_MAX`].
+    /// Cancel-safe: nothing stays reserved when the future is dropped.
     pub async fn reserve(&self) -> Reserved {
         let first = self.acquire(1).await;
         let rest = u32::try_from(BATCH_MAX - 1).expect("small");
@@ -169,15 +169,15 @@ impl Room {
 }
 
 impl RoomPermit {
-    /// Its message takes so many bytes more, now that it was read. There may be no room for them: less is received then,
-    /// until there is again.
+    /// Adds `bytes` to the memory of its message, after parsing.
+    /// The memory may exceed the limit. Then less is received until memory is free again.
     pub fn grow(&mut self, bytes: usize) {
         let kib = bytes / 1_024;
         self.kib.memory.held.fetch_add(kib, Ordering::Relaxed);
         self.kib.grow(kib);
     }
 
-    /// How many messages of its size the memory has room for, beside those that are held and in all.
+    /// Returns how many messages of this size fit into the free memory and into the whole memory.
     #[must_use]
     pub fn alike(&self) -> Alike {
         let Memory { all, held, .. } = &*self.kib.memory;
@@ -193,36 +193,36 @@ impl Drop for RoomPermit {
     }
 }
 
-/// So many messages of one size.
+/// Numbers of messages of one size that fit into the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alike {
-    /// That there is room for, beside those that are held.
+    /// Messages that fit beside those already held.
     pub left: usize,
-    /// That there is room for where nothing is held.
+    /// Messages that fit when nothing is held.
     pub all: usize,
 }
 
 impl Reserved {
-    /// How many messages there is room for.
+    /// Counts the messages for which there is room.
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.num_permits()
     }
 
-    /// Whether all of it was taken.
+    /// Returns whether all of the room was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Keeps room for so many messages at most, and gives the rest back.
+    /// Keeps room for at most `messages` messages and frees the rest.
     pub fn shrink_to(&mut self, messages: usize) {
         let rest = self.len().saturating_sub(messages);
         let kib = rest * usize_from(MESSAGE_KIB_MAX);
         drop((self.messages.split(rest), self.kib.split(kib)));
     }
 
-    /// Takes the room of one message of that many bytes; `None` when all of it was taken.
+    /// Takes the room of one message of `bytes` bytes; `None` if no room is left.
     pub fn take(&mut self, bytes: usize) -> Option<RoomPermit> {
         let message = self.messages.split(1)?;
         let wanted = bytes.div_ceil(1_024).max(1);

@@ -1,4 +1,4 @@
-//! The table itself: plain data and its transitions, without tasks, channels or clocks.
+//! State of the in-flight table: data and transitions, without tasks, channels or clocks.
 
 mod admit;
 mod backlog;
@@ -34,46 +34,50 @@ use crate::outage::Dependency;
 use crate::queue::MessageId;
 use crate::sabotage::{Sabotage, on};
 
-/// Where a message that came in went.
+/// Where an incoming message was placed.
 #[derive(Debug)]
 pub(super) enum Placed {
-    /// Into the table; whether nothing comes before it, and whether its receipt is now the first to
-    /// be extended.
+    /// A new job.
+    /// `is_first`: no other job comes before it. `is_earlier`: its receipt is now the first to be
+    /// extended.
     New { key: Key, is_first: bool, is_earlier: bool },
-    /// To the one that it is a copy of.
+    /// Joined to the held event of which it is a copy.
     Joined { job: Box<Job>, replaced: bool, is_earlier: bool },
-    /// Nowhere: its reservation has its share of the room. It is to be handed back for so long.
+    /// Not held: its reservation has used its share of the room. It is handed back for `after`.
     Deferred { job: Box<Job>, receipt: Receipt, after: Duration, is_first: bool },
-    /// Nowhere: an event with the same id and another content, which has this hash, is held.
+    /// Not held: an event with the same id but other content is held.
+    /// The hash is that of the held one.
     IdReused(Box<Job>, Box<(Original, Receipt)>, ContentHash),
 }
 
-/// A job whose lease was lost, out of the table.
+/// A job that left the table because its lease was lost.
 #[derive(Debug)]
 pub struct Forgotten {
     /// The job.
     pub job: Box<Job>,
-    /// Receipts that it had left: their deadlines passed before an extension was even answered.
+    /// Number of receipts that it still had.
+    /// Their deadlines passed before an extension was answered.
     pub receipts_lost: usize,
 }
 
-/// The next jobs of the lanes that were left, and the next suspect: ready, where it is their turn in each lane of theirs.
+/// Jobs that may now start: the next ones of the lanes that were left, and the next suspect.
+/// A job becomes ready only if it is the first in each of its lanes.
 #[derive(Debug, Default)]
 pub(super) struct Promoted(pub(super) [Option<Key>; 3]);
 
-/// Why a job is in the table and not in a worker's hands.
+/// Why a job is idle in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Idle {
     Ready,
     InLane,
     Waiting {
         until: Instant,
-        /// For the next of the calls that its service takes.
+        /// Whether it waits for one of the limited calls per second of its service.
         is_in_turn: bool,
     },
-    /// Its time has come, and as many suspects as may are being tried.
+    /// Its wait is over, but the maximum number of suspects is already being tried.
     Suspect,
-    /// For a service to be called again, or to have room for a call.
+    /// It waits until its service is called again, or has room for a call.
     Parked(Dependency, ParkedAs),
 }
 
@@ -87,7 +91,7 @@ enum Place {
 struct HeldReceipt {
     receipt: Receipt,
     key: ReceiptKey,
-    /// When it is to be extended; `None` while an extension is under way.
+    /// When to extend it; `None` while an extension is in progress.
     renew_at: Option<Instant>,
 }
 
@@ -101,7 +105,7 @@ struct Entry {
     original: Original,
     receipts: Vec<HeldReceipt>,
     place: Place,
-    /// Where it is one of the suspects that are being tried, if it is.
+    /// The service at which it is being tried as a suspect.
     tried_at: Option<Service>,
 }
 
@@ -110,7 +114,7 @@ impl Entry {
         self.receipts.iter().any(|held| held.receipt.message_id == *message_id)
     }
 
-    /// Tells whoever has the job in hand how long its last receipt stands.
+    /// Updates the lease of the job with the latest deadline of its receipts.
     fn set_lease(&self) {
         self.lease.set(self.receipts.iter().map(|held| held.receipt.deadline).max());
     }
@@ -119,36 +123,36 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct State {
     visibility: Duration,
-    /// How many messages there is room for.
+    /// Maximum number of messages.
     messages_max: usize,
     pub(super) limits: Limits,
     stopped: bool,
-    /// Nobody is there to say what became of an extension.
+    /// Whether the lease keeper has ended, so that no extension will be answered.
     extensions_ended: bool,
     last_key: u64,
     entries: HashMap<Key, Entry>,
-    /// The held event with that id. An id that is used twice has its first user here.
+    /// The held event with this id. If an id is used twice, the first event is stored.
     by_event: HashMap<EventId, Key>,
     lanes: Lanes,
     timers: BTreeSet<(Instant, Key)>,
-    /// How many of those who wait for a time wait for their turn.
+    /// Number of waiting jobs that wait for their turn at a service with a call rate limit.
     in_turn: usize,
-    /// A service takes only so many calls a second.
+    /// Whether a service limits calls per second.
     pub(super) is_rationed: bool,
-    /// Those who wait for each service.
+    /// Parked jobs, by service.
     parked: [Pool; Dependency::COUNT],
     suspects: Suspects,
-    /// Jobs to be handed back, because an earlier one of their group was.
+    /// Jobs to hand back because an earlier one of their group went back.
     abandoned: Vec<Box<Job>>,
     renewals: BTreeMap<(Instant, ReceiptKey), Key>,
-    /// Whose receipt is being extended now.
+    /// Receipts that are being extended now, with their jobs.
     extending: HashMap<ReceiptKey, Key>,
-    /// Receipts that no job has any more, and that are not settled yet.
+    /// Unsettled receipts that belong to no job.
     kept: Kept,
-    /// Released while being extended.
+    /// Receipts released while an extension was in progress.
     released: HashMap<ReceiptKey, (Receipt, Duration)>,
     ready: usize,
-    /// Keys of ready jobs that the channel had no place for.
+    /// Keys of ready jobs that did not fit into the channel.
     spilled: VecDeque<Key>,
 }
 
@@ -194,7 +198,7 @@ impl State {
         }
     }
 
-    /// Whatever becomes of the others, its first receipt's room is given back with the job.
+    /// Adds to the room of the first receipt, which is freed when the job is settled.
     pub(super) fn grow(&mut self, key: Key, bytes: usize) {
         let entry = self.entries.get_mut(&key);
         if let Some(held) = entry.and_then(|entry| entry.receipts.first_mut()) {
@@ -207,7 +211,7 @@ impl State {
             && entry.group.as_ref().is_none_or(|group| self.lanes.is_first(group, key))
     }
 
-    /// The turn in the group, if there is one, goes along: its lane moves on when that ends.
+    /// Leaves the job's group lane unchanged: it moves on when the returned group turn ends.
     pub(super) fn take(&mut self, key: Key) -> (Original, Vec<Receipt>, Option<Lane>, Promoted) {
         let (entry, promoted) = self.remove(key);
         let mut receipts = Vec::with_capacity(entry.receipts.len());
@@ -218,7 +222,8 @@ impl State {
         (entry.original, receipts, entry.group, promoted)
     }
 
-    /// Takes a job out that is not settled here: what is later in its group goes too.
+    /// Removes a job that is not settled here.
+    /// Later jobs of its group are abandoned too, if it comes again.
     fn take_unsettled(&mut self, key: Key) -> (Entry, Promoted) {
         let (entry, Promoted([next, _, suspect])) = self.remove(key);
         let Some(group) = &entry.group else { return (entry, Promoted([next, None, suspect])) };
@@ -255,7 +260,7 @@ impl State {
         (Some(Forgotten { job, receipts_lost }), promoted)
     }
 
-    /// Marks a job as ready that waits for nothing but its turn, if it has come.
+    /// Marks a job as ready if it waits only for its turn and is the first in its lanes.
     pub(super) fn set_ready(&mut self, key: Key) -> bool {
         if self.stopped {
             return false;
@@ -300,7 +305,7 @@ impl State {
         self.parked.iter_mut().for_each(Pool::clear);
         self.suspects.clear();
         self.ready = 0;
-        // In order of receipt, so that a hand-back is orderly too.
+        // In order of receipt, so that jobs are also handed back in that order.
         jobs.sort_by_key(|(job, _)| job.key);
         jobs
     }
@@ -311,7 +316,7 @@ impl State {
         keys.into_iter().flat_map(|key| self.take(key).1).collect()
     }
 
-    /// Takes an entry out of the table and of every index but its group and those of its receipts.
+    /// Removes an entry from the table and its indexes, except its group lane and its receipts.
     fn remove(&mut self, key: Key) -> (Entry, Promoted) {
         let suspect = self.end_trial(key);
         self.suspects.remove(key);
@@ -326,7 +331,7 @@ impl State {
         (entry, Promoted([next, None, suspect]))
     }
 
-    /// Jobs that could start if there were a worker, or room at their service.
+    /// Counts the jobs that could start with a free worker, or with room at their service.
     pub(super) fn buffered(&self) -> usize {
         let in_turn = if self.is_rationed { self.in_turn } else { 0 };
         self.ready + in_turn + self.parked.iter().map(Pool::buffered).sum::<usize>()
@@ -336,7 +341,7 @@ impl State {
         self.entries.len()
     }
 
-    /// Receipts of all jobs: each takes room for a message.
+    /// Counts the receipts of all jobs. Each one takes the room of a message.
     fn receipts_held(&self) -> usize {
         self.renewals.len() + self.extending.len()
     }

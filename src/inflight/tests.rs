@@ -1,4 +1,4 @@
-//! The table's moves, one by one.
+//! State transitions of the in-flight table.
 
 mod again;
 mod ending;
@@ -30,13 +30,13 @@ struct World {
     room: Room,
     metrics: Arc<Metrics>,
     serial: u32,
-    /// How often what is admitted next has been received.
+    /// Receive count of the messages admitted next.
     receive_count: u32,
-    /// The FIFO group of what is admitted next.
+    /// FIFO group of the messages admitted next.
     group: Option<&'static str>,
-    /// How long ago what is admitted next was sent.
+    /// Age of the messages admitted next.
     age: Option<Duration>,
-    /// For how long what is admitted next was asked for.
+    /// Visibility timeout of the messages admitted next.
     lease: Duration,
 }
 
@@ -45,7 +45,7 @@ impl World {
         Self::of(100, VISIBILITY)
     }
 
-    /// With room for so many messages.
+    /// Creates a world with room for `messages_max` messages.
     fn of(messages_max: usize, visibility: Duration) -> Self {
         let suspects = SuspectBounds { held_max: 6, tried_max: 2 };
         let (table, ready) = InFlight::new(messages_max, 8, suspects, visibility);
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    /// Admits the event `id` of `reservation`, as a message of its own.
+    /// Admits the event `id` of `reservation` as a separate message.
     async fn admit(&mut self, id: &str, reservation: &str) -> Admitted {
         self.serial += 1;
         self.admit_message(&format!("message-{}", self.serial), id, reservation, "show").await
@@ -116,7 +116,7 @@ impl World {
         (job, original, receipt)
     }
 
-    /// Starts the next job that is ready.
+    /// Starts the next ready job.
     fn start(&mut self) -> Option<Box<Job>> {
         while let Ok(key) = self.ready.try_recv() {
             if let Some(job) = self.table.start(key) {
@@ -130,7 +130,7 @@ impl World {
         self.start().map(|job| job.event.id.as_str().to_owned())
     }
 
-    /// Extends what is due, with one answer for all.
+    /// Renews all due receipts with the same result.
     fn renew(&self, answer: impl Fn() -> Renewal) -> Renewed {
         let now = Instant::now();
         let due = self.table.renewals_due(now).due;
@@ -167,14 +167,14 @@ async fn one_reservation_has_one_event_at_a_time_in_order_of_receipt() {
     let first = world.start().expect("e1");
     assert_eq!(world.start_id().as_deref(), Some("other"), "others do not wait");
     assert!(world.start().is_none());
-    // Waiting for a backoff keeps its turn.
+    // A job in backoff keeps its turn.
     world.table.wait(first, Instant::now() + Duration::from_secs(5));
     assert!(world.start().is_none());
     advance(Duration::from_secs(5)).await;
     world.table.wake_due(Instant::now());
     let first = world.start().expect("e1 again");
     assert_eq!(first.event.id.as_str(), "e1");
-    // Settling it in any way frees the reservation.
+    // Any kind of settlement frees the reservation.
     drop(world.table.release(&first, Duration::ZERO));
     let second = world.start().expect("e2");
     assert_eq!(second.event.id.as_str(), "e2");
@@ -360,7 +360,7 @@ async fn stopping_hands_out_every_idle_job_once_and_starts_none() {
     for (id, reservation) in [("ready", "r1"), ("lane", "r1"), ("waits", "r2"), ("runs", "r3")] {
         world.admit(id, reservation).await;
     }
-    // In order of receipt: "ready" goes back to being ready by waiting for no time.
+    // In order of receipt. "ready" becomes ready again after a wait of zero.
     let ready = world.start().expect("ready");
     let waits = world.start().expect("waits");
     let runs = world.start().expect("runs");
@@ -378,7 +378,7 @@ async fn stopping_hands_out_every_idle_job_once_and_starts_none() {
         assert_eq!(world.table.release(&job, after).len(), 1);
     }
     assert!(world.start().is_none(), "the key of a job that is gone starts nothing");
-    // What a worker puts aside after the stop is found the next time, and wakes nobody meanwhile.
+    // A job put aside after the stop is found by the next `take_idle`, and sets no timer.
     world.table.wait(runs, Instant::now() + Duration::from_secs(3));
     assert_eq!(world.table.wake_due(Instant::now() + Duration::from_secs(60)), None);
     assert_eq!(world.table.take_idle(Instant::now()).len(), 1);

@@ -1,4 +1,4 @@
-//! Makes and registers every metric: names, help texts, labels and buckets stand here and nowhere else.
+//! Creates and registers the metrics: names, help texts, labels and buckets.
 
 use std::array;
 use std::sync::Arc;
@@ -17,20 +17,21 @@ use super::{
 };
 use crate::event::EventType;
 
-/// From a warm call on the same network (1 ms) to the longest wait that still counts as handling (60 s).
+/// Latency buckets: from a warm call on the same network (1 ms) to the longest wait that still
+/// counts as processing (60 s).
 const LATENCY_BUCKETS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// From an idle queue (10 ms) to the longest that a message can be held (12 h).
+/// Age buckets: from an idle queue (10 ms) to the maximum time that a message can be held (12 h).
 const AGE_BUCKETS: [f64; 14] =
     [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 43200.0];
 
-/// What a dead-letter reason that was not announced is counted as.
+/// Label value of dead-letter reasons that were not passed to [`Metrics::new`].
 const OTHER: &str = "other";
 
 impl Metrics {
-    /// Makes every metric, all at 0. `dead_letter_reasons` are the values that the `reason` label of
-    /// `worker_dead_letters_total` can have, beside `other`.
+    /// Creates all metrics. `dead_letter_reasons` are the values of the `reason` label of
+    /// `worker_dead_letters_total`, in addition to `other`.
     #[must_use]
     pub fn new(dead_letter_reasons: &[&'static str]) -> Self {
         let make = Maker(Registry::new());
@@ -154,7 +155,8 @@ impl Metrics {
     }
 }
 
-/// Registers what it makes. Names and labels are constants, so a failure is a slip of ours that every test would meet.
+/// Creates and registers metrics. Names and labels are constants, so a failure is a programming
+/// error that every test detects.
 pub(super) struct Maker(Registry);
 
 impl Maker {
@@ -263,7 +265,7 @@ impl Maker {
         })
     }
 
-    /// Without the result: it would make six times as many series, and `worker_calls_total` has it.
+    /// Has no `result` label: six times as many series, and `worker_calls_total` has this label.
     fn call_duration(&self) -> [Histogram; Call::ALL.len()] {
         let vec = self.histogram_vec(
             "worker_call_duration_seconds",
@@ -273,7 +275,7 @@ impl Maker {
         Call::ALL.map(|call| vec.with_label_values(&[call.service().as_str(), call.as_str()]))
     }
 
-    /// What is known of the process itself: the build, when it started, and on Linux what `/proc` says.
+    /// Registers the process metrics: build, start time, and on Linux the values of `/proc`.
     fn process(&self) {
         let opts = Opts::new("worker_build_info", "Always 1; the labels say what runs.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
@@ -291,7 +293,7 @@ impl Maker {
     }
 }
 
-/// The `type` label's values, in the order of `type_index`.
+/// Returns the `type` label values, in the order of `type_index`.
 fn type_labels() -> [&'static str; TYPES] {
     array::from_fn(|i| EventType::ALL.get(i).map_or("unknown", |kind| kind.as_str()))
 }

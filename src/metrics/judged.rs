@@ -1,5 +1,5 @@
-//! What is known of the services that are judged by their answers: how much each is called, how many calls at once it is given, and who
-//! waits. SQS is not among them. Who decides all this is left to the engine.
+//! Metrics of the services that have a circuit breaker: breaker state, concurrency limit, rate
+//! limit and waiting events. SQS is not one of them.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts};
 use super::build::Maker;
 use super::{BreakerState, LimitChange, Metrics, PaceScope, Service, gauge_value};
 
-/// The services that are judged.
+/// The services with a circuit breaker.
 const JUDGED: [Service; 3] = [Service::Reservation, Service::Inventory, Service::Store];
 
-/// The series of every judged service.
+/// The series of all services in [`JUDGED`].
 #[derive(Debug)]
 pub(super) struct Judged {
     services: [Series; JUDGED.len()],
@@ -90,7 +90,7 @@ impl Judged {
         Self { services, targets, limit_min }
     }
 
-    /// Nothing for SQS, which is not judged.
+    /// Returns the series of a service; `None` for SQS.
     fn of(&self, service: Service) -> Option<&Series> {
         let place = match service {
             Service::Sqs => return None,
@@ -106,7 +106,7 @@ fn gauges(make: &Maker, name: &str, help: &str) -> IntGaugeVec {
     make.register(IntGaugeVec::new(Opts::new(name, help), &["service"]))
 }
 
-/// Counts an event among the suspects for as long as it lives.
+/// Guard of a suspect, counted until it is dropped.
 #[derive(Debug)]
 pub struct SuspectGuard {
     service: Service,
@@ -114,7 +114,7 @@ pub struct SuspectGuard {
 }
 
 impl SuspectGuard {
-    /// Where it fails.
+    /// Returns the service at which the event fails.
     #[must_use]
     pub const fn service(&self) -> Service {
         self.service
@@ -127,90 +127,91 @@ impl Drop for SuspectGuard {
     }
 }
 
-/// Of SQS, which is not judged, none of these keeps anything.
+/// Metrics of the services in [`JUDGED`]. For SQS these methods record nothing.
 impl Metrics {
-    /// The service is called so much now.
+    /// Sets the state of the circuit breaker.
     pub fn breaker(&self, service: Service, state: BreakerState) {
         if let Some(series) = self.judged.of(service) {
             series.breaker.set(gauge_value(state.index()));
         }
     }
 
-    /// How much the service is called, as it was last told.
+    /// Returns the last state set with [`Metrics::breaker`]. `None` for SQS.
     #[must_use]
     pub fn breaker_state(&self, service: Service) -> Option<BreakerState> {
         let number = self.judged.of(service)?.breaker.get();
         BreakerState::ALL.into_iter().find(|state| gauge_value(state.index()) == number)
     }
 
-    /// So many calls at once are what the service is given now.
+    /// Sets the concurrency limit of the service.
     pub fn concurrency_limit(&self, service: Service, calls: usize) {
         if let Some(series) = self.judged.of(service) {
             series.limit.set(gauge_value(calls));
         }
     }
 
-    /// So many calls a second are what the service is given now; `None`: as many as there are.
+    /// Sets the rate limit of the service in calls per second. `None` is no limit.
     pub fn rate_limit(&self, service: Service, per_second: Option<f64>) {
         if let Some(series) = self.judged.of(service) {
             series.rate.set(per_second.unwrap_or_default());
         }
     }
 
-    /// A call to the service begins.
+    /// Counts the start of a call in `worker_calls_in_flight`.
     pub fn call_began(&self, service: Service) {
         if let Some(series) = self.judged.of(service) {
             series.calls.inc();
         }
     }
 
-    /// It has ended, in whatever way.
+    /// Counts the end of a call, with any result.
     pub fn call_ended(&self, service: Service) {
         if let Some(series) = self.judged.of(service) {
             series.calls.dec();
         }
     }
 
-    /// No service is given fewer calls at once than this.
+    /// Sets the minimum concurrency limit of all services.
     pub fn concurrency_limit_min(&self, calls: usize) {
         self.judged.limit_min.set(gauge_value(calls));
     }
 
-    /// What an attempt at the service should take. Takes a lock: for the start, not for each call.
+    /// Sets the target latency of one attempt. Takes a lock: call it at startup, not per call.
     pub fn latency_target(&self, service: Service, target: Option<Duration>) {
         let label = [service.as_str()];
         match (self.judged.of(service), target) {
             (Some(_), Some(target)) => {
                 self.judged.targets.with_label_values(&label).set(target.as_secs_f64());
             }
-            // An error says that there was no such series, which is what is wanted.
+            // An error means that the series does not exist, which is the wanted state.
             (Some(_), None) => drop(self.judged.targets.remove_label_values(&label)),
             (None, Some(_) | None) => {}
         }
     }
 
-    /// An event fails at the service while others do well there, for as long as the guard lives.
+    /// Counts a suspect until the guard is dropped. A suspect is an event that fails at the service
+    /// while others succeed there.
     pub fn suspect(&self, service: Service) -> SuspectGuard {
         let gauge = self.judged.of(service).map(|series| series.suspects.clone());
         gauge.iter().for_each(IntGauge::inc);
         SuspectGuard { service, gauge }
     }
 
-    /// The service refuses everybody, or no longer does.
+    /// Sets whether the service refuses all events.
     pub fn refusing(&self, service: Service, is_refusing: bool) {
         if let Some(series) = self.judged.of(service) {
             series.refusing.set(i64::from(is_refusing));
         }
     }
 
-    /// The calls at once that the service is given went up or down.
+    /// Counts a change of the concurrency limit.
     pub fn limit_changed(&self, service: Service, change: LimitChange) {
         if let Some(series) = self.judged.of(service) {
             series.changes[change.index()].inc();
         }
     }
 
-    /// The service asked for fewer calls: who waits for that.
+    /// Counts a request of the service for fewer calls, or the pause that followed.
     pub fn paced(&self, service: Service, scope: PaceScope) {
         if let Some(series) = self.judged.of(service) {
             series.paced[scope.index()].inc();

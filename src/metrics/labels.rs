@@ -1,7 +1,7 @@
-//! The fixed sets that label values come from, as enums: a label can never be made from what a message says.
-//! Event types live in [`crate::event`]; the metrics themselves in [`crate::metrics`].
+//! Label values as enums: message content can never become a label value.
+//! Event types are in [`crate::event`], the metrics in [`crate::metrics`].
 
-/// Declares a label's set of values: the enum, `ALL`, and the text of each.
+/// Declares the values of a label: the enum, `ALL`, and the text of each value.
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident => $text:literal,)+ }) => {
         $(#[$doc])*
@@ -9,10 +9,10 @@ macro_rules! label {
         pub enum $name { $($(#[$value_doc])* $value,)+ }
 
         impl $name {
-            /// Every value, in the order of declaration.
+            /// All values, in the order of declaration.
             pub const ALL: [Self; [$($text),+].len()] = [$(Self::$value),+];
 
-            /// The label's text.
+            /// Returns the label value.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $text,)+ }
@@ -22,19 +22,20 @@ macro_rules! label {
 }
 
 label! {
-    /// How an event was settled. A retry is not a settlement and is counted by a method of its own.
+    /// Outcome of a settled event. A retry is not a settlement: [`crate::metrics::Metrics`] counts
+    /// it separately.
     Outcome {
-        /// All its effects are applied.
+        /// All effects are applied.
         Success => "success",
-        /// Given up: dead-lettered, or released for the queue's redrive policy to decide.
+        /// Failed permanently: dead-lettered, or released for the queue's redrive policy.
         Failed => "failed",
-        /// Nothing was to be done: a duplicate, or superseded by a later status.
+        /// No effect was needed: a duplicate, or superseded by a later status.
         Dropped => "dropped",
     }
 }
 
 label! {
-    /// Who is called.
+    /// Called service.
     Service {
         /// Amazon SQS.
         Sqs => "sqs",
@@ -48,9 +49,9 @@ label! {
 }
 
 label! {
-    /// A call out: the operation's own name. It belongs to one [`Service`].
+    /// Outgoing call, by operation name. Each belongs to one [`Service`].
     Call {
-        /// SQS `ReceiveMessage`; its time includes the long poll's wait.
+        /// SQS `ReceiveMessage`; its duration includes the long-polling wait.
         ReceiveMessage => "ReceiveMessage",
         /// SQS `DeleteMessageBatch`.
         DeleteMessageBatch => "DeleteMessageBatch",
@@ -68,21 +69,21 @@ label! {
         ReleaseHold => "ReleaseHold",
         /// Inventory `CommitReservation`.
         CommitReservation => "CommitReservation",
-        /// An event is claimed in the idempotency store.
+        /// Acquires the claim of an event in the idempotency store.
         Claim => "claim",
-        /// A claim is renewed.
+        /// Renews a claim.
         Renew => "renew",
-        /// Steps are recorded.
+        /// Records completed steps.
         Record => "record",
-        /// An event is recorded as handled.
+        /// Records an event as handled.
         Complete => "complete",
-        /// A claim is given up.
+        /// Releases a claim.
         Release => "release",
     }
 }
 
 impl Call {
-    /// The service that this call goes to.
+    /// Returns the called service.
     #[must_use]
     pub const fn service(self) -> Service {
         match self {
@@ -101,95 +102,95 @@ impl Call {
 }
 
 label! {
-    /// How a call out ended, in the classes that decide what happens next.
+    /// Result class of an outgoing call. It decides the next step.
     CallResult {
-        /// It did what was asked.
+        /// The call succeeded.
         Ok => "ok",
-        /// Worth another try.
+        /// A transient failure: retryable.
         Transient => "transient",
-        /// The service wants this event later, or fewer calls.
+        /// The service asked for a later retry or for fewer calls.
         Paced => "paced",
-        /// The service, or the way to it, is at fault.
+        /// The service or the connection to it failed.
         Outage => "outage",
-        /// The state did not fit (409, 412): what stands there is asked for next.
+        /// A conflict with the current state (409, 412): the worker reads the state next.
         Conflict => "conflict",
-        /// No further try can help.
+        /// A permanent failure: not retryable.
         Permanent => "permanent",
     }
 }
 
 label! {
-    /// How much a service is called.
+    /// State of a circuit breaker.
     BreakerState {
-        /// Calls are made.
+        /// Calls are allowed.
         Closed => "closed",
-        /// Few calls are made: a probe is open, or the service is just back.
+        /// Few calls are allowed: a probe is in flight, or the service has just recovered.
         HalfOpen => "half_open",
-        /// No call is made but probes, or none, as the service asked to be left alone.
+        /// Only probes are allowed, or no calls at all if the service asked for a pause.
         Open => "open",
     }
 }
 
 label! {
-    /// Which way the calls at once that a service is given were changed.
+    /// Direction of a change of the concurrency limit.
     LimitChange {
-        /// More are given.
+        /// The limit was raised.
         Up => "up",
-        /// Fewer are given.
+        /// The limit was lowered.
         Down => "down",
     }
 }
 
 label! {
-    /// What is counted where a service asks for fewer calls.
+    /// Scope of a request of a service for fewer calls.
     PaceScope {
-        /// An answer that says so: its event waits.
+        /// A response that asks for it: its event waits.
         Event => "event",
-        /// A pause: every event that needs the service waits.
+        /// A pause: all events that need the service wait.
         Service => "service",
     }
 }
 
 label! {
-    /// Why a receive, or another action of the queue, failed: the kinds of trouble that call for different answers.
+    /// Failure kind of a receive or another queue action. The reaction depends on the kind.
     QueueErrorKind {
-        /// SQS asks for fewer calls, or for fewer messages in flight (`OverLimit`).
+        /// SQS throttles calls, or limits the messages in flight (`OverLimit`).
         Throttled => "throttled",
-        /// Credentials are missing, expired or lack the permission.
+        /// Credentials are missing, expired, or lack the permission.
         Denied => "denied",
-        /// There is no such queue, or the URL's region or account is wrong.
+        /// The queue does not exist, or the URL has the wrong region or account.
         NoSuchQueue => "no_such_queue",
-        /// No connection, or a broken one.
+        /// The connection failed or broke.
         Network => "network",
-        /// No answer within the deadline.
+        /// No response within the deadline.
         Timeout => "timeout",
-        /// SQS refuses the request itself: the same request will not succeed.
+        /// SQS rejected the request as invalid: the same request will not succeed.
         Refused => "refused",
-        /// A copy was to be sent to a dead-letter queue, and none is known.
+        /// The dead-letter queue is unknown, so a copy cannot be sent.
         NoDeadLetterQueue => "no_dead_letter_queue",
-        /// SQS failed (5xx), or said what is not known here.
+        /// SQS failed (5xx), or returned an unknown error.
         Other => "other",
     }
 }
 
 label! {
-    /// What the worker does with its queue, by what a policy allows or denies apart.
+    /// Queue action that an IAM policy can allow or deny separately.
     QueueAction {
         /// `ReceiveMessage`.
         Receive => "receive",
-        /// `ChangeMessageVisibility`: leases are extended, and messages handed back, with it.
+        /// `ChangeMessageVisibility`: extends leases and releases messages.
         Extend => "extend",
         /// `DeleteMessage`.
         Delete => "delete",
         /// `SendMessage` to the dead-letter queue.
         DeadLetter => "dead_letter",
-        /// `GetQueueAttributes` and `GetQueueUrl`, which find the dead-letter queue.
+        /// `GetQueueAttributes` and `GetQueueUrl`, to find the dead-letter queue.
         Attributes => "attributes",
     }
 }
 
 impl QueueAction {
-    /// The name that SQS and its policies have for it.
+    /// Returns the action name in the SQS API and in IAM policies.
     #[must_use]
     pub const fn api_name(self) -> &'static str {
         match self {
@@ -203,47 +204,47 @@ impl QueueAction {
 }
 
 label! {
-    /// Where a held message stands.
+    /// State of a held message.
     HeldState {
-        /// Received, not begun; or it waits for its place among the calls that a service is given at once.
+        /// Received and not started, or waiting for a permit of a service's concurrency limit.
         Buffered => "buffered",
-        /// A worker is busy with it.
+        /// A worker processes it.
         Running => "running",
-        /// It waits for its next attempt, or for an earlier event of its reservation.
+        /// Waits for its next attempt, or for an earlier event of its reservation.
         Waiting => "waiting",
-        /// It waits for a service that is away.
+        /// Waits for a service that is unavailable.
         Parked => "parked",
-        /// Its delete, release or dead-lettering is under way.
+        /// Its delete, release or dead-lettering is in progress.
         Settling => "settling",
     }
 }
 
 label! {
-    /// What settles a message on the queue's side.
+    /// Settlement of a message in the queue.
     SettlementKind {
-        /// It is deleted.
+        /// The message is deleted.
         Delete => "delete",
-        /// It is handed back, visible at once or later.
+        /// The message is released, visible immediately or after a delay.
         Release => "release",
-        /// A copy goes to the dead-letter queue.
+        /// A copy is sent to the dead-letter queue.
         DeadLetter => "dead_letter",
     }
 }
 
 label! {
-    /// What made a retry necessary.
+    /// Reason of a retry.
     RetryReason {
-        /// A call failed in a way that may pass.
+        /// A call failed with a transient error.
         Transient => "transient",
-        /// The service, or the way to it, was at fault.
+        /// The service or the connection to it failed.
         Outage => "outage",
-        /// The service named a time, or asked for fewer calls.
+        /// The service set a retry time or asked for fewer calls.
         Paced => "paced",
-        /// The service refused the worker, which may pass.
+        /// The service denied access, which may be temporary.
         Forbidden => "forbidden",
-        /// The reservation was in a status from which nothing could be decided.
+        /// The status of the reservation did not allow a decision.
         Unclear => "unclear",
-        /// The idempotency store gave no answer.
+        /// The idempotency store did not respond.
         Store => "store",
         /// The handler panicked.
         Panic => "panic",
@@ -253,30 +254,30 @@ label! {
 }
 
 label! {
-    /// Why a span was lost.
+    /// Reason of a lost span.
     SpanLoss {
-        /// The queue to the collector was full: it is too slow, or hangs.
+        /// The export queue was full: the collector is too slow or does not respond.
         QueueFull => "queue_full",
-        /// A batch could not be sent, or was refused.
+        /// A batch could not be sent or was rejected.
         ExportFailed => "export_failed",
     }
 }
 
 label! {
-    /// How a duplicate was noticed.
+    /// How a duplicate was detected.
     DuplicateReason {
-        /// The event had been handled before.
+        /// The event was handled before.
         Handled => "handled",
-        /// The event was in flight: this copy shares its settlement.
+        /// The event is in flight: this copy gets the same settlement.
         Joined => "joined",
     }
 }
 
-/// Gives the enums that index arrays of series their place.
+/// Implements `index` for the enums that index arrays of series.
 macro_rules! indexed {
     ($($name:ident)+) => { $(
         impl $name {
-            /// The place of this value in [`Self::ALL`].
+            /// Returns the index of this value in [`Self::ALL`].
             pub(crate) const fn index(self) -> usize {
                 self as usize
             }

@@ -1,4 +1,4 @@
-//! The text that is scraped, as dashboards see it.
+//! Tests of the text that Prometheus scrapes.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -1,37 +1,41 @@
-//! Whose fault a failure is: the one place that says so.
+//! Attribution of a failure to the service or to the event. No other module decides it.
 //!
-//! | the answer | the service is called, the event is no suspect | the service is called, the event is a suspect | the service is not called |
+//! | the answer | called, event no suspect | called, event a suspect | service not called |
 //! | --- | --- | --- | --- |
 //! | done, or a conflict | final | final | final |
-//! | outage class | waits, uncharged | waits as a suspect, uncharged | waits for the service |
-//! | 500 and its like | waits, charged | waits as a suspect, charged | waits for the service |
+//! | outage class | waits, uncharged | waits as suspect, uncharged | waits for the service |
+//! | 500 and similar | waits, charged | waits as suspect, charged | waits for the service |
 //! | permanent | final | final | waits for the service |
-//! | paced | waits for its time, uncharged | waits for its time, as a suspect, charged; uncharged and no suspect while others are paced too | waits for its time, uncharged |
+//! | paced | its time, uncharged | its time, as suspect, charged | its time, uncharged |
 //!
-//! A *suspect* is an event of a reservation that has failed at this service before, while others have succeeded since in
-//! calls that began later. *Charged* means that the wait uses up one of the event's retries. What is charged before a
-//! service is found to be down is given back: see [`Charges`].
+//! *Its time*: a paced event waits for the time that the service asked for. While others are paced
+//! too, a paced suspect is handled as no suspect: uncharged.
+//!
+//! A *suspect* is an event of a reservation that failed at this service before, while others have
+//! succeeded since in calls that began later. *Charged* means that the wait uses up one of the
+//! event's retries. Retries charged before a service is found to be down are refunded: see
+//! [`Charges`].
 
 use super::{BreakerSnapshot, CallOutcome};
 use crate::sabotage::{Sabotage, on};
 
-/// What becomes of an event that was answered so.
+/// What is done with an event after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureAttribution {
-    /// The answer stands.
+    /// The answer is final.
     Final,
-    /// The event waits for the service, held, at no cost.
+    /// The event is held until the service is back. No retry is used up.
     Service,
-    /// The event waits on a timer of its own.
+    /// The event waits on its own timer.
     Event {
         /// The wait uses up a retry.
         is_charged: bool,
-        /// It fails while others do well.
+        /// The event fails while others succeed.
         is_suspect: bool,
     },
 }
 
-/// The table.
+/// Returns the cell of the table for this outcome and this state of the service.
 #[must_use]
 pub fn attribute(outcome: CallOutcome, snapshot: BreakerSnapshot) -> FailureAttribution {
     let BreakerSnapshot { is_called, is_suspect, are_others_paced, .. } = snapshot;
@@ -55,22 +59,22 @@ pub fn attribute(outcome: CallOutcome, snapshot: BreakerSnapshot) -> FailureAttr
     }
 }
 
-/// What an event was charged at each service, by [`Dependency::index`](super::Dependency::index).
+/// Charges of an event per service, by [`Dependency::index`](super::Dependency::index).
 pub type ServiceCharges = [Charges; 3];
 
-/// Retries that an event was charged for one service's failures, while these may yet turn out to be an outage's.
+/// Retries charged for failures of one service, while an outage may yet prove to be the cause.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Charges {
-    /// Charged with no success of anybody between.
+    /// Retries charged with no success of any call between them.
     retries: u32,
-    /// Calls begun when the last was charged.
+    /// Calls begun when the last retry was charged.
     begun: u64,
-    /// How often the service had been down by then.
+    /// Outages of the service up to then.
     outages: u64,
 }
 
 impl Charges {
-    /// A retry is charged.
+    /// Charges a retry.
     pub fn add(&mut self, snapshot: BreakerSnapshot) {
         if snapshot.succeeded > self.begun {
             self.retries = 0;
@@ -80,7 +84,7 @@ impl Charges {
         self.outages = snapshot.outages;
     }
 
-    /// How many are given back: those that were charged at the start of an outage.
+    /// Returns the number of refunded retries: those charged at the start of an outage.
     #[must_use]
     pub fn refund(&mut self, outages: u64) -> u32 {
         if outages == self.outages {
@@ -130,23 +134,23 @@ mod tests {
                 // An outage costs time, not retries.
                 assert!(!(charged && outcome == CallOutcome::Outage), "{cell}");
                 assert!(!charged || snapshot.is_called, "{cell}");
-                // Only what fails while others do well is a suspect.
+                // Only an event that fails while others succeed is a suspect.
                 assert!(!suspect || snapshot.is_suspect, "{cell}");
-                // A permanent answer is final only from a service that serves others.
+                // A permanent error is final only from a service that serves others.
                 let is_final = attribution == FailureAttribution::Final;
                 let may_be_final = outcome == CallOutcome::Done
                     || (outcome == CallOutcome::Refused && snapshot.is_called);
                 assert_eq!(is_final, may_be_final, "{cell}");
-                // 500 and its like end: they are charged wherever the service is called.
+                // 500 and similar must end: they are charged whenever the service is called.
                 let ends = outcome == CallOutcome::Failing && snapshot.is_called;
                 assert!(!ends || charged, "{cell}");
-                // What is paced waits for its own time, whatever the service does.
+                // A paced event waits for its own time in any state of the service.
                 let is_paced = matches!(outcome, CallOutcome::Paced(_));
                 assert!(
                     !is_paced || matches!(attribution, FailureAttribution::Event { .. }),
                     "{cell}"
                 );
-                // While others are paced too, it costs nothing.
+                // While others are paced too, no retry is charged.
                 assert!(!(is_paced && snapshot.are_others_paced && charged), "{cell}");
             }
         }

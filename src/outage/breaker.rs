@@ -1,5 +1,5 @@
-//! One service's breaker: whether it is called, by how many at once, and who finds out whether it serves again.
-//! Plain data and its transitions; time is handed in. What the answers prove is [`evidence`](super::evidence)'s.
+//! Circuit breaker of one service: admission of calls, and state transitions.
+//! Plain data; time is a parameter. [`evidence`](super::evidence) judges the answers.
 
 mod down;
 mod says;
@@ -21,17 +21,17 @@ use super::{CallOutcome, Waiting};
 use crate::client::Load;
 use crate::sabotage::{Sabotage, on};
 
-/// Calls of a service for each that a suspect may have open: the others are the others'.
+/// Calls of the limit per suspect: a quarter of the permits is for suspects.
 const CALLS_PER_SUSPECT: usize = 4;
 
-/// A service that asks several to come later, and names no time to speak of, is paused for so long.
+/// Minimum pause, for a service that names no time or a very short one.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum State {
     Serving,
     Down(Down),
-    /// A call that is served, and began after the first `begun` of all, ends it: the last of those was told to come later.
+    /// Also ended by a call that succeeds and began after call `begun`, the last paced one.
     Paused {
         until: Instant,
         begun: u64,
@@ -42,18 +42,18 @@ enum State {
 pub(super) struct Breaker {
     state: State,
     evidence: Evidence,
-    /// `None`: as many calls as are asked for.
+    /// `None`: calls are not limited.
     limit: Option<Limit>,
     in_flight: usize,
     suspects_in_flight: usize,
-    /// Let go, and not called yet; and since when.
+    /// Events released that have not called yet, and the time of the last release.
     let_go: usize,
     let_go_at: Option<Instant>,
-    /// Somebody was told to wait, and may wait still.
+    /// A call was refused a permit, and its event may still wait.
     has_waiting: bool,
-    /// How often it was down so far.
+    /// Number of outages so far.
     outages: u64,
-    /// When it came back last, or the process began.
+    /// Time of the last recovery, or the start of the process.
     called_since: Instant,
 }
 
@@ -97,7 +97,7 @@ impl Breaker {
         };
         let is_suspect = self.evidence.is_suspect(subject) && !self.evidence.are_others_paced(now);
         if !is_probe && (self.free(now) == 0 || is_suspect && self.free_for_suspects() == 0) {
-            // Whoever was let go for nothing gives place to the next.
+            // A released event that gets no permit frees its place for the next one.
             self.let_go = self.let_go.saturating_sub(1);
             return Entered::Full { is_fresh, is_suspect };
         }
@@ -111,7 +111,7 @@ impl Breaker {
         Entered::Go(call)
     }
 
-    /// The call was never answered, by our own doing.
+    /// Ends a call that this process gave up before an answer.
     pub(super) fn cancel(&mut self, call: Begun, now: Instant) {
         self.end(call);
         if call.is_probe
@@ -132,7 +132,7 @@ impl Breaker {
         }
     }
 
-    /// Books an answer. Gives what has changed, and which way the limit went.
+    /// Records an answer. Returns the state change and the direction of the limit's change.
     pub(super) fn report(
         &mut self,
         call: Begun,
@@ -143,7 +143,7 @@ impl Breaker {
     ) -> (Option<Change>, Option<Step>) {
         let in_flight = self.in_flight;
         self.end(call);
-        // That a suspect times out, or is refused, says nothing of how much the service takes.
+        // A suspect that times out or is refused is no sample of the service's capacity.
         let is_own = matches!(load, Load::TimedOut | Load::Refused)
             && self.evidence.is_suspect(call.subject)
             && !(load == Load::Refused && self.evidence.are_others_paced(now));
@@ -189,7 +189,8 @@ impl Breaker {
         match &mut self.state {
             State::Serving => self.judge(now),
             State::Paused { .. } => None,
-            // It answers, whatever it says: that it refuses everybody is to be shown anew.
+            // Any answer shows that the service is up. A service that refuses all calls must show
+            // that anew.
             State::Down(Down { trouble: Trouble::Away | Trouble::Failing, .. })
                 if kind == Kind::Refused =>
             {
@@ -240,8 +241,8 @@ impl Breaker {
         Some(Change::Down { trouble, reservations, within })
     }
 
-    /// A call went well, or was answered at all: if it began while the service was down, the service is back. And what asked
-    /// to be left alone served others at that time.
+    /// Ends an outage, for an answered call that began while the service was down.
+    /// Ends a pause, for a call that succeeded and began after the last paced one of the run.
     fn come_back(&mut self, call: Begun, is_success: bool, now: Instant) -> Option<Change> {
         if let State::Paused { begun, .. } = self.state
             && call.number > begun
@@ -264,7 +265,7 @@ impl Breaker {
         Some(Change::Back { trouble, after: now.saturating_duration_since(since) })
     }
 
-    /// Forgets what is known of a limit that holds nobody back.
+    /// Drops a rate that restricts no call.
     pub(super) fn forget(&mut self, now: Instant) {
         self.limit.iter_mut().for_each(|limit| limit.forget(now));
     }
@@ -284,7 +285,7 @@ impl Breaker {
         }
     }
 
-    /// For how long it has been called, or down.
+    /// Returns for how long the service has been down, or called; `None` in the other state.
     pub(super) fn lasts(&self, is_down: bool, now: Instant) -> Option<Duration> {
         let since = match &self.state {
             State::Down(down) => is_down.then_some(down.since),
@@ -293,19 +294,19 @@ impl Breaker {
         since.map(|since| now.saturating_duration_since(since))
     }
 
-    /// Another part of the service does well: who fails here fails alone.
+    /// Records that another part of the service succeeds: a failure here is the event's own.
     pub(super) fn others_do_well(&mut self) {
         self.evidence.others_do_well();
     }
 
-    /// Another part of the service is back: whether this one is, is to be found out now.
+    /// Makes a probe due now, as another part of the service is back.
     pub(super) fn hasten(&mut self, now: Instant) {
         if let State::Down(down) = &mut self.state {
             down.next_probe = now;
         }
     }
 
-    /// A quarter of the calls, one at least.
+    /// Returns the free permits of suspects: a quarter of the limit, at least one in total.
     fn free_for_suspects(&self) -> usize {
         if on(Sabotage::SuspectsUnbounded) {
             return usize::MAX;
@@ -319,7 +320,7 @@ impl Breaker {
         self.limit.as_mut().map_or(usize::MAX, |limit| limit.free(self.in_flight, now))
     }
 
-    /// How many of those who wait may go on, and when to ask again.
+    /// Returns how many waiting events may be released, and when to ask again.
     pub(super) fn due(&mut self, waiting: Waiting, now: Instant) -> (Due, Option<Instant>) {
         self.end_pause(now);
         self.has_waiting = waiting.total() > 0;
@@ -332,7 +333,7 @@ impl Breaker {
                     self.let_go = 0;
                 }
                 let free = if waiting.total() > 0 { self.free(now) } else { 0 };
-                // Suspects come last, and no more of them than may be called.
+                // Suspects come last, and no more of them than have a permit free.
                 let suspects = waiting.suspects.min(self.free_for_suspects());
                 let may_go = waiting.total() - waiting.suspects + suspects;
                 let calls = free.saturating_sub(self.let_go).min(may_go);

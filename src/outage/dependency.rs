@@ -1,16 +1,16 @@
-//! The services that are judged, each alone: the store is as many as it has shards.
+//! Services with a breaker each. The store has one breaker per shard.
 
 use crate::metrics::Service;
 
-/// Shards of the store that are told apart at most.
+/// Maximum number of store shards with a breaker of their own.
 pub const SHARDS_MAX: usize = 16;
 
-/// A part of the store that can be away alone.
+/// A part of the store that can fail alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shard(u8);
 
 impl Shard {
-    /// The shard of a part of a whole that is divided into [`SHARDS_MAX`] equal ones.
+    /// Returns the shard of `part` of `whole`, which is divided into [`SHARDS_MAX`] equal shards.
     #[must_use]
     pub fn new(part: u16, whole: u16) -> Self {
         let shard = u32::from(part) * 16 / u32::from(whole.max(1));
@@ -18,30 +18,30 @@ impl Shard {
     }
 }
 
-/// A service that can be away.
+/// A service that can be down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dependency {
-    /// The Reservation API, where it changes a reservation.
+    /// The Reservation API: calls that change a reservation.
     ReservationApi,
     /// The Inventory service.
     Inventory,
-    /// The Reservation API, where it is asked what a reservation is: a token may allow the one and not the other.
+    /// The Reservation API: queries. A token may allow queries and not changes, or the reverse.
     ReservationQuery,
     /// A shard of the idempotency store.
     Store(Shard),
 }
 
 impl Dependency {
-    /// How many there are at most.
+    /// Number of all dependencies.
     pub const COUNT: usize = 3 + SHARDS_MAX;
 
-    /// Every one.
+    /// Returns all dependencies.
     pub fn all() -> impl Iterator<Item = Self> {
         let shards = (0..16).map(|n| Self::Store(Shard(n)));
         [Self::ReservationApi, Self::Inventory, Self::ReservationQuery].into_iter().chain(shards)
     }
 
-    /// Its name in metrics and logs.
+    /// Returns the name in metrics and logs.
     #[must_use]
     pub const fn service(self) -> Service {
         match self {
@@ -51,7 +51,7 @@ impl Dependency {
         }
     }
 
-    /// Which of the service's calls are meant, where they are not all.
+    /// Returns which of the service's calls are meant; `None` if there is no distinction in logs.
     #[must_use]
     pub const fn calls(self) -> Option<&'static str> {
         match self {
@@ -60,7 +60,7 @@ impl Dependency {
         }
     }
 
-    /// Its place in an array of all.
+    /// Returns the index in an array of all dependencies.
     #[must_use]
     pub fn index(self) -> usize {
         match self {

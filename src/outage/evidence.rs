@@ -1,11 +1,12 @@
-//! What the answers of one service prove: plain data, time is handed in.
+//! Evidence about one service. Plain data; time is a parameter.
 //!
-//! Only *fresh* calls are evidence of a failure: calls for distinct reservations that have not failed at this service
-//! before in this process. A reservation that goes on failing says nothing more about the service. Every success is
-//! evidence, whoever had it.
+//! Only *fresh* calls are evidence of a failure: calls for distinct reservations that have not
+//! failed at this service before in this process. Repeated failures of one reservation are no
+//! further evidence. Every success is evidence.
 //!
-//! Calls are numbered as they begin. A success proves something about the calls that began before it, and nothing about
-//! those that began later: the *run* is the fresh failures that began after the latest call that succeeded.
+//! Calls are numbered as they begin. A success proves something about calls that began before it,
+//! and nothing about calls that began later. The *run* is the fresh failures that began after the
+//! latest-begun call that succeeded.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,70 +20,72 @@ use crate::sabotage::{Sabotage, on};
 /// How long a failure counts as evidence.
 const RUN_LASTS: Duration = Duration::from_secs(20);
 
-/// Failures kept in a run. Where a service fails so often that so many prove nothing, time does.
+/// Maximum length of a run. If this many failures prove nothing, the duration of the run does.
 const RUN_MAX: usize = 128;
 
-/// Fresh failures without a success from which a service may be down.
+/// Minimum number of fresh failures without a success for an outage.
 const FAILURES_MIN: usize = 5;
 
-/// Fresh refusals without a success from which a service refuses everybody. Each may have cost a dead letter.
+/// Minimum number of fresh permanent errors without a success to stop all calls. Each may have cost
+/// a dead letter.
 const REFUSALS_MIN: usize = 5;
 
-/// Fresh reservations that must be paced before the whole service is paused.
+/// Minimum number of fresh paced reservations for a pause of the whole service.
 const PACED_MIN: usize = 2;
 
-/// A run counts where a service that fails as often as lately would show it once in so many times, whatever comes of the
-/// calls that are open: failures may be faster than successes. With one call in ten failing at 50 calls a second, that is a
-/// false alarm every half an hour at most, which costs one probe.
+/// Maximum probability of a run at the recent failure rate, whatever the open calls return:
+/// failures may be faster than successes. With 10% of calls failing at 50 calls/s, this allows one
+/// false alarm per half an hour at most, which costs one probe.
 const CHANCE_MAX: f64 = 1e-5;
 
-/// What counts beside what was seen, as (calls, failed): a service of which nothing is known is taken to fail one call in
-/// twenty; one that has just come back one in two, until it has shown better: then 17 that fail in a row take it down again,
-/// and a few that go on failing alone do not.
+/// Prior observations as (calls, failed), added to the observed counts. An unknown service is
+/// assumed to fail one call in twenty. A service that has just come back is assumed to fail one in
+/// two until it shows better: then 17 failures in a row are an outage again, and a few reservations
+/// that still fail are not.
 const UNKNOWN: (f64, f64) = (1.0, 0.05);
 const JUST_BACK: (f64, f64) = (2.0, 1.0);
 
-/// Reservations that are remembered as failed. As many as may be held: `MAX_IN_FLIGHT` at its largest.
+/// Maximum number of subjects remembered as failed: the maximum of `MAX_IN_FLIGHT`.
 const FAILED_MAX: usize = 20_000;
 
 /// A call that has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Begun {
-    /// Its place among all that began.
+    /// Sequence number in order of beginning.
     pub(super) number: u64,
-    /// A hash of what it is for: a reservation, or an event at the store.
+    /// Hash of the reservation, or of the event for a store call.
     pub(super) subject: u64,
-    /// The subject had not failed here before.
+    /// The subject had not failed at this service before.
     pub(super) is_fresh: bool,
-    /// It finds out whether the service serves again.
+    /// Probe of a service that is down.
     pub(super) is_probe: bool,
-    /// The subject fails while others do well.
+    /// The subject fails while others succeed.
     pub(super) is_suspect: bool,
 }
 
-/// How a call failed, as far as the service is concerned.
+/// Kind of failure, as evidence about the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The service, or the way to it, is at fault: 503, no connection, and their like.
+    /// The service or the connection to it is at fault: 503, no connection, and similar.
     Outage,
-    /// 500 and its like.
+    /// 500 and similar status codes.
     Failing,
-    /// An answer that is permanent.
+    /// Permanent error.
     Refused,
-    /// The service wants to be called again then, or later.
+    /// The service asks for a retry at this time or later.
     Paced(Instant),
 }
 
-/// What a run proves.
+/// Conclusion from a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// The service, or the way to it, fails for everybody.
+    /// All calls fail, because of the service or the connection to it.
     Away,
-    /// The service fails for everybody with 500 and its like.
+    /// All calls fail with 500 and similar status codes.
     Failing,
-    /// The service refuses everybody.
+    /// All calls return permanent errors.
     Refusing,
-    /// The service wants to be called by nobody until then.
+    /// The service asks for no calls until this time.
     Paced(Instant),
 }
 
@@ -99,16 +102,16 @@ struct Failure {
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     begun: u64,
-    /// The latest call to begin of those that succeeded.
+    /// Number of the latest-begun call that succeeded.
     succeeded: u64,
-    /// Calls that had begun when another part of the service did well, and one more.
+    /// One more than the calls begun when another part of the service last succeeded.
     others: u64,
     run: VecDeque<Failure>,
     window: Window,
-    /// When it came back last.
+    /// Time of the last recovery.
     back_at: Option<Instant>,
     failed: FailedBefore,
-    /// The first failure after which nothing has succeeded.
+    /// Time of the first failure after the last success.
     failing_since: Option<Instant>,
 }
 
@@ -141,7 +144,7 @@ impl Evidence {
         self.add_answer(call);
     }
 
-    /// The service works, and the call has not done what the event needs.
+    /// Records that the service works, for a call that did not do what the event needs.
     pub(super) fn add_answer(&mut self, call: Begun) {
         if call.number > self.succeeded {
             self.succeeded = call.number;
@@ -161,8 +164,8 @@ impl Evidence {
             }
         }
         let is_paced = matches!(kind, Kind::Paced(_));
-        // Being told to come later says something as long as nobody fares better, however often it is said; and it adds to
-        // what those say who are told so for the first time.
+        // A repeated paced answer still counts while no other subject succeeds. It adds to the
+        // fresh ones.
         let is_fresh = call.is_fresh
             || is_paced && !self.is_suspect(call.subject)
             || on(Sabotage::SuspectCounted);
@@ -184,48 +187,48 @@ impl Evidence {
         if self.run.len() == RUN_MAX {
             self.run.pop_front();
         }
-        // Answers come in another order than the calls began.
+        // Answers do not arrive in the order in which the calls began.
         let at = self.run.partition_point(|other| other.number < failure.number);
         self.run.insert(at, failure);
     }
 
-    /// Whether others have succeeded, in calls that began after this subject failed for the first time: then its
-    /// failures are its own.
+    /// Returns whether others succeeded in calls that began after the subject's first failure.
+    /// Its failures are then its own.
     pub(super) fn is_suspect(&self, subject: u64) -> bool {
         self.failed.since(subject).is_some_and(|begun| self.succeeded.max(self.others) > begun)
     }
 
-    /// Another part of the service does well.
+    /// Records that another part of the service succeeds.
     pub(super) fn others_do_well(&mut self) {
         self.others = self.begun + 1;
     }
 
-    /// Whether others were paced lately: then being paced is not this event's own.
+    /// Returns whether others were paced recently. The cause is then not this event alone.
     pub(super) fn are_others_paced(&mut self, now: Instant) -> bool {
         self.window.totals(now).paced >= 2
     }
 
-    /// For how long there has been a run.
+    /// Returns the age of the oldest failure in the run.
     pub(super) fn run_lasts(&self, now: Instant) -> Duration {
         self.run.front().map_or(Duration::ZERO, |first| now.saturating_duration_since(first.at))
     }
 
-    /// For how long nothing has succeeded.
+    /// Returns the time since the first failure after the last success.
     pub(super) fn failing_for(&self, now: Instant) -> Duration {
         self.failing_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Distinct reservations in the run that failed in that way.
+    /// Counts the distinct reservations in the run whose failure kind matches.
     pub(super) fn count(&self, is_it: impl Fn(Kind) -> bool) -> usize {
         self.run.iter().filter(|failure| is_it(failure.kind)).count()
     }
 
-    /// The latest call to begin of the run.
+    /// Returns the number of the latest-begun call of the run.
     pub(super) fn run_ends(&self) -> u64 {
         self.run.back().map_or(0, |failure| failure.number)
     }
 
-    /// What the run proves now, while so many calls are open.
+    /// Returns the conclusion from the run, with this number of calls open.
     pub(super) fn proof(&mut self, in_flight: usize, now: Instant) -> Option<Proof> {
         self.run.retain(|failure| now.saturating_duration_since(failure.at) < RUN_LASTS);
         let paced_min = if on(Sabotage::PauseForOne) { 1 } else { PACED_MIN };
@@ -233,7 +236,7 @@ impl Evidence {
             return None;
         }
         let seen = self.window.totals(now);
-        // Of those that began since the latest success.
+        // Only calls that began after the latest success count as open.
         let since = usize::try_from(self.begun - self.succeeded).unwrap_or(usize::MAX);
         let open = in_flight.min(since.saturating_sub(self.run.len()));
         let refusals = self.count(|kind| kind == Kind::Refused);
@@ -266,7 +269,8 @@ impl Evidence {
         None
     }
 
-    /// The time for which so many at least want nobody: what one event is told may hold for it alone.
+    /// Returns the latest time until which at least `paced_min` reservations were paced.
+    /// The time of one reservation may apply to that one alone.
     fn paced_until(&self, paced_min: usize, now: Instant) -> Option<Instant> {
         let times = self.run.iter().filter_map(|failure| match failure.kind {
             Kind::Paced(until) => (until > now).then_some(until),
@@ -281,8 +285,9 @@ impl Evidence {
         self.back_at.is_some_and(|at| now.saturating_duration_since(at) < RUN_LASTS)
     }
 
-    /// The service is back: how often it failed while it was down says nothing about how often it fails now.
-    /// Nor is it a reservation's own fault that it failed when nobody had succeeded since `succeeded`.
+    /// Resets the evidence after an outage.
+    /// Failures during the outage say nothing about the failure rate after it. Subjects that failed
+    /// after call `succeeded` began are no suspects, as no call succeeded since.
     pub(super) fn begin_anew(&mut self, succeeded: u64, is_success: bool, now: Instant) {
         self.failed.forget_since(succeeded);
         self.window.clear();
@@ -293,31 +298,31 @@ impl Evidence {
         self.run.retain(|failure| failure.kind == Kind::Refused);
     }
 
-    /// A pause begins: what led to it has been acted upon, and is not how the service fares as a rule.
+    /// Resets the evidence at the start of a pause: what led to the pause is not typical.
     pub(super) fn begin_pause(&mut self) {
         self.run.clear();
         self.window.clear();
     }
 }
 
-/// Whether `run` failures in a row are not what a service shows that fails as often as it did before, by what was seen and what
-/// counts beside it: even where all the calls that are `open` succeed.
+/// Returns whether `run` failures in a row are improbable at the previous failure rate.
+/// The rate includes the prior. All `open` calls are assumed to succeed.
 fn is_improbable(run: usize, failed: u32, calls: u32, open: usize, prior: (f64, f64)) -> bool {
     let [run, open] = [run, open].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-    // The run itself is among what was seen, but for what is too old for that.
+    // The observed counts include the run, except for failures that have left the window.
     let before = f64::from(failed.saturating_sub(run)) + prior.1;
     let chance = before / (f64::from(calls.saturating_sub(run)) + prior.0);
-    // So many of so many: `run` of `run + open`.
+    // Binomial coefficient: `run` of `run + open`.
     let ways = |n: u32| chance * (f64::from(open) + f64::from(n)) / f64::from(n);
     (1..=run).map(ways).product::<f64>() <= CHANCE_MAX
 }
 
-/// Who has failed before: a bounded memory, the oldest goes first.
+/// Subjects that have failed: a bounded set that evicts the oldest first.
 #[derive(Debug, Default)]
 struct FailedBefore {
-    /// How many calls had begun when it failed for the first time.
+    /// Number of calls begun at the first failure of the subject.
     since: HashMap<u64, u64>,
-    /// In order of failing; what was removed stays until its turn comes.
+    /// Subjects in order of failure. Removed subjects stay until they are evicted.
     order: VecDeque<u64>,
 }
 
@@ -343,7 +348,7 @@ impl FailedBefore {
         self.order.push_back(subject);
     }
 
-    /// Forgets those that failed for the first time after so many calls had begun.
+    /// Removes the subjects whose first failure came after this number of calls had begun.
     fn forget_since(&mut self, begun: u64) {
         self.since.retain(|_, since| *since <= begun);
         self.order.retain(|subject| self.since.contains_key(subject));
@@ -352,7 +357,7 @@ impl FailedBefore {
     fn remove(&mut self, subject: u64) {
         self.since.remove(&subject);
         if self.since.is_empty() {
-            // Gives the memory of a bad hour back.
+            // Releases memory after a long outage.
             (self.since, self.order) = (HashMap::new(), VecDeque::new());
         }
     }

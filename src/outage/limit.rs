@@ -1,14 +1,15 @@
-//! How many calls a service is given at once: the limit, and how it is found.
+//! Concurrency limit of a service: its in-flight calls, and how the limit adapts.
 //!
-//! - **With a latency target** ([`aimd`]): additive increase while calls take less than the target, multiplicative
-//!   decrease when too many take longer or time out. The target is stated by the operator. A learned baseline drifts,
-//!   and processes that join under load learn a bad one.
-//! - **Without one** ([`timeouts`]): as many calls as there are workers, half of them where too many time out.
-//! - **Refusals**, in both ([`pace`]): where 429 and its like show a limit of calls a second, calls begin at that rate.
+//! - **With a latency target** ([`aimd`]): additive increase while calls take less than the target,
+//!   multiplicative decrease when too many take longer or time out. The operator states the target.
+//!   A learned baseline drifts, and processes that join under load learn a bad one.
+//! - **Without one** ([`timeouts`]): the number of workers, half of it if too many calls time out.
+//! - **Refusals**, in both ([`pace`]): if 429 and similar show a limit of calls/s, calls begin at
+//!   that rate.
 //! - **After an outage**, in both: a slow start, which doubles with each round of answers.
 //!
-//! Failures that are fast are no samples: they would make a broken service look quick. Calls that began before a
-//! decrease are no samples after it, as the decrease could not help them.
+//! Fast failures are no samples: they would make a broken service look fast. Calls that began
+//! before a decrease are no samples after it, as the decrease could not help them.
 
 mod aimd;
 mod pace;
@@ -26,59 +27,61 @@ use self::timeouts::{Answer, Fastest, Quickest, Speed, Timeouts};
 use crate::client::Load;
 use crate::sabotage::{Sabotage, on};
 
-/// What a slow start begins with. The first round costs a service little, and three rounds later it has 32 calls.
+/// Initial limit of a slow start. The first round costs little; three rounds later it is 32.
 const START: f64 = 4.0;
 
-/// Idle for so long, what was found is old: another slow start.
+/// After this idle time the limit is outdated, and a slow start begins.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// What a slow start after idleness begins with at most.
+/// Maximum initial limit of a slow start after idle time.
 const IDLE_START: f64 = 10.0;
 
-/// Without a target: answers that take so many times as long as the quickest tenth, and so much longer, show that calls wait for
-/// each other. The limit is not lowered for that, as nobody said how long is too long; it rises slowly.
+/// Latency ratio that shows queueing, compared with the fastest tenth, if without a target.
+/// [`INFLATED_MIN`] is the minimum difference. The limit then rises slowly. It is not lowered, as
+/// no target states how long is too long.
 const INFLATED: u32 = 4;
 const INFLATED_MIN: Duration = Duration::from_millis(250);
 
-/// How long it is remembered where timeouts came.
+/// How long the limit at which timeouts came is remembered.
 const CEILING_LASTS: Duration = Duration::from_secs(60);
 
-/// Near the limit at which the last timeouts came, it rises this seldom.
+/// Share of that limit from which the limit rises only once per [`NEAR_EVERY`].
 const NEAR: f64 = 0.85;
 const NEAR_EVERY: Duration = Duration::from_secs(10);
 
-/// Where calls wait for most of the time after which they time out, it rises this seldom.
+/// Interval of increases while calls wait for most of the timeout.
+/// After a decrease, any answer over half of the timeout counts as that for [`LATE_LASTS`].
 const LATE_EVERY: Duration = Duration::from_secs(60);
 const LATE_LASTS: Duration = Duration::from_secs(180);
 
-/// What can be given to a service within so long, it is given soon.
+/// Time horizon of [`Limit::calls_soon`].
 const SOON: Duration = Duration::from_millis(250);
 
 /// One answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    /// The call's place among all that began.
+    /// Sequence number of the call in order of beginning.
     pub(super) number: u64,
-    /// How many have begun by now.
+    /// Number of calls begun by now.
     pub(super) begun: u64,
-    /// How long it took.
+    /// Duration of the call.
     pub(super) took: Duration,
-    /// What it says about how busy the service is.
+    /// What the answer shows about the load of the service.
     pub(super) load: Load,
-    /// Calls that were open when it was answered, itself among them.
+    /// In-flight calls when it was answered, this one included.
     pub(super) in_flight: usize,
-    /// When it was answered.
+    /// Time of the answer.
     pub(super) at: Instant,
 }
 
-/// Which way the limit went.
+/// Direction of a change of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Up,
     Down,
 }
 
-/// The bounds of a limit.
+/// Bounds of a limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) min: f64,
@@ -86,7 +89,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// `min` never above `max`, neither below 1.
+    /// Creates bounds with `min` at most `max`, and both at least 1.
     pub(super) fn new(min: usize, max: usize) -> Self {
         let max = as_f64(max.max(1));
         Self { min: as_f64(min.max(1)).min(max), max }
@@ -97,24 +100,25 @@ impl Bounds {
     }
 }
 
-/// The limit of one service.
+/// Limit of one service.
 #[derive(Debug)]
 pub(super) struct Limit {
     bounds: Bounds,
     value: f64,
-    /// A slow start is under way, up to there: each answer adds a call, until one is slow.
+    /// Final value of a slow start under way: each answer adds a call, until one is slow.
     slow_start: Option<f64>,
     law: Law,
     pacing: Pacing,
     ceiling: Ceiling,
-    /// How quick answers are since the service was called anew. Without a target it says how fast the limit may rise.
+    /// Latency of fast answers since the last slow start began. Without a target it determines how
+    /// fast the limit rises.
     fastest: Fastest,
     quickest: Quickest,
     /// The latest sample timed out.
     timed_out: bool,
-    /// After how long the last call timed out that did.
+    /// Duration of the last call that timed out.
     timeout: Option<Duration>,
-    /// Calls up to this one are no samples.
+    /// Calls up to this number are no samples.
     mark: u64,
     used_at: Option<Instant>,
 }
@@ -125,7 +129,7 @@ enum Law {
     Timeouts(Timeouts),
 }
 
-/// Where timeouts brought the limit down last: near it the limit rises slowly.
+/// Limit at which timeouts came last: near it the limit rises slowly.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ceiling {
     value: Option<f64>,
@@ -138,7 +142,7 @@ impl Ceiling {
         Self { value: Some(value), set_at: Some(now), raised_at: Some(now) }
     }
 
-    /// Whether it was set within that time.
+    /// Returns whether it was set within that time.
     fn is_known_for(&self, time: Duration, now: Instant) -> bool {
         self.set_at.is_some_and(|at| now.saturating_duration_since(at) < time)
     }
@@ -182,38 +186,38 @@ impl Limit {
         }
     }
 
-    /// Calls at once.
+    /// Returns the in-flight limit.
     pub(super) fn calls(&self) -> usize {
         as_usize(self.value)
     }
 
-    /// Calls a second, where the service refuses more.
+    /// Returns the call rate in calls/s, if calls begin at a rate.
     pub(super) fn rate(&self) -> Option<f64> {
         self.pacing.rate()
     }
 
-    /// The same, where it is known that the service has a limit.
+    /// Returns the rate, if the service is known to have a limit.
     pub(super) fn rate_found(&self) -> Option<f64> {
         self.pacing.found()
     }
 
-    /// Forgets a rate that holds nobody back.
+    /// Drops a rate that restricts no call.
     pub(super) fn forget(&mut self, now: Instant) {
         self.pacing.forget(now);
     }
 
-    /// Whether what the service refused waits for its turn, as other calls do, and not for a time of its own.
+    /// Returns whether refused calls wait their turn with the others, not for a time of their own.
     pub(super) fn is_rationed(&self) -> bool {
         self.pacing.is_rationed()
     }
 
-    /// Calls that can be given to the service soon: at once, and in a quarter of a second by the rate.
+    /// Returns the calls that can begin soon: at most the limit, and [`SOON`] worth of the rate.
     pub(super) fn calls_soon(&self) -> usize {
         let by_rate = self.rate().map(|rate| as_usize(rate * SOON.as_secs_f64()));
         self.calls().min(by_rate.unwrap_or(usize::MAX))
     }
 
-    /// Calls that may begin now, while so many are open.
+    /// Returns the calls that may begin now, with this number in flight.
     pub(super) fn free(&mut self, in_flight: usize, now: Instant) -> usize {
         let free = self.calls().saturating_sub(in_flight);
         match self.pacing.free(now) {
@@ -223,17 +227,17 @@ impl Limit {
         }
     }
 
-    /// When the rate allows so many calls; `None` where it allows them now.
+    /// Returns when the rate allows this number of calls; `None` if it allows them now.
     pub(super) fn next(&self, calls: usize, now: Instant) -> Option<Instant> {
         self.pacing.next(as_f64(calls), now)
     }
 
-    /// Whether a slow start is under way.
+    /// Returns whether a slow start is under way.
     pub(super) fn is_starting(&self) -> bool {
         self.slow_start.is_some()
     }
 
-    /// A call begins.
+    /// Records the beginning of a call.
     pub(super) fn begin(&mut self, now: Instant) {
         let is_idle = self.used_at.is_some_and(|at| now.saturating_duration_since(at) >= IDLE_MAX);
         if is_idle && matches!(self.law, Law::Aimd(_)) {
@@ -243,23 +247,24 @@ impl Limit {
         self.pacing.begin();
     }
 
-    /// The service asked everybody to wait.
+    /// Records a pause of the service.
     pub(super) fn pause(&mut self, now: Instant) {
         self.pacing.pause(now);
     }
 
-    /// The service is found to be down. Where that was by timeouts, it may have been given too many calls.
+    /// Records an outage. If timeouts led to it, the limit may have been too high.
     pub(super) fn go_down(&mut self, now: Instant) {
         if self.timed_out {
-            // What a slow start was on its way to was not reached, and is not what was too much.
+            // A slow start had not reached its final value, so that value was not what was too
+            // much.
             let before = self.slow_start.unwrap_or(self.value);
             self.ceiling = Ceiling::new(before, now);
             self.lower(Timeouts::lowered(before), self.mark);
         }
     }
 
-    /// The service is back after an outage, or a pause is over: a slow start, up to what it was given before. Calls
-    /// that began before are no samples.
+    /// Starts a slow start up to the previous limit, after an outage or a pause. Calls that began
+    /// before are no samples.
     pub(super) fn after_outage(&mut self, begun: u64) {
         if on(Sabotage::RampAtOnce) {
             return;
@@ -280,7 +285,7 @@ impl Limit {
         self.pacing.restart();
     }
 
-    /// Books an answer; says whether the limit has changed.
+    /// Records an answer. Returns the direction if the limit has changed.
     pub(super) fn add(&mut self, sample: Sample) -> Option<Step> {
         self.used_at = Some(sample.at);
         if sample.load != Load::Unknown {
@@ -319,8 +324,8 @@ impl Limit {
         let is_late = is_long && (sample.took > quickest * INFLATED || is_remembered);
         let is_slow = match &self.law {
             Law::Aimd(law) => is_timed_out || law.is_slow(sample.took),
-            // That calls wait for each other ends no slow start: nobody said how long is too long, and it leads only to what
-            // the service was given before.
+            // Queueing does not end a slow start: no target states how long is too long, and the
+            // slow start only leads back to the previous limit.
             Law::Timeouts(_) => is_timed_out || is_late,
         };
         if is_late && matches!(self.law, Law::Timeouts(_)) {
@@ -328,7 +333,7 @@ impl Limit {
         }
         if let Some(up_to) = self.slow_start
             && !is_slow
-            // Answers that come together are booked before the next calls begin.
+            // Answers that come together are recorded before the next calls begin.
             && sample.in_flight * 4 >= self.calls()
         {
             self.value = (self.value + 1.0).min(up_to);
@@ -376,12 +381,12 @@ impl Limit {
     }
 }
 
-/// Limits are small whole numbers and what lies between them: nothing is lost.
+/// Converts a number of calls. Limits are small, so nothing is lost.
 fn as_f64(calls: usize) -> f64 {
     u32::try_from(calls).map_or(f64::from(u32::MAX), f64::from)
 }
 
-/// The whole calls of a limit, at least one.
+/// Returns the whole calls of a limit, at least one.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

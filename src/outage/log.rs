@@ -1,4 +1,4 @@
-//! The log lines about services: away, failing, refusing, back again, with the evidence; asked to be left alone; called at a rate.
+//! Log lines about services: outages and recoveries with the evidence, pauses, and call rates.
 
 use tracing::{error, info, warn};
 
@@ -7,7 +7,7 @@ use super::breaker::{Change, Trouble};
 use crate::clock::millis;
 use crate::metrics::Service;
 
-/// What an answer has changed.
+/// Logs a state change of a breaker.
 pub(super) fn change(dependency: Dependency, change: Change) {
     let (service, calls) = (dependency.service().as_str(), dependency.calls());
     match change {
@@ -55,7 +55,7 @@ pub(super) fn change(dependency: Dependency, change: Change) {
     }
 }
 
-/// A rate was found at which calls begin, or is no longer needed.
+/// Logs that calls begin at a rate from now on, or no longer do.
 pub(super) fn rate(service: Service, before: Option<f64>, now: Option<f64>) {
     let service = service.as_str();
     match (before, now) {

@@ -1,37 +1,37 @@
-//! How the latest fresh calls were answered: a sliding window in a few buckets.
+//! Counts of the latest fresh calls by outcome, in a sliding window of a few buckets.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The window's buckets and their length: the last 18 to 20 seconds.
+/// Buckets of the window and their length: 18 to 20 seconds in all.
 const BUCKETS: usize = 10;
 const BUCKET: Duration = Duration::from_secs(2);
 
-/// Calls of the last 20 seconds, by answer.
+/// Calls of the last 20 seconds, by outcome.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     buckets: [Bucket; BUCKETS],
-    /// The first bucket's beginning; unset until the first call.
+    /// Start of the first bucket; unset until the first call.
     origin: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// The turn of the window that it counts for.
+    /// Turn (number of the [`BUCKET`] interval) that the bucket counts.
     turn: u64,
     counts: Counts,
 }
 
-/// What the window shows.
+/// Counts of calls by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) calls: u32,
-    /// Of the outage class, or 500 and its like.
+    /// Outage class, or 500 and similar.
     pub(super) failures: u32,
-    /// Told to come later.
+    /// Paced.
     pub(super) paced: u32,
-    /// Refused for good.
+    /// Permanent errors.
     pub(super) refused: u32,
 }
 
@@ -84,7 +84,7 @@ impl Window {
         *self = Self::default();
     }
 
-    /// Turns are counted from 1: a bucket that was never used has turn 0 and nothing in it.
+    /// Returns the turn, counted from 1: an unused bucket has turn 0 and is empty.
     fn turn(&mut self, now: Instant) -> u64 {
         let origin = *self.origin.get_or_insert(now);
         now.saturating_duration_since(origin).as_secs() / BUCKET.as_secs() + 1

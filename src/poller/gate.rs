@@ -1,64 +1,67 @@
-//! How many messages may be received now, and for how long each is asked for: less where what comes in cannot be settled,
-//! or its lease not extended. A pure rule; the poller asks it before each receive.
+//! Limits receives while messages cannot be deleted or leases cannot be extended: how many messages
+//! may be received, and with which visibility timeout. A pure rule; the poller applies it before
+//! each receive.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a message is asked for while leases cannot be extended. It has to be enough for all retries of an event, with
-/// their backoffs (some two minutes by default), and one that nobody can hand back early stays hidden for as long where a
-/// process dies: as long as the longest release, no longer.
+/// Minimum visibility timeout while leases cannot be extended. It covers all retries of an event
+/// with their backoffs (about two minutes by default). It is no longer than the longest release
+/// delay: the message cannot be handed back early, so it stays hidden for this time if the process
+/// dies.
 const LEASE_MIN: Duration = Duration::from_secs(15 * 60);
 
-/// How long the one message is asked for that asks a service which is away, while leases cannot be extended. It is spent
-/// once for each of these: an hour, then twice as long each time, is an outage of three hours with two receives.
+/// Initial visibility timeout of a probe message while leases cannot be extended. A probe message
+/// calls a service that is away. Each timeout costs one receive: one hour, doubled each time,
+/// covers an outage of three hours with two receives.
 const LEASE_AWAY_MIN: Duration = Duration::from_secs(60 * 60);
 
-/// The longest: what is left of the twelve hours is for the answer.
+/// Maximum of that timeout: the rest of the SQS maximum of 12 hours is left for the response.
 const LEASE_AWAY_MAX: Duration = Duration::from_secs(8 * 60 * 60);
 
-/// Between the receives of those messages.
+/// Minimum interval between receives of probe messages.
 const AWAY_APART: Duration = Duration::from_secs(10);
 
-/// What the worker does at this moment.
+/// Current state of the worker, input of the rule.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     /// Leases cannot be extended.
     pub(super) extend_fails: bool,
-    /// What is done cannot be deleted.
+    /// Settled messages cannot be deleted.
     pub(super) delete_fails: bool,
-    /// Events that are held.
+    /// Held events, without some that only wait for a timer.
     pub(super) held: usize,
-    /// Those of them that wait for a service which is away.
+    /// Held events that wait for a service that is away.
     pub(super) parked: usize,
-    /// Receives that are open.
+    /// Open receives.
     pub(super) receives_open: usize,
-    /// Messages deleted so far, with their effects or with a copy in the dead-letter queue.
+    /// Messages deleted so far, after their effects or after a copy to the dead-letter queue.
     pub(super) settled: u64,
-    /// Now.
+    /// Current time.
     pub(super) now: Instant,
 }
 
-/// What may be received.
+/// What the next receive may request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Allowance {
-    /// Messages, at most.
+    /// Maximum number of messages.
     pub(super) messages: usize,
-    /// The visibility timeout to ask for.
+    /// The visibility timeout to request.
     pub(super) visibility: Duration,
 }
 
-/// The rule, and what it remembers.
+/// The rule and its state.
 #[derive(Debug)]
 pub(super) struct Gate {
     concurrency: usize,
     visibility: Duration,
-    /// Messages that may be held while leases cannot be extended: one at first, twice as many each time that some were
-    /// done, one again where an event waits for a service.
+    /// Held messages allowed while leases cannot be extended. Starts at one, doubles each time
+    /// messages were settled, and returns to one when an event waits for a service.
     limit: usize,
     settled: u64,
     is_away: bool,
-    /// How long the last message was asked for that asks a service which is away, and when it came.
+    /// Visibility timeout of the latest probe message, and the time of its receipt.
     away_lease: Duration,
     away_at: Option<Instant>,
 }
@@ -76,9 +79,9 @@ impl Gate {
         }
     }
 
-    /// What may be received now; `None`: nothing.
+    /// Returns what may be received now; `None` for nothing.
     pub(super) fn allows(&mut self, situation: Situation) -> Option<Allowance> {
-        // What is done is held until it is deleted, and more of it would only be held too.
+        // Settled messages stay held until they are deleted; further ones would only add to them.
         if situation.delete_fails {
             return None;
         }
@@ -116,7 +119,7 @@ impl Gate {
         self.settled = situation.settled;
     }
 
-    /// A receive brought messages, which were asked for so long.
+    /// Notes a receive that returned messages with this visibility timeout.
     pub(super) fn received(&mut self, visibility: Duration, now: Instant) {
         if self.is_away && visibility >= LEASE_AWAY_MIN {
             (self.away_lease, self.away_at) = (visibility, Some(now));
@@ -198,7 +201,7 @@ mod tests {
         assert_eq!(messages(gate.allows(parked)), 0);
         let mut asked = Vec::new();
         for hour in [0, 1, 3, 7, 15] {
-            // The leases of those before have run out.
+            // The earlier leases have expired.
             let situation = Situation { now: at(hour * 3_600), ..without_extensions() };
             let allowance = gate.allows(situation).expect("some are allowed");
             assert_eq!(allowance.messages, 1);
@@ -206,7 +209,7 @@ mod tests {
             asked.push(allowance.visibility.as_secs() / 3_600);
             let soon = Situation { now: at(hour * 3_600 + 9), ..without_extensions() };
             assert_eq!(gate.allows(soon), None, "far apart");
-            // It was settled in another way: that is no reason to ask for longer.
+            // The probe was settled in another way: the timeout does not grow.
             let later = Situation { now: at(hour * 3_600 + 10), ..without_extensions() };
             assert_eq!(gate.allows(later), Some(allowance));
         }

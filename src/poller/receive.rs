@@ -1,9 +1,11 @@
-//! One receive: its deadline, and since when the leases of what it brings count.
+//! One receive: its deadline, and the start of the leases of its messages.
 //!
-//! SQS counts from when it hands messages out, and a long poll is mostly answered long after it was asked. When the
-//! answer was *read* says nothing where the process was paused meanwhile, or its machine suspended: the answer may have
-//! waited here for as long. So an open receive looks at the clock now and then, and a lease counts from a look at which
-//! the answer cannot have been there yet; where the receive was answered at once, from the asking.
+//! SQS counts the visibility timeout from the moment it hands messages out. In a long poll this is
+//! usually long after the request. The time at which the response was *read* is not safe either: if
+//! the process was paused or its machine suspended, the response may have waited here for that
+//! time. Therefore an open receive samples the clock at intervals, and a lease counts from a sample
+//! at which the response cannot have arrived yet. If the response arrives at once, the lease counts
+//! from the request.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,16 +18,16 @@ use crate::inflight::room::Reserved;
 use crate::intake::Received;
 use crate::queue::{Message, Queue, QueueError, QueueErrorKind};
 
-/// What a receive may take beyond its wait before it is given up: above the SDK's own deadline.
+/// Time beyond the long-poll wait after which a receive is abandoned; above the SDK's own deadline.
 pub(super) const MARGIN: Duration = Duration::from_secs(8);
 
-/// Looks are this share of a lease apart, one over it: the last two are what a lease loses by them.
+/// The sampling interval is the lease divided by this. A lease loses up to the last two intervals.
 const LOOK_SHARE: u32 = 20;
 
-/// And no further.
+/// Upper bound of the sampling interval.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
-/// The answer to a receive, and the room for what it brought.
+/// The response to a receive, and the room for its messages.
 pub(super) struct Reply {
     pub(super) room: Reserved,
     pub(super) asked: usize,
@@ -33,7 +35,7 @@ pub(super) struct Reply {
     pub(super) received: Received,
 }
 
-/// The last looks at the clock, while the answer was not there.
+/// The last two clock samples taken before the response was read.
 struct Looks {
     last_but_one: Instant,
     last: Instant,
@@ -49,14 +51,15 @@ impl Looks {
         *self = Self { last_but_one: self.last, last: clock::now() };
     }
 
-    /// When the answer was not there for certain. The last look may have been the first after a pause, made before what had
-    /// arrived meanwhile was read; by the next one, it is.
+    /// Returns a time at which the response had certainly not arrived. The last sample may be the
+    /// first after a pause, taken before a response that arrived during the pause was read. By the
+    /// next sample, that response is read.
     const fn before_answer(&self) -> Instant {
         self.last_but_one
     }
 }
 
-/// Asks for up to `asked` messages.
+/// Requests up to `asked` messages.
 pub(super) async fn receive(
     queue: Arc<dyn Queue>,
     room: Reserved,
@@ -68,7 +71,7 @@ pub(super) async fn receive(
     let mut looks = Looks::first();
     let answer = {
         let mut call = pin!(queue.receive(asked, visibility));
-        // The SDK has this deadline too; a queue that keeps neither must not stop the loop.
+        // The SDK has this deadline too; a queue that keeps neither must not block the loop.
         let mut given_up = pin!(sleep_until(began_at + wait + MARGIN));
         loop {
             tokio::select! {
@@ -102,7 +105,7 @@ mod tests {
 
     const VISIBILITY: Duration = Duration::from_secs(6);
 
-    /// A queue whose one receive is answered when somebody says so.
+    /// A queue whose single receive is answered on demand.
     struct Slow(Mutex<Option<oneshot::Receiver<()>>>);
 
     #[async_trait]
@@ -130,7 +133,8 @@ mod tests {
         }
     }
 
-    /// The reply to a receive that is open for `open`, and then answered while the process is paused for `paused`.
+    /// Returns the reply to a receive that is open for `open`, then answered while the process is
+    /// paused for `paused`.
     async fn answered(open: Duration, paused: Duration) -> Reply {
         let (answer, answered) = oneshot::channel();
         let queue = Arc::new(Slow(Mutex::new(Some(answered))));
@@ -139,7 +143,7 @@ mod tests {
         let receiving = tokio::spawn(receive(queue, room, 10, wait, VISIBILITY));
         sleep(open).await;
         answer.send(()).unwrap();
-        // Nothing runs meanwhile: the clock is further when it goes on.
+        // No task runs during this time: the clock jumps.
         advance(paused).await;
         receiving.await.unwrap()
     }

@@ -1,12 +1,12 @@
-//! Which actions of the queue fail while others work: the evidence of each, and since when. What is done about it is
-//! others' work: the poller receives less, the batches keep what they cannot delete.
+//! Tracks which actions of the queue fail while others work, and since when. Other modules react:
+//! the poller receives less, the batches keep messages that they cannot delete.
 //!
-//! A call that fails because another fails with it at the same time is no further evidence. SQS throttles, and
-//! connections break, every day: that is a failure only where it lasts. What a policy denies is denied until somebody
-//! changes the policy, and is believed at the second call.
+//! Calls that overlap and fail together count as one failure. Throttling and broken connections are
+//! common, so they count only if they last. A denied action stays denied until the policy changes,
+//! so it counts at the second denied call.
 //!
-//! A probe that is answered well ends the failure, not the doubt: entries of a batch may fail all the same. An action is
-//! doubted until one of its real calls works.
+//! A successful probe ends the failure but not the doubt: entries of a batch may still fail. An
+//! action is doubted until one of its real calls succeeds.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,45 +21,46 @@ use crate::clock::millis;
 use crate::health::Health;
 use crate::metrics::{Metrics, QueueAction};
 
-/// Calls in a row that are denied before the action counts as failing: one may have had credentials that ran out on
-/// its way.
+/// Consecutive denied calls before the action counts as failing. One is not enough: its credentials
+/// may have expired in transit.
 const DENIED_MIN: u32 = 2;
 
-/// Calls in a row that fail in another way before the action counts as failing.
+/// Consecutive calls with another error before the action counts as failing.
 const FAILED_MIN: u32 = 3;
 
-/// For how long they must have failed.
+/// Minimum duration of these failures.
 const FAILED_FOR: Duration = Duration::from_secs(3);
 
-/// Extensions have no more time than half of a lease: they count as failing after this share of it, one over it.
+/// Divisor of the visibility timeout for extensions: they count as failing after one fifth of it.
+/// Extensions have only half of a lease to succeed.
 const LEASE_SHARE: u32 = 5;
 
-/// What the calls of one action say.
+/// The evidence about one action.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
-    /// Calls in a row that failed, each of which began after the last one had ended.
+    /// Consecutive failed calls, each of which began after the previous one ended.
     failures: u32,
-    /// When the first of them ended.
+    /// End of the first failed call.
     first_at: Option<Instant>,
-    /// When the last of them ended.
+    /// End of the last failed call.
     last_at: Option<Instant>,
-    /// The action fails since then.
+    /// Start and kind of the failure, while the action counts as failing.
     failing: Option<(Instant, QueueErrorKind)>,
-    /// It failed, and none of its real calls has worked since.
+    /// The action failed, and none of its real calls has succeeded since.
     is_doubted: bool,
 }
 
-/// What a call changed.
+/// The effect of one call on the state of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
-    /// The action fails, or for another reason than before.
+    /// The action fails, or fails for a new reason.
     Fails(QueueErrorKind),
-    /// It works again, after so long.
+    /// The action works again, after this duration.
     Works(Duration),
 }
 
 impl Record {
-    /// Books a call that began then and ended now.
+    /// Records a call that ran from `began_at` to `now`.
     fn note(
         &mut self,
         began_at: Instant,
@@ -74,7 +75,7 @@ impl Record {
     }
 
     fn works(&mut self, began_at: Instant, now: Instant, is_doubted: bool) -> Option<Change> {
-        // A call that was under way before the first one failed says nothing about the time since.
+        // A call that began before the first failure is no evidence about the time after it.
         if self.first_at.is_some_and(|at| began_at < at) {
             return None;
         }
@@ -117,11 +118,11 @@ impl Record {
     }
 }
 
-/// The evidence of every action. Shared by all who call the queue.
+/// The evidence about every action. Shared by all callers of the queue.
 #[derive(Debug)]
 pub struct Actions {
     records: Mutex<[Record; QueueAction::ALL.len()]>,
-    /// What waits for each to work again, and asks by itself.
+    /// Per action: number of waiting items that retry the action themselves.
     waiting: [AtomicUsize; QueueAction::ALL.len()],
     changed: watch::Sender<()>,
     visibility: Duration,
@@ -130,7 +131,7 @@ pub struct Actions {
 }
 
 impl Actions {
-    /// Every action works, for all that is known. Leases last for `visibility`.
+    /// Creates the state in which no action fails. Leases last for `visibility`.
     #[must_use]
     pub fn new(health: Arc<Health>, metrics: Arc<Metrics>, visibility: Duration) -> Self {
         let changed = watch::Sender::new(());
@@ -138,13 +139,13 @@ impl Actions {
         Self { records, waiting, changed, visibility, health, metrics }
     }
 
-    /// Books a probe that was answered well.
+    /// Records a successful probe.
     pub fn probed(&self, action: QueueAction, began_at: Instant) {
         let change = self.lock()[action.index()].works(began_at, Instant::now(), true);
         self.tell_change(action, change, Ok(()));
     }
 
-    /// Books a call that began then and has just ended.
+    /// Records a call that began at `began_at` and has just ended.
     pub fn note(&self, action: QueueAction, began_at: Instant, answer: Result<(), &QueueError>) {
         if let Err(error) = answer {
             self.metrics.queue_action_failed(action, error.kind);
@@ -190,7 +191,7 @@ impl Actions {
         }
     }
 
-    /// Why an action fails, where it does.
+    /// Returns why an action fails, or `None` if it does not fail.
     pub fn failing(&self, action: QueueAction) -> Option<QueueErrorKind> {
         self.lock()[action.index()].failing.map(|(_, kind)| kind)
     }
@@ -200,22 +201,23 @@ impl Actions {
         self.failing(action).is_some()
     }
 
-    /// Whether an action fails, or failed and was not seen to work since but by a probe.
+    /// Whether an action fails, or failed and no real call has succeeded since (probes do not
+    /// count).
     pub fn is_doubted(&self, action: QueueAction) -> bool {
         self.lock()[action.index()].is_doubted
     }
 
-    /// So much waits for an action to work again, and asks by itself.
+    /// Sets how many items wait for an action and retry it themselves.
     pub fn set_waiting(&self, action: QueueAction, count: usize) {
         self.waiting[action.index()].store(count, Ordering::Relaxed);
     }
 
-    /// Whether something waits for an action to work again, and asks by itself.
+    /// Whether items wait for an action and retry it themselves.
     pub fn is_waited_for(&self, action: QueueAction) -> bool {
         self.waiting[action.index()].load(Ordering::Relaxed) > 0
     }
 
-    /// Tells when an action begins to fail, or works again.
+    /// Returns a receiver that is notified when an action starts to fail or works again.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -239,7 +241,7 @@ mod tests {
     const DENIED: Result<(), QueueErrorKind> = Err(QueueErrorKind::Denied);
     const THROTTLED: Result<(), QueueErrorKind> = Err(QueueErrorKind::Throttled);
 
-    /// Notes calls, each of which began and ended so long after the start; what each changed.
+    /// Returns the change after each call. Begin and end are in seconds after the start.
     fn changes(calls: &[(u32, u32, Result<(), QueueErrorKind>)]) -> Vec<Option<Change>> {
         let (mut record, start) = (Record::default(), Instant::now());
         let note = |(began, ended, answer): &(u32, u32, _)| {

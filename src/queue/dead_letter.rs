@@ -1,57 +1,59 @@
-//! What a copy in the dead-letter queue carries: the body untouched, and why it is there.
+//! The contents of a copy in the dead-letter queue: the unmodified body, and the reason.
 //!
-//! Sending it is the queue's work, deciding that it must be sent is `settle`'s.
+//! The queue sends the copy; `settle` decides that it must be sent.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Attribute, AttributeValue, MessageGroup, MessageId};
 
-/// SQS allows ten attributes on a message (AWS: "Amazon SQS message metadata").
+/// Maximum number of message attributes in SQS (AWS: "Amazon SQS message metadata").
 const ATTRIBUTES_MAX: usize = 10;
 
-/// The original's attributes that are worth the most to whoever takes the message up again, the most needed first: without the
-/// first, a body that the SQS extended client stored elsewhere cannot be read; the others join the trace.
+/// The original's attributes that are kept first, in order of importance.
+/// Without the first, a body that the SQS extended client stored elsewhere cannot be read; the
+/// others link the copy to its trace.
 const NEEDED: [&str; 3] = ["ExtendedPayloadSize", "tracestate", "traceparent"];
 
-/// Longest error text in an attribute, in bytes: enough to read, small beside a 1 MiB body.
+/// Maximum length of the error text attribute in bytes: readable, and small beside a 1 MiB body.
 const ERROR_BYTES_MAX: usize = 512;
 
-/// The attribute that says why in words: the log says it too.
+/// The attribute with the error text. It may be dropped, because the log has the text too.
 const ERROR: &str = "dlq_error";
 
-/// A message on its way to the dead-letter queue.
+/// A message to be copied to the dead-letter queue.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// The original body, untouched.
+    /// The unmodified body of the original.
     pub body: String,
-    /// The original's SQS id, however often it was copied.
+    /// The SQS id of the original, across any number of copies.
     pub message_id: MessageId,
-    /// The SQS id of the message that this is a copy of, by which repeated copies of it can be told.
+    /// The SQS id of the message that is copied now; it identifies repeated copies of one message.
     pub source_id: MessageId,
-    /// What the original belongs to.
+    /// The message group of the original.
     pub group: Option<MessageGroup>,
-    /// Why, as a fixed word.
+    /// The reason, as a fixed word.
     pub reason: &'static str,
-    /// Why, in words.
+    /// The error text.
     pub error: String,
-    /// The event's type, or `unknown`.
+    /// The event type, or `unknown`.
     pub event_type: &'static str,
-    /// How often the original had been received.
+    /// Number of receives of the original.
     pub receive_count: u32,
-    /// When it was given up.
+    /// Time at which the message was given up.
     pub at: SystemTime,
-    /// The original's own attributes.
+    /// The attributes of the original.
     pub attributes: Vec<Attribute>,
-    /// How far it was shortened.
+    /// Number of [`DeadLetter::shorten`] calls that took effect.
     pub shortened: u8,
 }
 
 impl DeadLetter {
-    /// The copy's attributes: ours first, then the original's own as far as SQS's limit allows, the most needed first.
-    /// One of the original's that has the name of one of ours (a copy that came back and failed
-    /// again) gives way to ours.
+    /// Returns the copy's attributes: ours first, then the original's, the most important first.
+    /// The SQS limit of ten applies. An attribute of the original with the name of one of ours (a
+    /// copy that came back and failed again) is replaced by ours.
     ///
-    /// Where it was shortened, the last of those are left out, one for each time; then `dlq_error`; then all.
+    /// Each [`DeadLetter::shorten`] removes one attribute: first the original's, from the last;
+    /// then `dlq_error`; then all others at once.
     #[must_use]
     pub fn all_attributes(&self) -> Vec<Attribute> {
         let mut all = self.ours();
@@ -76,14 +78,15 @@ impl DeadLetter {
         all
     }
 
-    /// Leaves out the attribute that is worth the least, of those that are left; false where none is.
+    /// Drops the least important attribute that is left; returns false if none is left.
     pub fn shorten(&mut self) -> bool {
         let can_be_shorter = !self.all_attributes().is_empty();
         self.shortened += u8::from(can_be_shorter);
         can_be_shorter
     }
 
-    /// The original's attributes, by worth, then by name: SQS gives them in no order.
+    /// Returns the original's attributes by importance, then by name, because SQS returns them
+    /// unordered.
     fn own_by_worth(&self) -> Vec<&Attribute> {
         let mut own: Vec<_> = self.attributes.iter().collect();
         let worth = |name: &str| NEEDED.iter().position(|needed| *needed == name);
@@ -122,7 +125,7 @@ fn attribute(name: &str, data_type: &str, value: &str) -> Attribute {
     }
 }
 
-/// What SQS accepts as an attribute's value: not empty, no control characters and no
+/// Makes `value` valid as an SQS attribute value: not empty, without control characters and
 /// non-characters (AWS: `SendMessage`, "Unicode characters").
 fn sqs_text(value: &str) -> String {
     let mut out = String::with_capacity(value.len().min(ERROR_BYTES_MAX));
@@ -181,7 +184,7 @@ mod tests {
         assert_eq!(all.iter().filter(|a| a.name.starts_with("own")).count(), 4);
     }
 
-    /// Of ten attributes whose order is random, the same survive each time, and go in the same order.
+    /// Attributes arrive in random order; the copy must keep and drop them in a fixed order.
     #[test]
     fn a_copy_that_is_too_long_goes_with_fewer_attributes_in_a_fixed_order() {
         let names = ["zeta", "traceparent", "alpha", "ExtendedPayloadSize", "tracestate", "beta"];

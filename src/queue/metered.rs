@@ -1,4 +1,4 @@
-//! A [`Queue`] that counts and times each call to another one, and notes what it says about its action.
+//! A [`Queue`] that counts and times each call to another queue, and records its evidence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::metrics::{Call, CallResult, Metrics, QueueAction};
 
-/// Counts, times and notes each call.
+/// Counts, times and records each call.
 pub struct Metered {
     queue: Arc<dyn Queue>,
     metrics: Arc<Metrics>,
     actions: Arc<Actions>,
 }
 
-/// A call that is open. One that nobody waits for any more was not answered in time.
+/// A call in progress. If it is dropped without an answer, it counts as a timeout.
 struct Open<'a> {
     actions: &'a Actions,
     action: QueueAction,
@@ -34,7 +34,7 @@ impl Open<'_> {
         self.actions.note(self.action, self.began_at, answer);
     }
 
-    /// The answer says nothing about the action.
+    /// Closes the call without evidence about the action.
     fn ignored(mut self) {
         self.is_answered = true;
     }
@@ -62,7 +62,7 @@ impl Metered {
         Open { actions: &self.actions, action, began_at, is_answered: false }
     }
 
-    /// What one permission allows: extensions and hand-backs.
+    /// Runs an extension or a hand-back; one permission covers both.
     async fn change_visibility(&self, answer: impl Future<Output = BatchAnswer>) -> BatchAnswer {
         let open = self.open(QueueAction::Extend);
         let answer = self.timed(Call::ChangeMessageVisibilityBatch, answer).await;
@@ -97,7 +97,8 @@ fn result_of(kind: QueueErrorKind) -> CallResult {
     }
 }
 
-/// What a batch says about its action. It works where one entry was carried out, or its receipt was looked at.
+/// Returns the evidence of a batch about its action.
+/// The action works if one entry succeeded, or if SQS examined its receipt handle.
 fn evidence(answer: &BatchAnswer) -> Result<(), QueueError> {
     let entries = answer.as_ref().map_err(Clone::clone)?;
     let mut why = None;
@@ -141,7 +142,7 @@ impl Queue for Metered {
     }
 
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
-        // Where to is asked first, if it is not known: that is another action.
+        // The target is looked up first if it is not known; that is another action.
         let open = self.open(QueueAction::Attributes);
         match self.queue.probe(QueueAction::Attributes).await {
             Ok(Permission::Allowed) => open.answered(Ok(())),
@@ -154,7 +155,7 @@ impl Queue for Metered {
         let open = self.open(QueueAction::DeadLetter);
         let answer = self.timed(Call::SendMessage, self.queue.dead_letter(letter)).await;
         match &answer {
-            // That is about this copy, or about nothing that SQS was asked.
+            // The error is about this copy only, or no call to SQS was made.
             Err(error)
                 if matches!(
                     error.kind,
@@ -176,7 +177,8 @@ impl Queue for Metered {
         self.timed(Call::GetQueueAttributes, self.queue.limits()).await
     }
 
-    /// What it says is for the caller to note where it is good: a probe cannot tell whether all entries fail.
+    /// Records only failures. The caller records a success, because a probe cannot show whether all
+    /// entries of a batch fail.
     async fn probe(&self, action: QueueAction) -> Result<Permission, QueueError> {
         let open = self.open(action);
         let answer = self.queue.probe(action).await;

@@ -1,8 +1,8 @@
-//! Amazon SQS behind [`Queue`]. The only place, with its children, that names the AWS SDK.
+//! Amazon SQS as a [`Queue`]. Only this module and its children name the AWS SDK.
 //!
-//! The SDK's own retries are off: the poller, the lease keeper and the batches own theirs, because
-//! only they know how long a lease still lasts. Region, credentials and endpoint follow the SDK's
-//! own rules; where those leave a gap, `environment` fills it.
+//! The SDK's own retries are off. The poller, the lease keeper and the batches retry themselves,
+//! because they know how long a lease still lasts. Region, credentials and endpoint follow the
+//! SDK's rules; `environment` covers the cases that those rules leave open.
 
 mod convert;
 mod credentials;
@@ -41,59 +41,65 @@ use crate::metrics::QueueAction;
 pub use self::describe::{QueueFacts, Redrive};
 pub use self::environment::{AwsError, Called};
 
-/// How long one call other than a receive may take. SQS answers in tens of milliseconds; more than
-/// this is a connection that went away.
+/// Timeout of one call other than a receive. SQS answers in tens of milliseconds; a longer wait
+/// means a lost connection.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a receive may take beyond its own wait, so that a half-open connection cannot hang a poll.
+/// Timeout of a receive beyond its long-poll wait, so that a half-open connection cannot block a
+/// poll.
 const RECEIVE_MARGIN: Duration = Duration::from_secs(5);
 
-/// How long a connection may take to stand, TLS included.
+/// Timeout for opening a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 
-/// How long a connection stays open that nobody uses. When SQS stalls, calls pile up, each on a connection of its own; a worker
-/// that polls needs its own again within milliseconds, and one that only extends a lease now and then connects anew for it.
+/// Time until an idle connection is closed.
+/// When SQS stalls, calls accumulate, each on its own connection; those must not stay open. A
+/// worker that polls reuses its connection within milliseconds; one that extends a lease only
+/// sometimes reconnects for it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the queue needs to know.
+/// Settings of an [`SqsQueue`].
 #[derive(Clone, Debug)]
 pub struct SqsSettings {
-    /// The queue's URL.
+    /// The URL of the queue.
     pub queue_url: String,
-    /// The dead-letter queue's, where it is configured rather than read from the redrive policy.
+    /// The URL of the dead-letter queue, if it is configured; otherwise the redrive policy names
+    /// it.
     pub dlq_url: Option<String>,
-    /// Long-poll wait, whole seconds, 0 to 20.
+    /// Long-poll wait: whole seconds, 0 to 20.
     pub wait: Duration,
 }
 
-/// A queue in Amazon SQS, or in a server that speaks its protocol.
+/// A queue in Amazon SQS, or in a server with its protocol.
 #[derive(Debug)]
 pub struct SqsQueue {
     client: Client,
-    /// For receives, which may take longer. A client of its own is cheaper than a change at each call.
+    /// The client for receives, which have a longer timeout. A second client is cheaper than a
+    /// changed configuration for each call.
     long_polls: Client,
     settings: SqsSettings,
-    /// Whether message groups have an order.
+    /// Whether message groups are ordered.
     is_fifo: bool,
     called: Called,
-    /// Whether SQS has answered a receive yet. Until then receives do not wait: a long poll of an empty queue would
-    /// keep it unknown for up to 20 s whether receiving works.
+    /// Whether SQS has answered a receive yet. Until then receives use no long-poll wait: on an
+    /// empty queue, a long poll would hide for up to 20 s whether receiving works.
     has_received: AtomicBool,
-    /// Where poison goes.
+    /// The dead-letter target.
     dlq: target::Known,
 }
 
 impl SqsQueue {
-    /// Prepares the client for `queue`, by the environment and the profile; nothing is sent to SQS yet.
+    /// Prepares the client for `queue` from the environment and the profile.
+    /// It sends nothing to SQS.
     ///
     /// # Errors
-    /// Where SQS cannot be called from this environment, whatever SQS says.
+    /// If this environment does not allow calls to SQS, regardless of SQS's answers.
     pub async fn new(settings: SqsSettings, aws: &Aws, queue: &QueueUrl) -> Result<Self, AwsError> {
         let Prepared { shared, endpoint, called } = prepare(aws, queue).await?;
         Ok(Self { called, ..Self::with(&shared, endpoint, settings) })
     }
 
-    /// The same, with what `loader` says about region, credentials and endpoint.
+    /// Like [`SqsQueue::new`], with region, credentials and endpoint from `loader`.
     pub async fn load(loader: ConfigLoader, settings: SqsSettings) -> Self {
         let http = http::client(IDLE_TIMEOUT, Proxies::default());
         let shared = loader.http_client(http).load().await;
@@ -104,9 +110,9 @@ impl SqsQueue {
     fn with(shared: &SdkConfig, endpoint: Option<String>, settings: SqsSettings) -> Self {
         let mut config = aws_sdk_sqs::config::Builder::from(shared)
             .retry_config(RetryConfig::disabled())
-            // Every call has a deadline of its own; watching each stream's speed as well buys nothing.
+            // Every call has its own timeout; a check of each stream's speed adds nothing.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        // Where it is none, too: an empty variable would be taken for an endpoint.
+        // Set even if it is `None`: otherwise the SDK would use an empty variable as the endpoint.
         config.set_endpoint_url(endpoint);
         let client = |call_timeout| {
             let timeouts = TimeoutConfig::builder()
@@ -122,7 +128,7 @@ impl SqsQueue {
         Self { client, long_polls, settings, is_fifo, called, has_received, dlq }
     }
 
-    /// Where SQS is called, and what of that contradicts the queue's URL.
+    /// Returns the endpoint that is called, and its contradictions to the queue's URL.
     #[must_use]
     pub const fn called(&self) -> &Called {
         &self.called
@@ -162,15 +168,17 @@ impl SqsQueue {
             call = call.message_attributes(name, to_sdk_attribute(attribute));
         }
         if to.fifo {
-            // A FIFO dead-letter queue wants a group even where the source had none; the message's own
-            // id as deduplication id makes a repeated copy (a crash before the delete) one copy. The original's would not do: what
-            // was sent back from the dead-letter queue and fails again within five minutes would have none.
+            // A FIFO dead-letter queue needs a group even if the source has none. The deduplication
+            // id is this message's own id: a copy repeated after a crash before the delete is
+            // stored once. The original's id is wrong here: a message that was redriven from the
+            // dead-letter queue and fails again within five minutes would not be stored.
             let group = letter.group.as_ref().map_or("dead-letters", MessageGroup::name);
             call = call
                 .message_group_id(group)
                 .message_deduplication_id(letter.source_id.0.to_string());
         } else if let Some(MessageGroup::Tenant(name)) = &letter.group {
-            // SQS gave it, and so takes it too: the tenant is known where the copy is looked at, or sent back.
+            // SQS accepts the group that it returned; so the tenant stays known in the copy and
+            // after a redrive.
             call = call.message_group_id(&**name);
         }
         call.send().await.map(|_| ()).map_err(|error| queue_error(&error, error::DEAD_LETTER))

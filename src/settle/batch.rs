@@ -1,13 +1,16 @@
-//! Settlements on their way to SQS: deletes and visibility changes in batches of ten, dead letters
-//! one by one.
+//! Batches settlements for SQS: deletes and visibility changes in batches of ten, dead letters one
+//! by one.
 //!
-//! A batch is sent when it has ten entries, or when its oldest has waited for [`FLUSH_AFTER`]. Ten deletes wait for ten more, for
-//! [`PAIR_WITHIN`]; what has come by then and fills no batch waits on, for [`FLUSH_AFTER`] from there.
-//! Nobody waits for a delete (its effects are done), so a short wait costs no latency; what it
-//! costs is that a crash within it repeats a delivery, which the keys and the store make harmless.
-//! On a FIFO queue a message group waits for each delete: one goes at once, and what comes while it is on its way goes with the next.
-//! A delete that fails is kept ([`undone`]) and tried again, for as long as its lease can be extended; a release that fails is tried
-//! again until its lease ends. From then on the message is SQS's again, and is left alone. How calls are made is [`call`]'s.
+//! A batch is sent when it has ten entries, or when its oldest has waited for [`FLUSH_AFTER`]. Ten
+//! deletes wait for ten more, for [`PAIR_WITHIN`]; a partial second batch then waits for another
+//! [`FLUSH_AFTER`].
+//! A delete may wait, because the effects are already applied. A crash during the wait repeats a
+//! delivery, which the idempotency keys and the store make harmless.
+//! On a FIFO queue a message group waits for each delete, so one is sent at once; deletes that
+//! arrive during the call go with the next.
+//! A delete that fails is kept ([`undone`]) and retried while its lease can be extended. A release
+//! that fails is retried until its lease ends. After that SQS delivers the message again. [`call`]
+//! makes the calls.
 
 mod call;
 mod letter;
@@ -36,53 +39,53 @@ use crate::queue::actions::Actions;
 use crate::queue::{BATCH_MAX, Queue};
 use crate::telemetry::QueueSpans;
 
-/// The longest that a settlement waits for company. At 50 events a second it makes batches of
-/// five; it is a fiftieth of the shortest visibility timeout, and leases are extended at half time,
-/// so that much more than this is left of any lease.
+/// Maximum wait of a settlement for a full batch. At 50 events a second it makes batches of five.
+/// It is a fiftieth of the shortest visibility timeout; leases are extended at half time, so every
+/// lease lasts much longer than this.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
-/// Deletes go two batches at a time, where the second fills fast: its call finds the SDK's code in the processor's cache, and takes half
-/// the time.
+/// Maximum deletes that are sent together: two batches, if the second fills quickly. Its call finds
+/// the SDK's code in the CPU cache, and takes half the time.
 const DELETES_MAX: usize = 2 * BATCH_MAX;
 
-/// How long a full batch of deletes waits for a second.
+/// Maximum wait of a full batch of deletes for a second one.
 const PAIR_WITHIN: Duration = Duration::from_millis(10);
 
 /// One settlement.
 #[derive(Debug)]
 pub enum Settlement {
-    /// Delete the message; it leaves in that way.
+    /// Deletes the message; the ledger counts it as this.
     Delete(Receipt, Left),
-    /// Make the message visible after that time.
+    /// Makes the message visible after this delay.
     Release(Receipt, Duration),
-    /// Send a copy to the dead-letter queue, then delete.
+    /// Sends a copy to the dead-letter queue, then deletes the message.
     DeadLetter(Box<Taken>, Box<Grounds>),
 }
 
-/// What a dead letter says beside the message.
+/// The reason that a dead letter carries beside the message.
 #[derive(Debug)]
 pub struct Grounds {
-    /// Why.
+    /// The reason.
     pub reason: DeadLetterReason,
-    /// Why, in words.
+    /// The error text.
     pub error: String,
-    /// The event's type, or `unknown`.
+    /// The event type, or `unknown`.
     pub event_type: &'static str,
 }
 
-/// Where settlements are handed in.
+/// The sender of settlements to the [`Batcher`].
 #[derive(Clone, Debug)]
 pub struct Batches {
     settlements: mpsc::Sender<Settlement>,
     outstanding: Outstanding,
 }
 
-/// How many receipts were handed in and are not settled yet.
+/// Counts the receipts that were handed in and are not settled yet.
 #[derive(Clone, Debug, Default)]
 pub struct Outstanding(Arc<AtomicUsize>);
 
 impl Outstanding {
-    /// That many.
+    /// Returns the count.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
@@ -90,13 +93,15 @@ impl Outstanding {
 }
 
 impl Batches {
-    /// What is not settled yet; it outlives the sender.
+    /// Returns the counter of unsettled receipts; it may outlive the sender.
     #[must_use]
     pub fn outstanding(&self) -> Outstanding {
         self.outstanding.clone()
     }
 
-    /// Hands one in. Waits only where SQS is so slow that as many wait as messages may be held.
+    /// Hands in a settlement.
+    /// Waits only if SQS is so slow that the channel holds as many settlements as messages may be
+    /// held.
     pub async fn send(&self, settlement: Settlement) {
         let receipts = match &settlement {
             Settlement::Delete(..) | Settlement::Release(..) => 1,
@@ -105,30 +110,30 @@ impl Batches {
         self.outstanding.0.fetch_add(receipts, Ordering::Relaxed);
         let sent = self.settlements.send(settlement).await;
         if let Err(mpsc::error::SendError(settlement)) = sent {
-            // Closed only after everybody who settles is gone.
+            // The receiver is closed only after all senders are gone.
             error!(settlement = ?mem::discriminant(&settlement), "A settlement came after the end");
         }
     }
 }
 
-/// The task that settles.
+/// The task that settles messages in batches.
 pub struct Batcher {
     settlements: mpsc::Receiver<Settlement>,
     context: Arc<Context>,
     calls: JoinSet<Ended>,
-    /// Those of them that delete.
+    /// Delete calls in progress.
     deletes_open: usize,
-    /// A delete waits for no company.
+    /// Whether the queue is FIFO. If so, deletes do not wait for a full batch.
     is_fifo: bool,
     undone: Undone,
-    /// Nothing is handed in any more: the worker leaves.
+    /// All senders are gone: the worker is shutting down.
     is_closing: bool,
     deletes: Vec<(Receipt, Left)>,
     releases: Vec<(Receipt, Duration)>,
     flush_at: Option<Instant>,
 }
 
-/// A call that has ended.
+/// The result of a call that has ended.
 enum Ended {
     Delete(Deleted),
     Release,
@@ -136,7 +141,8 @@ enum Ended {
 }
 
 impl Batcher {
-    /// `messages_max` bounds the channel: each settlement is a message that is held.
+    /// Creates the batcher and its sender.
+    /// `messages_max` bounds the channel, because each settlement is a message that is held.
     #[must_use]
     pub fn new(
         queue: Arc<dyn Queue>,
@@ -168,7 +174,7 @@ impl Batcher {
         (batches, batcher)
     }
 
-    /// Runs until every [`Batches`] is dropped and all that they handed in is settled, or lost.
+    /// Runs until every [`Batches`] is dropped and all settlements are done or lost.
     pub async fn run(mut self) {
         loop {
             let (flush_at, try_at) = (self.flush_at, self.undone.next_try());
@@ -191,7 +197,7 @@ impl Batcher {
         }
     }
 
-    /// What can be settled is, from here on; who reads the dead-letter queue later is another one's concern.
+    /// Starts closing: open settlements are finished, and kept dead letters are handed back.
     fn close(&mut self) {
         self.is_closing = true;
         for settlement in self.undone.give_up_letters() {
@@ -251,14 +257,16 @@ impl Batcher {
         self.flush_at_once();
     }
 
-    /// What else is handed in just now goes along: that is looked for first.
+    /// Sends the deletes of a FIFO queue without delay. The loop reads settlements that are already
+    /// in the channel first, so they join the batch.
     fn flush_at_once(&mut self) {
         if self.is_fifo && self.deletes_open == 0 && !self.deletes.is_empty() {
             self.flush_within(Duration::ZERO);
         }
     }
 
-    /// While deletes fail, one call now and then asks whether they work again: the others wait for its answer.
+    /// Adds a delete. While deletes fail, one call from time to time probes whether they work
+    /// again; the other deletes are kept until then.
     fn add_delete(&mut self, receipt: Receipt, how: Left) {
         if self.context.actions.is_failing(QueueAction::Delete) {
             return self.undone.keep_delete(receipt, how);
@@ -287,7 +295,7 @@ impl Batcher {
         self.flush_at = Some(self.flush_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// What has waited long enough. Of deletes that fill one batch and not two, the second has only begun to wait.
+    /// Sends what has waited long enough. A partial second batch of deletes continues to wait.
     fn flush_due(&mut self) {
         let whole = if self.is_fifo { DELETES_MAX } else { BATCH_MAX };
         let second = self.deletes.split_off(self.deletes.len().min(whole));

@@ -1,4 +1,4 @@
-//! Carries verdicts out, and says each message's fate in one log line.
+//! Carries out verdicts, and logs each message's outcome in one line.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,34 +21,34 @@ use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
 use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
 
-/// Who waits for longer after a refusal waits for that time, and not for a turn.
+/// Maximum wait in turn after a service refused a call for now. A longer wait uses a timer instead.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
-/// Carries out what was decided. Cheap to clone.
+/// Carries out verdicts. Cheap to clone.
 #[derive(Clone)]
 pub struct Settler {
-    /// Where the job comes from.
+    /// The in-flight table that holds the jobs.
     pub inflight: Arc<InFlight>,
-    /// Where its claim is.
+    /// The store that holds the claims.
     pub records: Records,
-    /// Where its message goes.
+    /// The batches that settle the messages.
     pub batches: Batches,
-    /// How often it is tried.
+    /// The retry policy.
     pub policy: RetryPolicy,
-    /// What counts it.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Who says when a parked job goes on.
+    /// The circuit breakers, which decide when a parked job continues.
     pub outages: Arc<Outages>,
-    /// What accounts for it.
+    /// The account of received and settled messages.
     pub ledger: Arc<Ledger>,
 }
 
 impl Settler {
-    /// Settles a job, or puts it aside, by the way its attempt ended.
+    /// Settles a job, or makes it wait, according to the end of its attempt.
     pub async fn settle(&self, mut job: Box<Job>, mut end: End) {
         let mut verdict = self.decide(&job, &end);
-        // The store first: a crash before the message is deleted brings a duplicate, not a repeat. A
-        // message whose event the store does not know as handled is not deleted.
+        // The store comes first: a crash before the delete causes a duplicate delivery, not a
+        // second effect. A message is not deleted until the store has its event as handled.
         if let Verdict::Delete(outcome) = verdict
             && !on(Sabotage::CompletedAfterDelete)
             && let Err(error) = self.complete(&job, outcome).await
@@ -126,7 +126,8 @@ impl Settler {
         end_span(job, Outcome::Dropped, None);
     }
 
-    /// Sets aside an event whose id belongs to another one; its claim is the other one's.
+    /// Dead-letters an event whose id belongs to another event. It does not release the claim,
+    /// which belongs to the other event.
     pub async fn reject_reused_id(&self, job: Box<Job>, taken: Taken, known: ContentHash) {
         let error = "another event has this id".to_owned();
         let reason = DeadLetterReason::IdReused;
@@ -147,25 +148,25 @@ impl Settler {
         self.send_dead_letter(taken, Grounds { reason, error, event_type }).await;
     }
 
-    /// Sets aside a job that is in the table and whose id belongs to another event.
+    /// Dead-letters a job that is in the table and whose id belongs to another event.
     pub async fn reject_claimed_id(&self, job: Box<Job>, known: ContentHash) {
         let taken = self.inflight.take(&job);
         self.reject_reused_id(job, taken, known).await;
     }
 
-    /// Hands a message back that was not even looked at, to be seen at once.
+    /// Hands back a message that was not opened, visible at once.
     pub async fn hand_back_unopened(&self, receipt: Receipt) {
         self.batches.send(Settlement::Release(receipt, Duration::ZERO)).await;
     }
 
-    /// Hands a job back that is not settled, to be seen again after `after`.
+    /// Hands back a job that is not settled; its message becomes visible after `after`.
     pub async fn hand_back(&self, job: Box<Job>, after: Duration) {
         self.release_claim(&job).await;
         self.put_back(job, after).await;
     }
 
-    /// The same, with its claim or without: the store is waited for until `limit`. Says whether it
-    /// answered.
+    /// Like [`Settler::hand_back`], but waits for the store only until `limit`.
+    /// Returns whether the store answered. Otherwise the claim may not be released.
     pub async fn hand_back_by(&self, job: Box<Job>, after: Duration, limit: Instant) -> bool {
         let is_answered = timeout_at(limit, self.release_claim(&job)).await.is_ok();
         self.put_back(job, after).await;
@@ -195,7 +196,7 @@ impl Settler {
         end_span(job, outcome, None);
     }
 
-    /// Gives a suspect that is to be given up, where there are too many.
+    /// Schedules a retry. Returns a suspect that must be given up, if there are too many.
     fn retry(
         &self,
         mut job: Box<Job>,
@@ -235,10 +236,10 @@ impl Settler {
         }
     }
 
-    /// Puts a job aside until its service is called again, or has room for a call. One that was sent back by
-    /// the service will call it again, which is a retry that costs none; one that did not even call
-    /// is nothing to talk of: a thousand may wait, and the breaker tells it once. Gives a suspect that is to be given up,
-    /// where there are too many.
+    /// Parks a job until its service is called again, or has room for a call.
+    /// A job that failed at the service counts as a retry that uses up none. A job that made no
+    /// call is only logged at debug level: a thousand may wait, and the breaker logs the outage
+    /// once. Returns a suspect that must be given up, if there are too many.
     fn park(
         &self,
         mut job: Box<Job>,
@@ -264,10 +265,10 @@ impl Settler {
         if !how.is_full {
             job.span.add_event("parked", [("service", service.into())]);
         }
-        // What it is at one service says nothing of another.
+        // A job that is a suspect at one service is not one at another.
         job.suspect = how.is_suspect.then(|| self.metrics.suspect(dependency.service()));
         let excess = self.inflight.park(job, dependency, how);
-        // The service may have come back while the job was on its way here.
+        // The service may have recovered before the job was parked.
         self.outages.notify();
         excess
     }
@@ -286,7 +287,7 @@ impl Settler {
     }
 
     async fn forget(&self, job: Box<Job>) {
-        // `None`: a newer receipt has come, and the job goes on with it.
+        // `None`: a newer receipt has arrived, and the job continues with it.
         if let Some(forgotten) = self.inflight.forget_lost(job) {
             self.lost(forgotten).await;
         }
@@ -297,7 +298,7 @@ impl Settler {
             return;
         }
         match self.records.release(&job.event.id, job.lease.token(), job.done).await {
-            // Somebody else has taken it meanwhile, or the store is known to be away.
+            // Another process has claimed the event since, or the store is known to be away.
             Ok(()) | Err(StoreError::NotOwner | StoreError::Away { .. }) => {}
             Err(why @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
                 log_job!(
@@ -336,7 +337,7 @@ impl Settler {
     }
 }
 
-/// The service takes it later.
+/// Whether the service refused the call for now and accepts it later.
 fn is_refused_for_now(end: &End) -> bool {
     matches!(end, End::Failed { error, .. } if error.class == Class::Paced)
 }

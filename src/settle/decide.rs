@@ -1,4 +1,4 @@
-//! The table: from how an attempt ended to what becomes of the message.
+//! The decision table: from the end of an attempt to the fate of the message.
 
 use std::time::Duration;
 
@@ -11,74 +11,76 @@ use crate::metrics::{Outcome, Service};
 use crate::outage::Dependency;
 use crate::retry::Backoff;
 
-/// How long the first release hides a message whose retries are used up; it doubles with each
-/// receive, so that a redrive policy with a handful of receives is not run through in a minute.
+/// Delay of the first release of a message whose retries are used up.
+/// It doubles with each receive. Otherwise a redrive policy with a few receives would be exhausted
+/// within a minute.
 const RELEASE_BASE: Duration = Duration::from_secs(30);
 
-/// The longest that a release hides a message: 15 minutes, so that a cure is noticed soon.
+/// Maximum delay of a release: 15 minutes, so that a recovery is noticed soon.
 const RELEASE_CAP: Duration = Duration::from_secs(15 * 60);
 
-/// The longest that an event waits on a timer of its own after a failure.
+/// Maximum wait of an event on its own timer after a failure.
 const SUSPECT_CAP: Duration = Duration::from_secs(30);
 
-/// The least that an event waits where the time that it was told is shorter, or over.
+/// Shortest requested delay that replaces the backoff.
+/// With a shorter one, the longer of it and the backoff is used.
 const PACED_MIN: Duration = Duration::from_millis(100);
 
-/// How often, and how far apart, an event is tried in one delivery.
+/// Number and spacing of the attempts in one delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
     /// Retries after the first attempt.
     pub retries_max: u32,
-    /// The delays between them.
+    /// Backoff between the attempts.
     pub backoff: Backoff,
 }
 
-/// What becomes of a message.
+/// The decision about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is settled: delete it.
+    /// The message is settled: delete it.
     Delete(Outcome),
-    /// Try again after that time, in this delivery.
+    /// Retry in this delivery after a delay.
     Retry {
-        /// How long to wait.
+        /// Delay before the retry.
         after: Duration,
         /// Whether it uses up one of the retries.
         counted: bool,
-        /// It is a suspect at that service.
+        /// The service at which the event is a suspect.
         suspect: Option<Service>,
     },
-    /// Wait, held, until the service is called again, or has room for a call; it costs nothing.
+    /// Park, held, until the service is called again or has room for a call; uses up no retry.
     Park(Dependency, ParkedAs),
-    /// Give it back, to be seen again after that time; the queue's redrive policy decides when it
-    /// has been seen often enough.
+    /// Release the message, visible again after this delay. The queue's redrive policy decides when
+    /// it has been received too often.
     Release(Duration),
-    /// It can never succeed: set it aside, whole.
+    /// The event can never succeed: dead-letter it.
     DeadLetter(DeadLetterReason),
-    /// It is not ours any more: leave it alone.
+    /// The message is not ours any more: do nothing with it.
     Forget,
 }
 
-/// Why a message is in the dead-letter queue: a label, and the `dlq_reason` of the copy.
+/// Why a message is in the dead-letter queue: a metric label, and the copy's `dlq_reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterReason {
-    /// The body is no event.
+    /// The body is not a valid event.
     Poison(PoisonReason),
     /// Another event had this id before.
     IdReused,
-    /// A service refused the event for good.
+    /// A service rejected the event permanently.
     Rejected,
-    /// A service says that we may not.
+    /// A service denied the worker access.
     Forbidden,
-    /// A payment was approved for seats that are gone: somebody must act.
+    /// A payment was approved for seats that are gone: manual action is needed.
     MoneyWithoutSeat,
-    /// Its retries were used up in its last receive, and its FIFO group waits for it.
+    /// The retries were used up in the last receive, and the FIFO group waits for the message.
     RetriesUsedUp,
-    /// It failed or waited until SQS was about to drop it.
+    /// The event failed or waited until shortly before the message's retention ends.
     RetentionEnds,
 }
 
 impl DeadLetterReason {
-    /// The label.
+    /// Returns the label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -92,7 +94,7 @@ impl DeadLetterReason {
         }
     }
 
-    /// Every reason.
+    /// Returns every reason.
     pub fn all() -> impl Iterator<Item = Self> {
         let others = [
             Self::IdReused,
@@ -106,18 +108,18 @@ impl DeadLetterReason {
     }
 }
 
-/// What is known of the event beside the attempt's end.
+/// The state of the event beside the end of the attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// Retries used up so far.
     pub retries: u32,
-    /// Attempts that failed before this one.
+    /// Failed attempts before this one.
     pub failures: u32,
-    /// How often SQS has handed the message out, or it waited in place of that.
+    /// Number of receives, plus the rounds that the event waited in place of a receive.
     pub receive_count: u32,
 }
 
-/// The table.
+/// Decides what happens to the message.
 #[must_use]
 pub fn decide(
     end: &End,
@@ -134,7 +136,7 @@ pub fn decide(
         }
         End::LeaseLost => Verdict::Forget,
         End::Parked { dependency, how, .. } => Verdict::Park(*dependency, *how),
-        // What the store does not answer is asked again; nothing runs unguarded meanwhile.
+        // The store operation is retried; meanwhile no step runs without a claim.
         End::Store(StoreError::Away { .. } | StoreError::Unavailable(_) | StoreError::NotOwner) => {
             retry_or_release(false, record, policy, random)
         }
@@ -152,7 +154,7 @@ pub fn decide(
     }
 }
 
-/// An event that failed at a service that is called.
+/// Decides about an event that failed at a service whose breaker lets calls through.
 fn wait_or_release(
     error: &CallError,
     wait: EventWait,
@@ -163,14 +165,14 @@ fn wait_or_release(
     let EventWait { is_charged, suspect, unless_suspect } = wait;
     let named = error.retry_after;
     if is_charged && record.retries >= policy.retries_max {
-        // Not before the time that was named.
+        // Not before the time that the service requested.
         return Verdict::Release(
             release_delay(record.receive_count).max(named.unwrap_or_default()),
         );
     }
     let backoff = policy.backoff.delay(record.failures, random).min(SUSPECT_CAP);
     let after = match (named, error.class == Class::Outage && suspect.is_none()) {
-        // A time that is next to none is no pace: the backoff is.
+        // A very short requested delay does not space the retries, so the backoff is the minimum.
         (Some(named), true | false) if named < PACED_MIN => backoff.max(named),
         (Some(named), true | false) => named,
         (None, true) => backoff.min(unless_suspect),
@@ -192,7 +194,7 @@ fn retry_or_release(
     Verdict::Retry { after, counted, suspect: None }
 }
 
-/// How long a release hides a message that has been received that often.
+/// Returns for how long a release hides a message with this receive count.
 #[must_use]
 pub fn release_delay(receive_count: u32) -> Duration {
     Backoff { base: RELEASE_BASE, cap: RELEASE_CAP }.bound(receive_count.saturating_sub(1))

@@ -1,5 +1,5 @@
-//! What is given up so that others go on: too many events that fail while others do well, or that wait for a part of the
-//! store while the other parts are called.
+//! Gives up jobs so that others can continue: too many events fail while others succeed, or too
+//! many wait for a part of the store while the other parts are called.
 
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use crate::inflight::{GroupFate, Job, log_job};
 use crate::metrics::Outcome;
 use crate::outage::Dependency;
 
-/// How long such a message is hidden: each receive brings it nearer to the dead-letter queue, and a cure is noticed in a
-/// quarter of an hour.
+/// Visibility delay of such a message. Each receive counts towards the dead-letter queue; a
+/// recovery is noticed within a quarter of an hour.
 const HIDDEN: Duration = Duration::from_secs(15 * 60);
 
-/// How long a part of the store must be away, while other parts are called, before anything is given up: a store that is
-/// coming back comes back part by part.
+/// Time for which a part of the store must be away, while other parts are called, before a job is
+/// given up. A recovering store returns part by part.
 const AWAY_ALONE_MIN: Duration = Duration::from_secs(3);
 
 impl Settler {
-    /// The job that has waited longest for a part of the store, where other parts are called and too many wait.
+    /// Returns the job that has waited longest for a part of the store, if other parts are called
+    /// and too many jobs wait.
     pub(super) fn parked_in_excess(&self, dependency: Dependency) -> Option<Box<Job>> {
         let Dependency::Store(_) = dependency else { return None };
         if !self.outages.is_away_alone_for(dependency, AWAY_ALONE_MIN) {
@@ -29,7 +30,7 @@ impl Settler {
         self.inflight.take_parked_in_excess(dependency, self.outages.store_shards_away())
     }
 
-    /// Hands a job back for a while.
+    /// Hands back a job for [`HIDDEN`], or dead-letters it in the last receive of a FIFO group.
     pub(super) async fn give_up_for_others(&self, job: Box<Job>) {
         const WHY: &str = "too many events fail or wait while others do well";
         if self.inflight.group_fate(&job) == GroupFate::LastReceive {

@@ -1,4 +1,4 @@
-//! What becomes of an event whose retries are used up, or that must make room for others.
+//! Handles events whose retries are used up, or that must make room for others.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::metrics::Outcome;
 use crate::outage::attribution::ServiceCharges;
 
 impl Settler {
-    /// Hands a job back whose retries are used up in this delivery, or does what is better for its FIFO group.
+    /// Gives up a job whose retries are used up in this delivery, with regard to its FIFO group.
     pub(super) async fn give_up(&self, job: Box<Job>, after: Duration, end: &End) {
         match self.inflight.group_fate(&job) {
             GroupFate::Release => self.release(job, after, end).await,
@@ -27,8 +27,9 @@ impl Settler {
         }
     }
 
-    /// The job waits here as long as it would be hidden in the queue, and is tried as often again: handed back, it would
-    /// take its group along, and each of those would have spent a receive.
+    /// Holds the job as long as a release would hide it, then gives it all retries again.
+    /// A release would also make the later messages of its group come again, and use up a receive
+    /// of each.
     fn wait_with_group(&self, mut job: Box<Job>, after: Duration, end: &End) {
         let (code, error) = describe(end);
         self.metrics.event_retried(job.event.event_type(), end.retry_reason());
@@ -73,7 +74,7 @@ impl Settler {
         end_span(job, Outcome::Failed, Some((&code, &error)));
     }
 
-    /// Hands a message back that was not held, so that its reservation leaves room for others.
+    /// Hands back a message that was not held, so that its reservation leaves room for others.
     pub async fn defer(&self, job: Box<Job>, receipt: Receipt, after: Duration, is_first: bool) {
         self.metrics.event_deferred();
         if is_first {

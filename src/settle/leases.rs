@@ -1,4 +1,4 @@
-//! What follows when leases are extended, or lost.
+//! Reacts to extended, lost and ending leases.
 
 use std::time::Duration;
 
@@ -20,16 +20,17 @@ use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
 use crate::telemetry::Failure;
 
-/// Between the tries of a renewal. A claim has half of its time left then, and somebody else may ask
-/// for the event at the very moment at which it runs out.
+/// Backoff between the attempts of a claim renewal. Half of the claim's time is left then; another
+/// process may claim the event as soon as the claim expires.
 const RENEW_AGAIN: Backoff =
     Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
 
 impl Settler {
-    /// Renews a claim for as long as its lease stands. Says whether nothing is left to be done.
+    /// Renews a claim while its lease lasts. Returns whether no retry is needed.
     async fn renew_claim(&self, id: &EventId, lease: &Lease) -> bool {
         let Some(claim) = lease.renewable() else {
-            // Just being asked for, perhaps for as long as the lease stood before its extension.
+            // A claim request is in progress, perhaps with the lease's duration before its
+            // extension.
             return !lease.is_claim_asked();
         };
         let (asked_at, lasts) = (clock::now(), lease.remaining());
@@ -41,7 +42,7 @@ impl Settler {
             Ok(()) => lease.renewed(claim, asked_at + lasts),
             Err(StoreError::NotOwner) => lease.renewal_refused(claim),
             Err(StoreError::Unreadable(_)) => {}
-            // If it runs out all the same, it is asked for anew before the next step.
+            // If the claim expires, the event is claimed again before its next step.
             Err(StoreError::Away { .. } | StoreError::Unavailable(_)) => return false,
         }
         true
@@ -97,7 +98,7 @@ impl LeaseEvents for Settler {
 
     async fn renew_claims(&self, claims: Vec<(EventId, Lease)>) {
         let renewals = claims.iter().map(|(id, lease)| async move {
-            // By then the lease is extended once more, and the claim with it.
+            // At this time the lease and its claim are due for the next extension.
             let next = Instant::now() + lease.remaining() / 2;
             let mut failures = 0;
             while !self.renew_claim(id, lease).await && Instant::now() < next {

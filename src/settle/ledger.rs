@@ -1,29 +1,29 @@
-//! The process's own account of its messages: what came in, and each way in which it went out.
+//! The process's account of its messages: how many were received, and how each left.
 //!
-//! Every term is counted where it happens, none by subtraction; the last log line says whether
-//! they balance.
+//! Each counter is incremented where the event happens; none is calculated by subtraction. The last
+//! log line reports whether they balance.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The ways in which a message can leave.
+/// The ways in which a message leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// SQS acknowledged its deletion.
+    /// SQS acknowledged the delete.
     Deleted,
-    /// The dead-letter queue has a copy, and SQS acknowledged the deletion.
+    /// The dead-letter queue has a copy, and SQS acknowledged the delete.
     DeadLettered,
-    /// SQS made it visible again, now or later.
+    /// Handed back: SQS makes it visible again, at once or later.
     HandedBack,
-    /// Its lease was lost while it was held: SQS shows it again, or already did.
+    /// The lease was lost while the message was held: SQS delivers it again.
     LeaseLost,
-    /// It came in again with a newer receipt, which took this one's place.
+    /// The message was received again, and the newer receipt replaced this one.
     Replaced,
-    /// It could not be settled before its lease ended.
+    /// The message could not be settled before its lease ended.
     Unsettled,
 }
 
 impl Left {
-    /// Every way.
+    /// All ways.
     pub const ALL: [Self; 6] = [
         Self::Deleted,
         Self::DeadLettered,
@@ -45,7 +45,7 @@ impl Left {
     }
 }
 
-/// The account. Counts receipts: a message that comes in twice counts twice.
+/// The account. It counts receipts: a message that is received twice counts twice.
 #[derive(Debug, Default)]
 pub struct Ledger {
     received: AtomicU64,
@@ -53,29 +53,29 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// So many messages came in.
+    /// Counts received messages.
     pub fn received(&self, messages: usize) {
         add(&self.received, messages);
     }
 
-    /// So many messages went out in that way.
+    /// Counts messages that left in this way.
     pub fn left(&self, how: Left, messages: usize) {
         add(&self.left[how.index()], messages);
     }
 
-    /// How many came in.
+    /// Returns the number of received messages.
     #[must_use]
     pub fn received_total(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// How many went out in that way.
+    /// Returns the number of messages that left in this way.
     #[must_use]
     pub fn left_total(&self, how: Left) -> u64 {
         self.left[how.index()].load(Ordering::Relaxed)
     }
 
-    /// Whether all that came in went out.
+    /// Whether all received messages have left.
     #[must_use]
     pub fn balances(&self) -> bool {
         let left: u64 = Left::ALL.iter().map(|how| self.left_total(*how)).sum();

@@ -1,4 +1,4 @@
-//! What becomes of a message with no event in it: poison, or a payment's status that changes nothing here.
+//! Settles messages without an event: poison, or a payment status that changes nothing here.
 
 use tracing::{info, warn};
 
@@ -11,11 +11,11 @@ use crate::inflight::Taken;
 use crate::metrics::Outcome;
 use crate::telemetry::{EventSpan, Failure};
 
-/// The label of a type that the worker does not handle.
+/// The label for event types that the worker does not handle.
 const UNKNOWN_TYPE: &str = "unknown";
 
 impl Settler {
-    /// Sets a body aside that is no event.
+    /// Dead-letters a body that is not a valid event.
     pub async fn reject_poison(&self, taken: Taken, poison: Poison, mut span: EventSpan) {
         let Poison { reason, event_type, id, reservation_id, detail } = poison;
         let id = id.as_ref().map(|id| id.as_str());
@@ -40,7 +40,7 @@ impl Settler {
         self.send_dead_letter(taken, Grounds { reason, error: detail, event_type }).await;
     }
 
-    /// Deletes the message of a payment's status that changes nothing here.
+    /// Deletes the message of a payment status that changes nothing here.
     pub async fn drop_unchanging(&self, taken: Taken, no_change: NoChange, mut span: EventSpan) {
         let NoChange { id, reservation_id, status } = no_change;
         let id = id.as_ref().map(|id| id.as_str());

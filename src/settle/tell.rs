@@ -1,4 +1,4 @@
-//! How a message's fate is told: in one log line, and in its span.
+//! Reports a message's outcome in one log line and in its span.
 
 use tracing::debug;
 
@@ -10,7 +10,7 @@ use crate::inflight::{Job, log_job};
 use crate::metrics::Outcome;
 use crate::telemetry::Failure;
 
-/// What an expiry lacks that names no seats.
+/// Error text of an expiry that names no seats.
 const HOLD_UNKNOWN: &str =
     "event_id, or qty and seat_ids, are missing, and the Reservation API does not say them either";
 
@@ -54,7 +54,7 @@ pub(super) fn log_dead_letter(job: &Job, reason: DeadLetterReason, error: &str) 
     );
 }
 
-/// The attempt's number, from 1; none for an event of which none was begun.
+/// Returns the attempt's number, from 1; `None` if no attempt was begun.
 pub(super) fn attempt_begun(job: &Job) -> Option<u32> {
     (job.attempt > 0).then_some(job.attempt)
 }
@@ -65,7 +65,7 @@ pub(super) fn end_span(job: Box<Job>, outcome: Outcome, failure: Option<(&str, &
     span.end(outcome.as_str(), attempt, failure);
 }
 
-/// A word and a sentence for what went wrong.
+/// Returns the error code and the error text of an attempt's end.
 pub(super) fn describe(end: &End) -> (String, String) {
     match end {
         End::Applied | End::Superseded { .. } => (String::new(), String::new()),

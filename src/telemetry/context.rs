@@ -1,10 +1,10 @@
-//! Trace context as messages carry it: W3C `traceparent` and `tracestate`
-//! (<https://www.w3.org/TR/trace-context-2/>), and SQS's `AWSTraceHeader`
+//! Trace context of messages: W3C `traceparent` and `tracestate`
+//! (<https://www.w3.org/TR/trace-context-2/>), SQS's `AWSTraceHeader`
 //! (<https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>),
-//! and W3C `baggage` (<https://www.w3.org/TR/baggage/>). The `traceparent` itself is read in [`crate::event`], as bodies carry it
-//! too. Which of them an event has, and which wins, is for the worker to say; spans are made in [`super::trace`].
+//! and W3C `baggage` (<https://www.w3.org/TR/baggage/>). [`crate::event`] parses `traceparent`,
+//! because event bodies contain it too. The worker chooses between them; see [`super::trace`].
 //!
-//! All of it is text that a stranger wrote: what does not fit its grammar is as good as absent.
+//! All of it is untrusted text: a value that does not match its grammar is treated as absent.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,38 +13,38 @@ use opentelemetry::trace::{SpanId, TraceId, TraceState};
 
 use crate::event::W3cParent;
 
-/// The longest `traceparent` that is looked at: 55 characters make version 00, a later version may add fields.
+/// Maximum `traceparent` length. Version 00 has 55 characters; later versions may add fields.
 const TRACEPARENT_LEN_MAX: usize = 256;
-/// The longest `tracestate` that is carried on (W3C: at least 512 characters should be).
+/// Maximum `tracestate` length that is propagated (W3C: at least 512 characters should be).
 const TRACESTATE_LEN_MAX: usize = 512;
-/// The longest `baggage` that is carried on (W3C: what is no longer than that must be).
+/// Maximum `baggage` length that is propagated (W3C: up to this length it must be).
 const BAGGAGE_LEN_MAX: usize = 8192;
-/// The longest `AWSTraceHeader` that is looked at; X-Ray's own are under 128 characters.
+/// Maximum `AWSTraceHeader` length. The headers that X-Ray writes are under 128 characters.
 const XRAY_LEN_MAX: usize = 512;
 
-/// The span, in another process, that an event's span is a child of.
+/// Remote parent of an event's span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceParent {
     pub(super) trace_id: TraceId,
-    /// `None`: only the trace is known (X-Ray's `Root` without `Parent`).
+    /// `None`: only the trace id is known (X-Ray's `Root` without `Parent`).
     pub(super) span_id: Option<SpanId>,
-    /// Whether X-Ray's header said so. Its `Sampled=0` is often a load balancer's, which traces nothing.
+    /// From an X-Ray header. Its `Sampled=0` often comes from a load balancer that does not trace.
     pub(super) is_xray: bool,
-    /// `None`: whoever began the trace left the decision to us (X-Ray's `Sampled=?`).
+    /// `None`: the sampling decision is left to this worker (X-Ray's `Sampled=?`).
     pub(super) sampled: Option<bool>,
     pub(super) state: TraceState,
 }
 
 impl TraceParent {
-    /// Reads a W3C `traceparent`, as [`W3cParent::parse`] does. `None` where it is not one, or too long to be looked at.
+    /// Parses a W3C `traceparent` with [`W3cParent::parse`]. `None` if it is malformed or too long.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_read = text.len() <= TRACEPARENT_LEN_MAX && text.is_ascii();
         is_read.then(|| W3cParent::parse(text))?.map(Self::from)
     }
 
-    /// Adds the `tracestate` that came beside it. One that is malformed or longer than 512 characters is left out:
-    /// the recommendation keeps the `traceparent` then.
+    /// Adds the message's `tracestate`. A value that is malformed or longer than 512 characters is
+    /// discarded; the `traceparent` stays valid, as the W3C recommendation requires.
     #[must_use]
     pub fn with_tracestate(mut self, text: &str) -> Self {
         let printable = text.bytes().all(|b| (0x20..=0x7e).contains(&b) || b == b'\t');
@@ -54,9 +54,11 @@ impl TraceParent {
         self
     }
 
-    /// Reads an `AWSTraceHeader`: `Root=1-xxxxxxxx-yyyyyyyyyyyyyyyyyyyyyyyy;Parent=zzzzzzzzzzzzzzzz;Sampled=1`, in any
-    /// order, with fields of others between. `None` without a root; without a parent the trace is joined at its root.
-    /// Without `Sampled`, or with `Sampled=?`, the decision is ours.
+    /// Parses an `AWSTraceHeader`. Its form is
+    /// `Root=1-xxxxxxxx-yyyyyyyyyyyyyyyyyyyyyyyy;Parent=zzzzzzzzzzzzzzzz;Sampled=1`. Fields may be
+    /// in any order; unknown fields are ignored. `None` if `Root` is missing, or `Root` or `Parent`
+    /// is malformed. Without `Parent` only the trace id is known. Without `Sampled`, or with
+    /// `Sampled=?`, this worker decides.
     #[must_use]
     pub fn from_xray(text: &str) -> Option<Self> {
         if text.len() > XRAY_LEN_MAX || !text.is_ascii() {
@@ -81,7 +83,7 @@ impl TraceParent {
         Some(Self { trace_id, span_id, is_xray: true, sampled, state })
     }
 
-    /// The `tracestate` that would be passed on; for the targets in `fuzz/`.
+    /// Returns the `tracestate` to propagate; for the targets in `fuzz/`.
     #[cfg(feature = "fuzzing")]
     #[doc(hidden)]
     #[must_use]
@@ -102,8 +104,8 @@ impl From<W3cParent> for TraceParent {
     }
 }
 
-/// W3C `baggage` as it may be passed on: `key=value` with properties, comma-separated. `None` where it is not that, or longer
-/// than 8192 characters: half a list would be another list.
+/// Validates W3C `baggage`: comma-separated `key=value` members with properties. `None` if it is
+/// malformed or longer than 8192 characters: a truncated list would have another meaning.
 pub(super) fn baggage(text: &str) -> Option<&str> {
     let text = text.trim();
     let is_key = |key: &str| {
@@ -117,19 +119,19 @@ pub(super) fn baggage(text: &str) -> Option<&str> {
     (printable && text.len() <= BAGGAGE_LEN_MAX && members()).then_some(text)
 }
 
-/// `1-` and 8 and 24 hexadecimal digits: the epoch seconds and the rest of a 128-bit trace id.
+/// Parses `1-<8 hex digits>-<24 hex digits>`: epoch seconds, then the rest of the trace id.
 fn xray_root(value: &str) -> Option<u128> {
     let (epoch, rest) = value.strip_prefix("1-")?.split_once('-')?;
     Some(fixed_hex(epoch, 8)? << 96 | fixed_hex(rest, 24)?)
 }
 
-/// Exactly so many hexadecimal digits, of either case.
+/// Parses exactly `digits` hexadecimal digits, in upper or lower case.
 fn fixed_hex(text: &str, digits: usize) -> Option<u128> {
     let well_formed = text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
     well_formed.then(|| u128::from_str_radix(text, 16).ok())?
 }
 
-/// Text of `N` ASCII characters without an allocation: a trace id, or a whole `traceparent`.
+/// ASCII text of length `N` without an allocation: a trace id or a `traceparent`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ascii<const N: usize>([u8; N]);
 
@@ -145,14 +147,14 @@ impl<const N: usize> fmt::Debug for Ascii<N> {
     }
 }
 
-/// A trace id in 32 lower-case digits.
+/// Formats a trace id as 32 lower-case hexadecimal digits.
 pub(super) fn trace_id_text(trace_id: TraceId) -> Ascii<32> {
     let mut text = Ascii([b'0'; 32]);
     put_hex(&mut text.0, &trace_id.to_bytes());
     text
 }
 
-/// A `traceparent` of version 00.
+/// Formats a `traceparent` of version 00.
 pub(super) fn traceparent_text(trace_id: TraceId, span_id: SpanId, sampled: bool) -> Ascii<55> {
     let mut text = Ascii([b'-'; 55]);
     put_hex(&mut text.0[..2], &[0]);
@@ -162,7 +164,7 @@ pub(super) fn traceparent_text(trace_id: TraceId, span_id: SpanId, sampled: bool
     text
 }
 
-/// An X-Ray header that names a span.
+/// Formats an X-Ray header from a `traceparent`.
 pub(super) fn xray_text(traceparent: &Ascii<55>) -> String {
     let text = traceparent.as_str();
     let (epoch, rest, span, flags) = (&text[3..11], &text[11..35], &text[36..52], &text[53..]);

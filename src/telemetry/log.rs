@@ -1,8 +1,8 @@
-//! Log lines on stdout: which events of the `tracing` macros become one, and the layer that makes it. What a line looks
-//! like is in `log/format.rs`, how a hostile value is made harmless in `log/fields.rs`, how lines leave without anybody
-//! waiting for it in `log/writer.rs`.
+//! Log lines on stdout: the filter for `tracing` events, and the layer that formats them.
 //!
-//! Spans of the `tracing` crate are not looked at: what a line should say is among its own fields.
+//! `log/format.rs` formats a line, `log/fields.rs` escapes values, and `log/writer.rs` writes lines
+//! without blocking the caller. Spans of the `tracing` crate are ignored: a line contains only the
+//! fields of its own event.
 
 mod fields;
 mod format;
@@ -27,49 +27,49 @@ use self::writer::Writer;
 use crate::config::{LogFormat, LogLevel};
 use crate::metrics::Metrics;
 
-/// The crate whose events are logged at `LOG_LEVEL`; others are noise below a warning.
+/// The crate whose events are logged at `LOG_LEVEL`. Other crates are logged from `warn` up.
 const OWN_TARGET: &str = "reservation_worker";
-/// Characters kept of a panic's message: it may quote a value.
+/// Maximum length of a panic message in characters: it may contain a value.
 const PANIC_CHARS_MAX: usize = 256;
 
-/// How long a panic waits for its line to be written.
+/// Timeout for writing the log line of a panic.
 const PANIC_FLUSH_MAX: Duration = Duration::from_millis(100);
 
-/// What logging needs to know.
+/// Settings of the log output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The least level of our own events.
+    /// Minimum level of this crate's events.
     pub level: LogLevel,
-    /// What a line looks like.
+    /// Line format.
     pub format: LogFormat,
-    /// Colours in [`LogFormat::Pretty`].
+    /// Whether [`LogFormat::Pretty`] uses colours.
     pub color: bool,
 }
 
-/// Why logging could not be set up.
+/// Error of [`init_logging`].
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// It was set up before.
+    /// Logging is already set up.
     #[error("logging is set up already")]
     AlreadySetUp,
-    /// Standard output cannot be had.
+    /// Standard output is not available.
     #[error("standard output cannot be used: {0}")]
     Stdout(#[from] io::Error),
 }
 
-/// This process's lines, once [`init_logging`] was called.
+/// The writer of this process, set by [`init_logging`].
 static STDOUT: OnceLock<Writer> = OnceLock::new();
 
-/// Sends this process's events to stdout, from now to [`flush_logs`]. Lines that it does not take are counted in
+/// Sends this process's `tracing` events to stdout. Lines that cannot be written are counted in
 /// `metrics`.
 ///
 /// # Errors
-/// When it was called before, or stdout cannot be had.
+/// If it was called before, or stdout is not available.
 ///
 /// # Panics
-/// When no thread can be had.
+/// If the writer thread cannot be started.
 pub fn init_logging(settings: LogSettings, metrics: Arc<Metrics>) -> Result<(), LogError> {
-    // Not `io::stdout()`: its buffer would hold what a broken pipe did not take.
+    // Not `io::stdout()`: its buffer would keep the bytes that a broken pipe rejected.
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let writer = Writer::start(stdout, metrics);
     STDOUT.set(writer.clone()).map_err(|_| LogError::AlreadySetUp)?;
@@ -78,14 +78,15 @@ pub fn init_logging(settings: LogSettings, metrics: Arc<Metrics>) -> Result<(), 
         .map_err(|_| LogError::AlreadySetUp)
 }
 
-/// Waits until all lines so far are written, for `patience` at most. To be called before the process ends.
+/// Waits until all lines so far are written or dropped, for at most `patience`. Call it before
+/// the process exits.
 pub fn flush_logs(patience: Duration) {
     if let Some(writer) = STDOUT.get() {
         writer.flush(patience);
     }
 }
 
-/// Logs a panic as one line at error, in place of Rust's text on stderr.
+/// Installs a hook that logs a panic as one `error` line, instead of Rust's output on stderr.
 pub fn install_panic_hook() {
     panic::set_hook(Box::new(log_panic));
 }
@@ -97,11 +98,11 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         Some(location) => tracing::error!(error, location = %location, "Panic"),
         None => tracing::error!(error, "Panic"),
     }
-    // A panic may be the process's last word.
+    // The process may abort after this hook.
     flush_logs(PANIC_FLUSH_MAX);
 }
 
-/// The whole pipeline, with a sink that gets one whole line, newline included, at a time.
+/// Builds the subscriber. `sink` receives one whole line at a time, newline included.
 pub(super) fn subscriber(
     settings: LogSettings,
     sink: impl Fn(&str) + Send + Sync + 'static,
@@ -123,14 +124,14 @@ impl LogLevel {
     }
 }
 
-/// Makes each event a line.
+/// Layer that formats each event as one line.
 struct Lines<S> {
     settings: LogSettings,
     sink: S,
 }
 
 thread_local! {
-    /// Each thread writes its lines into the same memory.
+    /// Buffers that a thread reuses for all its lines.
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
@@ -140,7 +141,7 @@ impl<C: Subscriber, S: Fn(&str) + 'static> Layer<C> for Lines<S> {
         let write = |buffers: &mut Buffers| (self.sink)(self.line(event, at, buffers));
         BUFFERS.with(|shared| match shared.try_borrow_mut() {
             Ok(mut buffers) => write(&mut buffers),
-            // A value that logs while it is being logged.
+            // A field's `Debug` or `Display` logs while it is formatted.
             Err(_) => write(&mut Buffers::default()),
         });
     }

@@ -1,8 +1,11 @@
-//! Traces: whether an event is recorded, and how recorded spans leave. The spans themselves are in
-//! `trace/span.rs` and `trace/queue_span.rs`, the way to the collector in `trace/export.rs`; [`super::context`] reads the parents.
+//! Traces: the sampling decision, and setup and shutdown of the export.
 //!
-//! Spans are made as the SDK's own `SpanData` and handed to its batch processor (a bounded queue and one thread). The
-//! sampling decision is made here, before anything is gathered: an event that is not recorded costs two random numbers.
+//! Spans are in `trace/span.rs` and `trace/queue_span.rs`, the OTLP exporter is in
+//! `trace/export.rs`, and [`super::context`] parses the parents.
+//!
+//! Spans are created as the SDK's `SpanData` and passed to its batch processor (a bounded queue and
+//! one thread). The sampling decision is made before attributes are collected: an event that is
+//! not recorded costs two random numbers.
 
 mod export;
 mod over_http;
@@ -27,39 +30,40 @@ use super::context::{TraceParent, baggage};
 use crate::config::{OtlpTransport, Propagators};
 use crate::metrics::Metrics;
 
-/// What tracing needs to know. Where each comes from is the configuration's business.
+/// Settings of the trace export.
 #[derive(Clone, Debug)]
 pub struct TraceSettings {
-    /// `false`: nothing is exported (`OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER=none`).
+    /// `false` disables the export (`OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER=none`).
     pub enabled: bool,
-    /// The collector: a URL, or for gRPC in plain text `host:port`. An https URL is checked against the system's roots.
+    /// Collector endpoint: a URL, or `host:port` for gRPC without TLS. For an https URL the
+    /// certificate is verified with the system's root certificates.
     pub endpoint: String,
-    /// How it is spoken to.
+    /// Protocol, headers, timeout and compression.
     pub transport: OtlpTransport,
-    /// `service.name`.
+    /// The resource attribute `service.name`.
     pub service_name: String,
-    /// `OTEL_RESOURCE_ATTRIBUTES`, decoded. A `service.name` among them gives way to the field above.
+    /// Decoded `OTEL_RESOURCE_ATTRIBUTES`. `service_name` overrides a `service.name` in them.
     pub resource_attributes: Vec<(String, String)>,
-    /// Which traces are recorded.
+    /// Sampling rules.
     pub sampling: Sampling,
-    /// Which parents are read (`OTEL_PROPAGATORS`); where none is, each event begins a trace.
+    /// Propagators to read (`OTEL_PROPAGATORS`). Without any, each event starts a new trace.
     pub propagators: Propagators,
 }
 
-/// Which traces are recorded.
+/// Sampling rules.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// The share of traces, 0 to 1, that are recorded where the decision is ours.
+    /// Ratio of traces to record, 0 to 1, if no parent decides.
     pub ratio: f64,
-    /// A parent's decision stands.
+    /// Whether the sampling decision of a parent is kept.
     pub parent_based: bool,
 }
 
 impl Sampling {
-    /// The decision of the parent, else everything: OpenTelemetry's default.
+    /// OpenTelemetry's default: the parent's decision, otherwise record all traces.
     pub const DEFAULT: Self = Self { ratio: 1.0, parent_based: true };
 
-    /// Whether there can be a trace that is recorded.
+    /// Returns whether any trace can be recorded.
     fn records_any(self) -> bool {
         self.ratio > 0.0 || self.parent_based
     }
@@ -68,34 +72,34 @@ impl Sampling {
         if let Some(sampled) = parent.filter(|_| self.parent_based) {
             return sampled;
         }
-        // The SDK's own arithmetic, so that every service of a trace draws the line at the same ids.
+        // The SDK's algorithm: every service of a trace selects the same trace ids.
         let sampler = Sampler::TraceIdRatioBased(self.ratio);
         let result = sampler.should_sample(None, trace_id, "", &SpanKind::Consumer, &[], &[]);
         result.decision == SamplingDecision::RecordAndSample
     }
 }
 
-/// Why tracing could not be set up.
+/// Error of tracing setup or of [`Tracing::probe`].
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The endpoint is not a URL or `host:port`, or its TLS could not be set up.
+    /// The endpoint is not a URL or `host:port`, or TLS cannot be set up for it.
     #[error("the OTLP endpoint cannot be used: {0}")]
     Endpoint(#[source] tonic::transport::Error),
-    /// No HTTP client can be had.
+    /// The HTTP client cannot be built.
     #[error("the collector cannot be spoken to over HTTP: {0}")]
     Http(#[from] reqwest::Error),
-    /// The exporter refused its settings.
+    /// The exporter rejected its settings.
     #[error("the OTLP exporter cannot be made: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// The collector refused, or could not be reached: only [`Tracing::probe`] finds that out.
+    /// The collector rejected the request or is not reachable. Only [`Tracing::probe`] returns it.
     #[error("{0}")]
     Refused(#[from] opentelemetry_sdk::error::OTelSdkError),
-    /// The collector did not answer [`Tracing::probe`] in time.
+    /// The collector did not respond to [`Tracing::probe`] within the deadline.
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
 }
 
-/// Where spans begin. Cheap to clone.
+/// Factory of spans. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tracing(Arc<Inner>);
 
@@ -103,50 +107,50 @@ pub struct Tracing(Arc<Inner>);
 struct Inner {
     sampling: Sampling,
     propagators: Propagators,
-    /// `None`: tracing is disabled, and events have ids only.
+    /// `None`: tracing is disabled; events have ids and no spans.
     exporting: Option<Exporting>,
     scope: InstrumentationScope,
 }
 
-/// What is known of an event when its message arrives.
+/// Data of an event when its message is received.
 #[derive(Clone, Copy, Debug)]
 pub struct EventStart<'a> {
     /// The queue's name: the last segment of its URL.
     pub queue_name: &'a str,
     /// The SQS message id.
     pub message_id: &'a str,
-    /// The span that sent it.
+    /// The sender's span.
     pub parent: Option<&'a TraceParent>,
-    /// W3C `baggage` that came with it.
+    /// W3C `baggage` of the message.
     pub baggage: Option<&'a str>,
-    /// When it was received: the span begins here.
+    /// Receive time; the start time of the span.
     pub received_at: SystemTime,
 }
 
 impl Tracing {
-    /// Sets tracing up and connects to nothing yet: a collector that is down is no error. Spans sent and lost are
-    /// counted in `metrics`.
+    /// Sets up tracing without connecting: an unavailable collector is not an error. Exported and
+    /// dropped spans are counted in `metrics`.
     ///
     /// # Errors
-    /// When the endpoint cannot be one.
+    /// If the endpoint is invalid, or the client or exporter cannot be built.
     ///
     /// # Panics
-    /// When enabled and called outside a Tokio runtime.
+    /// If enabled and called outside a Tokio runtime.
     pub fn new(settings: &TraceSettings, metrics: Arc<Metrics>) -> Result<Self, TraceError> {
         let exporting = settings.enabled.then(|| Exporting::new(settings, metrics)).transpose()?;
         Ok(Self::with(exporting, settings.sampling, settings.propagators))
     }
 
-    /// Asks the collector once whether it takes spans, by sending it none.
+    /// Tests the collector once, with an export request that contains no spans.
     ///
     /// # Errors
-    /// When it cannot be asked, refuses, or has not answered within the deadline.
+    /// If the collector is not reachable, rejects the request, or exceeds the deadline.
     pub async fn probe(settings: &TraceSettings, deadline: Duration) -> Result<(), TraceError> {
         let asked = tokio::time::timeout(deadline, export::probe(settings)).await;
         asked.map_err(|_| TraceError::NoAnswer(deadline))?
     }
 
-    /// Nothing is recorded; events still have trace ids to log and to pass on.
+    /// Creates disabled tracing: no spans, but events still have trace ids to log and propagate.
     #[must_use]
     pub fn disabled() -> Self {
         Self::with(None, Sampling::DEFAULT, Propagators::default())
@@ -163,7 +167,7 @@ impl Tracing {
         }))
     }
 
-    /// Begins an event's consumer span, and makes the ids that the event is logged under.
+    /// Starts the consumer span of an event, and creates the ids for its log lines.
     pub fn start_event(&self, start: EventStart<'_>) -> EventSpan {
         let read = self.0.propagators;
         let parent = start.parent.filter(|_| read.trace_context || read.xray);
@@ -180,16 +184,16 @@ impl Tracing {
         EventSpan::start(self, EventStart { baggage, ..start }, parent, trace_id, sampled)
     }
 
-    /// Whether a W3C `traceparent` counts; X-Ray's header does in any case.
+    /// Returns whether a W3C `traceparent` is used. The worker uses X-Ray's header in any case.
     #[must_use]
     pub fn reads_trace_context(&self) -> bool {
         self.0.propagators.trace_context
     }
 
-    /// Sends what is left and stops exporting, within the deadline, however long the collector takes. Spans that end
-    /// later are lost. Calling it again does nothing.
+    /// Exports the remaining spans and stops the export, within the deadline. Spans that end later
+    /// are lost. A second call does nothing.
     ///
-    /// Dropping the future leaves the flush to go on in the background, to its deadline.
+    /// If the future is dropped, the flush continues in the background until its deadline.
     pub async fn shutdown(&self, deadline: Duration) {
         if self.0.exporting.is_none() {
             return;
@@ -209,7 +213,7 @@ impl Tracing {
         }
     }
 
-    /// The id of a trace that begins here and is to be recorded; `None` where it is not.
+    /// Returns the id of a new trace, or `None` if that trace is not sampled.
     fn sampled_root(&self) -> Option<TraceId> {
         let trace_id = new_trace_id();
         let is_sampled = self.0.exporting.is_some() && self.0.sampling.decide(trace_id, None);
@@ -221,7 +225,7 @@ impl Tracing {
     }
 }
 
-/// Zero means "no id" on the wire, so it is never drawn.
+/// Returns a random trace id. Zero is excluded: it means "no id" in the protocol.
 fn new_trace_id() -> TraceId {
     TraceId::from(fastrand::u128(1..))
 }

@@ -1,4 +1,4 @@
-//! The tables, row by row: every HTTP status and every gRPC code is asserted.
+//! Tests of the tables: every HTTP status and every gRPC code is asserted.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -6,7 +6,7 @@ use crate::client::error::Load;
 
 const TIME: Duration = Duration::from_secs(7);
 
-/// What the contract says of an HTTP status, written down a second time and the long way round.
+/// Returns the class that the contract requires, written independently of the code under test.
 fn expected(status: u16, from_api: bool, named: bool, call: HttpCall) -> Option<Class> {
     let patch = call == HttpCall::SetStatus;
     let transient = match status {
@@ -67,7 +67,7 @@ fn every_http_status_has_its_class() {
 #[test]
 fn every_grpc_code_has_its_class() {
     use Class::{Forbidden, Outage, Paced, Permanent, Transient};
-    // Number, class for ReleaseHold (none: done), class for CommitReservation, word.
+    // Number, class for ReleaseHold (`None`: success), class for CommitReservation, error code.
     let table: [(i32, Option<Class>, Class, &str); 17] = [
         (0, Some(Transient), Transient, "grpc_ok"),
         (1, Some(Outage), Outage, "grpc_cancelled"),
@@ -115,7 +115,7 @@ fn every_grpc_code_has_its_class() {
             assert_eq!(paced.and_then(|f| f.retry_after), time, "{code:?} {rpc:?} with RetryInfo");
         }
     }
-    // A code that no protocol knows is read as UNKNOWN.
+    // A code that gRPC does not define is read as UNKNOWN.
     assert_eq!(Code::from_i32(17), Code::Unknown);
 }
 

@@ -1,10 +1,11 @@
-//! The channel to the Inventory service that calls go through: a tonic channel for each address of
-//! its name, of which each call takes the one with the fewest calls under way. Names and
-//! connections are the `resolver`'s; what an answer means is left to `grpc_only` and `status`.
+//! Load-balanced channel to the Inventory service.
 //!
-//! A call that finds nothing connected asks for a connection and waits. All that wait share one
-//! attempt, which goes on when they give up, so that one slow handshake is not begun again by each
-//! call.
+//! Has one tonic channel for each address of the name. Each call uses the one with the fewest open
+//! calls. `resolver` owns the names and the connections; `grpc_only` and `status` read the answers.
+//!
+//! A call that finds no connection requests one and waits. All waiting calls share one attempt to
+//! connect, which continues if they time out. Otherwise each call would start a slow handshake
+//! again.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,22 +28,24 @@ pub(super) struct BalancedChannel(Arc<Inner>);
 struct Inner {
     feed: Arc<EndpointFeed>,
     turn: AtomicUsize,
-    /// What feeds it. Begins with the first call, and ends with the last clone.
+    /// Resolver task. Starts with the first call, and ends when the last clone is dropped.
     resolving: OnceLock<JoinSet<()>>,
 }
 
 impl BalancedChannel {
-    /// Connects to nothing yet.
+    /// Creates the channel. Opens no connection.
     pub(super) fn new(name: ServiceName) -> Self {
         let feed = Arc::new(EndpointFeed::new(name));
         Self(Arc::new(Inner { feed, turn: AtomicUsize::default(), resolving: OnceLock::new() }))
     }
 
-    /// Sends a request and awaits the head of its answer. Cancel-safe in that a call whose future
-    /// is dropped is reset: whether it took effect is then unknown.
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// Cancel-safe: a call whose future is dropped is reset. Whether it took effect is then
+    /// unknown.
     ///
     /// # Errors
-    /// [`NoConnection`] where nothing could be connected to; else what tonic's channel says.
+    /// [`NoConnection`] where no connection could be opened; else the error of tonic's channel.
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, StdError> {
         let mut connection = self.ready().await?;
         connection.was_used.store(true, Ordering::Relaxed);
@@ -57,7 +60,7 @@ impl BalancedChannel {
         Ok(answer?)
     }
 
-    /// A connection that takes calls, as far as is known.
+    /// Waits for a connection that is believed to accept calls.
     async fn ready(&self) -> Result<InventoryConnection, NoConnection> {
         let EndpointFeed { endpoints, wanted, .. } = &*self.0.feed;
         self.0.resolving.get_or_init(|| {

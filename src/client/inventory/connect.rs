@@ -1,5 +1,6 @@
-//! Makes one connection to one address of the Inventory service, as a tonic channel. When to
-//! connect, and to which addresses, is the `resolver`'s decision.
+//! Opens one connection to one address of the Inventory service, as a tonic channel.
+//!
+//! `resolver` decides when to connect, and to which addresses.
 
 use std::fmt;
 use std::future::ready;
@@ -25,22 +26,22 @@ use tower::service_fn;
 use super::endpoints::InventoryConnection;
 use crate::client::USER_AGENT;
 
-/// Bytes of answers that may be under way on a connection: a hundred answers at once, each tiny.
+/// Receive window of a connection: room for a hundred small answers at once.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Bytes of one answer that may be under way: HTTP/2's default. Answers of the contract are tiny.
+/// Receive window of a stream: HTTP/2's default. Answers of the contract are tiny.
 const STREAM_WINDOW_BYTES: u32 = 65_535;
 
-/// Bytes of an answer's headers that are accepted. Longer ones fail their call.
+/// Maximum bytes of an answer's headers. Longer ones fail their call.
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
 
-/// Calls that were given up and are remembered for a while, so that their late answers are ignored.
+/// Maximum abandoned calls that are remembered, so that their late answers are ignored.
 const GIVEN_UP_KEPT_MAX: usize = 1_000;
 
-/// How long a ping may remain unanswered.
+/// Timeout of a keepalive ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes in both directions: TCP, or TLS over TCP.
+/// Byte stream in both directions: TCP, or TLS over TCP.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
@@ -50,7 +51,7 @@ type Opened = BoxFuture<'static, io::Result<Box<dyn ByteStream>>>;
 /// Opens a stream to an address.
 type Open = dyn Fn(SocketAddr) -> Opened + Send + Sync;
 
-/// The connection takes no more calls. The call that met it so was not sent.
+/// Error of a connection that accepts no more calls. The call that gets it was not sent.
 #[derive(Debug)]
 pub(super) struct ConnectionEnded;
 
@@ -62,7 +63,7 @@ impl fmt::Display for ConnectionEnded {
 
 impl std::error::Error for ConnectionEnded {}
 
-/// Makes connections to one service.
+/// Opens connections to one service.
 pub(super) struct ChannelConnector {
     endpoint: Endpoint,
     open: Arc<Open>,
@@ -70,8 +71,9 @@ pub(super) struct ChannelConnector {
 }
 
 impl ChannelConnector {
-    /// `origin` is what calls name as scheme and authority; `timeout` is for one connection as a
-    /// whole.
+    /// Creates a connector. `origin` is the scheme and authority that calls send.
+    ///
+    /// `timeout` applies to opening one connection as a whole.
     pub(super) fn new(
         origin: Uri,
         tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -82,14 +84,14 @@ impl ChannelConnector {
         Self::with_open(origin, keepalive_interval, timeout, open)
     }
 
-    /// As [`new`](Self::new), with another way to open streams.
+    /// As [`new`](Self::new), with another function that opens streams.
     pub(super) fn with_open(
         origin: Uri,
         keepalive_interval: Duration,
         timeout: Duration,
         open: impl Fn(SocketAddr) -> Opened + Send + Sync + 'static,
     ) -> Self {
-        // Plain in tonic's eyes: TLS, where there is any, is spoken below it.
+        // `http` for tonic: TLS, if there is any, is handled in the stream below it.
         let endpoint = Endpoint::from_static("http://inventory")
             .origin(origin)
             .user_agent(USER_AGENT)
@@ -99,16 +101,17 @@ impl ChannelConnector {
             .http2_max_header_list_size(HEADERS_BYTES_MAX)
             .http2_keep_alive_interval(keepalive_interval)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            // A slow server answers many calls after they were given up. Neither how many are given
-            // up nor how many answers come late is a reason to end a connection on which others do
-            // well.
+            // A slow server answers many calls after they were abandoned. Neither the number of
+            // abandoned calls nor the number of late answers must close a connection that serves
+            // other calls.
             .http2_max_concurrent_reset_streams(GIVEN_UP_KEPT_MAX)
             .http2_max_local_error_reset_streams(None::<usize>);
         Self { endpoint, open: Arc::new(open), timeout }
     }
 
-    /// Makes one connection, and waits until the other end speaks HTTP/2. Cancel-safe: what was
-    /// begun is closed.
+    /// Opens one connection, and waits until the server speaks HTTP/2.
+    ///
+    /// Cancel-safe: a connection that is not complete is closed.
     pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<InventoryConnection> {
         match timeout(self.timeout, self.connect_in_time(address)).await {
             Ok(result) => result,
@@ -125,28 +128,29 @@ impl ChannelConnector {
         let ended = CancellationToken::new();
         let (is_open, (heard, is_heard)) = (ended.clone().drop_guard(), oneshot::channel());
         let mut heard = Some(heard);
-        // Dropped with the connection, in whatever way that ends.
+        // The guard is dropped with the connection, however that ends.
         let stream = InspectReader::new(stream, move |read: &[u8]| {
             let _is_open = &is_open;
             if !read.is_empty()
                 && let Some(heard) = heard.take()
             {
-                // Nobody waits where connecting was given up.
+                // The receiver is gone if the attempt to connect was abandoned.
                 let _ = heard.send(());
             }
         });
         let channel = self.channel(stream).await?;
-        // A server opens with its settings. Behind an address where nothing is heard nobody lives,
-        // though its kernel, or a proxy, takes connections.
+        // A server first sends its SETTINGS frame. An address from which nothing arrives has no
+        // live server, though its kernel, or a proxy, accepts connections.
         is_heard.await.map_err(|_closed| {
             io::Error::new(io::ErrorKind::ConnectionAborted, "closed before HTTP/2 was spoken")
         })?;
         Ok(InventoryConnection::new(channel, ended))
     }
 
-    /// A channel over this stream. tonic would connect again by itself, one call after the other,
-    /// and have calls wait at an address that is dead: here that fails at once, and the call goes
-    /// elsewhere.
+    /// Creates a channel over this stream, which never reconnects.
+    ///
+    /// tonic by itself would reconnect for one call after the other, and calls would wait at a dead
+    /// address. Here such a call fails at once and uses another address.
     async fn channel(&self, stream: impl ByteStream + 'static) -> io::Result<Channel> {
         let mut stream = Some(TokioIo::new(stream));
         let once = service_fn(move |_: Uri| ready(stream.take().ok_or(ConnectionEnded)));

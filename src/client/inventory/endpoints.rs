@@ -1,5 +1,6 @@
-//! The addresses of the Inventory service and the connections to them: written by the `resolver`,
-//! read by the `channel`.
+//! The addresses of the Inventory service and the connections to them.
+//!
+//! `resolver` writes them, `channel` reads them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-/// Why there is no connection.
+/// Error of a call without a connection; its source is the reason.
 #[derive(Debug, Clone)]
 pub(super) struct NoConnection(Arc<dyn std::error::Error + Send + Sync>);
 
@@ -35,11 +36,11 @@ impl std::error::Error for NoConnection {
 #[derive(Debug, Clone)]
 pub(super) struct InventoryConnection {
     pub(super) channel: Channel,
-    /// Cancelled when the connection takes no more calls. Calls under way may still finish.
+    /// Cancelled when the connection accepts no more calls. Open calls may still finish.
     pub(super) ended: CancellationToken,
-    /// A call was made on it.
+    /// Whether a call was made on it.
     pub(super) was_used: Arc<AtomicBool>,
-    /// Each call under way holds a clone.
+    /// Each open call holds a clone.
     open_calls: Arc<()>,
 }
 
@@ -49,32 +50,33 @@ impl InventoryConnection {
     }
 }
 
-/// What is known of an address.
+/// State of an address.
 #[derive(Debug)]
 enum EndpointState {
-    /// Not connected, until the next attempt.
+    /// Not connected; waits for the next attempt.
     Waiting,
-    /// An attempt is under way.
+    /// An attempt to connect is in progress.
     Connecting,
-    /// Connected, or just ended.
+    /// Connected, or just closed.
     Connected(InventoryConnection),
 }
 
-/// The addresses that the name leads to, and the connections to them.
+/// The addresses of the name, and the connections to them.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     addresses: Vec<(SocketAddr, EndpointState)>,
     is_resolving: bool,
-    /// A failure that calls are told of when nothing else is under way.
+    /// Failure that waiting calls get when no other attempt is in progress.
     untold: Option<NoConnection>,
-    /// How often all that was under way ended without a connection, and why it did the last time.
+    /// Number of times that all attempts ended without a connection; `failure` is the last reason.
     pub(super) failed_rounds: u64,
     pub(super) failure: Option<NoConnection>,
 }
 
 impl Endpoints {
-    /// A call finds nothing connected: all that is not under way is due now. Whether there was any
-    /// such.
+    /// Marks every address that is not connecting as due now, because a call has no connection.
+    ///
+    /// Returns whether anything was not yet in progress.
     pub(super) fn want(&mut self) -> bool {
         let mut is_news = !self.is_resolving;
         self.is_resolving = true;
@@ -87,13 +89,14 @@ impl Endpoints {
         is_news
     }
 
-    /// The name is asked for its addresses.
+    /// Records that resolving starts.
     pub(super) fn resolving(&mut self) {
         self.is_resolving = true;
     }
 
-    /// `found` is all that the name leads to. Returns the new ones among them, to each of which an
-    /// attempt to connect is under way from now on.
+    /// Records the addresses `found` of the name, and returns the new ones among them.
+    ///
+    /// The new ones are marked as connecting.
     pub(super) fn resolved(&mut self, found: &[SocketAddr]) -> Vec<SocketAddr> {
         self.is_resolving = false;
         self.addresses.retain(|(address, _)| found.contains(address));
@@ -105,8 +108,7 @@ impl Endpoints {
         new
     }
 
-    /// The name could not be resolved. What was known stays: where DNS fails, the service may be
-    /// well.
+    /// Records that resolving failed. Known addresses stay: the service may be healthy.
     pub(super) fn not_resolved(&mut self, why: NoConnection) {
         self.is_resolving = false;
         if self.addresses.is_empty() {
@@ -115,36 +117,36 @@ impl Endpoints {
         self.settle();
     }
 
-    /// An attempt begins.
+    /// Records that an attempt to connect starts.
     pub(super) fn connecting(&mut self, address: SocketAddr) {
         self.set(address, EndpointState::Connecting);
     }
 
-    /// An attempt succeeded.
+    /// Records that an attempt succeeded.
     pub(super) fn connected(&mut self, address: SocketAddr, connection: InventoryConnection) {
         self.set(address, EndpointState::Connected(connection));
     }
 
-    /// A connection ended.
+    /// Records that a connection ended.
     pub(super) fn ended(&mut self, address: SocketAddr) {
         self.set(address, EndpointState::Waiting);
     }
 
-    /// An attempt failed.
+    /// Records that an attempt failed.
     pub(super) fn not_connected(&mut self, address: SocketAddr, why: NoConnection) {
         self.untold = Some(why);
         self.set(address, EndpointState::Waiting);
         self.settle();
     }
 
-    /// The address may be gone from the name meanwhile.
+    /// Sets the state of an address, unless it is no longer an address of the name.
     fn set(&mut self, address: SocketAddr, state: EndpointState) {
         if let Some((_, old)) = self.addresses.iter_mut().find(|(known, _)| *known == address) {
             *old = state;
         }
     }
 
-    /// Where nothing is under way any more, nor connected, calls that wait are to be told why.
+    /// Gives waiting calls the failure, if there is no attempt in progress and no connection.
     fn settle(&mut self) {
         let is_connecting = |(_, state): &_| matches!(state, EndpointState::Connecting);
         if self.is_resolving || self.addresses.iter().any(is_connecting) {
@@ -157,8 +159,7 @@ impl Endpoints {
         }
     }
 
-    /// The connection with the fewest calls under way; of equals, the first from the place `turn`
-    /// on.
+    /// Returns the connection with the fewest open calls; of equals, the first from `turn` on.
     pub(super) fn least_busy(&self, turn: usize) -> Option<InventoryConnection> {
         let (before, from) = self.addresses.split_at(turn % self.addresses.len().max(1));
         let usable = from.iter().chain(before).filter_map(|(_, state)| match state {

@@ -1,11 +1,12 @@
-//! Stands between the generated client and its channel, and lets only gRPC through: what a proxy,
-//! or some other server, answers over the same port is told apart, a malformed status cannot do
-//! harm, and a status that came over the wire is marked.
+//! Filter between the generated client and its channel that passes only gRPC answers.
 //!
-//! Without it `tonic` reads an HTML page as a damaged message, whatever its HTTP status, panics on
-//! a `grpc-status-details-bin` that is not base64, and gives a damaged answer a status that a
-//! service might have sent as well (`OUT_OF_RANGE` for one that is too long). What an answer means
-//! is left to `classify`.
+//! It recognizes answers of a proxy or another server, makes malformed statuses harmless, and marks
+//! statuses that the server sent.
+//!
+//! Without it, `tonic` reads an HTML page as a damaged message, whatever its HTTP status. It panics
+//! on a `grpc-status-details-bin` that is not base64. It gives a damaged answer a status that a
+//! service might have sent as well (`OUT_OF_RANGE` for one that is too long). `classify` decides
+//! what an answer means.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,10 +27,10 @@ use crate::client::retry_after;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
-/// Stands beside a status that came over the wire, and only there.
+/// Header that marks a status that the server sent.
 const FROM_SERVER: HeaderName = HeaderName::from_static("reservation-worker-status-from-server");
 
-/// Whether the server sent this status. Else this end made it, of an answer that it could not read.
+/// Whether the server sent this status. Otherwise the client made it, of an unreadable answer.
 pub(super) fn is_from_server(status: &Status) -> bool {
     status.metadata().contains_key(FROM_SERVER.as_str())
 }
@@ -38,11 +39,11 @@ pub(super) fn is_from_server(status: &Status) -> bool {
 #[derive(Debug, Clone)]
 pub(super) struct GrpcOnly {
     pub(super) channel: BalancedChannel,
-    /// Sent along with each request.
+    /// Sent with each request.
     pub(super) authorization: Option<Arc<HeaderValue>>,
 }
 
-/// The error of [`GrpcOnly`] for an answer of another kind.
+/// Error of [`GrpcOnly`] for an answer that is not gRPC.
 #[derive(Debug, Clone)]
 pub(super) struct NotGrpc {
     pub(super) status: StatusCode,
@@ -96,8 +97,10 @@ fn check(mut answer: Response<Body>) -> Result<Response<Body>, NotGrpc> {
     }))
 }
 
-/// By a status of gRPC's own; or else, as one must follow at the end, by HTTP's 200 and the content
-/// type: `application/grpc` with or without `+proto` and parameters.
+/// Whether an answer is gRPC.
+///
+/// It has a gRPC status; or, if the status follows in the trailers, HTTP status 200 and the content
+/// type `application/grpc`, with or without `+proto` and parameters.
 fn is_grpc<B>(answer: &Response<B>) -> bool {
     let headers = answer.headers();
     headers.contains_key(GRPC_STATUS)
@@ -108,8 +111,9 @@ fn is_grpc<B>(answer: &Response<B>) -> bool {
                 .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Marks headers, or trailers, that hold a status. Its details only refine it: those that cannot be
-/// read are left out.
+/// Marks headers or trailers that have a status, and removes unreadable status details.
+///
+/// The details only refine the status.
 fn tidy(headers: &mut HeaderMap) {
     headers.remove(FROM_SERVER);
     if headers.contains_key(GRPC_STATUS) {
@@ -122,7 +126,7 @@ fn tidy(headers: &mut HeaderMap) {
     }
 }
 
-/// As `tonic` judges it, which has no other way in.
+/// Whether `tonic` can decode the value. Its decoder is reachable only through metadata.
 fn is_base64(value: &HeaderValue) -> bool {
     let mut headers = HeaderMap::with_capacity(1);
     headers.insert(GRPC_STATUS_DETAILS, value.clone());

@@ -1,5 +1,6 @@
-//! Asks a gRPC server's health, by the standard protocol (`grpc.health.v1`), for `check`. Any
-//! answer that a server gave itself will do, also that it does not know the protocol.
+//! Health check of a gRPC server for `check`, by the standard protocol (`grpc.health.v1`).
+//!
+//! Any answer of the server itself is enough, also that it does not know the protocol.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// `HealthCheckResponse.ServingStatus.NOT_SERVING`.
 const NOT_SERVING: i32 = 2;
 
-/// `HealthCheckResponse`. The request is empty: the server as a whole.
+/// `HealthCheckResponse`. The request is empty: it means the server as a whole.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Health {
     #[prost(int32, tag = "1")]
@@ -35,7 +36,7 @@ pub(super) async fn probe(channel: GrpcOnly, timeout: Duration) -> Result<String
         Ok(Err(status)) => status,
         Err(_elapsed) => return Err(format!("{}; {hint}", grpc_status::timed_out(timeout))),
     };
-    // Which call it was makes no difference to what is asked here.
+    // The kind of call does not matter here.
     let error = grpc_status::read(&status, Rpc::Commit, timeout).err();
     let error = error.map_or_else(String::new, |error| error.to_string());
     if !is_from_server(&status) {

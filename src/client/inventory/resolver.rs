@@ -1,10 +1,11 @@
-//! Resolves the Inventory service's name, and keeps a connection to each of its addresses: the task
-//! that feeds the `channel`. How a connection is made is left to `connect`.
+//! Resolves the Inventory service's name, and keeps a connection to each of its addresses.
+//!
+//! This task feeds the `channel`. `connect` opens the connections.
 //!
 //! The name is resolved every [`RESOLVE_INTERVAL`], and at once when a connection fails. New
-//! addresses are connected to, those that are gone get no more calls, and one that fails gets none
-//! until it is connected again, which is tried with a growing, random delay. A call that finds
-//! nothing connected waits for no delay: everything is tried at once.
+//! addresses are connected to; removed ones get no more calls. An address whose connection fails
+//! gets no calls until it is connected again, which is tried with random exponential backoff. A
+//! call without a connection skips the backoff: all addresses are tried at once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,31 +28,34 @@ use super::endpoints::{Endpoints, InventoryConnection, NoConnection};
 use crate::client::lookup::Lookup;
 use crate::retry::Backoff;
 
-/// How often the name is resolved while all is well: new pods get calls within this time.
+/// Interval of resolution in normal operation: new pods get calls within this time.
 pub(super) const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The least time between two resolutions that no call waits for.
+/// Minimum time between two resolutions that no call waits for.
 const RESOLVE_SPACING: Duration = Duration::from_secs(1);
 
-/// Addresses that are connected to at most, chosen at random. Each pod of a service this large
-/// still has connections from many workers.
+/// Maximum addresses to connect to, chosen at random.
+///
+/// Each pod of a larger service still has connections from many workers.
 const ADDRESSES_MAX: usize = 64;
 
-/// Between two attempts to connect to an address that no call waits for. A pod that is gone may
-/// stay in DNS for 30 s (CoreDNS answers from a cache).
+/// Backoff between two attempts to connect to an address that no call waits for.
+///
+/// A removed pod may stay in DNS for 30 s (CoreDNS answers from a cache).
 const RECONNECT: Backoff =
     Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(10) };
 
-/// A connection that lasted this long is made again at once: it did not end because of what made
-/// others fail.
+/// A connection that lasted this long is opened again without backoff.
+///
+/// It did not end for the reason that made other attempts fail.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// The service's name, and how its addresses are found and connected to.
+/// The service's name, with its resolver and connector.
 pub(super) struct ServiceName {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) lookup: Lookup,
-    /// How long resolving may take.
+    /// Timeout of a resolution.
     pub(super) timeout: Duration,
     pub(super) connector: ChannelConnector,
 }
@@ -72,21 +76,21 @@ impl ServiceName {
         })
     }
 
-    /// A panic is no more than an attempt that failed.
+    /// Opens a connection. A panic counts as a failed attempt.
     async fn connect(&self, address: SocketAddr) -> io::Result<InventoryConnection> {
         let made = AssertUnwindSafe(self.connector.connect(address)).catch_unwind().await;
         made.unwrap_or_else(|_panic| Err(io::Error::other("connecting panicked")))
     }
 }
 
-/// What the channel and the tasks that feed it share.
+/// State that the channel and its feeding tasks share.
 #[derive(Debug)]
 pub(super) struct EndpointFeed {
     pub(super) name: ServiceName,
     pub(super) endpoints: watch::Sender<Endpoints>,
-    /// Changes when a call finds nothing connected.
+    /// Changes when a call finds no connection.
     pub(super) wanted: watch::Sender<()>,
-    /// A connection ended, or was not made: the name may lead elsewhere by now.
+    /// Signals a connection that ended or failed: the name may have other addresses by now.
     failed: Notify,
 }
 
@@ -97,15 +101,16 @@ impl EndpointFeed {
     }
 }
 
-/// Resolves the name again and again, and has a task for each address keep a connection to it. Ends
-/// when it is dropped, and those tasks with it.
+/// Resolves the name repeatedly, with one task per address that keeps a connection to it.
+///
+/// If this future is dropped, these tasks end too.
 pub(super) async fn resolve(feed: Arc<EndpointFeed>) {
     let mut wanted = feed.wanted.subscribe();
     let mut keepers: HashMap<SocketAddr, JoinSet<()>> = HashMap::new();
     loop {
         feed.endpoints.send_modify(Endpoints::resolving);
         let found = feed.name.resolve().await;
-        // Calls that began to wait meanwhile have waited for this.
+        // This result also serves the calls that began to wait in the meantime.
         wanted.mark_unchanged();
         match found {
             Ok(found) => {
@@ -135,7 +140,7 @@ pub(super) async fn resolve(feed: Arc<EndpointFeed>) {
     }
 }
 
-/// At most [`ADDRESSES_MAX`]; those that have a keeper stay among them.
+/// Returns at most [`ADDRESSES_MAX`] addresses; those that have a keeper are preferred.
 fn chosen(
     mut found: Vec<SocketAddr>,
     keepers: &HashMap<SocketAddr, JoinSet<()>>,
@@ -152,7 +157,7 @@ async fn keep_connected(feed: Arc<EndpointFeed>, address: SocketAddr) {
     let (mut failures, mut rng) = (0, Rng::new());
     loop {
         let made = feed.name.connect(address).await;
-        // Calls that began to wait meanwhile have waited for this.
+        // This result also serves the calls that began to wait in the meantime.
         wanted.mark_unchanged();
         let delay = match made {
             Ok(connection) => {
@@ -164,8 +169,8 @@ async fn keep_connected(feed: Arc<EndpointFeed>, address: SocketAddr) {
                     if was_used.load(Ordering::Relaxed) {
                         endpoints.ended(address);
                     } else {
-                        // Or else calls could wait for ever at a server that ends each connection
-                        // at once.
+                        // Otherwise calls could wait for ever at a server that closes each
+                        // connection at once.
                         let why = io::Error::other("the connection ended before its first call");
                         endpoints.not_connected(address, NoConnection::new(why));
                     }

@@ -1,5 +1,6 @@
-//! Reads a gRPC status: who made it, the service or this end of the wire, and what it says. What it
-//! means is left to `classify`.
+//! Reads a gRPC status: whether the service or the client made it, and its details.
+//!
+//! `classify` decides what it means.
 
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};
@@ -19,11 +20,11 @@ use crate::excerpt::Excerpt;
 /// Reads a status that is not success. `timeout` is the attempt's.
 ///
 /// `tonic` makes statuses of its own, with codes that mean something else when a service sends
-/// them: a connection that is reset is `UNKNOWN`. For what goes wrong on the wire they carry the
-/// error that they were made of as their source. Without one, and not sent by the server, they mean
-/// an answer that could not be read.
+/// them: a connection that is reset is `UNKNOWN`. For a network error, such a status has the
+/// original error as its source. A status without a source that the server did not send means an
+/// answer that could not be read.
 pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), CallError> {
-    // tonic counts the time that is told to the service too, from a moment later.
+    // tonic also applies the timeout that is sent to the service; its timer starts a little later.
     if cause::<TimeoutExpired>(status).is_some() {
         return Err(timed_out(timeout));
     }
@@ -43,7 +44,7 @@ pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), C
     classify_grpc(status.code(), named(status), rpc).map_err(|failure| failure.explain(&detail))
 }
 
-/// When to call again, in gRPC's words, or else in those of a proxy that answered for the service.
+/// Returns the requested delay: gRPC's `RetryInfo`, or else a proxy's `Retry-After`.
 fn named(status: &Status) -> Option<Duration> {
     let retry_info = status.get_details_retry_info().and_then(|info| info.retry_delay);
     retry_info.or_else(|| {
@@ -52,12 +53,12 @@ fn named(status: &Status) -> Option<Duration> {
     })
 }
 
-/// Whether the service is known not to have begun the call.
+/// Whether the service certainly did not process the call.
 pub(super) fn is_unbegun(status: &Status) -> bool {
     status.source().is_some_and(unbegun::is_unbegun)
 }
 
-/// The attempt's time ran out.
+/// Returns the error of an attempt that timed out.
 pub(super) fn timed_out(timeout: Duration) -> CallError {
     let detail = format!("no whole answer within {} ms", timeout.as_millis());
     Failure::timed_out("timeout").explain(&detail)

@@ -1,5 +1,4 @@
-//! The Inventory service's client against a server on port 0: what it sends, and how it reads
-//! answers.
+//! Tests of the Inventory service's client against a server on port 0.
 #![allow(clippy::unwrap_used)]
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -22,9 +21,9 @@ mod network;
 mod probe;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-/// For answers that come: far above what they take.
+/// Timeout for answers that arrive: far longer than they take.
 const LONG: Duration = Duration::from_secs(10);
-/// For answers that do not.
+/// Timeout for answers that do not arrive.
 const SHORT: Duration = Duration::from_millis(150);
 
 fn call() -> CallContext<'static> {
@@ -68,7 +67,7 @@ async fn commit(api: &GrpcInventory) -> Result<(), CallError> {
     api.commit(&CallContext { tracestate: Some("vendor=1"), ..call() }, commit).await
 }
 
-/// A message as gRPC frames it: a byte for compression, four for its length, itself.
+/// Returns a message in gRPC's framing: 1 byte compression flag, 4 bytes length, message.
 fn framed(message: &impl Message) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
@@ -101,7 +100,7 @@ fn committed(status: i32) -> Response<TestBody> {
     success(&CommitReservationResponse { order_id: "o".into(), status, error })
 }
 
-/// A status alone, in the headers; or behind an empty answer, in the trailers.
+/// Returns a status alone in the headers, or after an empty answer in the trailers.
 fn refusal(status: Status, in_trailers: bool) -> Response<TestBody> {
     let (head, ()) = status.into_http::<()>().into_parts();
     if in_trailers {
@@ -114,7 +113,7 @@ async fn always(answer: impl Fn() -> Response<TestBody> + Send + Sync + 'static)
     TestServer::start(true, move |_| answer()).await
 }
 
-/// The message of a request, without gRPC's five bytes.
+/// Returns the message of a request, without gRPC's five bytes.
 fn message<M: Message + Default>(asked: &Asked) -> M {
     M::decode(asked.body.slice(5..)).unwrap()
 }
@@ -128,7 +127,7 @@ async fn a_release_says_what_the_contract_asks_for() {
     assert_eq!(asked[0].head.uri.path(), "/reservation.v1.InventoryService/ReleaseHold");
     assert_eq!(asked[0].header("traceparent"), Some(TRACE));
     assert_eq!(asked[0].header("tracestate"), None);
-    // Ours, then the library's.
+    // The worker's name, then the library's.
     let agent = asked[0].header("user-agent").unwrap();
     assert!(agent.starts_with(crate::client::USER_AGENT), "{agent}");
     assert_eq!(asked[0].header("grpc-timeout"), Some("10000000u"), "the attempt's deadline");
@@ -265,7 +264,7 @@ async fn retry_info_paces() {
     }
 }
 
-/// Proxies that answer for a gRPC service add HTTP's header.
+/// Proxies that answer for a gRPC service send HTTP's `Retry-After`.
 #[tokio::test]
 async fn retry_after_beside_a_grpc_status_paces() {
     let seven = Some(Duration::from_secs(7));

@@ -1,16 +1,17 @@
-//! Tells calls that the service has not begun from those that it may have begun: the former may be
-//! sent again at once, and say nothing about the service.
+//! Recognizes calls that the service certainly did not process.
 //!
-//! `h2` is named here, and only here, as neither tonic nor hyper shows the reason of an HTTP/2
-//! error.
+//! They may be sent again at once, and show nothing about the service. Only this file uses `h2`:
+//! neither tonic nor hyper gives the reason of an HTTP/2 error.
 
 use std::error::Error;
 
 use super::connect::ConnectionEnded;
 
-/// Whether the service is known not to have begun the call: it never left, or it came after the
-/// last stream that the server still answers on a connection that it ends in good order (RFC 9113,
-/// 6.8), or it was refused unread (8.7).
+/// Whether the service certainly did not process the call.
+///
+/// One of these holds: the call was never sent; it came after the last stream that the server
+/// processes on a connection that it closes gracefully (RFC 9113, 6.8); it was refused unread
+/// (8.7).
 pub(super) fn is_unbegun(error: &(dyn Error + 'static)) -> bool {
     is_connection_ended(error)
         || cause::<h2::Error>(error).is_some_and(|error| {
@@ -19,14 +20,14 @@ pub(super) fn is_unbegun(error: &(dyn Error + 'static)) -> bool {
         })
 }
 
-/// Whether, besides, the connection takes no more calls.
+/// Whether, in addition, the connection accepts no more calls.
 pub(super) fn is_connection_ended(error: &(dyn Error + 'static)) -> bool {
     if cause::<ConnectionEnded>(error).is_some() {
         return true;
     }
-    // Hyper drops what it has not handed to HTTP/2 when the connection ends (`is_canceled`), and
-    // what waits there for the server to take one more call at a time (of the errors that hyper
-    // lays to its user, the only one that calls with a whole body can meet).
+    // When the connection ends, hyper drops calls that it has not handed to HTTP/2 (`is_canceled`),
+    // and calls that wait there for the server's stream limit (`is_user`). Calls with a complete
+    // body can meet no other error that hyper attributes to its user.
     if cause::<hyper::Error>(error).is_some_and(|error| error.is_canceled() || error.is_user()) {
         return true;
     }
@@ -35,7 +36,7 @@ pub(super) fn is_connection_ended(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// The first error of type `E` in a chain of causes.
+/// Returns the first error of type `E` in a chain of causes.
 pub(super) fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {

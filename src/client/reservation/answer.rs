@@ -1,5 +1,6 @@
-//! Reads what the Reservation API answers, as little of it as is needed and never more than a bound. What it means is left
-//! to `classify`.
+//! Reads the answers of the Reservation API, up to a size limit.
+//!
+//! `classify` decides what an answer means.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +15,9 @@ use crate::client::{ANSWER_BYTES_MAX, retry_after};
 use crate::event::{Seats, ShowId};
 use crate::excerpt::Excerpt;
 
-/// How long a success may take to end before its connection is given up: the step is done, and reuse is only a saving.
+/// Maximum time to read the rest of a success before its connection is closed.
+///
+/// The step is done by then: reading on only saves a new connection.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// UTF-8's byte order mark.
@@ -23,14 +26,14 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// An answer that is not success.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// What the API says in its own words; none where something else answered.
+    /// The API's own error; `None` where another server answered.
     pub(super) api_error: Option<ApiError>,
     pub(super) retry_after: Option<Duration>,
-    /// Set where the body did not come to its end.
+    /// Set where the body is incomplete.
     pub(super) broken: Option<reqwest::Error>,
 }
 
-/// The API's own error, its values quoted, escaped and cut.
+/// The API's own error; its values are quoted, escaped and cut.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ApiError {
     code: String,
@@ -50,7 +53,7 @@ impl Answer {
         Self { status: response.status(), api_error, retry_after, broken }
     }
 
-    /// One line for the log.
+    /// Returns one line for the log.
     pub(super) fn describe(&self) -> String {
         let status = self.status.as_u16();
         match &self.api_error {
@@ -63,7 +66,7 @@ impl Answer {
 }
 
 impl ApiError {
-    /// The error that `body` holds: `code` and `message` are what makes it one. A `trace_id` is only told to people.
+    /// Parses the API's error. `code` and `message` are required; `trace_id` is only logged.
     fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(plain(body)).ok()?;
         let error = body.get("error")?;
@@ -81,28 +84,28 @@ impl ApiError {
     }
 }
 
-/// When the answer says that it wants to be called again.
+/// Returns the delay of the `Retry-After` header.
 pub(super) fn named(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?;
     retry_after::parse(value.as_bytes(), SystemTime::now())
 }
 
-/// What the body of a success of `GET` holds.
+/// Body of a success of `GET`.
 pub(super) enum Body {
     /// A reservation.
     Reservation(Reservation),
-    /// JSON that names no status.
+    /// JSON without a status.
     NoStatus,
-    /// What begins like JSON and is longer than [`ANSWER_BYTES_MAX`].
+    /// Begins like JSON, but is longer than [`ANSWER_BYTES_MAX`].
     TooLong,
-    /// Something else, or nothing.
+    /// Not JSON, or empty.
     NotJson,
 }
 
-/// Reads what the answer to a `GET` says of the reservation. Only the status must be there.
+/// Reads the reservation from the answer to a `GET`. Only the status is required.
 ///
 /// # Errors
-/// Where the body does not come to its end.
+/// Where the body is incomplete.
 pub(super) async fn found(response: &mut Response) -> Result<Body, reqwest::Error> {
     let mut body = Vec::new();
     if !read_rest(response, &mut body).await? {
@@ -126,7 +129,9 @@ pub(super) async fn found(response: &mut Response) -> Result<Body, reqwest::Erro
     Ok(Body::Reservation(Reservation { status, show_id, seats: seats(&body) }))
 }
 
-/// The seats that the reservation names, or their number. Names that cannot be read are not made up for by a number.
+/// Returns the seats of the reservation, or their number.
+///
+/// `None` if the seat names cannot be read: the number does not replace them.
 fn seats(reservation: &Value) -> Option<Seats> {
     let given = |key| reservation.get(key).filter(|value| !value.is_null());
     let seat_ids: Vec<&str> = match given("seat_ids") {
@@ -141,11 +146,13 @@ fn seats(reservation: &Value) -> Option<Seats> {
     Seats::known(&seat_ids, quantity.as_deref())
 }
 
-/// Whether a success has a body of JSON, or none, as this API's have. It is read to its end, so that its connection can serve
-/// again; one that is long or slow, or breaks off, is judged by how it begins, and one that does not begin by its content type.
+/// Whether the body of a success is JSON or empty, as this API's are.
+///
+/// The body is read to its end, so that the connection can be reused. A body that is too long, slow
+/// or incomplete is judged by its first byte; if not even that arrives, by the content type.
 ///
 /// # Errors
-/// Where the body does not begin, and is not called JSON.
+/// Where no part of the body arrives and the content type is not JSON.
 pub(super) async fn is_json_or_empty(response: &mut Response) -> Result<bool, reqwest::Error> {
     let mut body = Vec::new();
     let first = loop {
@@ -172,14 +179,16 @@ pub(super) async fn is_json_or_empty(response: &mut Response) -> Result<bool, re
     }
 }
 
-/// By the content type: `application/json`, or `application/...+json`.
+/// Whether the content type is `application/json` or `application/...+json`.
 fn is_called_json(response: &Response) -> bool {
     let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     essence.eq_ignore_ascii_case(JSON) || essence.to_ascii_lowercase().ends_with("+json")
 }
 
-/// Reads to the body's end, or to [`ANSWER_BYTES_MAX`]; whether the end was reached. Where it was not, the connection closes.
+/// Reads up to the end of the body or [`ANSWER_BYTES_MAX`]. Returns whether it reached the end.
+///
+/// If it did not, the connection is closed.
 async fn read_rest(response: &mut Response, body: &mut Vec<u8>) -> Result<bool, reqwest::Error> {
     while body.len() <= ANSWER_BYTES_MAX {
         if !read_chunk(response, body).await? {
@@ -189,7 +198,9 @@ async fn read_rest(response: &mut Response, body: &mut Vec<u8>) -> Result<bool, 
     Ok(false)
 }
 
-/// Reads what comes next, up to one byte more than [`ANSWER_BYTES_MAX`] in all; whether anything did.
+/// Reads the next chunk. Returns `false` at the end of the body.
+///
+/// At most one byte more than [`ANSWER_BYTES_MAX`] is kept in total.
 async fn read_chunk(response: &mut Response, body: &mut Vec<u8>) -> Result<bool, reqwest::Error> {
     let Some(chunk) = response.chunk().await? else { return Ok(false) };
     let room = (ANSWER_BYTES_MAX + 1).saturating_sub(body.len());
@@ -197,23 +208,25 @@ async fn read_chunk(response: &mut Response, body: &mut Vec<u8>) -> Result<bool,
     Ok(true)
 }
 
-/// A text without the byte order mark that some servers put before it.
+/// Removes the byte order mark that some servers send.
 fn plain(body: &[u8]) -> &[u8] {
     body.strip_prefix(BOM).unwrap_or(body)
 }
 
-/// The first byte that says something.
+/// Returns the first byte that is not whitespace and not part of a byte order mark.
 fn first(body: &[u8]) -> Option<u8> {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r') || BOM.contains(byte);
     body.iter().copied().find(|byte| !is_blank(byte))
 }
 
-/// Whether an object or a list may begin so.
+/// Whether an object or a list can begin with this byte.
 fn opens_json(first: u8) -> bool {
     matches!(first, b'{' | b'[')
 }
 
-/// Whether any other value may begin so. Texts do, too: it has to be read whole.
+/// Whether any other JSON value can begin with this byte.
+///
+/// Plain text can too, so the body must be parsed.
 fn opens_scalar(first: u8) -> bool {
     matches!(first, b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')
 }

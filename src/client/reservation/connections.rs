@@ -1,10 +1,10 @@
-//! The connections to the Reservation API: how long they are kept idle, and what is done where the service closes one just as a
-//! call is sent on it. What is called, and what an answer means, is left to the client.
+//! Connections to the Reservation API: idle timeout, and retry on a connection that was closed.
 //!
-//! A server closes idle connections after a while, most often without a word of when: Node.js after 5 s, load balancers after 60 s.
-//! A call that is sent in that moment is lost, and nobody knows whether it took effect. Idle connections go before the shortest
-//! of these times, or before the one that the service's own header names; the race that is left is run again at once, on a new
-//! connection, as every change carries a key.
+//! A server closes idle connections after a time, usually without announcing it: Node.js after 5 s,
+//! load balancers after 60 s. A call that is sent at that moment is lost, and whether it took
+//! effect is unknown. So idle connections are closed before the shortest of these times, or before
+//! the one in the service's `Keep-Alive` header. A call that still meets a closed connection is
+//! sent again at once on a new one. This is safe because every change has an idempotency key.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -19,25 +19,26 @@ use reqwest::{Client, ClientBuilder, Request, RequestBuilder, Response};
 use tokio::time::Instant;
 use tower::util::MapResponseLayer;
 
-/// Idle connections are closed after this long where the service does not say how long it keeps them: before Node.js does (5 s).
+/// Idle timeout while the service has announced none: shorter than that of Node.js (5 s).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The longest and the shortest, whatever the service says: before AWS's load balancers close them (60 s).
+/// Limits of the idle timeout: shorter than that of AWS's load balancers (60 s).
 const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(55);
 const IDLE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 
-/// How much sooner than the service a connection is closed.
+/// A connection is closed this much before the service would close it.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
 
 const KEEP_ALIVE: &str = "keep-alive";
 
 tokio::task_local! {
-    /// This end of the connection that the call of this task has made, if it has made one. It need not be the one that
-    /// carries the call: one that was kept may have come back sooner.
+    /// Local address of the connection that this task's call opened, if it opened one.
+    ///
+    /// The call may use another one: an idle connection may have become free first.
     static MADE: Cell<Option<SocketAddr>>;
 }
 
-/// Makes clients that differ in their idle connections only.
+/// Builds clients that differ only in their settings for idle connections.
 type Build = dyn Fn() -> ClientBuilder + Send + Sync;
 
 /// The connections. Clones share them.
@@ -47,25 +48,27 @@ pub(super) struct Connections(Arc<Inner>);
 struct Inner {
     build: Box<Build>,
     idle_connections_max: usize,
-    /// For a whole call, both tries of it.
+    /// Timeout of a whole call, both tries included.
     timeout: Duration,
     kept: Mutex<Kept>,
-    /// Keeps no connection: each call begins one.
+    /// Keeps no idle connection: each call opens a new one.
     fresh: Client,
 }
 
 struct Kept {
     client: Client,
     idle_timeout: Duration,
-    /// Whether the service has said it. From then on it only gets shorter: of several servers the most impatient counts.
+    /// Whether the service has announced its timeout.
+    ///
+    /// From then on the idle timeout only gets shorter: of several servers the shortest counts.
     is_told: bool,
 }
 
 impl Connections {
-    /// Connects to nothing.
+    /// Builds the clients. Opens no connection.
     ///
     /// # Errors
-    /// Where no client can be made.
+    /// Where the client cannot be built.
     pub(super) fn new(
         build: impl Fn() -> ClientBuilder + Send + Sync + 'static,
         idle_connections_max: usize,
@@ -78,13 +81,14 @@ impl Connections {
         Ok(Self(Arc::new(Inner { build, idle_connections_max, timeout, kept, fresh })))
     }
 
-    /// What requests are made with.
+    /// Returns the client that builds requests.
     pub(super) fn client(&self) -> Client {
         self.lock().client.clone()
     }
 
-    /// Sends a request and awaits the head of its answer. Where a connection that was kept turns out to be closed, the request is
-    /// sent once more on a new one.
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// If an idle connection turns out to be closed, the request is sent once more on a new one.
     pub(super) async fn send(&self, request: RequestBuilder) -> reqwest::Result<Response> {
         let began_at = Instant::now();
         let (client, request) = request.build_split();
@@ -114,7 +118,7 @@ impl Connections {
         self.0.fresh.execute(request).await
     }
 
-    /// Keeps idle connections as long as the service says that it does, less a margin.
+    /// Sets the idle timeout to the one that the service announces, minus [`IDLE_MARGIN`].
     fn note_keep_alive(&self, headers: &HeaderMap) {
         let Some(idle_timeout) =
             headers.get(KEEP_ALIVE).and_then(|value| told(value.to_str().ok()?))
@@ -152,9 +156,9 @@ fn client_without_idle(build: &Build) -> reqwest::Result<Client> {
     build().pool_max_idle_per_host(0).build()
 }
 
-/// A connection was made for the call of this task.
+/// Records that a connection was opened for this task's call.
 fn note_made<C: Connection>(connection: C) -> C {
-    // One that is made for nobody is nobody's.
+    // Outside a call the connection belongs to no task, and nothing is recorded.
     let _ = MADE.try_with(|made| made.set(local_address(&connection.connected())));
     connection
 }
@@ -165,7 +169,7 @@ fn local_address(connected: &Connected) -> Option<SocketAddr> {
     extras.get::<HttpInfo>().map(HttpInfo::local_addr)
 }
 
-/// Whether the call was carried by another connection than the one that it made.
+/// Whether the call used a connection that it did not open.
 fn was_kept(error: &reqwest::Error, made: Option<SocketAddr>) -> bool {
     let of_client = |error: &(dyn Error + 'static)| {
         local_address(error.downcast_ref::<hyper_util::client::legacy::Error>()?.connect_info()?)
@@ -178,7 +182,7 @@ fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)>
     std::iter::successors(error.source(), |&error| error.source())
 }
 
-/// How long to keep idle connections, of a `Keep-Alive` header: `timeout=5, max=100`.
+/// Returns the idle timeout of a `Keep-Alive` header such as `timeout=5, max=100`.
 fn told(header: &str) -> Option<Duration> {
     let named = |part: &str| {
         let (name, value) = part.split_once('=')?;
@@ -189,7 +193,7 @@ fn told(header: &str) -> Option<Duration> {
     Some(timeout.saturating_sub(IDLE_MARGIN).clamp(IDLE_TIMEOUT_MIN, IDLE_TIMEOUT_MAX))
 }
 
-/// Whether a call failed in the way in which it does when the other end closes the connection before it has answered.
+/// Whether the error shows that the server closed the connection before it answered.
 fn was_closed(error: &reqwest::Error) -> bool {
     if error.is_timeout() || error.is_connect() {
         return false;

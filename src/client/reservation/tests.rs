@@ -1,4 +1,4 @@
-//! The Reservation API's client against a server on port 0: what it sends, and how it reads answers, whole and broken.
+//! Tests of the Reservation API's client against a server on port 0.
 #![allow(clippy::unwrap_used)]
 
 use http::Response;
@@ -11,9 +11,9 @@ use crate::client::test_server::{End, TestBody, TestServer, install_crypto_provi
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const API_ERROR: &str =
     r#"{"error":{"code":"RESERVATION_CONFLICT","message":"it is sold","trace_id":"abc"}}"#;
-/// For answers that come: far above what they take.
+/// Timeout for answers that arrive: far longer than they take.
 const LONG: Duration = Duration::from_secs(10);
-/// For answers that do not.
+/// Timeout for answers that do not arrive.
 const SHORT: Duration = Duration::from_millis(150);
 
 fn call() -> CallContext<'static> {
@@ -223,7 +223,7 @@ async fn a_success_of_somebody_else_is_none() {
         assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "not_json"), "{body}");
         assert_eq!(error.detail, format!("HTTP {status} whose body is not JSON"));
     }
-    // What it is called does not matter.
+    // A body that is JSON is accepted with any content type.
     let server = TestServer::start(false, |_| {
         let mut answer = answer(200, "{\"status\":\"EXPIRED\"}");
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));

@@ -1,4 +1,4 @@
-//! Both clients against servers with real certificates: whom they trust, what they show, and what a change of files does.
+//! Tests of both clients against TLS servers: trust, client certificates, changed files.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ mod addresses;
 
 const LONG: Duration = Duration::from_secs(10);
 
-/// Which service.
+/// The service under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Http,
@@ -92,16 +92,16 @@ impl Client {
     }
 }
 
-/// Success, as the service says it.
+/// Returns the service's success answer.
 fn done(kind: Kind) -> Response<TestBody> {
     match kind {
         Kind::Http => {
-            // Longer than files are left alone.
+            // Longer than the interval at which credential files are read again.
             let kept = Response::builder().header("keep-alive", "timeout=60");
             kept.body(TestBody::new("{}", End::Clean)).unwrap()
         }
         Kind::Grpc => {
-            // Field 2, a number: 1.
+            // Field 2, varint: 1.
             let frame = Bytes::from_static(&[0, 0, 0, 0, 2, 0x10, 1]);
             let status = HeaderName::from_static("grpc-status");
             let trailers = HeaderMap::from_iter([(status, HeaderValue::from_static("0"))]);
@@ -111,7 +111,9 @@ fn done(kind: Kind) -> Response<TestBody> {
     }
 }
 
-/// A server that shows `leaf`, and wants to see a certificate by `clients`, where there is one.
+/// Starts a server with the certificate `leaf`.
+///
+/// If `clients` is set, the server requires a client certificate signed by it.
 async fn serve_at(
     address: SocketAddr,
     kind: Kind,
@@ -149,13 +151,13 @@ fn file(path: std::path::PathBuf) -> CredentialFile {
     CredentialFile { variable: "THE_FILE", path }
 }
 
-/// Trusts what is in `ca.pem`.
+/// Returns credentials that trust the authority in `ca.pem`.
 fn trusting(folder: &Folder, authority: &Authority) -> Credentials {
     let roots = roots(file(folder.write("ca.pem", authority.pem()))).unwrap();
     Credentials { roots: Some(Arc::new(roots)), ..Credentials::default() }
 }
 
-/// The same, and shows `leaf`, which is in `me.pem` and `me.key`.
+/// Returns the same with the client certificate `leaf`, in `me.pem` and `me.key`.
 fn showing(folder: &Folder, authority: &Authority, leaf: &Leaf) -> Credentials {
     let (certificate, key) = write(folder, leaf);
     let identity = identity(file(certificate), file(key)).unwrap();
@@ -171,14 +173,16 @@ fn client(kind: Kind, server: &TestServer, credentials: Credentials) -> Client {
     Client::new(kind, &url, credentials, Lookup::fixed(vec![server.address]))
 }
 
-/// The call's error, which points at the service.
+/// Returns the text of the call's error, which must be an outage.
 async fn refusal(client: &Client) -> String {
     let error = client.call().await.unwrap_err();
     assert_eq!(error.class, Class::Outage, "{error}");
     error.to_string()
 }
 
-/// A call on a connection that the server has closed may fail; the next one must say what is.
+/// Calls once, and once more if the first call fails.
+///
+/// A call on a connection that the server has closed may fail; the next one shows the real state.
 async fn after_a_lost_connection(client: &Client) -> Result<(), CallError> {
     match client.call().await {
         Ok(()) => Ok(()),
@@ -213,7 +217,7 @@ async fn a_service_is_trusted_for_its_name_by_the_right_authority_in_time() {
 fn without_a_file_only_public_roots_are_trusted() {
     match client_config(&Credentials::default(), b"h2") {
         Ok(config) => assert_eq!(config.alpn_protocols, [b"h2"]),
-        // A machine without any.
+        // This machine has no root certificates.
         Err(why) => assert!(why.contains("SSL_CERT_FILE"), "{why}"),
     }
 }
@@ -226,7 +230,7 @@ async fn a_new_authority_is_trusted_from_the_next_connection_on() {
         let server = serve(kind, &old.signs("localhost"), None).await;
         let client = client(kind, &server, trusting(&folder, &old));
         client.call().await.unwrap();
-        // What the service says of idle connections holds for those that are made from then on.
+        // The service's idle timeout applies only to connections made after it is known.
         client.call().await.unwrap();
         let connections = server.connections();
         folder.write("ca.pem", new.pem());
@@ -262,7 +266,8 @@ async fn a_service_that_wants_a_certificate_gets_the_one_of_today() {
         server.stop().await;
         let _server = serve_at(address, kind, &leaf, Some(&new)).await;
         assert!(after_a_lost_connection(&client).await.is_err(), "{kind:?}");
-        // The certificate alone does not fit the key: what was there stays, until the key comes too.
+        // The new certificate does not fit the old key: the old pair stays until the key changes
+        // too.
         let next = new.signs("me");
         folder.write("me.pem", &next.certificate);
         look_again().await;
@@ -289,7 +294,7 @@ async fn each_call_carries_the_token_of_today() {
         client.call().await.unwrap();
         look_again().await;
         client.call().await.unwrap();
-        // What it is answered makes no difference here.
+        // The answer does not matter here, only the request.
         drop(client.probe().await);
         let asked = server.asked();
         let sent: Vec<_> =

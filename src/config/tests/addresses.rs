@@ -1,4 +1,4 @@
-//! Addresses that are taken, those that are not, and what is shown of their passwords.
+//! Addresses that are accepted or refused, and how their passwords are masked.
 
 use super::*;
 

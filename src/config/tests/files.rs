@@ -1,15 +1,15 @@
-//! Variables that name files: what is read, what goes together, and what is said where it does not.
+//! Variables that name files: reading, valid combinations, and errors for invalid ones.
 
 use super::*;
 use crate::credentials::tests::authority::{Authority, Folder};
 
-/// The addresses with TLS.
+/// Addresses with TLS.
 const HTTPS: [(&str, &str); 2] = [
     ("INVENTORY_GRPC_ADDR", "https://inventory:50051"),
     ("RESERVATION_API_BASE", "https://reservation-api"),
 ];
 
-/// Files that are right, by the end of their variables' names.
+/// Valid files, by the suffix of their variables' names.
 struct Files {
     folder: Folder,
     paths: BTreeMap<&'static str, String>,
@@ -30,7 +30,7 @@ impl Files {
         Self { paths: files.map(write).into(), folder }
     }
 
-    /// The variables of one service, with those of `but` as given there; none leaves one out.
+    /// Returns the variables of one service with the changes in `but`; `None` removes a variable.
     fn of(&self, service: &str, but: &[(&str, Option<&str>)]) -> Vec<(String, String)> {
         let mut paths = self.paths.clone();
         for (name, value) in but {

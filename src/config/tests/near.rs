@@ -1,4 +1,4 @@
-//! Names and levels that are nearly ours, and variables of the Go worker: each is warned of.
+//! Similar names and levels, and variables of the Go worker: each causes a warning.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! OpenTelemetry's variables: what is not understood is warned of, never refused.
+//! OpenTelemetry variables: a value that is not understood causes a warning, not an error.
 
 use super::*;
 
@@ -188,7 +188,7 @@ fn an_endpoint_without_a_scheme_is_https_where_insecure_is_false() {
             vec![(ENDPOINT, "all:1"), (insecure, "false"), (PROTOCOL, "http/protobuf")],
             "https://all:1/v1/traces",
         ),
-        // The scheme counts where there is one.
+        // An explicit scheme has priority over the `insecure` variable.
         (vec![(ENDPOINT, "http://all:1"), (insecure, "false")], "http://all:1/"),
         (vec![(ENDPOINT, "https://all:1"), (insecure, "true")], "https://all:1/"),
         (vec![(insecure, "false")], "http://otel-collector:4317/"),

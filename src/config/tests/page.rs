@@ -1,5 +1,4 @@
-//! The table of docs/configuration.md: written from `VARIABLES` (`make docs`), and compared with it
-//! by every run.
+//! Compares the table of docs/configuration.md with `VARIABLES`; `make docs` writes it.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Authorities, certificates and files for tests.
+//! Certificate authorities, certificates and files for tests.
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
 
-/// Signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate and its key, PEM both.
+/// A certificate and its key, both in PEM.
 #[derive(Clone)]
 pub(crate) struct Leaf {
     pub(crate) certificate: String,
@@ -26,17 +26,17 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate.
+    /// Returns its own certificate.
     pub(crate) fn pem(&self) -> String {
         self.0.as_ref().pem()
     }
 
-    /// A certificate for a name or address.
+    /// Creates a certificate for a name or address.
     pub(crate) fn signs(&self, name: &str) -> Leaf {
         self.sign(CertificateParams::new([name.to_owned()]).unwrap())
     }
 
-    /// One whose time is over.
+    /// Creates an expired certificate.
     pub(crate) fn signed_long_ago(&self, name: &str) -> Leaf {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(2020, 1, 1);
@@ -50,7 +50,7 @@ impl Authority {
     }
 }
 
-/// A folder that is removed when it is dropped.
+/// A temporary folder, removed on drop.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -67,7 +67,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes a file, or replaces it at once.
+    /// Writes a file, or replaces it atomically.
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let draft = self.path(".draft");
         std::fs::write(&draft, text).unwrap();
@@ -78,7 +78,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Nobody minds what is left of a test.
+        // A failed cleanup does not matter.
         drop(std::fs::remove_dir_all(&self.0));
     }
 }

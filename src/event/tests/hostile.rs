@@ -1,8 +1,8 @@
-//! Bodies that nobody would write: whatever comes, the answer is an event or a reason, never a panic, and what is said of it is fit for a log.
+//! Hostile bodies: the result is an event or a reason, never a panic, and is safe to log.
 
 use super::*;
 
-/// What each answer must hold, whatever the body.
+/// Checks what holds for every result, for any body.
 fn check(body: &str) {
     match decode(body) {
         Ok(event) => {

@@ -1,4 +1,4 @@
-//! Keys and hashes: what must never change, and what must differ.
+//! Idempotency keys and hashes: values that must never change, and values that must differ.
 
 use std::collections::HashSet;
 

@@ -1,14 +1,16 @@
-//! What is refused, and with which reason: one table, in which each row is a whole body. Rows about single fields are in `fields`.
+//! Refused bodies and their reasons: one table, one whole body per row.
+//!
+//! Rows for single fields are in `fields`.
 
 mod fields;
 
 use super::*;
 use PoisonReason::{InvalidEnvelope, InvalidEvent, InvalidJson, NestedTooDeep, UnknownType};
 
-/// A body, its reason, and what the detail must say.
+/// A body, its reason, and a text that the detail must contain.
 type Row = (String, PoisonReason, &'static str);
 
-/// `EXPIRED` with one field set.
+/// Returns `EXPIRED` with one field set.
 fn with(key: &str, field: Value) -> String {
     let mut body = value(EXPIRED);
     body[key] = field;

@@ -1,8 +1,10 @@
-//! The names of the fields that are read, in both spellings. What their values must be is left to `read`.
+//! The names of the fields that are read, in both spellings.
+//!
+//! `read` checks the values.
 
 use serde::Deserialize;
 
-/// The fields that are known. Every other is `Unknown`, and skipped unread.
+/// The known fields; every other field is `Unknown` and is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 pub(in crate::event) enum Key {
@@ -39,7 +41,7 @@ pub(in crate::event) enum Key {
     Data,
     #[serde(rename = "MessageAttributes")]
     SnsAttributes,
-    /// Times: nobody reads them, but a body that gives one twice is refused, as with every known field.
+    /// Times are not used, but a duplicate is refused, as for every known field.
     Time,
     Ts,
     #[serde(rename = "Timestamp")]
@@ -67,10 +69,10 @@ pub(in crate::event) enum Key {
 }
 
 impl Key {
-    /// How many keys come before `SeatIds`: those with a plain value.
+    /// The number of keys before `SeatIds`: the fields with a scalar value.
     pub(super) const VALUES: usize = Self::SeatIds as usize;
 
-    /// The fields that have a second spelling, in the order of those, which stand together in the enum.
+    /// The fields with a second spelling, in the order of the second spellings in the enum.
     const SPELT_TWICE: [Self; 9] = [
         Self::EventType,
         Self::ReservationId,
@@ -83,18 +85,20 @@ impl Key {
         Self::SeatIds,
     ];
 
-    /// The field that this is a spelling of.
+    /// Returns the field of this spelling.
     pub(super) fn field(self) -> Self {
         let place = (self as usize).checked_sub(Self::EventTypeCamel as usize);
         place.and_then(|place| Self::SPELT_TWICE.get(place)).copied().unwrap_or(self)
     }
 
-    /// Whether an empty text says nothing: what only describes, and ids that an event may lack.
+    /// Returns whether an empty text means absent.
+    ///
+    /// This holds for fields that only describe, and for ids that are optional.
     pub(super) const fn is_absent_where_empty(self) -> bool {
         matches!(self, Self::PaymentIntentId | Self::UserId | Self::ErrorCode | Self::ErrorMessage)
     }
 
-    /// The name in the body.
+    /// Returns the name in the body.
     pub(in crate::event) const fn as_str(self) -> &'static str {
         match self {
             Self::SnsType => "Type",

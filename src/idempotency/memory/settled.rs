@@ -1,8 +1,10 @@
-//! Events that nobody has in progress, oldest first. A record takes a node of 64 bytes and 10 to 21 in the table that finds it;
-//! `tests/store/size.rs` measures a million.
+//! Settled events, oldest first.
 //!
-//! Ids are not kept: 128 bits of a hash whose keys this process has drawn stand for one. That two of a million events
-//! in memory share them has a chance of one in 10^26, and nobody outside can look for such a pair.
+//! A record takes a node of 64 bytes, and 10 to 21 bytes in the hash table; `tests/store/size.rs`
+//! measures a million.
+//! Ids are not stored. A 128-bit hash with keys that are random for each process replaces them.
+//! Among a million events in memory the chance of a collision is one in 10^26, and without the keys
+//! no attacker can search for one.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
@@ -13,7 +15,7 @@ use tokio::time::Instant;
 use crate::event::{ContentHash, EventId, StepSet};
 use crate::idempotency::{Handled, HandledAs, Token};
 
-/// How an event ended, as far as this process is concerned.
+/// How an event was settled in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Handled(HandledAs),
@@ -21,24 +23,24 @@ pub(super) enum End {
     GivenUp(StepSet),
 }
 
-/// What is known of an event.
+/// The record of a settled event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settled {
     pub(super) hash: ContentHash,
-    /// By whom, so that a repeated completion is told from a stranger's.
+    /// The token that settled the event; it identifies a repeated completion.
     pub(super) token: Token,
     pub(super) end: End,
-    /// Seconds after the list was made.
+    /// Seconds from the creation of the list.
     at_s: u32,
 }
 
-/// What stands for an event's id.
+/// The hash that replaces an event's id.
 type Fingerprint = [u64; 2];
 
-/// The list, which forgets the oldest first, by number and by age.
+/// The list of settled events; it forgets the oldest first, by number and by age.
 #[derive(Debug)]
 pub(super) struct SettledEvents {
-    /// In the order in which they were settled last.
+    /// In the order of the last settlement.
     events: LinkedHashMap<Fingerprint, Settled, ahash::RandomState>,
     keys: [RandomState; 2],
     began: Instant,
@@ -47,7 +49,7 @@ pub(super) struct SettledEvents {
 }
 
 impl SettledEvents {
-    /// Remembers up to `capacity`, each for `time_to_live`, to the second.
+    /// Remembers up to `capacity` events, each for `time_to_live`, with a precision of one second.
     pub(super) fn new(capacity: usize, time_to_live: Duration) -> Self {
         Self {
             events: LinkedHashMap::default(),
@@ -66,14 +68,14 @@ impl SettledEvents {
         self.events.get(&self.fingerprint(id)).filter(|settled| !self.is_too_old(settled))
     }
 
-    /// When and how it was handled.
+    /// Returns when and how the event was handled.
     pub(super) fn handled(&self, settled: &Settled, how: HandledAs) -> Handled {
         let now = SystemTime::now();
         Handled { how, at: now.checked_sub(self.age(settled)).unwrap_or(now) }
     }
 
-    /// Remembers an event as the newest, in place of what was known of it, and forgets those whose time is over, and the oldest
-    /// of too many.
+    /// Adds an event as the newest, and replaces its previous record. Removes expired events, and
+    /// the oldest above the capacity.
     pub(super) fn push(&mut self, id: &EventId, hash: ContentHash, token: Token, end: End) {
         let at_s = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
         self.events.insert(self.fingerprint(id), Settled { hash, token, end, at_s });
@@ -151,7 +153,7 @@ mod tests {
         events.push(&id(1), hash, Token::unique(), APPLIED);
         assert_eq!(events.len(), 1);
         assert_eq!(events.get(&id(1)).unwrap().end, APPLIED);
-        // It counts as settled when it was settled last.
+        // Its position is that of the last settlement.
         events.push(&id(2), hash, Token::unique(), APPLIED);
         events.push(&id(3), hash, Token::unique(), APPLIED);
         assert_eq!(events.get(&id(1)).unwrap().end, APPLIED);

@@ -1,19 +1,19 @@
-//! A deadline that counts an answer that arrived in time, also where the process could not read it
-//! in time: paused by its cgroup or with its machine, or starved of CPU. A pause would look like an
-//! outage otherwise.
+//! A timeout that accepts an answer that arrived in time but could not be read in time: the process
+//! was paused by its cgroup or with its machine, or starved of CPU. With a plain timeout such a
+//! pause would look like an outage.
 
 use std::pin::pin;
 
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-/// How often all other tasks that are ready run before an operation is given up; each time, tokio
-/// reads a few more sockets. A hundred answers, on a connection each or all on one, are read by
-/// then.
+/// Yields to all other ready tasks before an operation is given up. After each yield tokio may
+/// process more I/O events. 64 yields are enough to read a hundred answers, on one connection or on
+/// one each.
 const YIELDS_MAX: usize = 64;
 
-/// The future's output, or `None` where it had none by the deadline. As cancel-safe as the future,
-/// which is dropped at the deadline.
+/// Returns the future's output, or `None` if there was none by the deadline.
+/// Cancel-safe if the future is; the future is dropped at the deadline.
 pub(super) async fn within<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     if let Ok(output) = timeout_at(deadline, &mut future).await {
@@ -42,12 +42,11 @@ mod tests {
 
     use super::*;
 
-    /// Tasks that an answer passes through, each of which must run: more than tokio runs before it
-    /// looks at timers (61).
+    /// Tasks that pass on the answer, each of which must run: more than tokio runs before it checks
+    /// timers (61).
     const TASKS: usize = 150;
 
-    /// An answer that is sent before the thread stands still, past the deadline that `wait` is
-    /// given.
+    /// Sends an answer, then blocks the thread past the deadline that `wait` gets.
     fn answered_in_a_pause<T, F: Future<Output = T>>(
         wait: impl FnOnce(Instant, Receiver<()>) -> F,
     ) -> T {

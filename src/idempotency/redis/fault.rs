@@ -1,18 +1,20 @@
-//! What went wrong between the store and its server, in words for the operator: which server, what it said, what to do where
-//! that is known. Never the password, the key or the record.
+//! Error texts for the operator: the server, its answer, and the remedy if it is known. Never the
+//! password, the key or the record.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::excerpt::Excerpt;
 use crate::idempotency::StoreError;
 
-/// The server does not let us in, or not do what we need: somebody must change something.
+/// Error codes of a server that denies access: the configuration must be changed.
 const REFUSALS: &[&str] = &["NOAUTH", "WRONGPASS", "NOPERM", "DENIED"];
 
-/// Answers of a server that another connection may not get: the master has moved, or forgot who we are.
+/// Error codes that a new connection may not get: the master has moved, or the server lost our
+/// login.
 const STALE: &[&str] = &["READONLY", "MASTERDOWN", "NOAUTH"];
 
-/// What the caller is told: whether the operation took place is not known.
+/// Converts an error into [`StoreError::Unavailable`]: it is not known whether the operation took
+/// place.
 pub(super) fn unavailable(server: &str, error: &RedisError) -> StoreError {
     let text = match (error.kind(), answer(error)) {
         (ErrorKind::AuthenticationFailed, _) => refused(server, "WRONGPASS or the like"),
@@ -39,14 +41,14 @@ fn refused(server: &str, what: &str) -> String {
     )
 }
 
-/// An error that the server answered.
+/// An error reply of the server.
 struct Answer<'e> {
     code: &'e str,
     detail: &'e str,
 }
 
-/// Before version 7 Redis wraps what a script's own command is answered: `ERR Error running script (...): ... -READONLY You
-/// can't write`.
+/// Returns the server's error reply. Before version 7, Redis wraps the reply to a command inside a
+/// script: `ERR Error running script (...): ... -READONLY You can't write`.
 fn answer(error: &RedisError) -> Option<Answer<'_>> {
     let (code, detail) = (error.code()?, error.detail().unwrap_or_default());
     let wrapped = detail.match_indices(" -").find_map(|(at, dash)| {
@@ -58,12 +60,12 @@ fn answer(error: &RedisError) -> Option<Answer<'_>> {
     Some(wrapped.unwrap_or(Answer { code, detail }))
 }
 
-/// Whether the server does not know the script by its name.
+/// Whether the server does not know the script by its SHA-1.
 pub(super) fn is_no_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// Whether the connection itself is in doubt, so that the next operation had better make a new one.
+/// Whether the connection itself is suspect, so that the next operation should open a new one.
 pub(super) fn is_of_the_connection(error: &RedisError) -> bool {
     answer(error).is_none_or(|answer| STALE.contains(&answer.code))
 }

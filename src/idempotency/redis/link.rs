@@ -1,5 +1,7 @@
-//! The connection: made when it is first needed, shared by all operations, given up when it is in doubt. Repeats nothing: a
-//! failed operation is the caller's to repeat, and the next one connects anew.
+//! The connection: opened when first needed, shared by all operations, closed when it is suspect.
+//!
+//! A failed operation is not retried here; the caller retries it, and the next operation
+//! reconnects.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,28 +21,30 @@ use super::script::Call;
 use super::server::{self, ServerFacts};
 use crate::idempotency::StoreError;
 
-/// For one operation, connecting included. A Redis that is well answers within a few milliseconds, a TLS handshake across zones
-/// within tens; and a claim that waits for longer has spent a fifth of the shortest lease (5 s).
+/// Timeout of one operation, including the connection. A healthy Redis answers in a few
+/// milliseconds, and a TLS handshake across zones takes tens; a longer wait of a claim uses a fifth
+/// of the shortest lease (5 s).
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For connecting to one node of a cluster: a dead one must leave an operation time for the others.
+/// Timeout for connecting to one cluster node: a dead node must leave time for the others.
 const NODE_CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// A write that the other end's kernel does not acknowledge for this long means that nobody is there (`TCP_USER_TIMEOUT`,
-/// RFC 5482). Without it a peer that vanished is noticed after a quarter of an hour.
+/// Maximum time without a TCP acknowledgement before the connection is closed (`TCP_USER_TIMEOUT`,
+/// RFC 5482). Without it, a lost peer is detected only after a quarter of an hour.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(3);
 
-/// Redirections (MOVED, ASK) that an operation on a cluster may follow. The cluster client counts a lost connection among
-/// them: there alone an operation may be sent again, at once and within its time, which every operation allows.
+/// Maximum redirections (MOVED, ASK) of one cluster operation. The cluster client counts a lost
+/// connection as one: only there may an operation be sent twice, at once and within its timeout.
+/// Every operation allows that.
 const CLUSTER_REDIRECTIONS_MAX: u32 = 2;
 
-/// How long the cluster client waits before it asks again, where a node says to (TRYAGAIN), in ms.
+/// Wait of the cluster client before a retry that a node requests (TRYAGAIN), in ms.
 const CLUSTER_PAUSE_MS: std::ops::Range<u64> = 10..20;
 
-/// Failures in a row, in whatever way, after which the server is connected to anew: the connection may lead to one that will
-/// never do what it is asked. A cluster's client repairs connections to single nodes by itself, and other nodes are well
-/// meanwhile; in this many, some operation reaches another node.
+/// Consecutive failures of any kind before a reconnect: the connection may lead to a server that
+/// will never work. A cluster client repairs the connections to single nodes itself, and other
+/// nodes work meanwhile; within this many operations, some reach another node.
 const FAILURES_MAX: u32 = 16;
 
 #[derive(Clone)]
@@ -57,7 +61,7 @@ impl Connection {
         }
     }
 
-    /// Failures in a row that it takes to give it up, where they seem to be its own.
+    /// Returns how many consecutive connection errors close the connection.
     const fn failures_max(&self) -> u32 {
         match self {
             Self::Standalone(_) => 1,
@@ -66,25 +70,25 @@ impl Connection {
     }
 }
 
-/// A connection, and how it fares.
+/// A connection and its failure counter.
 #[derive(Clone)]
 struct Link {
     connection: Connection,
     failures: Arc<AtomicU32>,
 }
 
-/// When connecting failed last, and why.
+/// Time and error of the last failed connection attempt.
 type Failure = Option<(Instant, StoreError)>;
 
-/// Where the server is, and the connection to it.
+/// The server's address, and the connection to it.
 pub(super) struct Connector {
     info: ConnectionInfo,
-    /// `host:port`, to be shown.
+    /// `host:port`, for messages.
     server: String,
     link: Mutex<Option<Link>>,
     /// Held while connecting: one attempt at a time.
     connecting: tokio::sync::Mutex<Failure>,
-    /// What was connected to last was a cluster.
+    /// Whether the last connection was to a cluster.
     is_cluster: AtomicBool,
 }
 
@@ -101,17 +105,18 @@ impl Connector {
         }
     }
 
-    /// Whether it is a cluster, as far as is known.
+    /// Whether the server is a cluster, as far as is known.
     pub(super) fn is_cluster(&self) -> bool {
         self.is_cluster.load(Ordering::Relaxed)
     }
 
-    /// `host:port`.
+    /// Returns `host:port`.
     pub(super) fn server(&self) -> &str {
         &self.server
     }
 
-    /// Runs a script, by its name, or in full where the server does not know it; and reads its answer.
+    /// Runs a script by its SHA-1, or in full if the server does not know it; then reads the
+    /// answer.
     pub(super) async fn run<T>(
         &self,
         call: &Call<'_>,
@@ -147,14 +152,14 @@ impl Connector {
                 Err(unavailable(&self.server, &error))
             }
             None => {
-                // Perhaps the other end is gone without a word: a new connection would show it.
+                // The peer may have disappeared silently: only a new connection shows it.
                 self.doubt(&link, link.connection.failures_max());
                 Err(self.silent("has not answered"))
             }
         }
     }
 
-    /// Asks the server about itself, on a connection of its own.
+    /// Reads the server's facts on a separate connection.
     pub(super) async fn facts(&self) -> Result<ServerFacts, StoreError> {
         let asked = timeout_at(Instant::now() + OPERATION_TIMEOUT, self.open());
         match asked.await {
@@ -173,7 +178,8 @@ impl Connector {
         if let Some(link) = self.current().clone() {
             return Ok(link);
         }
-        // What we waited for has failed: to try it again at once, each in turn, helps nobody.
+        // The attempt that this call waited for has failed. A second attempt for each waiting call
+        // would not help.
         if let Some((at, why)) = &*failure
             && *at >= came
         {
@@ -218,7 +224,7 @@ impl Connector {
     }
 
     async fn open(&self) -> Result<(MultiplexedConnection, ServerFacts), StoreError> {
-        // No time limits of its own: ours holds for the whole operation.
+        // No timeouts of the client itself: `OPERATION_TIMEOUT` covers the whole operation.
         let unlimited =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let opened = async {
@@ -242,14 +248,14 @@ impl Connector {
             .build()
     }
 
-    /// Counts a failure, and gives the connection up where it has too many.
+    /// Counts a failure, and closes the connection after too many.
     fn doubt(&self, link: &Link, failures_max: u32) {
         let failures = link.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if failures < failures_max {
             return;
         }
         let mut current = self.current();
-        // Unless somebody has put another in its place meanwhile.
+        // Another operation may have replaced the connection already.
         if current.as_ref().is_some_and(|it| Arc::ptr_eq(&it.failures, &link.failures)) {
             *current = None;
         }
@@ -266,7 +272,7 @@ impl Connector {
 }
 
 fn tcp_settings() -> TcpSettings {
-    // Small commands, each waited for: they must not wait to be sent.
+    // Commands are small and awaited one by one: Nagle's algorithm would delay them.
     let settings = TcpSettings::default().set_nodelay(true);
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(UNACKNOWLEDGED_MAX);

@@ -1,4 +1,4 @@
-//! The scripts' answers, read. Whatever they do not say is an answer that says nothing about the event.
+//! Parses the scripts' answers. An unexpected answer is an error that says nothing about the event.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use redis::Value;
 use crate::event::{ContentHash, StepSet};
 use crate::idempotency::{Claim, Handled, HandledAs, StoreError};
 
-// As in `format.lua`.
+// Same values as in `format.lua`.
 const DONE: i64 = 0;
 const NOT_OWNER: i64 = 1;
 const UNREADABLE: i64 = 2;
@@ -16,7 +16,7 @@ const WAS_HANDLED: i64 = 4;
 const ID_REUSED: i64 = 5;
 const ELSEWHERE: i64 = 6;
 
-/// How an event was handled, as stored. Never changes: records outlive a version.
+/// Returns the stored number. It must never change: records outlive a version.
 pub(super) const fn stored(how: HandledAs) -> u8 {
     match how {
         HandledAs::Applied => 1,
@@ -30,7 +30,7 @@ fn handled_as(stored: i64) -> Option<HandledAs> {
         .find(|how| i64::from(self::stored(*how)) == stored)
 }
 
-/// The answer of `claim`.
+/// Parses the answer of `claim`.
 pub(super) fn claim(answer: &Value) -> Result<Claim, StoreError> {
     match elements(answer) {
         [Value::Int(OURS), Value::Int(steps)] => {
@@ -57,7 +57,7 @@ pub(super) fn claim(answer: &Value) -> Result<Claim, StoreError> {
     }
 }
 
-/// The answer of every other script.
+/// Parses the answer of every other script.
 pub(super) fn done(answer: &Value) -> Result<(), StoreError> {
     match elements(answer) {
         [Value::Int(DONE)] => Ok(()),
@@ -79,7 +79,7 @@ fn elements(answer: &Value) -> &[Value] {
     if let Value::Array(elements) = answer { elements } else { &[] }
 }
 
-/// Says what kind of answer it is and no more: what it holds is not ours to show.
+/// Describes an unexpected answer by its code only: its content may be confidential.
 fn strange(answer: &Value) -> StoreError {
     let code = match elements(answer) {
         [Value::Int(code), ..] => format!("begins with {code}"),

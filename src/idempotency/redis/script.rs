@@ -1,11 +1,11 @@
-//! The store's operations as the server runs them: one Lua script each, known to it by its SHA-1.
+//! The store's operations as Lua scripts; the server identifies each by its SHA-1.
 
 use redis::Cmd;
 
-/// Redis tells whole numbers and texts apart no more than a shell does: both are bytes.
+/// Arguments are bytes: Redis does not distinguish numbers from text.
 type Argument = Vec<u8>;
 
-/// A script, and the name under which the server knows it once it has run it.
+/// A script, and the SHA-1 by which the server knows it after its first run.
 #[derive(Debug)]
 pub(super) struct Script {
     source: &'static str,
@@ -18,7 +18,7 @@ impl Script {
     }
 }
 
-/// One for each operation.
+/// One script for each operation.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) claim: Script,
@@ -48,7 +48,7 @@ impl Scripts {
     }
 }
 
-/// One run of a script, on one key.
+/// One run of a script on one key.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     script: &'a Script,
@@ -67,18 +67,19 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Adds a whole number, written out.
+    /// Adds a whole number in decimal.
     pub(super) fn number(mut self, number: impl ToString) -> Self {
         self.arguments.push(number.to_string().into_bytes());
         self
     }
 
-    /// By its name: a few dozen bytes on the wire.
+    /// Returns the call by SHA-1: a few dozen bytes to send.
     pub(super) fn by_name(&self) -> Cmd {
         self.command("EVALSHA", &self.script.sha1)
     }
 
-    /// In full, for a server that has forgotten it or never knew it; it then knows it by name.
+    /// Returns the call with the full source, for a server that does not know the script. The
+    /// server then knows its SHA-1.
     pub(super) fn in_full(&self) -> Cmd {
         self.command("EVAL", self.script.source)
     }

@@ -1,43 +1,44 @@
-//! What a server says of itself: Redis or Valkey, which version, alone or in a cluster, master or replica, and whether it
-//! throws records away when its memory is full.
+//! Reads a server's facts: Redis or Valkey, version, standalone or cluster, master or replica, and
+//! whether it evicts records when its memory is full.
 
 use std::fmt;
 
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
-/// The only policy under which a record lives as long as it should (`maxmemory-policy` in redis.conf).
+/// The only `maxmemory-policy` (redis.conf) that never evicts a record.
 const KEEPS_RECORDS: &str = "noeviction";
 
-/// A server, by its own words.
+/// The facts that a server reports about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerFacts {
     software: String,
     version: String,
     mode: String,
     role: String,
-    /// `None` where we may not ask.
+    /// The eviction policy; `None` if the user may not read it.
     eviction: Option<String>,
 }
 
 impl ServerFacts {
-    /// Whether it is part of a cluster.
+    /// Whether the server is part of a cluster.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.mode == "cluster"
     }
 
-    /// Whether it is no store but a Sentinel, which only knows where one is.
+    /// Whether the server is a Sentinel, which stores no records and only knows the master.
     pub(super) fn is_sentinel(&self) -> bool {
         self.mode == "sentinel"
     }
 
-    /// Whether it is a replica, which takes no writes. In a cluster they go to a master anyhow.
+    /// Whether the server is a standalone replica, which accepts no writes. In a cluster, writes go
+    /// to a master.
     pub(super) fn is_lone_replica(&self) -> bool {
         !self.is_cluster() && !matches!(self.role.as_str(), "master" | "")
     }
 
-    /// What is unwise about it.
+    /// Returns advice about an unsafe configuration.
     #[must_use]
     pub fn advice(&self) -> Option<String> {
         let policy = self.eviction.as_deref().filter(|policy| *policy != KEEPS_RECORDS)?;
@@ -47,14 +48,14 @@ impl ServerFacts {
     }
 }
 
-/// `redis 7.0.15, standalone`.
+/// Formats the facts: `redis 7.0.15, standalone`.
 impl fmt::Display for ServerFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}, {}", self.software, self.version, self.mode)
     }
 }
 
-/// Asks: `HELLO` (since Redis 6), and, where we may, `INFO memory`.
+/// Calls `HELLO` (since Redis 6), and `INFO memory` if the user may.
 pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<ServerFacts> {
     let hello: Value = redis::cmd("HELLO").arg(2).query_async(connection).await?;
     let info: RedisResult<String> = redis::cmd("INFO").arg("memory").query_async(connection).await;
@@ -70,7 +71,7 @@ fn is_a_reply(error: &RedisError) -> bool {
     error.code().is_some()
 }
 
-/// The fields of `HELLO`'s answer: names and values by turns. What is missing stays empty.
+/// Parses the answer of `HELLO`: alternating names and values. Missing fields stay empty.
 fn said(hello: &Value) -> ServerFacts {
     let mut facts = ServerFacts::default();
     let Value::Array(elements) = hello else { return facts };
@@ -88,7 +89,7 @@ fn said(hello: &Value) -> ServerFacts {
     facts
 }
 
-/// A line `name:value` of an `INFO`.
+/// Returns the value of a line `name:value` of an `INFO` answer.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }

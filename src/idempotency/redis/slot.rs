@@ -1,14 +1,15 @@
-//! Which part of a cluster a key is in.
+//! Calculates the cluster slot of a key.
 //!
-//! The rule is the Redis cluster specification's ("Key distribution model", "Hash tags"): CRC16 of the key, or of what
-//! stands between the first `{` and the next `}` if that is not empty, modulo 16,384.
+//! The rule is in the Redis cluster specification ("Key distribution model", "Hash tags"): CRC16 of
+//! the key, modulo 16,384. If the text between the first `{` and the next `}` is not empty, only
+//! that text is hashed.
 
 use crc16::{State, XMODEM};
 
-/// Slots of a cluster.
+/// Number of slots in a cluster.
 pub(super) const SLOTS: u16 = 16_384;
 
-/// The slot of a key.
+/// Returns the slot of a key.
 pub(super) fn slot(key: &[u8]) -> u16 {
     State::<XMODEM>::calculate(tag(key).unwrap_or(key)) % SLOTS
 }
@@ -26,7 +27,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_the_specification() {
-        // The specification's own check value: CRC16 of "123456789" is 0x31C3.
+        // Check value of the specification: the CRC16 of "123456789" is 0x31C3.
         assert_eq!(slot(b"123456789"), 0x31C3);
         assert_eq!(slot(b"{user1000}.following"), slot(b"user1000"));
         assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));

@@ -1,4 +1,4 @@
-//! How a message finds its place in the table: a job of its own, or with the job of the same event.
+//! Placement of an incoming message: as a new job, or joined to the job of the same event.
 
 use super::{Entry, Idle, Lane, Place, Placed, State};
 use crate::inflight::job::{Job, Key, Original, Receipt};
@@ -58,25 +58,27 @@ impl State {
         Placed::New { key, is_first, is_earlier }
     }
 
-    /// Whether one of two receipts of the same message was dropped for the other, and whether the
-    /// extension is now the first.
+    /// Adds a receipt to a job.
+    /// Returns whether it replaced an older receipt of the same message, and whether it is now the
+    /// first to be extended.
     fn join(&mut self, key: Key, receipt: Receipt) -> (bool, bool) {
         let entry = self.entries.get_mut(&key).expect("held");
         let same = entry.receipts.iter().position(|h| h.receipt.message_id == receipt.message_id);
         let Some(at) = same else { return (false, self.add_receipt(key, receipt)) };
-        // An older handle would delete nothing. Replies may overtake each other, and SQS's count is approximate: one
-        // that has not grown may be of a newer receipt all the same, so both are kept, and SQS says which stands.
+        // An older handle would delete nothing. Responses may overtake each other, and SQS's
+        // receive count is approximate: a receipt with an equal or lower count may still be newer.
+        // So both are kept, and SQS decides which one is valid.
         if receipt.receive_count <= entry.receipts[at].receipt.receive_count {
             return (false, self.add_receipt(key, receipt));
         }
-        // The older one's extension, if one is under way, finds nothing to book and is forgotten.
+        // If the old receipt is being extended, the result is ignored.
         let old = entry.receipts.swap_remove(at);
         self.stop_renewing(&old);
         (true, self.add_receipt(key, receipt))
     }
 
-    /// Joins a further receipt of a message that is held, whatever its event. Gives it back where
-    /// the message is not held. Otherwise as [`State::join`].
+    /// Joins another receipt of a held message, whatever its event. Returns as [`State::join`].
+    /// Returns the receipt as the error if the message is not held.
     pub(in crate::inflight) fn rejoin(
         &mut self,
         receipt: Receipt,

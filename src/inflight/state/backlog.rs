@@ -1,9 +1,10 @@
-//! One reservation's backlog does not fill the room: what is beyond its share is handed back until its turn is near.
+//! Backlog limit per reservation: messages beyond its share of the room are handed back.
 //!
-//! A lane may grow while there is more room left than it takes itself. So one such reservation takes half of the room,
-//! two take a third each, and there is always some left for others. When a message's turn comes is estimated by how fast
-//! its lane has moved so far. Each hand-back spends a receive: where none is to spare, the message is held all the same.
-//! So it is where the lane waits for a service that is away: an outage costs time, not receives.
+//! They stay hidden until their turn is near. A lane may grow while more room is left than it uses.
+//! So one such reservation takes half of the room, two take a third each, and some room always
+//! remains for others. The time of a message's turn is estimated from the lane's speed so far. Each
+//! hand-back spends a receive, so a message without a spare receive is held anyway. A message is
+//! also held if its lane waits for a service that is down: an outage must cost time, not receives.
 
 use std::time::Duration;
 
@@ -11,20 +12,21 @@ use super::{Idle, Lane, Place, Placed, State};
 use crate::inflight::job::{Job, Original, Receipt};
 use crate::queue::BATCH_MAX;
 
-/// The part of the room, one over it, that a lane may take however little is left: a few events of one reservation are
-/// everyday life.
+/// Divisor of the room: a lane may take this part even if little is left.
+/// A few events of one reservation are normal.
 const SHARE_MIN: usize = 16;
 
-/// And the fewest: one receive may bring as many.
+/// Minimum number of messages that a lane may hold: one receive may bring as many.
 const HELD_MIN: usize = BATCH_MAX;
 
-/// The longest that a message is hidden: as long as the longest release, so that a cure is noticed soon.
+/// Maximum time that a message is hidden.
+/// It is as long as the longest release, so that a recovery is noticed soon.
 const HIDDEN_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// For how long a message is to be handed back.
+/// How long a message is handed back for.
 pub(super) struct Deferral {
     after: Duration,
-    /// No message of the lane was handed back before.
+    /// Whether no message of the lane was handed back before.
     is_first: bool,
 }
 
@@ -36,8 +38,8 @@ impl Deferral {
 }
 
 impl State {
-    /// Whether a message is to be handed back that would come behind so many others of its reservation. In a FIFO group
-    /// it is held: the group would be closed for as long.
+    /// Returns a deferral if a message with `before` others ahead of it must be handed back.
+    /// A message of a FIFO group is held: handing it back would close the group for as long.
     pub(super) fn deferral(
         &mut self,
         lane: &Lane,
@@ -45,7 +47,7 @@ impl State {
         original: &Original,
         receipt: &Receipt,
     ) -> Option<Deferral> {
-        // The lane's messages are taken to be as large as this one.
+        // Assumes that the lane's messages are as large as this one.
         let memory = receipt.room.alike();
         let left = self.messages_max.saturating_sub(self.receipts_held()).min(memory.left);
         let share = left.max(self.messages_max.min(memory.all) / SHARE_MIN).max(HELD_MIN);
@@ -62,7 +64,7 @@ impl State {
         Some(Deferral { after, is_first })
     }
 
-    /// Whether the first of a lane waits for a service that is not called.
+    /// Returns whether the first job of a lane waits for a service that is not called.
     fn waits_for_service(&self, lane: &Lane) -> bool {
         let first = self.lanes.first(lane).and_then(|key| self.entries.get(&key));
         first.is_some_and(|entry| match &entry.place {

@@ -1,7 +1,7 @@
-//! FIFO groups: whose turn it is, and what goes back to the queue with an earlier one.
+//! FIFO groups: whose turn it is, and which jobs go back to the queue with an earlier one.
 //!
-//! What goes back spends a receive. So a group waits here for its head while there is room; and where the head does not
-//! come again, as it used up its last receive, the later ones go on without it.
+//! Going back spends a receive. So while there is room, the group waits in the table for its head.
+//! If the head used up its last receive, it is not delivered again, and the later ones continue.
 
 use std::mem;
 
@@ -10,19 +10,19 @@ use tokio::time::Instant;
 use super::{Entry, Lane, Promoted, State};
 use crate::inflight::job::{Job, Key};
 
-/// What is best for its group where a job is to go back to the queue.
+/// What a job's FIFO group requires when the job has to go back to the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupFate {
-    /// It goes back: it is in no group, or nothing else of it is held, or room is short.
+    /// Go back: it has no group, nothing later of the group is held, or room is short.
     Release,
-    /// It does not come again: it is to be dead-lettered, and its group goes on.
+    /// It is not delivered again: dead-letter it; its group continues.
     LastReceive,
-    /// Later ones of its group are held, and would spend a receive: it is to wait here.
+    /// Later ones of its group are held and would spend a receive: wait in the table.
     Wait,
 }
 
 impl Entry {
-    /// How often its message was received.
+    /// Returns how often its message was received.
     fn receives(&self) -> u32 {
         let newest = self.receipts.iter().map(|held| held.receipt.receive_count).max();
         newest.unwrap_or_default().max(self.original.receive_count)
@@ -30,7 +30,7 @@ impl Entry {
 }
 
 impl State {
-    /// What is to become of a job in hand that failed as often as it may in this delivery.
+    /// Decides about a running job that used up its attempts in this delivery.
     pub(in crate::inflight) fn group_fate(&self, job: &Job) -> GroupFate {
         let entry = self.entries.get(&job.key).expect("a job in hand is in the table");
         let Some(group) = &entry.group else { return GroupFate::Release };
@@ -46,12 +46,12 @@ impl State {
         GroupFate::Wait
     }
 
-    /// Whether a job that leaves unsettled comes again.
+    /// Returns whether a job that leaves unsettled is delivered again.
     pub(super) fn comes_again(&self, entry: &Entry) -> bool {
         !self.limits.receives_max.is_used_up(entry.receives())
     }
 
-    /// The turn of a message that was received so often is over, and it is not settled.
+    /// Ends the turn of an unsettled message with `receives` receives.
     pub(in crate::inflight) fn leave_group_unsettled(
         &mut self,
         lane: &Lane,
@@ -61,14 +61,15 @@ impl State {
         self.leave_group(lane, key, !self.limits.receives_max.is_used_up(receives))
     }
 
-    /// A place in a group's lane for a message that is no event: later ones wait for it too.
+    /// Enters a message that is not an event into its group's lane.
+    /// Later ones wait for it.
     pub(in crate::inflight) fn enter_group(&mut self, group_id: &str, now: Instant) -> (Lane, Key) {
         let (lane, key) = (Lane::Group(group_id.into()), Key(self.next_number()));
         self.lanes.enter(&lane, key, now);
         (lane, key)
     }
 
-    /// The turn of a message in its group is over. What is later is handed back too where this one comes again.
+    /// Ends the turn of a message in its group. `abandon`: later jobs are handed back too.
     pub(in crate::inflight) fn leave_group(
         &mut self,
         lane: &Lane,
@@ -81,16 +82,16 @@ impl State {
         Promoted([self.lanes.leave(lane, key), None, None])
     }
 
-    /// What comes later in the group is not to be handled before what is handed back now.
+    /// Abandons the later jobs of the group: they must not be handled before the one handed back.
     fn abandon_after(&mut self, lane: &Lane, key: Key) {
         for later in self.lanes.after(lane, key) {
-            // A later message that is no event has no entry, and settles by itself.
+            // A later message that is not an event has no entry and is settled separately.
             let job = self.take_in_hand(later);
             self.abandoned.extend(job);
         }
     }
 
-    /// Jobs to be handed back at once.
+    /// Takes the jobs to hand back at once.
     pub(in crate::inflight) fn take_abandoned(&mut self) -> Vec<Box<Job>> {
         mem::take(&mut self.abandoned)
     }

@@ -1,5 +1,6 @@
-//! Receipts without a job: what was to be settled and could not be yet. Their leases are extended as those of jobs are,
-//! until whoever keeps them takes them back to try again.
+//! Receipts without a job: they could not be settled yet.
+//!
+//! Their leases are extended like those of jobs, until they are taken back for another attempt.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +12,11 @@ use super::leases::{DueRenewal, HOLD_MAX, Renewal, extension};
 use crate::inflight::job::{Receipt, ReceiptKey};
 use crate::queue::BATCH_MAX;
 
-/// Below this share of a lease, one over it, a receipt is extended before it is tried again, so that a call that hangs
-/// does not cost the lease.
+/// Divisor of the lease: below this share, a receipt is extended before it is tried again.
+/// So a call that hangs does not cost the lease.
 const SHARE_MIN: u32 = 3;
 
-/// Every receipt that is kept.
+/// All kept receipts.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     receipts: HashMap<ReceiptKey, KeptReceipt>,
@@ -28,32 +29,32 @@ struct KeptReceipt {
     standing: Standing,
 }
 
-/// What is being done about the lease.
+/// State of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// To be extended then.
+    /// To be extended at this time.
     RenewAt(Instant),
     /// Being extended.
     Extending,
-    /// Not extended any more: it has been held for as long as may be, or its keeper is gone.
+    /// No longer extended: held for the maximum time, no time for a retry, or keeper ended.
     Ending,
-    /// SQS says that it does not stand.
+    /// SQS reports that the receipt is not valid.
     Lost,
 }
 
-/// What became of a receipt that is taken back.
+/// Result of taking a receipt back.
 #[derive(Debug)]
 pub enum TakenBack {
     /// It can be tried again now.
     Ready(Receipt),
-    /// Not now: it is being extended, or to be extended first.
+    /// Not now: it is being extended, or must be extended first.
     Busy,
-    /// It does not stand any more.
+    /// It is no longer valid.
     Lost(Receipt),
 }
 
 impl State {
-    /// Keeps a receipt; says whether it is now the first to be extended.
+    /// Keeps a receipt. Returns its key and whether it is now the first to be extended.
     pub(in crate::inflight) fn keep(
         &mut self,
         receipt: Receipt,
@@ -78,7 +79,7 @@ impl State {
         (key, is_earlier)
     }
 
-    /// Takes a receipt back that is kept. One with little time left is extended first, unless it is `urgent`.
+    /// Takes a kept receipt back. One with little time left is extended first, unless `urgent`.
     pub(in crate::inflight) fn take_back(
         &mut self,
         key: ReceiptKey,
@@ -108,7 +109,7 @@ impl State {
         }
     }
 
-    /// Has one receipt extended now, so that it shows whether that works. `false`: nothing is held.
+    /// Makes one receipt due now, to test whether extensions work. `false`: nothing is held.
     pub(in crate::inflight) fn renew_one(&mut self, now: Instant) -> bool {
         if let Some(((_, receipt_key), key)) = self.renewals.pop_first() {
             let entry = self.entries.get_mut(&key).expect("a renewal's job is in the table");
@@ -136,7 +137,7 @@ impl State {
         self.kept.renewals.first().map(|(at, _)| *at)
     }
 
-    /// Adds what is due until `soon`, as far as there is room in the batch.
+    /// Adds the receipts due until `soon`, up to the size of a batch.
     pub(super) fn kept_due(&mut self, now: Instant, soon: Instant, due: &mut Vec<DueRenewal>) {
         while due.len() < BATCH_MAX
             && let Some(&(at, key)) = self.kept.renewals.first()
@@ -159,7 +160,7 @@ impl State {
         }
     }
 
-    /// Books what became of an extension, if it is that of a receipt that is kept.
+    /// Records the result of an extension. Returns `false` if the receipt is not a kept one.
     pub(super) fn book_kept(&mut self, key: ReceiptKey, answer: &Renewal, now: Instant) -> bool {
         let Some(kept) = self.kept.receipts.get_mut(&key) else { return false };
         kept.standing = match answer {
@@ -177,7 +178,7 @@ impl State {
         true
     }
 
-    /// Nobody extends anything any more.
+    /// Stops all extensions of kept receipts.
     pub(super) fn end_kept_extensions(&mut self) {
         self.kept.renewals.clear();
         for kept in self.kept.receipts.values_mut() {
@@ -188,7 +189,7 @@ impl State {
     }
 }
 
-/// Half of the time that is left; not beyond the longest hold.
+/// Returns the middle between `since` and the deadline, not after the maximum hold.
 fn half_way(since: Instant, receipt: &Receipt) -> Instant {
     let half = since + receipt.deadline.saturating_duration_since(since) / 2;
     half.min(receipt.leased_at + HOLD_MAX)

@@ -1,4 +1,4 @@
-//! Each receipt's lease: when it is to be extended, what an answer means for it, and when it is lost.
+//! Leases of the receipts: when to extend them, how results are recorded, and when they are lost.
 
 use std::time::Duration;
 
@@ -10,62 +10,63 @@ use crate::inflight::job::{Job, Key, Lease, Receipt, ReceiptKey};
 use crate::inflight::redrive::Limits;
 use crate::queue::{BATCH_MAX, ReceiptHandle};
 
-/// How long a message is held at most. SQS allows 12 hours from its receipt (AWS:
-/// `ChangeMessageVisibility`), whatever is asked for.
+/// Maximum time that a message is held.
+/// SQS allows 12 hours from the receive, whatever timeout is requested (AWS:
+/// `ChangeMessageVisibility`).
 pub(super) const HOLD_MAX: Duration = Duration::from_secs((11 * 60 + 50) * 60);
 
-/// No extension reaches beyond this, counted from the receipt.
+/// Latest end of an extension, counted from the receive.
 const VISIBLE_BY: Duration = Duration::from_secs((11 * 60 + 59) * 60);
 
-/// How soon a message that has been held for too long is looked at again while an attempt runs.
+/// When to check a message held for the maximum time again, while an attempt runs.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// What became of one extension.
+/// Result of one extension.
 #[derive(Debug)]
 pub enum Renewal {
-    /// It lasts for so long since it was asked for.
+    /// Extended, from the time of the call.
     Extended {
-        /// When it was asked for.
+        /// When the call was made.
         called_at: Instant,
-        /// What was asked for.
+        /// The requested visibility timeout.
         visibility: Duration,
     },
-    /// It failed for now; to be tried again then.
+    /// Failed; retry at this time.
     RetryAt(Instant),
-    /// The receipt does not stand any more.
+    /// The receipt is no longer valid.
     Lost,
 }
 
-/// A receipt that is to be extended.
+/// A receipt to extend.
 #[derive(Debug)]
 pub struct DueRenewal {
-    /// Its name.
+    /// The key of the receipt in the table.
     pub key: ReceiptKey,
-    /// What SQS knows it by.
+    /// The receipt handle.
     pub handle: ReceiptHandle,
-    /// When it is too late.
+    /// The end of its current visibility timeout.
     pub deadline: Instant,
-    /// For how long; cut where SQS's limit of 12 hours is near.
+    /// The visibility timeout to request; shortened near SQS's limit of 12 hours.
     pub visibility: Duration,
 }
 
-/// What is to be done about leases now.
+/// Actions that the leases need now.
 #[derive(Debug, Default)]
 pub struct Renewals {
-    /// Up to ten receipts to be extended.
+    /// Up to ten receipts to extend.
     pub due: Vec<DueRenewal>,
-    /// Receipts that were held for as long as SQS allows: to be made visible at once.
+    /// Receipts held for the maximum time: to be made visible at once.
     pub overdue: Vec<Receipt>,
-    /// Idle jobs whose last receipt that was.
+    /// Idle jobs that lost their last receipt in this way.
     pub ended: Vec<Box<Job>>,
-    /// Idle jobs whose messages SQS drops soon: to be copied to the dead-letter queue.
+    /// Idle jobs whose messages SQS soon drops: to be copied to the dead-letter queue.
     pub ending: Vec<Box<Job>>,
-    /// The lanes that move on.
+    /// Jobs that may now start in the lanes of the removed jobs.
     pub(in crate::inflight) promoted: Vec<Promoted>,
 }
 
 impl Renewals {
-    /// Nothing is to be done.
+    /// Returns whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.due.is_empty()
@@ -75,16 +76,16 @@ impl Renewals {
     }
 }
 
-/// What follows from a round of extensions.
+/// Consequences of an extension call.
 #[derive(Debug, Default)]
 pub struct Renewed {
-    /// Receipts that were released while they were being extended: to be made visible now.
+    /// Receipts released during their extension: to be made visible now.
     pub released: Vec<(Receipt, Duration)>,
-    /// Idle jobs whose last receipt was lost: out of the table, to be forgotten.
+    /// Idle jobs that lost their last receipt; they are already out of the table.
     pub lost: Vec<Box<Job>>,
-    /// Receipts that were lost, of whatever job.
+    /// Number of lost receipts, of any job.
     pub receipts_lost: usize,
-    /// Events whose messages were extended: their claims are to be renewed.
+    /// Events whose messages were extended: their claims must be renewed.
     pub claims: Vec<(EventId, Lease)>,
 }
 
@@ -115,7 +116,8 @@ impl State {
         if self.next_renewal().is_none_or(|first| first > now) {
             return renewals;
         }
-        // What is due within a tenth of the timeout shares the call: still well before its deadline.
+        // Receipts due within a tenth of the timeout share the call; that is well before their
+        // deadline.
         let soon = now + self.visibility / 10;
         let mut rechecks = Vec::new();
         while renewals.due.len() < BATCH_MAX
@@ -139,7 +141,8 @@ impl State {
                 });
                 renewals.ending.extend(self.take_ending(key, now));
             } else if matches!(entry.place, Place::Running) && now + RECHECK < receipt.deadline {
-                // Made visible now, it could be handled twice at once. The attempt ends soon.
+                // If made visible now, it could be handled twice at the same time. The attempt ends
+                // soon.
                 held.renew_at = Some(now + RECHECK);
                 rechecks.push(((now + RECHECK, receipt_key), key));
             } else {
@@ -157,7 +160,7 @@ impl State {
         renewals
     }
 
-    /// Renewals that come after a message is to be copied come when it is.
+    /// Sets the limits. Renewals after the time of the copy are moved to that time.
     pub(in crate::inflight) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         let mut moved = Vec::new();
@@ -178,7 +181,7 @@ impl State {
         }
     }
 
-    /// The shortest of the times for which the job's messages may be hidden.
+    /// Returns the shortest time for which the job's messages may be hidden.
     pub(in crate::inflight) fn hidden_job(
         &self,
         key: Key,
@@ -190,7 +193,7 @@ impl State {
         hidden.min().unwrap_or(after)
     }
 
-    /// Whether SQS drops the messages of a job soon, all of them.
+    /// Returns whether SQS soon drops all messages of a job.
     pub(in crate::inflight) fn is_ending(&self, key: Key, now: Instant) -> bool {
         let Some(entry) = self.entries.get(&key) else { return false };
         let ends =
@@ -198,7 +201,7 @@ impl State {
         !entry.receipts.is_empty() && entry.receipts.iter().all(ends)
     }
 
-    /// The job, in hand from now on, where nobody has it and its messages end soon.
+    /// Takes an idle job whose messages SQS soon drops.
     fn take_ending(&mut self, key: Key, now: Instant) -> Option<Box<Job>> {
         if self.stopped || !self.is_ending(key, now) {
             return None;
@@ -206,7 +209,7 @@ impl State {
         self.take_in_hand(key)
     }
 
-    /// The lease keeper is gone: gives what was to be released after its extension.
+    /// Records that the lease keeper has ended. Returns the receipts whose release waited for it.
     pub(in crate::inflight) fn end_extensions(&mut self) -> Vec<(Receipt, Duration)> {
         self.extensions_ended = true;
         self.end_kept_extensions();
@@ -248,7 +251,7 @@ impl State {
         (renewed, promoted)
     }
 
-    /// Books one answer; says whether the receipt is lost.
+    /// Records one result and returns whether the receipt is lost.
     fn book(&mut self, key: Key, receipt_key: ReceiptKey, answer: Renewal, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         let Some(at) = entry.receipts.iter().position(|held| held.key == receipt_key) else {
@@ -278,8 +281,8 @@ impl State {
         lost
     }
 
-    /// Takes a job that nobody has in hand out, if no receipt of it stands any more. Whoever has
-    /// one in hand sees it by its lease.
+    /// Removes an idle job that has no valid receipt left.
+    /// The owner of a running job checks its lease.
     fn drop_if_lost(&mut self, key: Key) -> Option<(Option<Box<Job>>, Promoted)> {
         let entry = self.entries.get(&key)?;
         if !entry.receipts.is_empty() || matches!(entry.place, Place::Running) {
@@ -304,15 +307,16 @@ impl State {
     }
 }
 
-/// For how long a lease is extended: no less than is left of it. Where the answer is lost, it lasts as long as is
-/// known then, whether SQS carried the call out or not.
+/// Returns the visibility timeout to request, at least the time left of the lease.
+/// So if the answer is lost, the known deadline is valid whether or not SQS carried out the call.
 pub(super) fn extension(visibility: Duration, receipt: &Receipt, now: Instant) -> Duration {
     let left = receipt.deadline.saturating_duration_since(now);
     visibility.max(left).min(receipt.leased_at + VISIBLE_BY - now)
 }
 
-/// Half of its time since it was asked for, however long the answer took: early enough to try again
-/// several times before it is too late. Not beyond the longest hold, nor the time at which it is to be copied.
+/// Returns the middle between `since`, when the lease was requested, and the deadline.
+/// The duration of the call does not matter. This leaves time for several retries. The result is
+/// not after the maximum hold, nor after the time of the copy.
 fn renew_at(since: Instant, receipt: &Receipt, copy_at: Option<Instant>) -> Instant {
     let half = since + receipt.deadline.saturating_duration_since(since) / 2;
     let half = half.min(receipt.leased_at + HOLD_MAX);

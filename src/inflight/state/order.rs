@@ -1,8 +1,8 @@
-//! Who comes before whom: lanes, each in order of receipt.
+//! Ordering lanes, each in order of receipt.
 //!
-//! An event stands in the lane of its reservation and, on a FIFO queue, in that of its message
-//! group. It may start when it is the first in each. All lanes have the same order, so that the
-//! event that was received first of all is always first in both of its own: nothing deadlocks.
+//! An event is in the lane of its reservation and, on a FIFO queue, in the lane of its message
+//! group. It may start when it is first in each. All lanes use the same order, so the event
+//! received first of all is always first in both of its lanes: no deadlock is possible.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,33 +13,36 @@ use tokio::time::Instant;
 use crate::event::ReservationId;
 use crate::inflight::job::Key;
 
-/// What events have in common that must be handled one after another.
+/// The ordering key: events with the same key are handled one after another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::inflight) enum Lane {
     Reservation(ReservationId),
     Group(Box<str>),
 }
 
-/// What an event is taken to take where its lane has hardly moved, in which nothing is known yet but how long it took to
-/// begin. Too little spends another receive, too much leaves the lane idle.
+/// Estimated handling time of an event while its lane has hardly moved.
+/// Only the time until its first event started is known then. A value too low spends another
+/// receive; a value too high leaves the lane idle.
 const EVENT_TAKES: Duration = Duration::from_millis(100);
 
-/// And the most: where a lane has stood still, its service was away, or is called rarely, and may be well by now.
+/// Maximum estimated handling time of an event.
+/// If a lane has stood still, its service was down or is called rarely, and may have recovered by
+/// now.
 const EVENT_TAKES_MAX: Duration = Duration::from_secs(30);
 
-/// Who is in a lane, and how it moves.
+/// The contents of a lane, and its progress.
 #[derive(Debug)]
 struct Line {
     keys: VecDeque<Key>,
-    /// When the first came in.
+    /// When the first job entered.
     began_at: Instant,
-    /// How many have left since, each as the first.
+    /// How many jobs have left since then, each while it was first.
     left: u32,
-    /// When it is the turn of the last that was handed back for want of room.
+    /// Estimated turn of the last message that was handed back for lack of room.
     turn_at: Option<Instant>,
 }
 
-/// Every lane that has somebody in it.
+/// All lanes that are not empty.
 #[derive(Debug, Default)]
 pub(super) struct Lanes(HashMap<Lane, Line>);
 
@@ -67,8 +70,9 @@ impl Lanes {
         self.0.get(lane).map_or(0, |line| line.keys.len())
     }
 
-    /// How long it takes until the turn of one more comes, after those that are held and those that were told so before;
-    /// and whether it is the first to ask. It is `most` at most, and short where it asks for the first time.
+    /// Returns the estimated time until the turn of one more message, at most `most`.
+    /// The message comes after the held ones and those that got an estimate before. The estimate is
+    /// short if the message is new. Also returns whether it is the first estimate for the lane.
     pub(super) fn turn(
         &mut self,
         lane: &Lane,
@@ -88,7 +92,7 @@ impl Lanes {
         Some((turn_at.saturating_duration_since(now), is_first))
     }
 
-    /// Takes a key out; gives the next one where it was the first.
+    /// Removes a key. Returns the next one if the removed key was first.
     pub(super) fn leave(&mut self, lane: &Lane, key: Key) -> Option<Key> {
         let line = self.0.get_mut(lane)?;
         if line.keys.front() != Some(&key) {
@@ -104,7 +108,7 @@ impl Lanes {
         next
     }
 
-    /// Those that come after `key`.
+    /// Returns the keys after `key`.
     pub(super) fn after(&self, lane: &Lane, key: Key) -> Vec<Key> {
         let keys = self.0.get(lane).into_iter().flat_map(|line| &line.keys);
         keys.skip_while(|other| **other != key).skip(1).copied().collect()

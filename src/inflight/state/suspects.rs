@@ -1,5 +1,7 @@
-//! Suspects: jobs that fail while others do well. They wait on timers of their own; a few of them are tried at once, so
-//! that they hold up nobody; and they take a part of the room at most.
+//! Suspects: jobs that fail while others succeed.
+//!
+//! They wait on their own timers. Few of them are tried at once, so that they do not block others,
+//! and they take only a part of the room.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
@@ -9,12 +11,12 @@ use crate::inflight::job::{Job, Key};
 use crate::metrics::{HeldState, Service, SuspectGuard};
 use crate::sabotage::{Sabotage, on};
 
-/// How many suspects there may be.
+/// Limits of the number of suspects.
 #[derive(Clone, Copy, Debug)]
 pub struct SuspectBounds {
-    /// Held at most; beyond that the oldest is given up.
+    /// Maximum number held. Beyond it, the oldest suspect is given up.
     pub held_max: usize,
-    /// Being tried at once at most, at each service: in the channel to the workers, or in their hands.
+    /// Maximum number tried at once, per service: in the channel to the workers, or running.
     pub tried_max: usize,
 }
 
@@ -23,9 +25,9 @@ pub(super) struct Suspects {
     bounds: SuspectBounds,
     /// In order of receipt.
     held: BTreeSet<Key>,
-    /// Those of each service whose time has come; some may have left since.
+    /// Suspects whose wait is over, by service. Some may have left the table since.
     due: [VecDeque<Key>; Service::ALL.len()],
-    /// How many of each service are being tried. Where one is slow, suspects of the other are tried all the same.
+    /// Number being tried, by service. A slow service does not delay the suspects of another.
     tried: [usize; Service::ALL.len()],
 }
 
@@ -54,7 +56,8 @@ impl Suspects {
 }
 
 impl State {
-    /// A suspect's time has come: whether it may be tried now. Else it is when another has been.
+    /// Starts the trial of a suspect whose wait is over, and returns whether it may start now.
+    /// Otherwise it starts when another trial has ended.
     pub(super) fn begin_trial(&mut self, key: Key, service: Service) -> bool {
         let is_full = self.suspects.tried[service.index()] >= self.suspects.bounds.tried_max;
         if is_full && !on(Sabotage::SuspectsUnbounded) {
@@ -65,13 +68,13 @@ impl State {
         true
     }
 
-    /// A suspect is tried, whether or not others are.
+    /// Counts the trial of a suspect, also beyond the limit.
     pub(super) fn count_trial(&mut self, key: Key, service: Service) {
         self.suspects.tried[service.index()] += 1;
         self.entries.get_mut(&key).expect("a suspect is in the table").tried_at = Some(service);
     }
 
-    /// The service at which a job that waits for its time is a suspect, if it is one.
+    /// Returns the service at which an idle job is a suspect, if any.
     pub(super) fn suspect_at(&self, key: Key) -> Option<Service> {
         match &self.entries.get(&key)?.place {
             Place::Idle(job, _) => job.suspect.as_ref().map(SuspectGuard::service),
@@ -79,7 +82,7 @@ impl State {
         }
     }
 
-    /// A job was tried, if it is a suspect. Gives the one that is tried next, to be made ready.
+    /// Ends the trial of a job, if it is a suspect. Returns the next one to try, to be made ready.
     pub(super) fn end_trial(&mut self, key: Key) -> Option<Key> {
         let entry = self.entries.get_mut(&key)?;
         let service = entry.tried_at.take()?;
@@ -96,12 +99,12 @@ impl State {
         None
     }
 
-    /// The oldest suspect that nobody has in hand, where there are too many. The caller must settle it.
+    /// Takes the oldest idle suspect if there are too many. The caller must settle it.
     pub(in crate::inflight) fn take_suspect_in_excess(&mut self) -> Option<Box<Job>> {
         if self.suspects.held.len() <= self.suspects.bounds.held_max {
             return None;
         }
-        // One that was never tried is not given up: it is a suspect for its reservation's sake alone.
+        // A job without failures is not given up: it is a suspect only because of its reservation.
         let waits = |key: &&Key| match self.entries.get(key).map(|entry| &entry.place) {
             Some(Place::Idle(job, Idle::Waiting { .. } | Idle::Suspect | Idle::Parked(..))) => {
                 job.failures > 0
@@ -112,7 +115,7 @@ impl State {
         self.take_in_hand(oldest)
     }
 
-    /// Takes an idle job out of its place, as a worker would.
+    /// Takes an idle job out of its place, as a worker does.
     pub(super) fn take_in_hand(&mut self, key: Key) -> Option<Box<Job>> {
         let entry = self.entries.get_mut(&key)?;
         match mem::replace(&mut entry.place, Place::Running) {

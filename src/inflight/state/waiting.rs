@@ -1,4 +1,4 @@
-//! Jobs that wait for a time or for a service, and how they are made to go on.
+//! Jobs that wait for a time or for a service, and how they resume.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,20 @@ use crate::metrics::HeldState;
 use crate::outage::{Dependency, Waiting};
 use crate::sabotage::{Sabotage, on};
 
-/// Of so many jobs that are let go, one is the oldest of those that have failed, however many fresh ones wait: these may
-/// never run out.
+/// One of this many resumed jobs is the oldest of those that have failed.
+/// It is chosen even if fresh jobs wait, because there may always be fresh ones.
 const OTHERS_EVERY: u32 = 4;
 
 /// How a job waits for a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParkedAs {
-    /// Its reservation has not failed at the service.
+    /// Whether its reservation has not failed at the service.
     pub is_fresh: bool,
-    /// The service is called, and has as many calls as it is given: the job counts as buffered, unless it is a suspect.
+    /// Whether the service is called but has no free call.
+    /// The job then counts as buffered, unless it is a suspect.
     pub is_full: bool,
-    /// Its reservation fails at the service while others do well there. So is only one that waits for room.
+    /// Whether its reservation fails at the service while others succeed.
+    /// Set only for a job that waits for room.
     pub is_suspect: bool,
 }
 
@@ -32,11 +34,11 @@ pub(super) struct Pool {
     tried: BTreeSet<Key>,
     /// Suspects that wait for room at a service that is called.
     suspects: BTreeSet<Key>,
-    /// Those of the others that wait for room at a service that is called.
+    /// Number of other jobs that wait for room at a service that is called.
     full: usize,
-    /// How many were let go so far, by [`OTHERS_EVERY`].
+    /// Number of resumed jobs, modulo [`OTHERS_EVERY`].
     turn: u32,
-    /// The service is not called: nobody waits for room there.
+    /// Whether the service is not called, so that no job waits for room there.
     is_away: bool,
 }
 
@@ -59,7 +61,8 @@ impl Pool {
         }
     }
 
-    /// The next to be let go, in order of receipt: a fresh one, if there is one and it is not the turn of the others.
+    /// Returns the next job to resume, in order of receipt.
+    /// A fresh one, if there is one and it is not the turn of the others.
     fn next(&mut self) -> Option<Key> {
         self.turn = (self.turn + 1) % OTHERS_EVERY;
         let (fresh, tried, suspect) =
@@ -72,8 +75,9 @@ impl Pool {
         next.copied()
     }
 
-    /// Any of them, a fresh one if there is one: those who fail gather at the head. Every other time it is the last to come,
-    /// which is after those of whom the service was found down.
+    /// Returns a random job, fresh ones preferred; failing jobs gather at the head.
+    /// In half of the calls it is the newest job, which came after those that showed the service
+    /// down.
     fn any(&self) -> Option<Key> {
         if on(Sabotage::ProbesOldestFirst) {
             return self.oldest();
@@ -85,7 +89,7 @@ impl Pool {
         set.range(from..).next().copied()
     }
 
-    /// The one that was received first.
+    /// Returns the job that was received first.
     fn oldest(&self) -> Option<Key> {
         let firsts = [self.fresh.first(), self.tried.first(), self.suspects.first()];
         firsts.into_iter().flatten().min().copied()
@@ -95,17 +99,17 @@ impl Pool {
         Waiting { fresh: self.fresh.len(), tried: self.tried.len(), suspects: self.suspects.len() }
     }
 
-    /// How many count as buffered.
+    /// Counts the jobs that count as buffered.
     pub(super) fn buffered(&self) -> usize {
         if self.is_away || on(Sabotage::HoardsAtLimit) { 0 } else { self.full }
     }
 
-    /// How many wait for a service that nobody calls.
+    /// Counts the jobs that wait while the service is not called.
     fn parked(&self) -> usize {
         if self.is_away { self.waiting().total() } else { 0 }
     }
 
-    /// Whether one that waits so waits for the service to be called, and not for room.
+    /// Returns whether a job that waits in this way waits for the service, and not for room.
     pub(super) fn is_parked(&self, how: ParkedAs) -> bool {
         self.is_away || !how.is_full
     }
@@ -116,11 +120,11 @@ impl Pool {
 }
 
 impl State {
-    /// Takes a job that stops being idle out of what its idleness put it into.
+    /// Removes a job that is no longer idle from the index of its idle state.
     pub(super) fn stop_idling(&mut self, key: Key, idle: Idle) {
         match idle {
             Idle::Ready => self.ready -= 1,
-            // Its place among the suspects whose time has come is passed over later.
+            // Its place in the queue of due suspects is skipped later.
             Idle::InLane | Idle::Suspect => {}
             Idle::Waiting { until, is_in_turn } => {
                 self.timers.remove(&(until, key));
@@ -130,7 +134,7 @@ impl State {
         }
     }
 
-    /// Gives the suspect that is tried next, to be made ready.
+    /// Parks a job. Returns the next suspect to try, to be made ready.
     pub(in crate::inflight) fn park(
         &mut self,
         mut job: Box<Job>,
@@ -138,7 +142,8 @@ impl State {
         how: ParkedAs,
     ) -> Option<Key> {
         let key = job.key;
-        // A suspect that finds no room stays one, and holds up nobody: another is tried meanwhile.
+        // A suspect that finds no room stays a suspect and blocks no others: another is tried
+        // meanwhile.
         job.held.set(match (how.is_full, how.is_suspect) {
             (true, true) => HeldState::Waiting,
             (true, false) => HeldState::Buffered,
@@ -156,7 +161,8 @@ impl State {
         next
     }
 
-    /// Up to `count` jobs that wait for the service, in order of receipt: fresh ones first, but each fourth is another.
+    /// Resumes up to `count` jobs that wait for the service, in order of receipt.
+    /// Fresh ones come first, but every fourth job is another one.
     pub(in crate::inflight) fn unpark(&mut self, dependency: Dependency, count: usize) -> Vec<Key> {
         let mut keys = Vec::new();
         while keys.len() < count
@@ -169,7 +175,7 @@ impl State {
         keys
     }
 
-    /// One job that waits for the service, any of them, a fresh one if there is one.
+    /// Resumes a random job that waits for the service, fresh ones preferred.
     pub(in crate::inflight) fn unpark_any(&mut self, dependency: Dependency) -> Option<Key> {
         let key = self.parked[dependency.index()].any().filter(|_| !self.stopped)?;
         self.let_go(key, dependency);
@@ -217,12 +223,13 @@ impl State {
         self.take_in_hand(oldest)
     }
 
-    /// Whether the service is called, for what counts as buffered.
+    /// Sets whether the service is away, which determines what counts as buffered.
     pub(in crate::inflight) fn set_away(&mut self, dependency: Dependency, is_away: bool) {
         self.parked[dependency.index()].is_away = is_away;
     }
 
-    /// Whether the timer is now the first, and the suspect that is tried next, to be made ready.
+    /// Makes a job wait until `until`.
+    /// Returns whether its timer is now the first, and the next suspect to try, to be made ready.
     pub(in crate::inflight) fn wait(
         &mut self,
         mut job: Box<Job>,
@@ -245,7 +252,7 @@ impl State {
         (earlier, next)
     }
 
-    /// The waiting jobs whose time has come; they count as buffered from here on.
+    /// Takes the jobs whose wait is over. They count as buffered from then on.
     pub(in crate::inflight) fn due(&mut self, now: Instant) -> Vec<Key> {
         let mut due = Vec::new();
         while let Some(&(at, key)) = self.timers.first()
@@ -271,7 +278,7 @@ impl State {
         due
     }
 
-    /// None while stopping: nothing is made ready any more.
+    /// Returns `None` during a stop, because nothing is made ready then.
     pub(in crate::inflight) fn next_timer(&self) -> Option<Instant> {
         self.timers.first().filter(|_| !self.stopped).map(|(at, _)| *at)
     }

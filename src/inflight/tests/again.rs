@@ -1,8 +1,8 @@
-//! One message that is received more than once.
+//! Messages that are received more than once.
 
 use super::*;
 
-/// The handles that settle the only job.
+/// Returns the handles that settle the only job.
 fn handles(world: &mut World) -> Vec<String> {
     let job = world.start().expect("ready");
     let receipts = world.table.take(&job).receipts;
@@ -34,7 +34,8 @@ async fn one_whose_count_lags_behind_is_kept_beside_it() {
     let mut world = World::new();
     world.receive_count = 2;
     world.admit_message("m1", "e1", "r1", "show").await;
-    // It may be the newer one, of which SQS has not counted every receive yet; or an older one that comes late.
+    // It may be a newer receipt whose count SQS has not fully updated, or an older one that is
+    // late.
     assert!(!receive(&mut world, 1).await);
     assert_eq!(world.room.taken(), 2);
     assert_eq!(handles(&mut world), ["handle-1", "handle-2"]);

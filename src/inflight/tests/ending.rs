@@ -1,4 +1,4 @@
-//! The queue's retention: nothing is hidden for so long that SQS drops it before it is seen again.
+//! Retention period: a message is not hidden so long that SQS drops it before it is seen again.
 
 use super::*;
 
@@ -6,13 +6,13 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 const LONG: Duration = Duration::from_secs(11 * 3_600);
 
 impl World {
-    /// Tells the table of the queue's limits.
+    /// Sets the limits of the queue in the table.
     pub(super) fn limit(&self, receives_max: ReceivesMax, retention: Option<Duration>) {
         self.table.lock().set_limits(Limits { receives_max, retention });
     }
 }
 
-/// Hides a message for so long each time that it is received, as often as it may be; gives the times.
+/// Hides a message for `after` on each of its receives, and returns the resulting times.
 async fn hidden(world: &mut World, age: Duration, receives: u32, after: Duration) -> Vec<Duration> {
     let (mut times, mut now) = (Vec::new(), Duration::ZERO);
     for receive_count in 1..=receives {

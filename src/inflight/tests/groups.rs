@@ -1,10 +1,11 @@
-//! FIFO groups and the queue's redrive policy: what is handed back spends a receive. And the room that one reservation takes.
+//! FIFO groups and the redrive policy: a hand-back spends a receive.
+//! Also the room that one reservation takes.
 
 use super::*;
 use crate::inflight::redrive::ReceivesMax;
 use crate::outage::Dependency;
 
-/// Three events of a group, received for the second time.
+/// Admits three events of a group, received for the second time.
 async fn group(max: ReceivesMax) -> World {
     let mut world = World::new();
     world.limit(max, None);
@@ -79,7 +80,8 @@ async fn who_does_not_come_again_takes_nobody_along() {
     }
 }
 
-/// Gives for how long each of so many further events of a reservation is handed back; `None`: it is held.
+/// Offers `count` further events of a reservation.
+/// Returns for how long each is handed back; `None` if it is held.
 async fn offer(world: &mut World, reservation: &str, count: usize) -> Vec<Option<Duration>> {
     let mut offered = Vec::new();
     for _ in 0..count {
@@ -98,7 +100,8 @@ async fn a_reservation_takes_as_much_room_as_it_leaves() {
     let mut world = World::new();
     let held = |offered: &[Option<Duration>]| offered.iter().filter(|it| it.is_none()).count();
     assert_eq!(held(&offer(&mut world, "hot", 80).await), 50);
-    // A second one finds half of the room, and leaves half of that; others have the rest.
+    // The second reservation finds half of the room and leaves half of that; the rest is for
+    // others.
     assert_eq!(held(&offer(&mut world, "hot too", 80).await), 25);
     assert_eq!(held(&offer(&mut world, "cold", 5).await), 5);
     for n in 0..20 {
@@ -107,7 +110,7 @@ async fn a_reservation_takes_as_much_room_as_it_leaves() {
     assert_eq!(world.table.held(), 100);
 }
 
-/// A room of 64 MiB and messages of 1 MiB: 64 would fill it.
+/// In a room of 64 MiB, 64 messages of 1 MiB would fill it.
 #[tokio::test(start_paused = true)]
 async fn a_reservation_takes_as_much_memory_as_it_leaves() {
     let mut world = World::new();
@@ -128,7 +131,7 @@ async fn a_reservation_takes_as_much_memory_as_it_leaves() {
 async fn what_goes_back_for_room_comes_again_when_its_turn_is_near() {
     let mut world = World::new();
     offer(&mut world, "hot", 50).await;
-    // Ten a second, five seconds long.
+    // Ten per second for five seconds.
     for _ in 0..9 {
         advance(Duration::from_millis(100)).await;
         let job = world.start().expect("the next of the lane");
@@ -138,7 +141,7 @@ async fn what_goes_back_for_room_comes_again_when_its_turn_is_near() {
     let after: Vec<_> = offered.iter().flatten().map(Duration::as_millis).collect();
     assert_eq!((offered.len() - after.len(), after.len()), (9, 31));
     assert_eq!((after[0], after[30]), (5_000, 8_000));
-    // A lane that stands still is looked at again in a quarter of an hour.
+    // A lane without progress is checked again after a quarter of an hour.
     advance(Duration::from_secs(24 * 3_600)).await;
     world.limit(ReceivesMax::Unlimited, None);
     world.receive_count = 2;
@@ -162,7 +165,7 @@ async fn nothing_goes_back_for_room_that_has_no_receive_to_spare() {
         let offered = offer(&mut world, "hot", 1).await;
         assert_eq!(offered[0].is_some(), goes_back, "{max:?} {receives}");
     }
-    // A FIFO group would be closed as long.
+    // Handing back would close a FIFO group for as long.
     let mut world = World::new();
     world.group = Some("g");
     assert_eq!(offer(&mut world, "hot", 60).await, [None; 60]);
@@ -181,7 +184,7 @@ async fn nothing_goes_back_for_room_while_its_service_is_away() {
     assert!(offer(&mut world, "hot", 1).await[0].is_some());
 }
 
-/// What waits for room waits for its turn, whoever it is; unless the service is away by now.
+/// A head that waits for room does not stop hand-backs, unless its service is down.
 #[tokio::test(start_paused = true)]
 async fn a_backlog_goes_back_for_room_while_its_head_waits_for_room_at_a_service() {
     for is_suspect in [true, false] {

@@ -1,4 +1,4 @@
-//! The lease keeper, at a queue whose calls take time, hang or fail.
+//! The lease keeper with a queue whose calls are slow, hang or fail.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -13,13 +13,13 @@ use crate::event::EventId;
 use crate::inflight::lease::{LeaseEvents, LeaseKeeper};
 use crate::queue::{BatchAnswer, DeadLetter, Queue, QueueError};
 
-/// What a call does.
+/// Duration of each call, by its number.
 type Course = fn(usize) -> Duration;
 
-/// For longer than any call is waited for.
+/// Longer than any timeout of a call.
 const HANGS: Duration = Duration::from_secs(3_600);
 
-/// A queue that extends, and takes its time.
+/// A queue whose extensions take time.
 struct Slow {
     course: Course,
     calls: AtomicUsize,
@@ -65,13 +65,13 @@ impl Drop for Closed<'_> {
     }
 }
 
-/// What the keeper tells.
+/// Events reported by the lease keeper.
 #[derive(Default)]
 struct Told {
     extended: AtomicUsize,
     lost: AtomicUsize,
     overdue: AtomicUsize,
-    /// The jobs whose messages end, and when that was told.
+    /// Jobs whose messages end, with the time of the report.
     ending: Mutex<Vec<(Instant, Box<Job>)>>,
 }
 
@@ -101,7 +101,7 @@ impl LeaseEvents for Told {
     async fn hand_back(&self, _: Box<Job>) {}
 }
 
-/// A keeper at work.
+/// A running lease keeper.
 struct Kept {
     world: World,
     queue: Arc<Slow>,
@@ -109,7 +109,8 @@ struct Kept {
     _keeper: JoinHandle<()>,
 }
 
-/// Has so many events held, for `visibility` each, with extensions that take as `course` says.
+/// Holds `events` events for `visibility` each.
+/// Extension calls take the time that `course` returns.
 async fn held(events: usize, visibility: Duration, course: Course) -> Kept {
     let mut world = World::of(events + 20, visibility);
     for n in 0..events {
@@ -150,7 +151,7 @@ async fn calls_that_hang_cost_no_lease_while_others_are_answered() {
     assert_eq!((kept.lost(), kept.world.table.held()), (0, 1_000));
 }
 
-/// Half of the shortest lease has time for a call that is given up, and for one that is waited for.
+/// Half of the shortest lease has time for one call that times out and one that succeeds.
 #[tokio::test(start_paused = true)]
 async fn calls_that_become_slow_cost_no_lease() {
     let becomes_slow = |call| Duration::from_millis(if call < 20 { 10 } else { 1_000 });
@@ -159,7 +160,7 @@ async fn calls_that_become_slow_cost_no_lease() {
     assert_eq!((kept.lost(), kept.world.table.held()), (0, 10));
 }
 
-/// The answer says nothing of when SQS began to count: that may have been when it was asked.
+/// The answer does not show when SQS began to count: it may have been at the request.
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_counted_from_when_its_extension_was_asked_for() {
     let took = Duration::from_secs(4);
@@ -188,7 +189,7 @@ async fn nothing_is_asked_beyond_the_twelve_hours_that_sqs_allows() {
     assert_eq!((kept.told.overdue.load(Ordering::Relaxed), kept.world.table.held()), (1, 0));
 }
 
-/// An outage may last longer than the queue's retention, and SQS tells nobody what it drops.
+/// An outage may last longer than the retention period, and SQS does not report dropped messages.
 #[tokio::test(start_paused = true)]
 async fn what_sqs_is_about_to_drop_is_given_to_be_copied() {
     const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -221,7 +222,7 @@ async fn what_sqs_is_about_to_drop_is_given_to_be_copied() {
     }
 }
 
-/// What is read about the queue comes after its first messages, and changes while they are held.
+/// The queue's limits are read after its first messages arrive, and change while they are held.
 #[tokio::test(start_paused = true)]
 async fn a_retention_that_is_learnt_late_counts_for_what_is_held() {
     let hour = Duration::from_secs(3_600);
@@ -236,7 +237,7 @@ async fn a_retention_that_is_learnt_late_counts_for_what_is_held() {
     assert_eq!(kept.told.ending.lock().expect("no panic").len(), 1);
 }
 
-/// The retention may end when SQS's longest hold does.
+/// The retention may end at the same time as SQS's maximum hold.
 #[tokio::test(start_paused = true)]
 async fn a_job_that_may_be_held_no_longer_leaves_the_table_whatever_its_retention() {
     for end_s in (42_590..42_610).step_by(5) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::queue::BATCH_MAX;
 
-/// Keeps the receipts of so many jobs that are done.
+/// Keeps the receipts of `count` finished jobs.
 async fn keep(world: &mut World, count: usize) -> Vec<ReceiptKey> {
     let mut keys = Vec::new();
     for n in 0..count {
@@ -20,7 +20,7 @@ fn take_back(world: &World, key: ReceiptKey) -> TakenBack {
     world.table.take_back(key, Instant::now(), false)
 }
 
-/// Extends what is due, as asked for at this moment.
+/// Extends the due receipts, counted from this moment.
 fn extend(world: &World) -> usize {
     let now = Instant::now();
     let due = world.table.renewals_due(now).due;
@@ -103,7 +103,7 @@ async fn an_extension_cuts_no_lease_that_is_longer() {
         let due = world.table.renewals_due(Instant::now()).due;
         let asked: Vec<_> = due.iter().map(|due| due.visibility.as_secs()).collect();
         assert_eq!(asked, [890]);
-        // The answer is lost: whatever SQS did, the lease lasts.
+        // The answer is lost: the lease lasts, whatever SQS did.
         let again = Renewal::RetryAt(Instant::now() + Duration::from_secs(1_000));
         world.table.renewed(vec![(due[0].key, again)], Instant::now());
     }

@@ -1,4 +1,4 @@
-//! Leases and claims that are lost, and what goes with them; suspects that are none any more.
+//! Lost leases and claims and their consequences; jobs that stop being suspects.
 
 use super::*;
 use crate::metrics::Service;
@@ -10,7 +10,7 @@ fn ids(jobs: &[Box<Job>]) -> Vec<&str> {
     jobs.iter().map(|job| job.event.id.as_str()).collect()
 }
 
-/// Two events of one group; the first is received ten seconds before the second, and in hand.
+/// Two events of one group. The first is received ten seconds before the second, and is running.
 async fn two_of_a_group() -> (World, Box<Job>) {
     let mut world = World::new();
     world.group = Some("g");
@@ -21,7 +21,7 @@ async fn two_of_a_group() -> (World, Box<Job>) {
     (world, head)
 }
 
-/// SQS shows the head again, and the later ones are not to be handled before it.
+/// SQS delivers the head again, and the later messages must not be handled before it.
 #[tokio::test(start_paused = true)]
 async fn a_groups_head_that_is_lost_while_it_waits_takes_the_later_ones_along() {
     let (mut world, head) = two_of_a_group().await;

@@ -1,4 +1,4 @@
-//! The memory that a job takes.
+//! Memory of a job.
 
 use super::*;
 
@@ -14,7 +14,7 @@ async fn what_is_learnt_of_a_job_takes_room_until_it_is_settled() {
     world.table.grow(&job, 2 * MIB);
     assert_eq!(world.room.reserve().await.len(), 1);
     let taken = world.table.take(&job);
-    // Nothing of it is held any more: there is nothing that could grow.
+    // The job is no longer held, so `grow` has no effect.
     world.table.grow(&job, MIB);
     assert_eq!(world.room.reserve().await.len(), 1);
     drop(taken);

@@ -1,4 +1,4 @@
-//! Suspects: what fails while others do well is tried, and holds up nobody.
+//! Suspects: jobs that fail while others succeed are tried, and block no others.
 
 use super::*;
 use crate::metrics::Service;
@@ -15,7 +15,7 @@ fn ids(jobs: &[Box<Job>]) -> Vec<&str> {
 }
 
 impl World {
-    /// An event that was admitted and started.
+    /// Admits and starts an event.
     async fn started(&mut self, id: &str) -> Box<Job> {
         self.admit(id, id).await;
         self.start().expect("ready")
@@ -27,7 +27,7 @@ impl World {
     }
 }
 
-/// A backlog of fresh events never runs empty, and those that have failed have their turn all the same.
+/// Fresh events never run out, and jobs that have failed still get their turn.
 #[tokio::test(start_paused = true)]
 async fn each_fourth_that_is_let_go_is_the_oldest_of_those_that_have_failed() {
     let mut world = World::new();
@@ -50,7 +50,7 @@ async fn each_fourth_that_is_let_go_is_the_oldest_of_those_that_have_failed() {
     assert!(others.into_iter().map(|(n, id)| (n, id.as_str())).eq(expected), "{order:?}");
 }
 
-/// However many wait for room, or for a service that is away or pauses: two of five are tried at once.
+/// The next suspect is tried however many wait for room, or for a service that is down or paused.
 #[tokio::test(start_paused = true)]
 async fn a_suspect_that_is_parked_leaves_its_place_to_the_next() {
     for how in [SUSPECT, ParkedAs { is_full: false, is_suspect: false, ..SUSPECT }] {
@@ -66,7 +66,7 @@ async fn a_suspect_that_is_parked_leaves_its_place_to_the_next() {
             world.table.park(job, Dependency::Inventory, how);
         }
         assert_eq!((tried, world.table.parked(Dependency::Inventory).total()), (5, 5));
-        // Their places are taken anew when they go on, and are theirs until they were tried.
+        // Resumed suspects count as being tried until their trial ends.
         world.table.unpark(Dependency::Inventory, 2);
         let (first, second) = (world.start().expect("one"), world.start().expect("another"));
         let job = world.started("e5").await;
@@ -117,7 +117,7 @@ async fn suspects_that_wait_for_room_are_given_up_like_others() {
     }
 }
 
-/// Who waits for room at a service that is called does not wait for the service.
+/// A job that waits for room at a service that is called does not wait for the service.
 #[tokio::test(start_paused = true)]
 async fn only_what_waits_for_a_service_that_is_not_called_is_parked() {
     let away = ParkedAs { is_full: false, ..FRESH };
@@ -189,7 +189,7 @@ async fn suspects_take_a_part_of_the_room_and_the_oldest_that_was_tried_goes_fir
         }
     }
     assert_eq!(ids(&gone), ["e0", "e2", "e3", "e4"], "six may be held");
-    // One that is no suspect any more does not count.
+    // A job that is no longer a suspect does not count.
     world.admit("e10", "r10").await;
     let job = world.start().expect("ready");
     world.table.wait(job, Instant::now() + HOUR);

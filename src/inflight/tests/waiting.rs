@@ -1,4 +1,4 @@
-//! Waiting for others: for a service, for a group, and for no longer than SQS allows.
+//! Waiting for a service or a group, and for no longer than SQS allows.
 
 use super::*;
 use crate::metrics::Service;
@@ -32,7 +32,7 @@ async fn parked_jobs_are_let_go_in_order_as_many_as_may() {
     assert_eq!(first.event.id.as_str(), "e1");
     assert_eq!(world.start_id().as_deref(), Some("e2"));
     assert!(world.start().is_none());
-    // One that is parked again comes before those that came in later, unless it has failed.
+    // A job that is parked again comes before later ones, unless it has failed.
     world.table.park(first, Dependency::Inventory, TRIED);
     world.table.unpark(Dependency::Inventory, 1);
     assert_eq!(world.start_id().as_deref(), Some("e3"));
@@ -127,7 +127,7 @@ async fn poison_takes_its_turn_in_its_group() {
     let first = world.start().expect("e1");
     drop(world.table.take(&first));
     assert!(world.start().is_none(), "the poison is not settled");
-    // No copy could be sent: it goes back, and what is later too.
+    // No copy could be sent: the message goes back, and so do the later ones.
     turn.abandon();
     assert_eq!(ids(&world.table.take_abandoned()), ["e2"]);
 }
@@ -282,7 +282,8 @@ async fn what_waits_for_room_at_a_service_is_buffered_unless_nobody_calls_it() {
     assert!(has_room(&world).await);
 }
 
-/// A pause, or a limit of calls a second: what is held beyond what can be given there soon, another process could do.
+/// A pause or a call rate limit.
+/// Other processes can take the jobs beyond what the service can soon take.
 #[tokio::test(start_paused = true)]
 async fn what_a_limit_refused_is_buffered_unless_it_is_a_suspect() {
     let mut world = World::new();

@@ -1,4 +1,4 @@
-//! A service that is not called: who finds out whether it serves again, and when.
+//! Probes of a service that is down: which call probes it, and when.
 
 use std::time::Duration;
 
@@ -8,32 +8,33 @@ use super::{Due, Trouble};
 use crate::outage::Waiting;
 use crate::sabotage::{Sabotage, on};
 
-/// Between rounds of probes: a twelfth of the outage's length, so that even with the last round's own length it is a tenth
-/// at most, from 1 to 10 s. Half of it is drawn at random: pods do not ask together.
+/// Interval between probe rounds: a twelfth of the outage so far, from 1 to 10 s. With the duration
+/// of the last round, it is a tenth at most. Half of it is random, so that pods do not probe
+/// together.
 const PROBE_SHARE: u32 = 12;
 const PROBE_EVERY_MIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY_MAX: Duration = Duration::from_secs(10);
 
-/// Probes of one round: where the first fails fast, others follow at once, each for another reservation. What goes on
-/// failing alone does not keep a service closed.
+/// Probes per round. If the first fails fast, others follow at once, each for another reservation.
+/// Reservations that fail alone thus do not keep the service closed off.
 pub(super) const PROBES_A_ROUND: u32 = 5;
 
 /// A probe that fails within this time costs the service next to nothing.
 const FAST: Duration = Duration::from_millis(500);
 
-/// Probes that are open at once. More than one only where the service is silent for longer than a round.
+/// Maximum open probes. There is more than one only if an answer takes longer than a round.
 pub(super) const PROBES_OPEN_MAX: usize = 3;
 
-/// An event that was let go and has not called by then was lost on its way: another one is let go.
+/// A released event that has not called by then is counted as lost, and another one is released.
 pub(super) const LOST_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Down {
     pub(super) trouble: Trouble,
     pub(super) since: Instant,
-    /// Calls that had begun by then prove nothing about now.
+    /// Number of calls begun before the outage. They prove nothing about the time since.
     pub(super) begun: u64,
-    /// The latest call to begin of those that had succeeded by then.
+    /// Number of the latest-begun call that had succeeded by then.
     pub(super) succeeded: u64,
     pub(super) next_probe: Instant,
     last_probe: Instant,
@@ -41,15 +42,15 @@ pub(super) struct Down {
     round: u32,
     goes_on: bool,
     pub(super) probes_open: usize,
-    /// One may call, until then; only a fresh one, where one waited.
+    /// One probe may be made until then; only for a fresh event, if one waited.
     granted: Option<Instant>,
     wants_fresh: bool,
-    /// No other fresh event waited when the last probe was let go.
+    /// No other fresh event waited when the last probe was released.
     is_out_of_fresh: bool,
 }
 
 impl Down {
-    /// `begun` calls had begun by `now`, and `succeeded` was the latest that had succeeded.
+    /// Starts an outage: `begun` calls had begun, and `succeeded` was the latest that succeeded.
     pub(super) fn new(trouble: Trouble, begun: u64, succeeded: u64, now: Instant) -> Self {
         Self {
             trouble,
@@ -79,7 +80,7 @@ impl Down {
         if self.goes_on && waiting.total() > 1 {
             at = now;
         } else if self.is_out_of_fresh && waiting.fresh > 0 {
-            // The first that can prove something since.
+            // A fresh event is the first since then that can prove something.
             at = at.min(self.last_probe + PROBE_EVERY_MIN);
         }
         if now < at {
@@ -92,7 +93,7 @@ impl Down {
         (Due::Probe, Some(until))
     }
 
-    /// Whether a call may be made, by one that has not waited. Where nobody waits, nobody is let go.
+    /// Returns whether a call may be made without waiting. If no event waits, none is released.
     pub(super) fn may_enter(&self, is_fresh: bool, has_waiting: bool, now: Instant) -> bool {
         match self.granted.filter(|until| now <= *until) {
             Some(_) => is_fresh || !self.wants_fresh,
@@ -113,7 +114,7 @@ impl Down {
         self.last_probe = now;
     }
 
-    /// A probe failed within that time: the round goes on where that cost the service next to nothing.
+    /// Records a failed probe. The round goes on if the failure was fast, and so cost little.
     pub(super) fn probe_failed(&mut self, took: Duration) {
         if took < FAST && self.round < PROBES_A_ROUND {
             self.goes_on = true;
@@ -121,7 +122,7 @@ impl Down {
     }
 }
 
-/// How long to wait before another round of probes, in an outage of that length so far.
+/// Returns the wait before the next round of probes, after an outage of this length so far.
 pub(in crate::outage) fn probe_wait(outage: Duration) -> Duration {
     let full = (outage / PROBE_SHARE).clamp(PROBE_EVERY_MIN, PROBE_EVERY_MAX);
     full.mul_f64(0.5 + fastrand::f64() / 2.0)

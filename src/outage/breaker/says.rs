@@ -1,4 +1,4 @@
-//! What a breaker says of itself, to those who show it or decide by it.
+//! State of a breaker as read by gauges, attribution and other modules.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::outage::BreakerSnapshot;
 use crate::outage::evidence::Begun;
 use crate::outage::limit::Limit;
 
-/// Who comes to a service that is paused for so short a time waits for room there.
+/// In a pause this short, an event waits for a permit of the service.
 const PAUSE_SHORT: Duration = Duration::from_secs(5);
 
 impl Breaker {
-    /// What is known once that call was booked.
+    /// Returns the state after that call was recorded.
     pub(in crate::outage) fn snapshot(&mut self, call: Begun, now: Instant) -> BreakerSnapshot {
         let is_suspect = self.evidence.is_suspect(call.subject);
         BreakerSnapshot {
@@ -28,7 +28,7 @@ impl Breaker {
         }
     }
 
-    /// Whether nobody may call it for some time, or only to find out.
+    /// Returns whether the service takes no calls for some time, or probes only.
     pub(in crate::outage) fn is_away(&self, now: Instant) -> bool {
         match self.state {
             State::Serving => false,
@@ -37,12 +37,12 @@ impl Breaker {
         }
     }
 
-    /// Whether it asked everybody to come a little later.
+    /// Returns whether the service is in a short pause.
     pub(in crate::outage) fn is_paused(&self, now: Instant) -> bool {
         matches!(self.state, State::Paused { until, .. } if now < until) && !self.is_away(now)
     }
 
-    /// Why nobody calls it, if that is so.
+    /// Returns the reason why the service is down, if it is.
     pub(in crate::outage) fn trouble(&self) -> Option<Trouble> {
         match &self.state {
             State::Down(down) => Some(down.trouble),
@@ -50,34 +50,34 @@ impl Breaker {
         }
     }
 
-    /// It is called, and nobody waits for it.
+    /// Returns whether the service is called and no event waits for it.
     pub(in crate::outage) fn is_calm(&self) -> bool {
         self.is_serving() && !self.has_waiting
     }
 
-    /// Whether it is called as any other.
+    /// Returns whether the service is neither down nor paused.
     pub(in crate::outage) fn is_serving(&self) -> bool {
         matches!(self.state, State::Serving)
     }
 
-    /// Whether any call has ever gone well.
+    /// Returns whether any call has ever succeeded.
     pub(in crate::outage) fn has_succeeded(&self) -> bool {
         self.evidence.succeeded() > 0
     }
 
-    /// How many calls it is given, where they are limited.
+    /// Returns the limit, if calls are limited.
     pub(in crate::outage) fn limit(&self) -> Option<&Limit> {
         self.limit.as_ref()
     }
 
-    /// What a gauge shows.
+    /// Returns the state for the gauge.
     pub(in crate::outage) fn shown(&self, now: Instant) -> BreakerState {
         match &self.state {
             State::Down(down) if down.probes_open > 0 => BreakerState::HalfOpen,
             State::Down(_) => BreakerState::Open,
             State::Paused { until, .. } if now < *until => BreakerState::Open,
             State::Serving | State::Paused { .. } => {
-                // Where few events come, the slow start does not end; but nobody waits for it either.
+                // With few events the slow start does not end, but no event waits for it either.
                 let is_ramp = self.outages > 0
                     && self.has_waiting
                     && self.limit.as_ref().is_some_and(Limit::is_starting);

@@ -1,4 +1,4 @@
-//! When a service is called, and who calls it meanwhile.
+//! Tests of the breaker: when a service is called, and which calls probe it.
 
 mod fast;
 mod half_down;
@@ -50,13 +50,13 @@ impl World {
         self.breaker.report(call, outcome, load, TOOK, self.now).0
     }
 
-    /// One call, from its beginning to its answer.
+    /// Makes one call and reports its answer.
     fn call(&mut self, subject: u64, outcome: CallOutcome) -> Option<Change> {
         let call = self.begin(subject);
         self.end(call, outcome)
     }
 
-    /// Calls of other subjects, one after the other, until something changes.
+    /// Makes calls for distinct subjects, one after the other, until the state changes.
     fn calls(&mut self, subjects: std::ops::Range<u64>, outcome: CallOutcome) -> Option<Change> {
         subjects.into_iter().find_map(|subject| self.call(subject, outcome))
     }
@@ -65,7 +65,7 @@ impl World {
         self.breaker.trouble()
     }
 
-    /// Lets a probe go and makes it, where one is due.
+    /// Releases a due probe and makes its call.
     fn probe(&mut self, subject: u64, fresh: usize, outcome: CallOutcome) -> Option<Change> {
         let waiting = Waiting { fresh, tried: 1, suspects: 0 };
         assert_eq!(self.breaker.due(waiting, self.now).0, Due::Probe);
@@ -143,7 +143,7 @@ fn the_more_fails_as_a_rule_the_longer_a_run_must_be() {
         let outcome = if n % 2 == 0 { CallOutcome::Outage } else { CallOutcome::Done };
         assert_eq!(world.after(Duration::from_millis(20)).call(n, outcome), None);
     }
-    // Half of all fail: ten in a row come by chance once in a thousand calls.
+    // Half of all calls fail: ten in a row occur by chance once in a thousand calls.
     assert_eq!(world.calls(1_000..1_010, CallOutcome::Outage), None);
     assert!(world.calls(1_010..1_030, CallOutcome::Outage).is_some());
 }
@@ -202,7 +202,7 @@ fn fresh_events_probe_first_and_the_first_fresh_one_at_once() {
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe);
     assert!(world.is_away(3), "3 has failed before");
     assert_eq!(world.call(50, CallOutcome::Failing), None);
-    // A long outage, and only those who failed: they are asked rarely.
+    // A long outage with only tried events: probes are rare.
     for n in 0..300 {
         world.after(Duration::from_secs(1));
         if world.breaker.due(Waiting { fresh: 0, tried: 5, suspects: 0 }, world.now).0 == Due::Probe
@@ -242,7 +242,7 @@ fn a_service_that_is_back_is_called_normally_once_nobody_waits_for_it() {
     world.after(Duration::from_secs(1));
     assert!(world.probe(50, 9, CallOutcome::Done).is_some());
     assert_eq!(world.breaker.shown(world.now), BreakerState::HalfOpen);
-    // One at a time does not make it faster.
+    // Calls one at a time do not end the slow start.
     assert_eq!(world.calls(100..120, CallOutcome::Done), None);
     assert_eq!(world.breaker.due(Waiting::default(), world.now).0, Due::Calls(0));
     assert_eq!(world.breaker.shown(world.now), BreakerState::Closed);
@@ -258,7 +258,7 @@ fn those_who_go_on_failing_alone_do_not_take_it_down_again() {
     }
     world.after(Duration::from_secs(1));
     assert!(world.probe(50, 3, CallOutcome::Done).is_some());
-    // They failed while nobody did well: that is not their own fault, once.
+    // Their first failures came while no call succeeded. Only later failures are their own.
     for n in 0..1_000 {
         let subject = n % 10;
         let call = world.begin(subject);
@@ -287,7 +287,7 @@ fn a_refusal_ends_an_outage_and_begins_its_own_count() {
     assert_eq!(world.calls(60..63, CallOutcome::Refused), None);
     let down = world.call(63, CallOutcome::Refused);
     assert!(matches!(down, Some(Change::Down { trouble: Trouble::Refusing, .. })), "{down:?}");
-    // From then on a refusal is no sign of life.
+    // From then on a permanent error does not show that the service is up.
     world.after(Duration::from_secs(1));
     assert_eq!(world.probe(70, 9, CallOutcome::Refused), None);
     assert_eq!(world.trouble(), Some(Trouble::Refusing));
@@ -378,7 +378,7 @@ fn no_more_suspects_are_let_go_than_may_be_called_and_others_before_them() {
     let waiting = Waiting { fresh: 1, tried: 9, suspects: 4 };
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(CALLS_MAX - 2));
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0));
-    // One that was let go turns out to be a suspect: its place is another's.
+    // A released event turns out to be a suspect: its place is free for another.
     assert_eq!(world.breaker.enter(8, world.now), full);
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(1));
 }

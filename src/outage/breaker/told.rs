@@ -1,21 +1,21 @@
-//! What a breaker says to those who ask it, and what of its changes is told.
+//! Results of a breaker: admission, state changes, and releases.
 
 use std::time::Duration;
 
 use crate::outage::evidence::Begun;
 
-/// Why a service is not called.
+/// Reason why a service is not called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::outage) enum Trouble {
-    /// It, or the way to it, is at fault.
+    /// The service, or the connection to it, is at fault.
     Away,
-    /// It answers everybody with 500 and its like.
+    /// All calls fail with 500 and similar status codes.
     Failing,
-    /// It refuses everybody.
+    /// All calls return permanent errors.
     Refusing,
 }
 
-/// What a call has changed, to be told.
+/// State change caused by a call, to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::outage) enum Change {
     Down { trouble: Trouble, reservations: usize, within: Duration },
@@ -23,26 +23,26 @@ pub(in crate::outage) enum Change {
     Paced { wait: Duration },
 }
 
-/// Whether a call may be made.
+/// Result of a request for a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::outage) enum Entered {
     Go(Begun),
-    /// Nobody may call now.
+    /// The service is not called now.
     Away {
         is_fresh: bool,
     },
-    /// As many calls are open as the service is given.
+    /// The limit of the service is reached.
     Full {
         is_fresh: bool,
         is_suspect: bool,
     },
 }
 
-/// How many of those who wait may go on.
+/// Number of waiting events that may be released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// So many, in order, fresh ones first.
+    /// This number, in order, fresh ones first.
     Calls(usize),
-    /// One, any of them, a fresh one if there is one.
+    /// One event as a probe: a fresh one if there is one, else any.
     Probe,
 }

@@ -1,23 +1,23 @@
-//! The law with a latency target: additive increase, multiplicative decrease.
+//! Law with a latency target: additive increase, multiplicative decrease.
 //!
-//! Samples are counted in windows of as many answers as the limit has calls, and at least [`WINDOW_MIN`].
+//! A window has as many answers as the limit has calls, and at least [`WINDOW_MIN`].
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Answers of a window at least, and how long it lasts at least: fewer or faster ones would follow noise.
+/// Minimum answers and duration of a window: smaller ones would follow noise.
 const WINDOW_MIN: u32 = 5;
 const WINDOW_LASTS_MIN: Duration = Duration::from_millis(100);
 
-/// The part of a window's answers that must be slow for a decrease, and may be slow for an increase.
+/// Share of slow answers: minimum for a decrease, and maximum for an increase.
 const DECREASE_AT: f64 = 0.3;
 const INCREASE_AT: f64 = 0.1;
 
-/// What a decrease leaves.
+/// Factor of a decrease.
 const DECREASE_TO: f64 = 0.8;
 
-/// The law's state.
+/// State of the law.
 #[derive(Debug)]
 pub(super) struct Aimd {
     target: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Aimd {
     is_reached: bool,
 }
 
-/// What a window asks for.
+/// Advice from a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advice {
     Lower,
@@ -47,7 +47,8 @@ impl Aimd {
         took > self.target
     }
 
-    /// `is_early`: a slow start is under way, which ends as soon as answers are slow.
+    /// Records an answer. `is_early`: a slow start is under way, which ends as soon as answers are
+    /// slow.
     pub(super) fn add(
         &mut self,
         is_slow: bool,
@@ -76,7 +77,7 @@ impl Aimd {
         (slow <= INCREASE_AT * answers && is_reached).then_some(Advice::Raise)
     }
 
-    /// What a decrease leaves of a limit.
+    /// Returns the limit after a decrease.
     pub(super) fn lowered(value: f64) -> f64 {
         value * DECREASE_TO
     }

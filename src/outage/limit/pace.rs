@@ -1,14 +1,15 @@
-//! What is done about refusals: 429 and its like.
+//! Call rate in response to refusals: 429 and similar.
 //!
-//! A refusal may mean a true limit, of so many calls a second, or may strike at random. A few of them cost nothing and are
-//! left alone: at a limit 5% of calls may be refused. Where there are more:
+//! A refusal is caused by a true limit of calls/s, or is random. A few refusals cost nothing and
+//! have no effect: at a limit, 5% of calls may be refused. If there are more:
 //!
-//! - **Calls begin at a rate**: at first what was let in, then more with each call that is let in and less with each that is
-//!   refused, so that 2% are refused. What has a limit is so used whole, by one process or by many, which all see the same
-//!   share of refusals.
-//! - **An experiment** tells both kinds apart. A true limit refuses hardly any call of a rate that is half of what it was, and
-//!   chance as many as before. What is random is left alone: the rate rises until it holds nobody back, and is tried again
-//!   later. Where refusals become more meanwhile, there is a limit after all.
+//! - **Calls begin at a rate**: initially the measured rate of accepted calls. It rises with each
+//!   accepted call and falls with each refused one, so that 2% are refused. This uses the whole
+//!   limit, with one process or with many: all of them see the same share of refusals.
+//! - **An experiment** tells both kinds apart. At half of the previous rate, a true limit refuses
+//!   hardly any call, and random refusals are as frequent as before. Random refusals are left
+//!   alone: the rate rises until it restricts no call, and another experiment follows later. If
+//!   refusals increase meanwhile, there is a limit after all.
 
 mod measure;
 mod rate;
@@ -20,124 +21,129 @@ use tokio::time::Instant;
 use self::measure::{Count, Measure, Window};
 use self::rate::Pace;
 
-/// The part that a service refuses at the rate that is sought.
+/// Target share of refusals at a rate.
 const REFUSED: f64 = 0.02;
 
-/// Where this part is refused, calls begin at a rate. What is sought is well below, as calls are few that show it.
+/// Share of refusals from which calls begin at a rate. The target is far lower, as few calls show
+/// it.
 const TOO_MUCH: f64 = 0.08;
 
-/// Answers that show whether most are refused, at least.
+/// Minimum number of answers to decide whether most are refused.
 const MOST_OF: u32 = 10;
 
-/// A lower rate has helped where the odds of a refusal fell below this part of what they were.
+/// A lower rate has helped if the odds of a refusal fell below this share of what they were.
 const HELPED_BELOW: f64 = 0.5;
 
-/// Where most calls are refused, an experiment takes so long at least: other processes find their rates meanwhile.
+/// Share of refusals above which an experiment takes at least [`EXPERIMENT_MIN`].
+/// Other processes find their rates meanwhile.
 const MOST: f64 = 0.35;
 const EXPERIMENT_MIN: Duration = Duration::from_secs(30);
 
-/// A limit that was seen is believed in for so long, and for longer where no more than this part is refused: of many processes
-/// each is refused more at times, whatever it does.
+/// How long an observed limit is assumed to exist. The longer time applies if at most
+/// [`FOUND_REFUSED_MAX`] is refused: each of many processes sees more refusals at times, at any
+/// rate.
 const FOUND_LASTS: Duration = Duration::from_secs(5 * 60);
 const FOUND_LASTS_LONGER: Duration = Duration::from_secs(20 * 60);
 const FOUND_REFUSED_MAX: f64 = 0.2;
 
-/// Refusals that are random are left alone for so long, and for twice as long each time.
+/// How long random refusals are left alone. The time doubles with each experiment.
 const LEFT_ALONE_MIN: Duration = Duration::from_secs(30);
 const LEFT_ALONE_MAX: Duration = Duration::from_secs(5 * 60);
 const LEFT_ALONE_WINDOWS: u32 = 3;
 
-/// How much a window counts in the part that is taken to be random.
+/// Weight of a window in the average share of random refusals.
 const LEARNT: f64 = 0.1;
 
-/// How the rate rises with each window that is left alone: soon nobody is held back, but a true limit shows before that.
+/// Factor per window by which the rate rises while refusals are left alone.
+/// It soon restricts no call, but a true limit shows before that.
 const RAISE_LEFT_ALONE: f64 = 2.0;
 
-/// A rate that held nobody back for so long is forgotten.
+/// A rate that restricted no call for this time is dropped.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// A service that is paused refuses so many at least.
+/// Minimum refusals assumed for a paused service.
 const PAUSED: Count = Count { answers: 30, refused: 9 };
 
-/// The refusals of one service, and the rate at which it is called because of them.
+/// Refusals of one service, and the call rate that follows from them.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
     pace: Option<Pace>,
     measure: Measure,
     window: Window,
-    /// The window follows one of which too much was refused: is it so, or was it chance?
+    /// The previous window had too many refusals. This one shows whether that was chance.
     is_doubted: bool,
-    /// The part that was refused before calls began at a rate, or at a higher one.
+    /// Refusals before calls began at a rate, or at a higher rate.
     before: Count,
-    /// When it was last seen that a lower rate helps: the service has a limit.
+    /// Time at which a lower rate last helped: the service has a limit.
     helped_at: Option<Instant>,
     left_alone: Option<LeftAlone>,
-    /// For how long they were left alone last.
+    /// Duration for which refusals were left alone last.
     left_alone_for: Duration,
-    /// Of the latest answers, most were refused.
+    /// Most of the latest answers were refusals.
     are_most_refused: bool,
 }
 
-/// Refusals that no lower rate has helped.
+/// State while refusals are left alone, as a lower rate has not helped.
 #[derive(Clone, Copy, Debug)]
 struct LeftAlone {
     until: Instant,
-    /// The rate by then.
+    /// Rate at the beginning.
     from: f64,
-    /// The part that is refused since then.
+    /// Average share of refusals since then.
     part: f64,
-    /// How many windows there were since.
+    /// Number of windows since then.
     windows: u32,
 }
 
-/// How many times as likely a refusal is as none. Half of 0.9 is as far from it as half of 0.1.
+/// Returns the odds of a refusal. Half of 0.9 is as far from it as half of 0.1.
 fn odds(part: f64) -> f64 {
     part / (1.0 - part).max(1e-3)
 }
 
-/// Whether a lower rate has helped.
+/// Returns whether a lower rate has helped.
 fn has_helped(now: Count, before: Count) -> bool {
     odds(now.part()) < HELPED_BELOW * odds(before.part()) && before.is_more_than_of(now)
 }
 
 impl Pacing {
-    /// Calls that may begin now; `None` where there is no rate.
+    /// Returns the calls that may begin now; `None` if there is no rate.
     pub(super) fn free(&mut self, now: Instant) -> Option<f64> {
         self.pace.as_mut().map(|pace| pace.free(now))
     }
 
-    /// When so many calls may begin; `None` where they may now, as far as the rate is concerned.
+    /// Returns when this number of calls may begin; `None` if the rate allows them now.
     pub(super) fn next(&self, calls: f64, now: Instant) -> Option<Instant> {
         self.pace.as_ref()?.next(calls, now)
     }
 
-    /// A call begins.
+    /// Records the beginning of a call.
     pub(super) fn begin(&mut self) {
         self.pace.iter_mut().for_each(Pace::begin);
     }
 
-    /// Calls a second that the service is given, where it refuses more.
+    /// Returns the call rate in calls/s, if there is one.
     pub(super) fn rate(&self) -> Option<f64> {
         self.pace.as_ref().map(|pace| pace.per_second)
     }
 
-    /// The same, once it has been seen to help.
+    /// Returns the rate, once a lower rate has helped.
     pub(super) fn found(&self) -> Option<f64> {
         self.rate().filter(|_| self.helped_at.is_some())
     }
 
-    /// Whether the service takes so few of the calls that what it refused waits for others, and not for a time.
+    /// Returns whether refused calls wait for a permit as others do, not for a time of their own.
+    /// This applies while few calls are accepted.
     pub(super) fn is_rationed(&self) -> bool {
         self.left_alone.is_none() && (self.found().is_some() || self.are_most_refused)
     }
 
-    /// Calls that are open are no sample of what comes now.
+    /// Resets the window: open calls are no sample of the time from now on.
     pub(super) fn restart(&mut self) {
         self.window = Window::default();
         self.are_most_refused = false;
     }
 
-    /// The whole service is paused, as it refuses everybody.
+    /// Records a pause of the whole service, which refuses all calls.
     pub(super) fn pause(&mut self, now: Instant) {
         let count = std::mem::take(&mut self.window).count;
         self.measure.refused(now);
@@ -156,7 +162,8 @@ impl Pacing {
         }
     }
 
-    /// Judges by an answer to a call that began since there is a rate. Says whether there is one from now on.
+    /// Adapts to an answer of a call that began since there is a rate.
+    /// Returns whether a rate begins to apply now.
     pub(super) fn add(&mut self, is_refused: bool, at: Instant) -> bool {
         self.forget(at);
         let Some(pace) = self.pace.as_mut().filter(|_| self.left_alone.is_none()) else {
@@ -174,7 +181,7 @@ impl Pacing {
         false
     }
 
-    /// There is no rate, or it is on its way to hold nobody back.
+    /// Watches refusals while there is no rate, or while they are left alone.
     fn watch(&mut self, is_refused: bool, at: Instant) -> bool {
         if self.left_alone.is_some() {
             self.window.begin(at);
@@ -204,7 +211,7 @@ impl Pacing {
         false
     }
 
-    /// Calls begin at what was let in, where that is known.
+    /// Begins a rate at the measured rate of accepted calls, if that is known.
     fn begin_pace(&mut self, before: Count, now: Instant) -> bool {
         let Some(let_in) = self.measure.take() else { return false };
         self.pace = Some(Pace::new(let_in, now));
@@ -213,7 +220,8 @@ impl Pacing {
         true
     }
 
-    /// Once the rate has come down to half: it has helped, or refusals are random, unless a limit is known and they are few.
+    /// Ends an experiment once the rate has come down to half of the best rate.
+    /// Either that has helped, or refusals are random, unless they are few or a limit is known.
     fn end_experiment(&mut self, now: Instant) {
         let Some(pace) = &mut self.pace else { return };
         let Some(count) = pace.halved() else { return };
@@ -263,7 +271,7 @@ impl Pacing {
         }
     }
 
-    /// A rate that holds nobody back is none.
+    /// Drops a rate that restricts no call.
     pub(super) fn forget(&mut self, now: Instant) {
         let held_back_at = self.pace.as_ref().map(|pace| pace.held_back_at);
         if held_back_at.is_some_and(|at| now.saturating_duration_since(at) >= FORGOTTEN_AFTER) {

@@ -1,17 +1,17 @@
-//! The limit beside services that are made of a queue and a few servers. What many processes make of a service together
-//! is for the simulation.
+//! Tests of the limit with simulated servers and a queue. The simulation covers many processes at
+//! one service.
 
 mod pauses;
 mod refusals;
 
 use super::*;
 
-/// A service of so many servers, each of which takes so long; what it does is worked out call by call.
+/// Simulated service with a FIFO queue and servers of a fixed service time.
 struct Server {
     servers: usize,
     takes: Duration,
     timeout: Duration,
-    /// When each server is free.
+    /// Time from which each server is free.
     free_at: Vec<Duration>,
 }
 
@@ -22,7 +22,7 @@ impl Server {
         Self { servers, takes, timeout, free_at: vec![Duration::ZERO; servers] }
     }
 
-    /// When a call that comes now is answered.
+    /// Returns the time at which a call that arrives now is answered.
     fn call(&mut self, now: Duration) -> Duration {
         let first = (0..self.servers).min_by_key(|n| self.free_at[*n]).expect("a server");
         self.free_at[first] = self.free_at[first].max(now) + self.takes;
@@ -37,7 +37,7 @@ struct Seen {
     limit: usize,
 }
 
-/// Runs a limit that is always asked for more, for so many seconds; what is seen is of the second half.
+/// Runs a limit under constant demand for this many seconds. Returns statistics of the second half.
 fn run(limit: &mut Limit, server: &mut Server, seconds: u64) -> Seen {
     let origin = Instant::now();
     let (mut now, end) = (Duration::ZERO, Duration::from_secs(seconds));
@@ -75,7 +75,7 @@ fn with_target(min: usize, max: usize, target_ms: u64) -> Limit {
 
 #[test]
 fn with_a_target_a_service_is_used_whole_and_stays_near_it() {
-    // 400 a second: 8 at once, 20 ms each.
+    // Capacity 400 calls/s: 8 servers, 20 ms each.
     let seen = run(&mut with_target(2, 200, 100), &mut Server::new(8, 20), 60);
     assert!(seen.done_a_second >= 0.97 * 400.0, "{} a second", seen.done_a_second);
     assert!(seen.mean_ms <= 125.0, "{} ms", seen.mean_ms);
@@ -123,7 +123,7 @@ fn without_a_target_a_slow_service_keeps_all_that_it_is_given() {
 
 #[test]
 fn without_a_target_timeouts_bring_it_down_to_what_is_answered() {
-    // 20 a second: of 200 calls at once, half time out.
+    // Capacity 20 calls/s: with 200 in flight, half of the calls time out.
     let mut limit = Limit::new(Bounds::new(2, 200), None);
     let seen = run(&mut limit, &mut Server::new(2, 100), 300);
     assert!(seen.done_a_second >= 0.9 * 20.0, "{} a second", seen.done_a_second);
@@ -183,7 +183,7 @@ fn bounds_are_kept_whatever_is_given() {
     assert_eq!(with_target(2, 1, 5).calls(), 1);
 }
 
-/// How long a limit that is reached all the time, by calls of 50 ms, takes until it is 20.
+/// Returns the time until a limit that is always reached, by calls of 50 ms, is 20.
 fn rises_within(limit: &mut Limit, from: Instant, mut number: u64) -> Duration {
     let took = Duration::from_millis(50);
     let mut at = from;
@@ -202,7 +202,7 @@ fn rises_within(limit: &mut Limit, from: Instant, mut number: u64) -> Duration {
     at - from
 }
 
-/// What a conflict or a missing reservation is answered with may take far less than all else.
+/// A conflict or a missing reservation may be answered much faster than all other calls.
 #[test]
 fn one_quick_answer_after_an_outage_holds_nothing_back() {
     for quick in [1, 3] {

@@ -1,24 +1,24 @@
-//! The law without a latency target: as many calls as there are workers, fewer where too many time out.
+//! Law without a latency target: the number of workers, lowered if too many calls time out.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Answers of a window, or how long it lasts with at least [`ANSWERS_MIN`].
+/// A window closes after this many answers, or after [`LASTS`] with at least [`ANSWERS_MIN`].
 const ANSWERS: u32 = 100;
 const ANSWERS_MIN: u32 = 5;
 const LASTS: Duration = Duration::from_secs(1);
 
-/// The part of a window's answers that may time out.
+/// Share of timeouts in a window from which the limit is lowered.
 const TIMED_OUT_MAX: f64 = 0.3;
 
-/// What a decrease leaves. A timeout comes late: what is open then was too much for a long while.
+/// Factor of a decrease. A timeout shows late that the open calls were too many for long.
 const DECREASE_TO: f64 = 0.5;
 
-/// How long it is remembered how quick answers can be, outages or not.
+/// How long the latency of the fastest answer is remembered, across outages.
 const QUICKEST_LASTS: Duration = Duration::from_secs(600);
 
-/// The law's state.
+/// State of the law.
 #[derive(Debug, Default)]
 pub(super) struct Timeouts {
     since: Option<Instant>,
@@ -34,30 +34,32 @@ pub(super) struct Timeouts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
     pub(super) is_timed_out: bool,
-    /// It took much longer than the quickest.
+    /// Took much longer than the fastest answers.
     pub(super) is_inflated: bool,
-    /// It was answered, and took neither much longer than the quickest nor most of the time after which calls time out.
+    /// Answered, neither much slower than the fastest nor in most of the timeout.
     pub(super) is_quick: bool,
-    /// It took much longer than any of the last minutes, and more than half of what calls take that time out.
+    /// Took over half of the timeout, and much longer than the fastest of the last minutes. The
+    /// latter is not required for some minutes after a decrease.
     pub(super) is_late: bool,
-    /// As many calls were open as may be.
+    /// The limit was reached.
     pub(super) is_reached: bool,
 }
 
-/// What a full window asks for.
+/// Advice from a full window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advice {
     Lower,
     Raise(Speed),
 }
 
-/// How fast the limit may rise.
+/// Speed at which the limit may rise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speed {
     Fast,
-    /// Calls wait for each other.
+    /// Calls queue at the service.
     Slow,
-    /// They wait for most of their time. A little more, and all of them time out: what is taken in turn is late for all.
+    /// Calls queue for most of the timeout. With little more load, all of them time out: in a FIFO
+    /// queue all calls are late.
     Slowest,
 }
 
@@ -66,11 +68,11 @@ impl Timeouts {
         *self = Self::default();
     }
 
-    /// `is_full`: the limit is where it may rise no further.
+    /// Records an answer. `is_full`: the limit is at its maximum.
     pub(super) fn add(&mut self, answer: Answer, is_full: bool, at: Instant) -> Option<Advice> {
         let Answer { is_timed_out, is_inflated, is_quick, is_late, is_reached } = answer;
         if self.since.is_none() && !is_timed_out && is_full {
-            // While all is well, this is all that an answer costs.
+            // Fast path: in normal operation, an answer costs no more than this.
             return None;
         }
         let since = *self.since.get_or_insert(at);
@@ -86,7 +88,8 @@ impl Timeouts {
         }
         let Self { answers, timed_out, quick, late, is_reached, is_inflated, .. } =
             std::mem::take(self);
-        // A service that is given too much is slow for all. Beside quick answers, timeouts have another reason.
+        // An overloaded service is slow for all calls. Timeouts beside fast answers have another
+        // cause.
         let is_slow_for_all = 2 * quick <= answers - timed_out;
         if is_slow_for_all && f64::from(timed_out) >= TIMED_OUT_MAX * f64::from(answers) {
             return Some(Advice::Lower);
@@ -100,17 +103,17 @@ impl Timeouts {
         may_rise.then_some(Advice::Raise(speed))
     }
 
-    /// What a decrease leaves of a limit.
+    /// Returns the limit after a decrease.
     pub(super) fn lowered(value: f64) -> f64 {
         value * DECREASE_TO
     }
 }
 
-/// Answers by how long they took, in steps of less than a half: the longest time-out is a minute.
+/// Number of latency buckets, each less than 50% wide: the longest timeout is a minute.
 const STEPS: usize = 54;
 
-/// How quick answers are that wait for no others: one in ten is no slower. One answer, or one kind of call, may be far quicker
-/// than all others, and says nothing of them.
+/// Latency of answers without queueing: the 10th percentile. A single answer, or one kind of call,
+/// may be far faster than all others, and shows nothing about them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fastest {
     steps: [u32; STEPS],
@@ -124,10 +127,10 @@ impl Default for Fastest {
 }
 
 impl Fastest {
-    /// Counts an answer, and says how quick they are.
+    /// Counts an answer, and returns the 10th percentile.
     pub(super) fn add(&mut self, took: Duration) -> Duration {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(2);
-        // The highest bit, and the one below it.
+        // Two buckets per power of two: the highest bit and the one below it select the bucket.
         let step = us.ilog2() * 2 + u32::from(us >> (us.ilog2() - 1) == 3);
         let step = usize::try_from(step).map_or(STEPS - 1, |step| step.min(STEPS - 1));
         self.steps[step] = self.steps[step].saturating_add(1);
@@ -138,12 +141,12 @@ impl Fastest {
             quicker >= least
         });
         let at = u32::try_from(at.unwrap_or(step)).expect("few steps");
-        // Where the step begins.
+        // Lower bound of the bucket.
         Duration::from_micros((2 + u64::from(at % 2)) << (at / 2).saturating_sub(1))
     }
 }
 
-/// The quickest answer of the last [`QUICKEST_LASTS`], or of twice that.
+/// Latency of the fastest answer of the last [`QUICKEST_LASTS`], or of twice that.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Quickest {
     latest: Option<Duration>,

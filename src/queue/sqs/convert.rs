@@ -1,4 +1,4 @@
-//! Between the SDK's types and ours.
+//! Converts between the SDK's types and ours.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,22 +7,22 @@ use aws_sdk_sqs::types::{self, MessageAttributeValue, MessageSystemAttributeName
 
 use crate::queue::{Attribute, AttributeValue, Message, MessageGroup, MessageId, ReceiptHandle};
 
-/// The longest visibility timeout that SQS takes: 12 hours (AWS: `ChangeMessageVisibility`).
+/// Maximum visibility timeout of SQS: 12 hours (AWS: `ChangeMessageVisibility`).
 const VISIBILITY_MAX_S: u64 = 12 * 60 * 60;
 
-/// Whole seconds, rounded up, as SQS counts; never more than it allows.
+/// Converts to whole seconds, rounded up, at most the SQS maximum.
 pub(super) fn whole_seconds(duration: Duration) -> i32 {
     let up = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     i32::try_from(up.min(VISIBILITY_MAX_S)).expect("12 hours fit")
 }
 
-/// Whether a queue's URL, name or ARN is that of a FIFO queue: their names end in `.fifo`.
+/// Whether a queue's URL, name or ARN is that of a FIFO queue: FIFO names end in `.fifo`.
 pub(super) fn fifo_name(name: &str) -> bool {
     name.ends_with(".fifo")
 }
 
-/// `None` for a message without an id or a receipt handle: SQS gives both with every message, and
-/// without a handle nothing can be done with it.
+/// Converts a received message; `None` without an id or a receipt handle.
+/// SQS sends both with every message, and a message without a handle cannot be settled.
 pub(super) fn to_message(mut raw: types::Message, is_fifo: bool) -> Option<Message> {
     let id = MessageId(raw.message_id.take()?.into());
     let handle = ReceiptHandle(raw.receipt_handle.take()?.into());

@@ -1,5 +1,6 @@
-//! Stands before the SDK's own credentials: gives up before a call does, takes no keys that a request could not carry,
-//! survives what breaks off, and says who was asked and what to do.
+//! Wraps the SDK's credentials provider: applies a timeout shorter than that of a call, rejects
+//! keys that a header cannot carry, catches panics, and returns errors that name the source and the
+//! remedy.
 
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
@@ -18,39 +19,40 @@ use super::environment::panic_text;
 use super::error::{shorten, words};
 use crate::config::Aws;
 
-/// How long credentials may take: less than a call, whose deadline would say nothing of them.
+/// Timeout of a credentials lookup. It is shorter than that of a call, whose timeout error would
+/// not mention credentials.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Why there are no credentials, in words for who runs the worker.
+/// Why there are no credentials, as text for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Trouble(String);
 
-/// Who is asked.
+/// The source of credentials.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    /// In words; empty where nothing says so.
+    /// The source as text; empty if it is not known.
     who: String,
-    /// What helps, where it is known.
+    /// The remedy, if it is known; else empty.
     cure: String,
 }
 
-/// What a profile names as the source of credentials.
+/// The kind of credentials source in a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// AWS's single sign-on.
+    /// AWS IAM Identity Center (single sign-on).
     Sso,
-    /// What `aws login` leaves.
+    /// The session of `aws login`.
     Login,
-    /// For a role.
+    /// STS, to assume a role.
     Sts,
-    /// Another program.
+    /// An external program.
     Process,
-    /// Nobody: it holds keys.
+    /// Static keys in the profile.
     Keys,
 }
 
-/// Whom a profile asks for credentials, as far as its keys say it.
+/// Returns the credentials source of a profile, as far as its keys show it.
 pub(super) fn asked_by(profile: &str, profiles: &ProfileSet) -> Option<Asked> {
     let profile: &Profile = profiles.get_profile(profile)?;
     let has = |key| profile.get(key).is_some();
@@ -65,7 +67,8 @@ pub(super) fn asked_by(profile: &str, profiles: &ProfileSet) -> Option<Asked> {
 }
 
 impl Source {
-    /// As far as the variables, or the profile, say it. The profile is asked before all but the environment's own keys.
+    /// Derives the source from the variables and the profile. The profile has priority over
+    /// everything but keys in the environment.
     pub(super) fn new(aws: &Aws, profile: &str, profiles: &ProfileSet) -> Self {
         let (what, cure) = match asked_by(profile, profiles).filter(|_| !aws.has_keys()) {
             Some(Asked::Sso) => (
@@ -89,7 +92,8 @@ impl Source {
     fn fails(&self, what: &str) -> CredentialsError {
         let cure = if self.cure.is_empty() { String::new() } else { format!("; {}", self.cure) };
         let text = if self.who.is_empty() {
-            // Of all that were asked, each in a line, the machine is the last.
+            // The error lists all sources, one per line; the last one is the instance metadata
+            // service.
             let last = shorten(what.lines().next_back().unwrap_or_default().trim());
             format!(
                 "no credentials are configured, and no instance's metadata service has any: set AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod a role (IRSA, Pod Identity); the last that was asked: {last}"
@@ -101,7 +105,7 @@ impl Source {
     }
 }
 
-/// The SDK's chain, guarded.
+/// The SDK's credentials chain with timeout, panic guard and checks.
 #[derive(Debug)]
 pub(super) struct Guarded {
     pub(super) inner: SharedCredentialsProvider,
@@ -132,12 +136,12 @@ impl Guarded {
     }
 }
 
-/// What the provider itself said, without what the SDK says around it.
+/// Returns the provider's own error text, without the SDK's text around it.
 fn reason(why: &CredentialsError) -> String {
     why.source().map_or_else(|| why.to_string(), words)
 }
 
-/// Whether a request can carry them: they go into headers.
+/// Whether a request can carry the credentials in its headers.
 fn is_usable(credentials: &Credentials) -> bool {
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     is_plain(credentials.access_key_id())

@@ -1,4 +1,5 @@
-//! What the queue says of itself: for its limits, the dead-letter target, the start-up warnings and `check`.
+//! Reads the queue's attributes: for its limits, the dead-letter target, the start-up warnings and
+//! `check`.
 
 use std::time::Duration;
 
@@ -9,22 +10,22 @@ use super::SqsQueue;
 use super::error::{GET_ATTRIBUTES, queue_error};
 use crate::queue::QueueError;
 
-/// The queue's attributes that the worker cares for.
+/// The queue attributes that the worker uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueFacts {
     /// The queue's ARN.
     pub arn: Option<String>,
-    /// The queue's own visibility timeout (the worker asks for its own at each receive).
+    /// The queue's default visibility timeout (the worker sets its own at each receive).
     pub visibility: Duration,
-    /// How long SQS keeps a message; 0 where it does not say.
+    /// Message retention; 0 if SQS does not return it.
     pub retention: Duration,
-    /// The most bytes that a message may have, its attributes included; 0 where SQS does not say.
+    /// Maximum message size in bytes, attributes included; 0 if SQS does not return it.
     pub message_bytes_max: u64,
-    /// Messages visible now, about.
+    /// Approximate number of visible messages.
     pub visible: u64,
-    /// Messages in flight now, about.
+    /// Approximate number of messages in flight.
     pub in_flight: u64,
-    /// Where the queue sends what was received too often, if anywhere.
+    /// The redrive policy, if there is one.
     pub redrive: Option<Redrive>,
 }
 
@@ -33,12 +34,12 @@ pub struct QueueFacts {
 pub struct Redrive {
     /// The ARN of the dead-letter queue.
     pub target_arn: String,
-    /// How many receives a message has before SQS moves it.
+    /// Receives of a message before SQS moves it.
     pub max_receive_count: u32,
 }
 
 impl SqsQueue {
-    /// Asks SQS for the queue's attributes.
+    /// Reads the queue's attributes from SQS.
     pub async fn facts(&self) -> Result<QueueFacts, QueueError> {
         let answer = self
             .client
@@ -61,13 +62,13 @@ impl SqsQueue {
         })
     }
 
-    /// How long the dead-letter queue keeps a message, if SQS lets us read it.
+    /// Returns the retention of the dead-letter queue, if the role may read it.
     pub async fn dead_letter_retention(&self) -> Option<Duration> {
         let name = QueueAttributeName::MessageRetentionPeriod;
         self.dead_letter_number(name).await.map(Duration::from_secs)
     }
 
-    /// The most bytes that a message of the dead-letter queue may have, if SQS lets us read it.
+    /// Returns the maximum message size of the dead-letter queue in bytes, if the role may read it.
     pub async fn dead_letter_bytes_max(&self) -> Option<u64> {
         self.dead_letter_number(QueueAttributeName::MaximumMessageSize).await
     }
@@ -87,7 +88,7 @@ fn parse_redrive(json: &str) -> Option<Redrive> {
         dead_letter_target_arn: String,
         max_receive_count: Count,
     }
-    // A number, or a string with one: SQS takes both, and gives back what came.
+    // A number, or a string with a number: SQS accepts both and returns what was set.
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Count {

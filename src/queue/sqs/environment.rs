@@ -1,5 +1,5 @@
-//! Where SQS is called, as whom and for which region: what the environment, the profile and the queue's URL say, put
-//! together. What the SDK would end the process for is an error here.
+//! Determines endpoint, credentials and region from the environment, the profile and the queue's
+//! URL. A condition for which the SDK would panic is an error here.
 
 use std::panic::AssertUnwindSafe;
 
@@ -22,88 +22,90 @@ use crate::config::{
     Aws, QueueUrl, RetryMode, is_endpoint, is_region, max_attempts, profile_fault, retry_mode,
 };
 
-/// The profile that counts where none is named.
+/// The profile that is used if none is named.
 const DEFAULT_PROFILE: &str = "default";
 
-/// The keys of a profile that the SDK, or this module, reads for SQS.
+/// The profile keys that the SDK or this module reads for SQS.
 const PROFILE_KEYS: [&str; 4] = ["region", "endpoint_url", "retry_mode", "max_attempts"];
 
-/// Why SQS cannot be called at all from this environment.
+/// Why SQS cannot be called from this environment.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
-    /// A file of profiles is damaged.
+    /// A profile file cannot be parsed.
     #[error("the AWS profiles cannot be read (AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE): {0}")]
     ProfileFiles(String),
-    /// Nobody has written the profile that was asked for.
+    /// The named profile does not exist.
     #[error(
         "AWS_PROFILE is {name:?}: must be a profile in ~/.aws/config or ~/.aws/credentials, or in the files that AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name; there: {known}"
     )]
     NoProfile {
-        /// The profile.
+        /// The profile's name.
         name: String,
-        /// Those that there are.
+        /// The existing profiles.
         known: String,
     },
-    /// A key of the profile has a value that cannot be used.
+    /// A profile key has an invalid value.
     #[error("the AWS profile {profile:?}: {fault}")]
     ProfileKey {
-        /// The profile.
+        /// The profile's name.
         profile: String,
-        /// The key, its value, and what is allowed.
+        /// The key, its value, and the allowed values.
         fault: String,
     },
-    /// What the profile asks for credentials would be called nowhere.
+    /// The empty endpoint would also apply to the profile's credentials source.
     #[error(
         "AWS_ENDPOINT_URL is \"\": must be an http or https URL, or not set at all, as the AWS profile {profile:?} asks {who} for credentials"
     )]
     EmptyEndpoint {
-        /// The profile.
+        /// The profile's name.
         profile: String,
-        /// Whom it asks.
+        /// The service that the profile uses for credentials.
         who: &'static str,
     },
-    /// The proxy of calls to `http` addresses is spoken to without TLS.
+    /// An HTTPS proxy is set for `http` addresses, whose calls are made without TLS.
     #[error(
         "HTTP_PROXY is an https URL: must be an http URL, or `host:port`, as SQS is called at {endpoint}"
     )]
     SecureProxy {
-        /// Where SQS is called.
+        /// The endpoint of SQS.
         endpoint: String,
     },
-    /// Nobody names a region.
+    /// No source names a region.
     #[error(
         "AWS_REGION is not set: must be the name of the queue's region, such as eu-west-1, as neither a profile nor the host of SQS_QUEUE_URL names one"
     )]
     NoRegion,
-    /// The SDK has a rule that is not known here.
+    /// The SDK rejects the environment for a reason that this module does not check.
     #[error(
         "the AWS SDK cannot work in this environment: {0}; check the variables that begin with AWS_"
     )]
     Sdk(String),
 }
 
-/// Where SQS is called.
+/// The endpoint of SQS and how it is reached.
 #[derive(Clone, Debug, Default)]
 pub struct Called {
-    /// Scheme, host and port, and maybe a path.
+    /// Scheme, host, port, and an optional path.
     pub endpoint: String,
-    /// Which region calls are signed for.
+    /// The region for which calls are signed.
     pub region: String,
-    /// Between here and there, without its password.
+    /// The proxy for this endpoint, without its password.
     pub proxy: Option<String>,
-    /// What of the environment contradicts the queue's URL, one line each.
+    /// Contradictions between the environment and the queue's URL, one line each.
     pub warnings: Vec<String>,
 }
 
-/// What a client is made of.
+/// The inputs of a client.
 pub(super) struct Prepared {
     pub(super) shared: SdkConfig,
-    /// Where it is not the SDK that finds it.
+    /// The endpoint, unless the SDK resolves it.
     pub(super) endpoint: Option<String>,
     pub(super) called: Called,
 }
 
-/// Puts all of it together. Asks nobody but, where nothing names a region, the instance's metadata.
+/// Combines all sources.
+/// Makes no network call, except to the instance metadata service if no other source names a
+/// region.
 pub(super) async fn prepare(aws: &Aws, queue: &QueueUrl) -> Result<Prepared, AwsError> {
     let name = aws.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
     let profiles = profiles(aws, name).await?;
@@ -115,7 +117,7 @@ pub(super) async fn prepare(aws: &Aws, queue: &QueueUrl) -> Result<Prepared, Aws
         .region(Region::new(region.clone()))
         .retry_config(retries(aws, &profiles))
         .http_client(http);
-    // What it asserts is known above, as far as it is known at all.
+    // The SDK panics for invalid settings. The known cases are checked above.
     let loading = AssertUnwindSafe(loader.load()).catch_unwind().await;
     let loaded = loading.map_err(|panic| AwsError::Sdk(panic_text(&*panic)))?;
     let source = Source::new(aws, name, &profiles);
@@ -165,7 +167,7 @@ async fn profiles(aws: &Aws, name: &str) -> Result<ProfileSet, AwsError> {
     Ok(profiles)
 }
 
-/// The SDK would call STS or SSO at an empty address.
+/// Rejects an empty endpoint with which the SDK would call STS or SSO.
 fn check_endpoint_for_credentials(
     aws: &Aws,
     profile: &str,
@@ -183,7 +185,7 @@ fn check_endpoint_for_credentials(
     }
 }
 
-/// The environment's, the profile's, the queue's own; else that of the machine.
+/// Returns the region: from the environment, the profile, the queue's URL, or else the instance.
 async fn region(
     aws: &Aws,
     profile: &str,
@@ -203,7 +205,8 @@ async fn region(
     of_machine.region().await.map(|region| region.as_ref().to_owned())
 }
 
-/// Those of the calls for credentials: SQS's own are tried again by who knows how long a lease lasts.
+/// Retries of the calls for credentials. Calls to SQS are retried by their callers, which know how
+/// long a lease lasts.
 fn retries(aws: &Aws, profiles: &ProfileSet) -> RetryConfig {
     let mode = aws.retry_mode.or_else(|| profiles.get("retry_mode").and_then(retry_mode));
     let retries = match mode {
@@ -214,7 +217,7 @@ fn retries(aws: &Aws, profiles: &ProfileSet) -> RetryConfig {
     attempts.map_or(retries.clone(), |attempts| retries.with_max_attempts(attempts))
 }
 
-/// The endpoint that somebody has set, and where.
+/// Returns the configured endpoint, and the name of its source.
 fn set_endpoint(
     aws: &Aws,
     shared: &SdkConfig,
@@ -232,7 +235,7 @@ fn set_endpoint(
         return Ok(Some(((*name).to_owned(), endpoint.clone())));
     }
     let of_profile = |key| {
-        // No variable of that name is there: what is asked for is the profile's, and its `services` section's.
+        // No variable has this name, so only the profile and its `services` section are read.
         let key = ServiceConfigKey::builder().service_id("SQS").env("\0").profile(key).build();
         shared.service_config().zip(key.ok()).and_then(|(config, key)| config.load_config(key))
     };
@@ -244,14 +247,14 @@ fn set_endpoint(
     Err(AwsError::ProfileKey { profile: profile.to_owned(), fault })
 }
 
-/// Whether the SDK's rules find the endpoint, where nobody has set one: it is asked for a special one, or the URL's host
-/// is only a name that old queues have.
+/// Whether the SDK must resolve an endpoint that is not configured: FIPS or dual-stack is
+/// requested, or the URL has a legacy host.
 fn is_left_to_sdk(shared: &SdkConfig, queue: &QueueUrl) -> bool {
     let special = shared.use_fips() == Some(true) || shared.use_dual_stack() == Some(true);
     special || queue.has_legacy_host()
 }
 
-/// The endpoint by the SDK's rules.
+/// Resolves the endpoint by the SDK's rules.
 async fn resolved(shared: &SdkConfig, region: &str) -> Result<String, AwsError> {
     let params = Params::builder()
         .region(region.to_owned())
@@ -288,7 +291,7 @@ fn contradictions(
     lines
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

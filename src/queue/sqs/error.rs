@@ -1,4 +1,4 @@
-//! What the SDK's errors mean to the engine.
+//! Maps the SDK's errors to the engine's.
 //!
 //! The codes are those of the SQS API reference ("Common Errors", and each action's own).
 
@@ -13,11 +13,12 @@ use super::credentials::Trouble;
 use super::http::NoRoots;
 use crate::queue::{EntryError, QueueError, QueueErrorKind};
 
-/// Longest text taken over from an error, in characters.
+/// Maximum length of an error detail, in characters.
 const DETAIL_CHARS_MAX: usize = 500;
 
-/// What the worker's role must be allowed for a call: the action, by the name that a policy has for it (batches have
-/// the single action's), and what is done with a key where the queue is encrypted with one (SQS developer guide, "Key management").
+/// The permissions that a call needs. `action` is the name of the IAM action; a batch needs that of
+/// the single action. `key` is needed if the queue is encrypted with a KMS key (SQS developer
+/// guide, "Key management").
 #[derive(Clone, Copy)]
 pub(super) struct Needs {
     action: &'static str,
@@ -39,7 +40,7 @@ pub(super) const DEAD_LETTER_URL: Needs =
     Needs { action: "sqs:GetQueueUrl on the dead-letter queue", ..DEAD_LETTER };
 
 impl Needs {
-    /// What to allow, where the refusal is about permissions.
+    /// Returns the missing permission, if `code` is about permissions.
     fn missing(self, code: &str) -> Option<&'static str> {
         match code {
             "AccessDenied" | "AccessDeniedException" | "NotAuthorized" => Some(self.action),
@@ -49,7 +50,7 @@ impl Needs {
     }
 }
 
-/// Reads an SDK error of a call that `needs` this.
+/// Converts the SDK error of a call that requires the permissions `needs`.
 pub(super) fn queue_error<E>(error: &SdkError<E, HttpResponse>, needs: Needs) -> QueueError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -60,7 +61,7 @@ where
             Some(code) => {
                 let message = answer.err().message().unwrap_or("no message");
                 let kind = kind_of(code, answer.raw().status().as_u16());
-                // First, so that it is not cut off.
+                // At the front, so that `shorten` does not cut it off.
                 let allow =
                     needs.missing(code).map(|what| format!("the role must be allowed {what}; "));
                 (kind, format!("{}{code}: {message}", allow.unwrap_or_default()))
@@ -140,7 +141,8 @@ fn kind_of(code: &str, status: u16) -> QueueErrorKind {
     }
 }
 
-/// An answer without an error code of SQS's, or one that cannot be read as SQS's: who gave it, and what that may be.
+/// Explains an answer without an SQS error code, or one that is not SQS's: its sender and likely
+/// cause.
 fn not_of_sqs(answer: &HttpResponse) -> (QueueErrorKind, String) {
     let status = answer.status().as_u16();
     let media_type = answer.headers().get("content-type").unwrap_or("no content type");
@@ -168,10 +170,10 @@ fn not_of_sqs(answer: &HttpResponse) -> (QueueErrorKind, String) {
     )
 }
 
-/// Each error with its causes, the outermost first.
+/// Iterates over an error and its causes, the outermost first.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
-        // An I/O error passes over the error inside it, and names that one's cause.
+        // The source of an I/O error skips the error inside it and returns that error's cause.
         let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source())
     })
@@ -181,7 +183,7 @@ fn has<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| error.is::<T>())
 }
 
-/// What kept a call from being made, in words for who runs the worker.
+/// Returns why a call was not made, as text for the operator.
 fn explained(error: &(dyn Error + 'static)) -> String {
     let own = chain(error).find(|error| error.is::<Trouble>() || error.is::<NoRoots>());
     if let Some(own) = own {
@@ -202,7 +204,7 @@ fn explained(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// What one error says. What a service answered would be shown as the SDK's own type.
+/// Returns the text of one error. The SDK would show a service's answer as its own debug type.
 fn said_by(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref::<ErrorMetadata>() {
         Some(answer) => {
@@ -213,7 +215,7 @@ fn said_by(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// What an error and its causes say, without the SDK's own frames around them, each once.
+/// Joins the texts of an error and its causes, each once, without the SDK's generic texts.
 pub(super) fn words(error: &(dyn Error + 'static)) -> String {
     const FRAMES: [&str; 9] = [
         "dispatch failure",
@@ -238,8 +240,8 @@ pub(super) fn words(error: &(dyn Error + 'static)) -> String {
     if said.is_empty() { error.to_string() } else { said.join(": ") }
 }
 
-/// The answers of a batch in the order of its entries. Ids are positions. An entry that the answer
-/// does not name at all is worth another try.
+/// Returns the answers of a batch in the order of its entries. The ids are positions. An entry that
+/// the answer does not name is retried.
 pub(super) fn entry_answers<'a>(
     entries: usize,
     done: impl Iterator<Item = &'a str>,
@@ -266,7 +268,7 @@ fn entry_error(entry: &BatchResultErrorEntry) -> EntryError {
         "ReceiptHandleIsInvalid"
         | "MessageNotInflight"
         | "AWS.SimpleQueueService.MessageNotInflight"
-        // "The receipt handle has expired."
+        // Text of this error: "The receipt handle has expired."
         | "InvalidParameterValue"
         | "InvalidParameterValueException" => EntryError::Lost(text),
         _ => EntryError::Retry(text),

@@ -1,5 +1,7 @@
-//! What the SDK sends its calls with. TLS is set up at the first call to an `https` address, and not before: to read a machine's root
-//! certificates takes longer than all else that a start does, and to keep them takes most of a megabyte.
+//! The HTTP client of the SDK.
+//!
+//! TLS is set up at the first call to an `https` address, not before: reading the root certificates
+//! takes longer than the rest of the start, and keeping them takes most of a megabyte.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -16,15 +18,15 @@ use rustls::RootCertStore;
 
 use crate::config::{Proxies, SecretUrl};
 
-/// Where the metadata of instances, tasks and pods is asked for: on the machine's own link (RFC 3927).
+/// Prefixes of instance, task and pod metadata addresses: link-local (RFC 3927).
 const LINK_LOCAL: [&str; 2] = ["http://169.254.", "http://[fd00:ec2::"];
 
-/// A client whose connections close after `idle_timeout` without use.
+/// Creates a client whose connections close after `idle_timeout` without use.
 pub(super) fn client(idle_timeout: Duration, proxies: Proxies) -> SharedHttpClient {
     SharedHttpClient::new(Client { idle_timeout, proxies, connectors: Mutex::default() })
 }
 
-/// The proxy between here and `address`, without its password.
+/// Returns the proxy for `address`, without its password.
 pub(super) fn proxy_for(proxies: &Proxies, address: &str) -> Option<String> {
     let proxy = if address.starts_with("http:") { &proxies.http } else { &proxies.https };
     let proxy = proxy.as_ref()?;
@@ -35,7 +37,8 @@ pub(super) fn proxy_for(proxies: &Proxies, address: &str) -> Option<String> {
     matcher.intercept(&address.parse().ok()?).map(|_| proxy.without_user())
 }
 
-/// Whether the proxy between here and `address` wants TLS, and gets none: calls to `http` addresses are made without.
+/// Whether the proxy for `address` needs TLS but the call has none: calls to `http` addresses do
+/// not use TLS.
 pub(super) fn lacks_tls(proxies: &Proxies, address: &str) -> bool {
     let is_secure = |proxy: &SecretUrl| proxy.expose().scheme() == "https";
     address.starts_with("http:")
@@ -43,7 +46,7 @@ pub(super) fn lacks_tls(proxies: &Proxies, address: &str) -> bool {
         && proxy_for(proxies, address).is_some()
 }
 
-/// Whether this machine, or its link, is asked.
+/// Whether the address is on this machine or link-local.
 fn is_near(proxies: &Proxies, address: &str) -> bool {
     let is_of = |origin: &String| {
         let rest = address.strip_prefix(&**origin);
@@ -52,7 +55,7 @@ fn is_near(proxies: &Proxies, address: &str) -> bool {
     LINK_LOCAL.iter().any(|start| address.starts_with(start)) || proxies.near.iter().any(is_of)
 }
 
-/// Has one connector for each kind of timeouts, of which there are few.
+/// Keeps one connector for each combination of timeouts; there are few.
 #[derive(Debug)]
 struct Client {
     idle_timeout: Duration,
@@ -60,7 +63,7 @@ struct Client {
     connectors: Mutex<Vec<(Timeouts, SharedHttpConnector)>>,
 }
 
-/// To connect, and to read.
+/// Connect timeout and read timeout.
 type Timeouts = (Option<Duration>, Option<Duration>);
 
 impl HttpClient for Client {
@@ -74,7 +77,7 @@ impl HttpClient for Client {
         if let Some((_, known)) = connectors.iter().find(|(known, _)| *known == timeouts) {
             return known.clone();
         }
-        // Of the components no more than this: they hold this client.
+        // Only this component is kept: the components hold this client, which would be a cycle.
         let make = Make {
             idle_timeout: self.idle_timeout,
             proxies: self.proxies.clone(),
@@ -91,7 +94,7 @@ impl HttpClient for Client {
     }
 }
 
-/// What connectors are made of.
+/// The inputs of a connector.
 #[derive(Debug)]
 struct Make {
     idle_timeout: Duration,
@@ -109,7 +112,7 @@ impl Make {
         builder
     }
 
-    /// What was checked when it was read is a proxy.
+    /// Builds the proxy configuration. The URL was validated when the configuration was read.
     fn proxy(
         &self,
         proxy: &Option<SecretUrl>,
@@ -127,10 +130,10 @@ impl Make {
     }
 }
 
-/// Sends by the scheme of the address.
+/// Selects the connector by the scheme of the address.
 #[derive(Debug)]
 struct ByScheme {
-    /// For what is on this machine, or on its link: never through a proxy.
+    /// For addresses on this machine or link-local: never through a proxy.
     near: Connector,
     http: Connector,
     https: OnceLock<Connector>,
@@ -146,19 +149,20 @@ impl HttpConnector for ByScheme {
         match self.https.get() {
             Some(https) => https.call(request),
             None if has_roots() => self.https.get_or_init(|| self.make.https()).call(request),
-            // The SDK would trust nobody, or break off; and a file may appear that is not there yet.
+            // Not built yet: without roots the SDK would trust no certificate, or panic; the file
+            // may appear later.
             None => HttpConnectorFuture::ready(Err(ConnectorError::user(Box::new(NoRoots)))),
         }
     }
 }
 
-/// Whether this machine trusts anybody.
+/// Whether this machine has root certificates.
 fn has_roots() -> bool {
     let found = rustls_native_certs::load_native_certs().certs;
     RootCertStore::empty().add_parsable_certificates(found).0 > 0
 }
 
-/// There is nobody to vouch for SQS.
+/// No root certificate is available to verify SQS.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "this machine has no root certificates to know SQS by: SSL_CERT_FILE (or SSL_CERT_DIR) must name a file of PEM certificates that can be read, or the image must bring some (ca-certificates)"

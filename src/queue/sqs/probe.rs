@@ -1,5 +1,5 @@
-//! Asks what a policy allows, with calls that change nothing: a receipt handle that SQS never gave, a batch without
-//! entries. SQS looks at the caller's permissions before it looks at either.
+//! Checks permissions with calls that change nothing: a receipt handle that SQS never issued, or a
+//! batch without entries. SQS checks the caller's permissions before it checks either.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::queue::{
     BatchAnswer, EntryError, Permission, Queue, QueueError, QueueErrorKind, ReceiptHandle,
 };
 
-/// No receipt handle of SQS looks like this.
+/// Not a valid SQS receipt handle.
 const NO_HANDLE: &str = "a-receipt-handle-that-was-never-given";
 
 impl SqsQueue {
     pub(super) async fn ask(&self, action: QueueAction) -> Result<Permission, QueueError> {
         let handle = ReceiptHandle(NO_HANDLE.into());
         match action {
-            // To ask is to take a message, and to spend one of its receives.
+            // A probe would receive a message and use up one of its receives.
             QueueAction::Receive => Ok(Permission::CannotBeAsked),
             QueueAction::Extend => {
                 permission(self.change_visibility(&[(handle, Duration::ZERO)]).await)
@@ -31,8 +31,9 @@ impl SqsQueue {
         }
     }
 
-    /// A batch without entries sends nothing, whoever answers it. That it is denied is certain; where SQS complains of
-    /// the batch instead, it may have looked at that first.
+    /// Probes sending with an empty batch, which never sends a message.
+    /// A denial is reliable. A complaint about the batch is not: the server may have checked the
+    /// batch before the permission.
     async fn ask_send(&self) -> Result<Permission, QueueError> {
         let Some(target) = self.target().await? else {
             return Ok(Permission::CannotBeAsked);
@@ -55,7 +56,7 @@ impl SqsQueue {
     }
 }
 
-/// What the answer about that handle says.
+/// Evaluates the answer about the invalid handle.
 fn permission(answer: BatchAnswer) -> Result<Permission, QueueError> {
     match answer {
         Ok(entries) => match entries.into_iter().next() {
@@ -64,7 +65,7 @@ fn permission(answer: BatchAnswer) -> Result<Permission, QueueError> {
             }
             Some(Ok(()) | Err(EntryError::Lost(_))) | None => Ok(Permission::Allowed),
         },
-        // SQS refuses the handle, not the caller.
+        // SQS rejects the handle, not the caller.
         Err(why) if why.kind == QueueErrorKind::Refused => Ok(Permission::Allowed),
         Err(why) => Err(why),
     }

@@ -1,4 +1,4 @@
-//! Where copies of messages go: the queue that is configured, or else the redrive policy's target, as that is now.
+//! The dead-letter target: the configured queue, or else the current target of the redrive policy.
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use tokio::sync::Mutex;
@@ -23,27 +23,28 @@ impl Target {
     }
 }
 
-/// What SQS has said of it, if it was asked yet.
+/// The cached target, if it was looked up.
 #[derive(Debug, Default)]
 pub(super) struct Known(Mutex<Option<Found>>);
 
 #[derive(Debug)]
 struct Found {
-    /// What the redrive policy names; `None` where it names nothing, or does not count.
+    /// The ARN in the redrive policy. `None` if there is none, or if `SQS_DLQ_URL` is set.
     arn: Option<String>,
-    /// `None` where there is no such queue, or where it is the queue itself.
+    /// `None` if there is no dead-letter queue, or if it is the queue itself.
     target: Option<Target>,
-    /// Whether SQS has answered all that it was asked for this, be it that the role may not know.
+    /// Whether all lookups were answered. A denied read counts as an answer.
     is_certain: bool,
 }
 
 impl SqsQueue {
-    /// Where poison goes, for a person to read: the URL, or `None` where there is no such place.
+    /// Returns the URL of the dead-letter queue, or `None` if there is none. For logs and reports.
     pub async fn dead_letter_url(&self) -> Result<Option<String>, QueueError> {
         Ok(self.target().await?.map(|target| target.url))
     }
 
-    /// Only an answer is remembered. What fails may pass (credentials that are not there yet), and is asked again the next time.
+    /// Returns the target, cached after a complete lookup. A failure may be temporary (credentials
+    /// that are not there yet), so the next call looks it up again.
     pub(super) async fn target(&self) -> Result<Option<Target>, QueueError> {
         let mut known = self.dlq.0.lock().await;
         if let Some(found) = &*known {
@@ -55,7 +56,7 @@ impl SqsQueue {
         Ok(target)
     }
 
-    /// Looks for the target again when it is needed next, where the redrive policy names another one than it did.
+    /// Clears the cached target if the redrive policy names another one.
     pub(super) async fn follow(&self, facts: &QueueFacts) {
         if self.settings.dlq_url.is_some() {
             return;
@@ -81,14 +82,15 @@ impl SqsQueue {
         *known = None;
     }
 
-    /// The target is gone: another one may be named meanwhile.
+    /// Clears the cached target after SQS reported it missing: the policy may name another one now.
     pub(super) async fn forget_target(&self) {
         if self.settings.dlq_url.is_none() {
             *self.dlq.0.lock().await = None;
         }
     }
 
-    /// The queue itself is no target: a copy would come back and be copied again, without end.
+    /// Looks up the target. The queue itself is excluded: a copy would return and be copied again,
+    /// endlessly.
     async fn find(&self) -> Result<Found, QueueError> {
         if let Some(url) = &self.settings.dlq_url {
             let target = Target::new(url.clone());
@@ -117,8 +119,9 @@ impl SqsQueue {
         Ok(answer.queue_url.map(Target::new))
     }
 
-    /// Whether a dead-letter queue is the queue itself, by its ARN. Where the role may not read one of them, their URLs were
-    /// compared, and that must do; where they could not be read for another reason, as until then.
+    /// Whether a dead-letter queue is the queue itself, by ARN.
+    /// If the role may not read one of the ARNs, the earlier comparison of the URLs is sufficient.
+    /// Other errors are returned; the caller then uses the target but does not cache it.
     async fn is_the_queue(&self, target: &Target) -> Result<bool, QueueError> {
         let (of_queue, of_target) =
             tokio::join!(self.arn(&self.settings.queue_url), self.arn(&target.url));
@@ -134,7 +137,7 @@ impl SqsQueue {
         Ok(is_itself)
     }
 
-    /// `None` where the role may not read it.
+    /// Returns a queue's ARN, or `None` if the role may not read it.
     async fn arn(&self, url: &str) -> Result<Option<String>, QueueError> {
         let name = QueueAttributeName::QueueArn;
         let call = self.client.get_queue_attributes().queue_url(url).attribute_names(name.clone());
@@ -146,7 +149,7 @@ impl SqsQueue {
     }
 }
 
-/// Account and queue name of `arn:aws:sqs:region:account:name`.
+/// Splits account and queue name from `arn:aws:sqs:region:account:name`.
 fn arn_parts(arn: &str) -> Option<(&str, &str)> {
     let mut parts = arn.splitn(6, ':').skip(4);
     Some((parts.next()?, parts.next()?))

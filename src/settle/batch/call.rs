@@ -1,4 +1,4 @@
-//! One call to SQS for a batch of settlements: its deadline, its span, and what its answer means for each entry.
+//! One SQS call for a batch of settlements: its timeout, its span, and the result of each entry.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,20 +18,20 @@ use crate::sabotage::{Sabotage, on};
 use crate::settle::ledger::{Ledger, Left};
 use crate::telemetry::{Failure, QueueSpan, QueueSpans, SpanLink};
 
-/// A call is given at least this long, where there is so much: SQS answers in tens of milliseconds.
+/// Minimum timeout of a call, if so much time is left: SQS answers in tens of milliseconds.
 const CALL_MIN: Duration = Duration::from_millis(500);
 
-/// And no longer than this, so that a call which hangs does not keep others from finding a cure.
+/// Maximum timeout of a call, so that a call that hangs does not delay the detection of a recovery.
 const CALL_MAX: Duration = Duration::from_secs(5);
 
-/// Between the tries of a call that failed.
+/// Backoff between the attempts of a failed call.
 pub(super) const RETRY: Backoff =
     Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
-/// The same, where the action is known to fail: a call that asks whether it works again.
+/// Pause between attempts while the action is known to fail: each attempt is a probe.
 pub(super) const RETRY_FAILING: Duration = Duration::from_secs(4);
 
-/// What every call needs.
+/// The dependencies of every call.
 pub(super) struct Context {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) metrics: Arc<Metrics>,
@@ -42,19 +42,20 @@ pub(super) struct Context {
     pub(super) actions: Arc<Actions>,
 }
 
-/// What became of a call that deletes.
+/// The result of a delete call.
 pub(super) struct Deleted {
-    /// To be tried again.
+    /// Deletes to be retried.
     pub(super) undone: Vec<(Receipt, Left)>,
-    /// How many were settled, or found to be lost.
+    /// Number of deletes that were settled, or whose receipt was lost.
     pub(super) settled: usize,
-    /// Whether it was another try.
+    /// Whether the call was a retry.
     pub(super) is_again: bool,
-    /// Whether the call was not answered in its time.
+    /// Whether the call timed out.
     pub(super) has_hung: bool,
 }
 
-/// Deletes a batch with one call. `again`: it failed before, and whether the last call hung.
+/// Deletes a batch with one call. `again`: `None` for a first try; else whether the last call timed
+/// out.
 pub(super) async fn delete(
     context: &Context,
     batch: Vec<(Receipt, Left)>,
@@ -80,7 +81,7 @@ pub(super) async fn delete(
     Deleted { settled: count - undone.len(), undone, is_again, has_hung }
 }
 
-/// Makes a batch visible again: tries until it is done, or until the leases end.
+/// Makes a batch visible again. Retries until it is done, or until the leases end.
 pub(super) async fn release(context: &Context, batch: Vec<(Receipt, Duration)>) {
     let mut rest = context.drop_expired(batch);
     let (mut failures, mut has_hung) = (0, false);
@@ -102,7 +103,7 @@ pub(super) async fn release(context: &Context, batch: Vec<(Receipt, Duration)>) 
 }
 
 impl Context {
-    /// One receipt is settled, or lost.
+    /// Counts one receipt as settled or lost.
     pub(super) fn left(&self, how: Left) {
         self.outstanding.0.fetch_sub(1, Ordering::Relaxed);
         self.ledger.left(how, 1);
@@ -115,7 +116,8 @@ impl Context {
             .any(|action| self.actions.is_failing(action))
     }
 
-    /// Releases are changes of visibility, as extensions are.
+    /// Returns the pause before the next release call. A release needs the permission of an
+    /// extension.
     fn release_pause(&self, failures: u32) -> Duration {
         if self.actions.is_failing(QueueAction::Extend) {
             return RETRY_FAILING;
@@ -123,7 +125,7 @@ impl Context {
         RETRY.delay(failures, &mut fastrand::Rng::new())
     }
 
-    /// Counts what was settled, and gives back what is to be tried again.
+    /// Counts the settled entries, and returns those to be retried.
     fn book<T>(
         &self,
         batch: Vec<(Receipt, T)>,
@@ -164,13 +166,13 @@ impl Context {
         rest
     }
 
-    /// A receipt turned out to stand no more.
+    /// Counts a receipt that is no longer valid.
     pub(super) fn lost(&self, receipt: &Receipt, kind: SettlementKind, why: &str) {
         self.left(Left::LeaseLost);
         warn!(message_id = %receipt.message_id, error = why, settlement = kind.as_str(), "The message was not ours any more when it was settled");
     }
 
-    /// Once the action is known to fail, that was said.
+    /// Logs a failure, unless the action is known to fail: that is already logged.
     fn warn_failed(&self, kind: SettlementKind, count: usize, error: &str) {
         let action = match kind {
             SettlementKind::Delete => QueueAction::Delete,
@@ -187,7 +189,7 @@ impl Context {
         }
     }
 
-    /// What can no longer be settled in time is SQS's again.
+    /// Drops the entries whose lease has ended: SQS delivers those messages again.
     pub(super) fn drop_expired<T>(&self, batch: Vec<(Receipt, T)>) -> Vec<(Receipt, T)> {
         let now = clock::now();
         let (rest, expired): (Vec<_>, Vec<_>) =
@@ -213,12 +215,13 @@ fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
     receipts.map(|receipt| receipt.deadline).min().expect("a batch is not empty")
 }
 
-/// How much of the time that is left a call may take. A call that hangs leaves time for another; after one that hung, the
-/// next may take more: SQS is slow then, and what only ever gets a third of a short lease would never be settled.
+/// The share of the remaining time that a call may take. A call that hangs must leave time for
+/// another. After a timeout the next call may take more: SQS is slow then, and a third of a short
+/// lease may never be enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
     Third,
-    /// What is left of the lease is for its extension.
+    /// The rest of the lease is for its extension.
     Most,
     All,
 }

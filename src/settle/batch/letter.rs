@@ -1,4 +1,4 @@
-//! Dead letters on their way: the copy first, then the delete.
+//! Sends dead letters: first the copy, then the delete.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,18 +15,18 @@ use crate::sabotage::{Sabotage, on};
 use crate::settle::decide::{DeadLetterReason, release_delay};
 use crate::settle::ledger::Left;
 
-/// The longest that a message is hidden. SQS allows 12 hours from its receipt.
+/// Maximum time that a message is hidden. SQS allows 12 hours from its receive.
 const HIDDEN_MAX: Duration = Duration::from_secs(11 * 3_600);
 
-/// A copy, and the message that it is of.
+/// A copy, and the receipts of the message that was copied.
 #[derive(Debug)]
 pub(super) struct Letter {
     pub(super) copy: DeadLetter,
     pub(super) receipts: Vec<Receipt>,
-    /// Later messages of its group wait for it.
+    /// The turn in its FIFO group: later messages wait for it.
     pub(super) turn: Option<GroupTurn>,
     pub(super) reason: DeadLetterReason,
-    /// It could not be sent before, and was kept.
+    /// Whether it could not be sent before, and was kept.
     pub(super) was_kept: bool,
 }
 
@@ -50,7 +50,7 @@ impl Letter {
         Box::new(Self { copy, receipts, turn, reason, was_kept: false })
     }
 
-    /// What remains once it is known that no copy can be sent: the message is handed back, spaced out.
+    /// Hands the message back with a delay, because no copy can be sent.
     pub(super) fn give_up(
         self,
         inflight: &InFlight,
@@ -62,8 +62,8 @@ impl Letter {
             turn.abandon();
         }
         let after = match kind {
-            // Nothing will ever take it away: it is only in the way. In a group it would be in
-            // the way of the others while it is hidden.
+            // Without a dead-letter queue nothing removes the message, so it is hidden for long. In
+            // a FIFO group it would block the later messages while it is hidden.
             Some(QueueErrorKind::NoDeadLetterQueue) if !is_ordered => HIDDEN_MAX,
             Some(
                 QueueErrorKind::NoDeadLetterQueue
@@ -90,18 +90,18 @@ impl Letter {
     }
 }
 
-/// What became of a letter.
+/// The result of sending a letter.
 pub(super) enum Sent {
-    /// The copy is there: what follows are the deletes.
+    /// The copy is stored; the deletes follow. The flag: whether the letter had been kept.
     Done(Vec<Settlement>, bool),
-    /// No copy could be sent; the error, unless that was known before.
+    /// No copy could be sent; the error, or `None` if no call was made.
     Failed(Box<Letter>, Option<QueueErrorKind>),
-    /// Its last lease was lost: whoever has it next judges it again.
+    /// No valid lease is left: the next receiver decides about the message again.
     Lost,
 }
 
 impl Sent {
-    /// Copies are known to fail.
+    /// Returns the failure of a letter that was not sent, because copies are known to fail.
     pub(super) fn failed_before(letter: Box<Letter>) -> Self {
         Self::Failed(letter, None)
     }
@@ -140,10 +140,10 @@ async fn send_with_span(
     sent
 }
 
-/// Leaves time after it to release the message where no copy could be sent, or to extend its lease.
+/// Sends the copy within half of the remaining lease; the rest is for a release or an extension.
 ///
-/// What SQS refuses may be too long with its attributes: a body of exactly the most that is allowed, or a dead-letter queue that
-/// takes less. It goes with fewer.
+/// A refused copy may be too long with its attributes: the body has exactly the maximum size, or
+/// the dead-letter queue accepts less. It is sent again with fewer attributes.
 async fn send_copy(
     context: &Context,
     letter: &mut Letter,
@@ -172,11 +172,11 @@ async fn send_copy(
             | QueueErrorKind::Network
             | QueueErrorKind::Other => {}
         }
-        // One that was kept is tried again later: it only asks whether copies can be sent.
+        // A kept letter is retried later; this call only probes whether copies can be sent.
         if letter.was_kept {
             return Err(why);
         }
-        // Never past that instant: what is left of the lease is for the release.
+        // The pause ends at `give_up_at` at the latest: the rest of the lease is for the release.
         let pause = RETRY.delay(failures, &mut fastrand::Rng::new());
         failures += 1;
         sleep(clock::left(give_up_at).min(pause)).await;

@@ -1,4 +1,5 @@
-//! When deletes are sent, and how many at once. The rest is tried on the whole engine, in `tests/`.
+//! Tests when deletes are sent and in which batches. The tests in `tests/` cover the rest on the
+//! whole engine.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
@@ -15,7 +16,7 @@ use crate::telemetry::Tracing;
 
 const SUSPECTS: SuspectBounds = SuspectBounds { held_max: 50, tried_max: 5 };
 
-/// Notes each delete: how long after the start, and of how many.
+/// A queue that records each delete: time after the start, and number of entries.
 struct Noted {
     began_at: Instant,
     deletes: Mutex<Vec<(Duration, usize)>>,
@@ -45,10 +46,10 @@ impl Queue for Noted {
     }
 }
 
-/// When a call was made, in milliseconds, and of how many.
+/// Time of a call in milliseconds, and number of entries.
 type Sent = (u128, usize);
 
-/// Hands `counts` of deletes in, `apart` from each other. What was sent.
+/// Hands in groups of deletes, `apart` from each other. Returns the calls.
 async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
     let room = Room::new(100, 1 << 30);
     let mut permits = Vec::new();
@@ -97,7 +98,7 @@ async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
     deletes.iter().map(|(after, count)| (after.as_millis(), *count)).collect()
 }
 
-/// A timer ends up to a millisecond late.
+/// Allows 2 ms, because timers fire up to a millisecond late.
 fn is_about(seen: &[Sent], wanted: &[Sent]) -> bool {
     let near = |(seen, wanted): (&Sent, &Sent)| {
         (wanted.0..=wanted.0 + 2).contains(&seen.0) && seen.1 == wanted.1
@@ -111,9 +112,10 @@ async fn full_batches_go_in_pairs_and_no_batch_waits_long() {
         (&[3], 0, &[(100, 3)]),
         (&[20], 0, &[(0, 10), (0, 10)]),
         (&[10, 10], 5, &[(5, 10), (5, 10)]),
-        // A FIFO queue holds the group back until then.
+        // A full batch waits for a second one only for `PAIR_WITHIN`.
         (&[10], 0, &[(10, 10)]),
-        // What comes meanwhile makes no batch of its own: at a moderate rate that would be twice the calls.
+        // Deletes that arrive during the wait are not sent with the full batch: at a moderate rate
+        // that would double the calls.
         (&[10, 2], 5, &[(10, 10), (110, 2)]),
         (&[9, 2], 95, &[(100, 10), (200, 1)]),
     ];

@@ -1,7 +1,7 @@
-//! What could not be settled and waits for its action to work again: deletes, and copies to the dead-letter queue. The
-//! table extends its leases meanwhile, so that nothing is received again for it.
+//! Keeps deletes and dead letters that failed, until their action works again.
 //!
-//! How much waits is bounded by the room: each message that is kept keeps its own.
+//! The in-flight table extends their leases meanwhile, so that SQS does not deliver the messages
+//! again. Their number is bounded: each kept message keeps its in-flight permit.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use crate::queue::{BATCH_MAX, QueueErrorKind};
 use crate::retry::Backoff;
 use crate::settle::ledger::Left;
 
-/// Between the tries of what is undone: one call asks, and its answer is good for all.
+/// Backoff between the retries; one call probes, and its result applies to all.
 const TRY: Backoff = Backoff { base: Duration::from_millis(200), cap: RETRY_FAILING };
 
-/// The shortest such wait: full jitter may draw next to nothing.
+/// Minimum pause: full jitter may return almost zero.
 const TRY_MIN: Duration = Duration::from_millis(100);
 
-/// Calls at once, where they work again: eighty messages in some twenty milliseconds.
+/// Concurrent calls once the action works again: eighty messages in about twenty milliseconds.
 const CALLS_MAX: usize = 8;
 
-/// Something that waits, and when it is tried again.
+/// Items that wait, and the time of their next try.
 #[derive(Debug)]
 struct Queue<T> {
     items: VecDeque<T>,
-    /// Tries in a row that settled nothing.
+    /// Consecutive rounds that settled nothing.
     failures: u32,
     calls_open: usize,
-    /// Whether one of the calls that are open, or of those since the last pause, settled something.
+    /// Whether a call of the current round has settled something.
     has_worked: bool,
     next_at: Option<Instant>,
 }
@@ -58,18 +58,19 @@ impl<T> Queue<T> {
         self.next_at = Some(Instant::now() + pause);
     }
 
-    /// What waits, or is being tried.
+    /// Returns the number of waiting items and open calls.
     fn len(&self) -> usize {
         self.items.len() + self.calls_open
     }
 
-    /// Begins another round.
+    /// Begins a round of calls.
     fn begin(&mut self) {
         self.next_at = None;
         self.has_worked = false;
     }
 
-    /// Calls were made, or nothing could be tried just now.
+    /// Counts the calls that were made. If none could be made, the next round begins after
+    /// [`TRY_MIN`].
     fn began(&mut self, calls: usize) {
         self.calls_open += calls;
         if self.calls_open == 0 && !self.items.is_empty() {
@@ -77,7 +78,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// A call of the round ended.
+    /// Counts a call of the round as ended; the last one schedules the next round.
     fn ended(&mut self, has_worked: bool) {
         self.calls_open -= 1;
         self.has_worked |= has_worked;
@@ -107,12 +108,12 @@ struct KeptLetter {
     _held: HeldGuard,
 }
 
-/// See the module.
+/// The kept deletes and dead letters.
 pub(super) struct Undone {
     context: Arc<Context>,
     deletes: Queue<KeptDelete>,
     letters: Queue<KeptLetter>,
-    /// The last delete was not answered in its time.
+    /// Whether the last delete call timed out.
     has_hung: bool,
 }
 
@@ -121,12 +122,12 @@ impl Undone {
         Self { context, deletes: Queue::new(), letters: Queue::new(), has_hung: false }
     }
 
-    /// When something is to be tried again.
+    /// Returns the time of the next retry.
     pub(super) fn next_try(&self) -> Option<Instant> {
         [self.deletes.next_at, self.letters.next_at].into_iter().flatten().min()
     }
 
-    /// Keeps a message that is to be deleted.
+    /// Keeps a delete for a later retry.
     pub(super) fn keep_delete(&mut self, receipt: Receipt, how: Left) {
         let held = self.context.metrics.held(HeldState::Settling);
         let key = self.context.inflight.keep(receipt, clock::now());
@@ -134,7 +135,7 @@ impl Undone {
         self.tell();
     }
 
-    /// A call that deletes has ended.
+    /// Handles the end of a delete call.
     pub(super) fn deleted(&mut self, deleted: Deleted) {
         let Deleted { undone, settled, is_again, has_hung } = deleted;
         self.has_hung = has_hung;
@@ -147,7 +148,8 @@ impl Undone {
         }
     }
 
-    /// The deletes to be tried now, in batches, and whether the last call hung. While deletes fail that is one batch.
+    /// Returns the deletes that are due, in batches, each with whether the last call timed out.
+    /// While deletes fail, that is one batch.
     pub(super) fn deletes_due(&mut self) -> Vec<(Vec<(Receipt, Left)>, bool)> {
         let now = Instant::now();
         if self.deletes.next_at.is_none_or(|at| at > now) {
@@ -156,7 +158,7 @@ impl Undone {
         self.deletes.begin();
         let is_failing = self.context.actions.is_failing(QueueAction::Delete);
         let calls_max = if is_failing { 1 } else { CALLS_MAX };
-        // Where leases cannot be extended either, there is nothing to wait for.
+        // If leases cannot be extended either, no extension is waited for.
         let urgent = self.context.actions.is_failing(QueueAction::Extend);
         let mut due = Vec::new();
         for _ in 0..self.deletes.items.len() {
@@ -180,10 +182,11 @@ impl Undone {
         batches
     }
 
-    /// A letter was sent, or not. What is to be settled now.
+    /// Handles the result of a letter; returns the settlements that follow.
     ///
-    /// Where no copy can be sent, one message stays held, and asks again and again; so does each of a FIFO group, whose
-    /// later messages would otherwise come again with it, and spend their receives. Others are handed back, spaced out.
+    /// While no copy can be sent, one message stays held and probes repeatedly. Each message of a
+    /// FIFO group stays held too: otherwise the later messages of the group would come again with
+    /// it, and use up receives. Other messages are handed back with a delay.
     pub(super) fn sent(&mut self, sent: Sent, is_closing: bool) -> Vec<Settlement> {
         let settlements = self.note_sent(sent, is_closing);
         self.tell();
@@ -193,7 +196,7 @@ impl Undone {
     fn note_sent(&mut self, sent: Sent, is_closing: bool) -> Vec<Settlement> {
         match sent {
             Sent::Lost => {
-                // Only one that was kept can have lost its receipts since.
+                // Only a kept letter can lose its receipts, and `letters_due` drops it.
                 Vec::new()
             }
             Sent::Done(settlements, was_kept) => {
@@ -228,7 +231,7 @@ impl Undone {
         self.letters.push(KeptLetter { letter, keys, _held: held });
     }
 
-    /// The letters to be tried now. While copies fail that is one.
+    /// Returns the letters that are due. While copies fail, that is one.
     pub(super) fn letters_due(&mut self) -> Vec<Box<Letter>> {
         let now = Instant::now();
         if self.letters.next_at.is_none_or(|at| at > now) {
@@ -253,7 +256,8 @@ impl Undone {
         due
     }
 
-    /// The letter with those of its receipts that stand; not now where one of them is being extended.
+    /// Returns the letter with its valid receipts, or keeps it if one of them must be extended
+    /// first.
     fn take_back(&mut self, mut kept: KeptLetter, urgent: bool) -> Result<Box<Letter>, KeptLetter> {
         let now = clock::now();
         let mut busy = Vec::new();
@@ -277,11 +281,11 @@ impl Undone {
         Err(kept)
     }
 
-    /// The worker leaves: the letters that wait are handed back.
+    /// Returns the settlements that hand back all kept letters at shutdown.
     pub(super) fn give_up_letters(&mut self) -> Vec<Settlement> {
         let mut settlements = Vec::new();
         for kept in std::mem::take(&mut self.letters.items) {
-            // The lease keeper is gone by now: no receipt is being extended.
+            // The lease keeper has stopped by now: no receipt is being extended.
             if let Ok(letter) = self.take_back(kept, true) {
                 settlements.extend(letter.give_up(&self.context.inflight, None));
             }
@@ -290,7 +294,8 @@ impl Undone {
         settlements
     }
 
-    /// What waits asks by itself whether its action works again; nobody else has to.
+    /// Reports the number of waiting items; they probe their action themselves, so no other probe
+    /// is needed.
     fn tell(&self) {
         self.context.actions.set_waiting(QueueAction::Delete, self.deletes.len());
         self.context.actions.set_waiting(QueueAction::DeadLetter, self.letters.len());
@@ -302,7 +307,7 @@ impl Undone {
     }
 }
 
-/// Whether copies may be sent later. A copy that is refused is refused again.
+/// Whether a copy may succeed later. A refused copy would be refused again.
 fn may_pass(kind: Option<QueueErrorKind>) -> bool {
     match kind {
         Some(QueueErrorKind::NoDeadLetterQueue | QueueErrorKind::Refused) => false,

@@ -1,28 +1,29 @@
-//! An event's fields, gathered for one line: every text escaped as it arrives, and cut so that the line stays short.
-//! Where they go in the line is for [`super::format`].
+//! Fields of one log event: text values are escaped, and truncated to bound the line's length.
+//! [`super::format`] arranges them in the line.
 
 use std::fmt::{self, Debug, Write};
 use std::ops::Range;
 
 use tracing::field::{Field, Visit};
 
-/// A whole line, newline included: under what container runtimes split (16 KiB), with room for their own wrapping.
+/// Maximum line length in bytes, newline included. Container runtimes split lines at 16 KiB; the
+/// rest is left for the data that they add.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024;
-/// Kept for what a line always has: time, level, braces, the keys of `msg` and `target`, colours.
+/// Bytes reserved for the fixed parts: time, level, braces, keys of `msg` and `target`, colours.
 const OVERHEAD_BYTES: usize = 256;
-/// The most that one value takes, escaped; `message` and `error` may take twice as much.
+/// Maximum length of one escaped value in bytes; twice as much for `message` and `error`.
 const VALUE_BYTES_MAX: usize = 1024;
-/// For a key's quotes, colon and comma, or its colours.
+/// Bytes per field for quotes, colon and comma, or for colours.
 const KEY_OVERHEAD_BYTES: usize = 24;
-/// The longest number: a 128-bit integer, or an `f64` with all its digits.
+/// Maximum length of a number in bytes: a 128-bit integer, or an `f64` with all its digits.
 const NUMBER_BYTES_MAX: usize = 400;
-/// Ends a text that was cut.
+/// Marks the end of a truncated text.
 const CUT: &str = "…";
 
-/// The name that the `tracing` macros give to a line's text.
+/// The field name that the `tracing` macros use for the message.
 const MESSAGE: &str = "message";
 
-/// One field: where its escaped text, or its number, stands in [`Fields::text`].
+/// One field; `value` is the range of its escaped text or number in [`Fields::text`].
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: &'static str,
@@ -47,7 +48,7 @@ impl Fields {
         self.bytes_left = LINE_BYTES_MAX - OVERHEAD_BYTES;
     }
 
-    /// Adds a text; one that finds no room is left out.
+    /// Adds a text field, or omits it if there is no space left.
     pub(super) fn put_text(&mut self, key: &'static str, value: fmt::Arguments<'_>) {
         self.put_escaped(key, |escaped| escaped.write_fmt(value));
     }
@@ -61,7 +62,7 @@ impl Fields {
         let bytes_max = if long { 2 * VALUE_BYTES_MAX } else { VALUE_BYTES_MAX };
         let Some(room) = self.room(key) else { return };
         let start = self.text.len();
-        // Escaped never fails; a `Display` that fails by itself has said what it could.
+        // `Escaped` never fails. If a `Display` fails, its output so far is kept.
         let _ = write(&mut Escaped::new(&mut self.text, bytes_max.min(room)));
         self.add(key, start, true);
     }
@@ -74,7 +75,7 @@ impl Fields {
         }
     }
 
-    /// The bytes that a value may take; `None` where there is no room worth using, or the key is there already.
+    /// Returns the bytes left for a value. `None` if too few are left or the key is a duplicate.
     fn room(&self, key: &str) -> Option<usize> {
         if self.entries.iter().any(|entry| entry.key == key) {
             return None;
@@ -136,7 +137,7 @@ impl Visit for Fields {
     }
 }
 
-/// Writes a text so that it can stand between the quotes of a JSON string and on a terminal, up to so many bytes.
+/// Writer that escapes text for a JSON string and a terminal, up to a maximum of bytes.
 pub(super) struct Escaped<'a> {
     out: &'a mut String,
     bytes_left: usize,
@@ -144,7 +145,7 @@ pub(super) struct Escaped<'a> {
 }
 
 impl<'a> Escaped<'a> {
-    /// `bytes_max` is at least 3, for the sign that the text was cut.
+    /// `bytes_max` must be at least 3, the length of [`CUT`].
     pub(super) fn new(out: &'a mut String, bytes_max: usize) -> Self {
         let bytes_left = bytes_max.saturating_sub(CUT.len());
         Self { out, bytes_left, cut: false }
@@ -199,8 +200,9 @@ impl Write for Escaped<'_> {
     }
 }
 
-/// Control characters, what JavaScript takes for a line's end (U+2028, U+2029), and what makes a terminal show a text
-/// in another order than it is written. All lie below U+10000.
+/// Returns whether a character must be escaped: control characters, the line terminators of
+/// JavaScript (U+2028, U+2029), and characters that change the text direction on a terminal. All
+/// are below U+10000.
 fn must_escape(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,5 +1,7 @@
-//! The two forms of a line. JSON is flat, its keys in a fixed order: `ts`, `level`, what is known of the event, other
-//! fields as they come, `msg`. Pretty says the same to a person.
+//! The two line formats, JSON and pretty.
+//!
+//! JSON is flat, with keys in a fixed order: `ts`, `level`, the keys in [`FIRST`], other fields in
+//! the order of the event, `msg`. Pretty is for reading on a terminal.
 
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -9,13 +11,13 @@ use tracing::{Event, Level};
 
 use super::fields::{Entry, Escaped, Fields, LINE_BYTES_MAX};
 
-/// Keys that stand first, in this order.
+/// Keys that come first, in this order.
 const FIRST: [&str; 7] =
     ["event_type", "reservation_id", "attempt", "latency_ms", "trace_id", "outcome", "error"];
-/// Keys that are the line's own: a field of that name gets an underscore before it.
+/// Reserved keys: a field with such a name gets an underscore as prefix.
 const OWN: [&str; 3] = ["ts", "level", "msg"];
 
-/// The memory that lines are made in.
+/// Reusable buffers for formatting lines.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     fields: Fields,
@@ -23,7 +25,7 @@ pub(super) struct Buffers {
     second: Second,
 }
 
-/// The second that was written last, as most lines share theirs with the one before.
+/// Cache of the last formatted second: consecutive lines often have the same one.
 #[derive(Debug, Default)]
 struct Second {
     unix_s: Option<i64>,
@@ -31,7 +33,7 @@ struct Second {
 }
 
 impl Second {
-    /// `2024-01-01T12:00:00.`: RFC 3339 up to what comes after the second.
+    /// Returns the RFC 3339 time up to the decimal point: `2024-01-01T12:00:00.`.
     fn text(&mut self, t: OffsetDateTime) -> &str {
         if self.unix_s != Some(t.unix_timestamp()) {
             self.unix_s = Some(t.unix_timestamp());
@@ -49,7 +51,7 @@ impl Second {
 }
 
 impl Buffers {
-    /// Takes an event's fields in.
+    /// Collects the fields of an event.
     pub(super) fn collect(&mut self, event: &Event<'_>, with_target: bool) {
         self.fields.clear();
         event.record(&mut self.fields);
@@ -62,7 +64,7 @@ impl Buffers {
         });
     }
 
-    /// The line, in JSON.
+    /// Formats the line as JSON.
     pub(super) fn json(&mut self, level: Level, at: SystemTime) -> &str {
         let Self { fields, line, second } = self;
         line.clear();
@@ -81,7 +83,7 @@ impl Buffers {
         line
     }
 
-    /// The line, for a person.
+    /// Formats the line for reading on a terminal.
     pub(super) fn pretty(&mut self, level: Level, at: SystemTime, color: bool) -> &str {
         let Self { fields, line, .. } = self;
         line.clear();
@@ -115,7 +117,7 @@ fn put<const N: usize>(line: &mut String, parts: [&str; N]) {
     parts.into_iter().for_each(|part| line.push_str(part));
 }
 
-/// Three digits.
+/// Appends `ms` with three digits.
 fn put_millis(line: &mut String, ms: u16) {
     for divisor in [100, 10, 1] {
         let digit = u8::try_from(ms / divisor % 10).expect("a digit");

@@ -1,4 +1,4 @@
-//! Lines as a log collector gets them, read back with a JSON parser.
+//! Tests of the log lines, parsed with a JSON parser.
 #![allow(clippy::unwrap_used)]
 
 use std::ops::RangeInclusive;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::fields::{Fields, LINE_BYTES_MAX};
 use super::*;
 
-/// What was written, a line for each write.
+/// The captured output, one entry per line.
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<String>>>);
 
@@ -106,7 +106,7 @@ fn hostile_texts_come_back_as_they_were() {
         assert_eq!(line["shown"], text);
         assert_eq!(line["msg"], text);
         assert_eq!(line["level"], "info");
-        // Unicode's Bidi_Control, and the separators of lines.
+        // Unicode's Bidi_Control characters, and the line and paragraph separators.
         const REORDER: [RangeInclusive<char>; 4] = [
             '\u{61c}'..='\u{61c}',
             '\u{200e}'..='\u{200f}',

@@ -1,9 +1,10 @@
-//! Takes lines from whoever logs, and hands them to standard output from the thread of `tracing-appender`: a reader that is slow,
-//! stuck or gone (`| head`, a full pipe, a full disk) never makes anybody wait. What it does not take is dropped and counted.
-//! What a line looks like is left to [`super::format`].
+//! Writes lines to standard output on the thread of `tracing-appender`. A reader that is slow,
+//! blocked or closed (`| head`, a full pipe, a full disk) never blocks the caller. Lines that
+//! cannot be written are dropped and counted. [`super::format`] formats the lines.
 //!
-//! Lines keep their order. A write is followed by a pause of [`PAUSE`], in which lines gather: a burst costs one write in that time,
-//! not one a line, and no line waits longer. [`Writer::flush`] ends the pause.
+//! Lines keep their order. After each write there is a pause of [`PAUSE`], during which lines are
+//! batched: a burst causes one write per pause and not one per line, and no line waits longer.
+//! [`Writer::flush`] ends the pause.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,33 +16,36 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 
 use crate::metrics::Metrics;
 
-/// Lines that wait at most: a second of a burst of 4,000 events, about 2 MiB. Beyond it lines are dropped.
+/// Capacity of the queue in lines: one second at 4,000 events per second, about 2 MiB. Further
+/// lines are dropped.
 const LINES_MAX: usize = 4_096;
-/// Bytes that are gathered for one write.
+/// Buffered bytes that trigger a write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
-/// From one write to the next: a person sees no delay, and a burst of a thousand lines a second makes fifty writes.
+/// Pause between writes: the delay is not visible to a person, and a burst of a thousand lines per
+/// second causes fifty writes.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between the tries of a write that would have to wait: standard output may have been made non-blocking by another
-/// process that shares it.
+/// Retry delay after `WouldBlock`: another process that shares standard output may have set it to
+/// non-blocking mode.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where lines are handed in. Cheap to clone.
+/// Handle that queues lines for writing. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     queue: NonBlocking,
-    /// Counts the lines that found the queue full.
+    /// Counts the lines dropped because the queue was full.
     refused: ErrorCounter,
     shared: Arc<Shared>,
-    /// Ends the thread with the last clone. That waits for the reader, for a time that cannot be set, and may print to standard
-    /// output itself: so the process keeps a clone to its end, and calls [`Writer::flush`] instead.
+    /// Stops the thread when the last clone is dropped. That drop waits for the reader with a fixed
+    /// timeout and may itself print to standard output. For this reason the process keeps a clone
+    /// until it exits, and calls [`Writer::flush`] instead.
     _thread: Arc<WorkerGuard>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// Lines handed in.
+    /// Lines passed to [`Writer::put`].
     put: AtomicU64,
-    /// Of these, lines that found the queue full, as far as the metric knows them.
+    /// Lines dropped because the queue was full, as already counted in the metric.
     refused: AtomicU64,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -50,9 +54,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// Lines that went through the queue, and are written or lost.
+    /// Lines taken from the queue and then written or dropped.
     finished: u64,
-    /// Somebody waits for the next write.
+    /// Set by [`Writer::flush`] to end the pause.
     is_hurried: bool,
 }
 
@@ -60,7 +64,7 @@ impl Writer {
     /// Starts the thread that writes to `out`.
     ///
     /// # Panics
-    /// When no thread can be had.
+    /// If the thread cannot be started.
     pub(super) fn start(out: impl Write + Send + 'static, metrics: Arc<Metrics>) -> Self {
         let shared = Arc::new(Shared {
             put: AtomicU64::default(),
@@ -82,10 +86,10 @@ impl Writer {
         Self { queue, refused, shared, _thread: Arc::new(thread) }
     }
 
-    /// Hands in one whole line; drops it where too many wait. Never waits for the reader.
+    /// Queues one whole line, or drops it if the queue is full. Never waits for the reader.
     pub(super) fn put(&self, line: &str) {
         self.shared.put.fetch_add(1, Ordering::Relaxed);
-        // It never fails: a line that is not taken is counted.
+        // It never fails: a dropped line is counted by `refused`.
         let _ = self.queue.clone().write_all(line.as_bytes());
         let refused = u64::try_from(self.refused.dropped_lines()).unwrap_or(u64::MAX);
         let known = self.shared.refused.fetch_max(refused, Ordering::Relaxed);
@@ -94,7 +98,8 @@ impl Writer {
         }
     }
 
-    /// Waits until all that was handed in is written or dropped, for `patience` at most. Whether it is.
+    /// Waits until all queued lines are written or dropped, for at most `patience`. Returns whether
+    /// they are.
     pub(super) fn flush(&self, patience: Duration) -> bool {
         let shared = &*self.shared;
         let put = shared.put.load(Ordering::Relaxed);
@@ -110,7 +115,7 @@ impl Writer {
 }
 
 impl Shared {
-    /// Every change is whole before anything can panic.
+    /// Ignores poisoning: no panic can leave a partial update.
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,13 +127,14 @@ impl Shared {
     }
 }
 
-/// Gathers lines for one write, and counts those that are lost in it. The thread calls it, and flushes it when no line waits.
+/// Batches lines for one write, and counts the lines that a write loses. The writer thread calls
+/// `flush` when the queue is empty.
 struct Lines<W> {
     out: W,
     text: Vec<u8>,
     /// Lines in `text`.
     count: u64,
-    /// Lines dropped when the last write went well.
+    /// The total of dropped lines at the last successful write.
     dropped_before: u64,
     shared: Arc<Shared>,
 }
@@ -154,7 +160,7 @@ impl<W: Write> Lines<W> {
 }
 
 impl<W: Write> Write for Lines<W> {
-    /// Takes one whole line.
+    /// Buffers one whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(line);
         self.count += 1;
@@ -171,7 +177,7 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
-/// Writes what it can, and counts the lines that were not written whole.
+/// Writes as much as possible, and returns the number of lines that were not written completely.
 fn write_lines(out: &mut impl Write, mut text: &[u8]) -> u64 {
     while !text.is_empty() {
         match out.write(text) {
@@ -197,7 +203,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// Takes each write when it is allowed to, and says what came.
+    /// Output that blocks each write until the test allows it, and sends the text to the test.
     struct Gated {
         allowed: mpsc::Receiver<io::Result<()>>,
         came: mpsc::Sender<String>,
@@ -243,7 +249,7 @@ mod tests {
         assert_eq!(metrics.log_lines_dropped_total(), 0);
     }
 
-    /// Nobody flushes, and no other line comes: the pause is all that a line waits for.
+    /// Without a flush or a further line, a line waits only for the pause.
     #[test]
     fn no_line_waits_for_another() {
         const { assert!(PAUSE.as_millis() < 50, "a line at warn must be out within 50 ms") };
@@ -259,17 +265,17 @@ mod tests {
     fn a_reader_that_is_stuck_costs_lines_and_no_time() {
         let Stage { writer, allow, came, metrics } = stage();
         let line = "x".repeat(1023) + "\n";
-        // The thread takes it, and hangs in the write.
+        // The thread takes this line and blocks in the write.
         writer.put(&line);
         assert!(!writer.flush(Duration::from_millis(1)));
         for _ in 0..LINES_MAX + 3000 {
             writer.put(&line);
         }
         let dropped = metrics.log_lines_dropped_total();
-        // Until the thread hangs, it takes what one write may hold.
+        // Before the thread blocks, it takes at most the lines of one write.
         let taken_max = u64::try_from(WRITE_BYTES_MAX / line.len()).unwrap();
         assert!((3001 - taken_max..=3001).contains(&dropped), "{dropped}");
-        // It goes on: what waited comes, whole lines only.
+        // After the writes are allowed, the queued lines arrive, and only whole lines.
         (0..1000).for_each(|_| allow.send(Ok(())).unwrap());
         assert!(writer.flush(PATIENCE));
         let text: String = came.try_iter().collect();
@@ -293,7 +299,8 @@ mod tests {
         assert_eq!(metrics.log_lines_dropped_total(), 1);
     }
 
-    /// Writes three bytes at a time, is not ready every other time, and breaks after so many bytes.
+    /// Output that accepts three bytes per write, and fails after `breaks_at` bytes. Every other
+    /// call returns `WouldBlock`.
     struct Awkward {
         taken: usize,
         breaks_at: usize,

@@ -1,7 +1,8 @@
-//! Sends recorded spans to the collector: OTLP over gRPC or HTTP, in batches, from the SDK's own thread. A collector that is
-//! down or slow costs spans and nothing else; [`super::watch`] says so.
+//! Exports recorded spans to the collector: OTLP over gRPC or HTTP, in batches, on the SDK's own
+//! thread. If the collector is unavailable or slow, spans are lost and events are not affected;
+//! [`super::watch`] logs it.
 //!
-//! The exporter owns the retries of its batches, within the time that one may take.
+//! The exporter retries a batch itself, within the export timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,25 +26,25 @@ use super::{TraceError, TraceSettings};
 use crate::config::OtlpProtocol;
 use crate::metrics::Metrics;
 
-/// Spans sent together: OpenTelemetry's default.
+/// Maximum number of spans per batch: OpenTelemetry's default.
 const BATCH_SPANS_MAX: usize = 512;
-/// How long a span waits for a batch to fill: OpenTelemetry's default.
+/// Maximum delay before a batch is sent: OpenTelemetry's default.
 const BATCH_DELAY: Duration = Duration::from_secs(5);
-/// A collector is near; one that takes longer to accept a connection is down.
+/// Connect timeout. The collector is nearby: a longer connect means that it is unavailable.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// When an idle connection is probed, so that one that went half-open is noticed.
+/// TCP keepalive interval, to detect half-open connections.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// The SDK's batch processor, and a watch over how its collector keeps up.
+/// The SDK's batch processor, with a count of waiting and lost spans.
 #[derive(Debug)]
 pub(super) struct Exporting {
-    /// `None` where nothing is ever recorded: its thread and its queue, most of a megabyte, would be for nothing.
+    /// `None` if no trace can be recorded. That saves its thread and its queue of almost 1 MB.
     processor: Option<BatchSpanProcessor>,
     backlog: Arc<Backlog>,
 }
 
 impl Exporting {
-    /// Over OTLP, with a connection that is opened at the first batch.
+    /// Creates an export over OTLP. The connection is opened with the first batch.
     pub(super) fn new(settings: &TraceSettings, metrics: Arc<Metrics>) -> Result<Self, TraceError> {
         let exporter = exporter(settings, RetryPolicy::recommended())?;
         Ok(Self::through(exporter, settings, metrics))
@@ -69,7 +70,7 @@ impl Exporting {
         Self { processor, backlog }
     }
 
-    /// Puts a span in the queue, or drops it where the queue is full. Never waits.
+    /// Queues a span, or drops it if the queue is full. Never blocks.
     pub(super) fn export(&self, span: SpanData) {
         if let Some(processor) = &self.processor
             && self.backlog.admit()
@@ -78,7 +79,7 @@ impl Exporting {
         }
     }
 
-    /// Sends what is left and ends the thread. Waits for that, to the deadline.
+    /// Exports the remaining spans and stops the thread. Blocks until then, or until the deadline.
     pub(super) fn shutdown(&self, deadline: Duration) -> OTelSdkResult {
         self.processor
             .as_ref()
@@ -91,7 +92,7 @@ impl Exporting {
     }
 }
 
-/// Sends a batch without spans, once.
+/// Sends one batch without spans, with no retry.
 pub(super) async fn probe(settings: &TraceSettings) -> Result<(), TraceError> {
     let exporter = exporter(settings, RetryPolicy::disabled())?;
     Ok(exporter.export(Vec::new()).await?)

@@ -1,4 +1,5 @@
-//! Posts a batch of spans. The exporter runs on a thread of its own, without a reactor: calls are made in the worker's runtime.
+//! HTTP client of the OTLP exporter. The exporter's thread has no Tokio reactor, so requests run in
+//! the worker's runtime.
 
 use std::time::Duration;
 
@@ -11,13 +12,14 @@ use tokio::runtime::Handle;
 use super::export::CONNECT_TIMEOUT;
 use crate::config::OtlpTransport;
 
-/// Of an answer no more than this is read: what a collector says is a few words.
+/// Stops reading a response body after this many bytes: a collector's response is short.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Idle connections end before a Node server's five seconds; a batch is sent each five.
+/// Idle timeout of connections: below the 5 s keep-alive timeout of a Node server. Batches are 5 s
+/// apart.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A client of the collector.
+/// HTTP client for the collector.
 #[derive(Debug)]
 pub(super) struct HttpClient {
     client: reqwest::Client,
@@ -26,13 +28,14 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClient {
-    /// Connects to nothing yet. Goes through no proxy and follows no redirect, like the other clients.
+    /// Creates a client without connecting. It uses no proxy and follows no redirects, like the
+    /// other clients.
     ///
     /// # Errors
-    /// Where, for https, TLS cannot be had.
+    /// If TLS cannot be set up for an https endpoint.
     ///
     /// # Panics
-    /// Outside a Tokio runtime.
+    /// If called outside a Tokio runtime.
     pub(super) fn new(endpoint: &str, transport: &OtlpTransport) -> reqwest::Result<Self> {
         let builder = reqwest::Client::builder()
             .timeout(transport.timeout)
@@ -42,7 +45,7 @@ impl HttpClient {
             .referer(false)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
-        // No TLS is spoken: do not load, or miss, the machine's root certificates.
+        // Without TLS, the system's root certificates are not needed and may be missing.
         let plain = endpoint.starts_with("http://");
         let builder = if plain { builder.tls_certs_only([]) } else { builder };
         let (client, headers) = (builder.build()?, transport.headers.clone());

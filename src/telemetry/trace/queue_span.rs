@@ -1,11 +1,12 @@
-//! Client spans of the calls to the queue that events come and go with: `receive <queue>`, `settle <queue>`, and the
-//! `send` of a dead letter, by OpenTelemetry's conventions for messaging
-//! (<https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>). The events' own spans are in
-//! [`super::span`].
+//! Client spans of SQS calls: `receive <queue>`, `settle <queue>`, and `send` of a dead letter,
+//! according to OpenTelemetry's semantic conventions for messaging
+//! (<https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>). The spans of events
+//! are in [`super::span`].
 //!
-//! One call carries up to ten messages, so such a span is linked to each of them that is recorded. Where none is, there
-//! is no span: empty receives would be most of all spans, and an event that is not sampled pays for none. A receive begins
-//! a trace of its own, linked to the spans that sent its messages; what settles is in the trace of its first event.
+//! One call contains up to ten messages, so its span has a link for each message that is recorded.
+//! Without such a message there is no span: otherwise most spans would be empty receives, and an
+//! event that is not sampled would have a cost. A receive starts its own trace, with links to the
+//! senders of its messages. A settlement is in the trace of its first recorded event.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,7 +19,7 @@ use super::recording::{Begin, Recording};
 use super::span::Failure;
 use super::{Tracing, new_span_id, new_trace_id};
 
-/// Where a recorded span is, for others to point at.
+/// Link to a recorded span.
 #[derive(Clone, Debug)]
 pub struct SpanLink(Box<SpanContext>);
 
@@ -32,13 +33,13 @@ impl SpanLink {
     }
 }
 
-/// What a call to the queue does.
+/// Operation of a queue call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Receive,
-    /// The queue's own word for it: `delete`, `release`.
+    /// Settlement, with its operation name: `delete`, `release`.
     Settle(&'static str),
-    /// A copy to the dead-letter queue.
+    /// Send of a copy to the dead-letter queue.
     Send,
 }
 
@@ -61,7 +62,7 @@ impl Operation {
     }
 }
 
-/// Where the spans of calls to the queue begin. Cheap to clone.
+/// Factory of spans for queue calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct QueueSpans {
     tracing: Tracing,
@@ -69,13 +70,13 @@ pub struct QueueSpans {
 }
 
 impl QueueSpans {
-    /// For calls to the queue of that name.
+    /// Creates a factory for calls to the queue `queue_name`.
     #[must_use]
     pub fn new(tracing: Tracing, queue_name: &str) -> Self {
         Self { tracing, queue_name: queue_name.into() }
     }
 
-    /// A receive brought `messages`, of which these are recorded: links to where they came from.
+    /// Records a receive of `messages` messages. `links` are the origins of the recorded ones.
     pub fn received(&self, began_at: SystemTime, messages: usize, links: &[SpanLink]) {
         if links.is_empty() {
             return;
@@ -83,7 +84,7 @@ impl QueueSpans {
         self.begin(Operation::Receive, None, began_at, links.iter(), messages).end(None);
     }
 
-    /// A receive failed.
+    /// Records a failed receive, subject to sampling.
     pub fn receive_failed(&self, began_at: SystemTime, failure: Failure<'_>) {
         let Some(trace_id) = self.tracing.sampled_root() else { return };
         let root = Some(SpanContext::new(
@@ -96,7 +97,7 @@ impl QueueSpans {
         self.begin(Operation::Receive, root, began_at, std::iter::empty(), 0).end(Some(failure));
     }
 
-    /// Begins a call that settles `messages`, of which these are recorded.
+    /// Starts the span of a settlement of `messages` messages; `links` are the recorded ones.
     pub fn settle<'a>(
         &self,
         operation: &'static str,
@@ -106,12 +107,12 @@ impl QueueSpans {
         self.begin_beside(Operation::Settle(operation), messages, links)
     }
 
-    /// Begins the sending of a copy to the dead-letter queue.
+    /// Starts the span of a send to the dead-letter queue.
     pub fn send_dead_letter(&self, link: Option<&SpanLink>) -> QueueSpan {
         self.begin_beside(Operation::Send, 1, link.into_iter())
     }
 
-    /// In the trace of the first event; no span where there is none.
+    /// Starts a span in the trace of the first link. Without links there is no span.
     fn begin_beside<'a>(
         &self,
         operation: Operation,
@@ -128,7 +129,7 @@ impl QueueSpans {
         }
     }
 
-    /// `parent`: the span whose trace it is in; a trace of its own where there is none.
+    /// Starts a span in the trace of `parent`, or in a new trace if it is `None`.
     fn begin<'a>(
         &self,
         operation: Operation,
@@ -150,7 +151,7 @@ impl QueueSpans {
             ),
         ];
         let mut name = operation.kind().to_owned();
-        // The dead-letter queue's name is the queue's secret: it may not even be known yet.
+        // The name of the dead-letter queue is not available here and may not be known yet.
         if operation != Operation::Send {
             name = format!("{name} {}", self.queue_name);
             let destination = self.queue_name.to_string();
@@ -181,13 +182,13 @@ impl QueueSpans {
     }
 }
 
-/// The span of one call to the queue.
+/// Span of one queue call.
 #[derive(Debug)]
 #[must_use = "a span that is dropped ends as abandoned"]
 pub struct QueueSpan(Option<Box<Recording>>);
 
 impl QueueSpan {
-    /// Ends it with what was wrong.
+    /// Ends the span, with its failure if any.
     pub fn end(mut self, failure: Option<Failure<'_>>) {
         if let Some(mut recording) = self.0.take() {
             recording.finish(failure);

@@ -1,4 +1,4 @@
-//! A span that is being recorded, of whatever kind, until it is handed to the exporter. What is said in it is left to its owners.
+//! A span of any kind while it is recorded, until it is passed to the exporter.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -10,12 +10,12 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use super::Tracing;
 use super::span::Failure;
 
-/// Characters kept of an error's text.
+/// Maximum length of an error message in characters.
 const MESSAGE_CHARS_MAX: usize = 256;
-/// The error type of a span that nobody ended.
+/// The error type of a span that is dropped before its end.
 const ABANDONED: &str = "abandoned";
 
-/// What a recorded span begins with.
+/// Initial values of a recorded span.
 pub(super) struct Begin {
     pub(super) context: SpanContext,
     pub(super) parent: Option<SpanId>,
@@ -26,11 +26,11 @@ pub(super) struct Begin {
     pub(super) attributes: Vec<KeyValue>,
 }
 
-/// A span that is being recorded. Boxed by its owners, so that events that are not recorded stay small.
+/// A span during recording. Its owners box it, so that events without recording stay small.
 #[derive(Debug)]
 pub(super) struct Recording {
     pub(super) tracing: Tracing,
-    /// `None` once it was handed to the exporter.
+    /// `None` after it was passed to the exporter.
     pub(super) data: Option<SpanData>,
 }
 
@@ -77,7 +77,7 @@ impl Recording {
             let message: String = failure.message.chars().take(MESSAGE_CHARS_MAX).collect();
             data.status = Status::error(message);
         }
-        // A clock that was set back must not make a span end before it began.
+        // If the clock was set back, the end time must not be before the start time.
         data.end_time = SystemTime::now().max(data.start_time);
         self.tracing.export(data);
     }

@@ -1,10 +1,13 @@
-//! Two kinds of spans: one consumer span an event, one client span for each call to a service, with the attributes of
-//! OpenTelemetry's semantic conventions 1.44:
+//! One consumer span per event, and one client span per call to a service.
+//!
+//! The attributes are those of OpenTelemetry's semantic conventions 1.44:
 //! <https://opentelemetry.io/docs/specs/semconv/messaging/sqs/>,
 //! <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>,
-//! <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>. What is ours alone begins with `reservation_worker.`.
+//! <https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>. Attributes of this worker start with
+//! `reservation_worker.`.
 //!
-//! A span that is dropped before its end (a panic, a cancelled call) still ends, as an error of the type `abandoned`.
+//! A span that is dropped before its end (a panic, a cancelled call) is exported with the error
+//! type `abandoned`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,28 +20,28 @@ use super::super::context::{Ascii, TraceParent, trace_id_text, traceparent_text,
 use super::recording::{Begin, Recording};
 use super::{EventStart, SpanLink, Tracing, new_span_id};
 
-/// Events kept of one span: the SDK's default limit.
+/// Maximum number of span events per span: the SDK's default limit.
 const EVENTS_MAX: usize = 128;
 
-/// What went wrong, as a span shows it.
+/// Failure recorded in a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure<'a> {
-    /// A word from a fixed set (`error.type`).
+    /// Value of `error.type`, from a fixed set.
     pub error_type: &'a str,
-    /// A short text for a person; never a body.
+    /// Short description for operators; never contains a message body.
     pub message: &'a str,
 }
 
-/// A call out that is about to be made.
+/// Data of an outgoing call at its start.
 #[derive(Clone, Copy, Debug)]
 pub enum CallStart<'a> {
     /// An HTTP request.
     Http {
         /// The request's method.
         method: &'static str,
-        /// The path with names in place of ids: `/internal/reservations/{reservation_id}`.
+        /// The path with placeholders for ids: `/internal/reservations/{reservation_id}`.
         url_template: &'static str,
-        /// The whole URL, which must not hold credentials.
+        /// The full URL. It must not contain credentials.
         url: &'a str,
         /// The server's host.
         server_address: &'a str,
@@ -56,27 +59,27 @@ pub enum CallStart<'a> {
     },
 }
 
-/// The status that a call was answered with.
+/// Response status of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallStatus {
     /// The HTTP status code.
     Http(u16),
     /// The gRPC code by name: `OK`, `UNAVAILABLE`.
     Rpc(&'static str),
-    /// There was no answer.
+    /// No response.
     None,
 }
 
-/// How a call ended.
+/// Result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallEnd<'a> {
-    /// What was answered.
+    /// The response status.
     pub status: CallStatus,
-    /// What was wrong with it.
+    /// The failure, if any.
     pub failure: Option<Failure<'a>>,
 }
 
-/// An event's span, from receipt to settlement, and the ids it is logged and passed on under.
+/// Span of an event from receive to settlement, and the ids for its log lines and its calls.
 #[derive(Debug)]
 #[must_use = "a span that is dropped ends as abandoned"]
 pub struct EventSpan {
@@ -91,7 +94,7 @@ pub struct EventSpan {
 }
 
 impl EventSpan {
-    /// Tracing is disabled: the parent's context is passed on as it came.
+    /// Creates a span for disabled tracing: the parent's context is propagated unchanged.
     pub(super) fn pass_on(
         trace_id: TraceId,
         parent: Option<&TraceParent>,
@@ -157,25 +160,26 @@ impl EventSpan {
         SpanContext::new(self.trace_id, span_id, flags, false, self.state.clone())
     }
 
-    /// The trace id in 32 lower-case hexadecimal digits; there is always one.
+    /// Returns the trace id as 32 lower-case hexadecimal digits. Every event has one.
     #[must_use]
     pub fn trace_id(&self) -> &str {
         self.trace_id_text.as_str()
     }
 
-    /// Whether this event is recorded.
+    /// Returns whether this event is recorded.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.recording.is_some()
     }
 
-    /// Points at this span; `None` where it is not recorded.
+    /// Returns a link to this span, or `None` if it is not recorded.
     #[must_use]
     pub fn link(&self) -> Option<SpanLink> {
         self.is_recording().then(|| SpanLink::new(self.context(self.span_id)))
     }
 
-    /// Points at the span that sent the message, or where none is known, at this one. `None` where it is not recorded.
+    /// Returns a link to the sender's span, or to this span if the sender is unknown. `None` if
+    /// this span is not recorded.
     #[must_use]
     pub fn origin(&self) -> Option<SpanLink> {
         let data = self.recording.as_ref()?.data.as_ref()?;
@@ -183,7 +187,7 @@ impl EventSpan {
         Some(SpanLink::new(self.context(known.unwrap_or(self.span_id))))
     }
 
-    /// Says which event the message turned out to hold, as far as it could be read.
+    /// Sets the attributes of the parsed event.
     pub fn set_event(
         &mut self,
         event_type: &'static str,
@@ -201,7 +205,7 @@ impl EventSpan {
         }
     }
 
-    /// Notes a moment of the event's life: a retry scheduled, parked, let go. At most 128 are kept.
+    /// Adds a span event, for example a scheduled retry. At most 128 are kept.
     pub fn add_event(
         &mut self,
         name: &'static str,
@@ -219,7 +223,7 @@ impl EventSpan {
         data.events.events.push(event);
     }
 
-    /// Begins the client span of a call that this event makes.
+    /// Starts the client span of a call for this event.
     pub fn start_call(&self, start: CallStart<'_>) -> CallSpan {
         let (state_text, baggage) = (self.state_text.clone(), self.baggage.clone());
         let Some(tracing) = self.recording.as_ref().map(|recording| &recording.tracing) else {
@@ -248,7 +252,7 @@ impl EventSpan {
         }
     }
 
-    /// Ends the span: how the event was settled, at which attempt (from 1), and what was wrong.
+    /// Ends the span with the outcome, the attempt number (from 1), and the failure if any.
     pub fn end(mut self, outcome: &'static str, attempt: u32, failure: Option<Failure<'_>>) {
         if let Some(mut recording) = self.recording.take() {
             recording.set("reservation_worker.outcome", outcome);
@@ -258,7 +262,7 @@ impl EventSpan {
     }
 }
 
-/// The span of one call out.
+/// Span of one outgoing call.
 #[derive(Debug)]
 #[must_use = "a span that is dropped ends as abandoned"]
 pub struct CallSpan {
@@ -269,31 +273,31 @@ pub struct CallSpan {
 }
 
 impl CallSpan {
-    /// The W3C `traceparent` to send.
+    /// Returns the W3C `traceparent` to send.
     #[must_use]
     pub fn traceparent(&self) -> &str {
         self.traceparent.as_str()
     }
 
-    /// The W3C `tracestate` to send beside it.
+    /// Returns the W3C `tracestate` to send, if any.
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
         self.tracestate.as_deref()
     }
 
-    /// The W3C `baggage` to send, where that is passed on.
+    /// Returns the W3C `baggage` to send, if it is propagated.
     #[must_use]
     pub fn baggage(&self) -> Option<&str> {
         self.baggage.as_deref()
     }
 
-    /// The `X-Amzn-Trace-Id` to send where X-Ray's propagator is asked for.
+    /// Returns the `X-Amzn-Trace-Id` to send if X-Ray's propagator is configured.
     #[must_use]
     pub fn xray(&self) -> String {
         xray_text(&self.traceparent)
     }
 
-    /// Ends the span with what was answered.
+    /// Ends the span with the result of the call.
     pub fn end(mut self, end: CallEnd<'_>) {
         let Some(mut recording) = self.recording.take() else {
             return;

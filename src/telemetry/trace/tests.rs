@@ -1,4 +1,4 @@
-//! Spans as a collector gets them, and ids where there are none.
+//! Tests of exported spans, and of ids without spans.
 #![allow(clippy::unwrap_used)]
 
 mod collector;
@@ -57,7 +57,7 @@ fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&[]))
 }
 
-/// Keeps what is exported.
+/// Exporter that stores the spans.
 #[derive(Clone, Debug, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
 

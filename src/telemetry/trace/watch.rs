@@ -1,5 +1,5 @@
-//! Watches how the collector keeps up, and says so: once when spans begin to be lost, because it is away or because it
-//! is too slow, and once when it has caught up, with their number.
+//! Detects lost spans. Logs once when the first span is lost, because the collector is unavailable
+//! or too slow, and once when the export has recovered, with the number of lost spans.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,18 +11,20 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 use crate::metrics::{Metrics, SpanLoss};
 
-/// Spans waiting at most: a few seconds of them in a burst, some 2 MB. Beyond it spans are dropped, events never wait.
+/// Capacity of the export queue: a few seconds of a burst, about 2 MB. Further spans are dropped;
+/// events never wait.
 pub(super) const QUEUE_SPANS_MAX: usize = 2048;
-/// A queue that is shorter than this after a batch shows a collector that keeps up: one that is too slow leaves it full.
+/// Maximum queue length after a batch for the export to count as recovered. With a collector that
+/// is too slow, the queue stays full.
 const CAUGHT_UP_SPANS_MAX: usize = QUEUE_SPANS_MAX / 2;
 
-/// Spans on their way, and spans lost.
+/// Counts of waiting and lost spans.
 #[derive(Debug)]
 pub(super) struct Backlog {
     metrics: Arc<Metrics>,
-    /// Spans handed over and not yet in a batch.
+    /// Spans in the queue that are not yet in a batch.
     waiting: AtomicUsize,
-    /// Spans lost since the collector last kept up; 0 while it does.
+    /// Spans lost since the export last worked; 0 while it works.
     lost: AtomicU64,
 }
 
@@ -31,7 +33,8 @@ impl Backlog {
         Self { metrics, waiting: AtomicUsize::new(0), lost: AtomicU64::new(0) }
     }
 
-    /// Takes a place in the queue; `false`, and noted, where there is none.
+    /// Reserves a place in the queue. If the queue is full, counts the span as lost and returns
+    /// `false`.
     pub(super) fn admit(&self) -> bool {
         let admitted = self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE_SPANS_MAX;
         if !admitted {
@@ -59,7 +62,7 @@ impl Backlog {
     }
 }
 
-/// An exporter whose successes and failures are noted.
+/// Exporter wrapper that counts exported and lost spans.
 #[derive(Debug)]
 pub(super) struct Watched<E> {
     exporter: E,
@@ -150,7 +153,7 @@ mod tests {
             let admitted = (0..QUEUE_SPANS_MAX + 5).filter(|_| backlog.admit()).count();
             assert_eq!(admitted, QUEUE_SPANS_MAX);
             for _ in 0..10 {
-                // One batch leaves, and as many spans come again.
+                // One batch is sent, and more spans arrive than the free places.
                 backlog.waiting.fetch_sub(512, Ordering::Relaxed);
                 backlog.note_sent();
                 assert_eq!((0..600).filter(|_| backlog.admit()).count(), 512);

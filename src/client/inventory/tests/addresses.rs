@@ -1,5 +1,4 @@
-//! The addresses of a name, on paused time: which get calls, from when on, and how often a dead one
-//! is tried.
+//! Addresses of a name, on paused time: which get calls, and how often a dead one is tried.
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -11,7 +10,7 @@ use crate::client::inventory::channel::BalancedChannel;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A call each 100 ms for so long. All must succeed.
+/// Makes a call every 100 ms for this time. All must succeed.
 async fn calls_for(channel: &BalancedChannel, time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -66,7 +65,7 @@ async fn an_address_that_dies_gets_no_call_and_is_tried_now_and_then_until_it_is
     calls_for(&channel, 20 * SECOND).await;
     let before = network.attempts(1);
     network.host(1, Manner::Refuses);
-    // Of those that follow none may meet the dead address.
+    // None of the following calls may use the dead address.
     calls_for(&channel, 600 * SECOND).await;
     let tried = network.attempts(1) - before;
     assert!((60..=200).contains(&tried), "tried {tried} times in 10 minutes");

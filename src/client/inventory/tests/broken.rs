@@ -1,4 +1,4 @@
-//! Answers that do not come, not to their end, or from somebody else.
+//! Answers that do not come, are incomplete, or come from another server.
 
 use super::*;
 use crate::client::error::Load;
@@ -36,7 +36,7 @@ async fn a_service_that_comes_back_is_found_again() {
     drop(server);
     assert_eq!(release(&api).await.unwrap_err().class, Class::Outage);
     let _server = TestServer::start_at(address, true, |_| released(1)).await;
-    // The first call may still be told how the last attempt to connect went.
+    // The first call may still get the failure of the last attempt to connect.
     if let Err(error) = release(&api).await {
         assert_eq!(error.class, Class::Outage);
     }
@@ -45,7 +45,7 @@ async fn a_service_that_comes_back_is_found_again() {
 
 #[tokio::test]
 async fn no_answer_in_time() {
-    // Accepts and says nothing; says headers and no more; says half a message and no more.
+    // Accepts and sends nothing; sends only headers; sends half a message.
     let silent = TestServer::raw(b"", End::Hang).await;
     let headers = always(|| with_body(TestBody::new("", End::Hang))).await;
     let half = always(|| with_body(TestBody::new(&b"\0\0\0\0\x02\x10"[..], End::Hang))).await;

@@ -1,4 +1,4 @@
-//! A connection's life: made once for all calls that wait, and followed by another when it ends.
+//! Life of a connection: opened once for all waiting calls, and replaced when it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ fn released_head() -> Response<()> {
 }
 
 fn finish(mut body: h2::SendStream<Bytes>) {
-    // The other end may be gone.
+    // The client may have closed the connection.
     drop(body.send_data(framed(&ReleaseHoldResponse { status: 1, error: None }), false));
     drop(body.send_trailers(trailers("0")));
 }
@@ -49,7 +49,7 @@ fn answer(respond: &mut SendResponse<Bytes>) {
     }
 }
 
-/// Answers every call until the connection ends. How many there were.
+/// Answers every call until the connection ends, and returns their number.
 async fn answer_all(mut connection: ServerConnection) -> usize {
     let mut calls = 0;
     while let Some(Ok((_, mut respond))) = connection.accept().await {
@@ -68,7 +68,7 @@ async fn accept_with_limit(listener: &TcpListener, limit: u32) -> ServerConnecti
     Builder::new().max_concurrent_streams(limit).handshake(tcp).await.unwrap()
 }
 
-/// Long enough for calls to wait, and for nothing else.
+/// Yields long enough that calls begin to wait.
 async fn a_while() {
     for _ in 0..1_000 {
         yield_now().await;
@@ -123,7 +123,7 @@ async fn calls_that_are_given_up_while_the_server_takes_no_more_are_not_sent() {
     }
     drop(api);
     let sent = rest.await.unwrap();
-    // One is handed to HTTP/2 ahead of time, and may be sent and reset.
+    // One call is handed to HTTP/2 in advance, and may be sent and reset.
     assert!((1..=2).contains(&sent), "{sent} calls, of which one waited to the end");
 }
 
@@ -150,7 +150,7 @@ async fn a_connection_that_ends_in_good_order_finishes_its_calls_while_the_next_
     let (_, mut respond) = one.accept().await.unwrap().unwrap();
     one.graceful_shutdown();
     let one = tokio::spawn(answer_all(one));
-    // Until the client has heard of it, the first connection has these too.
+    // These calls also use the first connection, until the client knows that it is closing.
     let others = tokio::spawn(async move {
         loop {
             release(&api).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_call_that_waits_for_room_leaves_a_connection_that_is_being_ended() {
     let (_, _unanswered) = connection.accept().await.unwrap().unwrap();
     let waiting: Vec<_> = (0..3).map(|_| spawn_call(&api)).collect();
     a_while().await;
-    // The call that is open does not end.
+    // The open call does not end.
     connection.graceful_shutdown();
     tokio::spawn(async move { connection.accept().await.is_none() });
     tokio::spawn(answer_all(accept(&listener).await));
@@ -192,7 +192,7 @@ async fn a_connection_that_ends_without_having_taken_a_call_is_followed_by_anoth
     let calls = [0; 3].map(|_| spawn_call(&api));
     let mut connection = accept_with_limit(&listener, 0).await;
     tokio::select! {
-        // Its settings are sent, and the calls wait for room.
+        // The settings are sent, and the calls wait for the stream limit.
         () = a_while() => {}
         _ = connection.accept() => panic!("nothing may be called"),
     }

@@ -1,4 +1,4 @@
-//! Connections that fall silent, on paused time.
+//! Connections on which the server becomes silent, on paused time.
 
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -10,8 +10,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(3_600);
 const MARGIN: Duration = Duration::from_millis(50);
 
-/// How long a connection to a host of this manner is kept, an hour at most, while calls are made
-/// that are given up after `each`, with a pause after each of them.
+/// Returns how long a connection to such a host is kept; at most one hour.
+///
+/// Meanwhile calls are made that time out after `each`, with a pause after each of them.
 async fn kept_for(manner: Manner, each: Duration, pause: Duration) -> Duration {
     let network = Network::of(1);
     network.host(1, manner);
@@ -52,7 +53,7 @@ async fn a_connection_that_lives_is_kept() {
     assert_eq!(kept_for(Manner::Serves, each, Duration::from_millis(500)).await, HOUR);
     assert_eq!(kept_for(Manner::Stalls, HOUR, pause).await, HOUR, "it answers pings");
     assert_eq!(kept_for(Manner::Stalls, each, pause).await, HOUR);
-    // One call that greets the connection, and no more.
+    // One call that opens the connection, and no other.
     let took = kept_for(Manner::FallsSilent, Duration::ZERO, 2 * HOUR).await;
     assert_eq!(took, HOUR, "an idle connection is not pinged");
 }

@@ -1,4 +1,4 @@
-//! Answers that come when nobody waits for them any more.
+//! Answers that come after their call was abandoned.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use super::super::channel::BalancedChannel;
 use super::network::call;
 use super::*;
 
-/// Calls that are made and given up at once; fewer than the client makes at a time.
+/// Calls that are made and abandoned at once; fewer than the client's limit of open calls.
 const BATCH: usize = 50;
 const BATCHES: usize = 50;
 
@@ -22,8 +22,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
-/// An answer in one frame: the flags END_STREAM and END_HEADERS, and `:status: 200` of HPACK's
-/// static table.
+/// Flags END_STREAM and END_HEADERS, and `:status: 200` of HPACK's static table.
 const END: u8 = 5;
 const STATUS_200: u8 = 0x88;
 
@@ -32,15 +31,17 @@ fn frame(kind: u8, flags: u8, stream: [u8; 4], payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream, payload].concat()
 }
 
-/// What the server has read.
+/// Frames that the server has read.
 #[derive(Default)]
 struct Seen {
     calls: AtomicUsize,
     given_up: AtomicUsize,
 }
 
-/// A server that answers all calls that were given up once there are so many, and from then on each
-/// at once. `h2`'s own would not answer a call that it knows to be given up.
+/// Serves a connection, and answers the abandoned calls late.
+///
+/// It answers them all once all batches are abandoned, and later calls at once. `h2`'s server would
+/// not answer a call that it knows to be abandoned.
 async fn answer_late(mut tcp: TcpStream, seen: Arc<Seen>) {
     tcp.read_exact(&mut [0; PREFACE_LEN]).await.unwrap();
     tcp.write_all(&frame(SETTINGS, 0, [0; 4], &[])).await.unwrap();
@@ -110,7 +111,7 @@ async fn answers_to_calls_that_were_given_up_do_not_end_the_connection() {
         calls.iter().for_each(JoinHandle::abort);
         timeout(LONG, reached(&seen.given_up, batch * BATCH)).await.unwrap();
     }
-    // Its answer comes after the late ones.
+    // This answer comes after the late ones.
     let last = timeout(LONG, spawn_call(&channel)).await.unwrap().unwrap();
     assert_eq!(last, Ok(Bytes::new()));
     let next = timeout(LONG, spawn_call(&channel)).await.unwrap().unwrap();

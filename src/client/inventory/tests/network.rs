@@ -1,5 +1,4 @@
-//! A network in memory, on paused time: hosts that serve, refuse or say nothing, and the channel to
-//! them.
+//! A network in memory, on paused time: hosts that serve, refuse or stay silent.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,19 +22,19 @@ use super::*;
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An HTTP/2 server's first frame: SETTINGS that set nothing.
+/// First frame of an HTTP/2 server: empty SETTINGS.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-/// How a host treats who connects to it.
+/// Behaviour of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     /// Answers each call at once.
     Serves,
-    /// Answers pings, and no call.
+    /// Answers pings, but no call.
     Stalls,
-    /// Greets, and says nothing more.
+    /// Sends its SETTINGS, and nothing more.
     FallsSilent,
-    /// Says nothing.
+    /// Accepts connections and sends nothing.
     Silent,
     /// Refuses connections.
     Refuses,
@@ -49,11 +48,11 @@ struct Host {
     connections: JoinSet<()>,
 }
 
-/// The hosts by their addresses, and those of them that the service's name leads to.
+/// The hosts by address, and the addresses of the service's name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Network {
     hosts: Arc<Mutex<HashMap<SocketAddr, Host>>>,
-    /// `None`: nobody resolves it.
+    /// `None`: the name cannot be resolved.
     name: Arc<Mutex<Option<Vec<SocketAddr>>>>,
 }
 
@@ -62,7 +61,7 @@ pub(super) fn address(last: u8) -> SocketAddr {
 }
 
 impl Network {
-    /// Hosts 1 to `count`, all of which serve, behind the name.
+    /// Creates hosts 1 to `count`, all serving, as the addresses of the name.
     pub(super) fn of(count: u8) -> Self {
         let network = Self::default();
         (1..=count).for_each(|last| network.host(last, Manner::Serves));
@@ -70,7 +69,7 @@ impl Network {
         network
     }
 
-    /// A host that was not there, or another in its place: the old one's connections are lost.
+    /// Adds or replaces a host. The connections of a replaced host are lost.
     pub(super) fn host(&self, last: u8, manner: Manner) {
         let mut hosts = self.hosts.lock().unwrap();
         let attempts = hosts.get(&address(last)).map_or(0, |host| host.attempts);
@@ -87,12 +86,12 @@ impl Network {
         *self.name.lock().unwrap() = None;
     }
 
-    /// Calls that the host has had.
+    /// Returns the number of calls that the host received.
     pub(super) fn calls(&self, last: u8) -> usize {
         *self.hosts.lock().unwrap()[&address(last)].calls.lock().unwrap()
     }
 
-    /// How often it was connected to, or tried.
+    /// Returns the number of attempts to connect to the host.
     pub(super) fn attempts(&self, last: u8) -> usize {
         self.hosts.lock().unwrap()[&address(last)].attempts
     }
@@ -133,7 +132,7 @@ async fn serve(far: DuplexStream, calls: Arc<Mutex<usize>>, answers: bool) {
     while let Some(Ok((_, mut respond))) = connection.accept().await {
         *calls.lock().unwrap() += 1;
         if answers {
-            // The other end may have given the call up.
+            // The client may have abandoned the call.
             drop(respond.send_response(Response::new(()), true));
         } else {
             open.push(respond);
@@ -141,7 +140,7 @@ async fn serve(far: DuplexStream, calls: Arc<Mutex<usize>>, answers: bool) {
     }
 }
 
-/// Reads until the other end closes the connection.
+/// Sends `greeting`, then reads until the client closes the connection.
 async fn hear(mut far: DuplexStream, greeting: &[u8]) {
     far.write_all(greeting).await.unwrap();
     while far.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {}
@@ -153,7 +152,7 @@ pub(super) async fn call(channel: &BalancedChannel) -> Result<Bytes, StdError> {
     Ok(answer.into_body().collect().await?.to_bytes())
 }
 
-/// As [`call`], and again at once where the service has not begun it: as the client does.
+/// As [`call`], and repeats a call that the service did not process, as the client does.
 pub(super) async fn call_until_begun(channel: &BalancedChannel) -> Result<Bytes, StdError> {
     for _ in 1..TRIES_MAX {
         match call(channel).await {

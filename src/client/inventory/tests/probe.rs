@@ -1,8 +1,8 @@
-//! What `check` says about the Inventory service.
+//! Tests of the probe that `check` runs on the Inventory service.
 
 use super::*;
 
-/// `grpc.health.v1.HealthCheckResponse` with this status.
+/// Returns a `grpc.health.v1.HealthCheckResponse` with this status.
 fn health(status: u8) -> Response<TestBody> {
     let frame = Bytes::from(vec![0, 0, 0, 0, 2, 8, status]);
     with_body(TestBody::new(frame, End::Clean).with_trailers(trailers("0")))

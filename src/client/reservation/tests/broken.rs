@@ -1,10 +1,10 @@
-//! Answers that do not come, or not to their end.
+//! Answers that do not come, or are incomplete.
 
 use super::*;
 use crate::client::ANSWER_BYTES_MAX;
 use crate::client::error::Load;
 
-/// Answers `status` with a body that ends as said.
+/// Starts a server that answers `status` with a body that ends with `end`.
 async fn ends(status: u16, body: &'static str, end: End) -> TestServer {
     TestServer::start(false, move |_| {
         Response::builder().status(status).body(TestBody::new(body, end)).unwrap()
@@ -84,7 +84,7 @@ async fn a_success_that_is_longer_than_what_is_read_is_judged_by_its_beginning()
 
 #[tokio::test]
 async fn what_is_plainly_no_json_is_not_read_to_its_end() {
-    // In a few frames: a busy machine is not to take long over them.
+    // Large frames, so that the test is fast on a busy machine.
     const BLANK: &str = match std::str::from_utf8(&[b' '; 1_024]) {
         Ok(blank) => blank,
         Err(_) => panic!("spaces are UTF-8"),

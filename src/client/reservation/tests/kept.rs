@@ -1,4 +1,4 @@
-//! Connections that are kept: how long, and what happens where the service closes one just as a call is sent.
+//! Idle connections: their timeout, and a connection that closes while a call is sent.
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -16,7 +16,7 @@ use crate::credentials::{CredentialFile, roots};
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n";
 
-/// Reads one request; `None` where the connection ended instead.
+/// Reads one request; `None` if the connection ended instead.
 async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut request = Vec::new();
     while !request.ends_with(b"}") {
@@ -27,7 +27,9 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(String::from_utf8(request).unwrap().to_ascii_lowercase())
 }
 
-/// Answers so many requests on each connection, and closes it once it has read one more. Gives each request that was read.
+/// Starts a server that answers `answers` requests per connection and closes it on the next one.
+///
+/// The receiver returns each request that the server read.
 async fn closes_after(answers: usize) -> (HttpReservationApi, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = client(&format!("http://{}", listener.local_addr().unwrap()), LONG);
@@ -39,7 +41,7 @@ async fn closes_after(answers: usize) -> (HttpReservationApi, mpsc::UnboundedRec
             tokio::spawn(async move {
                 for count in 0.. {
                     let Some(request) = request(&mut stream).await else { return };
-                    // A test that has ended reads no more.
+                    // The receiver is dropped when the test has ended.
                     let _ = sender.send(request);
                     if count == answers {
                         return;
@@ -75,7 +77,7 @@ fn acceptor(leaf: &Leaf) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()))
 }
 
-/// The connection that a call had begun is not the one that carries it where a kept one comes back first.
+/// A call may open a connection, but use an idle one that becomes free first.
 #[tokio::test]
 async fn a_call_that_began_a_connection_and_meets_a_kept_one_being_closed_is_made_again() {
     install_crypto_provider();
@@ -95,7 +97,7 @@ async fn a_call_that_began_a_connection_and_meets_a_kept_one_being_closed_is_mad
         let mut first = tls.accept(listener.accept().await.unwrap().0).await.unwrap();
         request(&mut first).await.unwrap();
         is_asked.send(()).unwrap();
-        // The second call begins a connection, whose handshake nobody answers.
+        // The second call opens a connection whose handshake is not answered.
         let _second = listener.accept().await.unwrap();
         first.write_all(done.as_bytes()).await.unwrap();
         request(&mut first).await.unwrap();
@@ -142,7 +144,7 @@ async fn connections_are_kept_as_long_as_the_service_says() {
         done.unwrap();
         assert!(shown(&api).contains(kept), "{told:?}: {}", shown(&api));
     }
-    // And so it is: this one is closed by the client.
+    // The client closes this connection after the idle timeout.
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         request(&mut stream).await.unwrap();

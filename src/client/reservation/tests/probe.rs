@@ -1,4 +1,4 @@
-//! What `check` says about the Reservation API.
+//! Tests of the probe that `check` runs on the Reservation API.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Two servers behind one name, and what becomes of the calls when one dies.
+//! Two servers behind one name: how calls are spread, and what happens when one stops.
 
 use super::*;
 
@@ -6,7 +6,7 @@ async fn pair(kind: Kind) -> [TestServer; 2] {
     let first = SocketAddr::from(([127, 0, 0, 1], 0));
     let http2 = kind == Kind::Grpc;
     let one = TestServer::start_at(first, http2, move |_| done(kind)).await;
-    // All of 127/8 is this machine.
+    // All of 127.0.0.0/8 is the loopback interface.
     let second = SocketAddr::from(([127, 0, 0, 2], one.address.port()));
     let two = TestServer::start_at(second, http2, move |_| done(kind)).await;
     [one, two]
@@ -57,7 +57,7 @@ async fn when_one_address_dies_the_other_has_all_grpc_calls() {
         client.call().await.unwrap();
     }
     assert_eq!(living.asked().len(), before + 20);
-    // It comes back, the other dies.
+    // The stopped server starts again, and the other one stops.
     let back = TestServer::start_at(address, true, |_| done(Kind::Grpc)).await;
     living.stop().await;
     let mut lost = 0;

@@ -1,4 +1,4 @@
-//! Failures that are faster than successes: what is open has not failed.
+//! Failures that are faster than successes: an open call has not failed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,15 +7,15 @@ use super::*;
 
 const FAST: Duration = Duration::from_millis(1);
 
-/// What came of calls that were made as fast as `at_once` of them allow.
+/// Results of a run.
 #[derive(Debug, Default)]
 struct Seen {
     done: u32,
     changes: u32,
 }
 
-/// Calls for other subjects each, `at_once` at a time: `part` of them end in that way, at once; the others are done after
-/// `took`.
+/// Makes calls for distinct subjects, `at_once` at a time. A share of `part` ends with `outcome`
+/// after [`FAST`]; the others succeed after `took`.
 fn run(at_once: usize, part: f64, outcome: CallOutcome, took: Duration, lasts: Duration) -> Seen {
     let mut world = World { breaker: Breaker::new(None), now: Instant::now() };
     let (mut random, mut seen) = (fastrand::Rng::with_seed(11), Seen::default());
@@ -31,7 +31,7 @@ fn run(at_once: usize, part: f64, outcome: CallOutcome, took: Duration, lasts: D
             open.push(Reverse((world.now + if fails { FAST } else { took }, calls.len())));
             calls.push((call, if fails { outcome } else { CallOutcome::Done }));
         }
-        // Where nothing is open, the next probe is waited for.
+        // With no call open, the next probe is waited for.
         let Some(Reverse((at, n))) = open.pop() else {
             world.after(FAST);
             continue;
@@ -110,7 +110,7 @@ fn a_service_that_refuses_everybody_from_one_moment_on_costs_five() {
     }
 }
 
-/// The last pods of a service of which nearly all were gone.
+/// Models a service of which nearly all pods are gone, and then all.
 #[test]
 fn a_service_that_fails_wholly_after_it_failed_nearly_wholly_is_found_to_be_down() {
     let mut world = World { breaker: Breaker::new(None), now: Instant::now() };

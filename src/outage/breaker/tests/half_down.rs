@@ -1,9 +1,10 @@
-//! A service that is half down: what failed in an outage is evidence again after it, and what fails alone is not.
+//! A partly failing service: after an outage, subjects that failed in it are evidence again.
+//! Subjects that fail alone are not.
 
 use super::*;
 use crate::outage::attribution::{FailureAttribution, attribute};
 
-/// Makes one call, unless nobody may, and says whose fault its failure is.
+/// Makes one call if permitted, and returns the attribution of the answer.
 fn blame(world: &mut World, subject: u64, outcome: CallOutcome) -> Option<FailureAttribution> {
     let Entered::Go(call) = world.breaker.enter(subject, world.now) else { return None };
     world.end(call, outcome);
@@ -11,7 +12,8 @@ fn blame(world: &mut World, subject: u64, outcome: CallOutcome) -> Option<Failur
     Some(attribute(outcome, snapshot))
 }
 
-/// A service that so many were told of, each by a call of its own: five took it down, the others were probes.
+/// Returns a service that is down and has failed for each subject once. Five calls took it down,
+/// the others were probes.
 fn down_for_all(trouble: Trouble, subjects: u64, outcome: CallOutcome) -> World {
     let mut world = World::down(trouble);
     let mut subject = 5;
@@ -82,7 +84,7 @@ fn suspects_that_time_out_do_not_lower_the_limit_and_others_do() {
         let call = world.begin(suspect);
         time_out(&mut world, call);
     }
-    // They were no suspects then, and two of these timed out.
+    // These two were no suspects when they timed out.
     for _ in 0..20 {
         world.call(other(), CallOutcome::Done);
     }

@@ -1,4 +1,4 @@
-//! Answers that come late say something of when their calls began.
+//! Late answers are evidence about the time at which their calls began.
 
 use super::*;
 
@@ -11,7 +11,8 @@ fn a_success_that_began_before_the_service_went_down_does_not_bring_it_back() {
     ] {
         for late in [CallOutcome::Done, CallOutcome::Conflict] {
             let mut world = World::new();
-            // It begins last of all that bring the service down, and first of what is answered after.
+            // `first` begins before the calls that take the service down, `early` after them. Both
+            // are answered after that.
             let first = world.begin(100);
             let failing: Vec<_> = (0..5).map(|subject| world.begin(subject)).collect();
             let early = world.begin(101);

@@ -1,37 +1,39 @@
-//! What is counted of answers: the refused part of a window, and what is let in between two refusals.
+//! Measurements: the share of refusals in a window, and the accepted calls between two refusals.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Answers of a window, and how long it lasts at least.
+/// Answers of a window, and its minimum duration.
 const ANSWERS: u32 = 100;
 const LASTS: Duration = Duration::from_secs(1);
 
-/// Fewer answers are enough, with so many refusals.
+/// Fewer answers are enough with [`REFUSED_MIN`] refusals.
 const ANSWERS_MIN: u32 = 30;
 const REFUSED_MIN: u32 = 12;
 
-/// Where more than this part of a window is refused, by more than chance makes of it, there are too many.
+/// Allowed share of refusals in a window. More is too much if it exceeds chance by [`CHANCE`] (one
+/// sample) or [`CHANCE_OF_BOTH`] (two samples) standard deviations.
 const ALLOWED: f64 = 0.04;
 const CHANCE: f64 = 3.0;
 const CHANCE_OF_BOTH: f64 = 4.0;
 
-/// What is let in is measured over so long, and so many calls, at least: a few calls after a pause are no measure.
+/// Minimum duration and calls of a measurement: a few calls after a pause measure nothing.
 const MEASURED_MIN: Duration = Duration::from_millis(100);
 const MEASURED_CALLS: u32 = 20;
 
-/// After so long without a refusal, what was let in says nothing about the limit: it was not reached.
+/// Maximum duration of a measurement, from its first refusal. After a longer time the accepted
+/// calls show nothing about the limit: it was not reached.
 const MEASURED_MAX: Duration = Duration::from_secs(20);
 
-/// Where so many calls are refused for each that is let in, so few are a measure, and so long: a limit that many processes
-/// share may let in less than one call a second of each.
+/// Refusals per accepted call from which [`FEW_CALLS`] and [`FEW_MIN`] are enough.
+/// A limit that many processes share may accept less than one call/s of each.
 const FEW_REFUSED: u32 = 4;
 const FEW_CALLS: u32 = 5;
 const FEW_MIN: Duration = Duration::from_secs(5);
 const FEW_MAX: Duration = Duration::from_secs(120);
 
-/// Answers, and how many of them were refusals.
+/// Number of answers, and of refusals among them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
     pub(super) answers: u32,
@@ -48,7 +50,7 @@ impl Count {
         f64::from(self.refused) / f64::from(self.answers.max(1))
     }
 
-    /// Whether a larger part is refused than of others, by more than chance makes of both.
+    /// Returns whether the share of refusals exceeds that of `other` by more than chance.
     pub(super) fn is_more_than_of(self, other: Self) -> bool {
         let (ours, others) = (f64::from(self.answers.max(1)), f64::from(other.answers.max(1)));
         let all = f64::from(self.refused + other.refused) / (ours + others);
@@ -56,7 +58,7 @@ impl Count {
         self.part() - other.part() > chance
     }
 
-    /// Whether more than that part is refused, by more than chance makes of it.
+    /// Returns whether the share of refusals exceeds `part` by more than chance.
     pub(super) fn is_more_than(self, part: f64) -> bool {
         let expected = part * f64::from(self.answers);
         let chance = CHANCE * (expected * (1.0 - part)).sqrt();
@@ -76,18 +78,18 @@ impl Window {
         Self { since: Some(at), count: Count::default() }
     }
 
-    /// Begins without a refusal, unless it has begun.
+    /// Begins the window without a refusal, unless it has begun.
     pub(super) fn begin(&mut self, at: Instant) {
         self.since.get_or_insert(at);
     }
 
-    /// Whether it shows how much is refused.
+    /// Returns whether the answers are enough to show the share of refusals.
     pub(super) fn shows(&self) -> bool {
         let Count { answers, refused } = self.count;
         answers >= ANSWERS || answers >= ANSWERS_MIN && refused >= REFUSED_MIN
     }
 
-    /// Counts an answer; the refusal that begins it is not counted. Says whether there is a window.
+    /// Counts an answer, except the refusal that begins the window. Returns whether it has begun.
     pub(super) fn add(&mut self, is_refused: bool, at: Instant) -> bool {
         if self.since.is_some() {
             self.count.add(is_refused);
@@ -102,20 +104,20 @@ impl Window {
         self.shows() && lasted >= LASTS
     }
 
-    /// Whether more are refused than may be.
+    /// Returns whether the share of refusals is above the allowed one.
     pub(super) fn is_too_much(&self) -> bool {
         self.count.answers >= ANSWERS_MIN && self.count.is_more_than(ALLOWED)
     }
 }
 
-/// What is let in between two refusals.
+/// Accepted calls between two refusals.
 #[derive(Debug, Default)]
 pub(super) struct Measure {
-    /// The first refusal.
+    /// Time of the first refusal.
     from: Option<Instant>,
     let_in: u32,
     refused: u32,
-    /// The latest refusal, and what was let in up to it.
+    /// Time of the latest refusal, and the calls accepted up to it.
     to: Option<(Instant, u32)>,
 }
 
@@ -142,7 +144,7 @@ impl Measure {
         self.refused >= FEW_REFUSED * let_in
     }
 
-    /// Calls a second, where enough was seen. The next measure begins where this one ends.
+    /// Returns the accepted calls/s, if enough was counted. The next measurement begins at its end.
     pub(super) fn take(&mut self) -> Option<f64> {
         let (from, (to, let_in)) = (self.from?, self.to?);
         let lasted = to.saturating_duration_since(from);
@@ -152,7 +154,8 @@ impl Measure {
             return None;
         }
         *self = Self { from: Some(to), let_in: self.let_in - let_in, refused: 0, to: None };
-        // The measure ends with a call that was let in, as it is taken when there are enough: of few, that one is much.
+        // The measurement is taken when there are enough calls, so it ends with an accepted call.
+        // With few calls, that one matters and is not counted.
         let counted = if is_measure { let_in } else { let_in - 1 };
         Some(f64::from(counted) / lasted.as_secs_f64())
     }

@@ -1,4 +1,4 @@
-//! A rate at which calls begin, and how it moves.
+//! Rate at which calls begin, and how it adapts.
 
 use std::time::Duration;
 
@@ -7,69 +7,70 @@ use tokio::time::Instant;
 use super::REFUSED;
 use super::measure::Count;
 
-/// How quickly the rate moves: so much each second, by the part that is refused beyond what is sought; where calls are few, by
-/// so much with each of them at most.
+/// Gain of the rate per second, times the share of refusals beyond the target. For a low rate,
+/// [`GAIN_MAX`] bounds the gain per call.
 const GAIN_PER_SECOND: f64 = 3.0;
 const GAIN_MAX: f64 = 0.22;
 
-/// Without a refusal for so many answers, and so long, the rate rises so many times as quickly.
+/// Answers without a refusal after which the rate rises faster, by [`CLEAN_GAIN`].
+/// They must also span [`CLEAN_LASTS`].
 const CLEAN_ANSWERS: u32 = 150;
 const CLEAN_LASTS: Duration = Duration::from_secs(2);
 const CLEAN_GAIN: f64 = 5.0;
 
-/// The same where the limit is surely gone.
+/// After this time without a refusal, the limit is surely gone.
 const GONE_LASTS: Duration = Duration::from_secs(5 * 60);
 const GONE_GAIN: f64 = 25.0;
 
-/// No rate is smaller: it would hardly show that the limit is gone.
+/// Minimum rate in calls/s. A lower one would not show in time that the limit is gone.
 const LEAST: f64 = 0.1;
 
-/// An experiment ends at this part of the best rate; what is refused is counted from that part on.
+/// An experiment ends at this share of the best rate. Refusals are counted from [`LATE`] on.
 const HALF: f64 = 0.5;
 const LATE: f64 = 0.7;
 
-/// A limit that was seen is doubted at this part of what the rate was since.
+/// An observed limit is doubted below this share of the peak rate since.
 const SUNK: f64 = 0.15;
 
-/// The rate does not fall below that part before that is known; one of so few a second, for which that takes long, not below
-/// this part.
+/// Rate in calls/s above which [`HALF`] of the best rate is the floor until an experiment ends. For
+/// lower rates an experiment takes long, and [`FLOOR`] applies.
 const FEW: f64 = 10.0;
 const FLOOR: f64 = 0.25;
 
-/// What is to be counted for that, at least: answers, with some refusals unless there are many.
+/// Minimum answers and refusals to end an experiment. [`RECENT`] answers are enough by themselves.
 const LATE_ANSWERS: u32 = 20;
 const LATE_REFUSED: u32 = 8;
 
-/// Answers of which the refused part is looked at, and how long they take at least.
+/// Answers per check of the share of refusals, and the minimum duration.
 const RECENT: u32 = 100;
 const RECENT_LASTS: Duration = Duration::from_secs(1);
 
-/// Between two looks whether a call may begin: a timer's step at least.
+/// Bounds of the wait until a call may begin: at least one timer step.
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// Calls that may begin together: those of so long a time, and one at least.
+/// Burst: the calls of this duration may begin together, and at least one.
 const BURST: Duration = Duration::from_millis(20);
 
-/// A rate at which calls begin.
+/// Rate at which calls begin: a token bucket that adapts.
 #[derive(Debug)]
 pub(super) struct Pace {
     pub(super) per_second: f64,
     /// Calls that may begin now.
     tokens: f64,
     counted_at: Instant,
-    /// When it held somebody back last.
+    /// Time at which the rate last restricted a call.
     pub(super) held_back_at: Instant,
-    /// When the last experiment ended, and the highest that the rate was since.
+    /// End of the last experiment, and the highest rate since.
     pub(super) since: Instant,
     best: f64,
-    /// The same since the limit was seen.
+    /// Highest rate since the limit was observed.
     peak: f64,
-    /// Answers since it fell well below that.
+    /// Answers since the rate fell to [`LATE`] of `best`.
     late: Count,
     recent: Count,
     recent_since: Instant,
-    /// Calls that were let in since one was refused, and when that was.
+    /// Calls accepted since the last refusal, and the time of that refusal.
     clean: u32,
     refused_at: Instant,
 }
@@ -93,7 +94,7 @@ impl Pace {
         }
     }
 
-    /// Calls that may begin now.
+    /// Returns the calls that may begin now.
     pub(super) fn free(&mut self, now: Instant) -> f64 {
         let since = now.saturating_duration_since(self.counted_at).as_secs_f64();
         let most = (self.per_second * BURST.as_secs_f64()).max(1.0);
@@ -105,7 +106,7 @@ impl Pace {
         self.tokens
     }
 
-    /// When so many calls may begin; `None` where they may now.
+    /// Returns when this number of calls may begin; `None` if they may begin now.
     pub(super) fn next(&self, calls: f64, now: Instant) -> Option<Instant> {
         if self.tokens >= calls {
             return None;
@@ -114,12 +115,12 @@ impl Pace {
         Some(now + wait.unwrap_or(LOOK_MAX).clamp(LOOK_MIN, LOOK_MAX))
     }
 
-    /// A call begins.
+    /// Records the beginning of a call.
     pub(super) fn begin(&mut self) {
         self.tokens = (self.tokens - 1.0).max(0.0);
     }
 
-    /// Moves by one answer.
+    /// Adapts the rate to one answer.
     pub(super) fn step(&mut self, is_refused: bool, now: Instant) {
         self.recent.add(is_refused);
         if self.per_second <= (LATE * self.best).max(LEAST) {
@@ -150,7 +151,7 @@ impl Pace {
         }
     }
 
-    /// Whether somebody waited for it of late.
+    /// Returns whether the rate restricted a call recently.
     fn holds_back(&self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.held_back_at).as_secs_f64();
         since <= (2.0 / self.per_second).max(1.0)
@@ -162,22 +163,22 @@ impl Pace {
         self.begin_anew(now);
     }
 
-    /// The limit is seen at this rate.
+    /// Records that the limit was observed at this rate.
     pub(super) fn helped(&mut self) {
         self.peak = self.per_second;
     }
 
-    /// Whether it has come down so far that no limit is likely.
+    /// Returns whether the rate has fallen so far that a limit is unlikely.
     pub(super) fn has_sunk(&self) -> bool {
         self.per_second < SUNK * self.peak
     }
 
-    /// Another experiment may begin with the rate as it is.
+    /// Allows another experiment, from the current rate.
     pub(super) fn begin_anew(&mut self, now: Instant) {
         (self.best, self.late, self.since) = (self.per_second, Count::default(), now);
     }
 
-    /// What is refused at about half of the best rate, once it is known.
+    /// Returns the refusals at about half of the best rate, once there are enough answers.
     pub(super) fn halved(&self) -> Option<Count> {
         let is_low = self.per_second <= (1.1 * HALF * self.best).max(LEAST);
         let Count { answers, refused } = self.late;
@@ -185,7 +186,7 @@ impl Pace {
         (is_low && is_enough).then_some(self.late)
     }
 
-    /// What was refused of the latest answers, once there are enough; the next ones begin anew.
+    /// Returns the refusals among the latest answers, once there are enough, and resets the count.
     pub(super) fn take_recent(&mut self, now: Instant) -> Option<Count> {
         let lasted = now.saturating_duration_since(self.recent_since);
         if self.recent.answers < RECENT || lasted < RECENT_LASTS {

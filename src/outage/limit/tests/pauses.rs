@@ -1,4 +1,4 @@
-//! What pauses say of a rate.
+//! Tests of how pauses affect the rate.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn a_few_calls_between_two_pauses_are_no_measure() {
         at += Duration::from_secs(1);
         limit.after_outage(number);
     }
-    // What is random from then on is left alone in the end: a small rate shows little in a minute.
+    // Random refusals from then on are left alone in the end. A low rate shows little in a minute.
     let mut dice = fastrand::Rng::with_seed(1);
     let began = at;
     while at - began < Duration::from_secs(600) {

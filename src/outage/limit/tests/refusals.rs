@@ -1,10 +1,10 @@
-//! Refusals: a true limit of calls a second is found, and what is random is left alone.
+//! Tests of refusals: a true limit of calls/s is found, and random refusals are left alone.
 
 use super::*;
 use crate::outage::CallOutcome;
 use crate::outage::breaker::{Breaker, Entered};
 
-/// A token bucket in place of a server; or refusals at random.
+/// Token bucket that stands for a service with a rate limit.
 struct Bucket {
     rate: f64,
     tokens: f64,
@@ -25,8 +25,8 @@ impl Bucket {
     }
 }
 
-/// Runs limits, one a process, that are always asked for more, by calls of 5 ms; what is seen a second, of what is let in
-/// and what is refused, from `from_s` on.
+/// Runs one limit per process under constant demand, with calls of 5 ms. Returns accepted and
+/// refused calls/s from `from_s` on.
 fn run_refusing(
     limits: &mut [Limit],
     mut refuses: impl FnMut(Duration) -> bool,
@@ -42,7 +42,7 @@ fn run_refusing(
         now += tick;
         let at = origin + now;
         for ((limit, open), begun) in limits.iter_mut().zip(&mut open).zip(&mut begun) {
-            // A process makes 4,000 calls a second at most.
+            // A process makes at most 4,000 calls/s.
             if limit.free(open.len(), at) > 0 {
                 *begun += 1;
                 limit.begin(at);
@@ -66,7 +66,8 @@ fn run_refusing(
     (f64::from(let_in) / seconds, f64::from(refused) / seconds)
 }
 
-/// Runs fifty limits of which each is asked for one more call twenty times a second at most; what is seen a second, as above.
+/// Runs fifty limits, each with a demand of at most 20 calls/s. Returns accepted and refused
+/// calls/s from `from_s` on.
 fn run_now_and_then(
     limits: &mut [Limit],
     mut refuses: impl FnMut(Duration) -> bool,
@@ -102,7 +103,8 @@ fn a_true_limit_is_found() {
     for (rate, processes) in [(200.0, 1), (1_000.0, 1), (3_000.0, 1), (1_000.0, 10)] {
         let mut limits: Vec<Limit> = (0..processes).map(|_| without_target()).collect();
         let mut bucket = Bucket::new(rate);
-        // That it is asked by many at once is what a pause is for: one process has a second to find its rate, many a minute.
+        // Pauses handle the demand of many processes. One process has 1 s to find its rate, many
+        // have 60 s.
         let from_s = if processes == 1 { 1 } else { 60 };
         let refuses = |now| bucket.refuses(now);
         let (let_in, refused) = run_refusing(&mut limits, refuses, from_s, from_s + 60);
@@ -129,7 +131,7 @@ fn a_limit_that_changes_is_found_again() {
         60,
         120,
     );
-    // Half a minute later at the latest there is no limit any more.
+    // The limit ends at 60 s. The rate must restrict no call within 30 s after that.
     assert!(let_in >= 0.4 * 4_000.0 && refused < 1.0, "{let_in} a second, {refused} refused");
 }
 
@@ -143,11 +145,11 @@ fn a_small_rate_rises_within_minutes_once_the_limit_is_gone() {
     assert!(let_in >= 0.9 * 1_000.0 && refused == 0.0, "{let_in} a second, {refused} refused");
 }
 
-/// However many: that a rate does not help is what tells them from a limit.
+/// Applies to any share of random refusals: unlike at a limit, a lower rate does not help.
 #[test]
 fn refusals_at_random_are_left_alone() {
     let (without, _) = run_refusing(&mut [without_target()], |_| false, 0, 60);
-    // Where most are refused, others may be finding their rates: that is waited for first.
+    // With most calls refused, an experiment waits until other processes have found their rates.
     for (percent, from_s) in [(2, 0), (5, 0), (10, 0), (20, 0), (35, 0), (50, 60), (70, 60)] {
         let mut dice = fastrand::Rng::with_seed(5);
         let refuses = |_| dice.u8(0..100) < percent;
@@ -158,13 +160,13 @@ fn refusals_at_random_are_left_alone() {
     }
 }
 
-/// Twenty a second for fifty processes: less than one call a second of each.
+/// The limit is 20 calls/s for 50 processes: less than one call/s each.
 #[test]
 fn a_limit_that_many_processes_share_is_found() {
     let mut limits: Vec<Limit> = (0..50).map(|_| without_target()).collect();
     let mut bucket = Bucket::new(20.0);
     let mut dice = fastrand::Rng::with_seed(5);
-    // Each asks when it happens to, and not in turn.
+    // Processes call in random order, not in turn.
     let (let_in, refused) =
         run_now_and_then(&mut limits, |now| bucket.refuses(now), &mut dice, 60, 300);
     let seen = format!("{let_in} a second, {refused} refused");
@@ -172,13 +174,13 @@ fn a_limit_that_many_processes_share_is_found() {
     assert!(refused <= 0.05 * (let_in + refused), "{seen}");
 }
 
-/// Tries a call for each that waits, while so many come a second and a part of them, by the time in seconds, is refused at
-/// random and waits for a second; for ten minutes. How many seconds the last is behind.
+/// Runs a limit for ten minutes with random refusals, each retried after a second. `refused` gives
+/// their share by time in seconds. Returns how many seconds the queue is behind.
 fn behind_s(calls_a_second: u32, refused: impl Fn(u64) -> f64, seed: u64) -> f64 {
     let mut limit = without_target();
     let origin = Instant::now();
     let mut dice = fastrand::Rng::with_seed(seed);
-    // What waits is tried a thousand times a second.
+    // Waiting calls are tried 1,000 times per second.
     let (mut waiting, mut number) = (0.0, 0);
     let mut told_later = std::collections::VecDeque::new();
     for ms in 0..600_000 {
@@ -209,7 +211,7 @@ fn behind_s(calls_a_second: u32, refused: impl Fn(u64) -> f64, seed: u64) -> f64
 
 #[test]
 fn refusals_at_random_are_left_alone_at_any_rate() {
-    // The fewer calls there are, the longer it takes to find out.
+    // The fewer calls there are, the longer an experiment takes.
     for (calls_a_second, behind_max_s) in [(5, 60.0), (50, 30.0), (330, 1.0), (2_000, 1.0)] {
         for refused in [0.02, 0.05, 0.1, 0.2] {
             let behind_s = |seed| behind_s(calls_a_second, |_| refused, seed);
@@ -234,7 +236,7 @@ fn once_nobody_is_refused_any_more_nobody_is_held_back_before_long() {
     }
 }
 
-/// Others do well in between, as a limit lets in some calls all the time.
+/// Other calls succeed in between, as a limit accepts some calls all the time.
 #[test]
 fn who_is_refused_while_others_are_is_no_suspect() {
     for (refused, is_suspect) in [(1, true), (2, false)] {
@@ -251,7 +253,7 @@ fn who_is_refused_while_others_are_is_no_suspect() {
         for call in calls {
             breaker.report(call, told, Load::Refused, took, now);
         }
-        // Another one that did well since, and then there is no room.
+        // Another call succeeds after that, and then the limit is reached.
         let later = enter(&mut breaker, 10);
         breaker.report(later, CallOutcome::Done, Load::Answered, took, now);
         for subject in 20..40 {

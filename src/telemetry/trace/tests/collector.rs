@@ -1,4 +1,4 @@
-//! The whole way over a socket, to a collector made from OTLP's own service definition.
+//! End-to-end tests over a socket, with a collector from OTLP's service definition.
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -16,7 +16,7 @@ use tonic::transport::server::TcpIncoming;
 
 use super::*;
 
-/// A request with what came along.
+/// An export request with its metadata.
 type Exported = (MetadataMap, ExportTraceServiceRequest);
 
 struct Collector(mpsc::UnboundedSender<Exported>);
@@ -33,7 +33,7 @@ impl TraceService for Collector {
     }
 }
 
-/// What a collector gets at this listener.
+/// Starts a collector on `listener` and returns the requests that it receives.
 pub(super) fn collect_with_metadata(listener: TcpListener) -> mpsc::UnboundedReceiver<Exported> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let service =
@@ -44,13 +44,13 @@ pub(super) fn collect_with_metadata(listener: TcpListener) -> mpsc::UnboundedRec
     receiver
 }
 
-/// The same without what came along.
+/// As [`collect_with_metadata`], without the metadata.
 fn collect(listener: TcpListener) -> mpsc::UnboundedReceiver<ExportTraceServiceRequest> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let mut exported = collect_with_metadata(listener);
     tokio::spawn(async move {
         while let Some((_, request)) = exported.recv().await {
-            // A test that has ended asks for no more.
+            // The receiver is closed when the test has ended.
             let _ = sender.send(request);
         }
     });
@@ -170,7 +170,7 @@ async fn a_probe_tells_a_collector_from_none() {
 
 #[tokio::test]
 async fn a_collector_that_comes_late_gets_what_is_sent_then() {
-    // Bound and not listening: the port is ours, and connections are refused.
+    // Bound but not listening: the port is reserved, and connections are refused.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap().to_string();

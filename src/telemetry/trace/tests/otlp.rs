@@ -1,4 +1,4 @@
-//! What OTLP's variables ask for, as a collector gets it: HTTP, headers, compression, the time allowed.
+//! Tests of the OTLP variables with a collector: HTTP, headers, compression, timeout.
 
 use http::HeaderMap;
 use prost::Message;
@@ -18,7 +18,7 @@ fn transport(protocol: OtlpProtocol, gzip: bool) -> OtlpTransport {
     OtlpTransport { protocol, headers, timeout: TIMEOUT, gzip }
 }
 
-/// Head and body of the next request, which is answered with this status.
+/// Returns head and body of the next request, and responds with `status`.
 async fn next_request(listener: &TcpListener, status: &str) -> (String, Vec<u8>) {
     let mut connection = listener.accept().await.unwrap().0;
     let mut request = Vec::new();
@@ -38,7 +38,8 @@ async fn next_request(listener: &TcpListener, status: &str) -> (String, Vec<u8>)
     (head, body)
 }
 
-/// Sends one event's spans over HTTP.
+/// Exports the spans of one event over HTTP; the collector responds with `statuses`. Returns the
+/// last request.
 async fn over_http(gzip: bool, statuses: &[&str]) -> (String, Vec<u8>) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
