@@ -28,19 +28,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::handler::Services;
+use crate::inflight::capacity::InFlightLimiter;
 use crate::inflight::lease::LeaseKeeper;
 use crate::inflight::probe::Prober;
-use crate::inflight::room::Room;
-use crate::inflight::{InFlight, Key, SuspectBounds, redrive};
+use crate::inflight::{InFlight, JobKey, SuspectBounds, redrive};
 use crate::intake::Intake;
 use crate::poller::{self, Poller};
 use crate::queue::Queue;
-use crate::queue::actions::Actions;
-use crate::queue::metered::Metered;
+use crate::queue::actions::QueueActions;
+use crate::queue::metered::InstrumentedQueue;
 use crate::sabotage::{Sabotage, on};
 use crate::scheduler::{BUFFERED_PER_CALL, wake_parked, wake_waiting};
 use crate::settle::batch::{Batcher, Settlement};
-use crate::settle::ledger::{Ledger, Left};
+use crate::settle::ledger::{Disposition, MessageAccount};
 use crate::settle::{RetryPolicy, Settler};
 use crate::telemetry::{QueueSpans, Tracing};
 use crate::worker::Worker;
@@ -62,7 +62,7 @@ const HAND_BACKS_MAX: usize = 64;
 const FLUSH_RESERVE: Duration = Duration::from_millis(1_750);
 
 /// Dependencies of the app.
-pub struct Parts {
+pub struct AppParts {
     /// The source queue.
     pub queue: Arc<dyn Queue>,
     /// Dependencies of the handlers.
@@ -73,7 +73,7 @@ pub struct Parts {
 
 /// Limits and durations.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct AppSettings {
     /// The queue's name, for spans.
     pub queue_name: String,
     /// The long-poll wait.
@@ -94,10 +94,10 @@ pub struct Settings {
 
 /// The running worker. Dropping it stops all tasks at once and hands nothing back.
 pub struct App {
-    settings: Settings,
+    settings: AppSettings,
     inflight: Arc<InFlight>,
     settler: Settler,
-    ledger: Arc<Ledger>,
+    ledger: Arc<MessageAccount>,
     stop: CancellationToken,
     stop_keepers: CancellationToken,
     poller: JoinSet<()>,
@@ -109,15 +109,18 @@ pub struct App {
 impl App {
     /// Starts all tasks.
     #[must_use]
-    pub fn start(parts: Parts, settings: Settings) -> Self {
-        let Parts { queue, services, tracing } = parts;
+    pub fn start(parts: AppParts, settings: AppSettings) -> Self {
+        let AppParts { queue, services, tracing } = parts;
         let health = Arc::clone(&services.records.health);
         let metrics = Arc::clone(&services.metrics);
-        let actions =
-            Arc::new(Actions::new(Arc::clone(&health), Arc::clone(&metrics), settings.visibility));
+        let actions = Arc::new(QueueActions::new(
+            Arc::clone(&health),
+            Arc::clone(&metrics),
+            settings.visibility,
+        ));
         let queue: Arc<dyn Queue> =
-            Arc::new(Metered::new(queue, Arc::clone(&metrics), Arc::clone(&actions)));
-        let ledger = Arc::new(Ledger::default());
+            Arc::new(InstrumentedQueue::new(queue, Arc::clone(&metrics), Arc::clone(&actions)));
+        let ledger = Arc::new(MessageAccount::default());
         let spans = QueueSpans::new(tracing.clone(), &settings.queue_name);
         let (inflight, ready) = table(&settings);
         let (batches, batcher) = Batcher::new(
@@ -159,7 +162,7 @@ impl App {
         };
         let poller = Poller {
             queue: Arc::clone(&queue),
-            room: Room::new(settings.in_flight_max, settings.in_flight_bytes_max),
+            room: InFlightLimiter::new(settings.in_flight_max, settings.in_flight_bytes_max),
             inflight: Arc::clone(&inflight),
             intake,
             actions: Arc::clone(&actions),
@@ -178,10 +181,10 @@ impl App {
     }
 
     fn without_tasks(
-        settings: Settings,
+        settings: AppSettings,
         inflight: Arc<InFlight>,
         settler: Settler,
-        ledger: Arc<Ledger>,
+        ledger: Arc<MessageAccount>,
     ) -> Self {
         Self {
             settings,
@@ -197,7 +200,7 @@ impl App {
         }
     }
 
-    fn spawn_keepers(&mut self, queue: Arc<dyn Queue>, actions: Arc<Actions>) {
+    fn spawn_keepers(&mut self, queue: Arc<dyn Queue>, actions: Arc<QueueActions>) {
         let keeper = LeaseKeeper {
             inflight: Arc::clone(&self.inflight),
             queue: Arc::clone(&queue),
@@ -231,7 +234,7 @@ impl App {
 
     /// Returns the accounting of the messages so far.
     #[must_use]
-    pub fn ledger(&self) -> &Arc<Ledger> {
+    pub fn ledger(&self) -> &Arc<MessageAccount> {
         &self.ledger
     }
 
@@ -250,7 +253,7 @@ impl App {
     }
 
     /// Shuts down by `deadline` in the steps of the module docs. Returns the accounting.
-    pub async fn drain(mut self, deadline: Instant) -> Arc<Ledger> {
+    pub async fn drain(mut self, deadline: Instant) -> Arc<MessageAccount> {
         let finish_by = deadline.checked_sub(FLUSH_RESERVE).unwrap_or(deadline);
         self.inflight.stop();
         self.stop.cancel();
@@ -268,7 +271,7 @@ impl App {
         drop((settler, keepers, poller, workers));
         end(&mut batcher, deadline, "batches").await;
         // Unsent settlements: SQS delivers these messages again after their visibility timeout.
-        ledger.left(Left::Unsettled, outstanding.count());
+        ledger.left(Disposition::Unsettled, outstanding.count());
         log_account(&ledger);
         ledger
     }
@@ -320,7 +323,7 @@ impl App {
 
 /// Creates the table and the channel of ready keys. Suspects get half of the room and a part of the
 /// workers.
-fn table(settings: &Settings) -> (Arc<InFlight>, mpsc::Receiver<Key>) {
+fn table(settings: &AppSettings) -> (Arc<InFlight>, mpsc::Receiver<JobKey>) {
     let suspects = SuspectBounds {
         held_max: (settings.in_flight_max / 2).max(1),
         tried_max: settings.concurrency.div_ceil(WORKERS_PER_SUSPECT),
@@ -360,15 +363,15 @@ fn note(ended: &Result<(), JoinError>, name: &'static str) {
     }
 }
 
-fn log_account(ledger: &Ledger) {
+fn log_account(ledger: &MessageAccount) {
     info!(
         received = ledger.received_total(),
-        deleted = ledger.left_total(Left::Deleted),
-        dead_lettered = ledger.left_total(Left::DeadLettered),
-        handed_back = ledger.left_total(Left::HandedBack),
-        lease_lost = ledger.left_total(Left::LeaseLost),
-        replaced = ledger.left_total(Left::Replaced),
-        unsettled = ledger.left_total(Left::Unsettled),
+        deleted = ledger.left_total(Disposition::Deleted),
+        dead_lettered = ledger.left_total(Disposition::DeadLettered),
+        handed_back = ledger.left_total(Disposition::HandedBack),
+        lease_lost = ledger.left_total(Disposition::LeaseLost),
+        replaced = ledger.left_total(Disposition::Replaced),
+        unsettled = ledger.left_total(Disposition::Unsettled),
         balanced = ledger.balances(),
         "Stopped"
     );

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use self::permissions::permissions;
 use crate::config::{Config, IdempotencyStore};
-use crate::queue::sqs::{Called, QueueFacts, SqsQueue};
+use crate::queue::sqs::{Called, QueueAttributes, SqsQueue};
 use crate::queue::{QueueError, QueueErrorKind};
 use crate::run::{
     EXIT_USAGE, advice, inventory, reservation_api, shared_store, sqs_queue, trace_settings,
@@ -131,11 +131,11 @@ fn about_endpoint(called: &Called) -> String {
     format!("SQS is called at {}, for the region {}{proxy}", called.endpoint, called.region)
 }
 
-fn about_queue(facts: &QueueFacts) -> String {
+fn about_queue(facts: &QueueAttributes) -> String {
     format!("{} messages visible, {} in flight", facts.visible, facts.in_flight)
 }
 
-fn about_visibility(facts: &QueueFacts, config: &Config) -> Finding {
+fn about_visibility(facts: &QueueAttributes, config: &Config) -> Finding {
     Finding::Ok(format!(
         "the worker asks for {} s at each receive (the queue's own is {} s) and extends it while it holds a message",
         config.sqs.visibility_timeout.as_secs(),
@@ -163,7 +163,7 @@ async fn about_dead_letters(queue: &SqsQueue, config: &Config) -> (&'static str,
 ///
 /// Longer messages could not be copied there.
 fn about_length(
-    facts: &QueueFacts,
+    facts: &QueueAttributes,
     dead_letter_max: Option<u64>,
 ) -> Option<(&'static str, Finding)> {
     let (queue_max, dead_letter_max) = (facts.message_bytes_max, dead_letter_max?);

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::config::{Fallback, VARIABLES, Variable};
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 
 /// The command of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Command {
         }
         match unknown {
             None => Ok(command.unwrap_or(Self::Run)),
-            Some(argument) => Err(UnknownArgument { argument: Excerpt(&argument).to_string() }),
+            Some(argument) => Err(UnknownArgument { argument: Escaped(&argument).to_string() }),
         }
     }
 }

@@ -27,7 +27,9 @@ use std::time::Duration;
 pub use error::{CallError, Class, ClientError, Load};
 pub use inventory::{Commit, GrpcInventory, Inventory, ReleaseHold, ReleaseReason};
 pub(crate) use reservation::path_segment;
-pub use reservation::{Found, HttpReservationApi, Reservation, ReservationApi, Target};
+pub use reservation::{
+    HttpReservationApi, Reservation, ReservationApi, ReservationStatus, TargetStatus,
+};
 
 /// `User-Agent` of both clients.
 const USER_AGENT: &str = concat!("reservation-worker/", env!("CARGO_PKG_VERSION"));

@@ -24,11 +24,11 @@ use std::time::Duration;
 use url::Url;
 
 pub use address::{QueueUrl, SecretUrl};
-pub use aws::{Aws, Proxies, RetryMode};
+pub use aws::{AwsConfig, Proxies, RetryMode};
 pub(crate) use aws::{is_endpoint, is_region, max_attempts, profile_fault, retry_mode};
 pub use error::{ConfigError, ConfigErrors};
-pub use otel::{Propagators, RootSampler, Sampler, Telemetry};
-pub use otlp::{Otlp, OtlpProtocol, OtlpTransport};
+pub use otel::{Propagators, RootSampler, Sampler, TelemetryConfig};
+pub use otlp::{OtlpConfig, OtlpProtocol, OtlpTransport};
 use raw::Raw;
 use read::Reader;
 pub use table::{Allowed, Fallback, VARIABLES, Variable};
@@ -39,25 +39,25 @@ use crate::credentials::Credentials;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The queue.
-    pub sqs: Sqs,
+    pub sqs: SqsConfig,
     /// The AWS SDK's own variables.
-    pub aws: Aws,
+    pub aws: AwsConfig,
     /// Limits on concurrency and on events in flight.
-    pub worker: Worker,
+    pub worker: WorkerConfig,
     /// Retries and backoff.
-    pub retry: Retry,
+    pub retry: RetryConfig,
     /// The Inventory service.
-    pub inventory: Inventory,
+    pub inventory: InventoryConfig,
     /// The Reservation API.
-    pub reservation: Reservation,
+    pub reservation: ReservationConfig,
     /// The idempotency store.
-    pub idempotency: Idempotency,
+    pub idempotency: IdempotencyConfig,
     /// Traces.
-    pub telemetry: Telemetry,
+    pub telemetry: TelemetryConfig,
     /// Logs.
-    pub log: Log,
+    pub log: LogConfig,
     /// The admin port.
-    pub server: Server,
+    pub server: ServerConfig,
     /// `SHUTDOWN_GRACE`: the time limit for the whole shutdown.
     pub shutdown_grace: Duration,
     /// Warnings about ignored or replaced values, one line each, to be logged at startup.
@@ -67,7 +67,7 @@ pub struct Config {
 
 /// The queue and its polling settings.
 #[derive(Clone, Debug)]
-pub struct Sqs {
+pub struct SqsConfig {
     /// `SQS_QUEUE_URL`.
     pub queue_url: QueueUrl,
     /// `SQS_DLQ_URL`; if not set, the target of the queue's redrive policy is used.
@@ -80,7 +80,7 @@ pub struct Sqs {
 
 /// Limits on concurrency and on events in flight.
 #[derive(Clone, Debug)]
-pub struct Worker {
+pub struct WorkerConfig {
     /// `WORKER_CONCURRENCY`.
     pub concurrency: NonZeroUsize,
     /// `CONCURRENCY_MIN`; not above the concurrency.
@@ -95,7 +95,7 @@ pub struct Worker {
 
 /// Retries and backoff.
 #[derive(Clone, Debug)]
-pub struct Retry {
+pub struct RetryConfig {
     /// `MAX_RETRIES`: attempts after the first one.
     pub max_retries: u32,
     /// `BACKOFF_BASE_MS`.
@@ -106,7 +106,7 @@ pub struct Retry {
 
 /// The Inventory service.
 #[derive(Clone, Debug)]
-pub struct Inventory {
+pub struct InventoryConfig {
     /// `INVENTORY_GRPC_ADDR`, as a URL without a path; https means TLS.
     pub url: Url,
     /// `INVENTORY_TIMEOUT_MS`, per attempt.
@@ -119,7 +119,7 @@ pub struct Inventory {
 
 /// The Reservation API.
 #[derive(Clone, Debug)]
-pub struct Reservation {
+pub struct ReservationConfig {
     /// `RESERVATION_API_BASE`; its path may or may not end in a slash.
     pub base: Url,
     /// `RESERVATION_TIMEOUT_MS`, per attempt.
@@ -132,7 +132,7 @@ pub struct Reservation {
 
 /// Settings of the idempotency store.
 #[derive(Clone, Debug)]
-pub struct Idempotency {
+pub struct IdempotencyConfig {
     /// `IDEMPOTENCY_STORE`.
     pub store: IdempotencyStore,
     /// `IDEMPOTENCY_TTL`.
@@ -154,7 +154,7 @@ pub enum IdempotencyStore {
 
 /// Logs.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub struct LogConfig {
     /// `LOG_LEVEL`.
     pub level: LogLevel,
     /// `LOG_FORMAT`; if not set, the format depends on whether standard output is a terminal.
@@ -187,7 +187,7 @@ pub enum LogFormat {
 
 /// The admin port.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct ServerConfig {
     /// `SERVER_PORT`.
     pub port: NonZeroU16,
 }
@@ -227,7 +227,7 @@ impl Config {
         let set = vars.iter().filter(|(_, value)| !value.is_empty());
         let names = set.map(|(name, _)| name.as_str());
         let mut reader = Reader::new(near::near_names(names.clone()), near::replaced(names));
-        let aws = Aws::read(&mut reader, &vars);
+        let aws = AwsConfig::read(&mut reader, &vars);
         let config = Self::read(&mut reader, &Raw::from_vars(vars), aws);
         reader.finish()?;
         let config = config.expect("a part is missing only where an error was noted");
@@ -240,17 +240,17 @@ impl Config {
     }
 
     /// Reads every part before it returns `None` for a missing one, so that all faults are noted.
-    fn read(reader: &mut Reader, raw: &Raw, aws: Aws) -> Option<Self> {
+    fn read(reader: &mut Reader, raw: &Raw, aws: AwsConfig) -> Option<Self> {
         let wait_time = reader.seconds(&table::SQS_WAIT_TIME, &raw.sqs_wait_time);
-        let sqs = Sqs::read(reader, raw, wait_time);
-        let worker = Worker::read(reader, raw);
-        let retry = Retry::read(reader, raw);
-        let inventory = Inventory::read(reader, raw);
-        let reservation = Reservation::read(reader, raw);
-        let idempotency = Idempotency::read(reader, raw);
+        let sqs = SqsConfig::read(reader, raw, wait_time);
+        let worker = WorkerConfig::read(reader, raw);
+        let retry = RetryConfig::read(reader, raw);
+        let inventory = InventoryConfig::read(reader, raw);
+        let reservation = ReservationConfig::read(reader, raw);
+        let idempotency = IdempotencyConfig::read(reader, raw);
         let telemetry = otel::read(reader, raw);
-        let log = Log::read(reader, raw);
-        let server = Server::read(reader, raw);
+        let log = LogConfig::read(reader, raw);
+        let server = ServerConfig::read(reader, raw);
         let shutdown_grace = parts::shutdown_grace(reader, raw, wait_time);
         Some(Self {
             sqs: sqs?,

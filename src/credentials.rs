@@ -36,7 +36,7 @@ pub type Roots = Watched<WebPkiServerVerifier>;
 pub type Identity = Watched<CertifiedKey>;
 
 /// The value of the `authorization` header.
-pub type Token = Watched<HeaderValue>;
+pub type BearerToken = Watched<HeaderValue>;
 
 /// Credentials configured for one service.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ pub struct Credentials {
     /// The client certificate for the service.
     pub identity: Option<Arc<Identity>>,
     /// The bearer token to send with each call.
-    pub token: Option<Arc<Token>>,
+    pub token: Option<Arc<BearerToken>>,
 }
 
 /// Reads root certificates from a PEM file.
@@ -70,6 +70,6 @@ pub fn identity(certificate: CredentialFile, key: CredentialFile) -> Result<Iden
 ///
 /// # Errors
 /// If the file cannot be read, or is not a valid token.
-pub fn token(file: CredentialFile) -> Result<Token, FileError> {
+pub fn token(file: CredentialFile) -> Result<BearerToken, FileError> {
     Watched::read([file], token::bearer)
 }

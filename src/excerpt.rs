@@ -9,9 +9,9 @@ pub(crate) const CHARACTERS_MAX: usize = 64;
 
 /// Shows a value as `"..."`; escapes control characters, quotes and backslashes as Rust does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Excerpt<'a>(pub(crate) &'a str);
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
-impl fmt::Display for Excerpt<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
         let mut characters = self.0.chars();
@@ -28,13 +28,13 @@ impl fmt::Display for Excerpt<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Excerpt;
+    use super::Escaped;
 
     #[test]
     fn a_value_is_quoted_escaped_and_cut() {
-        assert_eq!(Excerpt("a\nb\"\u{1b}").to_string(), r#""a\nb\"\u{1b}""#);
-        let shown = Excerpt(&"é".repeat(65)).to_string();
+        assert_eq!(Escaped("a\nb\"\u{1b}").to_string(), r#""a\nb\"\u{1b}""#);
+        let shown = Escaped(&"é".repeat(65)).to_string();
         assert_eq!(shown, format!("\"{}\"...", "é".repeat(64)));
-        assert_eq!(Excerpt(&"x".repeat(64)).to_string(), format!("\"{}\"", "x".repeat(64)));
+        assert_eq!(Escaped(&"x".repeat(64)).to_string(), format!("\"{}\"", "x".repeat(64)));
     }
 }

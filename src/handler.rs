@@ -2,7 +2,7 @@
 //!
 //! A handler lists the steps of its event in order. [`Attempt`] executes each step at most once: it
 //! skips steps that are done, stops when the lease on the message is lost, and records what
-//! succeeded. A handler returns only how the attempt [ended](End); `settle` decides what follows.
+//! succeeded. A handler returns only how the attempt [ended](AttemptOutcome); `settle` decides what follows.
 //!
 //! A new event type needs a variant of [`Payload`], a file here, and the match arm that the
 //! compiler then requires.
@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::client::{CallError, Class, Inventory, ReservationApi};
 use crate::config::Propagators;
 use crate::event::{Payload, StepSet};
-use crate::idempotency::{Records, StoreError};
+use crate::idempotency::{IdempotencyClient, StoreError};
 use crate::inflight::{Job, ParkedAs};
 use crate::metrics::{Metrics, RetryReason, Service};
 use crate::outage::{Dependency, Outages};
@@ -43,7 +43,7 @@ pub struct EventWait {
 
 /// Result of one attempt at an event.
 #[derive(Debug)]
-pub enum End {
+pub enum AttemptOutcome {
     /// All steps are done.
     Applied,
     /// The reservation is already past this event; no step is left to do.
@@ -87,7 +87,7 @@ pub enum End {
     Panicked,
 }
 
-impl End {
+impl AttemptOutcome {
     /// Returns the reason of the retry that follows, if one follows.
     #[must_use]
     pub fn retry_reason(&self) -> RetryReason {
@@ -119,7 +119,7 @@ impl End {
     }
 }
 
-impl From<StoreError> for End {
+impl From<StoreError> for AttemptOutcome {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Away { shard, is_fresh } => Self::Parked {
@@ -142,18 +142,18 @@ pub struct Services {
     /// The service that owns seats.
     pub inventory: Arc<dyn Inventory>,
     /// The record of completed steps.
-    pub records: Records,
+    pub records: IdempotencyClient,
     /// The circuit breakers.
     pub outages: Arc<Outages>,
     /// Call metrics.
     pub metrics: Arc<Metrics>,
     /// Service addresses for spans.
-    pub peers: Arc<Peers>,
+    pub peers: Arc<ServiceEndpoints>,
 }
 
 /// Service addresses for client spans, and the trace headers that the services receive.
 #[derive(Clone, Debug, Default)]
-pub struct Peers {
+pub struct ServiceEndpoints {
     /// Base URL of the Reservation API, without credentials and without a trailing slash.
     pub reservation_base: String,
     /// Host and port of the Reservation API.
@@ -168,9 +168,9 @@ pub struct Peers {
 ///
 /// The event must be claimed. Not cancel-safe: a cancelled call may already have taken effect; it
 /// is then repeated with the same idempotency key.
-pub async fn handle(job: &mut Job, services: &Services) -> End {
+pub async fn handle(job: &mut Job, services: &Services) -> AttemptOutcome {
     if let Some(found) = job.superseded {
-        return End::Superseded { found };
+        return AttemptOutcome::Superseded { found };
     }
     let Job { event, reservation, done, recorded, lease, span, charges, retries, .. } = job;
     if on(Sabotage::RetryFromStepOne) {
@@ -184,9 +184,9 @@ pub async fn handle(job: &mut Job, services: &Services) -> End {
         Payload::PaymentFailed(payment) => payment_failed::handle(&mut attempt, payment).await,
     };
     match ended {
-        Ok(()) => End::Applied,
+        Ok(()) => AttemptOutcome::Applied,
         Err(end) => {
-            if let End::Superseded { found } = end {
+            if let AttemptOutcome::Superseded { found } = end {
                 job.superseded = Some(found);
             }
             end

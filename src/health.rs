@@ -15,14 +15,14 @@ use tokio::time::Instant;
 use crate::clock::millis;
 use crate::metrics::QueueAction;
 
-/// Value in [`Beat`] of a part without work.
+/// Value in [`Heartbeat`] of a part without work.
 const IDLE: u64 = u64::MAX;
 
 /// Health state of the worker. Share it in an `Arc`.
 #[derive(Debug)]
 pub struct Health {
     origin: Instant,
-    parts: Mutex<Vec<Part>>,
+    parts: Mutex<Vec<HealthPart>>,
     polling: AtomicBool,
     store: AtomicBool,
     /// Failing queue actions with their reasons.
@@ -31,7 +31,7 @@ pub struct Health {
 }
 
 #[derive(Debug)]
-struct Part {
+struct HealthPart {
     name: &'static str,
     stale_after: Duration,
     last_ms: Arc<AtomicU64>,
@@ -102,10 +102,10 @@ impl Health {
     /// Registers a part that must beat at least every `stale_after` while busy. It starts busy.
     ///
     /// Registrations last as long as the process: register each part once, not once per message.
-    pub fn register(&self, name: &'static str, stale_after: Duration) -> Beat {
-        let beat = Beat { origin: self.origin, last_ms: Arc::default() };
+    pub fn register(&self, name: &'static str, stale_after: Duration) -> Heartbeat {
+        let beat = Heartbeat { origin: self.origin, last_ms: Arc::default() };
         beat.beat();
-        let part = Part { name, stale_after, last_ms: Arc::clone(&beat.last_ms) };
+        let part = HealthPart { name, stale_after, last_ms: Arc::clone(&beat.last_ms) };
         lock(&self.parts).push(part);
         beat
     }
@@ -201,7 +201,7 @@ impl Default for Health {
     }
 }
 
-impl Part {
+impl HealthPart {
     /// Returns how far the part exceeds its stale time, and the problem to report.
     fn problem(&self, now_ms: u64) -> Option<(Duration, Problem)> {
         let last_ms = self.last_ms.load(Ordering::Relaxed);
@@ -215,15 +215,15 @@ impl Part {
     }
 }
 
-/// Heartbeat of a part. Dropping it does not count as idle: a finished part calls [`Beat::idle`].
+/// Heartbeat of a part. Dropping it does not count as idle: a finished part calls [`Heartbeat::idle`].
 #[derive(Clone, Debug)]
 #[must_use = "a part that is registered and never beats goes stale"]
-pub struct Beat {
+pub struct Heartbeat {
     origin: Instant,
     last_ms: Arc<AtomicU64>,
 }
 
-impl Beat {
+impl Heartbeat {
     /// Reports progress; the part has more work.
     pub fn beat(&self) {
         self.last_ms.store(elapsed_ms(self.origin), Ordering::Relaxed);

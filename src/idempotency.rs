@@ -10,7 +10,7 @@
 //! ```
 //!
 //! An event is *claimed* before its first step, for as long as its message's lease lasts; each
-//! lease extension renews the claim. The [`Token`] fences the claim: only its owner can renew it,
+//! lease extension renews the claim. The [`ClaimToken`] fences the claim: only its owner can renew it,
 //! record steps, complete or release it. A completed event is *handled*, and further deliveries of
 //! it have no effect. A released event is not handled, but its finished steps stay recorded: the
 //! next owner continues after them.
@@ -31,16 +31,16 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-pub use self::records::Records;
+pub use self::records::IdempotencyClient;
 use crate::event::{ContentHash, EventId, StepSet};
 use crate::outage::Shard;
 
 /// The owner of a claim: one delivery of one event in one process.
 /// Tokens are unique across processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token(u64);
+pub struct ClaimToken(u64);
 
-impl Token {
+impl ClaimToken {
     /// Creates a token: a keyed hash of a counter. The operating system's random source provides
     /// the key.
     #[must_use]
@@ -59,7 +59,7 @@ impl Token {
 }
 
 /// Hides the value, which differs from run to run.
-impl fmt::Debug for Token {
+impl fmt::Debug for ClaimToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token")
     }
@@ -120,7 +120,7 @@ pub enum StoreError {
     /// The stored record has a format that this version cannot read.
     #[error("the record cannot be read: {0}")]
     Unreadable(String),
-    /// The store was not called, because it is known to be away. Returned only by [`Records`].
+    /// The store was not called, because it is known to be away. Returned only by [`IdempotencyClient`].
     #[error("the idempotency store is away")]
     Away {
         /// The unavailable shard.
@@ -142,22 +142,42 @@ pub trait Store: Send + Sync + 'static {
         &self,
         id: &EventId,
         hash: ContentHash,
-        token: Token,
+        token: ClaimToken,
         lasts: Duration,
     ) -> Result<Claim, StoreError>;
 
     /// Renews a claim until at least `lasts` from now; never shortens it.
     /// An expired claim can be renewed if no other token has claimed the event.
-    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError>;
+    async fn renew(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError>;
 
     /// Records the finished steps, before the next step begins.
-    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError>;
+    async fn record(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError>;
 
     /// Marks the event as handled; its claim ends.
-    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError>;
+    async fn complete(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError>;
 
     /// Releases the claim of an event that is not handled; the finished steps stay recorded.
-    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError>;
+    async fn release(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError>;
 
     /// Returns the shard that stores this event, if shards can be away separately.
     fn shard(&self, id: &EventId) -> Shard {

@@ -35,6 +35,7 @@
 
 mod admission;
 mod aside;
+pub mod capacity;
 mod job;
 mod kept;
 pub mod lease;
@@ -42,7 +43,6 @@ mod log;
 mod patience;
 pub mod probe;
 pub mod redrive;
-pub mod room;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -55,21 +55,22 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 pub use self::admission::{Admission, Admitted};
-pub use self::job::{GroupTurn, Job, Key, Lease, Original, Receipt, ReceiptKey, Taken};
-pub(crate) use self::log::log_job;
-use self::redrive::{Limits, ReceivesMax};
-pub use self::state::{
-    DueRenewal, Forgotten, GroupFate, ParkedAs, Renewal, Renewals, Renewed, SuspectBounds,
-    TakenBack,
+pub use self::job::{
+    GroupTurn, Job, JobKey, Lease, OriginalMessage, Receipt, ReceiptKey, RemovedJob,
 };
-use self::state::{Lane, Promoted, State};
+pub(crate) use self::log::log_job;
+use self::redrive::{ReceivesMax, RedriveLimits};
+pub use self::state::{
+    DueRenewal, GroupFate, LostJob, ParkedAs, Renewal, Renewals, Renewed, SuspectBounds, TakenBack,
+};
+use self::state::{Lane, Promoted, TableState};
 use crate::queue::{BATCH_MAX, QueueLimits};
 
 /// The in-flight table, shared by the poller, the workers, the lease keeper and the shutdown.
 #[derive(Debug)]
 pub struct InFlight {
-    state: Mutex<State>,
-    ready: mpsc::Sender<Key>,
+    state: Mutex<TableState>,
+    ready: mpsc::Sender<JobKey>,
     /// Signals that a timer is due earlier than its task expects.
     /// `renewals_changed` signals the same for lease renewals.
     timers_changed: Notify,
@@ -95,10 +96,10 @@ impl InFlight {
         buffer_max: usize,
         suspects: SuspectBounds,
         visibility: Duration,
-    ) -> (Self, mpsc::Receiver<Key>) {
+    ) -> (Self, mpsc::Receiver<JobKey>) {
         let (ready, keys) = mpsc::channel(messages_max);
         let table = Self {
-            state: Mutex::new(State::new(messages_max, visibility, suspects)),
+            state: Mutex::new(TableState::new(messages_max, visibility, suspects)),
             ready,
             timers_changed: Notify::new(),
             renewals_changed: Notify::new(),
@@ -137,7 +138,7 @@ impl InFlight {
     /// Hands out the job of a key from the channel.
     /// Returns `None` if the job left the table (handed back, or lease lost) after the key was
     /// sent.
-    pub fn start(&self, key: Key) -> Option<Box<Job>> {
+    pub fn start(&self, key: JobKey) -> Option<Box<Job>> {
         let mut state = self.lock();
         // One key has just left the channel, so a spilled one may fit.
         self.send_spilled(&mut state);
@@ -172,7 +173,7 @@ impl InFlight {
         }
     }
 
-    fn has_room(&self, state: &State) -> bool {
+    fn has_room(&self, state: &TableState) -> bool {
         state.buffered() < self.buffer_max.load(Ordering::Relaxed)
     }
 
@@ -190,7 +191,7 @@ impl InFlight {
 
     /// Removes a job that is to be deleted or sent to the dead-letter queue.
     /// Its receipts are no longer extended, and the next event of its reservation can start.
-    pub fn take(self: &Arc<Self>, job: &Job) -> Taken {
+    pub fn take(self: &Arc<Self>, job: &Job) -> RemovedJob {
         let mut state = self.lock();
         let (original, receipts, group, promoted) = state.take(job.key);
         self.promote(&mut state, promoted);
@@ -202,16 +203,16 @@ impl InFlight {
             let inflight = Arc::clone(self);
             GroupTurn { inflight, lane, key: job.key, receives }
         });
-        Taken { original, receipts, turn }
+        RemovedJob { original, receipts, turn }
     }
 
-    fn leave_group(&self, lane: &Lane, key: Key) {
+    fn leave_group(&self, lane: &Lane, key: JobKey) {
         let mut state = self.lock();
         let promoted = state.leave_group(lane, key, false);
         self.promote(&mut state, promoted);
     }
 
-    fn leave_group_unsettled(&self, lane: &Lane, key: Key, receives: u32) {
+    fn leave_group_unsettled(&self, lane: &Lane, key: JobKey, receives: u32) {
         let mut state = self.lock();
         let promoted = state.leave_group_unsettled(lane, key, receives);
         self.promote(&mut state, promoted);
@@ -224,7 +225,7 @@ impl InFlight {
     pub fn set_limits(&self, limits: QueueLimits) {
         let QueueLimits { receives_max, retention } = limits;
         let receives_max = receives_max.map_or(ReceivesMax::Unlimited, ReceivesMax::Limit);
-        self.lock().set_limits(Limits { receives_max, retention });
+        self.lock().set_limits(RedriveLimits { receives_max, retention });
         self.renewals_changed.notify_one();
     }
 
@@ -272,7 +273,7 @@ impl InFlight {
 
     /// Removes a job whose lease is lost.
     /// Returns `None` if a newer receipt arrived meanwhile: the job is then made ready again.
-    pub fn forget_lost(&self, job: Box<Job>) -> Option<Forgotten> {
+    pub fn forget_lost(&self, job: Box<Job>) -> Option<LostJob> {
         let mut state = self.lock();
         let (lost, promoted) = state.forget_lost(job);
         self.promote(&mut state, promoted);
@@ -360,13 +361,13 @@ impl InFlight {
         self.lock().held()
     }
 
-    fn promote(&self, state: &mut State, Promoted(next): Promoted) {
+    fn promote(&self, state: &mut TableState, Promoted(next): Promoted) {
         for key in next.into_iter().flatten() {
             self.make_ready(state, key);
         }
     }
 
-    fn make_ready(&self, state: &mut State, key: Key) {
+    fn make_ready(&self, state: &mut TableState, key: JobKey) {
         // During a stop, a job stays where the shutdown finds it.
         if state.set_ready(key) {
             state.spill(key);
@@ -377,7 +378,7 @@ impl InFlight {
     /// Sends spilled keys while the channel has room.
     /// The channel has room for all held messages, but keys of jobs that left the table while ready
     /// stay in it until a worker reads them. The keys that do not fit wait in `spilled`.
-    fn send_spilled(&self, state: &mut State) {
+    fn send_spilled(&self, state: &mut TableState) {
         while let Some(key) = state.next_spilled() {
             // It is closed only after the workers have ended; then the shutdown takes the job.
             if self.ready.try_send(key).is_err() {
@@ -387,7 +388,7 @@ impl InFlight {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TableState> {
         self.state.lock().expect("no panic happens under this lock")
     }
 }

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::event::{BodyTrace, ContentHash, Event, NoChange, NoEvent, Poison, decode};
-use crate::inflight::room::RoomPermit;
-use crate::inflight::{Admitted, InFlight, Job, Original, Receipt, Taken, log_job};
+use crate::inflight::capacity::Permit;
+use crate::inflight::{Admitted, InFlight, Job, OriginalMessage, Receipt, RemovedJob, log_job};
 use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
 use crate::queue::{Message, QueueError};
 use crate::settle::Settler;
-use crate::settle::ledger::{Ledger, Left};
+use crate::settle::ledger::{Disposition, MessageAccount};
 use crate::telemetry::{
-    EventSpan, EventStart, Failure, QueueSpans, SpanLink, TraceParent, Tracing,
+    EventSpan, EventStart, QueueSpans, SpanFailure, SpanLink, TraceParent, Tracing,
 };
 
 /// Message attributes that carry W3C trace context.
@@ -40,7 +40,7 @@ pub struct Intake {
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Accounting of all messages.
-    pub ledger: Arc<Ledger>,
+    pub ledger: Arc<MessageAccount>,
     /// The queue's name, for spans.
     pub queue_name: String,
 }
@@ -60,8 +60,8 @@ pub struct Received {
 
 /// A decoded message.
 enum Opened {
-    Event(Box<Job>, Original, Receipt),
-    NoEvent(NoEvent, EventSpan, Original, Receipt),
+    Event(Box<Job>, OriginalMessage, Receipt),
+    NoEvent(NoEvent, EventSpan, OriginalMessage, Receipt),
 }
 
 impl Opened {
@@ -75,15 +75,15 @@ impl Opened {
 
 /// A message that is not held, with the reason.
 enum Refused {
-    Poison(Taken, Poison, EventSpan),
-    NoChange(Taken, NoChange, EventSpan),
-    IdReused(Taken, Box<Job>, ContentHash),
+    Poison(RemovedJob, Poison, EventSpan),
+    NoChange(RemovedJob, NoChange, EventSpan),
+    IdReused(RemovedJob, Box<Job>, ContentHash),
     Deferred(Box<Job>, Receipt, Duration, bool),
 }
 
 impl Intake {
     /// Takes in the messages of one receive.
-    pub async fn take_in(&self, messages: Vec<(Message, RoomPermit)>, received: Received) {
+    pub async fn take_in(&self, messages: Vec<(Message, Permit)>, received: Received) {
         let opened: Vec<_> = messages
             .into_iter()
             .map(|(message, room)| self.open(message, room, received))
@@ -111,21 +111,21 @@ impl Intake {
     /// Records the span of a failed receive.
     pub fn note_failed(&self, began_at: Instant, error: &QueueError) {
         let message = error.to_string();
-        let failure = Failure { error_type: error.kind.as_str(), message: &message };
+        let failure = SpanFailure { error_type: error.kind.as_str(), message: &message };
         self.spans.receive_failed(wall_clock(began_at), failure);
     }
 
     /// Returns a message to the queue without decoding it, during shutdown.
-    pub async fn hand_back(&self, message: Message, room: RoomPermit, received: Received) {
+    pub async fn hand_back(&self, message: Message, room: Permit, received: Received) {
         let (receipt, _) = split(message, room, received);
         // A message whose job is in progress must not become visible: its receipt joins that job.
         match self.inflight.rejoin(receipt) {
-            Ok(replaced) => self.ledger.left(Left::Replaced, usize::from(replaced)),
+            Ok(replaced) => self.ledger.left(Disposition::Replaced, usize::from(replaced)),
             Err(receipt) => self.settler.hand_back_unopened(receipt).await,
         }
     }
 
-    fn open(&self, message: Message, mut room: RoomPermit, received: Received) -> Opened {
+    fn open(&self, message: Message, mut room: Permit, received: Received) -> Opened {
         self.note_lag(&message);
         let event = match decode(&message.body, message.original_id()) {
             Ok(event) => event,
@@ -207,7 +207,7 @@ impl Intake {
     /// Logs and counts a copy of a held event. The copy is settled together with that event.
     fn joined(&self, job: Job, replaced: bool) {
         if replaced {
-            self.ledger.left(Left::Replaced, 1);
+            self.ledger.left(Disposition::Replaced, 1);
             debug!(
                 reservation_id = job.event.reservation_id.as_str(),
                 "Message received again while it is held: its newer receipt is used"
@@ -245,7 +245,7 @@ impl Intake {
     }
 }
 
-fn split(message: Message, room: RoomPermit, received: Received) -> (Receipt, Original) {
+fn split(message: Message, room: Permit, received: Received) -> (Receipt, OriginalMessage) {
     let Received { leased_at, visibility, .. } = received;
     let deadline = leased_at + visibility - TRANSIT_MAX.min(visibility / 10);
     Receipt::split(message, leased_at, deadline, room)
@@ -287,7 +287,7 @@ fn wall_clock(instant: Instant) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inflight::room::Room;
+    use crate::inflight::capacity::InFlightLimiter;
     use crate::queue::{MessageId, ReceiptHandle};
 
     /// SQS starts to count when it hands the message out; the response arrives later.
@@ -308,7 +308,7 @@ mod tests {
             let visibility = Duration::from_secs(visibility_s);
             let leased_at = now - Duration::from_millis(100);
             let received = Received { began_at: now, received_at: now, leased_at, visibility };
-            let room = Room::new(10, 64 << 20).reserve().await.take(1).expect("room");
+            let room = InFlightLimiter::new(10, 64 << 20).reserve().await.take(1).expect("room");
             let (receipt, _) = split(message, room, received);
             let margin = leased_at + visibility - receipt.deadline;
             assert_eq!(margin, Duration::from_millis(margin_ms), "{visibility:?}");

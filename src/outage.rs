@@ -43,8 +43,8 @@ use tokio::time::Instant;
 pub use self::breaker::Due;
 use self::breaker::{Breaker, Change, Entered, Trouble};
 pub use self::dependency::{Dependency, SHARDS_MAX, Shard};
-use self::evidence::Begun;
-use self::limit::{Bounds, Limit, Step};
+use self::evidence::BegunCall;
+use self::limit::{Bounds, Limit, LimitStep};
 use self::troubled::Troubled;
 use crate::client::Load;
 use crate::metrics::{BreakerState, LimitChange, Metrics, PaceScope, Service};
@@ -142,13 +142,13 @@ pub struct Outages {
 pub struct CallPermit {
     outages: Arc<Outages>,
     dependency: Dependency,
-    call: Begun,
+    call: BegunCall,
     open: bool,
 }
 
 /// Reason why no permit is available. A parked event is released by [`Outages::due`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotNow {
+pub struct CallDenied {
     /// The service is not called. If `false`, its limit is reached.
     pub is_away: bool,
     /// The reservation or event has not failed at this service.
@@ -195,15 +195,16 @@ impl Outages {
     /// Requests a permit for one call now, for that reservation or event.
     ///
     /// # Errors
-    /// Returns [`NotNow`] if the service is away or its limit is reached.
+    /// Returns [`CallDenied`] if the service is away or its limit is reached.
     pub fn enter(
         self: &Arc<Self>,
         dependency: Dependency,
         subject: &(impl Hash + ?Sized),
-    ) -> Result<CallPermit, NotNow> {
+    ) -> Result<CallPermit, CallDenied> {
         let subject = self.hasher.hash_one(subject);
         let entered = self.lock(dependency).enter(subject, Instant::now());
-        let not_now = |is_away, is_fresh, is_suspect| Err(NotNow { is_away, is_fresh, is_suspect });
+        let not_now =
+            |is_away, is_fresh, is_suspect| Err(CallDenied { is_away, is_fresh, is_suspect });
         match entered {
             Entered::Go(call) => {
                 self.metrics.call_began(dependency.service());
@@ -362,8 +363,8 @@ impl CallPermit {
             outages.metrics.limit_changed(
                 service,
                 match step {
-                    Step::Up => LimitChange::Up,
-                    Step::Down => LimitChange::Down,
+                    LimitStep::Up => LimitChange::Up,
+                    LimitStep::Down => LimitChange::Down,
                 },
             );
         }

@@ -21,17 +21,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::gate::{Allowance, Gate, Situation};
-use self::receive::{Reply, receive};
-use crate::health::{Beat, Health};
+use self::receive::{ReceiveReply, receive};
+use crate::health::{Health, Heartbeat};
 use crate::inflight::InFlight;
-use crate::inflight::room::{Reserved, Room, RoomPermit};
+use crate::inflight::capacity::{InFlightLimiter, Permit, ReservedPermits};
 use crate::intake::{Intake, Received};
 use crate::metrics::{Metrics, QueueAction};
-use crate::queue::actions::Actions;
+use crate::queue::actions::QueueActions;
 use crate::queue::{BATCH_MAX, Message, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
-use crate::settle::ledger::{Ledger, Left};
+use crate::settle::ledger::{Disposition, MessageAccount};
 
 /// Concurrent receives at most. Eight receives of ten messages every ten milliseconds are 8,000
 /// messages per second, more than one pod handles.
@@ -70,13 +70,13 @@ pub struct Poller {
     /// The source queue.
     pub queue: Arc<dyn Queue>,
     /// Room for further messages.
-    pub room: Room,
+    pub room: InFlightLimiter,
     /// Table of held jobs; shows whether the workers keep up.
     pub inflight: Arc<InFlight>,
     /// Turns messages into jobs.
     pub intake: Intake,
     /// Queue actions that currently fail.
-    pub actions: Arc<Actions>,
+    pub actions: Arc<QueueActions>,
     /// The long-poll wait.
     pub wait: Duration,
     /// The visibility timeout of each receipt.
@@ -86,15 +86,15 @@ pub struct Poller {
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Accounting of all messages.
-    pub ledger: Arc<Ledger>,
+    pub ledger: Arc<MessageAccount>,
     /// Health state for polling.
     pub health: Arc<Health>,
     /// Heartbeat of the loop.
-    pub beat: Beat,
+    pub beat: Heartbeat,
 }
 
 /// State that controls the rate of receives.
-struct Pace {
+struct ReceivePace {
     /// Concurrent receives that are allowed.
     receives: usize,
     /// No receive starts before this instant.
@@ -111,7 +111,7 @@ struct Pace {
 impl Poller {
     /// Receives until `stop`; then awaits open receives and hands their messages back.
     pub async fn run(self, stop: CancellationToken) {
-        let mut pace = Pace {
+        let mut pace = ReceivePace {
             receives: 1,
             not_before: None,
             failures: 0,
@@ -119,7 +119,7 @@ impl Poller {
             empty: 0,
             coming: 0,
         };
-        let mut open: JoinSet<Reply> = JoinSet::new();
+        let mut open: JoinSet<ReceiveReply> = JoinSet::new();
         let gate = Mutex::new(Gate::new(self.concurrency, self.visibility));
         loop {
             self.beat.beat();
@@ -160,8 +160,8 @@ impl Poller {
         &self,
         gate: &Mutex<Gate>,
         receives_open: usize,
-        pace: &Pace,
-    ) -> Option<(Reserved, Duration)> {
+        pace: &ReceivePace,
+    ) -> Option<(ReservedPermits, Duration)> {
         if let Some(instant) = pace.not_before {
             sleep_until(instant).await;
         }
@@ -200,7 +200,7 @@ impl Poller {
     }
 
     fn allowance(&self, gate: &Mutex<Gate>, receives_open: usize) -> Option<Allowance> {
-        let settled = [Left::Deleted, Left::DeadLettered];
+        let settled = [Disposition::Deleted, Disposition::DeadLettered];
         let held = self.inflight.held();
         let situation = Situation {
             extend_fails: self.actions.is_doubted(QueueAction::Extend),
@@ -215,8 +215,8 @@ impl Poller {
         gate.lock().unwrap_or_else(PoisonError::into_inner).allows(situation)
     }
 
-    async fn take_in(&self, reply: Reply, pace: &mut Pace) {
-        let Reply { room, asked, answer, received } = reply;
+    async fn take_in(&self, reply: ReceiveReply, pace: &mut ReceivePace) {
+        let ReceiveReply { room, asked, answer, received } = reply;
         let messages = match answer {
             Ok(messages) => messages,
             Err(error) => return self.failed(&error, received.began_at, pace),
@@ -230,8 +230,8 @@ impl Poller {
         self.intake.take_in(messages, received).await;
     }
 
-    async fn hand_back(&self, reply: Reply) {
-        let Reply { room, answer, received, .. } = reply;
+    async fn hand_back(&self, reply: ReceiveReply) {
+        let ReceiveReply { room, answer, received, .. } = reply;
         let messages = match answer {
             Ok(messages) => messages,
             Err(error) => {
@@ -246,7 +246,11 @@ impl Poller {
 
     /// Counts the messages and gives each its room. A message beyond the requested number gets no
     /// room: it is ignored, and SQS delivers it again.
-    fn with_room(&self, messages: Vec<Message>, mut room: Reserved) -> Vec<(Message, RoomPermit)> {
+    fn with_room(
+        &self,
+        messages: Vec<Message>,
+        mut room: ReservedPermits,
+    ) -> Vec<(Message, Permit)> {
         self.metrics.received(messages.len());
         self.ledger.received(messages.len());
         let mut with_room = Vec::with_capacity(messages.len());
@@ -255,14 +259,14 @@ impl Poller {
                 Some(permit) => with_room.push((message, permit)),
                 None => {
                     warn!(message_id = %message.id, "The queue gave more than was asked for");
-                    self.ledger.left(Left::Unsettled, 1);
+                    self.ledger.left(Disposition::Unsettled, 1);
                 }
             }
         }
         with_room
     }
 
-    fn succeeded(&self, messages: usize, asked: usize, began_at: Instant, pace: &mut Pace) {
+    fn succeeded(&self, messages: usize, asked: usize, began_at: Instant, pace: &mut ReceivePace) {
         if pace.failures > 0 {
             info!(failures = pace.failures, "Polling works again");
         }
@@ -279,7 +283,7 @@ impl Poller {
         pace.not_before = at_once.then_some(next_at);
     }
 
-    fn failed(&self, error: &QueueError, began_at: Instant, pace: &mut Pace) {
+    fn failed(&self, error: &QueueError, began_at: Instant, pace: &mut ReceivePace) {
         self.metrics.poll_error(error.kind);
         self.intake.note_failed(began_at, error);
         pace.receives = 1;
@@ -301,12 +305,12 @@ impl Poller {
 }
 
 /// Returns the number of messages to request.
-fn asked(room: &Reserved) -> usize {
+fn asked(room: &ReservedPermits) -> usize {
     if on(Sabotage::RoomIgnored) { BATCH_MAX } else { room.len() }
 }
 
-fn note_received(gate: &Mutex<Gate>, reply: &Reply) {
-    let Reply { answer, received: Received { visibility, received_at, .. }, .. } = reply;
+fn note_received(gate: &Mutex<Gate>, reply: &ReceiveReply) {
+    let ReceiveReply { answer, received: Received { visibility, received_at, .. }, .. } = reply;
     if answer.as_ref().is_ok_and(|messages| !messages.is_empty()) {
         let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
         gate.received(*visibility, *received_at);

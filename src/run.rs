@@ -12,19 +12,19 @@ use tracing::{error, info, warn};
 use url::Url;
 
 use crate::admin::AdminServer;
-use crate::app::{App, Parts, Settings};
+use crate::app::{App, AppParts, AppSettings};
 use crate::client::inventory::GrpcSettings;
 use crate::client::reservation::HttpSettings;
 use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
 use crate::config::{Config, IdempotencyStore, LogLevel, RootSampler, SecretUrl};
-use crate::handler::{Peers, Services};
+use crate::handler::{ServiceEndpoints, Services};
 use crate::health::Health;
 use crate::idempotency::memory::MemoryStore;
 use crate::idempotency::redis::{BadUrl, RedisStore};
-use crate::idempotency::{Records, Store};
+use crate::idempotency::{IdempotencyClient, Store};
 use crate::metrics::Metrics;
 use crate::outage::{OutageSettings, Outages};
-use crate::queue::sqs::{AwsError, QueueFacts, SqsQueue, SqsSettings};
+use crate::queue::sqs::{AwsError, QueueAttributes, SqsQueue, SqsSettings};
 use crate::retry::Backoff;
 use crate::settle::{DeadLetterReason, RetryPolicy};
 use crate::signals::Signals;
@@ -101,7 +101,7 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     }
 
     log_start(config, &queue);
-    let parts = Parts { queue, services, tracing: tracing.clone() };
+    let parts = AppParts { queue, services, tracing: tracing.clone() };
     let mut app = App::start(parts, settings(config));
     let (why, code) = tokio::select! {
         signal = signals.first() => (signal, ExitCode::SUCCESS),
@@ -177,7 +177,7 @@ async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
 /// Returns warnings about unwise settings of a queue, one line each.
 #[must_use]
 pub fn advice(
-    facts: &QueueFacts,
+    facts: &QueueAttributes,
     has_dlq_url: bool,
     dlq_retention: Option<Duration>,
 ) -> Vec<String> {
@@ -220,7 +220,7 @@ fn services(
         inventory_target: config.inventory.latency_target,
     };
     let outages = Arc::new(Outages::new(settings, Arc::clone(&metrics)));
-    let records = Records {
+    let records = IdempotencyClient {
         store: store(config)?,
         outages: Arc::clone(&outages),
         metrics: Arc::clone(&metrics),
@@ -291,8 +291,8 @@ pub fn inventory(config: &Config) -> Result<GrpcInventory, ClientError> {
     })
 }
 
-fn peers(config: &Config) -> Peers {
-    Peers {
+fn peers(config: &Config) -> ServiceEndpoints {
+    ServiceEndpoints {
         reservation_base: config.reservation.base.as_str().trim_end_matches('/').to_owned(),
         reservation: host_and_port(&config.reservation.base),
         inventory: host_and_port(&config.inventory.url),
@@ -317,8 +317,8 @@ pub async fn sqs_queue(config: &Config) -> Result<SqsQueue, AwsError> {
     SqsQueue::new(settings, &config.aws, &config.sqs.queue_url).await
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
+fn settings(config: &Config) -> AppSettings {
+    AppSettings {
         queue_name: config.sqs.queue_url.name().to_owned(),
         wait: config.sqs.wait_time,
         visibility: config.sqs.visibility_timeout,
@@ -363,8 +363,8 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(86_400);
 
-    fn facts(max_receive_count: Option<u32>) -> QueueFacts {
-        QueueFacts {
+    fn facts(max_receive_count: Option<u32>) -> QueueAttributes {
+        QueueAttributes {
             arn: None,
             message_bytes_max: 1_048_576,
             visibility: Duration::from_secs(30),

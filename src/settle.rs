@@ -18,4 +18,4 @@ mod no_event;
 mod tell;
 
 pub use carry::Settler;
-pub use decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide, release_delay};
+pub use decide::{DeadLetterReason, EventHistory, RetryPolicy, Verdict, decide, release_delay};

@@ -11,6 +11,6 @@ pub mod trace;
 pub use self::context::TraceParent;
 pub use self::log::{LogError, LogSettings, flush_logs, init_logging, install_panic_hook};
 pub use self::trace::{
-    CallEnd, CallSpan, CallStart, CallStatus, EventSpan, EventStart, Failure, QueueSpan,
-    QueueSpans, Sampling, SpanLink, TraceError, TraceSettings, Tracing,
+    CallEnd, CallSpan, CallStart, CallStatus, EventSpan, EventStart, QueueSpan, QueueSpans,
+    Sampling, SpanFailure, SpanLink, TraceError, TraceSettings, Tracing,
 };

@@ -13,10 +13,10 @@ use tracing::error;
 
 use crate::clock;
 use crate::event::StepSet;
-use crate::handler::{self, End, Services};
+use crate::handler::{self, AttemptOutcome, Services};
 use crate::health::Health;
 use crate::idempotency::{Claim, StoreError};
-use crate::inflight::{InFlight, Job, Key, log_job};
+use crate::inflight::{InFlight, Job, JobKey, log_job};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
@@ -34,7 +34,7 @@ const CLAIM_RUNS_OUT: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Worker {
     /// Keys of the ready jobs, shared by all workers.
-    pub ready: Arc<Mutex<mpsc::Receiver<Key>>>,
+    pub ready: Arc<Mutex<mpsc::Receiver<JobKey>>>,
     /// The table of held jobs.
     pub inflight: Arc<InFlight>,
     /// Dependencies of the handlers.
@@ -66,7 +66,7 @@ impl Worker {
         }
     }
 
-    async fn next(&self, stop: &CancellationToken) -> Option<Key> {
+    async fn next(&self, stop: &CancellationToken) -> Option<JobKey> {
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
@@ -76,7 +76,7 @@ impl Worker {
 
     async fn work(&self, mut job: Box<Job>) {
         if !job.lease.is_held() {
-            return self.settler.settle(job, End::LeaseLost).await;
+            return self.settler.settle(job, AttemptOutcome::LeaseLost).await;
         }
         let asked_at = Instant::now();
         match self.claim(&mut job).await {
@@ -94,14 +94,14 @@ impl Worker {
         let end = attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             // The panic hook has already logged the panic.
             error!(reservation_id = job.event.reservation_id.as_str(), "The handler panicked");
-            End::Panicked
+            AttemptOutcome::Panicked
         });
         // Data from the Reservation API stays with the job until the job is settled.
         let learnt = job.bytes_learnt().saturating_sub(known);
         if learnt > 0 {
             self.inflight.grow(&job, learnt);
         }
-        if let End::Parked { error: None, .. } = end {
+        if let AttemptOutcome::Parked { error: None, .. } = end {
             // It stopped before a call: the same attempt continues when the event is unparked.
             job.attempt -= 1;
         }

@@ -31,9 +31,9 @@ use super::proto::common::v1::Error;
 use super::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use super::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
 use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, tls};
-use crate::credentials::{Credentials, Token};
+use crate::credentials::{BearerToken, Credentials};
 use crate::event::{ReservationId, Seats, ShowId};
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 use channel::BalancedChannel;
 use connect::ChannelConnector;
 use grpc_only::GrpcOnly;
@@ -147,7 +147,7 @@ pub struct GrpcSettings {
 #[derive(Debug, Clone)]
 pub struct GrpcInventory {
     channel: BalancedChannel,
-    token: Option<Arc<Token>>,
+    token: Option<Arc<BearerToken>>,
     timeout: Duration,
     /// The timeout as sent to the service.
     timeout_value: MetadataValue<Ascii>,
@@ -167,7 +167,7 @@ impl GrpcInventory {
     pub(super) fn with_lookup(settings: GrpcSettings, lookup: Lookup) -> Result<Self, ClientError> {
         let GrpcSettings { uri, credentials, timeout } = settings;
         let name = service_name(&uri, lookup, &credentials, timeout)
-            .map_err(|reason| ClientError::Grpc { address: Excerpt(&uri).to_string(), reason })?;
+            .map_err(|reason| ClientError::Grpc { address: Escaped(&uri).to_string(), reason })?;
         let channel = BalancedChannel::new(name);
         let timeout_value = timeout_value(timeout);
         Ok(Self { channel, token: credentials.token, timeout, timeout_value })
@@ -294,7 +294,7 @@ fn timeout_value(timeout: Duration) -> MetadataValue<Ascii> {
 fn explain(failure: Failure, name: &str, status: i32, error: Option<Error>) -> CallError {
     let detail = match error {
         Some(Error { code, message, trace_id }) => {
-            let (message, trace_id) = (Excerpt(&message), Excerpt(&trace_id));
+            let (message, trace_id) = (Escaped(&message), Escaped(&trace_id));
             format!("{name} {status}, code {code}, trace_id {trace_id}, message {message}")
         }
         None => format!("{name} {status}"),

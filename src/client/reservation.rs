@@ -21,10 +21,10 @@ use super::classify::{HttpCall, classify_http, classify_not_json};
 use super::error::{CallError, Class, ClientError, Failure, chain};
 use super::lookup::Lookup;
 use super::{CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT, tls};
-use crate::credentials::{Credentials, Token};
+use crate::credentials::{BearerToken, Credentials};
 use crate::event::{ReservationId, Seats, ShowId};
-use crate::excerpt::Excerpt;
-use answer::{Answer, Body, found, is_json_or_empty, named};
+use crate::excerpt::Escaped;
+use answer::{Body, ErrorAnswer, found, is_json_or_empty, named};
 use connections::Connections;
 
 /// Characters to encode in a path segment: all but RFC 3986's unreserved characters.
@@ -52,7 +52,7 @@ pub(super) fn url(base: &Url, prefix: &str, id: &str) -> Url {
 
 /// Status that an event requests for its reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Target {
+pub enum TargetStatus {
     /// The hold expired.
     Expired,
     /// The reservation is paid.
@@ -61,7 +61,7 @@ pub enum Target {
     Cancelled,
 }
 
-impl Target {
+impl TargetStatus {
     /// Returns the API's name of the status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -75,7 +75,7 @@ impl Target {
 
 /// Status of a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum ReservationStatus {
     /// The seats are sold.
     Confirmed,
     /// The hold expired.
@@ -90,7 +90,7 @@ pub enum Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
     /// The status.
-    pub status: Found,
+    pub status: ReservationStatus,
     /// The show, if the answer names one.
     pub show_id: Option<ShowId>,
     /// The seats or their number, if the answer names them and they are valid for an event.
@@ -112,7 +112,7 @@ pub trait ReservationApi: Send + Sync {
         &self,
         call: &CallContext<'_>,
         id: &ReservationId,
-        target: Target,
+        target: TargetStatus,
         payment_intent_id: Option<&str>,
     ) -> Result<(), CallError>;
 
@@ -145,7 +145,7 @@ pub struct HttpSettings {
 #[derive(Debug, Clone)]
 pub struct HttpReservationApi {
     connections: Connections,
-    token: Option<Arc<Token>>,
+    token: Option<Arc<BearerToken>>,
     /// The base without query and fragment; its path is `prefix`.
     base: Url,
     /// The path of the base without a slash at its end.
@@ -195,11 +195,11 @@ impl HttpReservationApi {
         let location = response
             .headers()
             .get(LOCATION)
-            .map(|to| Excerpt(&String::from_utf8_lossy(to.as_bytes())).to_string());
+            .map(|to| Escaped(&String::from_utf8_lossy(to.as_bytes())).to_string());
         let from_api = if status.is_success() {
             matches!(found(&mut response).await, Ok(Body::Reservation(_)))
         } else {
-            Answer::read(response).await.api_error.is_some()
+            ErrorAnswer::read(response).await.api_error.is_some()
         };
         match status.as_u16() {
             300..=399 => Err(format!(
@@ -281,7 +281,7 @@ impl HttpReservationApi {
 
     /// Returns the error of an answer that is not success.
     async fn refused(&self, response: Response, call: HttpCall) -> CallError {
-        let answer = Answer::read(response).await;
+        let answer = ErrorAnswer::read(response).await;
         let read = |from_api| {
             classify_http(answer.status, from_api, answer.retry_after, call)
                 .expect_err("asked only about answers that are not success")
@@ -338,7 +338,7 @@ impl ReservationApi for HttpReservationApi {
         &self,
         call: &CallContext<'_>,
         id: &ReservationId,
-        target: Target,
+        target: TargetStatus,
         payment_intent_id: Option<&str>,
     ) -> Result<(), CallError> {
         let body = SetStatus { status: target.as_str(), payment_intent_id };

@@ -11,11 +11,11 @@ use url::Url;
 use super::address::{self, SecretUrl};
 use super::read::Reader;
 use super::table::{Allowed, Fallback, Secret, Variable, variable};
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 
 /// AWS settings from the environment. An empty value counts as not set.
 #[derive(Clone, Debug, Default)]
-pub struct Aws {
+pub struct AwsConfig {
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`.
     pub region: Option<String>,
     /// The variable and value of `AWS_ENDPOINT_URL_SQS`, else of `AWS_ENDPOINT_URL`.
@@ -124,7 +124,7 @@ const fn row(name: &'static str, allowed: Allowed) -> Variable {
     variable(name, Fallback::Told("the AWS SDK's own default"), "", allowed)
 }
 
-impl Aws {
+impl AwsConfig {
     pub(super) fn read(reader: &mut Reader, vars: &BTreeMap<String, String>) -> Self {
         let mut environment = Environment { reader, vars };
         environment.check_texts();
@@ -150,7 +150,7 @@ impl Aws {
     }
 }
 
-impl Aws {
+impl AwsConfig {
     /// Returns whether the environment contains the keys; no profile is read for them then.
     #[must_use]
     pub fn has_keys(&self) -> bool {
@@ -327,5 +327,5 @@ pub(crate) fn profile_fault(key: &str, value: &str) -> Option<String> {
         "endpoint_url" => (is_endpoint(value), URL),
         _ => (true, PLAIN),
     };
-    (!is_right).then(|| format!("{key} is {}: must be {allowed}", Excerpt(value)))
+    (!is_right).then(|| format!("{key} is {}: must be {allowed}", Escaped(value)))
 }

@@ -13,16 +13,16 @@ use super::table::{self, VARIABLES, Variable};
 use crate::credentials::{self, CredentialFile, Credentials, FileError};
 
 /// A variable of the table and the value given for it.
-type Given<'a> = (&'a Variable, &'a Option<String>);
+type GivenCredential<'a> = (&'a Variable, &'a Option<String>);
 
 /// The variables of one service.
 struct Files<'a> {
     /// The variable of the service's address, and the address if it is valid.
     address: (&'a Variable, Option<&'a Url>),
-    roots: Given<'a>,
-    certificate: Given<'a>,
-    key: Given<'a>,
-    token: Given<'a>,
+    roots: GivenCredential<'a>,
+    certificate: GivenCredential<'a>,
+    key: GivenCredential<'a>,
+    token: GivenCredential<'a>,
 }
 
 pub(super) fn inventory(reader: &mut Reader, raw: &Raw, url: Option<&Url>) -> Credentials {
@@ -71,7 +71,7 @@ impl Files<'_> {
     /// Returns a file that requires TLS; refuses it if the address is not https.
     ///
     /// To ignore it would send data unencrypted although TLS was configured.
-    fn of_tls(&self, reader: &mut Reader, given: Given<'_>) -> Option<CredentialFile> {
+    fn of_tls(&self, reader: &mut Reader, given: GivenCredential<'_>) -> Option<CredentialFile> {
         let file = file(reader, given)?;
         let (address, url) = self.address;
         if url.is_some_and(|url| url.scheme() != "https") {
@@ -87,7 +87,7 @@ impl Files<'_> {
         &self,
         reader: &mut Reader,
         alone: &CredentialFile,
-        other: Given<'_>,
+        other: GivenCredential<'_>,
     ) -> Option<T> {
         // If `other` is set but wrong, that error is recorded already.
         if other.1.is_none() {
@@ -99,7 +99,7 @@ impl Files<'_> {
 }
 
 /// Returns the path that a variable contains.
-fn file(reader: &mut Reader, (variable, given): Given<'_>) -> Option<CredentialFile> {
+fn file(reader: &mut Reader, (variable, given): GivenCredential<'_>) -> Option<CredentialFile> {
     let path = PathBuf::from(reader.text(variable, given)?);
     Some(CredentialFile { variable: variable.name, path })
 }

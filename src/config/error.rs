@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 
 /// A variable with a missing or wrong value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ impl ConfigError {
         allowed: impl Into<String>,
     ) -> Self {
         let given = match near {
-            Some(near) => format!("is not set ({} is, is that it?)", Excerpt(near)),
+            Some(near) => format!("is not set ({} is, is that it?)", Escaped(near)),
             None => "is not set".to_owned(),
         };
         Self { name, given, allowed: allowed.into() }
@@ -32,7 +32,7 @@ impl ConfigError {
 
     /// Describes a wrong value; `value` must already be masked.
     pub(super) fn wrong(name: &'static str, value: &str, allowed: impl Into<String>) -> Self {
-        Self { name, given: format!("is {}", Excerpt(value)), allowed: allowed.into() }
+        Self { name, given: format!("is {}", Escaped(value)), allowed: allowed.into() }
     }
 }
 

@@ -7,18 +7,18 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::otlp::{self, Otlp};
+use super::otlp::{self, OtlpConfig};
 use super::raw::Raw;
 use super::read::Reader;
 use super::table;
 
 /// Settings of trace export and sampling.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Telemetry {
+pub struct TelemetryConfig {
     /// The connection to the collector; `None` if nothing is exported.
     ///
     /// Nothing is exported if `OTEL_SDK_DISABLED` is true or `OTEL_TRACES_EXPORTER` is none.
-    pub otlp: Option<Otlp>,
+    pub otlp: Option<OtlpConfig>,
     /// `OTEL_SERVICE_NAME`, else the resource attribute `service.name`, else `reservation-worker`.
     pub service_name: String,
     /// `OTEL_RESOURCE_ATTRIBUTES`, decoded, without `service.name`.
@@ -74,7 +74,7 @@ impl Default for Propagators {
 const SERVICE_NAME: &str = "reservation-worker";
 const SERVICE_NAME_KEY: &str = "service.name";
 
-pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Telemetry> {
+pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<TelemetryConfig> {
     let is_disabled = is_disabled(reader, &raw.otel_sdk_disabled);
     let has_exporter = has_exporter(reader, &raw.otel_traces_exporter);
     let is_exported = !is_disabled && has_exporter;
@@ -90,7 +90,7 @@ pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Telemetry> {
     let sampler = sampler(reader, raw);
     let propagators = propagators(reader, &raw.otel_propagators);
     // If export is enabled and `otlp` is `None`, an error is recorded already.
-    (otlp.is_some() || !is_exported).then(|| Telemetry {
+    (otlp.is_some() || !is_exported).then(|| TelemetryConfig {
         otlp,
         service_name: service_name.unwrap_or_else(|| SERVICE_NAME.to_owned()),
         resource_attributes,

@@ -23,7 +23,7 @@ const TRACES_PATH: &str = "/v1/traces";
 
 /// The connection to the collector.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Otlp {
+pub struct OtlpConfig {
     /// The endpoint; for HTTP, with the path for POST requests.
     pub endpoint: Url,
     /// The transport settings.
@@ -64,9 +64,9 @@ pub enum OtlpProtocol {
 }
 
 /// A variable of the table and the value given for it.
-type Given<'a> = (&'a Variable, &'a Option<String>);
+type GivenOtlp<'a> = (&'a Variable, &'a Option<String>);
 
-pub(super) fn read(reader: &mut Reader, raw: &Raw, is_exported: bool) -> Option<Otlp> {
+pub(super) fn read(reader: &mut Reader, raw: &Raw, is_exported: bool) -> Option<OtlpConfig> {
     let own_endpoint =
         (&table::OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, &raw.otel_exporter_otlp_traces_endpoint);
     let endpoint = (&table::OTEL_EXPORTER_OTLP_ENDPOINT, &raw.otel_exporter_otlp_endpoint);
@@ -128,13 +128,13 @@ pub(super) fn read(reader: &mut Reader, raw: &Raw, is_exported: bool) -> Option<
     });
     let transport =
         OtlpTransport { protocol: protocol?, headers: headers?, timeout: timeout?, gzip: gzip? };
-    Some(Otlp { endpoint: endpoint?, transport })
+    Some(OtlpConfig { endpoint: endpoint?, transport })
 }
 
 /// Returns the variable for traces if it is set, else the one for all signals.
 ///
 /// The other variable is shown but not checked.
-fn used<'a>(reader: &mut Reader, [own, all]: [Given<'a>; 2]) -> Given<'a> {
+fn used<'a>(reader: &mut Reader, [own, all]: [GivenOtlp<'a>; 2]) -> GivenOtlp<'a> {
     let is_own = own.1.as_ref().is_some_and(|value| !value.is_empty());
     let (used, other) = if is_own { (own, all) } else { (all, own) };
     reader.unread(other.0, other.1);
@@ -143,7 +143,7 @@ fn used<'a>(reader: &mut Reader, [own, all]: [Given<'a>; 2]) -> Given<'a> {
 
 fn read_endpoint(
     reader: &mut Reader,
-    [own, all]: [Given<'_>; 2],
+    [own, all]: [GivenOtlp<'_>; 2],
     protocol: Option<OtlpProtocol>,
     is_insecure: Option<bool>,
 ) -> Option<Url> {

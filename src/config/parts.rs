@@ -9,8 +9,8 @@ use super::raw::Raw;
 use super::read::Reader;
 use super::table::{self, Variable};
 use super::{
-    Idempotency, IdempotencyStore, Inventory, Log, LogFormat, LogLevel, Reservation, Retry, Server,
-    Sqs, Worker,
+    IdempotencyConfig, IdempotencyStore, InventoryConfig, LogConfig, LogFormat, LogLevel,
+    ReservationConfig, RetryConfig, ServerConfig, SqsConfig, WorkerConfig,
 };
 
 const BYTES_PER_MIB: u64 = 1024 * 1024;
@@ -49,7 +49,7 @@ fn latency_target(
     Some(target)
 }
 
-impl Sqs {
+impl SqsConfig {
     pub(super) fn read(
         reader: &mut Reader,
         raw: &Raw,
@@ -74,7 +74,7 @@ impl Sqs {
     }
 }
 
-impl Worker {
+impl WorkerConfig {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
         let concurrency = reader.count(&table::WORKER_CONCURRENCY, &raw.worker_concurrency);
         let max_in_flight = reader.count(&table::MAX_IN_FLIGHT, &raw.max_in_flight);
@@ -116,7 +116,7 @@ impl Worker {
     }
 }
 
-impl Retry {
+impl RetryConfig {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
         let max_retries = reader.whole(&table::MAX_RETRIES, &raw.max_retries);
         let backoff_base = reader.millis(&table::BACKOFF_BASE_MS, &raw.backoff_base_ms);
@@ -135,7 +135,7 @@ impl Retry {
     }
 }
 
-impl Inventory {
+impl InventoryConfig {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
         let url = reader.parsed(
             &table::INVENTORY_GRPC_ADDR,
@@ -154,7 +154,7 @@ impl Inventory {
     }
 }
 
-impl Reservation {
+impl ReservationConfig {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
         let base =
             reader.parsed(&table::RESERVATION_API_BASE, &raw.reservation_api_base, address::base);
@@ -170,7 +170,7 @@ impl Reservation {
     }
 }
 
-impl Idempotency {
+impl IdempotencyConfig {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
         let store = |value: &str| match value {
             "memory" => Some(IdempotencyStore::Memory),
@@ -190,7 +190,7 @@ impl Idempotency {
     }
 }
 
-impl Log {
+impl LogConfig {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
         let mut nearest = None;
         let level = |value: &str| match value.to_ascii_lowercase().as_str() {
@@ -228,7 +228,7 @@ impl Log {
     }
 }
 
-impl Server {
+impl ServerConfig {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
         let port = reader.whole(&table::SERVER_PORT, &raw.server_port)?;
         let port = u16::try_from(port).expect("the table's ports fit 16 bits");

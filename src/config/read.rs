@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::{ConfigError, ConfigErrors, mask};
 use super::near::SECRET_MANAGER;
 use super::table::{Allowed, Fallback, Secret, VARIABLES, Variable};
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 
 /// The character that replaces bytes that were not UTF-8.
 const NOT_UTF_8: char = char::REPLACEMENT_CHARACTER;
@@ -43,7 +43,7 @@ impl Reader {
         replaced: Vec<(&'static str, String)>,
     ) -> Self {
         let warning = |(name, meant): &(String, &'static str)| {
-            format!("{} is set, which nobody reads: {meant} may be meant", Excerpt(name))
+            format!("{} is set, which nobody reads: {meant} may be meant", Escaped(name))
         };
         let expects_secret_manager = replaced.iter().any(|(name, _)| *name == SECRET_MANAGER);
         let replaced = replaced.into_iter().map(|(_, warning)| warning);
@@ -181,7 +181,7 @@ impl Reader {
         self.warnings.push(format!(
             "{} is {}, which is ignored: must be {}; {instead}",
             variable.name,
-            Excerpt(value),
+            Escaped(value),
             variable.allowed
         ));
     }
@@ -191,7 +191,7 @@ impl Reader {
         self.warnings.push(format!(
             "{} is {}, which is taken as {nearest}: allowed is {}",
             variable.name,
-            Excerpt(value),
+            Escaped(value),
             variable.allowed
         ));
     }

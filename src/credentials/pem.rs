@@ -9,14 +9,14 @@ use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::watched::Fault;
+use super::watched::FileFault;
 
 /// Used instead of the parser's error, which may contain the invalid line.
 const DAMAGED: &str = "is damaged: its PEM cannot be read";
 
 /// Builds a certificate verifier from the root certificates in the first file.
-pub(super) fn roots(files: &[Vec<u8>]) -> Result<Arc<WebPkiServerVerifier>, Fault> {
-    let fault = |what| Fault { file: 0, what };
+pub(super) fn roots(files: &[Vec<u8>]) -> Result<Arc<WebPkiServerVerifier>, FileFault> {
+    let fault = |what| FileFault { file: 0, what };
     let mut roots = RootCertStore::empty();
     for (index, certificate) in certificates(&files[0]).map_err(fault)?.into_iter().enumerate() {
         roots
@@ -29,9 +29,9 @@ pub(super) fn roots(files: &[Vec<u8>]) -> Result<Arc<WebPkiServerVerifier>, Faul
 }
 
 /// Parses the certificates in the first file and the private key in the second.
-pub(super) fn identity(files: &[Vec<u8>]) -> Result<Arc<CertifiedKey>, Fault> {
-    let chain = certificates(&files[0]).map_err(|what| Fault { file: 0, what })?;
-    let fault = |what| Fault { file: 1, what };
+pub(super) fn identity(files: &[Vec<u8>]) -> Result<Arc<CertifiedKey>, FileFault> {
+    let chain = certificates(&files[0]).map_err(|what| FileFault { file: 0, what })?;
+    let fault = |what| FileFault { file: 1, what };
     let key = PrivateKeyDer::from_pem_slice(&files[1]).map_err(|error| {
         let is_other = matches!(error, Error::NoItemsFound);
         fault(if is_other { "holds no PEM private key" } else { DAMAGED }.to_owned())

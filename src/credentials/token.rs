@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::watched::Fault;
+use super::watched::FileFault;
 
 /// Maximum token length. Servers reject much longer headers; an OpenID token has one or two
 /// thousand characters.
@@ -12,8 +12,8 @@ const TOKEN_BYTES_MAX: usize = 7 * 1024;
 
 /// Returns `Bearer <token>`, marked as sensitive: HTTP/2 header tables do not store it, and `Debug`
 /// does not print it.
-pub(super) fn bearer(files: &[Vec<u8>]) -> Result<Arc<HeaderValue>, Fault> {
-    let fault = |what: &str| Fault { file: 0, what: what.to_owned() };
+pub(super) fn bearer(files: &[Vec<u8>]) -> Result<Arc<HeaderValue>, FileFault> {
+    let fault = |what: &str| FileFault { file: 0, what: what.to_owned() };
     let token = files[0].trim_ascii();
     if token.is_empty() {
         return Err(fault("is empty"));

@@ -44,14 +44,14 @@ pub struct FileError {
 
 /// Fault in one of several files.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct FileFault {
     /// Index of the file.
     pub(super) file: usize,
     pub(super) what: String,
 }
 
 /// Parses the contents of the files, in the order of the files.
-type Parse<T> = fn(&[Vec<u8>]) -> Result<Arc<T>, Fault>;
+type Parse<T> = fn(&[Vec<u8>]) -> Result<Arc<T>, FileFault>;
 
 /// Digest to detect changes without storing the contents.
 type ContentsDigest = [u8; 32];
@@ -151,14 +151,14 @@ impl<T> fmt::Debug for Watched<T> {
     }
 }
 
-fn at(files: &[CredentialFile], fault: Fault) -> FileError {
+fn at(files: &[CredentialFile], fault: FileFault) -> FileError {
     let CredentialFile { variable, path } = files[fault.file].clone();
     FileError { variable, path, what: fault.what }
 }
 
 fn contents(files: &[CredentialFile]) -> Result<Vec<Vec<u8>>, FileError> {
     let read = |(file, CredentialFile { path, .. }): (usize, &CredentialFile)| {
-        content(path).map_err(|error| at(files, Fault { file, what: error.to_string() }))
+        content(path).map_err(|error| at(files, FileFault { file, what: error.to_string() }))
     };
     files.iter().enumerate().map(read).collect()
 }

@@ -2,12 +2,12 @@
 //!
 //! `read` checks the fields of the event.
 
-use super::poison::Fault;
+use super::poison::BodyFault;
 use super::read;
 use super::trace::TraceContext;
 use super::wire::{self, Key, Layer, Node, Value};
 use super::{Event, NoEvent, PoisonReason, foreign};
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 
 /// The maximum number of envelopes: EventBridge, or a typed detail, sent through SNS.
 pub const ENVELOPES_MAX: u8 = 2;
@@ -17,7 +17,7 @@ const OBJECTS_MAX: u8 = ENVELOPES_MAX + 2;
 
 /// The fields of the envelopes opened so far; the nearest one has priority.
 #[derive(Clone, Default)]
-pub(super) struct Around<'a> {
+pub(super) struct EnvelopeContext<'a> {
     pub(super) id: Value<'a>,
     pub(super) type_name: Value<'a>,
     pub(super) trace: TraceContext,
@@ -34,7 +34,7 @@ pub(super) struct Around<'a> {
 /// Returns [`NoEvent`] if the body can never be handled, on any delivery, or if nothing is to be
 /// done.
 pub fn decode(body: &str, message_id: &str) -> Result<Event, NoEvent> {
-    let around = Around { message_id, ..Around::default() };
+    let around = EnvelopeContext { message_id, ..EnvelopeContext::default() };
     open(body, "the body", around, 0).map_err(|no_event| foreign::explain(body, no_event))
 }
 
@@ -61,7 +61,12 @@ fn shape(layer: &Layer<'_>) -> Shape {
     }
 }
 
-fn open(text: &str, place: &str, around: Around<'_>, envelopes: u8) -> Result<Event, NoEvent> {
+fn open(
+    text: &str,
+    place: &str,
+    around: EnvelopeContext<'_>,
+    envelopes: u8,
+) -> Result<Event, NoEvent> {
     let mut layer = parse(text, place)?;
     let mut around = around;
     let mut envelopes = envelopes;
@@ -95,37 +100,40 @@ fn open(text: &str, place: &str, around: Around<'_>, envelopes: u8) -> Result<Ev
     }
 }
 
-fn too_deep() -> Fault {
-    Fault::new(
+fn too_deep() -> BodyFault {
+    BodyFault::new(
         PoisonReason::NestedTooDeep,
         format!("more than {ENVELOPES_MAX} envelopes around the event"),
     )
 }
 
-fn parse<'a>(text: &'a str, place: &str) -> Result<Box<Layer<'a>>, Fault> {
+fn parse<'a>(text: &'a str, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
     let node = wire::parse(text, OBJECTS_MAX)
-        .map_err(|error| Fault::new(PoisonReason::InvalidJson, format!("{place}: {error}")))?;
+        .map_err(|error| BodyFault::new(PoisonReason::InvalidJson, format!("{place}: {error}")))?;
     object(node, place)
 }
 
-fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, Fault> {
+fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
     let kind = match node {
         Node::Object(layer) => return Ok(layer),
         Node::Absent => wire::Kind::Null,
         Node::Other(kind) => kind,
     };
-    Err(Fault::new(PoisonReason::InvalidEnvelope, format!("{place} is {kind}: must be an object")))
+    Err(BodyFault::new(
+        PoisonReason::InvalidEnvelope,
+        format!("{place} is {kind}: must be an object"),
+    ))
 }
 
 /// Returns the text inside an SNS notification.
 ///
 /// SNS also sends subscription confirmations in this shape; they contain no event.
-fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, Fault> {
-    let broken = |detail: String| Fault::new(PoisonReason::InvalidEnvelope, detail);
+fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, BodyFault> {
+    let broken = |detail: String| BodyFault::new(PoisonReason::InvalidEnvelope, detail);
     match layer.get(Key::SnsType) {
         Value::Text(kind) if kind == "Notification" => {}
         Value::Text(kind) => {
-            return Err(broken(format!("Type is {}: must be \"Notification\"", Excerpt(kind))));
+            return Err(broken(format!("Type is {}: must be \"Notification\"", Escaped(kind))));
         }
         Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => {
             return Err(broken("Type is no string: must be \"Notification\"".into()));
@@ -140,25 +148,25 @@ fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, F
 }
 
 /// Returns the JSON of a CloudEvent's data (CloudEvents 1.0, JSON event format).
-fn cloud_event_data<'a>(layer: &Layer<'a>) -> Result<&'a str, Fault> {
+fn cloud_event_data<'a>(layer: &Layer<'a>) -> Result<&'a str, BodyFault> {
     let version = match layer.get(Key::SpecVersion) {
         Value::Text(version) if version == "1.0" => return Ok(layer.data.unwrap_or("null")),
-        Value::Text(version) => Excerpt(version).to_string(),
+        Value::Text(version) => Escaped(version).to_string(),
         Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => {
             "no string".to_owned()
         }
     };
     let detail = format!("specversion is {version}: must be \"1.0\"");
-    Err(Fault::new(PoisonReason::InvalidEnvelope, detail))
+    Err(BodyFault::new(PoisonReason::InvalidEnvelope, detail))
 }
 
-fn inside_sns<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
-    Around { id: first(layer.take(Key::SnsMessageId), around.id), ..around }
+fn inside_sns<'a>(around: EnvelopeContext<'a>, layer: &mut Layer<'a>) -> EnvelopeContext<'a> {
+    EnvelopeContext { id: first(layer.take(Key::SnsMessageId), around.id), ..around }
 }
 
-fn inside_detail<'a>(around: Around<'a>, layer: &mut Layer<'a>) -> Around<'a> {
+fn inside_detail<'a>(around: EnvelopeContext<'a>, layer: &mut Layer<'a>) -> EnvelopeContext<'a> {
     let type_name = first(layer.take(Key::DetailType), layer.take(Key::Type));
-    Around {
+    EnvelopeContext {
         id: first(layer.take(Key::Id), around.id),
         type_name: first(type_name, around.type_name),
         ..around

@@ -73,7 +73,7 @@ const VERSION: u8 = 1;
 const FORMAT: &str = "reservation-worker event 1";
 
 pub(super) fn of(event: &Event) -> ContentHash {
-    let mut fields = Fields(Sha256::new());
+    let mut fields = HashedFields(Sha256::new());
     fields.text(FORMAT);
     fields.text(event.event_type().as_str());
     fields.text(event.id.as_str());
@@ -90,9 +90,9 @@ pub(super) fn of(event: &Event) -> ContentHash {
 }
 
 /// A hash in progress. Presence and length precede each field, so that no two lists collide.
-struct Fields(Sha256);
+struct HashedFields(Sha256);
 
-impl Fields {
+impl HashedFields {
     fn payment(&mut self, payment: &Payment) {
         self.optional(payment.payment_intent_id.as_deref());
         self.optional(payment.amount.map(|amount| amount.to_string()).as_deref());

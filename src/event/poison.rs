@@ -93,20 +93,20 @@ pub enum NoEvent {
     NoChange(NoChange),
 }
 
-impl From<Fault> for NoEvent {
-    fn from(fault: Fault) -> Self {
+impl From<BodyFault> for NoEvent {
+    fn from(fault: BodyFault) -> Self {
         Self::Poison(fault.into())
     }
 }
 
 /// A fault without the other fields of the body.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct BodyFault {
     pub(super) reason: PoisonReason,
     pub(super) detail: String,
 }
 
-impl Fault {
+impl BodyFault {
     pub(super) fn new(reason: PoisonReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
@@ -117,8 +117,8 @@ impl Fault {
     }
 }
 
-impl From<Fault> for Poison {
-    fn from(fault: Fault) -> Self {
+impl From<BodyFault> for Poison {
+    fn from(fault: BodyFault) -> Self {
         Self {
             reason: fault.reason,
             event_type: None,

@@ -2,16 +2,16 @@
 //!
 //! `decode` opens the envelopes before this.
 
-use super::decode::Around;
+use super::decode::EnvelopeContext;
 use super::id::{self, ID_BYTES_MAX, IdError};
 use super::number::{self, Shown};
-use super::poison::Fault;
+use super::poison::BodyFault;
 use super::wire::{Key, Kind, Layer, Node, SeatList, Value};
 use super::{
     Event, EventId, EventType, NoChange, NoEvent, Payload, Payment, Poison, PoisonReason,
     ReservationId, SeatIds, Seats, ShowId,
 };
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 
 /// The maximum number of seats in one event: more than the largest block of a venue.
 pub const SEATS_MAX: usize = 10_000;
@@ -35,13 +35,13 @@ enum Named {
 
 /// The reason to stop reading.
 enum Stop {
-    Fault(Fault),
+    Fault(BodyFault),
     /// The payment has a status that requires no action.
     NoChange(String),
 }
 
-impl From<Fault> for Stop {
-    fn from(fault: Fault) -> Self {
+impl From<BodyFault> for Stop {
+    fn from(fault: BodyFault) -> Self {
         Self::Fault(fault)
     }
 }
@@ -50,7 +50,10 @@ impl From<Fault> for Stop {
 ///
 /// The first fault is reported, in this order: type, spellings, payment's status, id, reservation,
 /// payload, show.
-pub(super) fn event(mut layer: Box<Layer<'_>>, around: Around<'_>) -> Result<Event, NoEvent> {
+pub(super) fn event(
+    mut layer: Box<Layer<'_>>,
+    around: EnvelopeContext<'_>,
+) -> Result<Event, NoEvent> {
     let mut known = None;
     checked(&mut layer, &around, &mut known)
         .map(|event| Event {
@@ -78,7 +81,7 @@ pub(super) fn event(mut layer: Box<Layer<'_>>, around: Around<'_>) -> Result<Eve
 /// Reads the event; stores its type in `known` as soon as it is known.
 fn checked(
     layer: &mut Layer<'_>,
-    around: &Around<'_>,
+    around: &EnvelopeContext<'_>,
     known: &mut Option<EventType>,
 ) -> Result<Event, Stop> {
     let named = named(layer, around)?;
@@ -116,7 +119,7 @@ fn checked(
     Ok(Event { id, is_id_of_message, reservation_id, show_id, payload, trace, baggage })
 }
 
-fn named(layer: &Layer<'_>, around: &Around<'_>) -> Result<Named, Fault> {
+fn named(layer: &Layer<'_>, around: &EnvelopeContext<'_>) -> Result<Named, BodyFault> {
     let value = own_or(layer.get(Key::Type), &around.type_name);
     let value = own_or(value, layer.get(Key::EventType));
     let name = text(value, Key::Type)?.ok_or_else(|| missing(Key::Type))?;
@@ -126,16 +129,16 @@ fn named(layer: &Layer<'_>, around: &Around<'_>) -> Result<Named, Fault> {
     EventType::from_name(name).map(Named::Type).ok_or_else(|| {
         let known = EventType::ALL.map(EventType::as_str).join(", ");
         let [status_updated, _] = STATUS_UPDATED;
-        let detail = format!("type is {}: must be one of {known}, {status_updated}", Excerpt(name));
-        Fault::new(PoisonReason::UnknownType, detail)
+        let detail = format!("type is {}: must be one of {known}, {status_updated}", Escaped(name));
+        BodyFault::new(PoisonReason::UnknownType, detail)
     })
 }
 
 /// Checks that no field has two values in its two spellings.
-fn consistent(layer: &Layer<'_>) -> Result<(), Fault> {
+fn consistent(layer: &Layer<'_>) -> Result<(), BodyFault> {
     layer.contradiction.map_or(Ok(()), |key| {
         let name = key.as_str();
-        Err(Fault::event(format!("{name} is given in two spellings with different values")))
+        Err(BodyFault::event(format!("{name} is given in two spellings with different values")))
     })
 }
 
@@ -154,17 +157,17 @@ fn by_status(fields: &Layer<'_>) -> Result<EventType, Stop> {
     } else if is("FAILED") {
         Ok(EventType::PaymentFailed)
     } else {
-        Err(Stop::NoChange(Excerpt(status).to_string()))
+        Err(Stop::NoChange(Escaped(status).to_string()))
     }
 }
 
 /// Returns the identity in the body, if there is one.
-fn own_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<Option<EventId>, Fault> {
+fn own_id(layer: &Layer<'_>, around: &EnvelopeContext<'_>) -> Result<Option<EventId>, BodyFault> {
     optional(own_or(layer.get(Key::Id), &around.id), Key::Id, EventId::new)
 }
 
 /// Returns the identity, and whether it is the message's id.
-fn event_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<(EventId, bool), Fault> {
+fn event_id(layer: &Layer<'_>, around: &EnvelopeContext<'_>) -> Result<(EventId, bool), BodyFault> {
     match own_id(layer, around)? {
         Some(id) => Ok((id, false)),
         None => match EventId::new(around.message_id) {
@@ -174,7 +177,7 @@ fn event_id(layer: &Layer<'_>, around: &Around<'_>) -> Result<(EventId, bool), F
     }
 }
 
-fn reservation_id(layer: &Layer<'_>) -> Result<ReservationId, Fault> {
+fn reservation_id(layer: &Layer<'_>) -> Result<ReservationId, BodyFault> {
     let key = Key::ReservationId;
     required(layer.get(key), key, ReservationId::new)
 }
@@ -183,7 +186,7 @@ fn reservation_id(layer: &Layer<'_>) -> Result<ReservationId, Fault> {
 ///
 /// It is required on a payment that names seats. For an expiry, the Reservation API can provide it.
 /// On a payment without seats no step uses it, so an invalid value counts as absent.
-fn show_id(layer: &Layer<'_>, payload: &Payload) -> Result<Option<ShowId>, Fault> {
+fn show_id(layer: &Layer<'_>, payload: &Payload) -> Result<Option<ShowId>, BodyFault> {
     let (value, key) = (layer.get(Key::EventId), Key::EventId);
     match payload {
         Payload::ReservationExpired(_) => optional(value, key, ShowId::new),
@@ -197,7 +200,7 @@ fn show_id(layer: &Layer<'_>, payload: &Payload) -> Result<Option<ShowId>, Fault
 }
 
 /// Reads an event's payload from the object with its fields.
-fn payload(event_type: EventType, fields: &mut Layer<'_>) -> Result<Payload, Fault> {
+fn payload(event_type: EventType, fields: &mut Layer<'_>) -> Result<Payload, BodyFault> {
     match event_type {
         EventType::ReservationExpired => seats(fields, false).map(Payload::ReservationExpired),
         EventType::PaymentApproved => payment(fields).map(Payload::PaymentApproved),
@@ -205,7 +208,7 @@ fn payload(event_type: EventType, fields: &mut Layer<'_>) -> Result<Payload, Fau
     }
 }
 
-fn payment(fields: &mut Layer<'_>) -> Result<Payment, Fault> {
+fn payment(fields: &mut Layer<'_>) -> Result<Payment, BodyFault> {
     Ok(Payment {
         payment_intent_id: optional_id(fields, Key::PaymentIntentId)?,
         amount: match fields.get(Key::Amount) {
@@ -224,7 +227,7 @@ fn payment(fields: &mut Layer<'_>) -> Result<Payment, Fault> {
 ///
 /// `None` if neither is given, or if there are no names, the quantity is 0 and `zero_is_none` is
 /// set.
-fn seats(fields: &mut Layer<'_>, zero_is_none: bool) -> Result<Option<Seats>, Fault> {
+fn seats(fields: &mut Layer<'_>, zero_is_none: bool) -> Result<Option<Seats>, BodyFault> {
     let seat_ids = seat_ids(std::mem::take(&mut fields.seat_ids))?;
     let count = i32::try_from(seat_ids.len()).expect("SEATS_MAX fits 32 bits");
     let Some(quantity) = quantity(fields.get(Key::Qty), zero_is_none && count == 0)? else {
@@ -232,41 +235,43 @@ fn seats(fields: &mut Layer<'_>, zero_is_none: bool) -> Result<Option<Seats>, Fa
         return Ok((count > 0).then_some(Seats { seat_ids, quantity }));
     };
     if count > 0 && count != quantity {
-        return Err(Fault::event(format!(
+        return Err(BodyFault::event(format!(
             "qty is {quantity}: must be the number of seat_ids, {count}"
         )));
     }
     Ok(Some(Seats { seat_ids, quantity }))
 }
 
-fn quantity(value: &Value<'_>, zero_is_none: bool) -> Result<Option<i32>, Fault> {
+fn quantity(value: &Value<'_>, zero_is_none: bool) -> Result<Option<i32>, BodyFault> {
     const ALLOWED: &str = "a whole number from 1 to 2147483647";
     let (number, shown) = match value {
         Value::Absent => return Ok(None),
         Value::Integer(number) => (Some(*number), number.to_string()),
         Value::Number(json) => (number::whole(json), Shown(json).to_string()),
         Value::Text(text) => {
-            let shown = Excerpt(text);
-            return Err(Fault::event(format!("qty is a string, {shown}: must be {ALLOWED}")));
+            let shown = Escaped(text);
+            return Err(BodyFault::event(format!("qty is a string, {shown}: must be {ALLOWED}")));
         }
         Value::Other(kind) => return Err(wrong_type(Key::Qty, *kind, ALLOWED)),
     };
     match number.and_then(|number| i32::try_from(number).ok()) {
         Some(0) if zero_is_none => Ok(None),
         Some(quantity) if quantity >= 1 => Ok(Some(quantity)),
-        Some(_) | None => Err(Fault::event(format!("qty is {shown}: must be {ALLOWED}"))),
+        Some(_) | None => Err(BodyFault::event(format!("qty is {shown}: must be {ALLOWED}"))),
     }
 }
 
-fn seat_ids(list: SeatList) -> Result<SeatIds, Fault> {
+fn seat_ids(list: SeatList) -> Result<SeatIds, BodyFault> {
     let seats = match list {
         SeatList::Absent => return Ok(SeatIds::default()),
         SeatList::Seats(seats) => seats,
         SeatList::TooMany => {
-            return Err(Fault::event(format!("seat_ids has more than {SEATS_MAX} seats")));
+            return Err(BodyFault::event(format!("seat_ids has more than {SEATS_MAX} seats")));
         }
         SeatList::WrongElement(index, found) => {
-            return Err(Fault::event(format!("seat_ids[{index}] is {found}: must be a string")));
+            return Err(BodyFault::event(format!(
+                "seat_ids[{index}] is {found}: must be a string"
+            )));
         }
         SeatList::Other(kind) => {
             return Err(wrong_type(Key::SeatIds, kind, "an array of strings"));
@@ -274,7 +279,7 @@ fn seat_ids(list: SeatList) -> Result<SeatIds, Fault> {
     };
     for (index, seat) in seats.iter().enumerate() {
         id::check(seat, SEAT_ID_BYTES_MAX).map_err(|error| {
-            Fault::event(format!("seat_ids[{index}] is {}: {error}", Excerpt(seat)))
+            BodyFault::event(format!("seat_ids[{index}] is {}: {error}", Escaped(seat)))
         })?;
     }
     Ok(seats)
@@ -289,7 +294,7 @@ fn own_or<'v, 'a>(own: &'v Value<'a>, otherwise: &'v Value<'a>) -> &'v Value<'a>
 }
 
 /// Returns the text of a field that decides an effect.
-fn text<'v>(value: &'v Value<'_>, key: Key) -> Result<Option<&'v str>, Fault> {
+fn text<'v>(value: &'v Value<'_>, key: Key) -> Result<Option<&'v str>, BodyFault> {
     match value {
         Value::Absent => Ok(None),
         Value::Text(text) => Ok(Some(text)),
@@ -303,7 +308,7 @@ fn required<T>(
     value: &Value<'_>,
     key: Key,
     make: fn(&str) -> Result<T, IdError>,
-) -> Result<T, Fault> {
+) -> Result<T, BodyFault> {
     optional(value, key, make)?.ok_or_else(|| missing(key))
 }
 
@@ -311,13 +316,13 @@ fn optional<T>(
     value: &Value<'_>,
     key: Key,
     make: fn(&str) -> Result<T, IdError>,
-) -> Result<Option<T>, Fault> {
+) -> Result<Option<T>, BodyFault> {
     let made =
         text(value, key)?.map(|text| make(text).map_err(|error| not_an_id(key, text, error)));
     made.transpose()
 }
 
-fn optional_id(fields: &Layer<'_>, key: Key) -> Result<Option<Box<str>>, Fault> {
+fn optional_id(fields: &Layer<'_>, key: Key) -> Result<Option<Box<str>>, BodyFault> {
     match text(fields.get(key), key)? {
         None | Some("") => Ok(None),
         Some(text) => id::check(text, ID_BYTES_MAX)
@@ -336,19 +341,19 @@ fn describing(value: &Value<'_>) -> Option<Box<str>> {
     }
 }
 
-fn missing(key: Key) -> Fault {
-    Fault::event(format!("{} is missing", key.as_str()))
+fn missing(key: Key) -> BodyFault {
+    BodyFault::event(format!("{} is missing", key.as_str()))
 }
 
-fn not_an_id(key: Key, text: &str, error: IdError) -> Fault {
-    Fault::event(format!("{} is {}: {error}", key.as_str(), Excerpt(text)))
+fn not_an_id(key: Key, text: &str, error: IdError) -> BodyFault {
+    BodyFault::event(format!("{} is {}: {error}", key.as_str(), Escaped(text)))
 }
 
-fn wrong_number(key: Key, json: &str) -> Fault {
+fn wrong_number(key: Key, json: &str) -> BodyFault {
     let found = number::described(json);
-    Fault::event(format!("{} is {found}: must be a string", key.as_str()))
+    BodyFault::event(format!("{} is {found}: must be a string", key.as_str()))
 }
 
-fn wrong_type(key: Key, given: Kind, allowed: &str) -> Fault {
-    Fault::event(format!("{} is {given}: must be {allowed}", key.as_str()))
+fn wrong_type(key: Key, given: Kind, allowed: &str) -> BodyFault {
+    BodyFault::event(format!("{} is {given}: must be {allowed}", key.as_str()))
 }

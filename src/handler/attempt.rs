@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::conflict::{Resolution, resolve};
-use super::{End, EventWait, Services, answered};
+use super::{AttemptOutcome, EventWait, Services, answered};
 use crate::client::{
-    Answered, CallContext, CallError, Class, Commit, Found, Load, ReleaseHold, ReleaseReason,
-    Reservation, Target,
+    Answered, CallContext, CallError, Class, Commit, Load, ReleaseHold, ReleaseReason, Reservation,
+    ReservationStatus, TargetStatus,
 };
 use crate::event::{Event, Payment, Seats, Step, StepSet, idempotency_key};
 use crate::idempotency::StoreError;
@@ -17,7 +17,7 @@ use crate::metrics::{Call, CallResult};
 use crate::outage::attribution::{FailureAttribution, ServiceCharges, attribute};
 use crate::outage::{BreakerSnapshot, CallOutcome, CallPermit, Dependency};
 use crate::sabotage::{Sabotage, on};
-use crate::telemetry::{CallEnd, CallSpan, CallStart, EventSpan, Failure};
+use crate::telemetry::{CallEnd, CallSpan, CallStart, EventSpan, SpanFailure};
 
 /// URL template of the Reservation API, for spans.
 const RESERVATION_PATH: &str = "/internal/reservations/{reservation_id}";
@@ -66,9 +66,9 @@ impl Attempt<'_> {
     /// Sets the reservation's status. An equivalent current status counts as done.
     pub(super) async fn reservation_status(
         &mut self,
-        target: Target,
+        target: TargetStatus,
         payment_intent_id: Option<&str>,
-    ) -> Result<(), End> {
+    ) -> Result<(), AttemptOutcome> {
         let step = Step::ReservationStatus;
         if self.is_done(step).await? {
             return Ok(());
@@ -89,7 +89,7 @@ impl Attempt<'_> {
     }
 
     /// Resolves a refused change of status by the reservation's current status.
-    async fn settle_conflict(&mut self, target: Target) -> Result<(), End> {
+    async fn settle_conflict(&mut self, target: TargetStatus) -> Result<(), AttemptOutcome> {
         let reservation = self.ask().await?;
         let found = reservation.status.clone();
         match resolve(target, &found) {
@@ -100,21 +100,23 @@ impl Attempt<'_> {
                 Ok(())
             }
             Resolution::Superseded if on(Sabotage::SupersededIgnored) => Ok(()),
-            Resolution::Superseded => Err(End::Superseded { found: name(&found) }),
-            Resolution::MoneyWithoutSeat => Err(End::MoneyWithoutSeat {
+            Resolution::Superseded => Err(AttemptOutcome::Superseded { found: name(&found) }),
+            Resolution::MoneyWithoutSeat => Err(AttemptOutcome::MoneyWithoutSeat {
                 detail: format!("the payment was approved, the reservation is {}", name(&found)),
             }),
-            Resolution::Unclear => Err(End::Unclear {
+            Resolution::Unclear => Err(AttemptOutcome::Unclear {
                 found: match found {
-                    Found::Other(status) => status,
-                    Found::Confirmed | Found::Expired | Found::Cancelled => name(&found).to_owned(),
+                    ReservationStatus::Other(status) => status,
+                    ReservationStatus::Confirmed
+                    | ReservationStatus::Expired
+                    | ReservationStatus::Cancelled => name(&found).to_owned(),
                 },
             }),
         }
     }
 
     /// Fetches the reservation from the Reservation API.
-    async fn ask(&mut self) -> Result<Reservation, End> {
+    async fn ask(&mut self) -> Result<Reservation, AttemptOutcome> {
         self.check_ours()?;
         let open = self.open(Call::GetReservation, Step::ReservationStatus)?;
         let api = &self.services.reservations;
@@ -123,21 +125,24 @@ impl Attempt<'_> {
     }
 
     /// Fetches hold data that the event lacks, once; later attempts reuse the response.
-    async fn complete_hold(&mut self) -> Result<(), End> {
+    async fn complete_hold(&mut self) -> Result<(), AttemptOutcome> {
         if !self.event.lacks_hold() || self.reservation.is_some() {
             return Ok(());
         }
         let reservation = self.ask().await?;
         // Sold after the first step: its seats must not be released.
-        if reservation.status == Found::Confirmed {
-            return Err(End::Superseded { found: name(&reservation.status) });
+        if reservation.status == ReservationStatus::Confirmed {
+            return Err(AttemptOutcome::Superseded { found: name(&reservation.status) });
         }
         *self.reservation = Some(Arc::new(reservation));
         Ok(())
     }
 
     /// Releases the held seats: those in the event, else those from the Reservation API.
-    pub(super) async fn inventory_release(&mut self, reason: ReleaseReason) -> Result<(), End> {
+    pub(super) async fn inventory_release(
+        &mut self,
+        reason: ReleaseReason,
+    ) -> Result<(), AttemptOutcome> {
         let step = Step::InventoryRelease;
         if self.is_done(step).await? {
             return Ok(());
@@ -149,7 +154,7 @@ impl Attempt<'_> {
         let show_id =
             self.event.show_id.as_ref().or(asked.and_then(|known| known.show_id.as_ref()));
         let seats = self.event.seats().or(asked.and_then(|known| known.seats.as_ref()));
-        let (show_id, seats) = show_id.zip(seats).ok_or(End::HoldUnknown)?;
+        let (show_id, seats) = show_id.zip(seats).ok_or(AttemptOutcome::HoldUnknown)?;
         self.check_ours()?;
         let open = self.open(Call::ReleaseHold, step)?;
         let request = ReleaseHold { reservation_id, show_id, seats, reason };
@@ -164,13 +169,13 @@ impl Attempt<'_> {
         &mut self,
         seats: &Seats,
         payment: &Payment,
-    ) -> Result<(), End> {
+    ) -> Result<(), AttemptOutcome> {
         let step = Step::InventoryCommit;
         if self.is_done(step).await? {
             return Ok(());
         }
         let reservation_id = &self.event.reservation_id;
-        let show_id = self.event.show_id.as_ref().ok_or(End::HoldUnknown)?;
+        let show_id = self.event.show_id.as_ref().ok_or(AttemptOutcome::HoldUnknown)?;
         let open = self.open(Call::CommitReservation, step)?;
         let request = Commit {
             reservation_id,
@@ -188,7 +193,7 @@ impl Attempt<'_> {
     /// Returns whether a step is done. If not, first records the completed steps in the store, so
     /// that the step may begin. The last step needs no record of its own: completing the event
     /// covers it.
-    async fn is_done(&mut self, step: Step) -> Result<bool, End> {
+    async fn is_done(&mut self, step: Step) -> Result<bool, AttemptOutcome> {
         if self.done.contains(step) {
             return Ok(true);
         }
@@ -208,21 +213,21 @@ impl Attempt<'_> {
     }
 
     /// Checks that the message's lease is held and the event is claimed.
-    fn check_ours(&self) -> Result<(), End> {
+    fn check_ours(&self) -> Result<(), AttemptOutcome> {
         if !self.lease.is_held() {
-            return Err(End::LeaseLost);
+            return Err(AttemptOutcome::LeaseLost);
         }
         if !self.lease.is_claimed() {
-            return Err(End::Store(StoreError::NotOwner));
+            return Err(AttemptOutcome::Store(StoreError::NotOwner));
         }
         Ok(())
     }
 
     /// Starts a call if the circuit breaker permits it.
-    fn open(&self, call: Call, step: Step) -> Result<OpenCall, End> {
+    fn open(&self, call: Call, step: Step) -> Result<OpenCall, AttemptOutcome> {
         let dependency = dependency(call);
         let entered = self.services.outages.enter(dependency, &self.event.reservation_id);
-        let permit = entered.map_err(|not_now| End::Parked {
+        let permit = entered.map_err(|not_now| AttemptOutcome::Parked {
             dependency,
             error: None,
             how: ParkedAs {
@@ -297,7 +302,11 @@ impl Attempt<'_> {
 
     /// Ends a call. On failure, attributes it to the service or the event, and decides how the
     /// event waits.
-    fn finish<T>(&mut self, open: OpenCall, answer: Result<T, CallError>) -> Result<T, End> {
+    fn finish<T>(
+        &mut self,
+        open: OpenCall,
+        answer: Result<T, CallError>,
+    ) -> Result<T, AttemptOutcome> {
         let dependency = open.dependency;
         let (outcome, snapshot) = self.close(open, &answer);
         let error = match answer {
@@ -305,14 +314,14 @@ impl Attempt<'_> {
             Err(error) => error,
         };
         if error.class == Class::MoneyWithoutSeat {
-            return Err(End::MoneyWithoutSeat { detail: error.to_string() });
+            return Err(AttemptOutcome::MoneyWithoutSeat { detail: error.to_string() });
         }
         let charges = &mut self.charges[dependency.index()];
         *self.retries = self.retries.saturating_sub(charges.refund(snapshot.outages));
         let (is_charged, is_suspect) = match attribute(outcome, snapshot) {
             FailureAttribution::Service if !on(Sabotage::BreakerSpendsRetries) => {
                 let how = ParkedAs { is_fresh: false, is_full: false, is_suspect: false };
-                return Err(End::Parked { dependency, error: Some(error), how });
+                return Err(AttemptOutcome::Parked { dependency, error: Some(error), how });
             }
             FailureAttribution::Service | FailureAttribution::Final => (true, false),
             FailureAttribution::Event { is_charged, is_suspect } => (is_charged, is_suspect),
@@ -325,7 +334,7 @@ impl Attempt<'_> {
             suspect: is_suspect.then(|| dependency.service()),
             unless_suspect: snapshot.probe_wait(),
         };
-        Err(End::Failed { error, wait })
+        Err(AttemptOutcome::Failed { error, wait })
     }
 
     fn close<T>(
@@ -338,7 +347,7 @@ impl Attempt<'_> {
         let load = error.map_or(Load::Answered, |error| error.load);
         let took = open.started_at.elapsed();
         self.services.metrics.call(open.call, result, took);
-        let failure = error.map(|e| Failure { error_type: &e.code, message: &e.detail });
+        let failure = error.map(|e| SpanFailure { error_type: &e.code, message: &e.detail });
         let status = answered::status(open.dependency, &open.answered, error);
         open.span.end(CallEnd { status, failure });
         (outcome, open.permit.report(outcome, load, took))
@@ -376,11 +385,11 @@ fn dependency(call: Call) -> Dependency {
     }
 }
 
-fn name(found: &Found) -> &'static str {
+fn name(found: &ReservationStatus) -> &'static str {
     match found {
-        Found::Confirmed => Target::Confirmed.as_str(),
-        Found::Expired => Target::Expired.as_str(),
-        Found::Cancelled => Target::Cancelled.as_str(),
-        Found::Other(_) => "OTHER",
+        ReservationStatus::Confirmed => TargetStatus::Confirmed.as_str(),
+        ReservationStatus::Expired => TargetStatus::Expired.as_str(),
+        ReservationStatus::Cancelled => TargetStatus::Cancelled.as_str(),
+        ReservationStatus::Other(_) => "OTHER",
     }
 }

@@ -1,6 +1,6 @@
 //! Resolves a refused change of status (409 or 412) by the reservation's current status.
 
-use crate::client::{Found, Target};
+use crate::client::{ReservationStatus, TargetStatus};
 
 /// What follows from the current status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +17,21 @@ pub enum Resolution {
 
 /// Returns the resolution. Each event type has its own target, so the target identifies the type.
 #[must_use]
-pub fn resolve(target: Target, found: &Found) -> Resolution {
+pub fn resolve(target: TargetStatus, found: &ReservationStatus) -> Resolution {
     match (target, found) {
-        (Target::Expired, Found::Expired | Found::Cancelled)
-        | (Target::Cancelled, Found::Cancelled | Found::Expired)
-        | (Target::Confirmed, Found::Confirmed) => Resolution::Done,
-        (Target::Expired | Target::Cancelled, Found::Confirmed) => Resolution::Superseded,
-        (Target::Confirmed, Found::Expired | Found::Cancelled) => Resolution::MoneyWithoutSeat,
-        (Target::Expired | Target::Cancelled | Target::Confirmed, Found::Other(_)) => {
-            Resolution::Unclear
+        (TargetStatus::Expired, ReservationStatus::Expired | ReservationStatus::Cancelled)
+        | (TargetStatus::Cancelled, ReservationStatus::Cancelled | ReservationStatus::Expired)
+        | (TargetStatus::Confirmed, ReservationStatus::Confirmed) => Resolution::Done,
+        (TargetStatus::Expired | TargetStatus::Cancelled, ReservationStatus::Confirmed) => {
+            Resolution::Superseded
         }
+        (TargetStatus::Confirmed, ReservationStatus::Expired | ReservationStatus::Cancelled) => {
+            Resolution::MoneyWithoutSeat
+        }
+        (
+            TargetStatus::Expired | TargetStatus::Cancelled | TargetStatus::Confirmed,
+            ReservationStatus::Other(_),
+        ) => Resolution::Unclear,
     }
 }
 
@@ -36,20 +41,20 @@ mod tests {
 
     #[test]
     fn every_cell_of_the_table() {
-        let other = || Found::Other("PENDING".to_owned());
+        let other = || ReservationStatus::Other("PENDING".to_owned());
         for (target, found, resolution) in [
-            (Target::Expired, Found::Expired, Resolution::Done),
-            (Target::Expired, Found::Confirmed, Resolution::Superseded),
-            (Target::Expired, Found::Cancelled, Resolution::Done),
-            (Target::Expired, other(), Resolution::Unclear),
-            (Target::Cancelled, Found::Cancelled, Resolution::Done),
-            (Target::Cancelled, Found::Confirmed, Resolution::Superseded),
-            (Target::Cancelled, Found::Expired, Resolution::Done),
-            (Target::Cancelled, other(), Resolution::Unclear),
-            (Target::Confirmed, Found::Confirmed, Resolution::Done),
-            (Target::Confirmed, Found::Expired, Resolution::MoneyWithoutSeat),
-            (Target::Confirmed, Found::Cancelled, Resolution::MoneyWithoutSeat),
-            (Target::Confirmed, other(), Resolution::Unclear),
+            (TargetStatus::Expired, ReservationStatus::Expired, Resolution::Done),
+            (TargetStatus::Expired, ReservationStatus::Confirmed, Resolution::Superseded),
+            (TargetStatus::Expired, ReservationStatus::Cancelled, Resolution::Done),
+            (TargetStatus::Expired, other(), Resolution::Unclear),
+            (TargetStatus::Cancelled, ReservationStatus::Cancelled, Resolution::Done),
+            (TargetStatus::Cancelled, ReservationStatus::Confirmed, Resolution::Superseded),
+            (TargetStatus::Cancelled, ReservationStatus::Expired, Resolution::Done),
+            (TargetStatus::Cancelled, other(), Resolution::Unclear),
+            (TargetStatus::Confirmed, ReservationStatus::Confirmed, Resolution::Done),
+            (TargetStatus::Confirmed, ReservationStatus::Expired, Resolution::MoneyWithoutSeat),
+            (TargetStatus::Confirmed, ReservationStatus::Cancelled, Resolution::MoneyWithoutSeat),
+            (TargetStatus::Confirmed, other(), Resolution::Unclear),
         ] {
             assert_eq!(resolve(target, &found), resolution, "{target:?} {found:?}");
         }

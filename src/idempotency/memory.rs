@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::settled::{End, Settled, SettledEvents};
-use super::{Claim, HandledAs, Store, StoreError, Token};
+use super::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use crate::event::{ContentHash, EventId, StepSet};
 
 /// A [`Store`] in this process's memory.
@@ -32,7 +32,7 @@ struct Records {
 
 #[derive(Debug)]
 struct Claimed {
-    token: Token,
+    token: ClaimToken,
     until: Instant,
     hash: ContentHash,
     done: StepSet,
@@ -65,7 +65,7 @@ impl MemoryStore {
     fn end(
         &self,
         id: &EventId,
-        token: Token,
+        token: ClaimToken,
         end: End,
         again: impl Fn(&End) -> bool,
     ) -> Result<(), StoreError> {
@@ -87,7 +87,7 @@ impl MemoryStore {
     fn owned(
         &self,
         id: &EventId,
-        token: Token,
+        token: ClaimToken,
         change: impl FnOnce(&mut Claimed),
     ) -> Result<(), StoreError> {
         match self.lock().in_progress.get_mut(id) {
@@ -110,7 +110,7 @@ impl Store for MemoryStore {
         &self,
         id: &EventId,
         hash: ContentHash,
-        token: Token,
+        token: ClaimToken,
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
         let mut records = self.lock();
@@ -142,20 +142,40 @@ impl Store for MemoryStore {
         Ok(Claim::Ours(done))
     }
 
-    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
+    async fn renew(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
         let until = Instant::now() + lasts;
         self.owned(id, token, |claimed| claimed.until = claimed.until.max(until))
     }
 
-    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn record(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.owned(id, token, |claimed| claimed.done = claimed.done.union(done))
     }
 
-    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
+    async fn complete(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError> {
         self.end(id, token, End::Handled(how), |end| matches!(end, End::Handled(_)))
     }
 
-    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         let known = self.lock().in_progress.get(id).map_or(StepSet::EMPTY, |claimed| claimed.done);
         let given_up = End::GivenUp(known.union(done));
         self.end(id, token, given_up, |end| matches!(end, End::GivenUp(_)))
@@ -185,8 +205,8 @@ mod tests {
         (event.id, hash)
     }
 
-    async fn claim(store: &MemoryStore, id: &EventId, hash: ContentHash) -> Token {
-        let token = Token::unique();
+    async fn claim(store: &MemoryStore, id: &EventId, hash: ContentHash) -> ClaimToken {
+        let token = ClaimToken::unique();
         let claim = store.claim(id, hash, token, LASTS).await.unwrap();
         assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
         token
@@ -206,7 +226,7 @@ mod tests {
         assert!(store.len() <= 600, "{}", store.len());
         for n in 410..500 {
             let (id, hash) = event(&format!("done_{n}"));
-            let again = store.claim(&id, hash, Token::unique(), LASTS).await.unwrap();
+            let again = store.claim(&id, hash, ClaimToken::unique(), LASTS).await.unwrap();
             assert!(matches!(again, Claim::Handled(_)), "the newest are kept: {n}");
         }
         for (token, id) in kept {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::{Claim, HandledAs, Store, StoreError, Token};
+use super::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use crate::client::Load;
 use crate::event::{ContentHash, EventId, StepSet};
 use crate::health::Health;
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The store as the worker uses it. Cheap to clone.
 #[derive(Clone)]
-pub struct Records {
+pub struct IdempotencyClient {
     /// The store.
     pub store: Arc<dyn Store>,
     /// The circuit breakers.
@@ -30,7 +30,7 @@ pub struct Records {
     pub health: Arc<Health>,
 }
 
-impl Records {
+impl IdempotencyClient {
     /// Calls [`Store::claim`].
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Records {
         &self,
         id: &EventId,
         hash: ContentHash,
-        token: Token,
+        token: ClaimToken,
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
         self.ask(id, Call::Claim, self.store.claim(id, hash, token, lasts)).await
@@ -52,7 +52,7 @@ impl Records {
     pub async fn renew(
         &self,
         id: &EventId,
-        token: Token,
+        token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
         self.ask(id, Call::Renew, self.store.renew(id, token, lasts)).await
@@ -65,7 +65,7 @@ impl Records {
     pub async fn record(
         &self,
         id: &EventId,
-        token: Token,
+        token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
         self.ask(id, Call::Record, self.store.record(id, token, done)).await
@@ -78,7 +78,7 @@ impl Records {
     pub async fn complete(
         &self,
         id: &EventId,
-        token: Token,
+        token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
         self.ask(id, Call::Complete, self.store.complete(id, token, how)).await
@@ -91,7 +91,7 @@ impl Records {
     pub async fn release(
         &self,
         id: &EventId,
-        token: Token,
+        token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
         self.ask(id, Call::Release, self.store.release(id, token, done)).await

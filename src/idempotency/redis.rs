@@ -27,10 +27,10 @@ use async_trait::async_trait;
 use redis::{IntoConnectionInfo, Value};
 use url::Url;
 
-use self::link::Connector;
+use self::link::RedisConnector;
 use self::script::{Call, Script, Scripts};
-pub use self::server::ServerFacts;
-use super::{Claim, HandledAs, Store, StoreError, Token};
+pub use self::server::ServerInfo;
+use super::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use crate::clock::millis;
 use crate::event::{ContentHash, EventId, Step, StepSet};
 use crate::outage::Shard;
@@ -44,7 +44,7 @@ pub struct BadUrl(String);
 /// Connects at the first operation, and reconnects when needed. Each operation ends within about a
 /// second, including the connection.
 pub struct RedisStore {
-    connector: Connector,
+    connector: RedisConnector,
     scripts: Scripts,
     key_prefix: String,
     time_to_live_ms: u64,
@@ -60,7 +60,7 @@ impl RedisStore {
         // The library's error text contains no part of the URL.
         let info = url.clone().into_connection_info().map_err(|why| BadUrl(why.to_string()))?;
         Ok(Self {
-            connector: Connector::new(info),
+            connector: RedisConnector::new(info),
             scripts: Scripts::new(),
             key_prefix: key_prefix.to_owned(),
             time_to_live_ms: millis(time_to_live),
@@ -71,7 +71,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// If the server cannot be reached, or does not accept records.
-    pub async fn probe(&self) -> Result<ServerFacts, StoreError> {
+    pub async fn probe(&self) -> Result<ServerInfo, StoreError> {
         let facts = self.connector.facts().await?;
         if facts.is_lone_replica() {
             return Err(StoreError::Unavailable(format!(
@@ -110,7 +110,7 @@ impl Store for RedisStore {
         &self,
         id: &EventId,
         hash: ContentHash,
-        token: Token,
+        token: ClaimToken,
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
         let known = Step::ALL.iter().fold(0, |known, step| known | step.bit());
@@ -126,7 +126,12 @@ impl Store for RedisStore {
         .await
     }
 
-    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
+    async fn renew(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
         let script = &self.scripts.renew;
         self.run(script, id.as_str(), reply::done, |call| {
             call.bytes(&token.to_bytes()).number(millis(lasts)).number(self.time_to_live_ms)
@@ -134,7 +139,12 @@ impl Store for RedisStore {
         .await
     }
 
-    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn record(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         let script = &self.scripts.record;
         self.run(script, id.as_str(), reply::done, |call| {
             call.bytes(&token.to_bytes()).number(done.bits())
@@ -142,7 +152,12 @@ impl Store for RedisStore {
         .await
     }
 
-    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
+    async fn complete(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError> {
         let script = &self.scripts.complete;
         self.run(script, id.as_str(), reply::done, |call| {
             call.bytes(&token.to_bytes()).number(reply::stored(how)).number(self.time_to_live_ms)
@@ -150,7 +165,12 @@ impl Store for RedisStore {
         .await
     }
 
-    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         let script = &self.scripts.release;
         self.run(script, id.as_str(), reply::done, |call| {
             call.bytes(&token.to_bytes()).number(done.bits()).number(self.time_to_live_ms)

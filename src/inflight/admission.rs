@@ -8,8 +8,8 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::InFlight;
-use super::job::{GroupTurn, Job, Key, Original, Receipt, Taken};
-use super::state::{Placed, State};
+use super::job::{GroupTurn, Job, JobKey, OriginalMessage, Receipt, RemovedJob};
+use super::state::{Placement, TableState};
 use crate::event::ContentHash;
 
 /// Result of admitting a message.
@@ -38,7 +38,7 @@ pub enum Admitted {
         is_first: bool,
     },
     /// An event with the same id but other content is held. The hash is that of the held one.
-    IdReused(Box<Job>, Taken, ContentHash),
+    IdReused(Box<Job>, RemovedJob, ContentHash),
 }
 
 /// A receive response that is being admitted.
@@ -47,17 +47,22 @@ pub enum Admitted {
 #[derive(Debug)]
 pub struct Admission<'a> {
     pub(super) inflight: &'a Arc<InFlight>,
-    pub(super) state: MutexGuard<'a, State>,
-    pub(super) can_start: Vec<Key>,
+    pub(super) state: MutexGuard<'a, TableState>,
+    pub(super) can_start: Vec<JobKey>,
     /// Whether a new receipt is now the first to be extended.
     pub(super) is_earlier: bool,
 }
 
 impl Admission<'_> {
     /// Admits an event with its receipt.
-    pub fn event(&mut self, job: Box<Job>, original: Original, receipt: Receipt) -> Admitted {
+    pub fn event(
+        &mut self,
+        job: Box<Job>,
+        original: OriginalMessage,
+        receipt: Receipt,
+    ) -> Admitted {
         match self.state.admit(job, original, receipt) {
-            Placed::New { key, is_first, is_earlier } => {
+            Placement::New { key, is_first, is_earlier } => {
                 self.is_earlier |= is_earlier;
                 if !is_first {
                     return Admitted::InLane;
@@ -65,14 +70,14 @@ impl Admission<'_> {
                 self.can_start.push(key);
                 Admitted::Ready
             }
-            Placed::Joined { job, replaced, is_earlier } => {
+            Placement::Joined { job, replaced, is_earlier } => {
                 self.is_earlier |= is_earlier;
                 Admitted::Joined { job, replaced }
             }
-            Placed::Deferred { job, receipt, after, is_first } => {
+            Placement::Deferred { job, receipt, after, is_first } => {
                 Admitted::Deferred { job, receipt, after, is_first }
             }
-            Placed::IdReused(job, message, held) => {
+            Placement::IdReused(job, message, held) => {
                 let (original, receipt) = *message;
                 Admitted::IdReused(job, self.aside(original, receipt), held)
             }
@@ -80,13 +85,13 @@ impl Admission<'_> {
     }
 
     /// Sets aside a message that is not to be held. It still takes its turn in its group.
-    pub fn aside(&mut self, original: Original, receipt: Receipt) -> Taken {
+    pub fn aside(&mut self, original: OriginalMessage, receipt: Receipt) -> RemovedJob {
         let turn = original.ordered_group().map(|group| {
             let (lane, key) = self.state.enter_group(group, receipt.leased_at);
             let receives = receipt.receive_count;
             GroupTurn { inflight: Arc::clone(self.inflight), lane, key, receives }
         });
-        Taken { original, receipts: vec![receipt], turn }
+        RemovedJob { original, receipts: vec![receipt], turn }
     }
 }
 

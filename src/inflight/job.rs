@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::InFlight;
-use super::room::RoomPermit;
+use super::capacity::Permit;
 use super::state::Lane;
 use crate::client::Reservation;
 use crate::clock;
 use crate::event::{ContentHash, Event, StepSet};
-use crate::idempotency::Token;
+use crate::idempotency::ClaimToken;
 use crate::metrics::{HeldGuard, SuspectGuard};
 use crate::outage::attribution::ServiceCharges;
 use crate::queue::{Attribute, Message, MessageGroup, MessageId, ReceiptHandle};
@@ -21,7 +21,7 @@ use crate::telemetry::{EventSpan, SpanLink};
 
 /// Key of a job in the table; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(pub(super) u64);
+pub struct JobKey(pub(super) u64);
 
 /// Key of a receipt in the table; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +32,7 @@ pub struct ReceiptKey(pub(super) u64);
 #[derive(Debug)]
 pub struct Job {
     /// The job's key in the table, set on admission.
-    pub key: Key,
+    pub key: JobKey,
     /// The event to handle.
     pub event: Event,
     /// Reservation data from the Reservation API, if the event lacks what a step needs.
@@ -87,7 +87,7 @@ impl Job {
         held: HeldGuard,
     ) -> Self {
         Self {
-            key: Key(0),
+            key: JobKey(0),
             hash: event.content_hash(),
             event,
             reservation: None,
@@ -123,16 +123,16 @@ impl Job {
 /// Checked before each step. The check compares times and needs no task to detect expiry. So it
 /// also works after the process, or the whole machine, was suspended ([`clock`]).
 #[derive(Clone, Debug)]
-pub struct Lease(Arc<LeaseInner>);
+pub struct Lease(Arc<LeaseState>);
 
 #[derive(Debug)]
-struct LeaseInner {
+struct LeaseState {
     /// Origin of `until_us`.
     origin: Instant,
     /// Microseconds after `origin`; 0 if no receipt is left.
     until_us: AtomicU64,
     /// Token of the claim.
-    token: Token,
+    token: ClaimToken,
     claim: Mutex<ClaimState>,
 }
 
@@ -153,10 +153,10 @@ impl ClaimState {
 
 impl Lease {
     fn new(origin: Instant) -> Self {
-        Self(Arc::new(LeaseInner {
+        Self(Arc::new(LeaseState {
             origin,
             until_us: AtomicU64::new(0),
-            token: Token::unique(),
+            token: ClaimToken::unique(),
             claim: Mutex::default(),
         }))
     }
@@ -176,7 +176,7 @@ impl Lease {
 
     /// Returns the token of the claim.
     #[must_use]
-    pub fn token(&self) -> Token {
+    pub fn token(&self) -> ClaimToken {
         self.0.token
     }
 
@@ -260,7 +260,7 @@ impl Lease {
 
 /// Parts of the message that a copy in the dead-letter queue needs.
 #[derive(Debug)]
-pub struct Original {
+pub struct OriginalMessage {
     /// The unchanged body.
     pub body: String,
     /// The message id from SQS.
@@ -292,12 +292,12 @@ pub struct Receipt {
     /// Approximate age of the message at `leased_at`, in seconds; `None` if unknown.
     pub age_s: Option<u32>,
     /// The room that it takes until it is settled.
-    pub room: RoomPermit,
+    pub room: Permit,
     /// The span of its event, if recorded.
     pub span: Option<SpanLink>,
 }
 
-impl Original {
+impl OriginalMessage {
     /// Returns the FIFO group.
     #[must_use]
     pub fn ordered_group(&self) -> Option<&str> {
@@ -312,8 +312,8 @@ impl Receipt {
         message: Message,
         leased_at: Instant,
         deadline: Instant,
-        room: RoomPermit,
-    ) -> (Self, Original) {
+        room: Permit,
+    ) -> (Self, OriginalMessage) {
         let original_id = MessageId(message.original_id().into());
         let receipt = Self {
             message_id: message.id.clone(),
@@ -325,7 +325,7 @@ impl Receipt {
             room,
             span: None,
         };
-        let original = Original {
+        let original = OriginalMessage {
             original_id,
             body: message.body,
             message_id: message.id,
@@ -345,9 +345,9 @@ fn age_s(sent_at: SystemTime) -> u32 {
 
 /// The messages of a job, removed from the table to be settled together.
 #[derive(Debug)]
-pub struct Taken {
+pub struct RemovedJob {
     /// The message from which the job was created.
-    pub original: Original,
+    pub original: OriginalMessage,
     /// Its receipts, including those of joined copies.
     pub receipts: Vec<Receipt>,
     /// Its turn in its group; dropped when the message is settled.
@@ -361,7 +361,7 @@ pub struct Taken {
 pub struct GroupTurn {
     pub(super) inflight: Arc<InFlight>,
     pub(super) lane: Lane,
-    pub(super) key: Key,
+    pub(super) key: JobKey,
     /// How often the message was received.
     pub(super) receives: u32,
 }

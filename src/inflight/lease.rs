@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::patience::{Patience, calls_max};
-use super::{DueRenewal, Forgotten, InFlight, Job, Lease, Receipt, ReceiptKey, Renewal, Renewed};
+use super::patience::{TimeoutEstimator, calls_max};
+use super::{DueRenewal, InFlight, Job, Lease, LostJob, Receipt, ReceiptKey, Renewal, Renewed};
 use crate::clock;
 use crate::event::EventId;
 use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
@@ -36,7 +36,7 @@ pub trait LeaseEvents: Send + Sync {
     /// Releases a receipt that was released during its extension; the extension is complete now.
     async fn release(&self, receipt: Receipt, after: Duration);
     /// Reports that the last receipt of a job was lost while the job was not running.
-    async fn lost(&self, forgotten: Forgotten);
+    async fn lost(&self, forgotten: LostJob);
     /// Reports a job held for the maximum time. Its receipts are released.
     async fn overdue(&self, job: Box<Job>);
     /// Reports a job whose messages SQS soon drops: copy it to the dead-letter queue.
@@ -58,7 +58,7 @@ pub struct LeaseKeeper {
 }
 
 /// The results of one extension call.
-struct Answers {
+struct ExtensionAnswers {
     renewals: Vec<(ReceiptKey, Renewal)>,
     /// The error, if the whole call failed.
     error: Option<QueueError>,
@@ -78,7 +78,7 @@ impl LeaseKeeper {
         let mut farewells = JoinSet::new();
         // Consecutive calls that failed as a whole.
         let mut failures = 0;
-        let mut patience = Patience::default();
+        let mut patience = TimeoutEstimator::default();
         loop {
             let calls_max = calls_max(self.inflight.extended());
             while calls.len() < calls_max && !on(Sabotage::LeaseNotExtended) {
@@ -148,11 +148,11 @@ impl LeaseKeeper {
     /// Records the results of a call and returns the events whose claims must be renewed.
     async fn book(
         &self,
-        answers: Answers,
+        answers: ExtensionAnswers,
         failures: &mut u32,
         farewells: &mut JoinSet<()>,
     ) -> Vec<(EventId, Lease)> {
-        let Answers { renewals: answers, error, .. } = answers;
+        let ExtensionAnswers { renewals: answers, error, .. } = answers;
         match error {
             Some(error) => {
                 if *failures == 0 {
@@ -176,7 +176,7 @@ impl LeaseKeeper {
         }
         for job in lost {
             let events = Arc::clone(&self.events);
-            let forgotten = Forgotten { job, receipts_lost: 0 };
+            let forgotten = LostJob { job, receipts_lost: 0 };
             farewells.spawn(async move { events.lost(forgotten).await });
         }
         claims
@@ -188,8 +188,8 @@ async fn extend(
     queue: Arc<dyn Queue>,
     due: Vec<DueRenewal>,
     failures: u32,
-    patience: Patience,
-) -> Answers {
+    patience: TimeoutEstimator,
+) -> ExtensionAnswers {
     let changes: Vec<_> = due.iter().map(|due| (due.handle.clone(), due.visibility)).collect();
     let first_deadline = due.iter().map(|due| due.deadline).min().expect("not empty");
     // SQS counts from when it handles the call, which is not earlier than this instant.
@@ -216,7 +216,7 @@ async fn extend(
                 let extended = Renewal::Extended { called_at, visibility: due.visibility };
                 (due.key, entry_renewal(entry, extended, retry_at))
             };
-            Answers {
+            ExtensionAnswers {
                 renewals: due.into_iter().zip(entries).map(book).collect(),
                 error: None,
                 began_at,
@@ -225,7 +225,7 @@ async fn extend(
         }
         Err(error) => {
             let again = |due: DueRenewal| (due.key, Renewal::RetryAt(retry_at));
-            Answers {
+            ExtensionAnswers {
                 renewals: due.into_iter().map(again).collect(),
                 error: Some(error),
                 began_at,

@@ -44,9 +44,9 @@ pub(super) fn calls_max(receipts: usize) -> usize {
 /// A call that takes longer than four times the estimate hangs, and a new call will be answered
 /// sooner.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct TimeoutEstimator {
     /// `None` until a call was answered.
-    learnt: Option<Learnt>,
+    learnt: Option<RoundTrips>,
     /// Start time of the last answered call.
     answered: Option<Instant>,
     /// Consecutive timeouts of calls started after all answered ones.
@@ -55,12 +55,12 @@ pub(super) struct Patience {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Learnt {
+struct RoundTrips {
     mean: Duration,
     deviation: Duration,
 }
 
-impl Patience {
+impl TimeoutEstimator {
     /// Records the duration of a call and its error, if any.
     pub(super) fn learn(
         &mut self,
@@ -87,8 +87,8 @@ impl Patience {
                 self.given_up = 0;
                 self.answered = self.answered.max(Some(began_at));
                 self.learnt = Some(match self.learnt {
-                    None => Learnt { mean: took, deviation: took / 2 },
-                    Some(Learnt { mean, deviation }) => Learnt {
+                    None => RoundTrips { mean: took, deviation: took / 2 },
+                    Some(RoundTrips { mean, deviation }) => RoundTrips {
                         mean: (mean * 7 + took) / 8,
                         deviation: (deviation * 3 + mean.abs_diff(took)) / 4,
                     },
@@ -102,7 +102,7 @@ impl Patience {
     /// the abandoned one could overtake a later change to its message.
     pub(super) fn for_call(self, left: Duration) -> Duration {
         let most = (left * 2 / 3).clamp(CALL_MIN, CALL_MAX).min(left);
-        let Some(Learnt { mean, deviation }) = self.learnt else { return most };
+        let Some(RoundTrips { mean, deviation }) = self.learnt else { return most };
         let longer = GIVEN_UP_FACTOR.pow(self.given_up.min(GIVEN_UP_MAX));
         (((mean + deviation * 4) * 4).max(CALL_MIN) * longer).min(most)
     }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn after(calls: &[(u64, bool)]) -> Duration {
-        let (mut patience, mut began_at) = (Patience::default(), Instant::now());
+        let (mut patience, mut began_at) = (TimeoutEstimator::default(), Instant::now());
         for (took, is_answered) in calls {
             let error = (!is_answered).then_some(QueueErrorKind::Timeout);
             patience.learn(began_at, ms(*took), error);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn calls_that_hang_while_others_are_answered_are_not_slow() {
-        let (mut patience, began_at) = (Patience::default(), Instant::now());
+        let (mut patience, began_at) = (TimeoutEstimator::default(), Instant::now());
         (0..20).for_each(|n| patience.learn(began_at + ms(n), ms(10), None));
         (0..10).for_each(|n| {
             patience.learn(began_at + ms(n), CALL_MIN, Some(QueueErrorKind::Timeout))
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_lease_bounds_every_call() {
-        assert_eq!(Patience::default().for_call(ms(3_000)), ms(2_000));
-        assert_eq!(Patience::default().for_call(ms(200)), ms(200));
-        assert_eq!(Patience::default().for_call(Duration::ZERO), Duration::ZERO);
+        assert_eq!(TimeoutEstimator::default().for_call(ms(3_000)), ms(2_000));
+        assert_eq!(TimeoutEstimator::default().for_call(ms(200)), ms(200));
+        assert_eq!(TimeoutEstimator::default().for_call(Duration::ZERO), Duration::ZERO);
     }
 }

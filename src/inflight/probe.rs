@@ -12,7 +12,7 @@ use super::InFlight;
 use crate::clock;
 use crate::metrics::QueueAction;
 use crate::queue::Queue;
-use crate::queue::actions::Actions;
+use crate::queue::actions::QueueActions;
 
 /// Interval between probes of a failing action. A repaired action is used within ten seconds.
 const ASK_EVERY: Duration = Duration::from_secs(4);
@@ -37,7 +37,7 @@ pub struct Prober {
     /// The source queue.
     pub queue: Arc<dyn Queue>,
     /// The known state of the actions.
-    pub actions: Arc<Actions>,
+    pub actions: Arc<QueueActions>,
 }
 
 impl Prober {

@@ -69,12 +69,12 @@ const HIDDEN_MIN: Duration = Duration::from_secs(1);
 
 /// The queue's limits, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
+pub(super) struct RedriveLimits {
     pub(super) receives_max: ReceivesMax,
     pub(super) retention: Option<Duration>,
 }
 
-impl Limits {
+impl RedriveLimits {
     /// Returns when a message is copied to the dead-letter queue, if its event is still held.
     pub(super) fn copy_at(&self, receipt: &Receipt) -> Option<Instant> {
         let retention = self.retention?;

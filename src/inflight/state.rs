@@ -17,7 +17,7 @@ use ahash::{HashMap, HashMapExt};
 use tokio::time::Instant;
 
 pub use self::groups::GroupFate;
-use self::kept::Kept;
+use self::kept::KeptReceipts;
 pub use self::kept::TakenBack;
 pub use self::leases::{DueRenewal, Renewal, Renewals, Renewed};
 pub(super) use self::order::Lane;
@@ -26,8 +26,8 @@ pub use self::suspects::SuspectBounds;
 use self::suspects::Suspects;
 pub use self::waiting::ParkedAs;
 use self::waiting::Pool;
-use super::job::{Job, Key, Lease, Original, Receipt, ReceiptKey};
-use super::redrive::Limits;
+use super::job::{Job, JobKey, Lease, OriginalMessage, Receipt, ReceiptKey};
+use super::redrive::RedriveLimits;
 use crate::event::{ContentHash, EventId};
 use crate::metrics::{HeldState, Service};
 use crate::outage::Dependency;
@@ -36,23 +36,23 @@ use crate::sabotage::{Sabotage, on};
 
 /// Where an incoming message was placed.
 #[derive(Debug)]
-pub(super) enum Placed {
+pub(super) enum Placement {
     /// A new job.
     /// `is_first`: no other job comes before it. `is_earlier`: its receipt is now the first to be
     /// extended.
-    New { key: Key, is_first: bool, is_earlier: bool },
+    New { key: JobKey, is_first: bool, is_earlier: bool },
     /// Joined to the held event of which it is a copy.
     Joined { job: Box<Job>, replaced: bool, is_earlier: bool },
     /// Not held: its reservation has used its share of the room. It is handed back for `after`.
     Deferred { job: Box<Job>, receipt: Receipt, after: Duration, is_first: bool },
     /// Not held: an event with the same id but other content is held.
     /// The hash is that of the held one.
-    IdReused(Box<Job>, Box<(Original, Receipt)>, ContentHash),
+    IdReused(Box<Job>, Box<(OriginalMessage, Receipt)>, ContentHash),
 }
 
 /// A job that left the table because its lease was lost.
 #[derive(Debug)]
-pub struct Forgotten {
+pub struct LostJob {
     /// The job.
     pub job: Box<Job>,
     /// Number of receipts that it still had.
@@ -63,11 +63,11 @@ pub struct Forgotten {
 /// Jobs that may now start: the next ones of the lanes that were left, and the next suspect.
 /// A job becomes ready only if it is the first in each of its lanes.
 #[derive(Debug, Default)]
-pub(super) struct Promoted(pub(super) [Option<Key>; 3]);
+pub(super) struct Promoted(pub(super) [Option<JobKey>; 3]);
 
 /// Why a job is idle in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Idle {
+enum WaitReason {
     Ready,
     InLane,
     Waiting {
@@ -82,8 +82,8 @@ enum Idle {
 }
 
 #[derive(Debug)]
-enum Place {
-    Idle(Box<Job>, Idle),
+enum JobState {
+    Idle(Box<Job>, WaitReason),
     Running,
 }
 
@@ -96,20 +96,20 @@ struct HeldReceipt {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct JobEntry {
     event_id: EventId,
     lane: Lane,
     group: Option<Lane>,
     hash: ContentHash,
     lease: Lease,
-    original: Original,
+    original: OriginalMessage,
     receipts: Vec<HeldReceipt>,
-    place: Place,
+    place: JobState,
     /// The service at which it is being tried as a suspect.
     tried_at: Option<Service>,
 }
 
-impl Entry {
+impl JobEntry {
     fn holds(&self, message_id: &MessageId) -> bool {
         self.receipts.iter().any(|held| held.receipt.message_id == *message_id)
     }
@@ -121,20 +121,20 @@ impl Entry {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct TableState {
     visibility: Duration,
     /// Maximum number of messages.
     messages_max: usize,
-    pub(super) limits: Limits,
+    pub(super) limits: RedriveLimits,
     stopped: bool,
     /// Whether the lease keeper has ended, so that no extension will be answered.
     extensions_ended: bool,
     last_key: u64,
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<JobKey, JobEntry>,
     /// The held event with this id. If an id is used twice, the first event is stored.
-    by_event: HashMap<EventId, Key>,
+    by_event: HashMap<EventId, JobKey>,
     lanes: Lanes,
-    timers: BTreeSet<(Instant, Key)>,
+    timers: BTreeSet<(Instant, JobKey)>,
     /// Number of waiting jobs that wait for their turn at a service with a call rate limit.
     in_turn: usize,
     /// Whether a service limits calls per second.
@@ -144,24 +144,24 @@ pub(super) struct State {
     suspects: Suspects,
     /// Jobs to hand back because an earlier one of their group went back.
     abandoned: Vec<Box<Job>>,
-    renewals: BTreeMap<(Instant, ReceiptKey), Key>,
+    renewals: BTreeMap<(Instant, ReceiptKey), JobKey>,
     /// Receipts that are being extended now, with their jobs.
-    extending: HashMap<ReceiptKey, Key>,
+    extending: HashMap<ReceiptKey, JobKey>,
     /// Unsettled receipts that belong to no job.
-    kept: Kept,
+    kept: KeptReceipts,
     /// Receipts released while an extension was in progress.
     released: HashMap<ReceiptKey, (Receipt, Duration)>,
     ready: usize,
     /// Keys of ready jobs that did not fit into the channel.
-    spilled: VecDeque<Key>,
+    spilled: VecDeque<JobKey>,
 }
 
-impl State {
+impl TableState {
     pub(super) fn new(messages_max: usize, visibility: Duration, suspects: SuspectBounds) -> Self {
         Self {
             visibility,
             messages_max,
-            limits: Limits::default(),
+            limits: RedriveLimits::default(),
             stopped: false,
             extensions_ended: false,
             last_key: 0,
@@ -176,43 +176,46 @@ impl State {
             abandoned: Vec::new(),
             renewals: BTreeMap::new(),
             extending: HashMap::new(),
-            kept: Kept::default(),
+            kept: KeptReceipts::default(),
             released: HashMap::new(),
             ready: 0,
             spilled: VecDeque::new(),
         }
     }
 
-    pub(super) fn start(&mut self, key: Key) -> Option<Box<Job>> {
+    pub(super) fn start(&mut self, key: JobKey) -> Option<Box<Job>> {
         let entry = self.entries.get_mut(&key)?;
-        if !matches!(entry.place, Place::Idle(_, Idle::Ready)) {
+        if !matches!(entry.place, JobState::Idle(_, WaitReason::Ready)) {
             return None;
         }
         self.ready -= 1;
-        match mem::replace(&mut entry.place, Place::Running) {
-            Place::Idle(mut job, _) => {
+        match mem::replace(&mut entry.place, JobState::Running) {
+            JobState::Idle(mut job, _) => {
                 job.held.set(HeldState::Running);
                 Some(job)
             }
-            Place::Running => None,
+            JobState::Running => None,
         }
     }
 
     /// Adds to the room of the first receipt, which is freed when the job is settled.
-    pub(super) fn grow(&mut self, key: Key, bytes: usize) {
+    pub(super) fn grow(&mut self, key: JobKey, bytes: usize) {
         let entry = self.entries.get_mut(&key);
         if let Some(held) = entry.and_then(|entry| entry.receipts.first_mut()) {
             held.receipt.room.grow(bytes);
         }
     }
 
-    fn is_first(&self, entry: &Entry, key: Key) -> bool {
+    fn is_first(&self, entry: &JobEntry, key: JobKey) -> bool {
         (self.lanes.is_first(&entry.lane, key) || on(Sabotage::ReservationLockDropped))
             && entry.group.as_ref().is_none_or(|group| self.lanes.is_first(group, key))
     }
 
     /// Leaves the job's group lane unchanged: it moves on when the returned group turn ends.
-    pub(super) fn take(&mut self, key: Key) -> (Original, Vec<Receipt>, Option<Lane>, Promoted) {
+    pub(super) fn take(
+        &mut self,
+        key: JobKey,
+    ) -> (OriginalMessage, Vec<Receipt>, Option<Lane>, Promoted) {
         let (entry, promoted) = self.remove(key);
         let mut receipts = Vec::with_capacity(entry.receipts.len());
         for held in entry.receipts {
@@ -224,7 +227,7 @@ impl State {
 
     /// Removes a job that is not settled here.
     /// Later jobs of its group are abandoned too, if it comes again.
-    fn take_unsettled(&mut self, key: Key) -> (Entry, Promoted) {
+    fn take_unsettled(&mut self, key: JobKey) -> (JobEntry, Promoted) {
         let (entry, Promoted([next, _, suspect])) = self.remove(key);
         let Some(group) = &entry.group else { return (entry, Promoted([next, None, suspect])) };
         let comes_again = self.comes_again(&entry);
@@ -232,7 +235,7 @@ impl State {
         (entry, Promoted([next, next_in_group, suspect]))
     }
 
-    pub(super) fn release(&mut self, key: Key, after: Duration) -> (Vec<Receipt>, Promoted) {
+    pub(super) fn release(&mut self, key: JobKey, after: Duration) -> (Vec<Receipt>, Promoted) {
         let (entry, promoted) = self.take_unsettled(key);
         let mut now = Vec::with_capacity(entry.receipts.len());
         for held in entry.receipts {
@@ -246,22 +249,22 @@ impl State {
         (now, promoted)
     }
 
-    pub(super) fn forget_lost(&mut self, mut job: Box<Job>) -> (Option<Forgotten>, Promoted) {
+    pub(super) fn forget_lost(&mut self, mut job: Box<Job>) -> (Option<LostJob>, Promoted) {
         let key = job.key;
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
         if entry.lease.is_held() {
             job.held.set(HeldState::Buffered);
-            entry.place = Place::Idle(job, Idle::InLane);
+            entry.place = JobState::Idle(job, WaitReason::InLane);
             return (None, Promoted([Some(key), None, None]));
         }
         let (entry, promoted) = self.take_unsettled(key);
         let receipts_lost = entry.receipts.len();
         entry.receipts.iter().for_each(|held| self.stop_renewing(held));
-        (Some(Forgotten { job, receipts_lost }), promoted)
+        (Some(LostJob { job, receipts_lost }), promoted)
     }
 
     /// Marks a job as ready if it waits only for its turn and is the first in its lanes.
-    pub(super) fn set_ready(&mut self, key: Key) -> bool {
+    pub(super) fn set_ready(&mut self, key: JobKey) -> bool {
         if self.stopped {
             return false;
         }
@@ -269,12 +272,12 @@ impl State {
         if !self.is_first(entry, key) {
             return false;
         }
-        let Some(Entry { place: Place::Idle(_, was @ Idle::InLane), .. }) =
+        let Some(JobEntry { place: JobState::Idle(_, was @ WaitReason::InLane), .. }) =
             self.entries.get_mut(&key)
         else {
             return false;
         };
-        *was = Idle::Ready;
+        *was = WaitReason::Ready;
         self.ready += 1;
         true
     }
@@ -287,17 +290,18 @@ impl State {
         let abandoned = self.take_abandoned();
         let mut jobs: Vec<_> = abandoned.into_iter().map(|job| (job, Duration::ZERO)).collect();
         for entry in self.entries.values_mut() {
-            match mem::replace(&mut entry.place, Place::Running) {
-                Place::Idle(job, idle) => {
+            match mem::replace(&mut entry.place, JobState::Running) {
+                JobState::Idle(job, idle) => {
                     let rest = match idle {
-                        Idle::Waiting { until, .. } => until.saturating_duration_since(now),
-                        Idle::Ready | Idle::InLane | Idle::Suspect | Idle::Parked(..) => {
-                            Duration::ZERO
-                        }
+                        WaitReason::Waiting { until, .. } => until.saturating_duration_since(now),
+                        WaitReason::Ready
+                        | WaitReason::InLane
+                        | WaitReason::Suspect
+                        | WaitReason::Parked(..) => Duration::ZERO,
                     };
                     jobs.push((job, rest));
                 }
-                Place::Running => {}
+                JobState::Running => {}
             }
         }
         self.timers.clear();
@@ -311,20 +315,20 @@ impl State {
     }
 
     pub(super) fn take_all(&mut self) -> Vec<Receipt> {
-        let mut keys: Vec<Key> = self.entries.keys().copied().collect();
+        let mut keys: Vec<JobKey> = self.entries.keys().copied().collect();
         keys.sort_unstable();
         keys.into_iter().flat_map(|key| self.take(key).1).collect()
     }
 
     /// Removes an entry from the table and its indexes, except its group lane and its receipts.
-    fn remove(&mut self, key: Key) -> (Entry, Promoted) {
+    fn remove(&mut self, key: JobKey) -> (JobEntry, Promoted) {
         let suspect = self.end_trial(key);
         self.suspects.remove(key);
         let entry = self.entries.remove(&key).expect("a job is settled once");
         if self.by_event.get(&entry.event_id) == Some(&key) {
             self.by_event.remove(&entry.event_id);
         }
-        if let Place::Idle(_, idle) = &entry.place {
+        if let JobState::Idle(_, idle) = &entry.place {
             self.stop_idling(key, *idle);
         }
         let next = self.lanes.leave(&entry.lane, key);

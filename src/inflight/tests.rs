@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use tokio::time::advance;
 
-use super::room::{Room, RoomPermit};
+use super::capacity::{InFlightLimiter, Permit};
 use super::*;
 use crate::event::decode;
 use crate::metrics::{HeldState, Metrics};
@@ -26,8 +26,8 @@ const VISIBILITY: Duration = Duration::from_secs(30);
 
 struct World {
     table: Arc<InFlight>,
-    ready: mpsc::Receiver<Key>,
-    room: Room,
+    ready: mpsc::Receiver<JobKey>,
+    room: InFlightLimiter,
     metrics: Arc<Metrics>,
     serial: u32,
     /// Receive count of the messages admitted next.
@@ -53,7 +53,7 @@ impl World {
         Self {
             table: Arc::new(table),
             ready,
-            room: Room::new(messages_max, 1 << 40),
+            room: InFlightLimiter::new(messages_max, 1 << 40),
             metrics,
             serial: 0,
             receive_count: 1,
@@ -86,7 +86,7 @@ impl World {
         id: &str,
         reservation: &str,
         show: &str,
-    ) -> (Box<Job>, Original, Receipt) {
+    ) -> (Box<Job>, OriginalMessage, Receipt) {
         self.serial += 1;
         let message = Message {
             id: MessageId(message_id.into()),

@@ -34,7 +34,7 @@ impl Metrics {
     /// `worker_dead_letters_total`, in addition to `other`.
     #[must_use]
     pub fn new(dead_letter_reasons: &[&'static str]) -> Self {
-        let make = Maker(Registry::new());
+        let make = Registrar(Registry::new());
         make.process();
         let dead_letters = make.counter_vec(
             "worker_dead_letters_total",
@@ -157,9 +157,9 @@ impl Metrics {
 
 /// Creates and registers metrics. Names and labels are constants, so a failure is a programming
 /// error that every test detects.
-pub(super) struct Maker(Registry);
+pub(super) struct Registrar(Registry);
 
-impl Maker {
+impl Registrar {
     pub(super) fn register<C: Collector + Clone + 'static>(
         &self,
         made: prometheus::Result<C>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts};
 
-use super::build::Maker;
+use super::build::Registrar;
 use super::{BreakerState, LimitChange, Metrics, PaceScope, Service, gauge_value};
 
 /// The services with a circuit breaker.
@@ -33,7 +33,7 @@ struct Series {
 }
 
 impl Judged {
-    pub(super) fn new(make: &Maker) -> Self {
+    pub(super) fn new(make: &Registrar) -> Self {
         let breaker = gauges(
             make,
             "worker_breaker_state",
@@ -102,7 +102,7 @@ impl Judged {
     }
 }
 
-fn gauges(make: &Maker, name: &str, help: &str) -> IntGaugeVec {
+fn gauges(make: &Registrar, name: &str, help: &str) -> IntGaugeVec {
     make.register(IntGaugeVec::new(Opts::new(name, help), &["service"]))
 }
 

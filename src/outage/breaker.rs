@@ -15,8 +15,8 @@ pub(super) use self::down::probe_wait;
 use self::down::{Down, LOST_AFTER};
 pub use self::told::Due;
 pub(super) use self::told::{Change, Entered, Trouble};
-use super::evidence::{Begun, Evidence, Kind, Proof};
-use super::limit::{Limit, Sample, Step};
+use super::evidence::{BegunCall, Evidence, FailureKind, Proof};
+use super::limit::{Limit, LimitStep, Sample};
 use super::{CallOutcome, Waiting};
 use crate::client::Load;
 use crate::sabotage::{Sabotage, on};
@@ -28,7 +28,7 @@ const CALLS_PER_SUSPECT: usize = 4;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-enum State {
+enum BreakerPhase {
     Serving,
     Down(Down),
     /// Also ended by a call that succeeds and began after call `begun`, the last paced one.
@@ -40,7 +40,7 @@ enum State {
 
 #[derive(Debug)]
 pub(super) struct Breaker {
-    state: State,
+    state: BreakerPhase,
     evidence: Evidence,
     /// `None`: calls are not limited.
     limit: Option<Limit>,
@@ -60,7 +60,7 @@ pub(super) struct Breaker {
 impl Breaker {
     pub(super) fn new(limit: Option<Limit>) -> Self {
         Self {
-            state: State::Serving,
+            state: BreakerPhase::Serving,
             evidence: Evidence::default(),
             limit,
             in_flight: 0,
@@ -84,10 +84,10 @@ impl Breaker {
         let is_fresh = self.evidence.is_fresh(subject);
         let is_away = self.is_away(now);
         let is_probe = match &mut self.state {
-            State::Paused { .. } if is_away => return Entered::Away { is_fresh },
-            State::Paused { .. } => return Entered::Full { is_fresh, is_suspect: false },
-            State::Serving => false,
-            State::Down(down) => {
+            BreakerPhase::Paused { .. } if is_away => return Entered::Away { is_fresh },
+            BreakerPhase::Paused { .. } => return Entered::Full { is_fresh, is_suspect: false },
+            BreakerPhase::Serving => false,
+            BreakerPhase::Down(down) => {
                 if !down.may_enter(is_fresh, self.has_waiting, now) {
                     return Entered::Away { is_fresh };
                 }
@@ -112,20 +112,20 @@ impl Breaker {
     }
 
     /// Ends a call that this process gave up before an answer.
-    pub(super) fn cancel(&mut self, call: Begun, now: Instant) {
+    pub(super) fn cancel(&mut self, call: BegunCall, now: Instant) {
         self.end(call);
         if call.is_probe
-            && let State::Down(down) = &mut self.state
+            && let BreakerPhase::Down(down) = &mut self.state
         {
             down.next_probe = now;
         }
     }
 
-    fn end(&mut self, call: Begun) {
+    fn end(&mut self, call: BegunCall) {
         self.in_flight -= 1;
         self.suspects_in_flight -= usize::from(call.is_suspect);
         if call.is_probe
-            && let State::Down(down) = &mut self.state
+            && let BreakerPhase::Down(down) = &mut self.state
             && call.number > down.begun
         {
             down.probes_open = down.probes_open.saturating_sub(1);
@@ -135,12 +135,12 @@ impl Breaker {
     /// Records an answer. Returns the state change and the direction of the limit's change.
     pub(super) fn report(
         &mut self,
-        call: Begun,
+        call: BegunCall,
         outcome: CallOutcome,
         load: Load,
         took: Duration,
         now: Instant,
-    ) -> (Option<Change>, Option<Step>) {
+    ) -> (Option<Change>, Option<LimitStep>) {
         let in_flight = self.in_flight;
         self.end(call);
         // A suspect that times out or is refused is no sample of the service's capacity.
@@ -158,46 +158,52 @@ impl Breaker {
                 self.evidence.add_success(call, now);
                 self.come_back(call, true, now)
             }
-            CallOutcome::Outage => self.failed(call, Kind::Outage, took, now),
-            CallOutcome::Failing => self.failed(call, Kind::Failing, took, now),
+            CallOutcome::Outage => self.failed(call, FailureKind::Outage, took, now),
+            CallOutcome::Failing => self.failed(call, FailureKind::Failing, took, now),
             CallOutcome::Paced(wait) => self.failed(
                 call,
-                Kind::Paced(now + wait.unwrap_or_default().max(PAUSE_MIN)),
+                FailureKind::Paced(now + wait.unwrap_or_default().max(PAUSE_MIN)),
                 took,
                 now,
             ),
-            CallOutcome::Refused => self.failed(call, Kind::Refused, took, now),
+            CallOutcome::Refused => self.failed(call, FailureKind::Refused, took, now),
         };
         (change, step)
     }
 
     fn add_sample(
         &mut self,
-        call: Begun,
+        call: BegunCall,
         load: Load,
         took: Duration,
         in_flight: usize,
         at: Instant,
-    ) -> Option<Step> {
+    ) -> Option<LimitStep> {
         let begun = self.evidence.begun();
-        let limit = self.limit.as_mut().filter(|_| matches!(self.state, State::Serving))?;
+        let limit = self.limit.as_mut().filter(|_| matches!(self.state, BreakerPhase::Serving))?;
         limit.add(Sample { number: call.number, begun, took, load, in_flight, at })
     }
 
-    fn failed(&mut self, call: Begun, kind: Kind, took: Duration, now: Instant) -> Option<Change> {
+    fn failed(
+        &mut self,
+        call: BegunCall,
+        kind: FailureKind,
+        took: Duration,
+        now: Instant,
+    ) -> Option<Change> {
         self.evidence.add_failure(call, kind, now);
         match &mut self.state {
-            State::Serving => self.judge(now),
-            State::Paused { .. } => None,
+            BreakerPhase::Serving => self.judge(now),
+            BreakerPhase::Paused { .. } => None,
             // Any answer shows that the service is up. A service that refuses all calls must show
             // that anew.
-            State::Down(Down { trouble: Trouble::Away | Trouble::Failing, .. })
-                if kind == Kind::Refused =>
+            BreakerPhase::Down(Down { trouble: Trouble::Away | Trouble::Failing, .. })
+                if kind == FailureKind::Refused =>
             {
                 let back = self.come_back(call, false, now);
                 self.judge(now).or(back)
             }
-            State::Down(down) => {
+            BreakerPhase::Down(down) => {
                 if call.is_probe && call.number > down.begun {
                     down.probe_failed(took);
                 }
@@ -207,7 +213,7 @@ impl Breaker {
     }
 
     fn judge(&mut self, now: Instant) -> Option<Change> {
-        if !matches!(self.state, State::Serving) {
+        if !matches!(self.state, BreakerPhase::Serving) {
             return None;
         }
         match self.evidence.proof(self.in_flight, now)? {
@@ -215,7 +221,7 @@ impl Breaker {
             Proof::Failing => self.go_down(Trouble::Failing, now),
             Proof::Refusing => self.go_down(Trouble::Refusing, now),
             Proof::Paced(until) => {
-                self.state = State::Paused { until, begun: self.evidence.run_ends() };
+                self.state = BreakerPhase::Paused { until, begun: self.evidence.run_ends() };
                 self.evidence.begin_pause();
                 if let Some(limit) = &mut self.limit {
                     limit.pause(now);
@@ -227,36 +233,42 @@ impl Breaker {
 
     fn go_down(&mut self, trouble: Trouble, now: Instant) -> Option<Change> {
         let reservations = self.evidence.count(|kind| match trouble {
-            Trouble::Away | Trouble::Failing => matches!(kind, Kind::Outage | Kind::Failing),
-            Trouble::Refusing => kind == Kind::Refused,
+            Trouble::Away | Trouble::Failing => {
+                matches!(kind, FailureKind::Outage | FailureKind::Failing)
+            }
+            Trouble::Refusing => kind == FailureKind::Refused,
         });
         self.outages += 1;
         self.let_go = 0;
         if let Some(limit) = &mut self.limit {
             limit.go_down(now);
         }
-        self.state =
-            State::Down(Down::new(trouble, self.evidence.begun(), self.evidence.succeeded(), now));
+        self.state = BreakerPhase::Down(Down::new(
+            trouble,
+            self.evidence.begun(),
+            self.evidence.succeeded(),
+            now,
+        ));
         let within = self.evidence.run_lasts(now);
         Some(Change::Down { trouble, reservations, within })
     }
 
     /// Ends an outage, for an answered call that began while the service was down.
     /// Ends a pause, for a call that succeeded and began after the last paced one of the run.
-    fn come_back(&mut self, call: Begun, is_success: bool, now: Instant) -> Option<Change> {
-        if let State::Paused { begun, .. } = self.state
+    fn come_back(&mut self, call: BegunCall, is_success: bool, now: Instant) -> Option<Change> {
+        if let BreakerPhase::Paused { begun, .. } = self.state
             && call.number > begun
         {
             self.serve_again();
             return None;
         }
-        let State::Down(Down { trouble, since, begun, succeeded, .. }) = self.state else {
+        let BreakerPhase::Down(Down { trouble, since, begun, succeeded, .. }) = self.state else {
             return None;
         };
         if call.number <= begun {
             return None;
         }
-        self.state = State::Serving;
+        self.state = BreakerPhase::Serving;
         self.evidence.begin_anew(succeeded, is_success, now);
         self.called_since = now;
         if let Some(limit) = &mut self.limit {
@@ -271,7 +283,7 @@ impl Breaker {
     }
 
     fn end_pause(&mut self, now: Instant) {
-        if let State::Paused { until, .. } = self.state
+        if let BreakerPhase::Paused { until, .. } = self.state
             && until <= now
         {
             self.serve_again();
@@ -279,7 +291,7 @@ impl Breaker {
     }
 
     fn serve_again(&mut self) {
-        self.state = State::Serving;
+        self.state = BreakerPhase::Serving;
         if let Some(limit) = &mut self.limit {
             limit.after_outage(self.evidence.begun());
         }
@@ -288,8 +300,10 @@ impl Breaker {
     /// Returns for how long the service has been down, or called; `None` in the other state.
     pub(super) fn lasts(&self, is_down: bool, now: Instant) -> Option<Duration> {
         let since = match &self.state {
-            State::Down(down) => is_down.then_some(down.since),
-            State::Serving | State::Paused { .. } => (!is_down).then_some(self.called_since),
+            BreakerPhase::Down(down) => is_down.then_some(down.since),
+            BreakerPhase::Serving | BreakerPhase::Paused { .. } => {
+                (!is_down).then_some(self.called_since)
+            }
         };
         since.map(|since| now.saturating_duration_since(since))
     }
@@ -301,7 +315,7 @@ impl Breaker {
 
     /// Makes a probe due now, as another part of the service is back.
     pub(super) fn hasten(&mut self, now: Instant) {
-        if let State::Down(down) = &mut self.state {
+        if let BreakerPhase::Down(down) = &mut self.state {
             down.next_probe = now;
         }
     }
@@ -325,9 +339,9 @@ impl Breaker {
         self.end_pause(now);
         self.has_waiting = waiting.total() > 0;
         match &mut self.state {
-            State::Paused { until, .. } => (Due::Calls(0), Some(*until)),
-            State::Down(down) => down.due(waiting, now),
-            State::Serving => {
+            BreakerPhase::Paused { until, .. } => (Due::Calls(0), Some(*until)),
+            BreakerPhase::Down(down) => down.due(waiting, now),
+            BreakerPhase::Serving => {
                 if self.let_go_at.is_some_and(|at| now.saturating_duration_since(at) >= LOST_AFTER)
                 {
                     self.let_go = 0;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ahash::{HashMap, HashMapExt};
 use tokio::time::Instant;
 
-use super::window::Window;
+use super::window::CallWindow;
 use crate::sabotage::{Sabotage, on};
 
 /// How long a failure counts as evidence.
@@ -50,7 +50,7 @@ const FAILED_MAX: usize = 20_000;
 
 /// A call that has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Begun {
+pub(super) struct BegunCall {
     /// Sequence number in order of beginning.
     pub(super) number: u64,
     /// Hash of the reservation, or of the event for a store call.
@@ -65,7 +65,7 @@ pub(super) struct Begun {
 
 /// Kind of failure, as evidence about the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FailureKind {
     /// The service or the connection to it is at fault: 503, no connection, and similar.
     Outage,
     /// 500 and similar status codes.
@@ -90,11 +90,11 @@ pub(super) enum Proof {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Failure {
+struct RecordedFailure {
     number: u64,
     subject: u64,
     at: Instant,
-    kind: Kind,
+    kind: FailureKind,
     is_fresh: bool,
 }
 
@@ -106,21 +106,21 @@ pub(super) struct Evidence {
     succeeded: u64,
     /// One more than the calls begun when another part of the service last succeeded.
     others: u64,
-    run: VecDeque<Failure>,
-    window: Window,
+    run: VecDeque<RecordedFailure>,
+    window: CallWindow,
     /// Time of the last recovery.
     back_at: Option<Instant>,
-    failed: FailedBefore,
+    failed: SuspectHistory,
     /// Time of the first failure after the last success.
     failing_since: Option<Instant>,
 }
 
 impl Evidence {
-    pub(super) fn begin(&mut self, subject: u64, is_probe: bool) -> Begun {
+    pub(super) fn begin(&mut self, subject: u64, is_probe: bool) -> BegunCall {
         self.begun += 1;
         let is_fresh = self.is_fresh(subject);
         let is_suspect = self.is_suspect(subject);
-        Begun { number: self.begun, subject, is_fresh, is_probe, is_suspect }
+        BegunCall { number: self.begun, subject, is_fresh, is_probe, is_suspect }
     }
 
     pub(super) fn is_fresh(&self, subject: u64) -> bool {
@@ -135,7 +135,7 @@ impl Evidence {
         self.succeeded
     }
 
-    pub(super) fn add_success(&mut self, call: Begun, now: Instant) {
+    pub(super) fn add_success(&mut self, call: BegunCall, now: Instant) {
         if call.is_fresh {
             self.window.add_success(now);
         } else {
@@ -145,7 +145,7 @@ impl Evidence {
     }
 
     /// Records that the service works, for a call that did not do what the event needs.
-    pub(super) fn add_answer(&mut self, call: Begun) {
+    pub(super) fn add_answer(&mut self, call: BegunCall) {
         if call.number > self.succeeded {
             self.succeeded = call.number;
             while self.run.front().is_some_and(|failure| failure.number < call.number) {
@@ -155,31 +155,31 @@ impl Evidence {
         }
     }
 
-    pub(super) fn add_failure(&mut self, call: Begun, kind: Kind, now: Instant) {
+    pub(super) fn add_failure(&mut self, call: BegunCall, kind: FailureKind, now: Instant) {
         if call.is_fresh {
             match kind {
-                Kind::Outage | Kind::Failing => self.window.add_failure(now),
-                Kind::Paced(_) => self.window.add_paced(now),
-                Kind::Refused => self.window.add_refused(now),
+                FailureKind::Outage | FailureKind::Failing => self.window.add_failure(now),
+                FailureKind::Paced(_) => self.window.add_paced(now),
+                FailureKind::Refused => self.window.add_refused(now),
             }
         }
-        let is_paced = matches!(kind, Kind::Paced(_));
+        let is_paced = matches!(kind, FailureKind::Paced(_));
         // A repeated paced answer still counts while no other subject succeeds. It adds to the
         // fresh ones.
         let is_fresh = call.is_fresh
             || is_paced && !self.is_suspect(call.subject)
             || on(Sabotage::SuspectCounted);
         if (is_fresh || is_paced) && call.number > self.succeeded {
-            let Begun { number, subject, .. } = call;
-            self.add_to_run(Failure { number, subject, at: now, kind, is_fresh });
+            let BegunCall { number, subject, .. } = call;
+            self.add_to_run(RecordedFailure { number, subject, at: now, kind, is_fresh });
         }
-        if kind != Kind::Refused && !self.is_suspect(call.subject) {
+        if kind != FailureKind::Refused && !self.is_suspect(call.subject) {
             self.failing_since.get_or_insert(now);
         }
         self.failed.add(call.subject, self.begun);
     }
 
-    fn add_to_run(&mut self, failure: Failure) {
+    fn add_to_run(&mut self, failure: RecordedFailure) {
         if let Some(other) = self.run.iter_mut().find(|other| other.subject == failure.subject) {
             other.kind = failure.kind;
             return;
@@ -219,7 +219,7 @@ impl Evidence {
     }
 
     /// Counts the distinct reservations in the run whose failure kind matches.
-    pub(super) fn count(&self, is_it: impl Fn(Kind) -> bool) -> usize {
+    pub(super) fn count(&self, is_it: impl Fn(FailureKind) -> bool) -> usize {
         self.run.iter().filter(|failure| is_it(failure.kind)).count()
     }
 
@@ -239,7 +239,7 @@ impl Evidence {
         // Only calls that began after the latest success count as open.
         let since = usize::try_from(self.begun - self.succeeded).unwrap_or(usize::MAX);
         let open = in_flight.min(since.saturating_sub(self.run.len()));
-        let refusals = self.count(|kind| kind == Kind::Refused);
+        let refusals = self.count(|kind| kind == FailureKind::Refused);
         if refusals >= REFUSALS_MIN
             && !on(Sabotage::RefusalsUnseen)
             && (open == 0
@@ -249,16 +249,16 @@ impl Evidence {
             return Some(Proof::Refusing);
         }
         let prior = if self.is_just_back(now) { JUST_BACK } else { UNKNOWN };
-        let outages = self.count(|kind| kind == Kind::Outage);
-        let failures = outages + self.count(|kind| kind == Kind::Failing);
+        let outages = self.count(|kind| kind == FailureKind::Outage);
+        let failures = outages + self.count(|kind| kind == FailureKind::Failing);
         if failures >= FAILURES_MIN
             && (self.failing_for(now) >= RUN_LASTS
                 || is_improbable(failures, seen.failures, seen.calls, open, prior))
         {
             return Some(if outages > 0 { Proof::Away } else { Proof::Failing });
         }
-        let paced = self.count(|kind| matches!(kind, Kind::Paced(_)));
-        let is_paced = |failure: &&Failure| matches!(failure.kind, Kind::Paced(_));
+        let paced = self.count(|kind| matches!(kind, FailureKind::Paced(_)));
+        let is_paced = |failure: &&RecordedFailure| matches!(failure.kind, FailureKind::Paced(_));
         let fresh = self.run.iter().filter(is_paced).filter(|failure| failure.is_fresh).count();
         if fresh >= paced_min
             && (on(Sabotage::PauseForOne)
@@ -273,8 +273,8 @@ impl Evidence {
     /// The time of one reservation may apply to that one alone.
     fn paced_until(&self, paced_min: usize, now: Instant) -> Option<Instant> {
         let times = self.run.iter().filter_map(|failure| match failure.kind {
-            Kind::Paced(until) => (until > now).then_some(until),
-            Kind::Outage | Kind::Failing | Kind::Refused => None,
+            FailureKind::Paced(until) => (until > now).then_some(until),
+            FailureKind::Outage | FailureKind::Failing | FailureKind::Refused => None,
         });
         let mut times: Vec<_> = times.collect();
         times.sort_unstable();
@@ -295,7 +295,7 @@ impl Evidence {
             self.window.add_success(now);
         }
         self.back_at = Some(now);
-        self.run.retain(|failure| failure.kind == Kind::Refused);
+        self.run.retain(|failure| failure.kind == FailureKind::Refused);
     }
 
     /// Resets the evidence at the start of a pause: what led to the pause is not typical.
@@ -319,14 +319,14 @@ fn is_improbable(run: usize, failed: u32, calls: u32, open: usize, prior: (f64, 
 
 /// Subjects that have failed: a bounded set that evicts the oldest first.
 #[derive(Debug, Default)]
-struct FailedBefore {
+struct SuspectHistory {
     /// Number of calls begun at the first failure of the subject.
     since: HashMap<u64, u64>,
     /// Subjects in order of failure. Removed subjects stay until they are evicted.
     order: VecDeque<u64>,
 }
 
-impl FailedBefore {
+impl SuspectHistory {
     fn contains(&self, subject: u64) -> bool {
         !self.since.is_empty() && self.since.contains_key(&subject)
     }

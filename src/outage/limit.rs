@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::aimd::Aimd;
+use self::aimd::{Aimd, AimdAdvice};
 use self::pace::Pacing;
-use self::timeouts::{Answer, Fastest, Quickest, Speed, Timeouts};
+use self::timeouts::{Fastest, Quickest, Speed, TimedAnswer, TimeoutAdvice, TimeoutLimit};
 use crate::client::Load;
 use crate::sabotage::{Sabotage, on};
 
@@ -76,7 +76,7 @@ pub(super) struct Sample {
 
 /// Direction of a change of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum LimitStep {
     Up,
     Down,
 }
@@ -107,7 +107,7 @@ pub(super) struct Limit {
     value: f64,
     /// Final value of a slow start under way: each answer adds a call, until one is slow.
     slow_start: Option<f64>,
-    law: Law,
+    law: Algorithm,
     pacing: Pacing,
     ceiling: Ceiling,
     /// Latency of fast answers since the last slow start began. Without a target it determines how
@@ -124,9 +124,9 @@ pub(super) struct Limit {
 }
 
 #[derive(Debug)]
-enum Law {
+enum Algorithm {
     Aimd(Aimd),
-    Timeouts(Timeouts),
+    Timeouts(TimeoutLimit),
 }
 
 /// Limit at which timeouts came last: near it the limit rises slowly.
@@ -167,8 +167,8 @@ impl Ceiling {
 impl Limit {
     pub(super) fn new(bounds: Bounds, target: Option<Duration>) -> Self {
         let (value, slow_start, law) = match target {
-            Some(target) => (START, Some(bounds.max), Law::Aimd(Aimd::new(target))),
-            None => (bounds.max, None, Law::Timeouts(Timeouts::default())),
+            Some(target) => (START, Some(bounds.max), Algorithm::Aimd(Aimd::new(target))),
+            None => (bounds.max, None, Algorithm::Timeouts(TimeoutLimit::default())),
         };
         Self {
             bounds,
@@ -240,7 +240,7 @@ impl Limit {
     /// Records the beginning of a call.
     pub(super) fn begin(&mut self, now: Instant) {
         let is_idle = self.used_at.is_some_and(|at| now.saturating_duration_since(at) >= IDLE_MAX);
-        if is_idle && matches!(self.law, Law::Aimd(_)) {
+        if is_idle && matches!(self.law, Algorithm::Aimd(_)) {
             self.start_slowly(IDLE_START, self.bounds.max, 0);
         }
         self.used_at = Some(now);
@@ -259,7 +259,7 @@ impl Limit {
             // much.
             let before = self.slow_start.unwrap_or(self.value);
             self.ceiling = Ceiling::new(before, now);
-            self.lower(Timeouts::lowered(before), self.mark);
+            self.lower(TimeoutLimit::lowered(before), self.mark);
         }
     }
 
@@ -279,14 +279,14 @@ impl Limit {
         self.mark = self.mark.max(begun);
         self.fastest = Fastest::default();
         match &mut self.law {
-            Law::Aimd(law) => law.restart(),
-            Law::Timeouts(law) => law.restart(),
+            Algorithm::Aimd(law) => law.restart(),
+            Algorithm::Timeouts(law) => law.restart(),
         }
         self.pacing.restart();
     }
 
     /// Records an answer. Returns the direction if the limit has changed.
-    pub(super) fn add(&mut self, sample: Sample) -> Option<Step> {
+    pub(super) fn add(&mut self, sample: Sample) -> Option<LimitStep> {
         self.used_at = Some(sample.at);
         if sample.load != Load::Unknown {
             self.pacing.count(sample.load == Load::Refused, sample.at);
@@ -306,8 +306,8 @@ impl Limit {
         }
         self.value = self.bounds.clamp(self.value);
         match self.calls().cmp(&before) {
-            std::cmp::Ordering::Greater => Some(Step::Up),
-            std::cmp::Ordering::Less => Some(Step::Down),
+            std::cmp::Ordering::Greater => Some(LimitStep::Up),
+            std::cmp::Ordering::Less => Some(LimitStep::Down),
             std::cmp::Ordering::Equal => None,
         }
     }
@@ -323,12 +323,12 @@ impl Limit {
         let is_remembered = self.ceiling.is_known_for(LATE_LASTS, sample.at);
         let is_late = is_long && (sample.took > quickest * INFLATED || is_remembered);
         let is_slow = match &self.law {
-            Law::Aimd(law) => is_timed_out || law.is_slow(sample.took),
+            Algorithm::Aimd(law) => is_timed_out || law.is_slow(sample.took),
             // Queueing does not end a slow start: no target states how long is too long, and the
             // slow start only leads back to the previous limit.
-            Law::Timeouts(_) => is_timed_out || is_late,
+            Algorithm::Timeouts(_) => is_timed_out || is_late,
         };
-        if is_late && matches!(self.law, Law::Timeouts(_)) {
+        if is_late && matches!(self.law, Algorithm::Timeouts(_)) {
             self.slow_start = None;
         }
         if let Some(up_to) = self.slow_start
@@ -342,21 +342,24 @@ impl Limit {
         let is_reached = sample.in_flight >= self.calls() || on(Sabotage::IncreaseUnreached);
         let (is_starting, at) = (self.slow_start.is_some(), sample.at);
         match &mut self.law {
-            Law::Aimd(law) => match law.add(is_slow, is_reached, is_starting, self.value, at) {
-                Some(aimd::Advice::Lower) => self.lower(Aimd::lowered(self.value), sample.begun),
-                Some(aimd::Advice::Raise) => self.raise(Speed::Fast, at),
-                None => {}
-            },
-            Law::Timeouts(law) => {
+            Algorithm::Aimd(law) => {
+                match law.add(is_slow, is_reached, is_starting, self.value, at) {
+                    Some(AimdAdvice::Lower) => self.lower(Aimd::lowered(self.value), sample.begun),
+                    Some(AimdAdvice::Raise) => self.raise(Speed::Fast, at),
+                    None => {}
+                }
+            }
+            Algorithm::Timeouts(law) => {
                 let is_full = self.value >= self.bounds.max;
                 let is_quick = !is_timed_out && !is_inflated && !is_long;
-                let answer = Answer { is_timed_out, is_inflated, is_quick, is_late, is_reached };
+                let answer =
+                    TimedAnswer { is_timed_out, is_inflated, is_quick, is_late, is_reached };
                 match law.add(answer, is_full, at) {
-                    Some(timeouts::Advice::Lower) => {
+                    Some(TimeoutAdvice::Lower) => {
                         self.ceiling = Ceiling::new(self.value, at);
-                        self.lower(Timeouts::lowered(self.value), sample.begun);
+                        self.lower(TimeoutLimit::lowered(self.value), sample.begun);
                     }
-                    Some(timeouts::Advice::Raise(speed)) => self.raise(speed, at),
+                    Some(TimeoutAdvice::Raise(speed)) => self.raise(speed, at),
                     None => {}
                 }
             }

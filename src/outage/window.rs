@@ -10,7 +10,7 @@ const BUCKET: Duration = Duration::from_secs(2);
 
 /// Calls of the last 20 seconds, by outcome.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(super) struct CallWindow {
     buckets: [Bucket; BUCKETS],
     /// Start of the first bucket; unset until the first call.
     origin: Option<Instant>,
@@ -35,7 +35,7 @@ pub(super) struct Counts {
     pub(super) refused: u32,
 }
 
-impl Window {
+impl CallWindow {
     pub(super) fn add_success(&mut self, now: Instant) {
         self.bucket(now).calls += 1;
     }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_window_does_not_count() {
-        let mut window = Window::default();
+        let mut window = CallWindow::default();
         let start = Instant::now();
         let after = |s| start + Duration::from_secs(s);
         window.add_failure(start);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::clock;
-use crate::inflight::room::Reserved;
+use crate::inflight::capacity::ReservedPermits;
 use crate::intake::Received;
 use crate::queue::{Message, Queue, QueueError, QueueErrorKind};
 
@@ -28,20 +28,20 @@ const LOOK_SHARE: u32 = 20;
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// The response to a receive, and the room for its messages.
-pub(super) struct Reply {
-    pub(super) room: Reserved,
+pub(super) struct ReceiveReply {
+    pub(super) room: ReservedPermits,
     pub(super) asked: usize,
     pub(super) answer: Result<Vec<Message>, QueueError>,
     pub(super) received: Received,
 }
 
 /// The last two clock samples taken before the response was read.
-struct Looks {
+struct AnswerWatch {
     last_but_one: Instant,
     last: Instant,
 }
 
-impl Looks {
+impl AnswerWatch {
     fn first() -> Self {
         let now = clock::now();
         Self { last_but_one: now, last: now }
@@ -62,13 +62,13 @@ impl Looks {
 /// Requests up to `asked` messages.
 pub(super) async fn receive(
     queue: Arc<dyn Queue>,
-    room: Reserved,
+    room: ReservedPermits,
     asked: usize,
     wait: Duration,
     visibility: Duration,
-) -> Reply {
+) -> ReceiveReply {
     let began_at = Instant::now();
-    let mut looks = Looks::first();
+    let mut looks = AnswerWatch::first();
     let answer = {
         let mut call = pin!(queue.receive(asked, visibility));
         // The SDK has this deadline too; a queue that keeps neither must not block the loop.
@@ -87,7 +87,7 @@ pub(super) async fn receive(
     };
     let leased_at = looks.before_answer();
     let received = Received { began_at, received_at: Instant::now(), leased_at, visibility };
-    Reply { room, asked, answer, received }
+    ReceiveReply { room, asked, answer, received }
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::inflight::room::Room;
+    use crate::inflight::capacity::InFlightLimiter;
     use crate::queue::{BatchAnswer, DeadLetter, ReceiptHandle};
 
     const VISIBILITY: Duration = Duration::from_secs(6);
@@ -135,10 +135,10 @@ mod tests {
 
     /// Returns the reply to a receive that is open for `open`, then answered while the process is
     /// paused for `paused`.
-    async fn answered(open: Duration, paused: Duration) -> Reply {
+    async fn answered(open: Duration, paused: Duration) -> ReceiveReply {
         let (answer, answered) = oneshot::channel();
         let queue = Arc::new(Slow(Mutex::new(Some(answered))));
-        let room = Room::new(10, 64 << 20).reserve().await;
+        let room = InFlightLimiter::new(10, 64 << 20).reserve().await;
         let wait = Duration::from_secs(20);
         let receiving = tokio::spawn(receive(queue, room, 10, wait, VISIBILITY));
         sleep(open).await;
@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_comes_before_the_answer_is_read_does_not_count() {
-        let mut looks = Looks::first();
+        let mut looks = AnswerWatch::first();
         let before = looks.last;
         advance(Duration::from_secs(9)).await;
         looks.again();

@@ -37,7 +37,7 @@ const LEASE_SHARE: u32 = 5;
 
 /// The evidence about one action.
 #[derive(Clone, Copy, Debug, Default)]
-struct Record {
+struct ActionRecord {
     /// Consecutive failed calls, each of which began after the previous one ended.
     failures: u32,
     /// End of the first failed call.
@@ -52,14 +52,14 @@ struct Record {
 
 /// The effect of one call on the state of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+enum ActionChange {
     /// The action fails, or fails for a new reason.
     Fails(QueueErrorKind),
     /// The action works again, after this duration.
     Works(Duration),
 }
 
-impl Record {
+impl ActionRecord {
     /// Records a call that ran from `began_at` to `now`.
     fn note(
         &mut self,
@@ -67,21 +67,21 @@ impl Record {
         now: Instant,
         answer: Result<(), QueueErrorKind>,
         failed_for: Duration,
-    ) -> Option<Change> {
+    ) -> Option<ActionChange> {
         match answer {
             Ok(()) => self.works(began_at, now, false),
             Err(kind) => self.fails(began_at, now, kind, failed_for),
         }
     }
 
-    fn works(&mut self, began_at: Instant, now: Instant, is_doubted: bool) -> Option<Change> {
+    fn works(&mut self, began_at: Instant, now: Instant, is_doubted: bool) -> Option<ActionChange> {
         // A call that began before the first failure is no evidence about the time after it.
         if self.first_at.is_some_and(|at| began_at < at) {
             return None;
         }
         let failing = self.failing;
         *self = Self { is_doubted: is_doubted && self.is_doubted, ..Self::default() };
-        failing.map(|(since, _)| Change::Works(now - since))
+        failing.map(|(since, _)| ActionChange::Works(now - since))
     }
 
     fn fails(
@@ -90,7 +90,7 @@ impl Record {
         now: Instant,
         kind: QueueErrorKind,
         failed_for: Duration,
-    ) -> Option<Change> {
+    ) -> Option<ActionChange> {
         if self.last_at.is_some_and(|at| began_at < at) {
             return None;
         }
@@ -114,14 +114,14 @@ impl Record {
         };
         self.failing = Some((since, kind));
         self.is_doubted = true;
-        Some(Change::Fails(kind))
+        Some(ActionChange::Fails(kind))
     }
 }
 
 /// The evidence about every action. Shared by all callers of the queue.
 #[derive(Debug)]
-pub struct Actions {
-    records: Mutex<[Record; QueueAction::ALL.len()]>,
+pub struct QueueActions {
+    records: Mutex<[ActionRecord; QueueAction::ALL.len()]>,
     /// Per action: number of waiting items that retry the action themselves.
     waiting: [AtomicUsize; QueueAction::ALL.len()],
     changed: watch::Sender<()>,
@@ -130,7 +130,7 @@ pub struct Actions {
     metrics: Arc<Metrics>,
 }
 
-impl Actions {
+impl QueueActions {
     /// Creates the state in which no action fails. Leases last for `visibility`.
     #[must_use]
     pub fn new(health: Arc<Health>, metrics: Arc<Metrics>, visibility: Duration) -> Self {
@@ -165,11 +165,11 @@ impl Actions {
     fn tell_change(
         &self,
         action: QueueAction,
-        change: Option<Change>,
+        change: Option<ActionChange>,
         answer: Result<(), &QueueError>,
     ) {
         match (change, answer) {
-            (Some(Change::Fails(kind)), Err(error)) => {
+            (Some(ActionChange::Fails(kind)), Err(error)) => {
                 self.tell(action, Some(kind));
                 error!(
                     action = action.as_str(),
@@ -178,7 +178,7 @@ impl Actions {
                     "An action of the queue fails: what cannot be settled is not received until it works"
                 );
             }
-            (Some(Change::Works(failed_for)), _) => {
+            (Some(ActionChange::Works(failed_for)), _) => {
                 self.tell(action, None);
                 info!(
                     action = action.as_str(),
@@ -187,7 +187,7 @@ impl Actions {
                     "The action of the queue works again"
                 );
             }
-            (Some(Change::Fails(_)), Ok(())) | (None, _) => {}
+            (Some(ActionChange::Fails(_)), Ok(())) | (None, _) => {}
         }
     }
 
@@ -228,7 +228,7 @@ impl Actions {
         self.changed.send_replace(());
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Record; QueueAction::ALL.len()]> {
+    fn lock(&self) -> MutexGuard<'_, [ActionRecord; QueueAction::ALL.len()]> {
         self.records.lock().expect("no panic happens under this lock")
     }
 }
@@ -242,8 +242,8 @@ mod tests {
     const THROTTLED: Result<(), QueueErrorKind> = Err(QueueErrorKind::Throttled);
 
     /// Returns the change after each call. Begin and end are in seconds after the start.
-    fn changes(calls: &[(u32, u32, Result<(), QueueErrorKind>)]) -> Vec<Option<Change>> {
-        let (mut record, start) = (Record::default(), Instant::now());
+    fn changes(calls: &[(u32, u32, Result<(), QueueErrorKind>)]) -> Vec<Option<ActionChange>> {
+        let (mut record, start) = (ActionRecord::default(), Instant::now());
         let note = |(began, ended, answer): &(u32, u32, _)| {
             record.note(start + SECOND * *began, start + SECOND * *ended, *answer, FAILED_FOR)
         };
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn what_is_denied_is_believed_at_the_second_call() {
-        let fails = Some(Change::Fails(QueueErrorKind::Denied));
-        let works = Some(Change::Works(9 * SECOND));
+        let fails = Some(ActionChange::Fails(QueueErrorKind::Denied));
+        let works = Some(ActionChange::Works(9 * SECOND));
         let seen = changes(&[(0, 1, DENIED), (1, 1, DENIED), (2, 2, DENIED), (9, 10, Ok(()))]);
         assert_eq!(seen, [None, fails, None, works]);
         let seen = changes(&[(0, 1, DENIED), (1, 1, Ok(())), (2, 2, DENIED)]);
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_may_pass_counts_where_it_lasts() {
-        let fails = Some(Change::Fails(QueueErrorKind::Throttled));
+        let fails = Some(ActionChange::Fails(QueueErrorKind::Throttled));
         let often = [(0, 0, THROTTLED), (1, 1, THROTTLED), (2, 2, THROTTLED), (3, 3, THROTTLED)];
         assert_eq!(changes(&often), [None, None, None, fails]);
         let seldom = [(0, 0, THROTTLED), (9, 9, THROTTLED), (19, 19, THROTTLED)];
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_call_from_before_the_failure_cures_nothing() {
-        let fails = Some(Change::Fails(QueueErrorKind::Denied));
+        let fails = Some(ActionChange::Fails(QueueErrorKind::Denied));
         let seen = changes(&[(1, 2, DENIED), (2, 3, DENIED), (0, 4, Ok(())), (4, 5, DENIED)]);
         assert_eq!(seen, [None, fails, None, None]);
     }
@@ -285,7 +285,7 @@ mod tests {
     fn after_a_probe_an_action_is_doubted_until_a_real_call_works() {
         let visibility = 5 * SECOND;
         let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new(&[])));
-        let actions = Actions::new(health, metrics, visibility);
+        let actions = QueueActions::new(health, metrics, visibility);
         let extend = QueueAction::Extend;
         let detail = "on purpose".to_owned();
         let denied = QueueError { kind: QueueErrorKind::Denied, detail };
@@ -302,6 +302,6 @@ mod tests {
     #[test]
     fn another_reason_is_told() {
         let seen = changes(&[(0, 0, DENIED), (1, 1, DENIED), (2, 2, THROTTLED)]);
-        assert_eq!(seen[2], Some(Change::Fails(QueueErrorKind::Throttled)));
+        assert_eq!(seen[2], Some(ActionChange::Fails(QueueErrorKind::Throttled)));
     }
 }

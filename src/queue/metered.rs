@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::actions::Actions;
+use super::actions::QueueActions;
 use super::{
     BatchAnswer, DeadLetter, EntryError, Message, Permission, Queue, QueueError, QueueErrorKind,
     QueueLimits, ReceiptHandle,
@@ -14,21 +14,21 @@ use super::{
 use crate::metrics::{Call, CallResult, Metrics, QueueAction};
 
 /// Counts, times and records each call.
-pub struct Metered {
+pub struct InstrumentedQueue {
     queue: Arc<dyn Queue>,
     metrics: Arc<Metrics>,
-    actions: Arc<Actions>,
+    actions: Arc<QueueActions>,
 }
 
 /// A call in progress. If it is dropped without an answer, it counts as a timeout.
-struct Open<'a> {
-    actions: &'a Actions,
+struct OpenQueueCall<'a> {
+    actions: &'a QueueActions,
     action: QueueAction,
     began_at: Instant,
     is_answered: bool,
 }
 
-impl Open<'_> {
+impl OpenQueueCall<'_> {
     fn answered(mut self, answer: Result<(), &QueueError>) {
         self.is_answered = true;
         self.actions.note(self.action, self.began_at, answer);
@@ -40,7 +40,7 @@ impl Open<'_> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenQueueCall<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
             let detail = "no answer in time".to_owned();
@@ -50,16 +50,16 @@ impl Drop for Open<'_> {
     }
 }
 
-impl Metered {
+impl InstrumentedQueue {
     /// Wraps `queue`.
     #[must_use]
-    pub fn new(queue: Arc<dyn Queue>, metrics: Arc<Metrics>, actions: Arc<Actions>) -> Self {
+    pub fn new(queue: Arc<dyn Queue>, metrics: Arc<Metrics>, actions: Arc<QueueActions>) -> Self {
         Self { queue, metrics, actions }
     }
 
-    fn open(&self, action: QueueAction) -> Open<'_> {
+    fn open(&self, action: QueueAction) -> OpenQueueCall<'_> {
         let began_at = Instant::now();
-        Open { actions: &self.actions, action, began_at, is_answered: false }
+        OpenQueueCall { actions: &self.actions, action, began_at, is_answered: false }
     }
 
     /// Runs an extension or a hand-back; one permission covers both.
@@ -117,7 +117,7 @@ fn evidence(answer: &BatchAnswer) -> Result<(), QueueError> {
 }
 
 #[async_trait]
-impl Queue for Metered {
+impl Queue for InstrumentedQueue {
     async fn receive(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError> {
         let open = self.open(QueueAction::Receive);
         let answer = self.queue.receive(max, visibility);

@@ -30,15 +30,15 @@ use aws_sdk_sqs::types::{
 use self::convert::{fifo_name, to_message, to_sdk_attribute, whole_seconds};
 use self::environment::{Prepared, prepare};
 use self::error::{entry_answers, queue_error};
-use self::target::Target;
+use self::target::DeadLetterTarget;
 use super::{
     BatchAnswer, DeadLetter, Message, MessageGroup, Permission, Queue, QueueError, QueueErrorKind,
     QueueLimits, ReceiptHandle,
 };
-use crate::config::{Aws, Proxies, QueueUrl};
+use crate::config::{AwsConfig, Proxies, QueueUrl};
 use crate::metrics::QueueAction;
 
-pub use self::describe::{QueueFacts, Redrive};
+pub use self::describe::{QueueAttributes, Redrive};
 pub use self::environment::{AwsError, Called};
 
 /// Timeout of one call other than a receive. SQS answers in tens of milliseconds; a longer wait
@@ -85,7 +85,7 @@ pub struct SqsQueue {
     /// empty queue, a long poll would hide for up to 20 s whether receiving works.
     has_received: AtomicBool,
     /// The dead-letter target.
-    dlq: target::Known,
+    dlq: target::KnownTarget,
 }
 
 impl SqsQueue {
@@ -94,7 +94,11 @@ impl SqsQueue {
     ///
     /// # Errors
     /// If this environment does not allow calls to SQS, regardless of SQS's answers.
-    pub async fn new(settings: SqsSettings, aws: &Aws, queue: &QueueUrl) -> Result<Self, AwsError> {
+    pub async fn new(
+        settings: SqsSettings,
+        aws: &AwsConfig,
+        queue: &QueueUrl,
+    ) -> Result<Self, AwsError> {
         let Prepared { shared, endpoint, called } = prepare(aws, queue).await?;
         Ok(Self { called, ..Self::with(&shared, endpoint, settings) })
     }
@@ -122,7 +126,7 @@ impl SqsQueue {
         };
         let long_polls = client(settings.wait + RECEIVE_MARGIN);
         let is_fifo = fifo_name(&settings.queue_url);
-        let (called, dlq) = (Called::default(), target::Known::default());
+        let (called, dlq) = (Called::default(), target::KnownTarget::default());
         let has_received = AtomicBool::new(false);
         let client = client(CALL_TIMEOUT);
         Self { client, long_polls, settings, is_fifo, called, has_received, dlq }
@@ -161,7 +165,11 @@ impl SqsQueue {
         Ok(messages.filter_map(|raw| to_message(raw, self.is_fifo)).collect())
     }
 
-    async fn dead_letter_call(&self, to: &Target, letter: &DeadLetter) -> Result<(), QueueError> {
+    async fn dead_letter_call(
+        &self,
+        to: &DeadLetterTarget,
+        letter: &DeadLetter,
+    ) -> Result<(), QueueError> {
         let mut call = self.client.send_message().queue_url(&to.url).message_body(&letter.body);
         for attribute in letter.all_attributes() {
             let name = attribute.name.clone();

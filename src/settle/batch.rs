@@ -28,14 +28,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
-use self::call::{Context, Deleted, delete, release};
-use self::letter::{Letter, Sent, send};
-use self::undone::Undone;
+use self::call::{BatchContext, DeleteOutcome, delete, release};
+use self::letter::{CopyOutcome, DeadLetterCopy, send};
+use self::undone::RetryQueue;
 use super::decide::DeadLetterReason;
-use super::ledger::{Ledger, Left};
-use crate::inflight::{InFlight, Receipt, Taken};
+use super::ledger::{Disposition, MessageAccount};
+use crate::inflight::{InFlight, Receipt, RemovedJob};
 use crate::metrics::{Metrics, QueueAction};
-use crate::queue::actions::Actions;
+use crate::queue::actions::QueueActions;
 use crate::queue::{BATCH_MAX, Queue};
 use crate::telemetry::QueueSpans;
 
@@ -55,11 +55,11 @@ const PAIR_WITHIN: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub enum Settlement {
     /// Deletes the message; the ledger counts it as this.
-    Delete(Receipt, Left),
+    Delete(Receipt, Disposition),
     /// Makes the message visible after this delay.
     Release(Receipt, Duration),
     /// Sends a copy to the dead-letter queue, then deletes the message.
-    DeadLetter(Box<Taken>, Box<Grounds>),
+    DeadLetter(Box<RemovedJob>, Box<Grounds>),
 }
 
 /// The reason that a dead letter carries beside the message.
@@ -119,25 +119,25 @@ impl Batches {
 /// The task that settles messages in batches.
 pub struct Batcher {
     settlements: mpsc::Receiver<Settlement>,
-    context: Arc<Context>,
-    calls: JoinSet<Ended>,
+    context: Arc<BatchContext>,
+    calls: JoinSet<EndedCall>,
     /// Delete calls in progress.
     deletes_open: usize,
     /// Whether the queue is FIFO. If so, deletes do not wait for a full batch.
     is_fifo: bool,
-    undone: Undone,
+    undone: RetryQueue,
     /// All senders are gone: the worker is shutting down.
     is_closing: bool,
-    deletes: Vec<(Receipt, Left)>,
+    deletes: Vec<(Receipt, Disposition)>,
     releases: Vec<(Receipt, Duration)>,
     flush_at: Option<Instant>,
 }
 
 /// The result of a call that has ended.
-enum Ended {
-    Delete(Deleted),
+enum EndedCall {
+    Delete(DeleteOutcome),
     Release,
-    Letter(Sent),
+    Letter(CopyOutcome),
 }
 
 impl Batcher {
@@ -147,21 +147,22 @@ impl Batcher {
     pub fn new(
         queue: Arc<dyn Queue>,
         metrics: Arc<Metrics>,
-        ledger: Arc<Ledger>,
+        ledger: Arc<MessageAccount>,
         spans: QueueSpans,
         inflight: Arc<InFlight>,
-        actions: Arc<Actions>,
+        actions: Arc<QueueActions>,
         messages_max: usize,
     ) -> (Batches, Self) {
         let (sender, settlements) = mpsc::channel(messages_max);
         let outstanding = Outstanding::default();
         let batches = Batches { settlements: sender, outstanding: outstanding.clone() };
         let is_fifo = queue.is_fifo();
-        let context = Context { queue, metrics, ledger, outstanding, spans, inflight, actions };
+        let context =
+            BatchContext { queue, metrics, ledger, outstanding, spans, inflight, actions };
         let context = Arc::new(context);
         let batcher = Self {
             settlements,
-            undone: Undone::new(Arc::clone(&context)),
+            undone: RetryQueue::new(Arc::clone(&context)),
             context,
             calls: JoinSet::new(),
             deletes_open: 0,
@@ -205,15 +206,15 @@ impl Batcher {
         }
     }
 
-    fn ended(&mut self, ended: Ended) {
+    fn ended(&mut self, ended: EndedCall) {
         match ended {
-            Ended::Delete(deleted) => {
+            EndedCall::Delete(deleted) => {
                 self.deletes_open -= 1;
                 self.undone.deleted(deleted);
                 self.flush_at_once();
             }
-            Ended::Release => {}
-            Ended::Letter(sent) => {
+            EndedCall::Release => {}
+            EndedCall::Letter(sent) => {
                 for settlement in self.undone.sent(sent, self.is_closing) {
                     self.add(settlement);
                 }
@@ -240,10 +241,10 @@ impl Batcher {
                 }
             }
             Settlement::DeadLetter(taken, grounds) => {
-                let letter = Letter::new(*taken, *grounds);
+                let letter = DeadLetterCopy::new(*taken, *grounds);
                 if self.context.cannot_send() {
-                    let sent = Sent::failed_before(letter);
-                    self.ended(Ended::Letter(sent));
+                    let sent = CopyOutcome::failed_before(letter);
+                    self.ended(EndedCall::Letter(sent));
                 } else {
                     self.spawn_letter(letter);
                 }
@@ -267,7 +268,7 @@ impl Batcher {
 
     /// Adds a delete. While deletes fail, one call from time to time probes whether they work
     /// again; the other deletes are kept until then.
-    fn add_delete(&mut self, receipt: Receipt, how: Left) {
+    fn add_delete(&mut self, receipt: Receipt, how: Disposition) {
         if self.context.actions.is_failing(QueueAction::Delete) {
             return self.undone.keep_delete(receipt, how);
         }
@@ -279,15 +280,15 @@ impl Batcher {
         }
     }
 
-    fn spawn_delete(&mut self, batch: Vec<(Receipt, Left)>, again: Option<bool>) {
+    fn spawn_delete(&mut self, batch: Vec<(Receipt, Disposition)>, again: Option<bool>) {
         let context = Arc::clone(&self.context);
         self.deletes_open += 1;
-        self.calls.spawn(async move { Ended::Delete(delete(&context, batch, again).await) });
+        self.calls.spawn(async move { EndedCall::Delete(delete(&context, batch, again).await) });
     }
 
-    fn spawn_letter(&mut self, letter: Box<Letter>) {
+    fn spawn_letter(&mut self, letter: Box<DeadLetterCopy>) {
         let context = Arc::clone(&self.context);
-        self.calls.spawn(async move { Ended::Letter(send(&context, letter).await) });
+        self.calls.spawn(async move { EndedCall::Letter(send(&context, letter).await) });
     }
 
     fn flush_within(&mut self, time: Duration) {
@@ -327,7 +328,7 @@ impl Batcher {
             let context = Arc::clone(&self.context);
             self.calls.spawn(async move {
                 release(&context, batch).await;
-                Ended::Release
+                EndedCall::Release
             });
         }
     }

@@ -7,16 +7,16 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::batch::{Batches, Grounds, Settlement};
-use super::decide::{DeadLetterReason, Record, RetryPolicy, Verdict, decide};
-use super::ledger::{Ledger, Left};
+use super::decide::{DeadLetterReason, EventHistory, RetryPolicy, Verdict, decide};
+use super::ledger::{Disposition, MessageAccount};
 use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate};
 use crate::client::Class;
 use crate::clock::{self, millis};
 use crate::event::ContentHash;
-use crate::handler::End;
-use crate::idempotency::{Handled, HandledAs, Records, StoreError};
+use crate::handler::AttemptOutcome;
+use crate::idempotency::{Handled, HandledAs, IdempotencyClient, StoreError};
 use crate::inflight::lease::LeaseEvents;
-use crate::inflight::{InFlight, Job, ParkedAs, Receipt, Taken, log_job};
+use crate::inflight::{InFlight, Job, ParkedAs, Receipt, RemovedJob, log_job};
 use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
 use crate::outage::{Dependency, Outages};
 use crate::sabotage::{Sabotage, on};
@@ -30,7 +30,7 @@ pub struct Settler {
     /// The in-flight table that holds the jobs.
     pub inflight: Arc<InFlight>,
     /// The store that holds the claims.
-    pub records: Records,
+    pub records: IdempotencyClient,
     /// The batches that settle the messages.
     pub batches: Batches,
     /// The retry policy.
@@ -40,12 +40,12 @@ pub struct Settler {
     /// The circuit breakers, which decide when a parked job continues.
     pub outages: Arc<Outages>,
     /// The account of received and settled messages.
-    pub ledger: Arc<Ledger>,
+    pub ledger: Arc<MessageAccount>,
 }
 
 impl Settler {
     /// Settles a job, or makes it wait, according to the end of its attempt.
-    pub async fn settle(&self, mut job: Box<Job>, mut end: End) {
+    pub async fn settle(&self, mut job: Box<Job>, mut end: AttemptOutcome) {
         let mut verdict = self.decide(&job, &end);
         // The store comes first: a crash before the delete causes a duplicate delivery, not a
         // second effect. A message is not deleted until the store has its event as handled.
@@ -77,10 +77,10 @@ impl Settler {
         }
     }
 
-    fn decide(&self, job: &Job, end: &End) -> Verdict {
+    fn decide(&self, job: &Job, end: &AttemptOutcome) -> Verdict {
         let Job { retries, failures, receive_count, rounds, .. } = *job;
         let receive_count = receive_count.saturating_add(rounds);
-        let record = Record { retries, failures, receive_count };
+        let record = EventHistory { retries, failures, receive_count };
         let verdict = decide(end, record, &self.policy, &mut fastrand::Rng::new());
         match verdict {
             Verdict::Retry { .. } | Verdict::Park(..) | Verdict::Release(_)
@@ -128,7 +128,7 @@ impl Settler {
 
     /// Dead-letters an event whose id belongs to another event. It does not release the claim,
     /// which belongs to the other event.
-    pub async fn reject_reused_id(&self, job: Box<Job>, taken: Taken, known: ContentHash) {
+    pub async fn reject_reused_id(&self, job: Box<Job>, taken: RemovedJob, known: ContentHash) {
         let error = "another event has this id".to_owned();
         let reason = DeadLetterReason::IdReused;
         self.count(&job, Outcome::Failed);
@@ -180,9 +180,9 @@ impl Settler {
         span.end("handed_back", attempt, None);
     }
 
-    async fn delete(&self, job: Box<Job>, outcome: Outcome, end: &End) {
+    async fn delete(&self, job: Box<Job>, outcome: Outcome, end: &AttemptOutcome) {
         self.count(&job, outcome);
-        if let End::Superseded { found } = end {
+        if let AttemptOutcome::Superseded { found } = end {
             self.metrics.superseded();
             log_fate(&job, outcome, &format!("Event superseded: the reservation is {found}"));
         } else {
@@ -202,7 +202,7 @@ impl Settler {
         mut job: Box<Job>,
         after: Duration,
         suspect: Option<Service>,
-        end: &End,
+        end: &AttemptOutcome,
     ) -> Option<Box<Job>> {
         let (code, error) = describe(end);
         self.metrics.event_retried(job.event.event_type(), end.retry_reason());
@@ -245,10 +245,10 @@ impl Settler {
         mut job: Box<Job>,
         dependency: Dependency,
         how: ParkedAs,
-        end: &End,
+        end: &AttemptOutcome,
     ) -> Option<Box<Job>> {
         let service = dependency.service().as_str();
-        if let End::Parked { error: Some(error), .. } = end {
+        if let AttemptOutcome::Parked { error: Some(error), .. } = end {
             self.metrics.event_retried(job.event.event_type(), end.retry_reason());
             log_job!(
                 warn,
@@ -313,7 +313,7 @@ impl Settler {
 
     async fn delete_messages(&self, job: &Job) {
         for receipt in self.inflight.take(job).receipts {
-            self.batches.send(Settlement::Delete(receipt, Left::Deleted)).await;
+            self.batches.send(Settlement::Delete(receipt, Disposition::Deleted)).await;
         }
     }
 
@@ -323,7 +323,7 @@ impl Settler {
         }
     }
 
-    pub(super) async fn send_dead_letter(&self, taken: Taken, grounds: Grounds) {
+    pub(super) async fn send_dead_letter(&self, taken: RemovedJob, grounds: Grounds) {
         let settlement = Settlement::DeadLetter(Box::new(taken), Box::new(grounds));
         self.batches.send(settlement).await;
     }
@@ -338,6 +338,6 @@ impl Settler {
 }
 
 /// Whether the service refused the call for now and accepts it later.
-fn is_refused_for_now(end: &End) -> bool {
-    matches!(end, End::Failed { error, .. } if error.class == Class::Paced)
+fn is_refused_for_now(end: &AttemptOutcome) -> bool {
+    matches!(end, AttemptOutcome::Failed { error, .. } if error.class == Class::Paced)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{CallError, Class};
 use crate::event::PoisonReason;
-use crate::handler::{End, EventWait};
+use crate::handler::{AttemptOutcome, EventWait};
 use crate::idempotency::StoreError;
 use crate::inflight::ParkedAs;
 use crate::metrics::{Outcome, Service};
@@ -110,7 +110,7 @@ impl DeadLetterReason {
 
 /// The state of the event beside the end of the attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Record {
+pub struct EventHistory {
     /// Retries used up so far.
     pub retries: u32,
     /// Failed attempts before this one.
@@ -122,28 +122,30 @@ pub struct Record {
 /// Decides what happens to the message.
 #[must_use]
 pub fn decide(
-    end: &End,
-    record: Record,
+    end: &AttemptOutcome,
+    record: EventHistory,
     policy: &RetryPolicy,
     random: &mut fastrand::Rng,
 ) -> Verdict {
     match end {
-        End::Applied => Verdict::Delete(Outcome::Success),
-        End::Superseded { .. } => Verdict::Delete(Outcome::Dropped),
-        End::MoneyWithoutSeat { .. } => Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
-        End::HoldUnknown => {
+        AttemptOutcome::Applied => Verdict::Delete(Outcome::Success),
+        AttemptOutcome::Superseded { .. } => Verdict::Delete(Outcome::Dropped),
+        AttemptOutcome::MoneyWithoutSeat { .. } => {
+            Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat)
+        }
+        AttemptOutcome::HoldUnknown => {
             Verdict::DeadLetter(DeadLetterReason::Poison(PoisonReason::InvalidEvent))
         }
-        End::LeaseLost => Verdict::Forget,
-        End::Parked { dependency, how, .. } => Verdict::Park(*dependency, *how),
+        AttemptOutcome::LeaseLost => Verdict::Forget,
+        AttemptOutcome::Parked { dependency, how, .. } => Verdict::Park(*dependency, *how),
         // The store operation is retried; meanwhile no step runs without a claim.
-        End::Store(StoreError::Away { .. } | StoreError::Unavailable(_) | StoreError::NotOwner) => {
-            retry_or_release(false, record, policy, random)
-        }
-        End::Store(StoreError::Unreadable(_)) | End::Unclear { .. } | End::Panicked => {
-            retry_or_release(true, record, policy, random)
-        }
-        End::Failed { error, wait } => match error.class {
+        AttemptOutcome::Store(
+            StoreError::Away { .. } | StoreError::Unavailable(_) | StoreError::NotOwner,
+        ) => retry_or_release(false, record, policy, random),
+        AttemptOutcome::Store(StoreError::Unreadable(_))
+        | AttemptOutcome::Unclear { .. }
+        | AttemptOutcome::Panicked => retry_or_release(true, record, policy, random),
+        AttemptOutcome::Failed { error, wait } => match error.class {
             Class::Permanent => Verdict::DeadLetter(DeadLetterReason::Rejected),
             Class::Forbidden => Verdict::DeadLetter(DeadLetterReason::Forbidden),
             Class::MoneyWithoutSeat => Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
@@ -158,7 +160,7 @@ pub fn decide(
 fn wait_or_release(
     error: &CallError,
     wait: EventWait,
-    record: Record,
+    record: EventHistory,
     policy: &RetryPolicy,
     random: &mut fastrand::Rng,
 ) -> Verdict {
@@ -183,7 +185,7 @@ fn wait_or_release(
 
 fn retry_or_release(
     counted: bool,
-    record: Record,
+    record: EventHistory,
     policy: &RetryPolicy,
     random: &mut fastrand::Rng,
 ) -> Verdict {
@@ -209,30 +211,33 @@ mod tests {
         backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) },
     };
 
-    fn verdict(end: &End, retries: u32, receive_count: u32) -> Verdict {
-        let record = Record { retries, failures: retries, receive_count };
+    fn verdict(end: &AttemptOutcome, retries: u32, receive_count: u32) -> Verdict {
+        let record = EventHistory { retries, failures: retries, receive_count };
         decide(end, record, &POLICY, &mut fastrand::Rng::with_seed(3))
     }
 
-    fn failed(class: Class, is_charged: bool) -> End {
+    fn failed(class: Class, is_charged: bool) -> AttemptOutcome {
         let (code, detail) = ("code".into(), "detail".to_owned());
         let error = CallError { class, code, detail, retry_after: None, load: class.into() };
         let unless_suspect = Duration::from_millis(800);
-        End::Failed { error, wait: EventWait { is_charged, suspect: None, unless_suspect } }
+        AttemptOutcome::Failed {
+            error,
+            wait: EventWait { is_charged, suspect: None, unless_suspect },
+        }
     }
 
     #[test]
     fn what_is_final_at_once() {
         for (end, expected) in [
-            (End::Applied, Verdict::Delete(Outcome::Success)),
-            (End::Superseded { found: "CONFIRMED" }, Verdict::Delete(Outcome::Dropped)),
-            (End::LeaseLost, Verdict::Forget),
+            (AttemptOutcome::Applied, Verdict::Delete(Outcome::Success)),
+            (AttemptOutcome::Superseded { found: "CONFIRMED" }, Verdict::Delete(Outcome::Dropped)),
+            (AttemptOutcome::LeaseLost, Verdict::Forget),
             (
-                End::HoldUnknown,
+                AttemptOutcome::HoldUnknown,
                 Verdict::DeadLetter(DeadLetterReason::Poison(PoisonReason::InvalidEvent)),
             ),
             (
-                End::MoneyWithoutSeat { detail: "d".to_owned() },
+                AttemptOutcome::MoneyWithoutSeat { detail: "d".to_owned() },
                 Verdict::DeadLetter(DeadLetterReason::MoneyWithoutSeat),
             ),
             (failed(Class::Permanent, true), Verdict::DeadLetter(DeadLetterReason::Rejected)),
@@ -253,9 +258,9 @@ mod tests {
         for end in [
             failed(Class::Outage, true),
             failed(Class::Transient, true),
-            End::Unclear { found: "PENDING".to_owned() },
-            End::Store(StoreError::Unreadable(String::new())),
-            End::Panicked,
+            AttemptOutcome::Unclear { found: "PENDING".to_owned() },
+            AttemptOutcome::Store(StoreError::Unreadable(String::new())),
+            AttemptOutcome::Panicked,
         ] {
             for retries in 0..2 {
                 let Verdict::Retry { after, counted: true, suspect: None } =
@@ -276,7 +281,7 @@ mod tests {
             assert!(matches!(verdict(&end, retries, 1), Verdict::Retry { counted: false, .. }));
             let dependency = Dependency::Inventory;
             let how = ParkedAs { is_fresh: true, is_full: false, is_suspect: false };
-            let end = End::Parked { dependency, error: None, how };
+            let end = AttemptOutcome::Parked { dependency, error: None, how };
             assert_eq!(verdict(&end, retries, 1), Verdict::Park(dependency, how));
         }
     }

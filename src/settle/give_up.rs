@@ -9,14 +9,14 @@ use super::batch::Settlement;
 use super::decide::DeadLetterReason;
 use super::tell::{attempt_begun, describe, end_span};
 use crate::clock::{self, millis};
-use crate::handler::End;
+use crate::handler::AttemptOutcome;
 use crate::inflight::{GroupFate, Job, Receipt, log_job};
 use crate::metrics::Outcome;
 use crate::outage::attribution::ServiceCharges;
 
 impl Settler {
     /// Gives up a job whose retries are used up in this delivery, with regard to its FIFO group.
-    pub(super) async fn give_up(&self, job: Box<Job>, after: Duration, end: &End) {
+    pub(super) async fn give_up(&self, job: Box<Job>, after: Duration, end: &AttemptOutcome) {
         match self.inflight.group_fate(&job) {
             GroupFate::Release => self.release(job, after, end).await,
             GroupFate::LastReceive => {
@@ -30,7 +30,7 @@ impl Settler {
     /// Holds the job as long as a release would hide it, then gives it all retries again.
     /// A release would also make the later messages of its group come again, and use up a receive
     /// of each.
-    fn wait_with_group(&self, mut job: Box<Job>, after: Duration, end: &End) {
+    fn wait_with_group(&self, mut job: Box<Job>, after: Duration, end: &AttemptOutcome) {
         let (code, error) = describe(end);
         self.metrics.event_retried(job.event.event_type(), end.retry_reason());
         log_job!(
@@ -54,7 +54,7 @@ impl Settler {
         self.inflight.wait(job, Instant::now() + after);
     }
 
-    async fn release(&self, job: Box<Job>, after: Duration, end: &End) {
+    async fn release(&self, job: Box<Job>, after: Duration, end: &AttemptOutcome) {
         let after = self.inflight.hidden_job(&job, after, clock::now());
         self.release_claim(&job).await;
         self.count(&job, Outcome::Failed);

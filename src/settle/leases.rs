@@ -9,16 +9,16 @@ use tokio::time::{Instant, sleep};
 use super::Settler;
 use super::batch::Settlement;
 use super::decide::DeadLetterReason;
-use super::ledger::Left;
+use super::ledger::Disposition;
 use super::tell::attempt_begun;
 use crate::clock;
 use crate::event::EventId;
 use crate::idempotency::StoreError;
 use crate::inflight::lease::LeaseEvents;
-use crate::inflight::{Forgotten, Job, Lease, Receipt, log_job};
+use crate::inflight::{Job, Lease, LostJob, Receipt, log_job};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
-use crate::telemetry::Failure;
+use crate::telemetry::SpanFailure;
 
 /// Backoff between the attempts of a claim renewal. Half of the claim's time is left then; another
 /// process may claim the event as soon as the claim expires.
@@ -55,17 +55,17 @@ impl LeaseEvents for Settler {
         self.metrics.leases_extended(u64::try_from(ok).unwrap_or(u64::MAX));
         (0..failed).for_each(|_| self.metrics.lease_extension_failed());
         (0..lost).for_each(|_| self.metrics.lease_lost());
-        self.ledger.left(Left::LeaseLost, lost);
+        self.ledger.left(Disposition::LeaseLost, lost);
     }
 
     async fn release(&self, receipt: Receipt, after: Duration) {
         self.batches.send(Settlement::Release(receipt, after)).await;
     }
 
-    async fn lost(&self, forgotten: Forgotten) {
-        let Forgotten { job, receipts_lost } = forgotten;
+    async fn lost(&self, forgotten: LostJob) {
+        let LostJob { job, receipts_lost } = forgotten;
         (0..receipts_lost).for_each(|_| self.metrics.lease_lost());
-        self.ledger.left(Left::LeaseLost, receipts_lost);
+        self.ledger.left(Disposition::LeaseLost, receipts_lost);
         self.release_claim(&job).await;
         log_job!(
             warn,
@@ -75,7 +75,7 @@ impl LeaseEvents for Settler {
         );
         let Job { mut span, attempt, .. } = *job;
         span.add_event("lease lost", []);
-        let failure = Failure { error_type: "lease_lost", message: "the lease was lost" };
+        let failure = SpanFailure { error_type: "lease_lost", message: "the lease was lost" };
         span.end("lease_lost", attempt, Some(failure));
     }
 

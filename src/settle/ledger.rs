@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The ways in which a message leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum Disposition {
     /// SQS acknowledged the delete.
     Deleted,
     /// The dead-letter queue has a copy, and SQS acknowledged the delete.
@@ -22,7 +22,7 @@ pub enum Left {
     Unsettled,
 }
 
-impl Left {
+impl Disposition {
     /// All ways.
     pub const ALL: [Self; 6] = [
         Self::Deleted,
@@ -47,19 +47,19 @@ impl Left {
 
 /// The account. It counts receipts: a message that is received twice counts twice.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct MessageAccount {
     received: AtomicU64,
-    left: [AtomicU64; Left::ALL.len()],
+    left: [AtomicU64; Disposition::ALL.len()],
 }
 
-impl Ledger {
+impl MessageAccount {
     /// Counts received messages.
     pub fn received(&self, messages: usize) {
         add(&self.received, messages);
     }
 
     /// Counts messages that left in this way.
-    pub fn left(&self, how: Left, messages: usize) {
+    pub fn left(&self, how: Disposition, messages: usize) {
         add(&self.left[how.index()], messages);
     }
 
@@ -71,14 +71,14 @@ impl Ledger {
 
     /// Returns the number of messages that left in this way.
     #[must_use]
-    pub fn left_total(&self, how: Left) -> u64 {
+    pub fn left_total(&self, how: Disposition) -> u64 {
         self.left[how.index()].load(Ordering::Relaxed)
     }
 
     /// Whether all received messages have left.
     #[must_use]
     pub fn balances(&self) -> bool {
-        let left: u64 = Left::ALL.iter().map(|how| self.left_total(*how)).sum();
+        let left: u64 = Disposition::ALL.iter().map(|how| self.left_total(*how)).sum();
         self.received_total() == left
     }
 }
@@ -93,10 +93,10 @@ mod tests {
 
     #[test]
     fn balances_only_when_all_that_came_in_went_out() {
-        let ledger = Ledger::default();
+        let ledger = MessageAccount::default();
         assert!(ledger.balances());
         ledger.received(6);
-        for (n, how) in Left::ALL.into_iter().enumerate() {
+        for (n, how) in Disposition::ALL.into_iter().enumerate() {
             assert!(!ledger.balances(), "after {n}");
             ledger.left(how, 1);
             assert_eq!(ledger.left_total(how), 1);

@@ -5,18 +5,18 @@ use tracing::{info, warn};
 use super::Settler;
 use super::batch::{Grounds, Settlement};
 use super::decide::DeadLetterReason;
-use super::ledger::Left;
+use super::ledger::Disposition;
 use crate::event::{NoChange, Poison};
-use crate::inflight::Taken;
+use crate::inflight::RemovedJob;
 use crate::metrics::Outcome;
-use crate::telemetry::{EventSpan, Failure};
+use crate::telemetry::{EventSpan, SpanFailure};
 
 /// The label for event types that the worker does not handle.
 const UNKNOWN_TYPE: &str = "unknown";
 
 impl Settler {
     /// Dead-letters a body that is not a valid event.
-    pub async fn reject_poison(&self, taken: Taken, poison: Poison, mut span: EventSpan) {
+    pub async fn reject_poison(&self, taken: RemovedJob, poison: Poison, mut span: EventSpan) {
         let Poison { reason, event_type, id, reservation_id, detail } = poison;
         let id = id.as_ref().map(|id| id.as_str());
         let reservation_id = reservation_id.as_ref().map(|id| id.as_str());
@@ -35,13 +35,18 @@ impl Settler {
             "Message is no event: it goes to the dead-letter queue"
         );
         span.set_event(event_type, reservation_id, id);
-        let failure = Failure { error_type: reason.as_str(), message: &detail };
+        let failure = SpanFailure { error_type: reason.as_str(), message: &detail };
         span.end(Outcome::Failed.as_str(), 1, Some(failure));
         self.send_dead_letter(taken, Grounds { reason, error: detail, event_type }).await;
     }
 
     /// Deletes the message of a payment status that changes nothing here.
-    pub async fn drop_unchanging(&self, taken: Taken, no_change: NoChange, mut span: EventSpan) {
+    pub async fn drop_unchanging(
+        &self,
+        taken: RemovedJob,
+        no_change: NoChange,
+        mut span: EventSpan,
+    ) {
         let NoChange { id, reservation_id, status } = no_change;
         let id = id.as_ref().map(|id| id.as_str());
         let reservation_id = reservation_id.as_ref().map(|id| id.as_str());
@@ -59,7 +64,7 @@ impl Settler {
         span.set_event(UNKNOWN_TYPE, reservation_id, id);
         span.end(Outcome::Dropped.as_str(), 1, None);
         for receipt in taken.receipts {
-            self.batches.send(Settlement::Delete(receipt, Left::Deleted)).await;
+            self.batches.send(Settlement::Delete(receipt, Disposition::Deleted)).await;
         }
     }
 }

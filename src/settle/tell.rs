@@ -4,11 +4,11 @@ use tracing::debug;
 
 use super::decide::DeadLetterReason;
 use crate::clock::millis;
-use crate::handler::End;
+use crate::handler::AttemptOutcome;
 use crate::idempotency::StoreError;
 use crate::inflight::{Job, log_job};
 use crate::metrics::Outcome;
-use crate::telemetry::Failure;
+use crate::telemetry::SpanFailure;
 
 /// Error text of an expiry that names no seats.
 const HOLD_UNKNOWN: &str =
@@ -61,37 +61,42 @@ pub(super) fn attempt_begun(job: &Job) -> Option<u32> {
 
 pub(super) fn end_span(job: Box<Job>, outcome: Outcome, failure: Option<(&str, &str)>) {
     let Job { span, attempt, .. } = *job;
-    let failure = failure.map(|(error_type, message)| Failure { error_type, message });
+    let failure = failure.map(|(error_type, message)| SpanFailure { error_type, message });
     span.end(outcome.as_str(), attempt, failure);
 }
 
 /// Returns the error code and the error text of an attempt's end.
-pub(super) fn describe(end: &End) -> (String, String) {
+pub(super) fn describe(end: &AttemptOutcome) -> (String, String) {
     match end {
-        End::Applied | End::Superseded { .. } => (String::new(), String::new()),
-        End::Failed { error, .. } | End::Parked { error: Some(error), .. } => {
+        AttemptOutcome::Applied | AttemptOutcome::Superseded { .. } => {
+            (String::new(), String::new())
+        }
+        AttemptOutcome::Failed { error, .. }
+        | AttemptOutcome::Parked { error: Some(error), .. } => {
             (error.code.to_string(), error.to_string())
         }
-        End::Parked { dependency, error: None, how } if how.is_full => {
+        AttemptOutcome::Parked { dependency, error: None, how } if how.is_full => {
             let service = dependency.service().as_str();
             ("full".to_owned(), format!("{service} has as many calls at once as it is given"))
         }
-        End::Parked { dependency, error: None, .. } => {
+        AttemptOutcome::Parked { dependency, error: None, .. } => {
             ("away".to_owned(), format!("{} is away", dependency.service().as_str()))
         }
-        End::Unclear { found } => (
+        AttemptOutcome::Unclear { found } => (
             "unclear_status".to_owned(),
             format!("the reservation is in status {found}, from which nothing can be decided yet"),
         ),
-        End::HoldUnknown => ("invalid_event".to_owned(), HOLD_UNKNOWN.to_owned()),
-        End::MoneyWithoutSeat { detail } => ("money_without_seat".to_owned(), detail.clone()),
-        End::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
-        End::Store(error @ (StoreError::NotOwner | StoreError::Away { .. })) => {
+        AttemptOutcome::HoldUnknown => ("invalid_event".to_owned(), HOLD_UNKNOWN.to_owned()),
+        AttemptOutcome::MoneyWithoutSeat { detail } => {
+            ("money_without_seat".to_owned(), detail.clone())
+        }
+        AttemptOutcome::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
+        AttemptOutcome::Store(error @ (StoreError::NotOwner | StoreError::Away { .. })) => {
             ("store".to_owned(), error.to_string())
         }
-        End::Store(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
+        AttemptOutcome::Store(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
             ("store".to_owned(), format!("idempotency store: {error}"))
         }
-        End::Panicked => ("panic".to_owned(), "the handler panicked".to_owned()),
+        AttemptOutcome::Panicked => ("panic".to_owned(), "the handler panicked".to_owned()),
     }
 }

@@ -25,7 +25,7 @@ use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample, SpanData
 
 use self::export::Exporting;
 pub use self::queue_span::{QueueSpan, QueueSpans, SpanLink};
-pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, Failure};
+pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, SpanFailure};
 use super::context::{TraceParent, baggage};
 use crate::config::{OtlpTransport, Propagators};
 use crate::metrics::Metrics;
@@ -101,10 +101,10 @@ pub enum TraceError {
 
 /// Factory of spans. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Tracing(Arc<Inner>);
+pub struct Tracing(Arc<TracingParts>);
 
 #[derive(Debug)]
-struct Inner {
+struct TracingParts {
     sampling: Sampling,
     propagators: Propagators,
     /// `None`: tracing is disabled; events have ids and no spans.
@@ -157,7 +157,7 @@ impl Tracing {
     }
 
     fn with(exporting: Option<Exporting>, sampling: Sampling, propagators: Propagators) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(TracingParts {
             sampling,
             propagators,
             exporting,

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reservation_worker::client::reservation::HttpSettings;
-use reservation_worker::client::{CallContext, HttpReservationApi, ReservationApi, Target};
+use reservation_worker::client::{CallContext, HttpReservationApi, ReservationApi, TargetStatus};
 use reservation_worker::credentials::Credentials;
 use reservation_worker::event::{Event, Payload, Step, decode, idempotency_key};
 use reservation_worker::intake;
@@ -92,9 +92,9 @@ async fn request(
         received_at: SystemTime::now(),
     });
     let (target, payment) = match &event.payload {
-        Payload::ReservationExpired(_) => (Target::Expired, None),
-        Payload::PaymentApproved(payment) => (Target::Confirmed, Some(payment)),
-        Payload::PaymentFailed(payment) => (Target::Cancelled, Some(payment)),
+        Payload::ReservationExpired(_) => (TargetStatus::Expired, None),
+        Payload::PaymentApproved(payment) => (TargetStatus::Confirmed, Some(payment)),
+        Payload::PaymentFailed(payment) => (TargetStatus::Cancelled, Some(payment)),
     };
     let payment_intent_id = payment.and_then(|payment| payment.payment_intent_id.as_deref());
     let call_span = span.start_call(CallStart::Http {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use reservation_worker::app::Settings;
+use reservation_worker::app::AppSettings;
 use reservation_worker::retry::Backoff;
 use reservation_worker::settle::RetryPolicy;
 
@@ -185,7 +185,7 @@ pub(crate) struct Plan {
     pub(crate) choice: String,
     /// When each process starts.
     pub(crate) starts: Vec<Duration>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: AppSettings,
     pub(crate) calls_min: usize,
     /// By [`Side`].
     pub(crate) services: [ServicePlan; 2],
@@ -285,8 +285,8 @@ impl Plan {
 /// From the first to the second.
 pub(crate) type Times = (Duration, Duration);
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> AppSettings {
+    AppSettings {
         queue_name: "simulated".to_owned(),
         wait: secs(20),
         visibility: secs(30),

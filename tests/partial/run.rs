@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use reservation_worker::app::{App, Parts};
-use reservation_worker::handler::{Peers, Services};
+use reservation_worker::app::{App, AppParts};
+use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Records, Store};
+use reservation_worker::idempotency::{IdempotencyClient, Store};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{Dependency, OutageSettings, Outages};
 use reservation_worker::sabotage::{self, Sabotage};
@@ -116,12 +116,12 @@ fn start(
         }
     };
     let services = Arc::new(SimServices { sim: Arc::clone(sim), process });
-    let parts = Parts {
+    let parts = AppParts {
         queue: Arc::new(SimQueue { sim: Arc::clone(sim), process }),
         services: Services {
             reservations: Arc::clone(&services) as _,
             inventory: services,
-            records: Records {
+            records: IdempotencyClient {
                 store,
                 outages: Arc::clone(outages),
                 metrics: Arc::clone(metrics),
@@ -129,7 +129,7 @@ fn start(
             },
             outages: Arc::clone(outages),
             metrics: Arc::clone(metrics),
-            peers: Arc::new(Peers::default()),
+            peers: Arc::new(ServiceEndpoints::default()),
         },
         tracing: Tracing::disabled(),
     };

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reservation_worker::client::{
-    CallContext, CallError, Commit, Inventory, ReleaseHold, Reservation, ReservationApi, Target,
+    CallContext, CallError, Commit, Inventory, ReleaseHold, Reservation, ReservationApi,
+    TargetStatus,
 };
 use reservation_worker::event::ReservationId;
 use tokio::time::sleep;
@@ -164,7 +165,7 @@ impl ReservationApi for SimServices {
         &self,
         call: &CallContext<'_>,
         _id: &ReservationId,
-        _target: Target,
+        _target: TargetStatus,
         _payment_intent_id: Option<&str>,
     ) -> Result<(), CallError> {
         self.call(Side::Api, call.idempotency_key).await

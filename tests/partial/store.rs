@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reservation_worker::event::{ContentHash, EventId, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use reservation_worker::outage::Shard;
 use tokio::time::sleep;
 
@@ -63,29 +63,49 @@ impl Store for SharedStore {
         &self,
         id: &EventId,
         hash: ContentHash,
-        token: Token,
+        token: ClaimToken,
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
         self.reach(id).await?;
         self.records.claim(id, hash, token, lasts).await
     }
 
-    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
+    async fn renew(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
         self.reach(id).await?;
         self.records.renew(id, token, lasts).await
     }
 
-    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn record(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.reach(id).await?;
         self.records.record(id, token, done).await
     }
 
-    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
+    async fn complete(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError> {
         self.reach(id).await?;
         self.records.complete(id, token, how).await
     }
 
-    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.reach(id).await?;
         self.records.release(id, token, done).await
     }

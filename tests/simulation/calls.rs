@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reservation_worker::client::{
     CallContext, CallError, Class, Commit, Inventory, ReleaseHold, Reservation, ReservationApi,
-    Target,
+    TargetStatus,
 };
 use reservation_worker::event::{ReservationId, Seats, ShowId};
 use tokio::time::sleep;
@@ -255,7 +255,7 @@ impl ReservationApi for SimServices {
         &self,
         call: &CallContext<'_>,
         id: &ReservationId,
-        target: Target,
+        target: TargetStatus,
         _payment_intent_id: Option<&str>,
     ) -> Result<(), CallError> {
         self.call(ask(call, id, What::Patch(target))).await.map(drop)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use reservation_worker::app::Settings;
+use reservation_worker::app::AppSettings;
 use reservation_worker::event::{EventId, EventType, Step, decode, idempotency_key};
 use reservation_worker::retry::Backoff;
 use reservation_worker::settle::RetryPolicy;
@@ -278,10 +278,10 @@ fn interrupts(rng: &mut Rng, span: Duration) -> Vec<Interrupt> {
     all
 }
 
-fn settings(rng: &mut Rng) -> Settings {
+fn settings(rng: &mut Rng) -> AppSettings {
     let concurrency = rng.usize(1..=20);
     let base = millis(pick(rng, &[10, 200, 1_000, 5_000]));
-    Settings {
+    AppSettings {
         queue_name: "simulated".to_owned(),
         wait: secs(pick(rng, &[0, 1, 5, 20])),
         visibility: secs(pick(rng, &VISIBILITIES_S)),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use reservation_worker::event::{Step, StepSet};
-use reservation_worker::idempotency::{Claim, HandledAs, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, StoreError};
 
 use super::plan::EventSpec;
 use super::services::{Ask, OTHER, What};
@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     watches: Vec<Watch>,
     doubt: Doubt,
     /// For the log: tokens differ from run to run, their order does not.
-    tokens: Vec<Token>,
+    tokens: Vec<ClaimToken>,
 }
 
 impl Shared {

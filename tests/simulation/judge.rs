@@ -1,7 +1,7 @@
 //! What the engine has been told, and what it must make of it: the answers as they arrive, and what a
 //! status means after 409 or 412, written a second time.
 
-use reservation_worker::client::{Class, Found};
+use reservation_worker::client::{Class, ReservationStatus};
 use reservation_worker::event::EventType;
 use tokio::time::Instant;
 
@@ -89,7 +89,13 @@ impl World {
         }
     }
 
-    fn judged(&mut self, id: usize, event_type: EventType, reservation: usize, found: &Found) {
+    fn judged(
+        &mut self,
+        id: usize,
+        event_type: EventType,
+        reservation: usize,
+        found: &ReservationStatus,
+    ) {
         let life = self.life;
         let (cell, verdict) = verdict(event_type, found);
         let progress = &mut self.services.ids[id];
@@ -115,26 +121,28 @@ impl World {
 }
 
 /// What the status that is found after 409 or 412 means: the case's name, and the verdict.
-pub(crate) fn verdict(event_type: EventType, found: &Found) -> (&'static str, Verdict) {
+pub(crate) fn verdict(event_type: EventType, found: &ReservationStatus) -> (&'static str, Verdict) {
     use EventType::{PaymentApproved as Approved, PaymentFailed as Failed};
     match (event_type, found) {
-        (EventType::ReservationExpired, Found::Expired) => ("expired finds EXPIRED", Verdict::Done),
-        (EventType::ReservationExpired, Found::Cancelled) => {
+        (EventType::ReservationExpired, ReservationStatus::Expired) => {
+            ("expired finds EXPIRED", Verdict::Done)
+        }
+        (EventType::ReservationExpired, ReservationStatus::Cancelled) => {
             ("expired finds CANCELLED", Verdict::Done)
         }
-        (EventType::ReservationExpired, Found::Confirmed) => {
+        (EventType::ReservationExpired, ReservationStatus::Confirmed) => {
             ("expired finds CONFIRMED", Verdict::Superseded)
         }
-        (EventType::ReservationExpired, Found::Other(_)) => {
+        (EventType::ReservationExpired, ReservationStatus::Other(_)) => {
             ("expired finds another", Verdict::Unclear)
         }
-        (Failed, Found::Cancelled) => ("failed finds CANCELLED", Verdict::Done),
-        (Failed, Found::Expired) => ("failed finds EXPIRED", Verdict::Done),
-        (Failed, Found::Confirmed) => ("failed finds CONFIRMED", Verdict::Superseded),
-        (Failed, Found::Other(_)) => ("failed finds another", Verdict::Unclear),
-        (Approved, Found::Confirmed) => ("approved finds CONFIRMED", Verdict::Done),
-        (Approved, Found::Expired) => ("approved finds EXPIRED", Verdict::Money),
-        (Approved, Found::Cancelled) => ("approved finds CANCELLED", Verdict::Money),
-        (Approved, Found::Other(_)) => ("approved finds another", Verdict::Unclear),
+        (Failed, ReservationStatus::Cancelled) => ("failed finds CANCELLED", Verdict::Done),
+        (Failed, ReservationStatus::Expired) => ("failed finds EXPIRED", Verdict::Done),
+        (Failed, ReservationStatus::Confirmed) => ("failed finds CONFIRMED", Verdict::Superseded),
+        (Failed, ReservationStatus::Other(_)) => ("failed finds another", Verdict::Unclear),
+        (Approved, ReservationStatus::Confirmed) => ("approved finds CONFIRMED", Verdict::Done),
+        (Approved, ReservationStatus::Expired) => ("approved finds EXPIRED", Verdict::Money),
+        (Approved, ReservationStatus::Cancelled) => ("approved finds CANCELLED", Verdict::Money),
+        (Approved, ReservationStatus::Other(_)) => ("approved finds another", Verdict::Unclear),
     }
 }

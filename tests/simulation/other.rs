@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reservation_worker::client::{Found, ReleaseReason};
+use reservation_worker::client::{ReleaseReason, ReservationStatus};
 use reservation_worker::event::{EventType, Step, StepSet};
 use reservation_worker::idempotency::{Claim, HandledAs};
 use tokio::time::{sleep, sleep_until};
@@ -209,7 +209,7 @@ impl World {
             return Tried::Done;
         }
         let asked = Ask { what: What::Get, ..ask };
-        let found: Option<Found> = self.apply(id, &asked).ok().flatten();
+        let found: Option<ReservationStatus> = self.apply(id, &asked).ok().flatten();
         match found.map(|found| verdict(event.event_type, &found).1) {
             Some(Verdict::Done) => {
                 self.learn(id, event.reservation, 0, Some(OTHER));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use reservation_worker::app::Settings;
+use reservation_worker::app::AppSettings;
 use reservation_worker::event::{ContentHash, EventType, Step};
 use uuid::Uuid;
 
@@ -153,7 +153,7 @@ pub(crate) struct Plan {
     pub(crate) api_timeout: Duration,
     pub(crate) inventory_timeout: Duration,
     pub(crate) calm_at: Duration,
-    pub(crate) settings: Settings,
+    pub(crate) settings: AppSettings,
 }
 
 pub(crate) fn secs(n: u64) -> Duration {

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reservation_worker::app::{App, Parts};
-use reservation_worker::handler::{Peers, Services};
+use reservation_worker::app::{App, AppParts};
+use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Records, Store};
+use reservation_worker::idempotency::{IdempotencyClient, Store};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{OutageSettings, Outages};
 use reservation_worker::sabotage::{self, Sabotage};
-use reservation_worker::settle::ledger::{Ledger, Left};
+use reservation_worker::settle::ledger::{Disposition, MessageAccount};
 use reservation_worker::telemetry::Tracing;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -101,12 +101,12 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
     let services = Arc::new(SimServices { sim: Arc::clone(sim), life });
     let health = Arc::new(Health::new());
     let outages = Arc::new(Outages::new(limits(settings.concurrency), Arc::clone(metrics)));
-    let parts = Parts {
+    let parts = AppParts {
         queue: Arc::new(SimQueue { sim: Arc::clone(sim), life }),
         services: Services {
             reservations: Arc::clone(&services) as _,
             inventory: services,
-            records: Records {
+            records: IdempotencyClient {
                 store,
                 outages: Arc::clone(&outages),
                 metrics: Arc::clone(metrics),
@@ -114,7 +114,7 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
             },
             outages,
             metrics: Arc::clone(metrics),
-            peers: Arc::new(Peers::default()),
+            peers: Arc::new(ServiceEndpoints::default()),
         },
         tracing: Tracing::disabled(),
     };
@@ -208,15 +208,15 @@ async fn leave(sim: &Sim, app: App, health: &Health) {
     world.alive = false;
 }
 
-fn note_ledger(sim: &Sim, ledger: &Ledger) {
+fn note_ledger(sim: &Sim, ledger: &MessageAccount) {
     let mut world = sim.lock();
     for (how, name) in [
-        (Left::Deleted, "left: deleted"),
-        (Left::DeadLettered, "left: dead-lettered"),
-        (Left::HandedBack, "left: handed back"),
-        (Left::LeaseLost, "left: lease lost"),
-        (Left::Replaced, "left: replaced"),
-        (Left::Unsettled, "left: unsettled"),
+        (Disposition::Deleted, "left: deleted"),
+        (Disposition::DeadLettered, "left: dead-lettered"),
+        (Disposition::HandedBack, "left: handed back"),
+        (Disposition::LeaseLost, "left: lease lost"),
+        (Disposition::Replaced, "left: replaced"),
+        (Disposition::Unsettled, "left: unsettled"),
     ] {
         if ledger.left_total(how) > 0 {
             world.cover.met(name);
@@ -225,7 +225,7 @@ fn note_ledger(sim: &Sim, ledger: &Ledger) {
 }
 
 /// The engine's account against the queue's own.
-fn check_account(sim: &Sim, ledger: &Ledger) {
+fn check_account(sim: &Sim, ledger: &MessageAccount) {
     let mut world = sim.lock();
     if world.out_of_time() {
         // What was cut off is neither settled nor counted.
@@ -238,12 +238,13 @@ fn check_account(sim: &Sim, ledger: &Ledger) {
     }
     world.cover.met("left in time");
     let totals = world.queue.totals;
-    let left = Left::ALL.map(|how| (how, ledger.left_total(how)));
-    let deleted = ledger.left_total(Left::Deleted) + ledger.left_total(Left::DeadLettered);
+    let left = Disposition::ALL.map(|how| (how, ledger.left_total(how)));
+    let deleted =
+        ledger.left_total(Disposition::Deleted) + ledger.left_total(Disposition::DeadLettered);
     let received = ledger.received_total();
     let same = received == totals.received
         && deleted == totals.deleted
-        && ledger.left_total(Left::HandedBack) == totals.released;
+        && ledger.left_total(Disposition::HandedBack) == totals.released;
     world.check(same, || format!("the engine says {received} in, {left:?}; the queue {totals:?}"));
     world.check(ledger.balances(), || format!("{received} in, {left:?}: no balance"));
     let (calls, asked) = (world.services.open_calls(), world.queue.asked);

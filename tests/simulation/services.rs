@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use reservation_worker::client::{CallError, Class, Found, ReleaseReason, Target};
+use reservation_worker::client::{
+    CallError, Class, ReleaseReason, ReservationStatus, TargetStatus,
+};
 use reservation_worker::event::{EventType, Step, StepSet};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -42,7 +44,7 @@ enum SeatState {
 /// What is asked of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    Patch(Target),
+    Patch(TargetStatus),
     Get,
     Release(i32, ReleaseReason),
     Commit(i32),
@@ -65,7 +67,7 @@ impl Ask {
     }
 }
 
-pub(crate) type Answer = Result<Option<Found>, CallError>;
+pub(crate) type Answer = Result<Option<ReservationStatus>, CallError>;
 
 /// What is known of a step of an event.
 #[derive(Clone, Copy, Debug, Default)]
@@ -248,11 +250,11 @@ impl World {
         answer
     }
 
-    fn patch(&mut self, reservation: usize, target: Target) -> Answer {
+    fn patch(&mut self, reservation: usize, target: TargetStatus) -> Answer {
         let wanted = match target {
-            Target::Expired => Status::Expired,
-            Target::Confirmed => Status::Confirmed,
-            Target::Cancelled => Status::Cancelled,
+            TargetStatus::Expired => Status::Expired,
+            TargetStatus::Confirmed => Status::Confirmed,
+            TargetStatus::Cancelled => Status::Cancelled,
         };
         let status = self.services.status[reservation];
         // What has the status already may be refused it, or not.
@@ -306,23 +308,23 @@ impl World {
     }
 }
 
-pub(crate) fn target_of(event_type: EventType) -> Target {
+pub(crate) fn target_of(event_type: EventType) -> TargetStatus {
     match event_type {
-        EventType::ReservationExpired => Target::Expired,
-        EventType::PaymentApproved => Target::Confirmed,
-        EventType::PaymentFailed => Target::Cancelled,
+        EventType::ReservationExpired => TargetStatus::Expired,
+        EventType::PaymentApproved => TargetStatus::Confirmed,
+        EventType::PaymentFailed => TargetStatus::Cancelled,
     }
 }
 
-fn found(status: Status) -> Found {
+fn found(status: Status) -> ReservationStatus {
     match status {
         Status::Held => other("HELD"),
-        Status::Expired => Found::Expired,
-        Status::Confirmed => Found::Confirmed,
-        Status::Cancelled => Found::Cancelled,
+        Status::Expired => ReservationStatus::Expired,
+        Status::Confirmed => ReservationStatus::Confirmed,
+        Status::Cancelled => ReservationStatus::Cancelled,
     }
 }
 
-fn other(status: &str) -> Found {
-    Found::Other(status.to_owned())
+fn other(status: &str) -> ReservationStatus {
+    ReservationStatus::Other(status.to_owned())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reservation_worker::event::{ContentHash, EventId, StepSet};
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use tokio::time::sleep;
 
 use super::store::{Holder, Op, Reply};
@@ -38,7 +38,7 @@ fn unavailable(why: &str) -> StoreError {
 }
 
 impl SimStore {
-    async fn ask(&self, id: &EventId, token: Token, op: Op) -> Reply {
+    async fn ask(&self, id: &EventId, token: ClaimToken, op: Op) -> Reply {
         // Renewals are many, and between two of them nothing happens: no place to die at.
         let is_gate = !matches!(op, Op::Renew { .. });
         if is_gate {
@@ -96,7 +96,7 @@ impl SimStore {
         });
     }
 
-    async fn done(&self, id: &EventId, token: Token, op: Op) -> Result<(), StoreError> {
+    async fn done(&self, id: &EventId, token: ClaimToken, op: Op) -> Result<(), StoreError> {
         self.ask(id, token, op).await.map(drop)
     }
 }
@@ -185,26 +185,46 @@ impl Store for SimStore {
         &self,
         id: &EventId,
         hash: ContentHash,
-        token: Token,
+        token: ClaimToken,
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
         let claim = self.ask(id, token, Op::Claim { hash, lasts }).await?;
         Ok(claim.expect("a claim is answered with one"))
     }
 
-    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
+    async fn renew(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
         self.done(id, token, Op::Renew { lasts }).await
     }
 
-    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn record(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.done(id, token, Op::Record { done }).await
     }
 
-    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
+    async fn complete(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError> {
         self.done(id, token, Op::Complete { how }).await
     }
 
-    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.done(id, token, Op::Release { done }).await
     }
 

@@ -10,7 +10,7 @@
 use std::time::{Duration, SystemTime};
 
 use reservation_worker::event::{ContentHash, StepSet};
-use reservation_worker::idempotency::{Claim, Handled, HandledAs, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, Handled, HandledAs, StoreError};
 
 /// What a failover loses.
 const LOST_BY_FAILOVER: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const LOST_BY_FAILOVER: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
     /// The worker in one of its lives.
-    Worker { token: Token, life: u32 },
+    Worker { token: ClaimToken, life: u32 },
     /// Another pod, by its place in the plan.
     Other(usize),
 }

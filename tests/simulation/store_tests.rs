@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reservation_worker::client::Target;
+use reservation_worker::client::TargetStatus;
 use reservation_worker::event::{ContentHash, EventId, Step, StepSet};
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use tokio::time::{Instant, advance, sleep};
 
 use super::other;
@@ -129,14 +129,14 @@ fn sim(store: StorePlan) -> Arc<Sim> {
 struct Client {
     store: SimStore,
     id: EventId,
-    token: Token,
+    token: ClaimToken,
 }
 
 impl Client {
     fn new(sim: &Arc<Sim>) -> Self {
         let name = sim.lock().plan.events[0].id.clone();
         let id = EventId::new(&name).expect("a good id");
-        Self { store: SimStore { sim: Arc::clone(sim), life: 1 }, id, token: Token::unique() }
+        Self { store: SimStore { sim: Arc::clone(sim), life: 1 }, id, token: ClaimToken::unique() }
     }
 
     async fn claim(&self) -> Result<Claim, StoreError> {
@@ -241,7 +241,7 @@ async fn the_guard_wants_the_first_step_recorded_before_the_second_begins() {
     let ask = client.patch();
     assert!(matches!(
         ask.what,
-        What::Patch(Target::Expired | Target::Confirmed | Target::Cancelled)
+        What::Patch(TargetStatus::Expired | TargetStatus::Confirmed | TargetStatus::Cancelled)
     ));
     sim.lock().apply(0, &ask).expect("nothing is in its way");
     let (step, key) = sim.lock().plan.events[0].steps[1];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reservation_worker::event::{ContentHash, EventId, Step, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::redis::RedisStore;
-use reservation_worker::idempotency::{Claim, Store, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, Store};
 
 /// For what must come to pass, on a machine that is busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -61,8 +61,12 @@ pub(crate) fn steps(steps: &[Step]) -> StepSet {
 }
 
 /// Claims what must be free; the token and the steps that are done.
-pub(crate) async fn claimed(store: &dyn Store, id: &EventId, lasts: Duration) -> (Token, StepSet) {
-    let token = Token::unique();
+pub(crate) async fn claimed(
+    store: &dyn Store,
+    id: &EventId,
+    lasts: Duration,
+) -> (ClaimToken, StepSet) {
+    let token = ClaimToken::unique();
     let claim = store.claim(id, HASH, token, lasts).await.unwrap();
     let Claim::Ours(done) = claim else { panic!("{id}: {claim:?}") };
     (token, done)
@@ -70,7 +74,7 @@ pub(crate) async fn claimed(store: &dyn Store, id: &EventId, lasts: Duration) ->
 
 /// A stranger asks for it.
 pub(crate) async fn asked(store: &dyn Store, id: &EventId) -> Claim {
-    store.claim(id, HASH, Token::unique(), LONG).await.unwrap()
+    store.claim(id, HASH, ClaimToken::unique(), LONG).await.unwrap()
 }
 
 /// How long a stranger is told to wait.

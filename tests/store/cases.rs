@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reservation_worker::event::{Step, StepSet};
-use reservation_worker::idempotency::{Claim, Handled, HandledAs, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, Handled, HandledAs};
 use tokio::task::JoinSet;
 
 use crate::bench::{
@@ -68,7 +68,7 @@ pub(crate) async fn a_handled_event_is_handled_for_everybody(bench: &Bench) {
         let id = id(name);
         let (token, _) = claimed(&*store, &id, LONG).await;
         store.complete(&id, token, how).await.unwrap();
-        for asks in [token, Token::unique()] {
+        for asks in [token, ClaimToken::unique()] {
             let claim = store.claim(&id, HASH, asks, LONG).await.unwrap();
             let Claim::Handled(Handled { how: found, at }) = claim else { panic!("{claim:?}") };
             assert_eq!(found, how);
@@ -133,7 +133,7 @@ pub(crate) async fn steps_given_up_are_forgotten_after_their_time(bench: &Bench)
     store.release(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
     eventually("they are forgotten", || async {
         // Asked with another content: that takes nothing while anything is known.
-        let claim = store.claim(&id, OTHER_HASH, Token::unique(), LONG).await.unwrap();
+        let claim = store.claim(&id, OTHER_HASH, ClaimToken::unique(), LONG).await.unwrap();
         assert!(matches!(claim, Claim::IdReused(HASH) | Claim::Ours(StepSet::EMPTY)), "{claim:?}");
         (claim == Claim::Ours(StepSet::EMPTY)).then_some(())
     })
@@ -152,7 +152,7 @@ pub(crate) async fn an_id_with_another_content_is_reused_in_whatever_state(bench
             _ => store.record(&id, token, steps(&[Step::ReservationStatus])).await,
         }
         .unwrap();
-        for asks in [token, Token::unique()] {
+        for asks in [token, ClaimToken::unique()] {
             let claim = store.claim(&id, OTHER_HASH, asks, LONG).await.unwrap();
             assert_eq!(claim, Claim::IdReused(HASH), "{state}");
         }
@@ -172,7 +172,9 @@ pub(crate) async fn of_a_thousand_claims_at_once_one_is_granted(bench: &Bench) {
     let mut crowd = JoinSet::new();
     for _ in 0..1_000 {
         let (store, id) = (store.clone(), id.clone());
-        crowd.spawn(async move { store.claim(&id, HASH, Token::unique(), LONG).await.unwrap() });
+        crowd.spawn(
+            async move { store.claim(&id, HASH, ClaimToken::unique(), LONG).await.unwrap() },
+        );
     }
     let claims = crowd.join_all().await;
     let ours = claims.iter().filter(|claim| matches!(claim, Claim::Ours(_))).count();

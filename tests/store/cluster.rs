@@ -1,7 +1,7 @@
 //! The shared store on a cluster of three real masters.
 
 use reservation_worker::event::{EventId, Step};
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use reservation_worker::outage::Shard;
 use sandbox::redis::{Redis, RedisCluster, is_installed};
 
@@ -68,16 +68,16 @@ async fn a_node_that_is_killed_is_missed_by_its_own_events_until_it_is_back() {
         (on(&cluster.nodes[1], &store, "a").await, on(&cluster.nodes[2], &store, "b").await);
     cluster.nodes[2].kill().await.unwrap();
     for _ in 0..20 {
-        let claim = store.claim(&gone, HASH, Token::unique(), LONG).await;
+        let claim = store.claim(&gone, HASH, ClaimToken::unique(), LONG).await;
         assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     }
     eventually("what the others have is had", || async {
-        store.claim(&there, HASH, Token::unique(), LONG).await.ok()
+        store.claim(&there, HASH, ClaimToken::unique(), LONG).await.ok()
     })
     .await;
     cluster.nodes[2].start().await.unwrap();
     eventually("the node is back", || async {
-        store.claim(&gone, HASH, Token::unique(), LONG).await.ok()
+        store.claim(&gone, HASH, ClaimToken::unique(), LONG).await.ok()
     })
     .await;
 }
@@ -110,12 +110,12 @@ async fn an_event_whose_slot_is_on_the_move_is_followed() {
     let port = to.port().to_string();
     let moved = from.command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).await.unwrap();
     assert_eq!(moved.text(), "OK");
-    let claim = store.claim(&event, HASH, Token::unique(), LONG).await.unwrap();
+    let claim = store.claim(&event, HASH, ClaimToken::unique(), LONG).await.unwrap();
     assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
     // ... and then MOVED.
     for node in [to, from] {
         node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_name]).await.unwrap();
     }
-    let claim = store.claim(&event, HASH, Token::unique(), LONG).await.unwrap();
+    let claim = store.claim(&event, HASH, ClaimToken::unique(), LONG).await.unwrap();
     assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reservation_worker::event::Step;
 use reservation_worker::idempotency::redis::RedisStore;
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use sandbox::redis::{Redis, RedisOptions, is_installed};
 use tokio::task::JoinSet;
 
@@ -16,7 +16,7 @@ const AT_MOST: Duration = Duration::from_millis(1_000 + 1_500);
 /// What the store says when it is of no use; never any secret.
 async fn refusal(store: &RedisStore) -> String {
     let began = Instant::now();
-    let claim = store.claim(&id("refused"), HASH, Token::unique(), LONG).await;
+    let claim = store.claim(&id("refused"), HASH, ClaimToken::unique(), LONG).await;
     assert!(began.elapsed() < AT_MOST, "{:?}", began.elapsed());
     let Err(StoreError::Unavailable(why)) = claim else { panic!("{claim:?}") };
     assert!(!why.contains("hunter2") && why.contains("127.0.0.1"), "{why}");

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use reservation_worker::event::{EventId, Step, StepSet};
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 
 use crate::bench::{Bench, HASH, LONG, asked, claimed, id, left, steps};
 
 /// What each operation of a token's says.
-async fn all(store: &dyn Store, id: &EventId, token: Token) -> [Result<(), StoreError>; 4] {
+async fn all(store: &dyn Store, id: &EventId, token: ClaimToken) -> [Result<(), StoreError>; 4] {
     [
         store.renew(id, token, Duration::ZERO).await,
         store.record(id, token, steps(&[Step::InventoryCommit])).await,
@@ -22,7 +22,7 @@ const NONE: [Result<(), StoreError>; 4] = [const { Err(StoreError::NotOwner) }; 
 pub(crate) async fn nobody_else_may_touch_a_claim(bench: &Bench) {
     let (store, id) = (bench.store(), id("fenced"));
     let (token, _) = claimed(&*store, &id, LONG).await;
-    assert_eq!(all(&*store, &id, Token::unique()).await, NONE);
+    assert_eq!(all(&*store, &id, ClaimToken::unique()).await, NONE);
     assert!(left(&*store, &id).await > Duration::ZERO, "nothing has changed by it");
     store.release(&id, token, StepSet::EMPTY).await.unwrap();
     assert_eq!(claimed(&*store, &id, LONG).await.1, StepSet::EMPTY);
@@ -41,7 +41,7 @@ pub(crate) async fn who_lost_a_claim_may_not_touch_it_any_more(bench: &Bench) {
 
 pub(crate) async fn of_what_is_not_known_nobody_is_the_owner(bench: &Bench) {
     let (store, id) = (bench.store(), id("not-known"));
-    assert_eq!(all(&*store, &id, Token::unique()).await, NONE);
+    assert_eq!(all(&*store, &id, ClaimToken::unique()).await, NONE);
     assert_eq!(claimed(&*store, &id, LONG).await.1, StepSet::EMPTY);
 }
 

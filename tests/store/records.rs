@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use reservation_worker::event::{ContentHash, Step, StepSet};
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use sandbox::redis::{Redis, Reply, is_installed};
 
 use crate::bench::{HASH, LONG, OTHER_HASH, TTL, claimed, id, left, redis_store, steps};
@@ -68,7 +68,7 @@ async fn two_processes_share_one_truth() {
     let (token, done) = claimed(&two, &id("e"), LONG).await;
     assert_eq!(done, steps(&[Step::ReservationStatus]));
     two.complete(&id("e"), token, HandledAs::Superseded).await.unwrap();
-    let claim = one.claim(&id("e"), HASH, Token::unique(), LONG).await.unwrap();
+    let claim = one.claim(&id("e"), HASH, ClaimToken::unique(), LONG).await.unwrap();
     assert!(matches!(claim, Claim::Handled(it) if it.how == HandledAs::Superseded), "{claim:?}");
 }
 
@@ -87,7 +87,7 @@ async fn what_cannot_be_read_is_said_and_left_as_it_is() {
     }
     let redis = Redis::plain().await.unwrap();
     let store = redis_store(&redis.url(), "p:", TTL);
-    let token = Token::unique();
+    let token = ClaimToken::unique();
     for name in ["version", "kind", "steps"] {
         store.claim(&id(name), HASH, token, LONG).await.unwrap();
     }
@@ -147,14 +147,14 @@ async fn hashes_of_two_versions_say_nothing_about_each_other() {
     let store = redis_store(&redis.url(), "p:", TTL);
     let newer = ContentHash::of_version(2, OTHER_HASH.to_bytes());
     let (token, _) = claimed(&store, &id("e"), LONG).await;
-    let ask = async |hash| store.claim(&id("e"), hash, Token::unique(), LONG).await;
+    let ask = async |hash| store.claim(&id("e"), hash, ClaimToken::unique(), LONG).await;
     assert!(matches!(ask(OTHER_HASH).await.unwrap(), Claim::IdReused(HASH)));
     assert!(matches!(ask(newer).await.unwrap(), Claim::Elsewhere(_)));
     store.complete(&id("e"), token, HandledAs::Applied).await.unwrap();
     assert!(matches!(ask(newer).await.unwrap(), Claim::Handled(_)));
 
     // And the other way round, as an older pod finds what a newer one wrote.
-    let token = Token::unique();
+    let token = ClaimToken::unique();
     let done = steps(&[Step::ReservationStatus]);
     let claim = store.claim(&id("n"), newer, token, LONG).await.unwrap();
     assert!(matches!(claim, Claim::Ours(_)), "{claim:?}");
@@ -191,7 +191,7 @@ async fn a_clock_that_steps_back_orphans_no_claim_for_long() {
     // It dies now. Asked again and again, the end comes nearer.
     step_back(&redis, "p:e", hour).await;
     crate::bench::eventually("the claim ends", || async {
-        let claim = store.claim(&id("e"), HASH, Token::unique(), lasts).await.unwrap();
+        let claim = store.claim(&id("e"), HASH, ClaimToken::unique(), lasts).await.unwrap();
         matches!(claim, Claim::Ours(_)).then_some(())
     })
     .await;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use reservation_worker::idempotency::{Claim, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, Store, StoreError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -72,7 +72,7 @@ async fn number(stream: &mut BufStream<TcpStream>, sign: char) -> Option<usize> 
 async fn failed_claims(url: &str) -> usize {
     let store = redis_store(url, "p:", TTL);
     for failed in 0..60 {
-        match store.claim(&id("e"), HASH, Token::unique(), LONG).await {
+        match store.claim(&id("e"), HASH, ClaimToken::unique(), LONG).await {
             Ok(Claim::Ours(_)) => return failed,
             Err(StoreError::Unavailable(_)) => {}
             other => panic!("{other:?}"),
@@ -93,7 +93,8 @@ async fn a_master_that_became_a_replica_costs_one_claim_where_the_script_only_te
 async fn what_a_script_is_told_is_said_without_its_wrapping() {
     let (url, _) = stale_once("-ERR Error running script (call to f_0e1f4d): @user_script:57: @user_script: 57: -OOM command not allowed when used memory > 'maxmemory'. \r\n").await;
     let store = redis_store(&url, "p:", TTL);
-    let said = store.claim(&id("e"), HASH, Token::unique(), LONG).await.unwrap_err().to_string();
+    let said =
+        store.claim(&id("e"), HASH, ClaimToken::unique(), LONG).await.unwrap_err().to_string();
     assert!(said.contains("answers OOM \"command not allowed"), "{said}");
 }
 

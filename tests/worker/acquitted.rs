@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use reservation_worker::retry::Backoff;
 use tokio::time::sleep;
 
-use crate::paused::{Late, Line, Running, SECOND, message, start_with};
+use crate::late::Late;
+use crate::paused::{Line, Running, SECOND, message, start_with};
 use crate::support::metric;
 
 const SUSPECTS: &str = "worker_suspects{service=\"reservation\"}";

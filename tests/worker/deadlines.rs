@@ -8,7 +8,8 @@ use reservation_worker::idempotency::{Claim, HandledAs, Store};
 use reservation_worker::retry::Backoff;
 use tokio::time::sleep;
 
-use crate::paused::{Late, Line, SECOND, message, paid, start, start_with};
+use crate::late::Late;
+use crate::paused::{Line, SECOND, message, paid, start, start_with};
 use crate::support::metric;
 
 const SUCCESS: &str = "worker_events_total{outcome=\"success\",type=\"reservation.expired\"}";

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use reservation_worker::app::Settings;
+use reservation_worker::app::AppSettings;
 use reservation_worker::handler::Services;
 use reservation_worker::retry::Backoff;
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::{Faults, Scripted};
@@ -28,7 +28,7 @@ async fn an_open_long_poll_is_awaited_and_what_it_brings_is_handed_back_at_once(
         world.send(&expired("evt-1", "a"))
     };
     let (account, id) = tokio::join!(worker.finish(&world), sent);
-    assert_eq!((account.received_total(), account.left_total(Left::HandedBack)), (1, 1));
+    assert_eq!((account.received_total(), account.left_total(Disposition::HandedBack)), (1, 1));
     assert_eq!(world.hidden_for(&id), [0]);
     assert_eq!(world.sqs.counts(&world.queue).visible, 1);
     assert_eq!(world.ledger.totals().calls, 0);
@@ -66,7 +66,7 @@ async fn what_runs_is_finished_and_what_is_buffered_or_behind_it_is_handed_back(
     };
     let (account, ()) = tokio::join!(worker.finish(&world), opened);
     // Nothing was handed back while a receive of our own was open to take it again.
-    let left = [Left::Deleted, Left::HandedBack].map(|left| account.left_total(left));
+    let left = [Disposition::Deleted, Disposition::HandedBack].map(|left| account.left_total(left));
     assert_eq!((account.received_total(), left), (6, [2, 4]), "{account:?}");
     for reservation in ["a", "b"] {
         assert_eq!(world.methods(reservation), ["PATCH", "ReleaseHold"]);
@@ -90,7 +90,7 @@ async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it
     let world = World::start().await;
     let services = world.services();
     let long = Duration::from_secs(20);
-    let slow = |settings: &mut Settings| {
+    let slow = |settings: &mut AppSettings| {
         settings.policy.backoff = Backoff { base: long, cap: long };
     };
     let worker = world.worker_of(services.clone(), slow).await;
@@ -101,7 +101,8 @@ async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it
     });
     eventually("each has failed once", || worker.outcomes("reservation.expired")[3] == 4.0).await;
     let account = worker.finish(&world).await;
-    let [deleted, handed_back] = [Left::Deleted, Left::HandedBack].map(|l| account.left_total(l));
+    let [deleted, handed_back] =
+        [Disposition::Deleted, Disposition::HandedBack].map(|l| account.left_total(l));
     assert_eq!(deleted + handed_back, 4, "{account:?}");
     // For the rest of their time, and not at once.
     let rests: Vec<_> = ids.iter().flat_map(|id| world.hidden_for(id)).collect();
@@ -138,7 +139,7 @@ async fn what_waits_for_a_time_that_a_service_named_is_handed_back_until_then_an
     let other = world.send(&expired("evt-e", "e"));
     eventually("the other one waits", || worker.parked() == 1.0).await;
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 5);
+    assert_eq!(account.left_total(Disposition::HandedBack), 5);
     assert_eq!(world.methods("e"), ["PATCH"], "the time holds for everyone");
     assert_eq!(world.hidden_for(&other), [0]);
     for id in told {
@@ -169,7 +170,7 @@ async fn what_does_not_end_in_time_is_cut_off_and_stays_hidden_while_its_call_ma
     let grace = Duration::from_secs(5);
     let account = timeout(LIMIT, worker.app.drain(begun + grace)).await.expect("an end");
     assert!(account.balances(), "{account:?}");
-    assert_eq!(account.left_total(Left::HandedBack), 1);
+    assert_eq!(account.left_total(Disposition::HandedBack), 1);
     assert_eq!(world.hidden_for(&id), [7]);
     assert!(begun.elapsed() < grace + Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(world.sqs.counts(&world.queue).total(), 1);
@@ -188,7 +189,7 @@ async fn what_is_done_is_deleted_before_the_end_though_sqs_is_slow() {
     let effects = world.ledger.wait_until(|ledger| ledger.totals().effects == 60, LIMIT).await;
     assert!(effects);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::Deleted), 30);
+    assert_eq!(account.left_total(Disposition::Deleted), 30);
     assert_eq!(world.sqs.counts(&world.queue).total(), 0);
 }
 
@@ -209,7 +210,7 @@ async fn a_burst_survives_restarts_and_takes_effect_once() {
         let reached =
             world.ledger.wait_until(|ledger| ledger.totals().effects >= target, LIMIT).await;
         assert!(reached, "round {round}");
-        deleted += worker.drain().await.left_total(Left::Deleted);
+        deleted += worker.drain().await.left_total(Disposition::Deleted);
         assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, deleted, "round {round}");
     }
     let worker = world.worker().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use serde_json::json;
 
 use crate::support::{World, approved, eventually, expired, failed};
@@ -25,7 +25,7 @@ async fn copies_in_flight_share_one_handling_and_one_settlement() {
     assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"]);
     assert_eq!(worker.outcomes("reservation.expired"), [1.0, 0.0, 2.0, 0.0]);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::Deleted), 3);
+    assert_eq!(account.left_total(Disposition::Deleted), 3);
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn copies_share_a_release_too() {
     assert_eq!(world.released(&second).await, 30);
     assert_eq!(world.methods("a"), ["PATCH"]);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 2);
+    assert_eq!(account.left_total(Disposition::HandedBack), 2);
 }
 
 #[tokio::test]
@@ -74,14 +74,14 @@ async fn one_message_that_comes_in_twice_is_settled_by_its_newest_receipt() {
     world.sqs.faults(&world.queue).duplicate_next(1);
     let id = world.send(&expired("evt-1", "a"));
     eventually("it has come in twice", || {
-        world.deliveries(&id) == 2 && worker.app.ledger().left_total(Left::Replaced) == 1
+        world.deliveries(&id) == 2 && worker.app.ledger().left_total(Disposition::Replaced) == 1
     })
     .await;
     gate.open();
     world.emptied().await;
     assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"]);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::Deleted), 1);
+    assert_eq!(account.left_total(Disposition::Deleted), 1);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reservation_worker::config::Propagators;
 use reservation_worker::event::Step;
-use reservation_worker::handler::Peers;
+use reservation_worker::handler::ServiceEndpoints;
 use sandbox::ledger::{Call, Request};
 use sandbox::sqs::NewMessage;
 use serde_json::{Value, json};
@@ -262,7 +262,7 @@ async fn baggage_and_x_rays_header_go_to_both_services_where_they_are_asked_for(
     let world = World::start().await;
     let mut services = world.services();
     let propagators = Propagators { xray: true, ..Propagators::default() };
-    services.peers = Arc::new(Peers { propagators, ..Peers::default() });
+    services.peers = Arc::new(ServiceEndpoints { propagators, ..ServiceEndpoints::default() });
     let worker = world.worker_of(services, |_| {}).await;
     let message = NewMessage::new(expired("evt-1", "a").to_string());
     world.send_message(message.attribute("baggage", "tenant=t1,user=u;p=1"));
@@ -299,7 +299,10 @@ async fn baggage_and_x_rays_header_go_to_both_services_where_they_are_asked_for(
 async fn no_trace_context_is_passed_on_where_that_is_switched_off() {
     let world = World::start().await;
     let mut services = world.services();
-    services.peers = Arc::new(Peers { propagators: Propagators::NONE, ..Peers::default() });
+    services.peers = Arc::new(ServiceEndpoints {
+        propagators: Propagators::NONE,
+        ..ServiceEndpoints::default()
+    });
     let worker = world.worker_of(services, |_| {}).await;
     world.send(&expired("evt-1", "a"));
     world.emptied().await;

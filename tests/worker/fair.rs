@@ -1,6 +1,6 @@
 //! Fair queues: on a standard queue a message group is a tenant's name, and orders nothing.
 
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::Scripted;
 use sandbox::sqs::NewMessage;
@@ -45,7 +45,7 @@ async fn an_event_that_goes_back_takes_no_other_of_its_tenant_along() {
     assert!(good.iter().all(|id| world.deliveries(id) == 1));
     assert_eq!(worker.outcomes("reservation.expired"), [8.0, 1.0, 0.0, 2.0]);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 1);
+    assert_eq!(account.left_total(Disposition::HandedBack), 1);
 }
 
 #[tokio::test]

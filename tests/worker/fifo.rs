@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reservation_worker::handler::Services;
 use reservation_worker::queue::{Queue as _, ReceiptHandle};
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::Scripted;
 use sandbox::sqs::{Action, ErrorCode, Fault, NewMessage, Outcome};
@@ -113,7 +113,7 @@ async fn an_event_that_is_released_takes_the_later_ones_of_its_group_back_and_th
     assert!(ids.iter().all(|id| world.deliveries(id) == 2));
     assert_eq!(worker.outcomes("reservation.expired"), [4.0, 1.0, 0.0, 2.0]);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 3);
+    assert_eq!(account.left_total(Disposition::HandedBack), 3);
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_group_that_waits_for_a_service_is_handed_back_whole_and_keeps_its_ord
     eventually("all groups wait", || worker.parked() == 5.0).await;
     eventually("all are received", || worker.app.ledger().received_total() == 10).await;
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 10);
+    assert_eq!(account.left_total(Disposition::HandedBack), 10);
     for id in &ids {
         assert_eq!(world.hidden_for(id), [0]);
     }
@@ -238,7 +238,7 @@ async fn a_group_waits_here_for_a_head_whose_retries_are_used_up() {
     assert!(ids.iter().all(|id| world.hidden_for(id).is_empty()));
     assert_eq!(worker.outcomes("reservation.expired"), [0.0, 0.0, 0.0, 3.0]);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 3);
+    assert_eq!(account.left_total(Disposition::HandedBack), 3);
     let after = world.hidden_for(&ids[0]);
     assert!(after.len() == 1 && (25..=30).contains(&after[0]), "the rest of its wait: {after:?}");
     assert!(ids[1..].iter().all(|id| world.hidden_for(id) == [0]));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reservation_worker::event::{ContentHash, EventId, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use reservation_worker::outage::Shard;
 
 /// Parts of a store that is divided.
@@ -105,24 +105,39 @@ impl Store for FlakyStore {
         &self,
         id: &EventId,
         hash: ContentHash,
-        token: Token,
+        token: ClaimToken,
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
         self.ask_about(id)?;
         self.store().claim(id, hash, token, lasts).await
     }
 
-    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
+    async fn renew(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
         self.ask_about(id)?;
         self.store().renew(id, token, lasts).await
     }
 
-    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn record(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.ask_about(id)?;
         self.store().record(id, token, done).await
     }
 
-    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
+    async fn complete(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError> {
         self.ask_about(id)?;
         self.store().complete(id, token, how).await?;
         let lose = |left: u32| left.checked_sub(1);
@@ -132,7 +147,12 @@ impl Store for FlakyStore {
         }
     }
 
-    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
+    async fn release(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
         self.ask_about(id)?;
         self.store().release(id, token, done).await
     }

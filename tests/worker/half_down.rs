@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reservation_worker::app::Settings;
+use reservation_worker::app::AppSettings;
 use reservation_worker::handler::Services;
-use reservation_worker::idempotency::Records;
+use reservation_worker::idempotency::IdempotencyClient;
 use reservation_worker::outage::{OutageSettings, Outages};
 use reservation_worker::retry::Backoff;
 use sandbox::reservation_api::Reply;
@@ -45,7 +45,7 @@ fn answer_all(world: &World, reply: Http) {
 fn with_20_calls(services: Services) -> Services {
     let limits = OutageSettings { calls_max: 20, ..limits() };
     let outages = Arc::new(Outages::new(limits, Arc::clone(&services.metrics)));
-    let records = Records { outages: Arc::clone(&outages), ..services.records };
+    let records = IdempotencyClient { outages: Arc::clone(&outages), ..services.records };
     Services { outages, records, ..services }
 }
 
@@ -186,7 +186,7 @@ async fn a_service_that_asks_to_be_called_again_at_once_is_not_hammered() {
     let world = World::start().await;
     answer_all(&world, Http::status(429).header("Retry-After", "0"));
     let services = with_20_calls(world.services());
-    let with_backoff = |settings: &mut Settings| settings.policy.backoff = BACKOFF;
+    let with_backoff = |settings: &mut AppSettings| settings.policy.backoff = BACKOFF;
     let worker = world.worker_of(services, with_backoff).await;
     send_many(&world, "r", 200);
     sleep(Duration::from_secs(8)).await;

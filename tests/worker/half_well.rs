@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reservation_worker::app::Settings;
+use reservation_worker::app::AppSettings;
 use reservation_worker::health::Problem;
 use reservation_worker::metrics::QueueAction;
 use sandbox::inventory::Reply;
@@ -20,7 +20,7 @@ const DENIED: Fault = Fault::Error(ErrorCode::AccessDenied);
 const RECOVERY: Duration = Duration::from_secs(10);
 
 /// The leases of these tests.
-fn short_leases(settings: &mut Settings) {
+fn short_leases(settings: &mut AppSettings) {
     settings.visibility = Duration::from_secs(5);
 }
 

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::app::{App, Parts};
+use reservation_worker::app::{App, AppParts};
 use reservation_worker::client::{
-    CallContext, CallError, Class, Commit, Found, Inventory, Load, ReleaseHold, Reservation,
-    ReservationApi, Target,
+    CallContext, CallError, Class, Commit, Inventory, Load, ReleaseHold, Reservation,
+    ReservationApi, ReservationStatus, TargetStatus,
 };
 use reservation_worker::event::ReservationId;
-use reservation_worker::handler::{Peers, Services};
+use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
-use reservation_worker::idempotency::Records;
+use reservation_worker::idempotency::IdempotencyClient;
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::metrics::{Metrics, QueueAction};
 use reservation_worker::outage::Outages;
@@ -22,7 +22,7 @@ use reservation_worker::queue::{
     BatchAnswer, DeadLetter, EntryError, Message, MessageId, Permission, Queue, QueueError,
     QueueErrorKind, ReceiptHandle,
 };
-use reservation_worker::settle::ledger::Ledger;
+use reservation_worker::settle::ledger::MessageAccount;
 use reservation_worker::telemetry::Tracing;
 use tokio::time::{Instant, sleep};
 
@@ -207,7 +207,7 @@ impl ReservationApi for Api {
         &self,
         _: &CallContext<'_>,
         _: &ReservationId,
-        _: Target,
+        _: TargetStatus,
         _: Option<&str>,
     ) -> Result<(), CallError> {
         sleep(Duration::from_millis(20)).await;
@@ -225,7 +225,7 @@ impl ReservationApi for Api {
         _: &CallContext<'_>,
         _: &ReservationId,
     ) -> Result<Reservation, CallError> {
-        Ok(Reservation { status: Found::Expired, show_id: None, seats: None })
+        Ok(Reservation { status: ReservationStatus::Expired, show_id: None, seats: None })
     }
 }
 
@@ -258,7 +258,7 @@ fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
     let services = Services {
         reservations: Arc::clone(&api) as _,
         inventory: Arc::clone(&api) as _,
-        records: Records {
+        records: IdempotencyClient {
             store: Arc::new(MemoryStore::new(100_000, 24 * HOUR)),
             outages: Arc::clone(&outages),
             metrics: Arc::clone(&metrics),
@@ -266,11 +266,11 @@ fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
         },
         outages,
         metrics,
-        peers: Arc::new(Peers::default()),
+        peers: Arc::new(ServiceEndpoints::default()),
     };
     let mut settings = settings();
     settings.visibility = visibility;
-    let parts = Parts { queue: Arc::clone(&queue) as _, services, tracing: Tracing::disabled() };
+    let parts = AppParts { queue: Arc::clone(&queue) as _, services, tracing: Tracing::disabled() };
     Engine { app: App::start(parts, settings), queue, api, health }
 }
 
@@ -286,7 +286,7 @@ impl Engine {
     }
 
     /// Each event was done once, and none was shown too often.
-    async fn all_went_well(self, events: usize) -> Arc<Ledger> {
+    async fn all_went_well(self, events: usize) -> Arc<MessageAccount> {
         assert_eq!(self.queue.count(|stored| stored.is_redriven), 0, "in the dead-letter queue");
         assert_eq!(self.api.done.load(Ordering::SeqCst), events);
         let account = self.app.drain(Instant::now() + 20 * SECOND).await;

@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::app::Settings;
+use reservation_worker::app::AppSettings;
 use reservation_worker::health::{Health, Problem};
-use reservation_worker::inflight::room::Room;
+use reservation_worker::inflight::capacity::InFlightLimiter;
 use reservation_worker::inflight::{InFlight, SuspectBounds};
 use reservation_worker::intake::Intake;
 use reservation_worker::poller::{self, Poller};
-use reservation_worker::queue::actions::Actions;
+use reservation_worker::queue::actions::QueueActions;
 use reservation_worker::queue::{
     BatchAnswer, DeadLetter, Message, MessageId, Queue, QueueError, ReceiptHandle,
 };
 use reservation_worker::settle::Settler;
 use reservation_worker::settle::batch::Batcher;
-use reservation_worker::settle::ledger::Ledger;
+use reservation_worker::settle::ledger::MessageAccount;
 use reservation_worker::telemetry::{QueueSpans, Tracing};
 use tokio::task::yield_now;
 use tokio::time::{advance, pause, resume};
@@ -47,7 +47,7 @@ fn stuck(health: &Health) -> Option<&'static str> {
 #[tokio::test]
 async fn a_worker_that_never_comes_back_from_a_call_is_stuck() {
     let world = World::start().await;
-    let brief = |settings: &mut Settings| settings.call_timeout_max = Duration::from_secs(1);
+    let brief = |settings: &mut AppSettings| settings.call_timeout_max = Duration::from_secs(1);
     let (worker, gate) = world.gated(&["a"], brief).await;
     world.send(&expired("evt-1", "a"));
     eventually("it is at the gate", || gate.entered().iter().any(|id| id == "a")).await;
@@ -63,7 +63,7 @@ async fn a_worker_that_never_comes_back_from_a_call_is_stuck() {
 async fn a_service_that_is_away_and_a_full_table_are_no_fault() {
     let world = World::start().await;
     world.api.go_down().await.unwrap();
-    let few = |settings: &mut Settings| settings.in_flight_max = 20;
+    let few = |settings: &mut AppSettings| settings.in_flight_max = 20;
     let worker = world.worker_with(few).await;
     for n in 0..40 {
         world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
@@ -113,11 +113,12 @@ impl Queue for Poisoned {
 
 /// A poll loop whose settlements nobody takes, so that it hangs for good in handing one in.
 async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
-    let (services, Settings { wait, visibility, policy, .. }) = (world.services(), settings());
-    let (ledger, queue): (_, Arc<dyn Queue>) = (Arc::new(Ledger::default()), Arc::new(Poisoned));
+    let (services, AppSettings { wait, visibility, policy, .. }) = (world.services(), settings());
+    let (ledger, queue): (_, Arc<dyn Queue>) =
+        (Arc::new(MessageAccount::default()), Arc::new(Poisoned));
     let metrics = Arc::clone(&services.metrics);
     let spans = QueueSpans::new(Tracing::disabled(), "events");
-    let actions = Arc::new(Actions::new(Arc::clone(health), Arc::clone(&metrics), visibility));
+    let actions = Arc::new(QueueActions::new(Arc::clone(health), Arc::clone(&metrics), visibility));
     let (inflight, _ready) =
         InFlight::new(20, 20, SuspectBounds { held_max: 10, tried_max: 5 }, visibility);
     let inflight = Arc::new(inflight);
@@ -150,7 +151,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
     };
     let poller = Poller {
         queue,
-        room: Room::new(20, 64 << 20),
+        room: InFlightLimiter::new(20, 64 << 20),
         inflight,
         intake,
         actions,

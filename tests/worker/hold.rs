@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use sandbox::sqs::{Action, ErrorCode, Fault};
 
 use crate::support::{World, eventually, expired};
@@ -91,7 +91,7 @@ async fn a_lost_lease_stops_the_event_before_its_next_step_and_deletes_nothing()
     .await;
     assert_eq!(world.methods("a"), ["PATCH"]);
     assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, 0);
-    assert_eq!(worker.app.ledger().left_total(Left::LeaseLost), 1);
+    assert_eq!(worker.app.ledger().left_total(Disposition::LeaseLost), 1);
     // Whoever has it next goes on where it stopped.
     faults.clear();
     world.emptied().await;

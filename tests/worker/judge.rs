@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::client::{CallContext, CallError, Reservation, ReservationApi, Target};
+use reservation_worker::client::{
+    CallContext, CallError, Reservation, ReservationApi, TargetStatus,
+};
 use reservation_worker::event::ReservationId;
 use reservation_worker::handler::Services;
 use reservation_worker::outage::{OutageSettings, Outages};
@@ -311,7 +313,7 @@ impl ReservationApi for Small {
         &self,
         call: &CallContext<'_>,
         id: &ReservationId,
-        target: Target,
+        target: TargetStatus,
         payment_intent_id: Option<&str>,
     ) -> Result<(), CallError> {
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;

@@ -1,10 +1,11 @@
 //! Leaving, at the moments at which it is hardest. On paused time.
 
 use reservation_worker::queue::ReceiptHandle;
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use tokio::time::{Instant, sleep};
 
-use crate::paused::{Action, Course, Late, Line, SECOND, message, start, start_with};
+use crate::late::Late;
+use crate::paused::{Action, Course, Line, SECOND, message, start, start_with};
 
 fn handle(text: &str) -> ReceiptHandle {
     ReceiptHandle(text.into())
@@ -19,7 +20,7 @@ async fn a_worker_that_leaves_takes_no_further_job_though_a_receive_is_still_ope
     sleep(SECOND / 10).await;
     let account = running.app.drain(Instant::now() + 20 * SECOND).await;
     assert_eq!((running.api.calls("slow-500-a"), running.api.calls("slow-500-b")), (1, 0));
-    assert_eq!(account.left_total(Left::HandedBack), 1);
+    assert_eq!(account.left_total(Disposition::HandedBack), 1);
     assert_eq!(*line.shown.lock().unwrap(), [(handle("m-slow-500-b"), std::time::Duration::ZERO)]);
 }
 
@@ -51,5 +52,5 @@ async fn what_was_to_be_released_after_an_extension_that_never_ends_is_released_
     let shown = line.shown.lock().unwrap().clone();
     assert_eq!(shown.len(), 1, "{shown:?}");
     assert_eq!(shown[0].0, handle("m-1"));
-    assert_eq!(account.left_total(Left::HandedBack), 1, "{account:?}");
+    assert_eq!(account.left_total(Disposition::HandedBack), 1, "{account:?}");
 }

@@ -20,6 +20,7 @@ mod half_well_hour;
 mod health;
 mod hold;
 mod judge;
+mod late;
 mod leave;
 mod metrics;
 mod order;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use reservation_worker::app::Settings;
+use reservation_worker::app::AppSettings;
 use reservation_worker::client::{CallContext, CallError, Commit, Inventory, ReleaseHold};
 use sandbox::reservation_api::Reply;
 use sandbox::script::Scripted;
@@ -140,7 +140,7 @@ async fn a_panic_in_a_handler_costs_an_attempt_and_nothing_else() {
     let mut services = world.services();
     let inventory = Arc::clone(&services.inventory);
     services.inventory = Arc::new(Panics { inventory, left: AtomicUsize::new(3) });
-    let patient = |settings: &mut Settings| settings.policy.retries_max = 3;
+    let patient = |settings: &mut AppSettings| settings.policy.retries_max = 3;
     let mut worker = world.worker_of(services, patient).await;
     for n in 0..6 {
         world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));

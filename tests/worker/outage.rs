@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use reservation_worker::event::{Step, StepSet, decode};
-use reservation_worker::idempotency::{Claim, Token};
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::idempotency::{Claim, ClaimToken};
+use reservation_worker::settle::ledger::Disposition;
 use sandbox::inventory::{ConnectionLife, Reply as RpcReply};
 use sandbox::ledger::{Call, Service};
 use sandbox::reservation_api::Reply as HttpReply;
@@ -165,7 +165,7 @@ async fn rides_out(service: Service, away: Away) {
     assert_slow_start(&world.ledger.calls().into_iter().filter(good).collect::<Vec<_>>());
     assert_eq!(world.dead_letters(), []);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::Deleted), u64::from(EVENTS));
+    assert_eq!(account.left_total(Disposition::Deleted), u64::from(EVENTS));
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn a_time_that_a_service_names_to_several_holds_for_all_that_need_it_and_f
     // An event whose status is set already, so that only its seats are left.
     let seats = expired("evt-seats", "seats");
     let known = decode(&seats.to_string(), "m").unwrap();
-    let (token, store) = (Token::unique(), &services.records.store);
+    let (token, store) = (ClaimToken::unique(), &services.records.store);
     let claim = store.claim(&known.id, known.content_hash(), token, wait).await.unwrap();
     assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
     let mut done = StepSet::EMPTY;

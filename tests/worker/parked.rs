@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reservation_worker::handler::Services;
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use sandbox::sqs::MessageState;
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ async fn leaving_hands_back_what_is_parked_at_once_and_the_next_process_goes_on_
     let begun = Instant::now();
     let account = worker.finish(&world).await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    assert_eq!((account.received_total(), account.left_total(Left::HandedBack)), (30, 30));
+    assert_eq!((account.received_total(), account.left_total(Disposition::HandedBack)), (30, 30));
     for id in &ids {
         assert_eq!(world.hidden_for(id), [0]);
     }

@@ -1,22 +1,21 @@
-//! A whole worker on paused time, with a queue, services and a store that answer at once, or as a test says: every delay
-//! is the test's own.
+//! A whole worker on paused time, with a queue and services that answer at once, or as a test says: every delay is the
+//! test's own. The store is in `late`.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::app::{App, Parts, Settings};
+use reservation_worker::app::{App, AppParts, AppSettings};
 use reservation_worker::client::{
-    CallContext, CallError, Class, Commit, Found, Inventory, Load, ReleaseHold, Reservation,
-    ReservationApi, Target,
+    CallContext, CallError, Class, Commit, Inventory, Load, ReleaseHold, Reservation,
+    ReservationApi, ReservationStatus, TargetStatus,
 };
-use reservation_worker::event::{ContentHash, Event, EventId, ReservationId, StepSet, decode};
-use reservation_worker::handler::{Peers, Services};
+use reservation_worker::event::{Event, ReservationId, decode};
+use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
-use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Claim, HandledAs, Records, Store, StoreError, Token};
+use reservation_worker::idempotency::IdempotencyClient;
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::Outages;
 use reservation_worker::queue::{
@@ -27,6 +26,7 @@ use reservation_worker::retry::Backoff;
 use reservation_worker::telemetry::Tracing;
 use tokio::time::sleep;
 
+use crate::late::Late;
 use crate::support::{expired, limits, settings};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -200,7 +200,7 @@ impl ReservationApi for Api {
         &self,
         _: &CallContext<'_>,
         id: &ReservationId,
-        _: Target,
+        _: TargetStatus,
         _: Option<&str>,
     ) -> Result<(), CallError> {
         self.calls.lock().unwrap().push(id.as_str().to_owned());
@@ -221,7 +221,7 @@ impl ReservationApi for Api {
         _: &CallContext<'_>,
         _: &ReservationId,
     ) -> Result<Reservation, CallError> {
-        Ok(Reservation { status: Found::Expired, show_id: None, seats: None })
+        Ok(Reservation { status: ReservationStatus::Expired, show_id: None, seats: None })
     }
 }
 
@@ -232,106 +232,6 @@ impl Inventory for Api {
     }
 
     async fn commit(&self, _: &CallContext<'_>, _: Commit<'_>) -> Result<(), CallError> {
-        Ok(())
-    }
-}
-
-/// The store in memory, with answers that come late or not at all.
-pub(crate) struct Late {
-    store: RwLock<Arc<MemoryStore>>,
-    pub(crate) claim_ms: AtomicU64,
-    pub(crate) renew_ms: AtomicU64,
-    pub(crate) release_ms: AtomicU64,
-    pub(crate) renewals_lost: AtomicU32,
-    pub(crate) completions: AtomicU32,
-    /// Claims are made, and their answers are lost.
-    pub(crate) claims_mute: AtomicBool,
-}
-
-fn empty() -> Arc<MemoryStore> {
-    Arc::new(MemoryStore::new(10_000, 3_600 * SECOND))
-}
-
-impl Late {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            store: RwLock::new(empty()),
-            claim_ms: AtomicU64::new(0),
-            renew_ms: AtomicU64::new(0),
-            release_ms: AtomicU64::new(0),
-            renewals_lost: AtomicU32::new(0),
-            completions: AtomicU32::new(0),
-            claims_mute: AtomicBool::new(false),
-        })
-    }
-
-    pub(crate) fn store(&self) -> Arc<MemoryStore> {
-        Arc::clone(&self.store.read().unwrap())
-    }
-
-    /// Forgets everything, and another process claims this event, for hours.
-    pub(crate) async fn taken_by_another(&self, event: &Event) -> Token {
-        *self.store.write().unwrap() = empty();
-        let (hash, token) = (event.content_hash(), Token::unique());
-        let claim = self.store().claim(&event.id, hash, token, 9_000 * SECOND).await;
-        assert_eq!(claim, Ok(Claim::Ours(StepSet::EMPTY)));
-        token
-    }
-
-    /// What another process is told that asks for the event. Where the event is its, it lets go at once.
-    pub(crate) async fn asked_by_another(&self, event: &Event) -> Claim {
-        let store = self.store();
-        store.claim(&event.id, event.content_hash(), Token::unique(), SECOND).await.unwrap()
-    }
-}
-
-async fn wait(ms: &AtomicU64) {
-    sleep(Duration::from_millis(ms.load(Ordering::SeqCst))).await;
-}
-
-fn silence() -> StoreError {
-    StoreError::Unavailable("no answer".to_owned())
-}
-
-#[async_trait]
-impl Store for Late {
-    async fn claim(
-        &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: Token,
-        lasts: Duration,
-    ) -> Result<Claim, StoreError> {
-        let claim = self.store().claim(id, hash, token, lasts).await;
-        wait(&self.claim_ms).await;
-        if self.claims_mute.load(Ordering::SeqCst) { Err(silence()) } else { claim }
-    }
-
-    async fn renew(&self, id: &EventId, token: Token, lasts: Duration) -> Result<(), StoreError> {
-        let lose = |left: u32| left.checked_sub(1);
-        if self.renewals_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
-            return Err(silence());
-        }
-        let renewed = self.store().renew(id, token, lasts).await;
-        wait(&self.renew_ms).await;
-        renewed
-    }
-
-    async fn record(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
-        self.store().record(id, token, done).await
-    }
-
-    async fn complete(&self, id: &EventId, token: Token, how: HandledAs) -> Result<(), StoreError> {
-        self.completions.fetch_add(1, Ordering::SeqCst);
-        self.store().complete(id, token, how).await
-    }
-
-    async fn release(&self, id: &EventId, token: Token, done: StepSet) -> Result<(), StoreError> {
-        wait(&self.release_ms).await;
-        self.store().release(id, token, done).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -356,7 +256,7 @@ pub(crate) fn start(line: &Arc<Line>, store: &Arc<Late>, visibility_s: u32) -> (
 pub(crate) fn start_with(
     line: &Arc<Line>,
     store: &Arc<Late>,
-    change: impl FnOnce(&mut Settings),
+    change: impl FnOnce(&mut AppSettings),
 ) -> Running {
     let metrics = Arc::new(Metrics::new(&[]));
     let outages = Arc::new(Outages::new(limits(), Arc::clone(&metrics)));
@@ -364,7 +264,7 @@ pub(crate) fn start_with(
     let services = Services {
         reservations: Arc::clone(&api) as _,
         inventory: Arc::clone(&api) as _,
-        records: Records {
+        records: IdempotencyClient {
             store: Arc::clone(store) as _,
             outages: Arc::clone(&outages),
             metrics: Arc::clone(&metrics),
@@ -372,13 +272,13 @@ pub(crate) fn start_with(
         },
         outages,
         metrics: Arc::clone(&metrics),
-        peers: Arc::new(Peers::default()),
+        peers: Arc::new(ServiceEndpoints::default()),
     };
     let mut settings = settings();
     settings.visibility = 30 * SECOND;
     change(&mut settings);
     let queue = Arc::clone(line) as _;
-    let app = App::start(Parts { queue, services, tracing: Tracing::disabled() }, settings);
+    let app = App::start(AppParts { queue, services, tracing: Tracing::disabled() }, settings);
     Running { app, metrics, api }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use crate::paused::{Action, Course, Late, Line, SECOND, message, start, start_with};
+use crate::late::Late;
+use crate::paused::{Action, Course, Line, SECOND, message, start, start_with};
 
 /// Far below one call a millisecond, and above what any of these makes of its backoff.
 const CALLS_MAX: u32 = 120;

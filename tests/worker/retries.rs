@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reservation_worker::queue::Queue as _;
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::Scripted;
@@ -72,7 +72,7 @@ async fn an_event_whose_retries_are_used_up_is_released_for_longer_each_time() {
     assert_eq!(world.sqs.counts(&world.queue).total(), 3, "nothing of them is deleted");
     let account = worker.drain().await;
     assert!(account.balances(), "{account:?}");
-    assert_eq!((account.received_total(), account.left_total(Left::HandedBack)), (5, 3));
+    assert_eq!((account.received_total(), account.left_total(Disposition::HandedBack)), (5, 3));
 }
 
 /// Fails where a call was made too early, or where the wait used up a retry (there are none).

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::client::{CallContext, CallError, Reservation, ReservationApi, Target};
+use reservation_worker::client::{
+    CallContext, CallError, Reservation, ReservationApi, TargetStatus,
+};
 use reservation_worker::event::ReservationId;
 use reservation_worker::metrics::QueueAction;
 use reservation_worker::queue::sqs::SqsQueue;
@@ -139,7 +141,7 @@ impl ReservationApi for Gate {
         &self,
         call: &CallContext<'_>,
         id: &ReservationId,
-        target: Target,
+        target: TargetStatus,
         payment_intent_id: Option<&str>,
     ) -> Result<(), CallError> {
         self.pass(id).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use sandbox::sqs::{Action, ErrorCode, Fault};
 
 use crate::support::{World, eventually, expired};
@@ -73,7 +73,7 @@ async fn deletes_that_fail_are_tried_again_entry_by_entry() {
     eventually("each failure is counted", || worker.metric(failures) == 12.0).await;
     let account = worker.drain().await;
     assert!(account.balances(), "{account:?}");
-    assert_eq!(account.left_total(Left::Deleted), 33);
+    assert_eq!(account.left_total(Disposition::Deleted), 33);
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_delete_that_fails_for_longer_than_a_lease_is_carried_out_later() {
     assert_eq!(world.deliveries(&id), 1);
     assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"]);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::Deleted), 1);
+    assert_eq!(account.left_total(Disposition::Deleted), 1);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_release_that_fails_is_tried_again() {
     assert_eq!(world.released(&id).await, 30);
     assert_eq!(worker.metric("worker_settlement_failures_total{kind=\"release\"}"), 2.0);
     let account = worker.finish(&world).await;
-    assert_eq!(account.left_total(Left::HandedBack), 1);
+    assert_eq!(account.left_total(Disposition::HandedBack), 1);
 }
 
 #[tokio::test]

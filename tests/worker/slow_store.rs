@@ -4,12 +4,13 @@
 use std::sync::atomic::Ordering;
 
 use reservation_worker::event::{Event, StepSet};
-use reservation_worker::idempotency::{Claim, Store, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, Store};
 use reservation_worker::queue::ReceiptHandle;
-use reservation_worker::settle::ledger::Left;
+use reservation_worker::settle::ledger::Disposition;
 use tokio::time::{Instant, sleep};
 
-use crate::paused::{Late, Line, SECOND, message, start};
+use crate::late::Late;
+use crate::paused::{Line, SECOND, message, start};
 use crate::support::metric;
 
 /// Just within what the store is given.
@@ -44,7 +45,7 @@ async fn leaving_ends_by_its_deadline_though_the_store_is_slow() {
     let deadline = Instant::now() + 5 * SECOND;
     let account = app.drain(deadline).await;
     assert!(Instant::now() <= deadline, "{:?} late", deadline.elapsed());
-    assert_eq!(account.left_total(Left::HandedBack), 900, "{account:?}");
+    assert_eq!(account.left_total(Disposition::HandedBack), 900, "{account:?}");
     assert!(account.balances());
 }
 
@@ -109,7 +110,7 @@ async fn many_events_that_somebody_else_has_do_not_keep_the_workers_from_the_oth
     for n in 0..900 {
         let (_, event) = message(&n.to_string(), &format!("r{n}"));
         let (hash, hours) = (event.content_hash(), 9_000 * SECOND);
-        store.store().claim(&event.id, hash, Token::unique(), hours).await.unwrap();
+        store.store().claim(&event.id, hash, ClaimToken::unique(), hours).await.unwrap();
     }
     store.claim_ms.store(SLOW_MS, Ordering::SeqCst);
     let (app, metrics) = start(&line, &store, 600);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reservation_worker::event::{Event, Step, StepSet, decode};
 use reservation_worker::handler::Services;
 use reservation_worker::health::Problem;
-use reservation_worker::idempotency::{Claim, HandledAs, Records, Store, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, IdempotencyClient, Store};
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::reservation_api::{Reply, ReservationStatus};
 use sandbox::script::Scripted;
@@ -23,7 +23,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn with_store(world: &World) -> (Services, Arc<FlakyStore>) {
     let store = Arc::new(FlakyStore::new());
     let services = world.services();
-    let records = Records { store: Arc::clone(&store) as _, ..services.records };
+    let records = IdempotencyClient { store: Arc::clone(&store) as _, ..services.records };
     (Services { records, ..services }, store)
 }
 
@@ -32,8 +32,12 @@ fn decoded(event: &Value) -> Event {
 }
 
 /// Another worker claims the event.
-async fn claimed_elsewhere(store: &FlakyStore, event: &Value, lasts: Duration) -> (Event, Token) {
-    let (event, token) = (decoded(event), Token::unique());
+async fn claimed_elsewhere(
+    store: &FlakyStore,
+    event: &Value,
+    lasts: Duration,
+) -> (Event, ClaimToken) {
+    let (event, token) = (decoded(event), ClaimToken::unique());
     let claim = store.claim(&event.id, event.content_hash(), token, lasts).await.unwrap();
     assert!(matches!(claim, Claim::Ours(_)), "{claim:?}");
     (event, token)
@@ -163,7 +167,7 @@ async fn a_worker_that_lost_its_claim_stops_before_its_next_step() {
     // It was away for longer than its claim lasted, and somebody else has the event now.
     let event = decoded(&event);
     store.lose_everything();
-    let token = Token::unique();
+    let token = ClaimToken::unique();
     let claim = store.claim(&event.id, event.content_hash(), token, MINUTE).await.unwrap();
     assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
     gate.open();
@@ -191,7 +195,7 @@ async fn a_claim_lasts_as_long_as_its_message_is_held() {
     let extended = || worker.metric("worker_lease_extensions_total") >= 3.0;
     eventually("its lease was extended beyond its first", extended).await;
     let event = decoded(&event);
-    let other = store.claim(&event.id, event.content_hash(), Token::unique(), MINUTE).await;
+    let other = store.claim(&event.id, event.content_hash(), ClaimToken::unique(), MINUTE).await;
     assert!(matches!(other, Ok(Claim::Elsewhere(_))), "{other:?}");
     gate.open();
     world.emptied().await;
@@ -210,7 +214,8 @@ async fn what_is_given_up_is_not_handled_and_a_redrive_resumes_it_where_it_stopp
     world.send(&event);
     eventually("it is set aside", || world.dead_letters().len() == 1).await;
     let known = decoded(&event);
-    let claim = store.claim(&known.id, known.content_hash(), Token::unique(), Duration::ZERO).await;
+    let claim =
+        store.claim(&known.id, known.content_hash(), ClaimToken::unique(), Duration::ZERO).await;
     assert_eq!(claim, Ok(Claim::Ours(status_done())));
     worker.finish(&world).await;
 
@@ -227,13 +232,13 @@ async fn leaving_gives_claims_back_so_that_the_next_process_need_not_wait_for_th
     let world = World::start().await;
     let (services, store) = with_store(&world);
     world.api.script_for("a", vec![Scripted::<Reply>::status(500); 1_000]);
-    let waits = |s: &mut reservation_worker::app::Settings| s.policy.retries_max = 1_000;
+    let waits = |s: &mut reservation_worker::app::AppSettings| s.policy.retries_max = 1_000;
     let worker = world.worker_of(services, waits).await;
     let event = expired("evt-1", "a");
     world.send(&event);
     eventually("it is tried again and again", || world.methods("a").len() >= 3).await;
     worker.drain().await;
     let known = decoded(&event);
-    let claim = store.claim(&known.id, known.content_hash(), Token::unique(), MINUTE).await;
+    let claim = store.claim(&known.id, known.content_hash(), ClaimToken::unique(), MINUTE).await;
     assert_eq!(claim, Ok(Claim::Ours(StepSet::EMPTY)));
 }

@@ -7,20 +7,20 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use reservation_worker::app::{App, Parts, Settings};
+use reservation_worker::app::{App, AppParts, AppSettings};
 use reservation_worker::client::inventory::GrpcSettings;
 use reservation_worker::client::reservation::HttpSettings;
 use reservation_worker::client::{GrpcInventory, HttpReservationApi, ReservationApi};
 use reservation_worker::event::{EventId, Step, idempotency_key};
-use reservation_worker::handler::{Peers, Services};
+use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
-use reservation_worker::idempotency::Records;
+use reservation_worker::idempotency::IdempotencyClient;
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{OutageSettings, Outages};
 use reservation_worker::queue::sqs::{SqsQueue, SqsSettings};
 use reservation_worker::retry::Backoff;
-use reservation_worker::settle::ledger::{Ledger as Account, Left};
+use reservation_worker::settle::ledger::{Disposition, MessageAccount as Account};
 use reservation_worker::settle::{DeadLetterReason, RetryPolicy};
 use reservation_worker::telemetry::Tracing;
 use tokio::time::{Instant, timeout};
@@ -68,14 +68,14 @@ impl World {
     }
 
     /// The queue as the worker sees it.
-    pub(crate) async fn sqs_queue(&self, settings: &Settings) -> SqsQueue {
+    pub(crate) async fn sqs_queue(&self, settings: &AppSettings) -> SqsQueue {
         self.sqs_queue_to(settings, None).await
     }
 
     /// The same, with `SQS_DLQ_URL`.
     pub(crate) async fn sqs_queue_to(
         &self,
-        settings: &Settings,
+        settings: &AppSettings,
         dlq_url: Option<String>,
     ) -> SqsQueue {
         let credentials = Credentials::new("AKIDTEST", "secret", None, None, "test");
@@ -109,7 +109,7 @@ impl World {
         Services {
             reservations: Arc::new(HttpReservationApi::new(http).unwrap()),
             inventory: Arc::new(GrpcInventory::new(grpc).unwrap()),
-            records: Records {
+            records: IdempotencyClient {
                 store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600))),
                 outages: Arc::clone(&outages),
                 metrics: Arc::clone(&metrics),
@@ -117,7 +117,7 @@ impl World {
             },
             outages,
             metrics,
-            peers: Arc::new(Peers::default()),
+            peers: Arc::new(ServiceEndpoints::default()),
         }
     }
 
@@ -125,7 +125,7 @@ impl World {
         self.worker_with(|_| {}).await
     }
 
-    pub(crate) async fn worker_with(&self, change: impl FnOnce(&mut Settings)) -> Worker {
+    pub(crate) async fn worker_with(&self, change: impl FnOnce(&mut AppSettings)) -> Worker {
         self.worker_of(self.services(), change).await
     }
 
@@ -133,7 +133,7 @@ impl World {
     pub(crate) async fn gated(
         &self,
         closed: &[&str],
-        change: impl FnOnce(&mut Settings),
+        change: impl FnOnce(&mut AppSettings),
     ) -> (Worker, Arc<Gate>) {
         self.gated_of(self.services(), closed, change).await
     }
@@ -142,7 +142,7 @@ impl World {
         &self,
         mut services: Services,
         closed: &[&str],
-        change: impl FnOnce(&mut Settings),
+        change: impl FnOnce(&mut AppSettings),
     ) -> (Worker, Arc<Gate>) {
         let gate = Gate::closed(Arc::clone(&services.reservations), closed);
         services.reservations = Arc::clone(&gate) as Arc<dyn ReservationApi>;
@@ -153,7 +153,7 @@ impl World {
     pub(crate) async fn worker_of(
         &self,
         services: Services,
-        change: impl FnOnce(&mut Settings),
+        change: impl FnOnce(&mut AppSettings),
     ) -> Worker {
         self.worker_traced(services, Tracing::disabled(), change).await
     }
@@ -167,7 +167,7 @@ impl World {
         &self,
         services: Services,
         tracing: Tracing,
-        change: impl FnOnce(&mut Settings),
+        change: impl FnOnce(&mut AppSettings),
     ) -> Worker {
         let mut settings = settings();
         change(&mut settings);
@@ -175,7 +175,7 @@ impl World {
         let spy = Arc::clone(&queue);
         let metrics = Arc::clone(&services.metrics);
         let health = Arc::clone(&services.records.health);
-        let parts = Parts { queue, services, tracing };
+        let parts = AppParts { queue, services, tracing };
         let worker = Worker { app: App::start(parts, settings), metrics, health, spy };
         // What a test does to the next calls is meant for others than these.
         eventually("the actions were asked for", || worker.spy.probes() >= ACTIONS_ASKED).await;
@@ -201,8 +201,8 @@ pub(crate) fn limits() -> OutageSettings {
 const ACTIONS_ASKED: usize = 4;
 
 /// What a production worker has, with short waits.
-pub(crate) fn settings() -> Settings {
-    Settings {
+pub(crate) fn settings() -> AppSettings {
+    AppSettings {
         queue_name: "events".to_owned(),
         wait: Duration::from_secs(1),
         visibility: Duration::from_secs(100),
@@ -238,7 +238,8 @@ impl Worker {
         let sqs = world.sqs.ledger(&world.queue);
         assert!(account.balances(), "{account:?}");
         assert_eq!(account.received_total(), sqs.delivered, "{account:?}");
-        let deleted = account.left_total(Left::Deleted) + account.left_total(Left::DeadLettered);
+        let deleted = account.left_total(Disposition::Deleted)
+            + account.left_total(Disposition::DeadLettered);
         assert_eq!(deleted, sqs.deletes_effective + sqs.deletes_stale, "{account:?}");
         account
     }

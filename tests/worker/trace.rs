@@ -222,7 +222,7 @@ async fn an_event_whose_lease_is_lost_says_so() {
     let mut services = world.services();
     let gate = crate::seams::Gate::closed(services.reservations, &["a"]);
     services.reservations = gate.clone();
-    let short = |settings: &mut reservation_worker::app::Settings| {
+    let short = |settings: &mut reservation_worker::app::AppSettings| {
         settings.visibility = Duration::from_secs(5);
     };
     let worker = world.worker_traced(services, collector.tracing.clone(), short).await;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use reservation_worker::event::{ContentHash, Event, EventId, Step, decode, idempotency_key};
-use reservation_worker::handler::End;
+use reservation_worker::handler::AttemptOutcome;
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Claim, HandledAs, Store, Token};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store};
 use reservation_worker::retry::Backoff;
-use reservation_worker::settle::{Record, RetryPolicy, decide};
+use reservation_worker::settle::{EventHistory, RetryPolicy, decide};
 use reservation_worker::telemetry::TraceParent;
 
 /// A part, by its name.
@@ -80,18 +80,18 @@ fn key() -> impl Copy {
 }
 
 fn verdict() {
-    let record = Record { retries: 0, failures: 0, receive_count: 1 };
+    let record = EventHistory { retries: 0, failures: 0, receive_count: 1 };
     let backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
     let policy = RetryPolicy { retries_max: 3, backoff };
     let mut random = fastrand::Rng::with_seed(1);
-    black_box(decide(black_box(&End::Applied), record, &policy, &mut random));
+    black_box(decide(black_box(&AttemptOutcome::Applied), record, &policy, &mut random));
 }
 
 /// Claims an event that is not known any more, and completes it, which throws out the oldest.
 fn claim_and_complete() {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let id = &IDS[NEXT.fetch_add(1, Ordering::Relaxed) % IDS.len()];
-    let (token, minute) = (Token::unique(), Duration::from_secs(60));
+    let (token, minute) = (ClaimToken::unique(), Duration::from_secs(60));
     let claim = STORE.claim(id, *HASH, token, minute).now_or_never();
     assert!(matches!(claim, Some(Ok(Claim::Ours(_)))), "{claim:?}");
     let completed = STORE.complete(id, token, HandledAs::Applied).now_or_never();

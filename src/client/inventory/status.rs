@@ -15,7 +15,7 @@ use super::unbegun;
 use crate::client::classify::{Rpc, classify_grpc, classify_not_grpc};
 use crate::client::error::{CallError, Class, Failure, chain};
 use crate::client::retry_after;
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 
 /// Reads a status that is not success. `timeout` is the attempt's.
 ///
@@ -37,7 +37,7 @@ pub(super) fn read(status: &Status, rpc: Rpc, timeout: Duration) -> Result<(), C
         let code = if cause::<NoConnection>(status).is_some() { "connect" } else { "transport" };
         return Err(Failure::new(Class::Outage, code).explain(&chain(source)));
     }
-    let detail = format!("{:?}, message {}", status.code(), Excerpt(status.message()));
+    let detail = format!("{:?}, message {}", status.code(), Escaped(status.message()));
     if !is_from_server(status) {
         return Err(Failure::new(Class::Transient, "bad_answer").explain(&detail));
     }

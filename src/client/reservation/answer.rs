@@ -10,10 +10,10 @@ use reqwest::Response;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::{Found, JSON, Reservation};
+use super::{JSON, Reservation, ReservationStatus};
 use crate::client::{ANSWER_BYTES_MAX, retry_after};
 use crate::event::{Seats, ShowId};
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 
 /// Maximum time to read the rest of a success before its connection is closed.
 ///
@@ -24,7 +24,7 @@ const DRAIN_TIME_MAX: Duration = Duration::from_millis(250);
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// An answer that is not success.
-pub(super) struct Answer {
+pub(super) struct ErrorAnswer {
     pub(super) status: StatusCode,
     /// The API's own error; `None` where another server answered.
     pub(super) api_error: Option<ApiError>,
@@ -41,7 +41,7 @@ pub(super) struct ApiError {
     trace_id: String,
 }
 
-impl Answer {
+impl ErrorAnswer {
     pub(super) async fn read(mut response: Response) -> Self {
         let mut body = Vec::new();
         let (is_whole, broken) = match read_rest(&mut response, &mut body).await {
@@ -70,7 +70,7 @@ impl ApiError {
     fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(plain(body)).ok()?;
         let error = body.get("error")?;
-        let short = |text: &str| Excerpt(text).to_string();
+        let short = |text: &str| Escaped(text).to_string();
         let code = error.get("code")?;
         let code =
             code.as_str().map(short).or_else(|| code.as_i64().map(|number| number.to_string()))?;
@@ -119,10 +119,10 @@ pub(super) async fn found(response: &mut Response) -> Result<Body, reqwest::Erro
         return Ok(Body::NoStatus);
     };
     let status = match status {
-        "CONFIRMED" => Found::Confirmed,
-        "EXPIRED" => Found::Expired,
-        "CANCELLED" => Found::Cancelled,
-        other => Found::Other(Excerpt(other).to_string()),
+        "CONFIRMED" => ReservationStatus::Confirmed,
+        "EXPIRED" => ReservationStatus::Expired,
+        "CANCELLED" => ReservationStatus::Cancelled,
+        other => ReservationStatus::Other(Escaped(other).to_string()),
     };
     let show_id = body.get("event_id").and_then(Value::as_str);
     let show_id = show_id.and_then(|text| ShowId::new(text).ok());

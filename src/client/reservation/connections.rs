@@ -43,19 +43,19 @@ type Build = dyn Fn() -> ClientBuilder + Send + Sync;
 
 /// The connections. Clones share them.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<Inner>);
+pub(super) struct Connections(Arc<ConnectionPool>);
 
-struct Inner {
+struct ConnectionPool {
     build: Box<Build>,
     idle_connections_max: usize,
     /// Timeout of a whole call, both tries included.
     timeout: Duration,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptClient>,
     /// Keeps no idle connection: each call opens a new one.
     fresh: Client,
 }
 
-struct Kept {
+struct KeptClient {
     client: Client,
     idle_timeout: Duration,
     /// Whether the service has announced its timeout.
@@ -76,9 +76,9 @@ impl Connections {
     ) -> reqwest::Result<Self> {
         let client = client(&build, idle_connections_max, IDLE_TIMEOUT)?;
         let fresh = client_without_idle(&build)?;
-        let kept = Mutex::new(Kept { client, idle_timeout: IDLE_TIMEOUT, is_told: false });
+        let kept = Mutex::new(KeptClient { client, idle_timeout: IDLE_TIMEOUT, is_told: false });
         let build = Box::new(build);
-        Ok(Self(Arc::new(Inner { build, idle_connections_max, timeout, kept, fresh })))
+        Ok(Self(Arc::new(ConnectionPool { build, idle_connections_max, timeout, kept, fresh })))
     }
 
     /// Returns the client that builds requests.
@@ -132,11 +132,11 @@ impl Connections {
         if is_news
             && let Ok(client) = client(&self.0.build, self.0.idle_connections_max, idle_timeout)
         {
-            *kept = Kept { client, idle_timeout, is_told: true };
+            *kept = KeptClient { client, idle_timeout, is_told: true };
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, KeptClient> {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -56,10 +56,10 @@ async fn always(status: u16, body: &'static str) -> TestServer {
 }
 
 async fn set(api: &HttpReservationApi) -> Result<(), CallError> {
-    api.set_status(&call(), &id("rsv_abc123"), Target::Expired, None).await
+    api.set_status(&call(), &id("rsv_abc123"), TargetStatus::Expired, None).await
 }
 
-async fn ask(api: &HttpReservationApi) -> Result<Found, CallError> {
+async fn ask(api: &HttpReservationApi) -> Result<ReservationStatus, CallError> {
     api.reservation(&call(), &id("rsv_abc123")).await.map(|reservation| reservation.status)
 }
 
@@ -74,8 +74,8 @@ async fn a_patch_says_what_the_contract_asks_for() {
         xray: Some("Root=1-0-0"),
         ..call()
     };
-    api.set_status(&with_state, &id("r2"), Target::Confirmed, Some("pay_\"x")).await.unwrap();
-    api.set_status(&call(), &id("r3"), Target::Cancelled, Some("p")).await.unwrap();
+    api.set_status(&with_state, &id("r2"), TargetStatus::Confirmed, Some("pay_\"x")).await.unwrap();
+    api.set_status(&call(), &id("r3"), TargetStatus::Cancelled, Some("p")).await.unwrap();
 
     let asked = server.asked();
     let [first, second, third] = asked.as_slice() else { panic!("{asked:?}") };
@@ -105,7 +105,7 @@ async fn a_trace_that_cannot_be_sent_is_left_out() {
         baggage: Some("a=\n"),
         ..call()
     };
-    api.set_status(&call, &id("r"), Target::Expired, None).await.unwrap();
+    api.set_status(&call, &id("r"), TargetStatus::Expired, None).await.unwrap();
     let asked = server.asked();
     assert_eq!((asked[0].header("traceparent"), asked[0].header("tracestate")), (None, None));
 }
@@ -290,12 +290,12 @@ async fn retry_after_paces() {
 #[tokio::test]
 async fn a_get_finds_the_status() {
     for (body, found) in [
-        (r#"{"reservation_id":"r","status":"CONFIRMED"}"#, Found::Confirmed),
-        (r#"{"status":"EXPIRED","more":[1,{"x":2}]}"#, Found::Expired),
-        (r#"{"status":"CANCELLED"}"#, Found::Cancelled),
-        (r#"{"status":"PENDING"}"#, Found::Other("\"PENDING\"".into())),
-        (r#"{"status":"confirmed"}"#, Found::Other("\"confirmed\"".into())),
-        (r#"{"status":"x\ny"}"#, Found::Other(r#""x\ny""#.into())),
+        (r#"{"reservation_id":"r","status":"CONFIRMED"}"#, ReservationStatus::Confirmed),
+        (r#"{"status":"EXPIRED","more":[1,{"x":2}]}"#, ReservationStatus::Expired),
+        (r#"{"status":"CANCELLED"}"#, ReservationStatus::Cancelled),
+        (r#"{"status":"PENDING"}"#, ReservationStatus::Other("\"PENDING\"".into())),
+        (r#"{"status":"confirmed"}"#, ReservationStatus::Other("\"confirmed\"".into())),
+        (r#"{"status":"x\ny"}"#, ReservationStatus::Other(r#""x\ny""#.into())),
     ] {
         let server = always(200, body).await;
         assert_eq!(ask(&client_of(&server, LONG)).await, Ok(found));

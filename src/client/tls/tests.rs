@@ -18,7 +18,7 @@ use crate::client::reservation::HttpSettings;
 use crate::client::test_server::{Asked, End, TestBody, TestServer, install_crypto_provider};
 use crate::client::{
     CallContext, CallError, Class, GrpcInventory, HttpReservationApi, Inventory, ReleaseHold,
-    ReleaseReason, ReservationApi, Target,
+    ReleaseReason, ReservationApi, TargetStatus,
 };
 use crate::credentials::tests::authority::{Authority, Folder, Leaf};
 use crate::credentials::tests::look_again;
@@ -73,7 +73,9 @@ impl Client {
         };
         let reservation_id = &ReservationId::new("rsv_abc123").unwrap();
         match self {
-            Self::Http(api) => api.set_status(&call, reservation_id, Target::Expired, None).await,
+            Self::Http(api) => {
+                api.set_status(&call, reservation_id, TargetStatus::Expired, None).await
+            }
             Self::Grpc(api) => {
                 let show_id = &ShowId::new("evt_2025_1001").unwrap();
                 let seats = &Seats { seat_ids: [].into_iter().collect(), quantity: 2 };

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn telemetry(vars: &[(&str, &str)]) -> (Telemetry, Vec<String>) {
+fn telemetry(vars: &[(&str, &str)]) -> (TelemetryConfig, Vec<String>) {
     let config = with(vars).unwrap();
     (config.telemetry, config.warnings)
 }
@@ -131,7 +131,7 @@ fn the_service_name_wins_over_the_attribute() {
     assert_eq!(telemetry.resource_attributes, [("a".to_owned(), "b".to_owned())]);
 }
 
-fn otlp(vars: &[(&str, &str)]) -> Otlp {
+fn otlp(vars: &[(&str, &str)]) -> OtlpConfig {
     with(vars).unwrap().telemetry.otlp.unwrap()
 }
 

@@ -13,7 +13,7 @@ use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
 use crate::event::{ContentHash, EventId, StepSet};
-use crate::idempotency::{Handled, HandledAs, Token};
+use crate::idempotency::{ClaimToken, Handled, HandledAs};
 
 /// How an event was settled in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum End {
 pub(super) struct Settled {
     pub(super) hash: ContentHash,
     /// The token that settled the event; it identifies a repeated completion.
-    pub(super) token: Token,
+    pub(super) token: ClaimToken,
     pub(super) end: End,
     /// Seconds from the creation of the list.
     at_s: u32,
@@ -76,7 +76,7 @@ impl SettledEvents {
 
     /// Adds an event as the newest, and replaces its previous record. Removes expired events, and
     /// the oldest above the capacity.
-    pub(super) fn push(&mut self, id: &EventId, hash: ContentHash, token: Token, end: End) {
+    pub(super) fn push(&mut self, id: &EventId, hash: ContentHash, token: ClaimToken, end: End) {
         let at_s = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
         self.events.insert(self.fingerprint(id), Settled { hash, token, end, at_s });
         while self.events.len() > self.capacity || self.is_oldest_too_old() {
@@ -124,7 +124,7 @@ mod tests {
         const PUSHED: usize = 5_120;
         let (mut events, hash) = (SettledEvents::new(CAPACITY, Duration::from_secs(60)), hash());
         for number in 0..PUSHED {
-            events.push(&id(number), hash, Token::unique(), APPLIED);
+            events.push(&id(number), hash, ClaimToken::unique(), APPLIED);
             assert_eq!(events.len(), CAPACITY.min(number + 1));
         }
         for number in 0..PUSHED {
@@ -136,10 +136,10 @@ mod tests {
     #[test]
     fn a_look_keeps_no_event_from_being_the_oldest() {
         let (mut events, hash) = (SettledEvents::new(2, Duration::from_secs(60)), hash());
-        events.push(&id(1), hash, Token::unique(), APPLIED);
-        events.push(&id(2), hash, Token::unique(), APPLIED);
+        events.push(&id(1), hash, ClaimToken::unique(), APPLIED);
+        events.push(&id(2), hash, ClaimToken::unique(), APPLIED);
         assert!(events.get(&id(1)).is_some());
-        events.push(&id(3), hash, Token::unique(), APPLIED);
+        events.push(&id(3), hash, ClaimToken::unique(), APPLIED);
         assert!(events.get(&id(1)).is_none());
         assert!(events.get(&id(2)).is_some());
     }
@@ -149,15 +149,15 @@ mod tests {
         let (mut events, hash) = (SettledEvents::new(3, Duration::from_secs(60)), hash());
         let mut done = StepSet::EMPTY;
         done.insert(Step::ReservationStatus);
-        events.push(&id(1), hash, Token::unique(), End::GivenUp(done));
-        events.push(&id(1), hash, Token::unique(), APPLIED);
+        events.push(&id(1), hash, ClaimToken::unique(), End::GivenUp(done));
+        events.push(&id(1), hash, ClaimToken::unique(), APPLIED);
         assert_eq!(events.len(), 1);
         assert_eq!(events.get(&id(1)).unwrap().end, APPLIED);
         // Its position is that of the last settlement.
-        events.push(&id(2), hash, Token::unique(), APPLIED);
-        events.push(&id(3), hash, Token::unique(), APPLIED);
+        events.push(&id(2), hash, ClaimToken::unique(), APPLIED);
+        events.push(&id(3), hash, ClaimToken::unique(), APPLIED);
         assert_eq!(events.get(&id(1)).unwrap().end, APPLIED);
-        events.push(&id(4), hash, Token::unique(), APPLIED);
+        events.push(&id(4), hash, ClaimToken::unique(), APPLIED);
         assert!(events.get(&id(1)).is_none());
         assert_eq!(events.len(), 3);
     }
@@ -166,15 +166,15 @@ mod tests {
     fn an_event_that_is_given_up_again_and_again_costs_no_other_its_place() {
         let (mut events, hash) = (SettledEvents::new(100, Duration::from_secs(60)), hash());
         for number in 0..99 {
-            events.push(&id(number), hash, Token::unique(), APPLIED);
+            events.push(&id(number), hash, ClaimToken::unique(), APPLIED);
         }
         for _ in 0..1_000 {
-            events.push(&id(100), hash, Token::unique(), End::GivenUp(StepSet::EMPTY));
+            events.push(&id(100), hash, ClaimToken::unique(), End::GivenUp(StepSet::EMPTY));
         }
         assert_eq!(events.len(), 100);
         assert!((0..99).all(|number| events.get(&id(number)).is_some()));
         assert_eq!(events.get(&id(100)).unwrap().end, End::GivenUp(StepSet::EMPTY));
-        events.push(&id(101), hash, Token::unique(), APPLIED);
+        events.push(&id(101), hash, ClaimToken::unique(), APPLIED);
         assert!(events.get(&id(0)).is_none(), "the oldest goes, as ever");
         assert!(events.get(&id(1)).is_some());
     }
@@ -182,15 +182,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_is_known_for_its_time() {
         let (mut events, hash) = (SettledEvents::new(100, Duration::from_secs(60)), hash());
-        events.push(&id(1), hash, Token::unique(), APPLIED);
+        events.push(&id(1), hash, ClaimToken::unique(), APPLIED);
         tokio::time::advance(Duration::from_secs(40)).await;
-        events.push(&id(2), hash, Token::unique(), APPLIED);
+        events.push(&id(2), hash, ClaimToken::unique(), APPLIED);
         let settled = *events.get(&id(1)).unwrap();
         let ago = events.handled(&settled, HandledAs::Applied).at.elapsed().unwrap();
         assert!((40..42).contains(&ago.as_secs()), "{ago:?}");
         tokio::time::advance(Duration::from_secs(20)).await;
         assert!(events.get(&id(1)).is_none());
-        events.push(&id(3), hash, Token::unique(), APPLIED);
+        events.push(&id(3), hash, ClaimToken::unique(), APPLIED);
         assert_eq!(events.len(), 2, "the first is thrown out");
     }
 }

@@ -3,7 +3,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::excerpt::Excerpt;
+use crate::excerpt::Escaped;
 use crate::idempotency::StoreError;
 
 /// Error codes of a server that denies access: the configuration must be changed.
@@ -18,11 +18,11 @@ const STALE: &[&str] = &["READONLY", "MASTERDOWN", "NOAUTH"];
 pub(super) fn unavailable(server: &str, error: &RedisError) -> StoreError {
     let text = match (error.kind(), answer(error)) {
         (ErrorKind::AuthenticationFailed, _) => refused(server, "WRONGPASS or the like"),
-        (_, Some(Answer { code, detail })) => {
+        (_, Some(ServerError { code, detail })) => {
             let said = if detail.is_empty() {
                 code.to_owned()
             } else {
-                format!("{code} {}", Excerpt(detail))
+                format!("{code} {}", Escaped(detail))
             };
             if REFUSALS.contains(&code) {
                 refused(server, &said)
@@ -30,7 +30,7 @@ pub(super) fn unavailable(server: &str, error: &RedisError) -> StoreError {
                 format!("Redis at {server} answers {said}")
             }
         }
-        (_, None) => format!("Redis at {server}: {}", Excerpt(&error.to_string())),
+        (_, None) => format!("Redis at {server}: {}", Escaped(&error.to_string())),
     };
     StoreError::Unavailable(text)
 }
@@ -42,22 +42,22 @@ fn refused(server: &str, what: &str) -> String {
 }
 
 /// An error reply of the server.
-struct Answer<'e> {
+struct ServerError<'e> {
     code: &'e str,
     detail: &'e str,
 }
 
 /// Returns the server's error reply. Before version 7, Redis wraps the reply to a command inside a
 /// script: `ERR Error running script (...): ... -READONLY You can't write`.
-fn answer(error: &RedisError) -> Option<Answer<'_>> {
+fn answer(error: &RedisError) -> Option<ServerError<'_>> {
     let (code, detail) = (error.code()?, error.detail().unwrap_or_default());
     let wrapped = detail.match_indices(" -").find_map(|(at, dash)| {
         let inner = detail.get(at + dash.len()..)?;
         let (code, detail) = inner.split_once(' ').unwrap_or((inner, ""));
         let is_code = code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-        is_code.then_some(Answer { code, detail: detail.trim() })
+        is_code.then_some(ServerError { code, detail: detail.trim() })
     });
-    Some(wrapped.unwrap_or(Answer { code, detail }))
+    Some(wrapped.unwrap_or(ServerError { code, detail }))
 }
 
 /// Whether the server does not know the script by its SHA-1.

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::deadline::within;
 use super::fault::{is_no_script, is_of_the_connection, unavailable};
 use super::script::Call;
-use super::server::{self, ServerFacts};
+use super::server::{self, ServerInfo};
 use crate::idempotency::StoreError;
 
 /// Timeout of one operation, including the connection. A healthy Redis answers in a few
@@ -48,12 +48,12 @@ const CLUSTER_PAUSE_MS: std::ops::Range<u64> = 10..20;
 const FAILURES_MAX: u32 = 16;
 
 #[derive(Clone)]
-enum Connection {
+enum RedisConnection {
     Standalone(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-impl Connection {
+impl RedisConnection {
     async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::Standalone(connection) => command.query_async(connection).await,
@@ -72,27 +72,27 @@ impl Connection {
 
 /// A connection and its failure counter.
 #[derive(Clone)]
-struct Link {
-    connection: Connection,
+struct RedisLink {
+    connection: RedisConnection,
     failures: Arc<AtomicU32>,
 }
 
 /// Time and error of the last failed connection attempt.
-type Failure = Option<(Instant, StoreError)>;
+type ConnectFailure = Option<(Instant, StoreError)>;
 
 /// The server's address, and the connection to it.
-pub(super) struct Connector {
+pub(super) struct RedisConnector {
     info: ConnectionInfo,
     /// `host:port`, for messages.
     server: String,
-    link: Mutex<Option<Link>>,
+    link: Mutex<Option<RedisLink>>,
     /// Held while connecting: one attempt at a time.
-    connecting: tokio::sync::Mutex<Failure>,
+    connecting: tokio::sync::Mutex<ConnectFailure>,
     /// Whether the last connection was to a cluster.
     is_cluster: AtomicBool,
 }
 
-impl Connector {
+impl RedisConnector {
     pub(super) fn new(info: ConnectionInfo) -> Self {
         let server = info.addr().to_string();
         let info = info.set_tcp_settings(tcp_settings());
@@ -160,7 +160,7 @@ impl Connector {
     }
 
     /// Reads the server's facts on a separate connection.
-    pub(super) async fn facts(&self) -> Result<ServerFacts, StoreError> {
+    pub(super) async fn facts(&self) -> Result<ServerInfo, StoreError> {
         let asked = timeout_at(Instant::now() + OPERATION_TIMEOUT, self.open());
         match asked.await {
             Ok(opened) => opened.map(|(_, facts)| facts),
@@ -168,7 +168,7 @@ impl Connector {
         }
     }
 
-    async fn link(&self, deadline: Instant) -> Result<Link, StoreError> {
+    async fn link(&self, deadline: Instant) -> Result<RedisLink, StoreError> {
         if let Some(link) = self.current().clone() {
             return Ok(link);
         }
@@ -188,7 +188,7 @@ impl Connector {
         let connected = timeout_at(deadline, self.connect()).await.map_err(late).flatten();
         match connected {
             Ok(connection) => {
-                let link = Link { connection, failures: Arc::default() };
+                let link = RedisLink { connection, failures: Arc::default() };
                 *self.current() = Some(link.clone());
                 *failure = None;
                 Ok(link)
@@ -200,7 +200,7 @@ impl Connector {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, StoreError> {
+    async fn connect(&self) -> Result<RedisConnection, StoreError> {
         let (connection, facts) = self.open().await?;
         if facts.is_sentinel() {
             return Err(StoreError::Unavailable(format!(
@@ -212,9 +212,9 @@ impl Connector {
         let connection = if facts.is_cluster() {
             let cluster = self.cluster().map_err(|error| unavailable(&self.server, &error))?;
             let connected = cluster.get_async_connection().await;
-            Connection::Cluster(connected.map_err(|error| unavailable(&self.server, &error))?)
+            RedisConnection::Cluster(connected.map_err(|error| unavailable(&self.server, &error))?)
         } else {
-            Connection::Standalone(connection)
+            RedisConnection::Standalone(connection)
         };
         info!(server = self.server, facts = %facts, "Connected to the shared store");
         if let Some(advice) = facts.advice() {
@@ -223,7 +223,7 @@ impl Connector {
         Ok(connection)
     }
 
-    async fn open(&self) -> Result<(MultiplexedConnection, ServerFacts), StoreError> {
+    async fn open(&self) -> Result<(MultiplexedConnection, ServerInfo), StoreError> {
         // No timeouts of the client itself: `OPERATION_TIMEOUT` covers the whole operation.
         let unlimited =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -249,7 +249,7 @@ impl Connector {
     }
 
     /// Counts a failure, and closes the connection after too many.
-    fn doubt(&self, link: &Link, failures_max: u32) {
+    fn doubt(&self, link: &RedisLink, failures_max: u32) {
         let failures = link.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if failures < failures_max {
             return;
@@ -266,7 +266,7 @@ impl Connector {
         StoreError::Unavailable(format!("Redis at {} {what} within {limit_ms} ms", self.server))
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Link>> {
+    fn current(&self) -> MutexGuard<'_, Option<RedisLink>> {
         self.link.lock().expect("no panic happens under this lock")
     }
 }

@@ -11,7 +11,7 @@ const KEEPS_RECORDS: &str = "noeviction";
 
 /// The facts that a server reports about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerFacts {
+pub struct ServerInfo {
     software: String,
     version: String,
     mode: String,
@@ -20,7 +20,7 @@ pub struct ServerFacts {
     eviction: Option<String>,
 }
 
-impl ServerFacts {
+impl ServerInfo {
     /// Whether the server is part of a cluster.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
@@ -49,14 +49,14 @@ impl ServerFacts {
 }
 
 /// Formats the facts: `redis 7.0.15, standalone`.
-impl fmt::Display for ServerFacts {
+impl fmt::Display for ServerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}, {}", self.software, self.version, self.mode)
     }
 }
 
 /// Calls `HELLO` (since Redis 6), and `INFO memory` if the user may.
-pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<ServerFacts> {
+pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<ServerInfo> {
     let hello: Value = redis::cmd("HELLO").arg(2).query_async(connection).await?;
     let info: RedisResult<String> = redis::cmd("INFO").arg("memory").query_async(connection).await;
     let eviction = match info {
@@ -64,7 +64,7 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<S
         Err(error) if is_a_reply(&error) => None,
         Err(error) => return Err(error),
     };
-    Ok(ServerFacts { eviction, ..said(&hello) })
+    Ok(ServerInfo { eviction, ..said(&hello) })
 }
 
 fn is_a_reply(error: &RedisError) -> bool {
@@ -72,8 +72,8 @@ fn is_a_reply(error: &RedisError) -> bool {
 }
 
 /// Parses the answer of `HELLO`: alternating names and values. Missing fields stay empty.
-fn said(hello: &Value) -> ServerFacts {
-    let mut facts = ServerFacts::default();
+fn said(hello: &Value) -> ServerInfo {
+    let mut facts = ServerInfo::default();
     let Value::Array(elements) = hello else { return facts };
     for pair in elements.chunks_exact(2) {
         let Ok(name) = String::from_redis_value_ref(&pair[0]) else { continue };

@@ -1,20 +1,20 @@
 //! Placement of an incoming message: as a new job, or joined to the job of the same event.
 
-use super::{Entry, Idle, Lane, Place, Placed, State};
-use crate::inflight::job::{Job, Key, Original, Receipt};
+use super::{JobEntry, JobState, Lane, Placement, TableState, WaitReason};
+use crate::inflight::job::{Job, JobKey, OriginalMessage, Receipt};
 use crate::sabotage::{Sabotage, on};
 
-impl State {
+impl TableState {
     pub(in crate::inflight) fn admit(
         &mut self,
         mut job: Box<Job>,
-        original: Original,
+        original: OriginalMessage,
         receipt: Receipt,
-    ) -> Placed {
+    ) -> Placement {
         if let Some(&key) = self.by_event.get(&job.event.id) {
             let entry = self.entries.get_mut(&key).expect("an indexed event is held");
             if entry.hash.contradicts(job.hash) {
-                return Placed::IdReused(job, Box::new((original, receipt)), entry.hash);
+                return Placement::IdReused(job, Box::new((original, receipt)), entry.hash);
             }
             let copies = entry.receipts.len();
             let is_known = entry.holds(&receipt.message_id);
@@ -23,17 +23,17 @@ impl State {
                 return deferral.of(job, receipt);
             }
             if on(Sabotage::JoinDropped) {
-                return Placed::Joined { job, replaced: false, is_earlier: false };
+                return Placement::Joined { job, replaced: false, is_earlier: false };
             }
             let (replaced, is_earlier) = self.join(key, receipt);
-            return Placed::Joined { job, replaced, is_earlier };
+            return Placement::Joined { job, replaced, is_earlier };
         }
         let lane = Lane::Reservation(job.event.reservation_id.clone());
         let before = self.lanes.len(&lane);
         if let Some(deferral) = self.deferral(&lane, before, &original, &receipt) {
             return deferral.of(job, receipt);
         }
-        let key = Key(self.next_number());
+        let key = JobKey(self.next_number());
         job.key = key;
         self.by_event.insert(job.event.id.clone(), key);
         let group = original.ordered_group().map(|name| Lane::Group(name.into()));
@@ -41,7 +41,7 @@ impl State {
         if let Some(group) = &group {
             self.lanes.enter(group, key, receipt.leased_at);
         }
-        let entry = Entry {
+        let entry = JobEntry {
             event_id: job.event.id.clone(),
             lane,
             group,
@@ -49,19 +49,19 @@ impl State {
             lease: job.lease.clone(),
             original,
             receipts: Vec::with_capacity(1),
-            place: Place::Idle(job, Idle::InLane),
+            place: JobState::Idle(job, WaitReason::InLane),
             tried_at: None,
         };
         let is_first = self.is_first(&entry, key);
         self.entries.insert(key, entry);
         let is_earlier = self.add_receipt(key, receipt);
-        Placed::New { key, is_first, is_earlier }
+        Placement::New { key, is_first, is_earlier }
     }
 
     /// Adds a receipt to a job.
     /// Returns whether it replaced an older receipt of the same message, and whether it is now the
     /// first to be extended.
-    fn join(&mut self, key: Key, receipt: Receipt) -> (bool, bool) {
+    fn join(&mut self, key: JobKey, receipt: Receipt) -> (bool, bool) {
         let entry = self.entries.get_mut(&key).expect("held");
         let same = entry.receipts.iter().position(|h| h.receipt.message_id == receipt.message_id);
         let Some(at) = same else { return (false, self.add_receipt(key, receipt)) };
@@ -77,13 +77,13 @@ impl State {
         (true, self.add_receipt(key, receipt))
     }
 
-    /// Joins another receipt of a held message, whatever its event. Returns as [`State::join`].
+    /// Joins another receipt of a held message, whatever its event. Returns as [`TableState::join`].
     /// Returns the receipt as the error if the message is not held.
     pub(in crate::inflight) fn rejoin(
         &mut self,
         receipt: Receipt,
     ) -> Result<(bool, bool), Receipt> {
-        let holds = |entry: &Entry| entry.holds(&receipt.message_id);
+        let holds = |entry: &JobEntry| entry.holds(&receipt.message_id);
         match self.entries.iter().find(|(_, entry)| holds(entry)).map(|(key, _)| *key) {
             Some(key) => Ok(self.join(key, receipt)),
             None => Err(receipt),

@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use super::{Idle, Lane, Place, Placed, State};
-use crate::inflight::job::{Job, Original, Receipt};
+use super::{JobState, Lane, Placement, TableState, WaitReason};
+use crate::inflight::job::{Job, OriginalMessage, Receipt};
 use crate::queue::BATCH_MAX;
 
 /// Divisor of the room: a lane may take this part even if little is left.
@@ -31,20 +31,20 @@ pub(super) struct Deferral {
 }
 
 impl Deferral {
-    pub(super) fn of(self, job: Box<Job>, receipt: Receipt) -> Placed {
+    pub(super) fn of(self, job: Box<Job>, receipt: Receipt) -> Placement {
         let Self { after, is_first } = self;
-        Placed::Deferred { job, receipt, after, is_first }
+        Placement::Deferred { job, receipt, after, is_first }
     }
 }
 
-impl State {
+impl TableState {
     /// Returns a deferral if a message with `before` others ahead of it must be handed back.
     /// A message of a FIFO group is held: handing it back would close the group for as long.
     pub(super) fn deferral(
         &mut self,
         lane: &Lane,
         before: usize,
-        original: &Original,
+        original: &OriginalMessage,
         receipt: &Receipt,
     ) -> Option<Deferral> {
         // Assumes that the lane's messages are as large as this one.
@@ -68,10 +68,10 @@ impl State {
     fn waits_for_service(&self, lane: &Lane) -> bool {
         let first = self.lanes.first(lane).and_then(|key| self.entries.get(&key));
         first.is_some_and(|entry| match &entry.place {
-            Place::Idle(_, Idle::Parked(dependency, how)) => {
+            JobState::Idle(_, WaitReason::Parked(dependency, how)) => {
                 self.parked[dependency.index()].is_parked(*how)
             }
-            Place::Idle(..) | Place::Running => false,
+            JobState::Idle(..) | JobState::Running => false,
         })
     }
 }

@@ -7,8 +7,8 @@ use std::mem;
 
 use tokio::time::Instant;
 
-use super::{Entry, Lane, Promoted, State};
-use crate::inflight::job::{Job, Key};
+use super::{JobEntry, Lane, Promoted, TableState};
+use crate::inflight::job::{Job, JobKey};
 
 /// What a job's FIFO group requires when the job has to go back to the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum GroupFate {
     Wait,
 }
 
-impl Entry {
+impl JobEntry {
     /// Returns how often its message was received.
     fn receives(&self) -> u32 {
         let newest = self.receipts.iter().map(|held| held.receipt.receive_count).max();
@@ -29,7 +29,7 @@ impl Entry {
     }
 }
 
-impl State {
+impl TableState {
     /// Decides about a running job that used up its attempts in this delivery.
     pub(in crate::inflight) fn group_fate(&self, job: &Job) -> GroupFate {
         let entry = self.entries.get(&job.key).expect("a job in hand is in the table");
@@ -47,7 +47,7 @@ impl State {
     }
 
     /// Returns whether a job that leaves unsettled is delivered again.
-    pub(super) fn comes_again(&self, entry: &Entry) -> bool {
+    pub(super) fn comes_again(&self, entry: &JobEntry) -> bool {
         !self.limits.receives_max.is_used_up(entry.receives())
     }
 
@@ -55,7 +55,7 @@ impl State {
     pub(in crate::inflight) fn leave_group_unsettled(
         &mut self,
         lane: &Lane,
-        key: Key,
+        key: JobKey,
         receives: u32,
     ) -> Promoted {
         self.leave_group(lane, key, !self.limits.receives_max.is_used_up(receives))
@@ -63,8 +63,12 @@ impl State {
 
     /// Enters a message that is not an event into its group's lane.
     /// Later ones wait for it.
-    pub(in crate::inflight) fn enter_group(&mut self, group_id: &str, now: Instant) -> (Lane, Key) {
-        let (lane, key) = (Lane::Group(group_id.into()), Key(self.next_number()));
+    pub(in crate::inflight) fn enter_group(
+        &mut self,
+        group_id: &str,
+        now: Instant,
+    ) -> (Lane, JobKey) {
+        let (lane, key) = (Lane::Group(group_id.into()), JobKey(self.next_number()));
         self.lanes.enter(&lane, key, now);
         (lane, key)
     }
@@ -73,7 +77,7 @@ impl State {
     pub(in crate::inflight) fn leave_group(
         &mut self,
         lane: &Lane,
-        key: Key,
+        key: JobKey,
         abandon: bool,
     ) -> Promoted {
         if abandon {
@@ -83,7 +87,7 @@ impl State {
     }
 
     /// Abandons the later jobs of the group: they must not be handled before the one handed back.
-    fn abandon_after(&mut self, lane: &Lane, key: Key) {
+    fn abandon_after(&mut self, lane: &Lane, key: JobKey) {
         for later in self.lanes.after(lane, key) {
             // A later message that is not an event has no entry and is settled separately.
             let job = self.take_in_hand(later);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use ahash::HashMap;
 use tokio::time::Instant;
 
-use super::State;
+use super::TableState;
 use super::leases::{DueRenewal, HOLD_MAX, Renewal, extension};
 use crate::inflight::job::{Receipt, ReceiptKey};
 use crate::queue::BATCH_MAX;
@@ -18,7 +18,7 @@ const SHARE_MIN: u32 = 3;
 
 /// All kept receipts.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct KeptReceipts {
     receipts: HashMap<ReceiptKey, KeptReceipt>,
     renewals: BTreeSet<(Instant, ReceiptKey)>,
 }
@@ -26,12 +26,12 @@ pub(super) struct Kept {
 #[derive(Debug)]
 struct KeptReceipt {
     receipt: Receipt,
-    standing: Standing,
+    standing: LeaseStanding,
 }
 
 /// State of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum LeaseStanding {
     /// To be extended at this time.
     RenewAt(Instant),
     /// Being extended.
@@ -53,7 +53,7 @@ pub enum TakenBack {
     Lost(Receipt),
 }
 
-impl State {
+impl TableState {
     /// Keeps a receipt. Returns its key and whether it is now the first to be extended.
     pub(in crate::inflight) fn keep(
         &mut self,
@@ -62,13 +62,13 @@ impl State {
     ) -> (ReceiptKey, bool) {
         let key = ReceiptKey(self.next_number());
         let standing = if self.extensions_ended {
-            Standing::Ending
+            LeaseStanding::Ending
         } else {
             let at = half_way(now, &receipt);
             self.kept.renewals.insert((at, key));
-            Standing::RenewAt(at)
+            LeaseStanding::RenewAt(at)
         };
-        let is_earlier = standing != Standing::Ending
+        let is_earlier = standing != LeaseStanding::Ending
             && self.kept.renewals.first().is_some_and(|(_, first)| *first == key)
             && self
                 .renewals
@@ -91,19 +91,19 @@ impl State {
         let is_short = left < self.visibility / SHARE_MIN;
         let standing = kept.standing;
         match standing {
-            Standing::Extending => return TakenBack::Busy,
-            Standing::RenewAt(_) if is_short && !left.is_zero() && !urgent => {
+            LeaseStanding::Extending => return TakenBack::Busy,
+            LeaseStanding::RenewAt(_) if is_short && !left.is_zero() && !urgent => {
                 return TakenBack::Busy;
             }
-            Standing::RenewAt(at) => {
+            LeaseStanding::RenewAt(at) => {
                 self.kept.renewals.remove(&(at, key));
             }
-            Standing::Ending | Standing::Lost => {}
+            LeaseStanding::Ending | LeaseStanding::Lost => {}
         }
         let kept = self.kept.receipts.remove(&key).expect("just seen");
         match standing {
-            Standing::Lost => TakenBack::Lost(kept.receipt),
-            Standing::RenewAt(_) | Standing::Extending | Standing::Ending => {
+            LeaseStanding::Lost => TakenBack::Lost(kept.receipt),
+            LeaseStanding::RenewAt(_) | LeaseStanding::Extending | LeaseStanding::Ending => {
                 TakenBack::Ready(kept.receipt)
             }
         }
@@ -124,7 +124,7 @@ impl State {
         };
         self.kept.renewals.insert((now, key));
         if let Some(kept) = self.kept.receipts.get_mut(&key) {
-            kept.standing = Standing::RenewAt(now);
+            kept.standing = LeaseStanding::RenewAt(now);
         }
         true
     }
@@ -146,10 +146,10 @@ impl State {
             self.kept.renewals.pop_first();
             let kept = self.kept.receipts.get_mut(&key).expect("a renewal's receipt is kept");
             if now >= kept.receipt.leased_at + HOLD_MAX {
-                kept.standing = Standing::Ending;
+                kept.standing = LeaseStanding::Ending;
                 continue;
             }
-            kept.standing = Standing::Extending;
+            kept.standing = LeaseStanding::Extending;
             let receipt = &kept.receipt;
             due.push(DueRenewal {
                 key,
@@ -166,13 +166,13 @@ impl State {
         kept.standing = match answer {
             Renewal::Extended { called_at, visibility } => {
                 kept.receipt.deadline = *called_at + *visibility;
-                Standing::RenewAt(half_way(*called_at, &kept.receipt).max(now))
+                LeaseStanding::RenewAt(half_way(*called_at, &kept.receipt).max(now))
             }
-            Renewal::RetryAt(at) if *at < kept.receipt.deadline => Standing::RenewAt(*at),
-            Renewal::RetryAt(_) => Standing::Ending,
-            Renewal::Lost => Standing::Lost,
+            Renewal::RetryAt(at) if *at < kept.receipt.deadline => LeaseStanding::RenewAt(*at),
+            Renewal::RetryAt(_) => LeaseStanding::Ending,
+            Renewal::Lost => LeaseStanding::Lost,
         };
-        if let Standing::RenewAt(at) = kept.standing {
+        if let LeaseStanding::RenewAt(at) = kept.standing {
             self.kept.renewals.insert((at, key));
         }
         true
@@ -182,8 +182,8 @@ impl State {
     pub(super) fn end_kept_extensions(&mut self) {
         self.kept.renewals.clear();
         for kept in self.kept.receipts.values_mut() {
-            if kept.standing != Standing::Lost {
-                kept.standing = Standing::Ending;
+            if kept.standing != LeaseStanding::Lost {
+                kept.standing = LeaseStanding::Ending;
             }
         }
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{HeldReceipt, Place, Promoted, State};
+use super::{HeldReceipt, JobState, Promoted, TableState};
 use crate::event::EventId;
-use crate::inflight::job::{Job, Key, Lease, Receipt, ReceiptKey};
-use crate::inflight::redrive::Limits;
+use crate::inflight::job::{Job, JobKey, Lease, Receipt, ReceiptKey};
+use crate::inflight::redrive::RedriveLimits;
 use crate::queue::{BATCH_MAX, ReceiptHandle};
 
 /// Maximum time that a message is held.
@@ -89,8 +89,8 @@ pub struct Renewed {
     pub claims: Vec<(EventId, Lease)>,
 }
 
-impl State {
-    pub(super) fn add_receipt(&mut self, key: Key, receipt: Receipt) -> bool {
+impl TableState {
+    pub(super) fn add_receipt(&mut self, key: JobKey, receipt: Receipt) -> bool {
         let receipt_key = ReceiptKey(self.next_number());
         let copy_at = self.limits.copy_at(&receipt);
         let renew_at = renew_at(receipt.leased_at, &receipt, copy_at);
@@ -140,7 +140,7 @@ impl State {
                     visibility: extension(self.visibility, receipt, now),
                 });
                 renewals.ending.extend(self.take_ending(key, now));
-            } else if matches!(entry.place, Place::Running) && now + RECHECK < receipt.deadline {
+            } else if matches!(entry.place, JobState::Running) && now + RECHECK < receipt.deadline {
                 // If made visible now, it could be handled twice at the same time. The attempt ends
                 // soon.
                 held.renew_at = Some(now + RECHECK);
@@ -161,7 +161,7 @@ impl State {
     }
 
     /// Sets the limits. Renewals after the time of the copy are moved to that time.
-    pub(in crate::inflight) fn set_limits(&mut self, limits: Limits) {
+    pub(in crate::inflight) fn set_limits(&mut self, limits: RedriveLimits) {
         self.limits = limits;
         let mut moved = Vec::new();
         for (&(at, receipt_key), &key) in &self.renewals {
@@ -184,7 +184,7 @@ impl State {
     /// Returns the shortest time for which the job's messages may be hidden.
     pub(in crate::inflight) fn hidden_job(
         &self,
-        key: Key,
+        key: JobKey,
         after: Duration,
         now: Instant,
     ) -> Duration {
@@ -194,7 +194,7 @@ impl State {
     }
 
     /// Returns whether SQS soon drops all messages of a job.
-    pub(in crate::inflight) fn is_ending(&self, key: Key, now: Instant) -> bool {
+    pub(in crate::inflight) fn is_ending(&self, key: JobKey, now: Instant) -> bool {
         let Some(entry) = self.entries.get(&key) else { return false };
         let ends =
             |held: &HeldReceipt| self.limits.copy_at(&held.receipt).is_some_and(|at| at <= now);
@@ -202,7 +202,7 @@ impl State {
     }
 
     /// Takes an idle job whose messages SQS soon drops.
-    fn take_ending(&mut self, key: Key, now: Instant) -> Option<Box<Job>> {
+    fn take_ending(&mut self, key: JobKey, now: Instant) -> Option<Box<Job>> {
         if self.stopped || !self.is_ending(key, now) {
             return None;
         }
@@ -252,7 +252,13 @@ impl State {
     }
 
     /// Records one result and returns whether the receipt is lost.
-    fn book(&mut self, key: Key, receipt_key: ReceiptKey, answer: Renewal, now: Instant) -> bool {
+    fn book(
+        &mut self,
+        key: JobKey,
+        receipt_key: ReceiptKey,
+        answer: Renewal,
+        now: Instant,
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         let Some(at) = entry.receipts.iter().position(|held| held.key == receipt_key) else {
             return false;
@@ -283,15 +289,15 @@ impl State {
 
     /// Removes an idle job that has no valid receipt left.
     /// The owner of a running job checks its lease.
-    fn drop_if_lost(&mut self, key: Key) -> Option<(Option<Box<Job>>, Promoted)> {
+    fn drop_if_lost(&mut self, key: JobKey) -> Option<(Option<Box<Job>>, Promoted)> {
         let entry = self.entries.get(&key)?;
-        if !entry.receipts.is_empty() || matches!(entry.place, Place::Running) {
+        if !entry.receipts.is_empty() || matches!(entry.place, JobState::Running) {
             return None;
         }
         let (entry, promoted) = self.take_unsettled(key);
         match entry.place {
-            Place::Idle(job, _) => Some((Some(job), promoted)),
-            Place::Running => None,
+            JobState::Idle(job, _) => Some((Some(job), promoted)),
+            JobState::Running => None,
         }
     }
 

@@ -11,7 +11,7 @@ use ahash::HashMap;
 use tokio::time::Instant;
 
 use crate::event::ReservationId;
-use crate::inflight::job::Key;
+use crate::inflight::job::JobKey;
 
 /// The ordering key: events with the same key are handled one after another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,8 +32,8 @@ const EVENT_TAKES_MAX: Duration = Duration::from_secs(30);
 
 /// The contents of a lane, and its progress.
 #[derive(Debug)]
-struct Line {
-    keys: VecDeque<Key>,
+struct LaneQueue {
+    keys: VecDeque<JobKey>,
     /// When the first job entered.
     began_at: Instant,
     /// How many jobs have left since then, each while it was first.
@@ -44,25 +44,25 @@ struct Line {
 
 /// All lanes that are not empty.
 #[derive(Debug, Default)]
-pub(super) struct Lanes(HashMap<Lane, Line>);
+pub(super) struct Lanes(HashMap<Lane, LaneQueue>);
 
 impl Lanes {
-    pub(super) fn enter(&mut self, lane: &Lane, key: Key, now: Instant) {
+    pub(super) fn enter(&mut self, lane: &Lane, key: JobKey, now: Instant) {
         match self.0.get_mut(lane) {
             Some(line) => line.keys.push_back(key),
             None => {
                 let keys = VecDeque::from([key]);
-                let line = Line { keys, began_at: now, left: 0, turn_at: None };
+                let line = LaneQueue { keys, began_at: now, left: 0, turn_at: None };
                 self.0.insert(lane.clone(), line);
             }
         }
     }
 
-    pub(super) fn is_first(&self, lane: &Lane, key: Key) -> bool {
+    pub(super) fn is_first(&self, lane: &Lane, key: JobKey) -> bool {
         self.first(lane) == Some(key)
     }
 
-    pub(super) fn first(&self, lane: &Lane) -> Option<Key> {
+    pub(super) fn first(&self, lane: &Lane) -> Option<JobKey> {
         self.0.get(lane).and_then(|line| line.keys.front()).copied()
     }
 
@@ -93,7 +93,7 @@ impl Lanes {
     }
 
     /// Removes a key. Returns the next one if the removed key was first.
-    pub(super) fn leave(&mut self, lane: &Lane, key: Key) -> Option<Key> {
+    pub(super) fn leave(&mut self, lane: &Lane, key: JobKey) -> Option<JobKey> {
         let line = self.0.get_mut(lane)?;
         if line.keys.front() != Some(&key) {
             line.keys.retain(|other| *other != key);
@@ -109,7 +109,7 @@ impl Lanes {
     }
 
     /// Returns the keys after `key`.
-    pub(super) fn after(&self, lane: &Lane, key: Key) -> Vec<Key> {
+    pub(super) fn after(&self, lane: &Lane, key: JobKey) -> Vec<JobKey> {
         let keys = self.0.get(lane).into_iter().flat_map(|line| &line.keys);
         keys.skip_while(|other| **other != key).skip(1).copied().collect()
     }

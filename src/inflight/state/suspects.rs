@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 
-use super::{Idle, Place, State};
-use crate::inflight::job::{Job, Key};
+use super::{JobState, TableState, WaitReason};
+use crate::inflight::job::{Job, JobKey};
 use crate::metrics::{HeldState, Service, SuspectGuard};
 use crate::sabotage::{Sabotage, on};
 
@@ -24,9 +24,9 @@ pub struct SuspectBounds {
 pub(super) struct Suspects {
     bounds: SuspectBounds,
     /// In order of receipt.
-    held: BTreeSet<Key>,
+    held: BTreeSet<JobKey>,
     /// Suspects whose wait is over, by service. Some may have left the table since.
-    due: [VecDeque<Key>; Service::ALL.len()],
+    due: [VecDeque<JobKey>; Service::ALL.len()],
     /// Number being tried, by service. A slow service does not delay the suspects of another.
     tried: [usize; Service::ALL.len()],
 }
@@ -36,11 +36,11 @@ impl Suspects {
         Self { bounds, held: BTreeSet::new(), due: Default::default(), tried: Default::default() }
     }
 
-    pub(super) fn add(&mut self, key: Key) {
+    pub(super) fn add(&mut self, key: JobKey) {
         self.held.insert(key);
     }
 
-    pub(super) fn remove(&mut self, key: Key) {
+    pub(super) fn remove(&mut self, key: JobKey) {
         if !self.held.is_empty() {
             self.held.remove(&key);
         }
@@ -55,10 +55,10 @@ impl Suspects {
     }
 }
 
-impl State {
+impl TableState {
     /// Starts the trial of a suspect whose wait is over, and returns whether it may start now.
     /// Otherwise it starts when another trial has ended.
-    pub(super) fn begin_trial(&mut self, key: Key, service: Service) -> bool {
+    pub(super) fn begin_trial(&mut self, key: JobKey, service: Service) -> bool {
         let is_full = self.suspects.tried[service.index()] >= self.suspects.bounds.tried_max;
         if is_full && !on(Sabotage::SuspectsUnbounded) {
             self.suspects.due[service.index()].push_back(key);
@@ -69,28 +69,28 @@ impl State {
     }
 
     /// Counts the trial of a suspect, also beyond the limit.
-    pub(super) fn count_trial(&mut self, key: Key, service: Service) {
+    pub(super) fn count_trial(&mut self, key: JobKey, service: Service) {
         self.suspects.tried[service.index()] += 1;
         self.entries.get_mut(&key).expect("a suspect is in the table").tried_at = Some(service);
     }
 
     /// Returns the service at which an idle job is a suspect, if any.
-    pub(super) fn suspect_at(&self, key: Key) -> Option<Service> {
+    pub(super) fn suspect_at(&self, key: JobKey) -> Option<Service> {
         match &self.entries.get(&key)?.place {
-            Place::Idle(job, _) => job.suspect.as_ref().map(SuspectGuard::service),
-            Place::Running => None,
+            JobState::Idle(job, _) => job.suspect.as_ref().map(SuspectGuard::service),
+            JobState::Running => None,
         }
     }
 
     /// Ends the trial of a job, if it is a suspect. Returns the next one to try, to be made ready.
-    pub(super) fn end_trial(&mut self, key: Key) -> Option<Key> {
+    pub(super) fn end_trial(&mut self, key: JobKey) -> Option<JobKey> {
         let entry = self.entries.get_mut(&key)?;
         let service = entry.tried_at.take()?;
         self.suspects.tried[service.index()] -= 1;
         while let Some(next) = self.suspects.due[service.index()].pop_front() {
             let Some(entry) = self.entries.get_mut(&next) else { continue };
-            if let Place::Idle(job, idle @ Idle::Suspect) = &mut entry.place {
-                *idle = Idle::InLane;
+            if let JobState::Idle(job, idle @ WaitReason::Suspect) = &mut entry.place {
+                *idle = WaitReason::InLane;
                 job.held.set(HeldState::Buffered);
                 self.count_trial(next, service);
                 return Some(next);
@@ -105,26 +105,27 @@ impl State {
             return None;
         }
         // A job without failures is not given up: it is a suspect only because of its reservation.
-        let waits = |key: &&Key| match self.entries.get(key).map(|entry| &entry.place) {
-            Some(Place::Idle(job, Idle::Waiting { .. } | Idle::Suspect | Idle::Parked(..))) => {
-                job.failures > 0
-            }
-            Some(Place::Idle(..) | Place::Running) | None => false,
+        let waits = |key: &&JobKey| match self.entries.get(key).map(|entry| &entry.place) {
+            Some(JobState::Idle(
+                job,
+                WaitReason::Waiting { .. } | WaitReason::Suspect | WaitReason::Parked(..),
+            )) => job.failures > 0,
+            Some(JobState::Idle(..) | JobState::Running) | None => false,
         };
         let oldest = *self.suspects.held.iter().find(waits)?;
         self.take_in_hand(oldest)
     }
 
     /// Takes an idle job out of its place, as a worker does.
-    pub(super) fn take_in_hand(&mut self, key: Key) -> Option<Box<Job>> {
+    pub(super) fn take_in_hand(&mut self, key: JobKey) -> Option<Box<Job>> {
         let entry = self.entries.get_mut(&key)?;
-        match mem::replace(&mut entry.place, Place::Running) {
-            Place::Idle(mut job, idle) => {
+        match mem::replace(&mut entry.place, JobState::Running) {
+            JobState::Idle(mut job, idle) => {
                 self.stop_idling(key, idle);
                 job.held.set(HeldState::Running);
                 Some(job)
             }
-            Place::Running => None,
+            JobState::Running => None,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::{Idle, Place, State};
-use crate::inflight::job::{Job, Key};
+use super::{JobState, TableState, WaitReason};
+use crate::inflight::job::{Job, JobKey};
 use crate::metrics::HeldState;
 use crate::outage::{Dependency, Waiting};
 use crate::sabotage::{Sabotage, on};
@@ -30,10 +30,10 @@ pub struct ParkedAs {
 /// The jobs that wait for one service, in order of receipt.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    fresh: BTreeSet<Key>,
-    tried: BTreeSet<Key>,
+    fresh: BTreeSet<JobKey>,
+    tried: BTreeSet<JobKey>,
     /// Suspects that wait for room at a service that is called.
-    suspects: BTreeSet<Key>,
+    suspects: BTreeSet<JobKey>,
     /// Number of other jobs that wait for room at a service that is called.
     full: usize,
     /// Number of resumed jobs, modulo [`OTHERS_EVERY`].
@@ -43,17 +43,17 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    fn add(&mut self, key: Key, how: ParkedAs) {
+    fn add(&mut self, key: JobKey, how: ParkedAs) {
         self.set(how).insert(key);
         self.full += usize::from(how.is_full && !how.is_suspect);
     }
 
-    fn remove(&mut self, key: Key, how: ParkedAs) {
+    fn remove(&mut self, key: JobKey, how: ParkedAs) {
         self.set(how).remove(&key);
         self.full -= usize::from(how.is_full && !how.is_suspect);
     }
 
-    fn set(&mut self, how: ParkedAs) -> &mut BTreeSet<Key> {
+    fn set(&mut self, how: ParkedAs) -> &mut BTreeSet<JobKey> {
         match how {
             ParkedAs { is_suspect: true, .. } => &mut self.suspects,
             ParkedAs { is_fresh: true, .. } => &mut self.fresh,
@@ -63,7 +63,7 @@ impl Pool {
 
     /// Returns the next job to resume, in order of receipt.
     /// A fresh one, if there is one and it is not the turn of the others.
-    fn next(&mut self) -> Option<Key> {
+    fn next(&mut self) -> Option<JobKey> {
         self.turn = (self.turn + 1) % OTHERS_EVERY;
         let (fresh, tried, suspect) =
             (self.fresh.first(), self.tried.first(), self.suspects.first());
@@ -78,19 +78,19 @@ impl Pool {
     /// Returns a random job, fresh ones preferred; failing jobs gather at the head.
     /// In half of the calls it is the newest job, which came after those that showed the service
     /// down.
-    fn any(&self) -> Option<Key> {
+    fn any(&self) -> Option<JobKey> {
         if on(Sabotage::ProbesOldestFirst) {
             return self.oldest();
         }
         let set =
             [&self.fresh, &self.tried, &self.suspects].into_iter().find(|set| !set.is_empty())?;
         let (first, last) = (set.first()?, set.last()?);
-        let from = if fastrand::bool() { *last } else { Key(fastrand::u64(first.0..=last.0)) };
+        let from = if fastrand::bool() { *last } else { JobKey(fastrand::u64(first.0..=last.0)) };
         set.range(from..).next().copied()
     }
 
     /// Returns the job that was received first.
-    fn oldest(&self) -> Option<Key> {
+    fn oldest(&self) -> Option<JobKey> {
         let firsts = [self.fresh.first(), self.tried.first(), self.suspects.first()];
         firsts.into_iter().flatten().min().copied()
     }
@@ -119,18 +119,18 @@ impl Pool {
     }
 }
 
-impl State {
+impl TableState {
     /// Removes a job that is no longer idle from the index of its idle state.
-    pub(super) fn stop_idling(&mut self, key: Key, idle: Idle) {
+    pub(super) fn stop_idling(&mut self, key: JobKey, idle: WaitReason) {
         match idle {
-            Idle::Ready => self.ready -= 1,
+            WaitReason::Ready => self.ready -= 1,
             // Its place in the queue of due suspects is skipped later.
-            Idle::InLane | Idle::Suspect => {}
-            Idle::Waiting { until, is_in_turn } => {
+            WaitReason::InLane | WaitReason::Suspect => {}
+            WaitReason::Waiting { until, is_in_turn } => {
                 self.timers.remove(&(until, key));
                 self.in_turn -= usize::from(is_in_turn);
             }
-            Idle::Parked(dependency, how) => self.parked[dependency.index()].remove(key, how),
+            WaitReason::Parked(dependency, how) => self.parked[dependency.index()].remove(key, how),
         }
     }
 
@@ -140,7 +140,7 @@ impl State {
         mut job: Box<Job>,
         dependency: Dependency,
         how: ParkedAs,
-    ) -> Option<Key> {
+    ) -> Option<JobKey> {
         let key = job.key;
         // A suspect that finds no room stays a suspect and blocks no others: another is tried
         // meanwhile.
@@ -156,14 +156,18 @@ impl State {
         }
         let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
-        entry.place = Place::Idle(job, Idle::Parked(dependency, how));
+        entry.place = JobState::Idle(job, WaitReason::Parked(dependency, how));
         self.parked[dependency.index()].add(key, how);
         next
     }
 
     /// Resumes up to `count` jobs that wait for the service, in order of receipt.
     /// Fresh ones come first, but every fourth job is another one.
-    pub(in crate::inflight) fn unpark(&mut self, dependency: Dependency, count: usize) -> Vec<Key> {
+    pub(in crate::inflight) fn unpark(
+        &mut self,
+        dependency: Dependency,
+        count: usize,
+    ) -> Vec<JobKey> {
         let mut keys = Vec::new();
         while keys.len() < count
             && !self.stopped
@@ -176,24 +180,24 @@ impl State {
     }
 
     /// Resumes a random job that waits for the service, fresh ones preferred.
-    pub(in crate::inflight) fn unpark_any(&mut self, dependency: Dependency) -> Option<Key> {
+    pub(in crate::inflight) fn unpark_any(&mut self, dependency: Dependency) -> Option<JobKey> {
         let key = self.parked[dependency.index()].any().filter(|_| !self.stopped)?;
         self.let_go(key, dependency);
         Some(key)
     }
 
-    fn let_go(&mut self, key: Key, dependency: Dependency) {
+    fn let_go(&mut self, key: JobKey, dependency: Dependency) {
         let entry = self.entries.get_mut(&key).expect("a parked job is in the table");
-        let Place::Idle(job, idle @ Idle::Parked(..)) = &mut entry.place else {
+        let JobState::Idle(job, idle @ WaitReason::Parked(..)) = &mut entry.place else {
             unreachable!("a parked job is idle");
         };
-        let was = std::mem::replace(idle, Idle::InLane);
+        let was = std::mem::replace(idle, WaitReason::InLane);
         job.held.set(HeldState::Buffered);
-        if let Idle::Parked(_, ParkedAs { is_full: false, .. }) = was {
+        if let WaitReason::Parked(_, ParkedAs { is_full: false, .. }) = was {
             job.span.add_event("resumed", [("service", dependency.service().as_str().into())]);
         }
         self.stop_idling(key, was);
-        if let Idle::Parked(_, ParkedAs { is_suspect: true, .. }) = was {
+        if let WaitReason::Parked(_, ParkedAs { is_suspect: true, .. }) = was {
             self.count_trial(key, dependency.service());
         }
     }
@@ -235,7 +239,7 @@ impl State {
         mut job: Box<Job>,
         until: Instant,
         is_in_turn: bool,
-    ) -> (bool, Option<Key>) {
+    ) -> (bool, Option<JobKey>) {
         let key = job.key;
         job.held.set(HeldState::Waiting);
         if job.suspect.is_some() {
@@ -246,14 +250,14 @@ impl State {
         self.in_turn += usize::from(is_in_turn);
         let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
-        entry.place = Place::Idle(job, Idle::Waiting { until, is_in_turn });
+        entry.place = JobState::Idle(job, WaitReason::Waiting { until, is_in_turn });
         let earlier = self.next_timer().is_none_or(|first| until < first);
         self.timers.insert((until, key));
         (earlier, next)
     }
 
     /// Takes the jobs whose wait is over. They count as buffered from then on.
-    pub(in crate::inflight) fn due(&mut self, now: Instant) -> Vec<Key> {
+    pub(in crate::inflight) fn due(&mut self, now: Instant) -> Vec<JobKey> {
         let mut due = Vec::new();
         while let Some(&(at, key)) = self.timers.first()
             && at <= now
@@ -263,10 +267,10 @@ impl State {
             let suspect_at = self.suspect_at(key);
             let may_go = suspect_at.is_none_or(|service| self.begin_trial(key, service));
             let entry = self.entries.get_mut(&key).expect("a timer's job is in the table");
-            if let Place::Idle(job, idle) = &mut entry.place {
-                let is_in_turn = matches!(idle, Idle::Waiting { is_in_turn: true, .. });
+            if let JobState::Idle(job, idle) = &mut entry.place {
+                let is_in_turn = matches!(idle, WaitReason::Waiting { is_in_turn: true, .. });
                 self.in_turn -= usize::from(is_in_turn);
-                *idle = if may_go { Idle::InLane } else { Idle::Suspect };
+                *idle = if may_go { WaitReason::InLane } else { WaitReason::Suspect };
                 if may_go {
                     job.held.set(HeldState::Buffered);
                 }
@@ -283,11 +287,11 @@ impl State {
         self.timers.first().filter(|_| !self.stopped).map(|(at, _)| *at)
     }
 
-    pub(in crate::inflight) fn spill(&mut self, key: Key) {
+    pub(in crate::inflight) fn spill(&mut self, key: JobKey) {
         self.spilled.push_back(key);
     }
 
-    pub(in crate::inflight) fn next_spilled(&self) -> Option<Key> {
+    pub(in crate::inflight) fn next_spilled(&self) -> Option<JobKey> {
         self.spilled.front().copied()
     }
 

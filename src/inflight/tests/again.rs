@@ -54,7 +54,7 @@ async fn while_leaving_a_message_that_is_in_hand_stays_with_its_job() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let job = world.start().expect("ready");
-    let receipt = |message_id: &str, room: RoomPermit| Receipt {
+    let receipt = |message_id: &str, room: Permit| Receipt {
         message_id: MessageId(message_id.into()),
         handle: ReceiptHandle("newer".into()),
         receive_count: 2,

@@ -8,7 +8,7 @@ const LONG: Duration = Duration::from_secs(11 * 3_600);
 impl World {
     /// Sets the limits of the queue in the table.
     pub(super) fn limit(&self, receives_max: ReceivesMax, retention: Option<Duration>) {
-        self.table.lock().set_limits(Limits { receives_max, retention });
+        self.table.lock().set_limits(RedriveLimits { receives_max, retention });
     }
 }
 

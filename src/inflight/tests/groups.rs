@@ -114,7 +114,7 @@ async fn a_reservation_takes_as_much_room_as_it_leaves() {
 #[tokio::test(start_paused = true)]
 async fn a_reservation_takes_as_much_memory_as_it_leaves() {
     let mut world = World::new();
-    world.room = Room::new(100, 64 << 20);
+    world.room = InFlightLimiter::new(100, 64 << 20);
     let mut held = 0;
     for n in 0..40 {
         let (job, original, mut receipt) =

@@ -84,7 +84,7 @@ impl LeaseEvents for Told {
 
     async fn release(&self, _: Receipt, _: Duration) {}
 
-    async fn lost(&self, forgotten: Forgotten) {
+    async fn lost(&self, forgotten: LostJob) {
         self.lost.fetch_add(forgotten.receipts_lost, Ordering::Relaxed);
     }
 

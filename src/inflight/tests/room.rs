@@ -7,7 +7,7 @@ const MIB: usize = 1 << 20;
 #[tokio::test(start_paused = true)]
 async fn what_is_learnt_of_a_job_takes_room_until_it_is_settled() {
     let mut world = World::new();
-    world.room = Room::new(100, 4 << 20);
+    world.room = InFlightLimiter::new(100, 4 << 20);
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
     assert_eq!(world.room.reserve().await.len(), 3);

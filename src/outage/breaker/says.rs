@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Breaker, State, Trouble};
+use super::{Breaker, BreakerPhase, Trouble};
 use crate::metrics::BreakerState;
 use crate::outage::BreakerSnapshot;
-use crate::outage::evidence::Begun;
+use crate::outage::evidence::BegunCall;
 use crate::outage::limit::Limit;
 
 /// In a pause this short, an event waits for a permit of the service.
@@ -15,7 +15,7 @@ const PAUSE_SHORT: Duration = Duration::from_secs(5);
 
 impl Breaker {
     /// Returns the state after that call was recorded.
-    pub(in crate::outage) fn snapshot(&mut self, call: Begun, now: Instant) -> BreakerSnapshot {
+    pub(in crate::outage) fn snapshot(&mut self, call: BegunCall, now: Instant) -> BreakerSnapshot {
         let is_suspect = self.evidence.is_suspect(call.subject);
         BreakerSnapshot {
             is_called: self.is_serving(),
@@ -31,22 +31,23 @@ impl Breaker {
     /// Returns whether the service takes no calls for some time, or probes only.
     pub(in crate::outage) fn is_away(&self, now: Instant) -> bool {
         match self.state {
-            State::Serving => false,
-            State::Down(_) => true,
-            State::Paused { until, .. } => now + PAUSE_SHORT < until,
+            BreakerPhase::Serving => false,
+            BreakerPhase::Down(_) => true,
+            BreakerPhase::Paused { until, .. } => now + PAUSE_SHORT < until,
         }
     }
 
     /// Returns whether the service is in a short pause.
     pub(in crate::outage) fn is_paused(&self, now: Instant) -> bool {
-        matches!(self.state, State::Paused { until, .. } if now < until) && !self.is_away(now)
+        matches!(self.state, BreakerPhase::Paused { until, .. } if now < until)
+            && !self.is_away(now)
     }
 
     /// Returns the reason why the service is down, if it is.
     pub(in crate::outage) fn trouble(&self) -> Option<Trouble> {
         match &self.state {
-            State::Down(down) => Some(down.trouble),
-            State::Serving | State::Paused { .. } => None,
+            BreakerPhase::Down(down) => Some(down.trouble),
+            BreakerPhase::Serving | BreakerPhase::Paused { .. } => None,
         }
     }
 
@@ -57,7 +58,7 @@ impl Breaker {
 
     /// Returns whether the service is neither down nor paused.
     pub(in crate::outage) fn is_serving(&self) -> bool {
-        matches!(self.state, State::Serving)
+        matches!(self.state, BreakerPhase::Serving)
     }
 
     /// Returns whether any call has ever succeeded.
@@ -73,10 +74,10 @@ impl Breaker {
     /// Returns the state for the gauge.
     pub(in crate::outage) fn shown(&self, now: Instant) -> BreakerState {
         match &self.state {
-            State::Down(down) if down.probes_open > 0 => BreakerState::HalfOpen,
-            State::Down(_) => BreakerState::Open,
-            State::Paused { until, .. } if now < *until => BreakerState::Open,
-            State::Serving | State::Paused { .. } => {
+            BreakerPhase::Down(down) if down.probes_open > 0 => BreakerState::HalfOpen,
+            BreakerPhase::Down(_) => BreakerState::Open,
+            BreakerPhase::Paused { until, .. } if now < *until => BreakerState::Open,
+            BreakerPhase::Serving | BreakerPhase::Paused { .. } => {
                 // With few events the slow start does not end, but no event waits for it either.
                 let is_ramp = self.outages > 0
                     && self.has_waiting

@@ -4,7 +4,7 @@ mod fast;
 mod half_down;
 mod late;
 
-use super::super::evidence::Begun;
+use super::super::evidence::BegunCall;
 use super::super::limit::{Bounds, Limit};
 use super::down::{PROBES_A_ROUND, PROBES_OPEN_MAX};
 use super::*;
@@ -30,7 +30,7 @@ impl World {
         self
     }
 
-    fn begin(&mut self, subject: u64) -> Begun {
+    fn begin(&mut self, subject: u64) -> BegunCall {
         match self.breaker.enter(subject, self.now) {
             Entered::Go(call) => call,
             other @ (Entered::Away { .. } | Entered::Full { .. }) => panic!("{subject}: {other:?}"),
@@ -41,7 +41,7 @@ impl World {
         matches!(self.breaker.enter(subject, self.now), Entered::Away { .. })
     }
 
-    fn end(&mut self, call: Begun, outcome: CallOutcome) -> Option<Change> {
+    fn end(&mut self, call: BegunCall, outcome: CallOutcome) -> Option<Change> {
         let load = match outcome {
             CallOutcome::Done | CallOutcome::Conflict | CallOutcome::Refused => Load::Answered,
             CallOutcome::Paced(_) => Load::Refused,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outage::evidence::Begun;
+use crate::outage::evidence::BegunCall;
 
 /// Reason why a service is not called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(in crate::outage) enum Change {
 /// Result of a request for a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::outage) enum Entered {
-    Go(Begun),
+    Go(BegunCall),
     /// The service is not called now.
     Away {
         is_fresh: bool,

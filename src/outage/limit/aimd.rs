@@ -29,7 +29,7 @@ pub(super) struct Aimd {
 
 /// Advice from a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Advice {
+pub(super) enum AimdAdvice {
     Lower,
     Raise,
 }
@@ -56,7 +56,7 @@ impl Aimd {
         is_early: bool,
         value: f64,
         at: Instant,
-    ) -> Option<Advice> {
+    ) -> Option<AimdAdvice> {
         let since = *self.since.get_or_insert(at);
         self.answers += 1;
         self.slow += u32::from(is_slow);
@@ -72,9 +72,9 @@ impl Aimd {
         let is_reached = self.is_reached;
         self.restart();
         if is_slow_at_last {
-            return Some(Advice::Lower);
+            return Some(AimdAdvice::Lower);
         }
-        (slow <= INCREASE_AT * answers && is_reached).then_some(Advice::Raise)
+        (slow <= INCREASE_AT * answers && is_reached).then_some(AimdAdvice::Raise)
     }
 
     /// Returns the limit after a decrease.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::measure::{Count, Measure, Window};
-use self::rate::Pace;
+use self::rate::CallRate;
 
 /// Target share of refusals at a rate.
 const REFUSED: f64 = 0.02;
@@ -67,7 +67,7 @@ const PAUSED: Count = Count { answers: 30, refused: 9 };
 /// Refusals of one service, and the call rate that follows from them.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
-    pace: Option<Pace>,
+    pace: Option<CallRate>,
     measure: Measure,
     window: Window,
     /// The previous window had too many refusals. This one shows whether that was chance.
@@ -118,7 +118,7 @@ impl Pacing {
 
     /// Records the beginning of a call.
     pub(super) fn begin(&mut self) {
-        self.pace.iter_mut().for_each(Pace::begin);
+        self.pace.iter_mut().for_each(CallRate::begin);
     }
 
     /// Returns the call rate in calls/s, if there is one.
@@ -214,7 +214,7 @@ impl Pacing {
     /// Begins a rate at the measured rate of accepted calls, if that is known.
     fn begin_pace(&mut self, before: Count, now: Instant) -> bool {
         let Some(let_in) = self.measure.take() else { return false };
-        self.pace = Some(Pace::new(let_in, now));
+        self.pace = Some(CallRate::new(let_in, now));
         (self.before, self.left_alone) = (before, None);
         (self.window, self.is_doubted) = (Window::default(), false);
         true

@@ -20,7 +20,7 @@ const QUICKEST_LASTS: Duration = Duration::from_secs(600);
 
 /// State of the law.
 #[derive(Debug, Default)]
-pub(super) struct Timeouts {
+pub(super) struct TimeoutLimit {
     since: Option<Instant>,
     answers: u32,
     timed_out: u32,
@@ -32,7 +32,7 @@ pub(super) struct Timeouts {
 
 /// One answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
+pub(super) struct TimedAnswer {
     pub(super) is_timed_out: bool,
     /// Took much longer than the fastest answers.
     pub(super) is_inflated: bool,
@@ -47,7 +47,7 @@ pub(super) struct Answer {
 
 /// Advice from a full window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Advice {
+pub(super) enum TimeoutAdvice {
     Lower,
     Raise(Speed),
 }
@@ -63,14 +63,19 @@ pub(super) enum Speed {
     Slowest,
 }
 
-impl Timeouts {
+impl TimeoutLimit {
     pub(super) fn restart(&mut self) {
         *self = Self::default();
     }
 
     /// Records an answer. `is_full`: the limit is at its maximum.
-    pub(super) fn add(&mut self, answer: Answer, is_full: bool, at: Instant) -> Option<Advice> {
-        let Answer { is_timed_out, is_inflated, is_quick, is_late, is_reached } = answer;
+    pub(super) fn add(
+        &mut self,
+        answer: TimedAnswer,
+        is_full: bool,
+        at: Instant,
+    ) -> Option<TimeoutAdvice> {
+        let TimedAnswer { is_timed_out, is_inflated, is_quick, is_late, is_reached } = answer;
         if self.since.is_none() && !is_timed_out && is_full {
             // Fast path: in normal operation, an answer costs no more than this.
             return None;
@@ -92,7 +97,7 @@ impl Timeouts {
         // cause.
         let is_slow_for_all = 2 * quick <= answers - timed_out;
         if is_slow_for_all && f64::from(timed_out) >= TIMED_OUT_MAX * f64::from(answers) {
-            return Some(Advice::Lower);
+            return Some(TimeoutAdvice::Lower);
         }
         let may_rise = is_reached && timed_out == 0;
         let speed = match (2 * late > answers, is_inflated) {
@@ -100,7 +105,7 @@ impl Timeouts {
             (false, true) => Speed::Slow,
             (false, false) => Speed::Fast,
         };
-        may_rise.then_some(Advice::Raise(speed))
+        may_rise.then_some(TimeoutAdvice::Raise(speed))
     }
 
     /// Returns the limit after a decrease.

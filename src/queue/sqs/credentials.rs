@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::environment::panic_text;
 use super::error::{shorten, words};
-use crate::config::Aws;
+use crate::config::AwsConfig;
 
 /// Timeout of a credentials lookup. It is shorter than that of a call, whose timeout error would
 /// not mention credentials.
@@ -69,7 +69,7 @@ pub(super) fn asked_by(profile: &str, profiles: &ProfileSet) -> Option<Asked> {
 impl Source {
     /// Derives the source from the variables and the profile. The profile has priority over
     /// everything but keys in the environment.
-    pub(super) fn new(aws: &Aws, profile: &str, profiles: &ProfileSet) -> Self {
+    pub(super) fn new(aws: &AwsConfig, profile: &str, profiles: &ProfileSet) -> Self {
         let (what, cure) = match asked_by(profile, profiles).filter(|_| !aws.has_keys()) {
             Some(Asked::Sso) => (
                 "SSO",

@@ -12,7 +12,7 @@ use crate::queue::QueueError;
 
 /// The queue attributes that the worker uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueFacts {
+pub struct QueueAttributes {
     /// The queue's ARN.
     pub arn: Option<String>,
     /// The queue's default visibility timeout (the worker sets its own at each receive).
@@ -40,7 +40,7 @@ pub struct Redrive {
 
 impl SqsQueue {
     /// Reads the queue's attributes from SQS.
-    pub async fn facts(&self) -> Result<QueueFacts, QueueError> {
+    pub async fn facts(&self) -> Result<QueueAttributes, QueueError> {
         let answer = self
             .client
             .get_queue_attributes()
@@ -51,7 +51,7 @@ impl SqsQueue {
             .map_err(|error| queue_error(&error, GET_ATTRIBUTES))?;
         let get = |name| answer.attributes().and_then(|all| all.get(&name)).map(String::as_str);
         let number = |name| get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
-        Ok(QueueFacts {
+        Ok(QueueAttributes {
             arn: get(QueueAttributeName::QueueArn).map(str::to_owned),
             visibility: Duration::from_secs(number(QueueAttributeName::VisibilityTimeout)),
             retention: Duration::from_secs(number(QueueAttributeName::MessageRetentionPeriod)),
@@ -86,19 +86,19 @@ fn parse_redrive(json: &str) -> Option<Redrive> {
     #[serde(rename_all = "camelCase")]
     struct Policy {
         dead_letter_target_arn: String,
-        max_receive_count: Count,
+        max_receive_count: CountText,
     }
     // A number, or a string with a number: SQS accepts both and returns what was set.
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Count {
+    enum CountText {
         Number(u32),
         Text(String),
     }
     let policy: Policy = serde_json::from_str(json).ok()?;
     let max_receive_count = match policy.max_receive_count {
-        Count::Number(count) => count,
-        Count::Text(text) => text.parse().ok()?,
+        CountText::Number(count) => count,
+        CountText::Text(text) => text.parse().ok()?,
     };
     Some(Redrive { target_arn: policy.dead_letter_target_arn, max_receive_count })
 }

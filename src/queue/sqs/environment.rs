@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use super::credentials::{Asked, Guarded, Source, asked_by};
 use super::{IDLE_TIMEOUT, http};
 use crate::config::{
-    Aws, QueueUrl, RetryMode, is_endpoint, is_region, max_attempts, profile_fault, retry_mode,
+    AwsConfig, QueueUrl, RetryMode, is_endpoint, is_region, max_attempts, profile_fault, retry_mode,
 };
 
 /// The profile that is used if none is named.
@@ -106,7 +106,7 @@ pub(super) struct Prepared {
 /// Combines all sources.
 /// Makes no network call, except to the instance metadata service if no other source names a
 /// region.
-pub(super) async fn prepare(aws: &Aws, queue: &QueueUrl) -> Result<Prepared, AwsError> {
+pub(super) async fn prepare(aws: &AwsConfig, queue: &QueueUrl) -> Result<Prepared, AwsError> {
     let name = aws.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
     let profiles = profiles(aws, name).await?;
     check_endpoint_for_credentials(aws, name, &profiles)?;
@@ -147,7 +147,7 @@ pub(super) async fn prepare(aws: &Aws, queue: &QueueUrl) -> Result<Prepared, Aws
     Ok(Prepared { shared, endpoint, called })
 }
 
-async fn profiles(aws: &Aws, name: &str) -> Result<ProfileSet, AwsError> {
+async fn profiles(aws: &AwsConfig, name: &str) -> Result<ProfileSet, AwsError> {
     let (files, environment) = (Fs::real(), Env::real());
     let which = Default::default();
     let loaded =
@@ -169,7 +169,7 @@ async fn profiles(aws: &Aws, name: &str) -> Result<ProfileSet, AwsError> {
 
 /// Rejects an empty endpoint with which the SDK would call STS or SSO.
 fn check_endpoint_for_credentials(
-    aws: &Aws,
+    aws: &AwsConfig,
     profile: &str,
     profiles: &ProfileSet,
 ) -> Result<(), AwsError> {
@@ -187,7 +187,7 @@ fn check_endpoint_for_credentials(
 
 /// Returns the region: from the environment, the profile, the queue's URL, or else the instance.
 async fn region(
-    aws: &Aws,
+    aws: &AwsConfig,
     profile: &str,
     queue: &QueueUrl,
     http: &SharedHttpClient,
@@ -207,7 +207,7 @@ async fn region(
 
 /// Retries of the calls for credentials. Calls to SQS are retried by their callers, which know how
 /// long a lease lasts.
-fn retries(aws: &Aws, profiles: &ProfileSet) -> RetryConfig {
+fn retries(aws: &AwsConfig, profiles: &ProfileSet) -> RetryConfig {
     let mode = aws.retry_mode.or_else(|| profiles.get("retry_mode").and_then(retry_mode));
     let retries = match mode {
         None | Some(RetryMode::Standard) => RetryConfig::standard(),
@@ -219,7 +219,7 @@ fn retries(aws: &Aws, profiles: &ProfileSet) -> RetryConfig {
 
 /// Returns the configured endpoint, and the name of its source.
 fn set_endpoint(
-    aws: &Aws,
+    aws: &AwsConfig,
     shared: &SdkConfig,
     profile: &str,
     profiles: &ProfileSet,

@@ -23,7 +23,7 @@ const LINK_LOCAL: [&str; 2] = ["http://169.254.", "http://[fd00:ec2::"];
 
 /// Creates a client whose connections close after `idle_timeout` without use.
 pub(super) fn client(idle_timeout: Duration, proxies: Proxies) -> SharedHttpClient {
-    SharedHttpClient::new(Client { idle_timeout, proxies, connectors: Mutex::default() })
+    SharedHttpClient::new(SqsHttpClient { idle_timeout, proxies, connectors: Mutex::default() })
 }
 
 /// Returns the proxy for `address`, without its password.
@@ -57,16 +57,16 @@ fn is_near(proxies: &Proxies, address: &str) -> bool {
 
 /// Keeps one connector for each combination of timeouts; there are few.
 #[derive(Debug)]
-struct Client {
+struct SqsHttpClient {
     idle_timeout: Duration,
     proxies: Proxies,
-    connectors: Mutex<Vec<(Timeouts, SharedHttpConnector)>>,
+    connectors: Mutex<Vec<(HttpTimeouts, SharedHttpConnector)>>,
 }
 
 /// Connect timeout and read timeout.
-type Timeouts = (Option<Duration>, Option<Duration>);
+type HttpTimeouts = (Option<Duration>, Option<Duration>);
 
-impl HttpClient for Client {
+impl HttpClient for SqsHttpClient {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,

@@ -6,17 +6,17 @@ use tracing::{error, info, warn};
 
 use super::convert::fifo_name;
 use super::error::{DEAD_LETTER_URL, GET_ATTRIBUTES, queue_error};
-use super::{QueueFacts, SqsQueue};
+use super::{QueueAttributes, SqsQueue};
 use crate::queue::{QueueError, QueueErrorKind};
 
 /// A dead-letter queue.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct DeadLetterTarget {
     pub(super) url: String,
     pub(super) fifo: bool,
 }
 
-impl Target {
+impl DeadLetterTarget {
     fn new(url: String) -> Self {
         let fifo = fifo_name(&url);
         Self { url, fifo }
@@ -25,14 +25,14 @@ impl Target {
 
 /// The cached target, if it was looked up.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<Option<Found>>);
+pub(super) struct KnownTarget(Mutex<Option<FoundTarget>>);
 
 #[derive(Debug)]
-struct Found {
+struct FoundTarget {
     /// The ARN in the redrive policy. `None` if there is none, or if `SQS_DLQ_URL` is set.
     arn: Option<String>,
     /// `None` if there is no dead-letter queue, or if it is the queue itself.
-    target: Option<Target>,
+    target: Option<DeadLetterTarget>,
     /// Whether all lookups were answered. A denied read counts as an answer.
     is_certain: bool,
 }
@@ -45,7 +45,7 @@ impl SqsQueue {
 
     /// Returns the target, cached after a complete lookup. A failure may be temporary (credentials
     /// that are not there yet), so the next call looks it up again.
-    pub(super) async fn target(&self) -> Result<Option<Target>, QueueError> {
+    pub(super) async fn target(&self) -> Result<Option<DeadLetterTarget>, QueueError> {
         let mut known = self.dlq.0.lock().await;
         if let Some(found) = &*known {
             return Ok(found.target.clone());
@@ -57,7 +57,7 @@ impl SqsQueue {
     }
 
     /// Clears the cached target if the redrive policy names another one.
-    pub(super) async fn follow(&self, facts: &QueueFacts) {
+    pub(super) async fn follow(&self, facts: &QueueAttributes) {
         if self.settings.dlq_url.is_some() {
             return;
         }
@@ -91,13 +91,13 @@ impl SqsQueue {
 
     /// Looks up the target. The queue itself is excluded: a copy would return and be copied again,
     /// endlessly.
-    async fn find(&self) -> Result<Found, QueueError> {
+    async fn find(&self) -> Result<FoundTarget, QueueError> {
         if let Some(url) = &self.settings.dlq_url {
-            let target = Target::new(url.clone());
+            let target = DeadLetterTarget::new(url.clone());
             let is_itself = self.is_the_queue(&target).await;
             let is_other = !matches!(is_itself, Ok(true));
             let target = is_other.then_some(target);
-            return Ok(Found { arn: None, target, is_certain: is_itself.is_ok() });
+            return Ok(FoundTarget { arn: None, target, is_certain: is_itself.is_ok() });
         }
         let facts = self.facts().await?;
         let arn = facts.redrive.map(|redrive| redrive.target_arn);
@@ -105,10 +105,10 @@ impl SqsQueue {
             Some(named) if facts.arn.as_ref() != Some(named) => self.named(named).await?,
             Some(_) | None => None,
         };
-        Ok(Found { arn, target, is_certain: true })
+        Ok(FoundTarget { arn, target, is_certain: true })
     }
 
-    async fn named(&self, arn: &str) -> Result<Option<Target>, QueueError> {
+    async fn named(&self, arn: &str) -> Result<Option<DeadLetterTarget>, QueueError> {
         let Some((account, name)) = arn_parts(arn) else { return Ok(None) };
         let call = self.client.get_queue_url().queue_name(name);
         let answer = call
@@ -116,13 +116,13 @@ impl SqsQueue {
             .send()
             .await
             .map_err(|error| queue_error(&error, DEAD_LETTER_URL))?;
-        Ok(answer.queue_url.map(Target::new))
+        Ok(answer.queue_url.map(DeadLetterTarget::new))
     }
 
     /// Whether a dead-letter queue is the queue itself, by ARN.
     /// If the role may not read one of the ARNs, the earlier comparison of the URLs is sufficient.
     /// Other errors are returned; the caller then uses the target but does not cache it.
-    async fn is_the_queue(&self, target: &Target) -> Result<bool, QueueError> {
+    async fn is_the_queue(&self, target: &DeadLetterTarget) -> Result<bool, QueueError> {
         let (of_queue, of_target) =
             tokio::join!(self.arn(&self.settings.queue_url), self.arn(&target.url));
         let (of_queue, of_target) = (of_queue?, of_target?);

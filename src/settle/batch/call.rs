@@ -11,12 +11,12 @@ use super::Outstanding;
 use crate::clock;
 use crate::inflight::{InFlight, Receipt};
 use crate::metrics::{Metrics, QueueAction, SettlementKind};
-use crate::queue::actions::Actions;
+use crate::queue::actions::QueueActions;
 use crate::queue::{BatchAnswer, EntryError, Queue, QueueError, QueueErrorKind, ReceiptHandle};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
-use crate::settle::ledger::{Ledger, Left};
-use crate::telemetry::{Failure, QueueSpan, QueueSpans, SpanLink};
+use crate::settle::ledger::{Disposition, MessageAccount};
+use crate::telemetry::{QueueSpan, QueueSpans, SpanFailure, SpanLink};
 
 /// Minimum timeout of a call, if so much time is left: SQS answers in tens of milliseconds.
 const CALL_MIN: Duration = Duration::from_millis(500);
@@ -32,20 +32,20 @@ pub(super) const RETRY: Backoff =
 pub(super) const RETRY_FAILING: Duration = Duration::from_secs(4);
 
 /// The dependencies of every call.
-pub(super) struct Context {
+pub(super) struct BatchContext {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<MessageAccount>,
     pub(super) outstanding: Outstanding,
     pub(super) spans: QueueSpans,
     pub(super) inflight: Arc<InFlight>,
-    pub(super) actions: Arc<Actions>,
+    pub(super) actions: Arc<QueueActions>,
 }
 
 /// The result of a delete call.
-pub(super) struct Deleted {
+pub(super) struct DeleteOutcome {
     /// Deletes to be retried.
-    pub(super) undone: Vec<(Receipt, Left)>,
+    pub(super) undone: Vec<(Receipt, Disposition)>,
     /// Number of deletes that were settled, or whose receipt was lost.
     pub(super) settled: usize,
     /// Whether the call was a retry.
@@ -57,43 +57,43 @@ pub(super) struct Deleted {
 /// Deletes a batch with one call. `again`: `None` for a first try; else whether the last call timed
 /// out.
 pub(super) async fn delete(
-    context: &Context,
-    batch: Vec<(Receipt, Left)>,
+    context: &BatchContext,
+    batch: Vec<(Receipt, Disposition)>,
     again: Option<bool>,
-) -> Deleted {
+) -> DeleteOutcome {
     let is_again = again.is_some();
     let count = batch.len();
     let batch = context.drop_expired(batch);
     if batch.is_empty() {
-        return Deleted { undone: batch, settled: count, is_again, has_hung: false };
+        return DeleteOutcome { undone: batch, settled: count, is_again, has_hung: false };
     }
     let mut handles: Vec<ReceiptHandle> = batch.iter().map(|(r, _)| r.handle.clone()).collect();
     if on(Sabotage::HandlesNotDistinct) {
         handles.fill(batch[0].0.handle.clone());
     }
-    let share = if again == Some(true) { Share::Most } else { Share::Third };
+    let share = if again == Some(true) { TimeShare::Most } else { TimeShare::Third };
     let deadline = first_deadline(batch.iter().map(|(receipt, _)| receipt));
     let span = context.spans.settle("delete", batch.len(), links(&batch));
     let answer = within(deadline, share, context.queue.delete(&handles)).await;
     let has_hung = is_timeout(&answer);
     end_span(span, answer.as_ref().err());
     let undone = context.book(batch, answer, SettlementKind::Delete, |how| *how);
-    Deleted { settled: count - undone.len(), undone, is_again, has_hung }
+    DeleteOutcome { settled: count - undone.len(), undone, is_again, has_hung }
 }
 
 /// Makes a batch visible again. Retries until it is done, or until the leases end.
-pub(super) async fn release(context: &Context, batch: Vec<(Receipt, Duration)>) {
+pub(super) async fn release(context: &BatchContext, batch: Vec<(Receipt, Duration)>) {
     let mut rest = context.drop_expired(batch);
     let (mut failures, mut has_hung) = (0, false);
     while !rest.is_empty() {
         let changes: Vec<_> = rest.iter().map(|(r, after)| (r.handle.clone(), *after)).collect();
         let deadline = first_deadline(rest.iter().map(|(receipt, _)| receipt));
         let span = context.spans.settle("release", rest.len(), links(&rest));
-        let share = if has_hung { Share::All } else { Share::Third };
+        let share = if has_hung { TimeShare::All } else { TimeShare::Third };
         let answer = within(deadline, share, context.queue.hand_back(&changes)).await;
         has_hung = is_timeout(&answer);
         end_span(span, answer.as_ref().err());
-        rest = context.book(rest, answer, SettlementKind::Release, |_| Left::HandedBack);
+        rest = context.book(rest, answer, SettlementKind::Release, |_| Disposition::HandedBack);
         if !rest.is_empty() {
             sleep(context.release_pause(failures)).await;
             failures += 1;
@@ -102,9 +102,9 @@ pub(super) async fn release(context: &Context, batch: Vec<(Receipt, Duration)>) 
     }
 }
 
-impl Context {
+impl BatchContext {
     /// Counts one receipt as settled or lost.
-    pub(super) fn left(&self, how: Left) {
+    pub(super) fn left(&self, how: Disposition) {
         self.outstanding.0.fetch_sub(1, Ordering::Relaxed);
         self.ledger.left(how, 1);
     }
@@ -131,7 +131,7 @@ impl Context {
         batch: Vec<(Receipt, T)>,
         answer: BatchAnswer,
         kind: SettlementKind,
-        left: impl Fn(&T) -> Left,
+        left: impl Fn(&T) -> Disposition,
     ) -> Vec<(Receipt, T)> {
         let answers = match answer {
             Ok(answers) => answers,
@@ -168,7 +168,7 @@ impl Context {
 
     /// Counts a receipt that is no longer valid.
     pub(super) fn lost(&self, receipt: &Receipt, kind: SettlementKind, why: &str) {
-        self.left(Left::LeaseLost);
+        self.left(Disposition::LeaseLost);
         warn!(message_id = %receipt.message_id, error = why, settlement = kind.as_str(), "The message was not ours any more when it was settled");
     }
 
@@ -195,7 +195,7 @@ impl Context {
         let (rest, expired): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|(receipt, _)| receipt.deadline > now);
         for (receipt, _) in expired {
-            self.left(Left::Unsettled);
+            self.left(Disposition::Unsettled);
             warn!(message_id = %receipt.message_id, "The message could not be settled before its lease ended: SQS delivers it again");
         }
         rest
@@ -208,7 +208,7 @@ fn links<T>(batch: &[(Receipt, T)]) -> impl Iterator<Item = &SpanLink> {
 
 pub(super) fn end_span(span: QueueSpan, error: Option<&QueueError>) {
     let message = error.map(ToString::to_string).unwrap_or_default();
-    span.end(error.map(|error| Failure { error_type: error.kind.as_str(), message: &message }));
+    span.end(error.map(|error| SpanFailure { error_type: error.kind.as_str(), message: &message }));
 }
 
 fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
@@ -219,7 +219,7 @@ fn first_deadline<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Instant {
 /// another. After a timeout the next call may take more: SQS is slow then, and a third of a short
 /// lease may never be enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Share {
+pub(super) enum TimeShare {
     Third,
     /// The rest of the lease is for its extension.
     Most,
@@ -228,14 +228,14 @@ pub(super) enum Share {
 
 pub(super) async fn within<T>(
     deadline: Instant,
-    share: Share,
+    share: TimeShare,
     call: impl Future<Output = Result<T, QueueError>>,
 ) -> Result<T, QueueError> {
     let left = clock::left(deadline);
     let share = match share {
-        Share::Third => left / 3,
-        Share::Most => left * 2 / 3,
-        Share::All => left,
+        TimeShare::Third => left / 3,
+        TimeShare::Most => left * 2 / 3,
+        TimeShare::All => left,
     };
     timeout(share.clamp(CALL_MIN, CALL_MAX).min(left), call).await.unwrap_or_else(|_elapsed| {
         let detail = "no answer in its share of the time that is left".to_owned();

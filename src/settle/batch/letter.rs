@@ -5,22 +5,22 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::call::{Context, RETRY, Share, end_span, is_timeout, within};
+use super::call::{BatchContext, RETRY, TimeShare, end_span, is_timeout, within};
 use super::{Grounds, Settlement};
 use crate::clock;
-use crate::inflight::{GroupTurn, InFlight, Receipt, Taken};
+use crate::inflight::{GroupTurn, InFlight, Receipt, RemovedJob};
 use crate::metrics::SettlementKind;
 use crate::queue::{DeadLetter, QueueError, QueueErrorKind};
 use crate::sabotage::{Sabotage, on};
 use crate::settle::decide::{DeadLetterReason, release_delay};
-use crate::settle::ledger::Left;
+use crate::settle::ledger::Disposition;
 
 /// Maximum time that a message is hidden. SQS allows 12 hours from its receive.
 const HIDDEN_MAX: Duration = Duration::from_secs(11 * 3_600);
 
 /// A copy, and the receipts of the message that was copied.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct DeadLetterCopy {
     pub(super) copy: DeadLetter,
     pub(super) receipts: Vec<Receipt>,
     /// The turn in its FIFO group: later messages wait for it.
@@ -30,9 +30,9 @@ pub(super) struct Letter {
     pub(super) was_kept: bool,
 }
 
-impl Letter {
-    pub(super) fn new(taken: Taken, grounds: Grounds) -> Box<Self> {
-        let Taken { original, receipts, turn } = taken;
+impl DeadLetterCopy {
+    pub(super) fn new(taken: RemovedJob, grounds: Grounds) -> Box<Self> {
+        let RemovedJob { original, receipts, turn } = taken;
         let Grounds { reason, error, event_type } = grounds;
         let copy = DeadLetter {
             body: original.body,
@@ -91,43 +91,43 @@ impl Letter {
 }
 
 /// The result of sending a letter.
-pub(super) enum Sent {
+pub(super) enum CopyOutcome {
     /// The copy is stored; the deletes follow. The flag: whether the letter had been kept.
     Done(Vec<Settlement>, bool),
     /// No copy could be sent; the error, or `None` if no call was made.
-    Failed(Box<Letter>, Option<QueueErrorKind>),
+    Failed(Box<DeadLetterCopy>, Option<QueueErrorKind>),
     /// No valid lease is left: the next receiver decides about the message again.
     Lost,
 }
 
-impl Sent {
+impl CopyOutcome {
     /// Returns the failure of a letter that was not sent, because copies are known to fail.
-    pub(super) fn failed_before(letter: Box<Letter>) -> Self {
+    pub(super) fn failed_before(letter: Box<DeadLetterCopy>) -> Self {
         Self::Failed(letter, None)
     }
 }
 
 /// Sends the copy.
-pub(super) async fn send(context: &Context, mut letter: Box<Letter>) -> Sent {
+pub(super) async fn send(context: &BatchContext, mut letter: Box<DeadLetterCopy>) -> CopyOutcome {
     let Some(deadline) = letter.receipts.iter().map(|receipt| receipt.deadline).max() else {
-        return Sent::Lost;
+        return CopyOutcome::Lost;
     };
     if let Err(why) = send_with_span(context, &mut letter, deadline).await {
         if !context.cannot_send() {
             warn!(message_id = %letter.copy.message_id, error = %why, "A copy could not be sent to the dead-letter queue");
         }
-        return Sent::Failed(letter, Some(why.kind));
+        return CopyOutcome::Failed(letter, Some(why.kind));
     }
     context.metrics.dead_letter(letter.reason.as_str());
     context.metrics.settled(SettlementKind::DeadLetter);
-    let Letter { receipts, was_kept, .. } = *letter;
-    let delete = |receipt| Settlement::Delete(receipt, Left::DeadLettered);
-    Sent::Done(receipts.into_iter().map(delete).collect(), was_kept)
+    let DeadLetterCopy { receipts, was_kept, .. } = *letter;
+    let delete = |receipt| Settlement::Delete(receipt, Disposition::DeadLettered);
+    CopyOutcome::Done(receipts.into_iter().map(delete).collect(), was_kept)
 }
 
 async fn send_with_span(
-    context: &Context,
-    letter: &mut Letter,
+    context: &BatchContext,
+    letter: &mut DeadLetterCopy,
     deadline: Instant,
 ) -> Result<(), QueueError> {
     if on(Sabotage::CopyNotSent) {
@@ -145,14 +145,14 @@ async fn send_with_span(
 /// A refused copy may be too long with its attributes: the body has exactly the maximum size, or
 /// the dead-letter queue accepts less. It is sent again with fewer attributes.
 async fn send_copy(
-    context: &Context,
-    letter: &mut Letter,
+    context: &BatchContext,
+    letter: &mut DeadLetterCopy,
     deadline: Instant,
 ) -> Result<(), QueueError> {
     let give_up_at = clock::now() + clock::left(deadline) / 2;
     let (mut failures, mut has_hung) = (0, false);
     loop {
-        let share = if has_hung { Share::All } else { Share::Third };
+        let share = if has_hung { TimeShare::All } else { TimeShare::Third };
         let answer = within(give_up_at, share, context.queue.dead_letter(&letter.copy)).await;
         has_hung = is_timeout(&answer);
         let Err(why) = answer else { return Ok(()) };

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::health::Health;
 use crate::inflight::SuspectBounds;
-use crate::inflight::room::Room;
+use crate::inflight::capacity::InFlightLimiter;
 use crate::queue::{BatchAnswer, DeadLetter, Message, MessageId, QueueError, ReceiptHandle};
 use crate::telemetry::Tracing;
 
@@ -51,7 +51,7 @@ type Sent = (u128, usize);
 
 /// Hands in groups of deletes, `apart` from each other. Returns the calls.
 async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
-    let room = Room::new(100, 1 << 30);
+    let room = InFlightLimiter::new(100, 1 << 30);
     let mut permits = Vec::new();
     for _ in 0..counts.iter().sum() {
         permits.push(room.reserve().await.take(10).unwrap());
@@ -60,10 +60,10 @@ async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
     let (batches, batcher) = Batcher::new(
         Arc::clone(&queue) as Arc<dyn Queue>,
         Arc::new(Metrics::new(&[])),
-        Arc::new(Ledger::default()),
+        Arc::new(MessageAccount::default()),
         QueueSpans::new(Tracing::disabled(), "q"),
         Arc::new(InFlight::new(100, 100, SUSPECTS, Duration::from_secs(30)).0),
-        Arc::new(Actions::new(
+        Arc::new(QueueActions::new(
             Arc::new(Health::new()),
             Arc::new(Metrics::new(&[])),
             Duration::from_secs(30),
@@ -86,7 +86,7 @@ async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
                 room: permits.pop().unwrap(),
                 span: None,
             };
-            batches.send(Settlement::Delete(receipt, Left::Deleted)).await;
+            batches.send(Settlement::Delete(receipt, Disposition::Deleted)).await;
         }
     }
     while batches.outstanding().count() > 0 {

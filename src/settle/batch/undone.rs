@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Settlement;
-use super::call::{Context, Deleted, RETRY_FAILING};
-use super::letter::{Letter, Sent};
+use super::call::{BatchContext, DeleteOutcome, RETRY_FAILING};
+use super::letter::{CopyOutcome, DeadLetterCopy};
 use crate::clock;
 use crate::inflight::{Receipt, ReceiptKey, TakenBack};
 use crate::metrics::{HeldGuard, HeldState, QueueAction, SettlementKind};
 use crate::queue::{BATCH_MAX, QueueErrorKind};
 use crate::retry::Backoff;
-use crate::settle::ledger::Left;
+use crate::settle::ledger::Disposition;
 
 /// Backoff between the retries; one call probes, and its result applies to all.
 const TRY: Backoff = Backoff { base: Duration::from_millis(200), cap: RETRY_FAILING };
@@ -30,7 +30,7 @@ const CALLS_MAX: usize = 8;
 
 /// Items that wait, and the time of their next try.
 #[derive(Debug)]
-struct Queue<T> {
+struct DelayQueue<T> {
     items: VecDeque<T>,
     /// Consecutive rounds that settled nothing.
     failures: u32,
@@ -40,7 +40,7 @@ struct Queue<T> {
     next_at: Option<Instant>,
 }
 
-impl<T> Queue<T> {
+impl<T> DelayQueue<T> {
     fn new() -> Self {
         let items = VecDeque::new();
         Self { items, failures: 0, calls_open: 0, has_worked: false, next_at: None }
@@ -98,28 +98,28 @@ impl<T> Queue<T> {
 
 struct KeptDelete {
     key: ReceiptKey,
-    how: Left,
+    how: Disposition,
     _held: HeldGuard,
 }
 
 struct KeptLetter {
-    letter: Box<Letter>,
+    letter: Box<DeadLetterCopy>,
     keys: Vec<ReceiptKey>,
     _held: HeldGuard,
 }
 
 /// The kept deletes and dead letters.
-pub(super) struct Undone {
-    context: Arc<Context>,
-    deletes: Queue<KeptDelete>,
-    letters: Queue<KeptLetter>,
+pub(super) struct RetryQueue {
+    context: Arc<BatchContext>,
+    deletes: DelayQueue<KeptDelete>,
+    letters: DelayQueue<KeptLetter>,
     /// Whether the last delete call timed out.
     has_hung: bool,
 }
 
-impl Undone {
-    pub(super) fn new(context: Arc<Context>) -> Self {
-        Self { context, deletes: Queue::new(), letters: Queue::new(), has_hung: false }
+impl RetryQueue {
+    pub(super) fn new(context: Arc<BatchContext>) -> Self {
+        Self { context, deletes: DelayQueue::new(), letters: DelayQueue::new(), has_hung: false }
     }
 
     /// Returns the time of the next retry.
@@ -128,7 +128,7 @@ impl Undone {
     }
 
     /// Keeps a delete for a later retry.
-    pub(super) fn keep_delete(&mut self, receipt: Receipt, how: Left) {
+    pub(super) fn keep_delete(&mut self, receipt: Receipt, how: Disposition) {
         let held = self.context.metrics.held(HeldState::Settling);
         let key = self.context.inflight.keep(receipt, clock::now());
         self.deletes.push(KeptDelete { key, how, _held: held });
@@ -136,8 +136,8 @@ impl Undone {
     }
 
     /// Handles the end of a delete call.
-    pub(super) fn deleted(&mut self, deleted: Deleted) {
-        let Deleted { undone, settled, is_again, has_hung } = deleted;
+    pub(super) fn deleted(&mut self, deleted: DeleteOutcome) {
+        let DeleteOutcome { undone, settled, is_again, has_hung } = deleted;
         self.has_hung = has_hung;
         for (receipt, how) in undone {
             self.keep_delete(receipt, how);
@@ -150,7 +150,7 @@ impl Undone {
 
     /// Returns the deletes that are due, in batches, each with whether the last call timed out.
     /// While deletes fail, that is one batch.
-    pub(super) fn deletes_due(&mut self) -> Vec<(Vec<(Receipt, Left)>, bool)> {
+    pub(super) fn deletes_due(&mut self) -> Vec<(Vec<(Receipt, Disposition)>, bool)> {
         let now = Instant::now();
         if self.deletes.next_at.is_none_or(|at| at > now) {
             return Vec::new();
@@ -187,25 +187,25 @@ impl Undone {
     /// While no copy can be sent, one message stays held and probes repeatedly. Each message of a
     /// FIFO group stays held too: otherwise the later messages of the group would come again with
     /// it, and use up receives. Other messages are handed back with a delay.
-    pub(super) fn sent(&mut self, sent: Sent, is_closing: bool) -> Vec<Settlement> {
+    pub(super) fn sent(&mut self, sent: CopyOutcome, is_closing: bool) -> Vec<Settlement> {
         let settlements = self.note_sent(sent, is_closing);
         self.tell();
         settlements
     }
 
-    fn note_sent(&mut self, sent: Sent, is_closing: bool) -> Vec<Settlement> {
+    fn note_sent(&mut self, sent: CopyOutcome, is_closing: bool) -> Vec<Settlement> {
         match sent {
-            Sent::Lost => {
+            CopyOutcome::Lost => {
                 // Only a kept letter can lose its receipts, and `letters_due` drops it.
                 Vec::new()
             }
-            Sent::Done(settlements, was_kept) => {
+            CopyOutcome::Done(settlements, was_kept) => {
                 if was_kept {
                     self.letters.ended(true);
                 }
                 settlements
             }
-            Sent::Failed(letter, kind) => {
+            CopyOutcome::Failed(letter, kind) => {
                 let was_kept = letter.was_kept;
                 let is_only = self.letters.items.is_empty() || letter.turn.is_some();
                 let settlements = if may_pass(kind) && is_only && !is_closing {
@@ -222,7 +222,7 @@ impl Undone {
         }
     }
 
-    fn keep_letter(&mut self, mut letter: Box<Letter>) {
+    fn keep_letter(&mut self, mut letter: Box<DeadLetterCopy>) {
         let now = clock::now();
         let held = self.context.metrics.held(HeldState::Settling);
         letter.was_kept = true;
@@ -232,7 +232,7 @@ impl Undone {
     }
 
     /// Returns the letters that are due. While copies fail, that is one.
-    pub(super) fn letters_due(&mut self) -> Vec<Box<Letter>> {
+    pub(super) fn letters_due(&mut self) -> Vec<Box<DeadLetterCopy>> {
         let now = Instant::now();
         if self.letters.next_at.is_none_or(|at| at > now) {
             return Vec::new();
@@ -258,7 +258,11 @@ impl Undone {
 
     /// Returns the letter with its valid receipts, or keeps it if one of them must be extended
     /// first.
-    fn take_back(&mut self, mut kept: KeptLetter, urgent: bool) -> Result<Box<Letter>, KeptLetter> {
+    fn take_back(
+        &mut self,
+        mut kept: KeptLetter,
+        urgent: bool,
+    ) -> Result<Box<DeadLetterCopy>, KeptLetter> {
         let now = clock::now();
         let mut busy = Vec::new();
         for key in std::mem::take(&mut kept.keys) {

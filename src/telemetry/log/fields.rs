@@ -23,9 +23,9 @@ const CUT: &str = "…";
 /// The field name that the `tracing` macros use for the message.
 const MESSAGE: &str = "message";
 
-/// One field; `value` is the range of its escaped text or number in [`Fields::text`].
+/// One field; `value` is the range of its escaped text or number in [`LogFields::text`].
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct FieldEntry {
     pub(super) key: &'static str,
     pub(super) value: Range<usize>,
     pub(super) is_text: bool,
@@ -33,14 +33,14 @@ pub(super) struct Entry {
 
 /// The fields of one event.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
-    pub(super) entries: Vec<Entry>,
+pub(super) struct LogFields {
+    pub(super) entries: Vec<FieldEntry>,
     pub(super) message: Range<usize>,
     pub(super) text: String,
     bytes_left: usize,
 }
 
-impl Fields {
+impl LogFields {
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.text.clear();
@@ -56,14 +56,14 @@ impl Fields {
     fn put_escaped(
         &mut self,
         key: &'static str,
-        write: impl FnOnce(&mut Escaped<'_>) -> fmt::Result,
+        write: impl FnOnce(&mut JsonEscaped<'_>) -> fmt::Result,
     ) {
         let long = matches!(key, MESSAGE | "error");
         let bytes_max = if long { 2 * VALUE_BYTES_MAX } else { VALUE_BYTES_MAX };
         let Some(room) = self.room(key) else { return };
         let start = self.text.len();
         // `Escaped` never fails. If a `Display` fails, its output so far is kept.
-        let _ = write(&mut Escaped::new(&mut self.text, bytes_max.min(room)));
+        let _ = write(&mut JsonEscaped::new(&mut self.text, bytes_max.min(room)));
         self.add(key, start, true);
     }
 
@@ -90,12 +90,12 @@ impl Fields {
         if key == MESSAGE {
             self.message = value;
         } else {
-            self.entries.push(Entry { key, value, is_text });
+            self.entries.push(FieldEntry { key, value, is_text });
         }
     }
 }
 
-impl Visit for Fields {
+impl Visit for LogFields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.put_text(field.name(), format_args!("{value:?}"));
     }
@@ -138,13 +138,13 @@ impl Visit for Fields {
 }
 
 /// Writer that escapes text for a JSON string and a terminal, up to a maximum of bytes.
-pub(super) struct Escaped<'a> {
+pub(super) struct JsonEscaped<'a> {
     out: &'a mut String,
     bytes_left: usize,
     cut: bool,
 }
 
-impl<'a> Escaped<'a> {
+impl<'a> JsonEscaped<'a> {
     /// `bytes_max` must be at least 3, the length of [`CUT`].
     pub(super) fn new(out: &'a mut String, bytes_max: usize) -> Self {
         let bytes_left = bytes_max.saturating_sub(CUT.len());
@@ -183,7 +183,7 @@ impl<'a> Escaped<'a> {
     }
 }
 
-impl Write for Escaped<'_> {
+impl Write for JsonEscaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let plain = |b: &u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
         if text.len() <= self.bytes_left && text.as_bytes().iter().all(plain) {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 use tracing::{Event, Level};
 
-use super::fields::{Entry, Escaped, Fields, LINE_BYTES_MAX};
+use super::fields::{FieldEntry, JsonEscaped, LINE_BYTES_MAX, LogFields};
 
 /// Keys that come first, in this order.
 const FIRST: [&str; 7] =
@@ -20,7 +20,7 @@ const OWN: [&str; 3] = ["ts", "level", "msg"];
 /// Reusable buffers for formatting lines.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    fields: Fields,
+    fields: LogFields,
     line: String,
     second: Second,
 }
@@ -125,8 +125,8 @@ fn put_millis(line: &mut String, ms: u16) {
     }
 }
 
-fn put_key(line: &mut String, entry: &Entry) {
-    let _ = Escaped::new(line, LINE_BYTES_MAX).write_str(entry.key);
+fn put_key(line: &mut String, entry: &FieldEntry) {
+    let _ = JsonEscaped::new(line, LINE_BYTES_MAX).write_str(entry.key);
 }
 
 fn level_name(level: Level) -> &'static str {

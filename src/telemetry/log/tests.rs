@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::fields::{Fields, LINE_BYTES_MAX};
+use super::fields::{LINE_BYTES_MAX, LogFields};
 use super::*;
 
 /// The captured output, one entry per line.
@@ -178,7 +178,7 @@ fn a_long_line_is_cut_and_still_json() {
 
 #[test]
 fn long_keys_count_too() {
-    let mut fields = Fields::default();
+    let mut fields = LogFields::default();
     fields.clear();
     for n in 0..32 {
         let key = "\u{1}".repeat(100) + &n.to_string();

@@ -21,7 +21,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::over_http::HttpClient;
-use super::watch::{Backlog, QUEUE_SPANS_MAX, Watched};
+use super::watch::{Backlog, QUEUE_SPANS_MAX, WatchedExporter};
 use super::{TraceError, TraceSettings};
 use crate::config::OtlpProtocol;
 use crate::metrics::Metrics;
@@ -61,7 +61,7 @@ impl Exporting {
             .with_scheduled_delay(BATCH_DELAY)
             .build();
         let backlog = Arc::new(Backlog::new(metrics));
-        let watched = Watched::new(exporter, Arc::clone(&backlog));
+        let watched = WatchedExporter::new(exporter, Arc::clone(&backlog));
         let processor = settings.sampling.records_any().then(|| {
             let mut processor = BatchSpanProcessor::new(watched, config);
             processor.set_resource(&resource(settings));

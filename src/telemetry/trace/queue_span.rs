@@ -16,7 +16,7 @@ use opentelemetry::trace::{Link, SpanContext, SpanKind, TraceFlags, TraceState};
 use opentelemetry_sdk::trace::SpanLinks;
 
 use super::recording::{Begin, Recording};
-use super::span::Failure;
+use super::span::SpanFailure;
 use super::{Tracing, new_span_id, new_trace_id};
 
 /// Link to a recorded span.
@@ -85,7 +85,7 @@ impl QueueSpans {
     }
 
     /// Records a failed receive, subject to sampling.
-    pub fn receive_failed(&self, began_at: SystemTime, failure: Failure<'_>) {
+    pub fn receive_failed(&self, began_at: SystemTime, failure: SpanFailure<'_>) {
         let Some(trace_id) = self.tracing.sampled_root() else { return };
         let root = Some(SpanContext::new(
             trace_id,
@@ -189,7 +189,7 @@ pub struct QueueSpan(Option<Box<Recording>>);
 
 impl QueueSpan {
     /// Ends the span, with its failure if any.
-    pub fn end(mut self, failure: Option<Failure<'_>>) {
+    pub fn end(mut self, failure: Option<SpanFailure<'_>>) {
         if let Some(mut recording) = self.0.take() {
             recording.finish(failure);
         }

@@ -8,7 +8,7 @@ use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::Tracing;
-use super::span::Failure;
+use super::span::SpanFailure;
 
 /// Maximum length of an error message in characters.
 const MESSAGE_CHARS_MAX: usize = 256;
@@ -66,7 +66,7 @@ impl Recording {
         }
     }
 
-    pub(super) fn finish(&mut self, failure: Option<Failure<'_>>) {
+    pub(super) fn finish(&mut self, failure: Option<SpanFailure<'_>>) {
         if let Some(failure) = failure {
             self.set("error.type", failure.error_type.to_owned());
         }
@@ -86,7 +86,7 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         if self.data.is_some() {
-            self.finish(Some(Failure { error_type: ABANDONED, message: ABANDONED }));
+            self.finish(Some(SpanFailure { error_type: ABANDONED, message: ABANDONED }));
         }
     }
 }

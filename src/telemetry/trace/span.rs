@@ -25,7 +25,7 @@ const EVENTS_MAX: usize = 128;
 
 /// Failure recorded in a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure<'a> {
+pub struct SpanFailure<'a> {
     /// Value of `error.type`, from a fixed set.
     pub error_type: &'a str,
     /// Short description for operators; never contains a message body.
@@ -76,7 +76,7 @@ pub struct CallEnd<'a> {
     /// The response status.
     pub status: CallStatus,
     /// The failure, if any.
-    pub failure: Option<Failure<'a>>,
+    pub failure: Option<SpanFailure<'a>>,
 }
 
 /// Span of an event from receive to settlement, and the ids for its log lines and its calls.
@@ -253,7 +253,7 @@ impl EventSpan {
     }
 
     /// Ends the span with the outcome, the attempt number (from 1), and the failure if any.
-    pub fn end(mut self, outcome: &'static str, attempt: u32, failure: Option<Failure<'_>>) {
+    pub fn end(mut self, outcome: &'static str, attempt: u32, failure: Option<SpanFailure<'_>>) {
         if let Some(mut recording) = self.recording.take() {
             recording.set("reservation_worker.outcome", outcome);
             recording.set("reservation_worker.attempt", i64::from(attempt));

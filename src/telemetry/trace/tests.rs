@@ -96,7 +96,7 @@ async fn a_call_is_a_child_of_its_event_and_the_event_of_its_sender() {
     assert_eq!(call.tracestate(), Some("vendor=1"));
     call.end(CallEnd {
         status: CallStatus::Http(503),
-        failure: Some(Failure { error_type: "http_503", message: "unavailable" }),
+        failure: Some(SpanFailure { error_type: "http_503", message: "unavailable" }),
     });
     event.end("success", 2, None);
 
@@ -123,7 +123,11 @@ async fn without_a_parent_a_trace_begins() {
     let second = tracing.start_event(start(None));
     assert_ne!(first.trace_id(), second.trace_id());
     first.end("success", 1, None);
-    second.end("failed", 6, Some(Failure { error_type: "retries", message: &"é".repeat(1000) }));
+    second.end(
+        "failed",
+        6,
+        Some(SpanFailure { error_type: "retries", message: &"é".repeat(1000) }),
+    );
     let spans = kept.spans(&tracing).await;
     assert_eq!(spans[0].parent_span_id, SpanId::INVALID);
     assert!(!spans[0].parent_span_is_remote);

@@ -64,18 +64,18 @@ impl Backlog {
 
 /// Exporter wrapper that counts exported and lost spans.
 #[derive(Debug)]
-pub(super) struct Watched<E> {
+pub(super) struct WatchedExporter<E> {
     exporter: E,
     backlog: Arc<Backlog>,
 }
 
-impl<E> Watched<E> {
+impl<E> WatchedExporter<E> {
     pub(super) fn new(exporter: E, backlog: Arc<Backlog>) -> Self {
         Self { exporter, backlog }
     }
 }
 
-impl<E: SpanExporter> SpanExporter for Watched<E> {
+impl<E: SpanExporter> SpanExporter for WatchedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         self.backlog.waiting.fetch_sub(spans, Ordering::Relaxed);

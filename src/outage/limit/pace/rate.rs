@@ -54,7 +54,7 @@ const BURST: Duration = Duration::from_millis(20);
 
 /// Rate at which calls begin: a token bucket that adapts.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct CallRate {
     pub(super) per_second: f64,
     /// Calls that may begin now.
     tokens: f64,
@@ -75,7 +75,7 @@ pub(super) struct Pace {
     refused_at: Instant,
 }
 
-impl Pace {
+impl CallRate {
     pub(super) fn new(per_second: f64, now: Instant) -> Self {
         let per_second = per_second.max(LEAST);
         Self {

@@ -26,29 +26,29 @@ const GATHER_TIME: Duration = Duration::from_millis(10);
 
 /// The remaining capacity.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct InFlightLimiter {
     messages: Arc<Semaphore>,
-    memory: Arc<Memory>,
+    memory: Arc<MemoryLimiter>,
     messages_max: usize,
 }
 
 /// A permit for one message. Dropping it frees the capacity.
 #[derive(Debug)]
-pub struct RoomPermit {
+pub struct Permit {
     _message: OwnedSemaphorePermit,
-    kib: Kib,
+    kib: MemoryPermit,
 }
 
 /// Capacity for one receive. Dropping it frees the part that was not [taken](Self::take).
 #[derive(Debug)]
-pub struct Reserved {
+pub struct ReservedPermits {
     messages: OwnedSemaphorePermit,
-    kib: Kib,
+    kib: MemoryPermit,
 }
 
 /// The remaining memory, in KiB.
 #[derive(Debug)]
-struct Memory {
+struct MemoryLimiter {
     free: Semaphore,
     all: usize,
     /// Memory of received messages, without reservations for open receives.
@@ -57,7 +57,7 @@ struct Memory {
     owed: Mutex<usize>,
 }
 
-impl Memory {
+impl MemoryLimiter {
     fn take(&self, kib: usize) {
         let mut owed = self.owed();
         *owed += kib - self.free.forget_permits(kib);
@@ -77,12 +77,12 @@ impl Memory {
 
 /// Memory in use, in KiB. Dropping it frees the memory.
 #[derive(Debug)]
-struct Kib {
+struct MemoryPermit {
     count: usize,
-    memory: Arc<Memory>,
+    memory: Arc<MemoryLimiter>,
 }
 
-impl Kib {
+impl MemoryPermit {
     /// Splits off up to `count` KiB.
     fn split(&mut self, count: usize) -> Self {
         let count = count.min(self.count);
@@ -101,13 +101,13 @@ impl Kib {
     }
 }
 
-impl Drop for Kib {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         self.memory.give_back(self.count);
     }
 }
 
-impl Room {
+impl InFlightLimiter {
     /// Creates capacity for `messages_max` messages of at most `bytes_max` bytes in total.
     #[must_use]
     pub fn new(messages_max: usize, bytes_max: u64) -> Self {
@@ -116,7 +116,7 @@ impl Room {
         let (free, held) = (Semaphore::new(all), AtomicUsize::new(0));
         Self {
             messages: Arc::new(Semaphore::new(messages_max)),
-            memory: Arc::new(Memory { free, all, held, owed: Mutex::default() }),
+            memory: Arc::new(MemoryLimiter { free, all, held, owed: Mutex::default() }),
             messages_max,
         }
     }
@@ -135,7 +135,7 @@ impl Room {
 
     /// Waits for room for one message and reserves up to [`BATCH_MAX`].
     /// Cancel-safe: nothing stays reserved when the future is dropped.
-    pub async fn reserve(&self) -> Reserved {
+    pub async fn reserve(&self) -> ReservedPermits {
         let first = self.acquire(1).await;
         let rest = u32::try_from(BATCH_MAX - 1).expect("small");
         match timeout(GATHER_TIME, self.acquire(rest)).await {
@@ -147,28 +147,28 @@ impl Room {
         }
     }
 
-    async fn acquire(&self, messages: u32) -> Reserved {
+    async fn acquire(&self, messages: u32) -> ReservedPermits {
         const OPEN: &str = "the semaphores are never closed";
         let count = Arc::clone(&self.messages).acquire_many_owned(messages).await.expect(OPEN);
         let kib = messages * MESSAGE_KIB_MAX;
         self.memory.free.acquire_many(kib).await.expect(OPEN).forget();
-        Reserved { messages: count, kib: self.taken_kib(kib) }
+        ReservedPermits { messages: count, kib: self.taken_kib(kib) }
     }
 
-    fn try_acquire_up_to(&self, messages: u32) -> Option<Reserved> {
+    fn try_acquire_up_to(&self, messages: u32) -> Option<ReservedPermits> {
         (1..=messages).rev().find_map(|n| {
             let count = Arc::clone(&self.messages).try_acquire_many_owned(n).ok()?;
             self.memory.free.try_acquire_many(n * MESSAGE_KIB_MAX).ok()?.forget();
-            Some(Reserved { messages: count, kib: self.taken_kib(n * MESSAGE_KIB_MAX) })
+            Some(ReservedPermits { messages: count, kib: self.taken_kib(n * MESSAGE_KIB_MAX) })
         })
     }
 
-    fn taken_kib(&self, kib: u32) -> Kib {
-        Kib { count: usize_from(kib), memory: Arc::clone(&self.memory) }
+    fn taken_kib(&self, kib: u32) -> MemoryPermit {
+        MemoryPermit { count: usize_from(kib), memory: Arc::clone(&self.memory) }
     }
 }
 
-impl RoomPermit {
+impl Permit {
     /// Adds `bytes` to the memory of its message, after parsing.
     /// The memory may exceed the limit. Then less is received until memory is free again.
     pub fn grow(&mut self, bytes: usize) {
@@ -180,14 +180,14 @@ impl RoomPermit {
     /// Returns how many messages of this size fit into the free memory and into the whole memory.
     #[must_use]
     pub fn alike(&self) -> Alike {
-        let Memory { all, held, .. } = &*self.kib.memory;
+        let MemoryLimiter { all, held, .. } = &*self.kib.memory;
         let each = self.kib.count.max(1);
         let left = all.saturating_sub(held.load(Ordering::Relaxed));
         Alike { left: left / each, all: all / each }
     }
 }
 
-impl Drop for RoomPermit {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.kib.memory.held.fetch_sub(self.kib.count, Ordering::Relaxed);
     }
@@ -202,7 +202,7 @@ pub struct Alike {
     pub all: usize,
 }
 
-impl Reserved {
+impl ReservedPermits {
     /// Counts the messages for which there is room.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -223,13 +223,13 @@ impl Reserved {
     }
 
     /// Takes the room of one message of `bytes` bytes; `None` if no room is left.
-    pub fn take(&mut self, bytes: usize) -> Option<RoomPermit> {
+    pub fn take(&mut self, bytes: usize) -> Option<Permit> {
         let message = self.messages.split(1)?;
         let wanted = bytes.div_ceil(1_024).max(1);
         let mut kib = self.kib.split(wanted.min(usize_from(MESSAGE_KIB_MAX)));
         kib.grow(wanted - kib.count);
         kib.memory.held.fetch_add(kib.count, Ordering::Relaxed);
-        Some(RoomPermit { _message: message, kib })
+        Some(Permit { _message: message, kib })
     }
 
     fn merge(mut self, other: Self) -> Self {
@@ -251,7 +251,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receive_gets_a_full_batch_where_there_is_room_and_what_there_is_otherwise() {
-        let room = Room::new(13, 64 * MIB);
+        let room = InFlightLimiter::new(13, 64 * MIB);
         let full = room.reserve().await;
         assert_eq!(full.len(), BATCH_MAX);
         let rest = room.reserve().await;
@@ -263,7 +263,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_room_makes_the_next_receive_wait() {
-        let room = Room::new(1, 64 * MIB);
+        let room = InFlightLimiter::new(1, 64 * MIB);
         let held = room.reserve().await;
         assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
         drop(held);
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_bound_what_a_receive_may_bring() {
-        let room = Room::new(1_000, 2 * MIB);
+        let room = InFlightLimiter::new(1_000, 2 * MIB);
         let mut reserved = room.reserve().await;
         assert_eq!(reserved.len(), 2, "2 MiB are two messages of the largest size");
         let small = reserved.take(10).expect("room");
@@ -285,7 +285,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_receive_is_not_to_bring_is_given_back() {
-        let room = Room::new(10, 64 * MIB);
+        let room = InFlightLimiter::new(10, 64 * MIB);
         let mut reserved = room.reserve().await;
         reserved.shrink_to(20);
         assert_eq!(reserved.len(), 10);
@@ -298,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_taken_stays_taken_until_it_is_dropped() {
-        let room = Room::new(10, 64 * MIB);
+        let room = InFlightLimiter::new(10, 64 * MIB);
         let mut reserved = room.reserve().await;
         let permits: Vec<_> = (0..3).map_while(|_| reserved.take(5_000_000)).collect();
         drop(reserved);
@@ -309,7 +309,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_wanted_is_given_back() {
-        let room = Room::new(10, 64 * MIB);
+        let room = InFlightLimiter::new(10, 64 * MIB);
         let mut reserved = room.reserve().await;
         reserved.shrink_to(usize::MAX);
         assert_eq!(reserved.len(), 10);
@@ -320,7 +320,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_wait_leaves_nothing_reserved() {
-        let room = Room::new(5, 64 * MIB);
+        let room = InFlightLimiter::new(5, 64 * MIB);
         let mut wait = Box::pin(room.reserve());
         assert!(timeout(Duration::from_millis(1), &mut wait).await.is_err(), "still gathering");
         drop(wait);
@@ -329,7 +329,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_message_takes_once_it_is_read_is_owed_and_paid_before_anything_is_reserved() {
-        let room = Room::new(1_000, 4 * MIB);
+        let room = InFlightLimiter::new(1_000, 4 * MIB);
         let mut reserved = room.reserve().await;
         assert_eq!(reserved.len(), 4);
         let mut held: Vec<_> = (0..4).map_while(|_| reserved.take(600 << 10)).collect();
@@ -346,7 +346,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_takes_more_than_sqs_can_send_counts_whole() {
-        let room = Room::new(1_000, 3 * MIB);
+        let room = InFlightLimiter::new(1_000, 3 * MIB);
         let mut reserved = room.reserve().await;
         let large = reserved.take(2 << 20).expect("room");
         drop(reserved);

@@ -1,0 +1,133 @@
+//! A store in memory that answers late, or not at all, when a test says so.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::event::{ContentHash, Event, EventId, StepSet};
+use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use tokio::time::sleep;
+
+use crate::paused::SECOND;
+
+/// The store in memory, with answers that come late or not at all.
+pub(crate) struct Late {
+    store: RwLock<Arc<MemoryStore>>,
+    pub(crate) claim_ms: AtomicU64,
+    pub(crate) renew_ms: AtomicU64,
+    pub(crate) release_ms: AtomicU64,
+    pub(crate) renewals_lost: AtomicU32,
+    pub(crate) completions: AtomicU32,
+    /// Claims are made, and their answers are lost.
+    pub(crate) claims_mute: AtomicBool,
+}
+
+fn empty() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(10_000, 3_600 * SECOND))
+}
+
+impl Late {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: RwLock::new(empty()),
+            claim_ms: AtomicU64::new(0),
+            renew_ms: AtomicU64::new(0),
+            release_ms: AtomicU64::new(0),
+            renewals_lost: AtomicU32::new(0),
+            completions: AtomicU32::new(0),
+            claims_mute: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn store(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.store.read().unwrap())
+    }
+
+    /// Forgets everything, and another process claims this event, for hours.
+    pub(crate) async fn taken_by_another(&self, event: &Event) -> ClaimToken {
+        *self.store.write().unwrap() = empty();
+        let (hash, token) = (event.content_hash(), ClaimToken::unique());
+        let claim = self.store().claim(&event.id, hash, token, 9_000 * SECOND).await;
+        assert_eq!(claim, Ok(Claim::Ours(StepSet::EMPTY)));
+        token
+    }
+
+    /// What another process is told that asks for the event. Where the event is its, it lets go at once.
+    pub(crate) async fn asked_by_another(&self, event: &Event) -> Claim {
+        let store = self.store();
+        store.claim(&event.id, event.content_hash(), ClaimToken::unique(), SECOND).await.unwrap()
+    }
+}
+
+async fn wait(ms: &AtomicU64) {
+    sleep(Duration::from_millis(ms.load(Ordering::SeqCst))).await;
+}
+
+fn silence() -> StoreError {
+    StoreError::Unavailable("no answer".to_owned())
+}
+
+#[async_trait]
+impl Store for Late {
+    async fn claim(
+        &self,
+        id: &EventId,
+        hash: ContentHash,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<Claim, StoreError> {
+        let claim = self.store().claim(id, hash, token, lasts).await;
+        wait(&self.claim_ms).await;
+        if self.claims_mute.load(Ordering::SeqCst) { Err(silence()) } else { claim }
+    }
+
+    async fn renew(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
+        let lose = |left: u32| left.checked_sub(1);
+        if self.renewals_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+            return Err(silence());
+        }
+        let renewed = self.store().renew(id, token, lasts).await;
+        wait(&self.renew_ms).await;
+        renewed
+    }
+
+    async fn record(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
+        self.store().record(id, token, done).await
+    }
+
+    async fn complete(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError> {
+        self.completions.fetch_add(1, Ordering::SeqCst);
+        self.store().complete(id, token, how).await
+    }
+
+    async fn release(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
+        wait(&self.release_ms).await;
+        self.store().release(id, token, done).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
