@@ -17,10 +17,9 @@ COPY .ci/image-build .ci/
 ARG AUDITABLE=0.7.7
 ARG TARGETARCH
 RUN .ci/image-build tools
-COPY Cargo.toml Cargo.lock build.rs rustfmt.toml ./
+# With the profile of `make profile`, where there is one.
+COPY Cargo.toml Cargo.lock build.rs rustfmt.toml target/pgo/worker.profdat[a] ./
 COPY proto proto
-# The profile of `make profile`, where there is one.
-COPY build.rs target/pgo/worker.profdat[a] ./
 # The workspace's other members are never built here, but cargo wants to read them.
 COPY crates/sandbox/Cargo.toml crates/sandbox/build.rs crates/sandbox/
 COPY crates/faults/Cargo.toml crates/faults/
