@@ -17,8 +17,8 @@ COPY .ci/image-build .ci/
 ARG AUDITABLE=0.7.7
 ARG TARGETARCH
 RUN .ci/image-build tools
-# With the profile of `make profile`, where there is one.
-COPY Cargo.toml Cargo.lock build.rs rustfmt.toml target/pgo/worker.profdat[a] ./
+# With the profile of `make profile`, where there is one: a pattern may match nothing, but the folder before it must exist.
+COPY Cargo.toml Cargo.lock build.rs rustfmt.toml targe[t]/pgo/worker.profdata ./
 COPY proto proto
 # The workspace's other members are never built here, but cargo wants to read them.
 COPY crates/sandbox/Cargo.toml crates/sandbox/build.rs crates/sandbox/
