@@ -1,4 +1,7 @@
 //! Values that nobody thought of, of every variable and every key of a profile, end no process by a panic.
+//!
+//! A thousand processes. Outside CI (`CI` is not set) every fifth of them: each name still meets some of the values, and each
+//! value some of the names.
 
 use futures_util::{StreamExt, stream};
 
@@ -109,9 +112,15 @@ const CREDENTIALS: &[&[(&str, &str)]] = &[
     ],
 ];
 
+/// Outside CI one of so many environments is tried. It divides neither the number of values nor that of credentials,
+/// so all names and all values are met.
+const STRIDE: usize = 5;
+
 /// Runs `check` in each of these environments: it ends by itself, and not by a panic.
 async fn survives(environments: Vec<(String, Env)>) {
-    let checks = environments.into_iter().map(|(what, variables)| async move {
+    let stride = if std::env::var_os("CI").is_some() { 1 } else { STRIDE };
+    let environments = environments.into_iter().step_by(stride);
+    let checks = environments.map(|(what, variables)| async move {
         let output = run(&["check"], &variables).await;
         (what, output)
     });
