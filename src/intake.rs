@@ -59,12 +59,12 @@ pub struct Received {
 }
 
 /// A decoded message.
-enum Opened {
+enum DecodedMessage {
     Event(Box<Job>, OriginalMessage, Receipt),
     NoEvent(NoEvent, EventSpan, OriginalMessage, Receipt),
 }
 
-impl Opened {
+impl DecodedMessage {
     fn origin(&self) -> Option<SpanLink> {
         match self {
             Self::Event(job, ..) => job.span.origin(),
@@ -88,7 +88,7 @@ impl Intake {
             .into_iter()
             .map(|(message, room)| self.open(message, room, received))
             .collect();
-        let origins: Vec<_> = opened.iter().filter_map(Opened::origin).collect();
+        let origins: Vec<_> = opened.iter().filter_map(DecodedMessage::origin).collect();
         self.spans.received(wall_clock(received.began_at), opened.len(), &origins);
         for refused in self.admit(opened) {
             match refused {
@@ -125,7 +125,7 @@ impl Intake {
         }
     }
 
-    fn open(&self, message: Message, mut room: Permit, received: Received) -> Opened {
+    fn open(&self, message: Message, mut room: Permit, received: Received) -> DecodedMessage {
         self.note_lag(&message);
         let event = match decode(&message.body, message.original_id()) {
             Ok(event) => event,
@@ -133,7 +133,7 @@ impl Intake {
                 let span = self.start_span(&message, None);
                 let (mut receipt, original) = split(message, room, received);
                 receipt.span = span.link();
-                return Opened::NoEvent(no_event, span, original, receipt);
+                return DecodedMessage::NoEvent(no_event, span, original, receipt);
             }
         };
         room.grow(event.bytes());
@@ -159,7 +159,7 @@ impl Intake {
         );
         let (mut receipt, original) = split(message, room, received);
         receipt.span = link;
-        Opened::Event(job, original, receipt)
+        DecodedMessage::Event(job, original, receipt)
     }
 
     /// Records the queue lag at the first receive only: later ones include time in a consumer.
@@ -171,19 +171,19 @@ impl Intake {
     }
 
     /// Adds the messages to the table under one lock; returns those that are not held.
-    fn admit(&self, opened: Vec<Opened>) -> Vec<Refused> {
+    fn admit(&self, opened: Vec<DecodedMessage>) -> Vec<Refused> {
         let (mut refused, mut copies) = (Vec::new(), Vec::new());
         let mut admission = self.inflight.admission();
         for opened in opened {
             match opened {
-                Opened::NoEvent(no_event, span, original, receipt) => {
+                DecodedMessage::NoEvent(no_event, span, original, receipt) => {
                     let taken = admission.aside(original, receipt);
                     refused.push(match no_event {
                         NoEvent::Poison(poison) => Refused::Poison(taken, poison, span),
                         NoEvent::NoChange(no_change) => Refused::NoChange(taken, no_change, span),
                     });
                 }
-                Opened::Event(job, original, receipt) => {
+                DecodedMessage::Event(job, original, receipt) => {
                     match admission.event(job, original, receipt) {
                         Admitted::Ready | Admitted::InLane => {}
                         Admitted::Joined { job, replaced } => copies.push((job, replaced)),

@@ -16,7 +16,7 @@ use crate::credentials::{self, CredentialFile, Credentials, FileError};
 type GivenCredential<'a> = (&'a Variable, &'a Option<String>);
 
 /// The variables of one service.
-struct Files<'a> {
+struct CredentialVariables<'a> {
     /// The variable of the service's address, and the address if it is valid.
     address: (&'a Variable, Option<&'a Url>),
     roots: GivenCredential<'a>,
@@ -26,7 +26,7 @@ struct Files<'a> {
 }
 
 pub(super) fn inventory(reader: &mut Reader, raw: &Raw, url: Option<&Url>) -> Credentials {
-    let files = Files {
+    let files = CredentialVariables {
         address: (&table::INVENTORY_GRPC_ADDR, url),
         roots: (&table::INVENTORY_CA_FILE, &raw.inventory_ca_file),
         certificate: (&table::INVENTORY_CLIENT_CERT_FILE, &raw.inventory_client_cert_file),
@@ -38,7 +38,7 @@ pub(super) fn inventory(reader: &mut Reader, raw: &Raw, url: Option<&Url>) -> Cr
 
 pub(super) fn reservation_api(reader: &mut Reader, raw: &Raw, base: Option<&Url>) -> Credentials {
     let certificate = &raw.reservation_api_client_cert_file;
-    let files = Files {
+    let files = CredentialVariables {
         address: (&table::RESERVATION_API_BASE, base),
         roots: (&table::RESERVATION_API_CA_FILE, &raw.reservation_api_ca_file),
         certificate: (&table::RESERVATION_API_CLIENT_CERT_FILE, certificate),
@@ -48,7 +48,7 @@ pub(super) fn reservation_api(reader: &mut Reader, raw: &Raw, base: Option<&Url>
     files.read(reader)
 }
 
-impl Files<'_> {
+impl CredentialVariables<'_> {
     /// Reads the files; a file that cannot be read is recorded as an error.
     fn read(&self, reader: &mut Reader) -> Credentials {
         let roots = self.of_tls(reader, self.roots);

@@ -60,7 +60,7 @@ type ContentsDigest = [u8; 32];
 type Fresh<T> = (Arc<T>, ContentsDigest);
 
 /// Result of the last check.
-struct Seen {
+struct LastCheck {
     digest: ContentsDigest,
     complaint: Option<FileError>,
 }
@@ -70,7 +70,7 @@ pub struct Watched<T> {
     files: Vec<CredentialFile>,
     parse: Parse<T>,
     current: ArcSwap<T>,
-    seen: Mutex<Seen>,
+    seen: Mutex<LastCheck>,
     began: Instant,
     next_look_ms: AtomicU64,
 }
@@ -88,7 +88,7 @@ impl<T> Watched<T> {
             files,
             parse,
             current: ArcSwap::new(value),
-            seen: Mutex::new(Seen { digest: digest(&contents), complaint: None }),
+            seen: Mutex::new(LastCheck { digest: digest(&contents), complaint: None }),
             began: Instant::now(),
             next_look_ms: AtomicU64::new(millis(LOOK_INTERVAL)),
         })
@@ -121,7 +121,7 @@ impl<T> Watched<T> {
             Ok(None) => seen.complaint = None,
             Ok(Some((value, digest))) => {
                 self.current.store(value);
-                *seen = Seen { digest, complaint: None };
+                *seen = LastCheck { digest, complaint: None };
                 let variable = self.files[0].variable;
                 info!(variable, "A file has changed: what it holds now is used");
             }

@@ -14,7 +14,7 @@ use ahash::RandomState;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use self::settled::{End, Settled, SettledEvents};
+use self::settled::{Settled, SettledAs, SettledEvents};
 use super::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use crate::event::{ContentHash, EventId, StepSet};
 
@@ -66,8 +66,8 @@ impl MemoryStore {
         &self,
         id: &EventId,
         token: ClaimToken,
-        end: End,
-        again: impl Fn(&End) -> bool,
+        end: SettledAs,
+        again: impl Fn(&SettledAs) -> bool,
     ) -> Result<(), StoreError> {
         let mut records = self.lock();
         let Some(claimed) = records.in_progress.get(id) else {
@@ -132,10 +132,10 @@ impl Store for MemoryStore {
             Some(settled) if settled.hash.contradicts(hash) => {
                 return Ok(Claim::IdReused(settled.hash));
             }
-            Some(settled @ Settled { end: End::Handled(how), .. }) => {
+            Some(settled @ Settled { end: SettledAs::Handled(how), .. }) => {
                 return Ok(Claim::Handled(records.settled.handled(settled, *how)));
             }
-            Some(Settled { end: End::GivenUp(done), .. }) => *done,
+            Some(Settled { end: SettledAs::GivenUp(done), .. }) => *done,
             None => StepSet::EMPTY,
         };
         records.in_progress.insert(id.clone(), Claimed { token, until: now + lasts, hash, done });
@@ -167,7 +167,7 @@ impl Store for MemoryStore {
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        self.end(id, token, End::Handled(how), |end| matches!(end, End::Handled(_)))
+        self.end(id, token, SettledAs::Handled(how), |end| matches!(end, SettledAs::Handled(_)))
     }
 
     async fn release(
@@ -177,8 +177,8 @@ impl Store for MemoryStore {
         done: StepSet,
     ) -> Result<(), StoreError> {
         let known = self.lock().in_progress.get(id).map_or(StepSet::EMPTY, |claimed| claimed.done);
-        let given_up = End::GivenUp(known.union(done));
-        self.end(id, token, given_up, |end| matches!(end, End::GivenUp(_)))
+        let given_up = SettledAs::GivenUp(known.union(done));
+        self.end(id, token, given_up, |end| matches!(end, SettledAs::GivenUp(_)))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -60,7 +60,7 @@ pub enum LogError {
 /// The writer of this process, set by [`init_logging`].
 static STDOUT: OnceLock<Writer> = OnceLock::new();
 
-/// Sends this process's `tracing` events to stdout. Lines that cannot be written are counted in
+/// Sends this process's `tracing` events to stdout. LineLayer that cannot be written are counted in
 /// `metrics`.
 ///
 /// # Errors
@@ -110,7 +110,7 @@ pub(super) fn subscriber(
     let level = settings.level.filter();
     let filter =
         Targets::new().with_target(OWN_TARGET, level).with_default(level.min(LevelFilter::WARN));
-    tracing_subscriber::registry().with(filter).with(Lines { settings, sink })
+    tracing_subscriber::registry().with(filter).with(LineLayer { settings, sink })
 }
 
 impl LogLevel {
@@ -125,7 +125,7 @@ impl LogLevel {
 }
 
 /// Layer that formats each event as one line.
-struct Lines<S> {
+struct LineLayer<S> {
     settings: LogSettings,
     sink: S,
 }
@@ -135,7 +135,7 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
-impl<C: Subscriber, S: Fn(&str) + 'static> Layer<C> for Lines<S> {
+impl<C: Subscriber, S: Fn(&str) + 'static> Layer<C> for LineLayer<S> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, C>) {
         let at = SystemTime::now();
         let write = |buffers: &mut Buffers| (self.sink)(self.line(event, at, buffers));
@@ -147,7 +147,7 @@ impl<C: Subscriber, S: Fn(&str) + 'static> Layer<C> for Lines<S> {
     }
 }
 
-impl<S> Lines<S> {
+impl<S> LineLayer<S> {
     fn line<'b>(&self, event: &Event<'_>, at: SystemTime, buffers: &'b mut Buffers) -> &'b str {
         let shown_target = *event.metadata().level() >= Level::DEBUG;
         buffers.collect(event, shown_target);

@@ -46,10 +46,10 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-type Opened = BoxFuture<'static, io::Result<Box<dyn ByteStream>>>;
+type OpenFuture = BoxFuture<'static, io::Result<Box<dyn ByteStream>>>;
 
 /// Opens a stream to an address.
-type Open = dyn Fn(SocketAddr) -> Opened + Send + Sync;
+type Open = dyn Fn(SocketAddr) -> OpenFuture + Send + Sync;
 
 /// Error of a connection that accepts no more calls. The call that gets it was not sent.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl ChannelConnector {
         keepalive_interval: Duration,
         timeout: Duration,
     ) -> Self {
-        let open = move |address| -> Opened { Box::pin(open(address, tls.clone())) };
+        let open = move |address| -> OpenFuture { Box::pin(open(address, tls.clone())) };
         Self::with_open(origin, keepalive_interval, timeout, open)
     }
 
@@ -89,7 +89,7 @@ impl ChannelConnector {
         origin: Uri,
         keepalive_interval: Duration,
         timeout: Duration,
-        open: impl Fn(SocketAddr) -> Opened + Send + Sync + 'static,
+        open: impl Fn(SocketAddr) -> OpenFuture + Send + Sync + 'static,
     ) -> Self {
         // `http` for tonic: TLS, if there is any, is handled in the stream below it.
         let endpoint = Endpoint::from_static("http://inventory")

@@ -21,7 +21,7 @@ const NOT_SERVING: i32 = 2;
 
 /// `HealthCheckResponse`. The request is empty: it means the server as a whole.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Health {
+struct HealthCheckResponse {
     #[prost(int32, tag = "1")]
     status: i32,
 }
@@ -29,7 +29,7 @@ struct Health {
 pub(super) async fn probe(channel: GrpcOnly, timeout: Duration) -> Result<String, String> {
     let hint = "see that INVENTORY_GRPC_ADDR is right and that the service is up and can be reached from here";
     let status = match tokio::time::timeout(timeout, health(channel)).await {
-        Ok(Ok(Health { status: NOT_SERVING })) => {
+        Ok(Ok(HealthCheckResponse { status: NOT_SERVING })) => {
             return Err("answers, but says that it is not serving; see its own logs".into());
         }
         Ok(Ok(_)) => return Ok("answers, and says that it is serving".into()),
@@ -63,10 +63,10 @@ pub(super) async fn probe(channel: GrpcOnly, timeout: Duration) -> Result<String
     }
 }
 
-async fn health(channel: GrpcOnly) -> Result<Health, Status> {
+async fn health(channel: GrpcOnly) -> Result<HealthCheckResponse, Status> {
     let mut grpc = Grpc::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
     grpc.ready().await.map_err(Status::from_error)?;
-    let codec = ProstCodec::<(), Health>::default();
+    let codec = ProstCodec::<(), HealthCheckResponse>::default();
     let answer = grpc.unary(Request::new(()), PathAndQuery::from_static(CHECK), codec).await?;
     Ok(answer.into_inner())
 }

@@ -17,7 +17,7 @@ use crate::idempotency::{ClaimToken, Handled, HandledAs};
 
 /// How an event was settled in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum SettledAs {
     Handled(HandledAs),
     /// Given up, with these steps done.
     GivenUp(StepSet),
@@ -29,7 +29,7 @@ pub(super) struct Settled {
     pub(super) hash: ContentHash,
     /// The token that settled the event; it identifies a repeated completion.
     pub(super) token: ClaimToken,
-    pub(super) end: End,
+    pub(super) end: SettledAs,
     /// Seconds from the creation of the list.
     at_s: u32,
 }
@@ -76,7 +76,13 @@ impl SettledEvents {
 
     /// Adds an event as the newest, and replaces its previous record. Removes expired events, and
     /// the oldest above the capacity.
-    pub(super) fn push(&mut self, id: &EventId, hash: ContentHash, token: ClaimToken, end: End) {
+    pub(super) fn push(
+        &mut self,
+        id: &EventId,
+        hash: ContentHash,
+        token: ClaimToken,
+        end: SettledAs,
+    ) {
         let at_s = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
         self.events.insert(self.fingerprint(id), Settled { hash, token, end, at_s });
         while self.events.len() > self.capacity || self.is_oldest_too_old() {
@@ -116,7 +122,7 @@ mod tests {
         decode(body, "m").unwrap().content_hash()
     }
 
-    const APPLIED: End = End::Handled(HandledAs::Applied);
+    const APPLIED: SettledAs = SettledAs::Handled(HandledAs::Applied);
 
     #[test]
     fn the_newest_are_found_and_the_oldest_are_gone() {
@@ -149,7 +155,7 @@ mod tests {
         let (mut events, hash) = (SettledEvents::new(3, Duration::from_secs(60)), hash());
         let mut done = StepSet::EMPTY;
         done.insert(Step::ReservationStatus);
-        events.push(&id(1), hash, ClaimToken::unique(), End::GivenUp(done));
+        events.push(&id(1), hash, ClaimToken::unique(), SettledAs::GivenUp(done));
         events.push(&id(1), hash, ClaimToken::unique(), APPLIED);
         assert_eq!(events.len(), 1);
         assert_eq!(events.get(&id(1)).unwrap().end, APPLIED);
@@ -169,11 +175,11 @@ mod tests {
             events.push(&id(number), hash, ClaimToken::unique(), APPLIED);
         }
         for _ in 0..1_000 {
-            events.push(&id(100), hash, ClaimToken::unique(), End::GivenUp(StepSet::EMPTY));
+            events.push(&id(100), hash, ClaimToken::unique(), SettledAs::GivenUp(StepSet::EMPTY));
         }
         assert_eq!(events.len(), 100);
         assert!((0..99).all(|number| events.get(&id(number)).is_some()));
-        assert_eq!(events.get(&id(100)).unwrap().end, End::GivenUp(StepSet::EMPTY));
+        assert_eq!(events.get(&id(100)).unwrap().end, SettledAs::GivenUp(StepSet::EMPTY));
         events.push(&id(101), hash, ClaimToken::unique(), APPLIED);
         assert!(events.get(&id(0)).is_none(), "the oldest goes, as ever");
         assert!(events.get(&id(1)).is_some());

@@ -78,7 +78,7 @@ impl HttpClient for SqsHttpClient {
             return known.clone();
         }
         // Only this component is kept: the components hold this client, which would be a cycle.
-        let make = Make {
+        let make = ConnectorFactory {
             idle_timeout: self.idle_timeout,
             proxies: self.proxies.clone(),
             settings: settings.clone(),
@@ -96,14 +96,14 @@ impl HttpClient for SqsHttpClient {
 
 /// The inputs of a connector.
 #[derive(Debug)]
-struct Make {
+struct ConnectorFactory {
     idle_timeout: Duration,
     proxies: Proxies,
     settings: HttpConnectorSettings,
     sleep: Option<SharedAsyncSleep>,
 }
 
-impl Make {
+impl ConnectorFactory {
     fn builder(&self) -> ConnectorBuilder {
         let mut builder = Connector::builder()
             .connector_settings(self.settings.clone())
@@ -137,7 +137,7 @@ struct ByScheme {
     near: Connector,
     http: Connector,
     https: OnceLock<Connector>,
-    make: Make,
+    make: ConnectorFactory,
 }
 
 impl HttpConnector for ByScheme {

@@ -1,8 +1,8 @@
 //! Writes lines to standard output on the thread of `tracing-appender`. A reader that is slow,
-//! blocked or closed (`| head`, a full pipe, a full disk) never blocks the caller. Lines that
+//! blocked or closed (`| head`, a full pipe, a full disk) never blocks the caller. LineBatch that
 //! cannot be written are dropped and counted. [`super::format`] formats the lines.
 //!
-//! Lines keep their order. After each write there is a pause of [`PAUSE`], during which lines are
+//! LineBatch keep their order. After each write there is a pause of [`PAUSE`], during which lines are
 //! batched: a burst causes one write per pause and not one per line, and no line waits longer.
 //! [`Writer::flush`] ends the pause.
 
@@ -43,9 +43,9 @@ pub(super) struct Writer {
 
 #[derive(Debug)]
 struct Shared {
-    /// Lines passed to [`Writer::put`].
+    /// LineBatch passed to [`Writer::put`].
     put: AtomicU64,
-    /// Lines dropped because the queue was full, as already counted in the metric.
+    /// LineBatch dropped because the queue was full, as already counted in the metric.
     refused: AtomicU64,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -54,7 +54,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// Lines taken from the queue and then written or dropped.
+    /// LineBatch taken from the queue and then written or dropped.
     finished: u64,
     /// Set by [`Writer::flush`] to end the pause.
     is_hurried: bool,
@@ -73,7 +73,7 @@ impl Writer {
             changed: Condvar::new(),
             metrics,
         });
-        let lines = Lines {
+        let lines = LineBatch {
             out,
             text: Vec::new(),
             count: 0,
@@ -129,17 +129,17 @@ impl Shared {
 
 /// Batches lines for one write, and counts the lines that a write loses. The writer thread calls
 /// `flush` when the queue is empty.
-struct Lines<W> {
+struct LineBatch<W> {
     out: W,
     text: Vec<u8>,
-    /// Lines in `text`.
+    /// LineBatch in `text`.
     count: u64,
     /// The total of dropped lines at the last successful write.
     dropped_before: u64,
     shared: Arc<Shared>,
 }
 
-impl<W: Write> Lines<W> {
+impl<W: Write> LineBatch<W> {
     fn write_out(&mut self) {
         let metrics = &self.shared.metrics;
         let lost = write_lines(&mut self.out, &self.text);
@@ -159,7 +159,7 @@ impl<W: Write> Lines<W> {
     }
 }
 
-impl<W: Write> Write for Lines<W> {
+impl<W: Write> Write for LineBatch<W> {
     /// Buffers one whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(line);
