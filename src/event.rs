@@ -65,6 +65,7 @@
 //! The fields of the payload are read from `payload`; if there is none, from the event's own
 //! object.
 
+mod context;
 mod decode;
 mod foreign;
 mod hash;

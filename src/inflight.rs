@@ -55,6 +55,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 pub use self::admission::{Admission, Admitted};
+use self::job::Lane;
 pub use self::job::{
     GroupTurn, Job, JobKey, Lease, OriginalMessage, Receipt, ReceiptKey, RemovedJob,
 };
@@ -63,7 +64,7 @@ use self::redrive::{ReceivesMax, RedriveLimits};
 pub use self::state::{
     DueRenewal, GroupFate, LostJob, ParkedAs, Renewal, Renewals, Renewed, SuspectBounds, TakenBack,
 };
-use self::state::{Lane, Promoted, TableState};
+use self::state::{Promoted, TableState};
 use crate::queue::{BATCH_MAX, QueueLimits};
 
 /// The in-flight table, shared by the poller, the workers, the lease keeper and the shutdown.

@@ -10,6 +10,7 @@
 mod build;
 mod judged;
 mod labels;
+mod registrar;
 #[cfg(test)]
 mod tests;
 

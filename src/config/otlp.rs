@@ -175,18 +175,3 @@ fn parse_headers(text: &str) -> Option<HeaderMap> {
     }
     Some(headers)
 }
-
-/// OTLP variables that OpenTelemetry defines and this worker does not support.
-const UNSUPPORTED: &[&str] = &[
-    "OTEL_EXPORTER_OTLP_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
-];
-
-/// Returns the unsupported OTLP variables among the names.
-pub(super) fn unsupported<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'static str> {
-    names.filter_map(|name| UNSUPPORTED.iter().copied().find(|known| *known == name)).collect()
-}

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::otlp;
 use super::table::VARIABLES;
 
 /// The text of each variable, as given.
@@ -78,7 +77,7 @@ impl Raw {
     pub(super) fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
         let vars: BTreeMap<String, String> = vars.into_iter().collect();
         let set = vars.iter().filter(|(_, value)| !value.is_empty());
-        let unsupported = otlp::unsupported(set.map(|(name, _)| name.as_str()));
+        let unsupported = unsupported(set.map(|(name, _)| name.as_str()));
         // `envy` ignores the case of names, so `path` and `PATH` would clash: only exact names are
         // passed.
         let known: BTreeMap<String, String> = vars
@@ -90,4 +89,19 @@ impl Raw {
         let raw = raw.expect("every field is optional text, and no name comes twice");
         Self { unsupported, ..raw }
     }
+}
+
+/// OTLP variables that OpenTelemetry defines and this worker does not support.
+const UNSUPPORTED: &[&str] = &[
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+];
+
+/// Returns the unsupported OTLP variables among the names.
+fn unsupported<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'static str> {
+    names.filter_map(|name| UNSUPPORTED.iter().copied().find(|known| *known == name)).collect()
 }

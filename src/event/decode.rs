@@ -2,9 +2,9 @@
 //!
 //! `read` checks the fields of the event.
 
+use super::context::EnvelopeContext;
 use super::poison::BodyFault;
 use super::read;
-use super::trace::TraceContext;
 use super::wire::{self, Key, Layer, Node, Value};
 use super::{Event, NoEvent, PoisonReason, foreign};
 use crate::excerpt::Escaped;
@@ -14,16 +14,6 @@ pub const ENVELOPES_MAX: u8 = 2;
 
 /// The maximum depth of objects: the envelopes, the event, its payload.
 const OBJECTS_MAX: u8 = ENVELOPES_MAX + 2;
-
-/// The fields of the envelopes opened so far; the nearest one has priority.
-#[derive(Clone, Default)]
-pub(super) struct EnvelopeContext<'a> {
-    pub(super) id: Value<'a>,
-    pub(super) type_name: Value<'a>,
-    pub(super) trace: TraceContext,
-    /// The identity of an event that has none of its own.
-    pub(super) message_id: &'a str,
-}
 
 /// Decodes the body of one message.
 ///
@@ -116,7 +106,7 @@ fn parse<'a>(text: &'a str, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
 fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
     let kind = match node {
         Node::Object(layer) => return Ok(layer),
-        Node::Absent => wire::Kind::Null,
+        Node::Absent => wire::JsonType::Null,
         Node::Other(kind) => kind,
     };
     Err(BodyFault::new(

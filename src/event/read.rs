@@ -2,11 +2,11 @@
 //!
 //! `decode` opens the envelopes before this.
 
-use super::decode::EnvelopeContext;
+use super::context::EnvelopeContext;
 use super::id::{self, ID_BYTES_MAX, IdError};
 use super::number::{self, Shown};
 use super::poison::BodyFault;
-use super::wire::{Key, Kind, Layer, Node, SeatList, Value};
+use super::wire::{JsonType, Key, Layer, Node, SeatList, Value};
 use super::{
     Event, EventId, EventType, NoChange, NoEvent, Payload, Payment, Poison, PoisonReason,
     ReservationId, SeatIds, Seats, ShowId,
@@ -354,6 +354,6 @@ fn wrong_number(key: Key, json: &str) -> BodyFault {
     BodyFault::event(format!("{} is {found}: must be a string", key.as_str()))
 }
 
-fn wrong_type(key: Key, given: Kind, allowed: &str) -> BodyFault {
+fn wrong_type(key: Key, given: JsonType, allowed: &str) -> BodyFault {
     BodyFault::event(format!("{} is {given}: must be {allowed}", key.as_str()))
 }

@@ -28,7 +28,7 @@ use super::{SEATS_MAX, SeatIds, number};
 
 /// A JSON type that is wrong for its field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum JsonType {
     Null,
     Boolean,
     Number,
@@ -39,7 +39,7 @@ pub(super) enum Kind {
     Object,
 }
 
-impl Kind {
+impl JsonType {
     /// Returns the type of a JSON value, by its first character.
     fn of(json: &str) -> Self {
         match json.bytes().next() {
@@ -53,7 +53,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for JsonType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Null => "null",
@@ -77,7 +77,7 @@ pub(super) enum Value<'a> {
     /// Any other number, as text: with a fraction or an exponent, or too large for 64 bits.
     Number(&'a str),
     /// Any other type.
-    Other(Kind),
+    Other(JsonType),
 }
 
 impl Value<'_> {
@@ -106,7 +106,7 @@ pub(super) enum SeatList {
     TooMany,
     /// The element at this index is not a string; the text describes it.
     WrongElement(usize, String),
-    Other(Kind),
+    Other(JsonType),
 }
 
 /// The value of a field that should be an object; `null` becomes `Absent`.
@@ -116,7 +116,7 @@ pub(super) enum Node<'a> {
     Absent,
     Object(Box<Layer<'a>>),
     /// Not an object, or an object below the maximum depth.
-    Other(Kind),
+    Other(JsonType),
 }
 
 /// The fields of one object.
@@ -172,7 +172,7 @@ impl<'a> Layer<'a> {
 
     /// Stores the JSON of a value that may be read later.
     fn put_json(&mut self, key: Key, raw: &'a RawValue) {
-        let json = (Kind::of(raw.get()) != Kind::Null).then_some(raw.get());
+        let json = (JsonType::of(raw.get()) != JsonType::Null).then_some(raw.get());
         if key == Key::Data {
             self.data = json;
         } else {
@@ -196,17 +196,19 @@ pub(super) fn parse(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Err
 }
 
 fn node(raw: &RawValue, objects: u8) -> Result<Node<'_>, serde_json::Error> {
-    match Kind::of(raw.get()) {
-        Kind::Null => Ok(Node::Absent),
-        Kind::Object => object(raw.get(), objects),
-        kind @ (Kind::Boolean | Kind::Number | Kind::Text | Kind::BrokenText | Kind::Array) => {
-            Ok(Node::Other(kind))
-        }
+    match JsonType::of(raw.get()) {
+        JsonType::Null => Ok(Node::Absent),
+        JsonType::Object => object(raw.get(), objects),
+        kind @ (JsonType::Boolean
+        | JsonType::Number
+        | JsonType::Text
+        | JsonType::BrokenText
+        | JsonType::Array) => Ok(Node::Other(kind)),
     }
 }
 
 fn object(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
-    let Some(objects) = objects.checked_sub(1) else { return Ok(Node::Other(Kind::Object)) };
+    let Some(objects) = objects.checked_sub(1) else { return Ok(Node::Other(JsonType::Object)) };
     let mut json = serde_json::Deserializer::from_str(text);
     let layer = json.deserialize_map(LayerVisitor { objects })?;
     json.end()?;
@@ -274,26 +276,28 @@ fn text(json: &str) -> Option<Cow<'_, str>> {
 
 fn value(raw: &RawValue) -> Value<'_> {
     let json = raw.get();
-    match Kind::of(json) {
-        Kind::Null => Value::Absent,
-        Kind::Text => text(json).map_or(Value::Other(Kind::BrokenText), Value::Text),
-        Kind::Number => json.parse().map_or(Value::Number(json), Value::Integer),
-        kind @ (Kind::Boolean | Kind::BrokenText | Kind::Array | Kind::Object) => {
+    match JsonType::of(json) {
+        JsonType::Null => Value::Absent,
+        JsonType::Text => text(json).map_or(Value::Other(JsonType::BrokenText), Value::Text),
+        JsonType::Number => json.parse().map_or(Value::Number(json), Value::Integer),
+        kind @ (JsonType::Boolean | JsonType::BrokenText | JsonType::Array | JsonType::Object) => {
             Value::Other(kind)
         }
     }
 }
 
 fn seats<E: Error>(raw: &RawValue) -> Result<SeatList, E> {
-    match Kind::of(raw.get()) {
-        Kind::Null => Ok(SeatList::Absent),
-        Kind::Array => {
+    match JsonType::of(raw.get()) {
+        JsonType::Null => Ok(SeatList::Absent),
+        JsonType::Array => {
             let mut json = serde_json::Deserializer::from_str(raw.get());
             json.deserialize_seq(SeatsVisitor).map_err(E::custom)
         }
-        kind @ (Kind::Boolean | Kind::Number | Kind::Text | Kind::BrokenText | Kind::Object) => {
-            Ok(SeatList::Other(kind))
-        }
+        kind @ (JsonType::Boolean
+        | JsonType::Number
+        | JsonType::Text
+        | JsonType::BrokenText
+        | JsonType::Object) => Ok(SeatList::Other(kind)),
     }
 }
 
@@ -323,7 +327,7 @@ impl<'de> Visitor<'de> for SeatsVisitor {
                     drain(array)?;
                     return Ok(SeatList::TooMany);
                 }
-                Value::Absent => Kind::Null.to_string(),
+                Value::Absent => JsonType::Null.to_string(),
                 Value::Integer(_) | Value::Number(_) => number::described(raw.get()),
                 Value::Other(kind) => kind.to_string(),
             };
@@ -362,5 +366,5 @@ pub(super) fn member<'a>(json: &'a str, name: &str) -> Option<&'a RawValue> {
 
 /// Returns the text of a value, if it is a string.
 pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    if Kind::of(raw.get()) == Kind::Text { text(raw.get()) } else { None }
+    if JsonType::of(raw.get()) == JsonType::Text { text(raw.get()) } else { None }
 }

@@ -8,10 +8,9 @@ use tokio::time::Instant;
 
 use super::InFlight;
 use super::capacity::Permit;
-use super::state::Lane;
 use crate::client::Reservation;
 use crate::clock;
-use crate::event::{ContentHash, Event, StepSet};
+use crate::event::{ContentHash, Event, ReservationId, StepSet};
 use crate::idempotency::ClaimToken;
 use crate::metrics::{HeldGuard, SuspectGuard};
 use crate::outage::attribution::ServiceCharges;
@@ -341,6 +340,13 @@ impl Receipt {
 fn age_s(sent_at: SystemTime) -> u32 {
     let age = SystemTime::now().duration_since(sent_at).unwrap_or(Duration::ZERO);
     u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// The ordering key: events with the same key are handled one after another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Lane {
+    Reservation(ReservationId),
+    Group(Box<str>),
 }
 
 /// The messages of a job, removed from the table to be settled together.

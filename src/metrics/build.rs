@@ -4,13 +4,10 @@ use std::array;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Opts};
 
 use super::judged::Judged;
+use super::registrar::Registrar;
 use super::{
     Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, QueueAction,
     QueueErrorKind, RetryReason, SettlementKind, SpanLoss, TYPES,
@@ -34,7 +31,7 @@ impl Metrics {
     /// `worker_dead_letters_total`, in addition to `other`.
     #[must_use]
     pub fn new(dead_letter_reasons: &[&'static str]) -> Self {
-        let make = Registrar(Registry::new());
+        let make = Registrar::default();
         make.process();
         let dead_letters = make.counter_vec(
             "worker_dead_letters_total",
@@ -150,59 +147,12 @@ impl Metrics {
                 "worker_log_lines_dropped_total",
                 "Log lines that standard output did not take.",
             ),
-            registry: make.0,
+            registry: make.into_registry(),
         }
     }
 }
 
-/// Creates and registers metrics. Names and labels are constants, so a failure is a programming
-/// error that every test detects.
-pub(super) struct Registrar(Registry);
-
 impl Registrar {
-    pub(super) fn register<C: Collector + Clone + 'static>(
-        &self,
-        made: prometheus::Result<C>,
-    ) -> C {
-        let collector = made.expect("names, labels and buckets are constants and well formed");
-        self.0.register(Box::new(collector.clone())).expect("each name is registered once");
-        collector
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::new(name, help))
-    }
-
-    pub(super) fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::new(name, help))
-    }
-
-    pub(super) fn counter_vec(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn counters<const N: usize>(
-        &self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: [&str; N],
-    ) -> [IntCounter; N] {
-        let vec = self.counter_vec(name, help, &[label]);
-        values.map(|value| vec.with_label_values(&[value]))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.register(Histogram::with_opts(
-            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
-        ))
-    }
-
-    fn histogram_vec(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
-        self.register(HistogramVec::new(opts, labels))
-    }
-
     fn events(&self) -> [[IntCounter; OUTCOMES]; TYPES] {
         let vec = self.counter_vec(
             "worker_events_total",
@@ -219,6 +169,7 @@ impl Registrar {
             "worker_latency_seconds",
             "Time from an event's receipt to its last effect, waits included.",
             &["type"],
+            &LATENCY_BUCKETS,
         );
         type_labels().map(|kind| vec.with_label_values(&[kind]))
     }
@@ -271,6 +222,7 @@ impl Registrar {
             "worker_call_duration_seconds",
             "Time of calls out; ReceiveMessage includes the long poll's wait.",
             &["service", "method"],
+            &LATENCY_BUCKETS,
         );
         Call::ALL.map(|call| vec.with_label_values(&[call.service().as_str(), call.as_str()]))
     }
@@ -286,10 +238,7 @@ impl Registrar {
         ));
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         started.set(since_epoch.unwrap_or_default().as_secs_f64());
-        #[cfg(target_os = "linux")]
-        self.0
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
-            .expect("the process collector's names are its own");
+        self.process_collector();
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts};
 
-use super::build::Registrar;
+use super::registrar::Registrar;
 use super::{BreakerState, LimitChange, Metrics, PaceScope, Service, gauge_value};
 
 /// The services with a circuit breaker.

@@ -25,7 +25,8 @@ use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample, SpanData
 
 use self::export::Exporting;
 pub use self::queue_span::{QueueSpan, QueueSpans, SpanLink};
-pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan, SpanFailure};
+pub use self::recording::SpanFailure;
+pub use self::span::{CallEnd, CallSpan, CallStart, CallStatus, EventSpan};
 use super::context::{TraceParent, baggage};
 use crate::config::{OtlpTransport, Propagators};
 use crate::metrics::Metrics;

@@ -1,7 +1,7 @@
 //! Placement of an incoming message: as a new job, or joined to the job of the same event.
 
-use super::{JobEntry, JobState, Lane, Placement, TableState, WaitReason};
-use crate::inflight::job::{Job, JobKey, OriginalMessage, Receipt};
+use super::{JobEntry, JobState, Placement, TableState, WaitReason};
+use crate::inflight::job::{Job, JobKey, Lane, OriginalMessage, Receipt};
 use crate::sabotage::{Sabotage, on};
 
 impl TableState {

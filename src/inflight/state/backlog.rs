@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use super::{JobState, Lane, Placement, TableState, WaitReason};
-use crate::inflight::job::{Job, OriginalMessage, Receipt};
+use super::{JobState, Placement, TableState, WaitReason};
+use crate::inflight::job::{Job, Lane, OriginalMessage, Receipt};
 use crate::queue::BATCH_MAX;
 
 /// Divisor of the room: a lane may take this part even if little is left.

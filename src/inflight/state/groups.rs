@@ -7,8 +7,8 @@ use std::mem;
 
 use tokio::time::Instant;
 
-use super::{JobEntry, Lane, Promoted, TableState};
-use crate::inflight::job::{Job, JobKey};
+use super::{JobEntry, Promoted, TableState};
+use crate::inflight::job::{Job, JobKey, Lane};
 
 /// What a job's FIFO group requires when the job has to go back to the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,15 +10,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use tokio::time::Instant;
 
-use crate::event::ReservationId;
-use crate::inflight::job::JobKey;
-
-/// The ordering key: events with the same key are handled one after another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::inflight) enum Lane {
-    Reservation(ReservationId),
-    Group(Box<str>),
-}
+use crate::inflight::job::{JobKey, Lane};
 
 /// Estimated handling time of an event while its lane has hardly moved.
 /// Only the time until its first event started is known then. A value too low spends another

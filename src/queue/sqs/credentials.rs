@@ -15,18 +15,12 @@ use aws_credential_types::provider::{
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
-use super::environment::panic_text;
-use super::error::{shorten, words};
+use super::error::{CredentialsFailure, panic_text, shorten, words};
 use crate::config::AwsConfig;
 
 /// Timeout of a credentials lookup. It is shorter than that of a call, whose timeout error would
 /// not mention credentials.
 const TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Why there are no credentials, as text for the operator.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Trouble(String);
 
 /// The source of credentials.
 #[derive(Clone, Debug)]
@@ -39,7 +33,7 @@ pub(super) struct Source {
 
 /// The kind of credentials source in a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum SourceKind {
     /// AWS IAM Identity Center (single sign-on).
     Sso,
     /// The session of `aws login`.
@@ -53,15 +47,15 @@ pub(super) enum Asked {
 }
 
 /// Returns the credentials source of a profile, as far as its keys show it.
-pub(super) fn asked_by(profile: &str, profiles: &ProfileSet) -> Option<Asked> {
+pub(super) fn asked_by(profile: &str, profiles: &ProfileSet) -> Option<SourceKind> {
     let profile: &Profile = profiles.get_profile(profile)?;
     let has = |key| profile.get(key).is_some();
     let sources = [
-        (["sso_session", "sso_start_url"], Asked::Sso),
-        (["login_session"; 2], Asked::Login),
-        (["role_arn"; 2], Asked::Sts),
-        (["credential_process"; 2], Asked::Process),
-        (["aws_access_key_id", "aws_secret_access_key"], Asked::Keys),
+        (["sso_session", "sso_start_url"], SourceKind::Sso),
+        (["login_session"; 2], SourceKind::Login),
+        (["role_arn"; 2], SourceKind::Sts),
+        (["credential_process"; 2], SourceKind::Process),
+        (["aws_access_key_id", "aws_secret_access_key"], SourceKind::Keys),
     ];
     sources.into_iter().find(|(keys, _)| keys.iter().any(|key| has(key))).map(|(_, asked)| asked)
 }
@@ -71,19 +65,19 @@ impl Source {
     /// everything but keys in the environment.
     pub(super) fn new(aws: &AwsConfig, profile: &str, profiles: &ProfileSet) -> Self {
         let (what, cure) = match asked_by(profile, profiles).filter(|_| !aws.has_keys()) {
-            Some(Asked::Sso) => (
+            Some(SourceKind::Sso) => (
                 "SSO",
                 format!("run `aws sso login --profile {profile}`, and mount ~/.aws/sso/cache"),
             ),
-            Some(Asked::Login) => (
+            Some(SourceKind::Login) => (
                 "a login session",
                 format!(
                     "`aws login` is not spoken here: run `aws configure export-credentials --profile {profile} --format env`"
                 ),
             ),
-            Some(Asked::Sts) => ("STS, for its role_arn", String::new()),
-            Some(Asked::Process) => ("its credential_process", String::new()),
-            Some(Asked::Keys) => ("its keys", String::new()),
+            Some(SourceKind::Sts) => ("STS, for its role_arn", String::new()),
+            Some(SourceKind::Process) => ("its credential_process", String::new()),
+            Some(SourceKind::Keys) => ("its keys", String::new()),
             None => return Self { who: aws.credentials.to_owned(), cure: String::new() },
         };
         Self { who: format!("{what} (AWS profile {profile:?})"), cure }
@@ -101,7 +95,7 @@ impl Source {
         } else {
             format!("no credentials from {}: {}{cure}", self.who, shorten(what))
         };
-        CredentialsError::provider_error(Trouble(text))
+        CredentialsError::provider_error(CredentialsFailure(text))
     }
 }
 

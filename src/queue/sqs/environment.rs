@@ -16,7 +16,8 @@ use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::service_config::ServiceConfigKey;
 use futures_util::FutureExt;
 
-use super::credentials::{Asked, Guarded, Source, asked_by};
+use super::credentials::{Guarded, Source, SourceKind, asked_by};
+use super::error::panic_text;
 use super::{IDLE_TIMEOUT, http};
 use crate::config::{
     AwsConfig, QueueUrl, RetryMode, is_endpoint, is_region, max_attempts, profile_fault, retry_mode,
@@ -175,13 +176,13 @@ fn check_endpoint_for_credentials(
 ) -> Result<(), AwsError> {
     let asked = asked_by(profile, profiles);
     match asked.filter(|_| aws.is_endpoint_empty && !aws.has_keys()) {
-        Some(Asked::Sso) => {
+        Some(SourceKind::Sso) => {
             Err(AwsError::EmptyEndpoint { profile: profile.to_owned(), who: "SSO" })
         }
-        Some(Asked::Sts) => {
+        Some(SourceKind::Sts) => {
             Err(AwsError::EmptyEndpoint { profile: profile.to_owned(), who: "STS" })
         }
-        Some(Asked::Login | Asked::Process | Asked::Keys) | None => Ok(()),
+        Some(SourceKind::Login | SourceKind::Process | SourceKind::Keys) | None => Ok(()),
     }
 }
 
@@ -289,11 +290,4 @@ fn contradictions(
         ));
     }
     lines
-}
-
-/// Returns the message of a panic.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("it broke off").to_owned()
 }

@@ -9,7 +9,6 @@ use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
 
-use super::credentials::Trouble;
 use super::http::NoRoots;
 use crate::queue::{EntryError, QueueError, QueueErrorKind};
 
@@ -185,7 +184,7 @@ fn has<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
 
 /// Returns why a call was not made, as text for the operator.
 fn explained(error: &(dyn Error + 'static)) -> String {
-    let own = chain(error).find(|error| error.is::<Trouble>() || error.is::<NoRoots>());
+    let own = chain(error).find(|error| error.is::<CredentialsFailure>() || error.is::<NoRoots>());
     if let Some(own) = own {
         return own.to_string();
     }
@@ -278,6 +277,18 @@ fn entry_error(entry: &BatchResultErrorEntry) -> EntryError {
 pub(super) fn shorten(text: &str) -> String {
     text.chars().take(DETAIL_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
+
+/// Returns the message of a panic.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it broke off").to_owned()
+}
+
+/// Why there are no credentials, as text for the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct CredentialsFailure(pub(super) String);
 
 #[cfg(test)]
 mod tests {

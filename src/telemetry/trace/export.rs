@@ -20,7 +20,7 @@ use opentelemetry_sdk::trace::{
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::over_http::HttpClient;
+use super::over_http::{CONNECT_TIMEOUT, HttpClient};
 use super::watch::{Backlog, QUEUE_SPANS_MAX, WatchedExporter};
 use super::{TraceError, TraceSettings};
 use crate::config::OtlpProtocol;
@@ -30,8 +30,6 @@ use crate::metrics::Metrics;
 const BATCH_SPANS_MAX: usize = 512;
 /// Maximum delay before a batch is sent: OpenTelemetry's default.
 const BATCH_DELAY: Duration = Duration::from_secs(5);
-/// Connect timeout. The collector is nearby: a longer connect means that it is unavailable.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// TCP keepalive interval, to detect half-open connections.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 

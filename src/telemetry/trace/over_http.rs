@@ -9,8 +9,10 @@ use http::{HeaderMap, Request, Response};
 use opentelemetry_http::HttpError;
 use tokio::runtime::Handle;
 
-use super::export::CONNECT_TIMEOUT;
 use crate::config::OtlpTransport;
+
+/// Connect timeout. The collector is nearby: a longer connect means that it is unavailable.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Stops reading a response body after this many bytes: a collector's response is short.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

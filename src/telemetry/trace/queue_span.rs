@@ -15,8 +15,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Link, SpanContext, SpanKind, TraceFlags, TraceState};
 use opentelemetry_sdk::trace::SpanLinks;
 
+use super::recording::SpanFailure;
 use super::recording::{Begin, Recording};
-use super::span::SpanFailure;
 use super::{Tracing, new_span_id, new_trace_id};
 
 /// Link to a recorded span.

@@ -8,12 +8,20 @@ use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::Tracing;
-use super::span::SpanFailure;
 
 /// Maximum length of an error message in characters.
 const MESSAGE_CHARS_MAX: usize = 256;
 /// The error type of a span that is dropped before its end.
 const ABANDONED: &str = "abandoned";
+
+/// Failure recorded in a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanFailure<'a> {
+    /// Value of `error.type`, from a fixed set.
+    pub error_type: &'a str,
+    /// Short description for operators; never contains a message body.
+    pub message: &'a str,
+}
 
 /// Initial values of a recorded span.
 pub(super) struct Begin {

@@ -17,20 +17,11 @@ use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, TraceFlags, Tra
 use opentelemetry::{KeyValue, Value};
 
 use super::super::context::{Ascii, TraceParent, trace_id_text, traceparent_text, xray_text};
-use super::recording::{Begin, Recording};
+use super::recording::{Begin, Recording, SpanFailure};
 use super::{EventStart, SpanLink, Tracing, new_span_id};
 
 /// Maximum number of span events per span: the SDK's default limit.
 const EVENTS_MAX: usize = 128;
-
-/// Failure recorded in a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpanFailure<'a> {
-    /// Value of `error.type`, from a fixed set.
-    pub error_type: &'a str,
-    /// Short description for operators; never contains a message body.
-    pub message: &'a str,
-}
 
 /// Data of an outgoing call at its start.
 #[derive(Clone, Copy, Debug)]

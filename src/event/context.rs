@@ -1,0 +1,14 @@
+//! What the envelopes of a body say about the event inside.
+
+use super::trace::TraceContext;
+use super::wire::Value;
+
+/// The fields of the envelopes opened so far; the nearest one has priority.
+#[derive(Clone, Default)]
+pub(super) struct EnvelopeContext<'a> {
+    pub(super) id: Value<'a>,
+    pub(super) type_name: Value<'a>,
+    pub(super) trace: TraceContext,
+    /// The identity of an event that has none of its own.
+    pub(super) message_id: &'a str,
+}
