@@ -112,7 +112,7 @@ impl AdminServer {
 
 fn note_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(error = %error, "A connection to the side port ended badly");
+        tracing::error!(error = %error, "A connection to the admin port ended badly");
     }
 }
 
@@ -125,7 +125,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Ok((stream, _)) => return stream,
             Err(error) => {
                 if !said {
-                    tracing::warn!(error = %error, "The side port could not accept a connection");
+                    tracing::warn!(error = %error, "The admin port could not accept a connection");
                 }
                 said = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::config::{Fallback, VARIABLES, Variable};
-use crate::excerpt::Escaped;
+use crate::escaped::Escaped;
 
 /// The command of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

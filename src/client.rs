@@ -8,10 +8,10 @@
 //! and the worker's own configuration is the only source of its settings.
 
 pub mod classify;
+pub mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
-pub mod doors;
-pub mod error;
+pub mod fuzz_api;
 pub mod inventory;
 mod lookup;
 mod proto;

@@ -8,7 +8,7 @@ mod address;
 mod aws;
 mod credentials;
 mod error;
-mod near;
+mod misnamed;
 mod otel;
 mod otlp;
 mod parts;
@@ -226,7 +226,8 @@ impl Config {
         let vars: BTreeMap<String, String> = vars.into_iter().collect();
         let set = vars.iter().filter(|(_, value)| !value.is_empty());
         let names = set.map(|(name, _)| name.as_str());
-        let mut reader = Reader::new(near::near_names(names.clone()), near::replaced(names));
+        let mut reader =
+            Reader::new(misnamed::near_names(names.clone()), misnamed::replaced(names));
         let aws = AwsConfig::read(&mut reader, &vars);
         let config = Self::read(&mut reader, &Raw::from_vars(vars), aws);
         reader.finish()?;

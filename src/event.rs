@@ -66,26 +66,26 @@
 //! object.
 
 mod context;
-mod decode;
+mod envelope;
 mod foreign;
 mod hash;
 mod id;
+mod json_object;
 mod number;
 mod poison;
-mod read;
 mod seats;
 mod step;
 mod trace;
-mod wire;
+mod validate;
 
-pub use decode::{ENVELOPES_MAX, decode};
+pub use envelope::{ENVELOPES_MAX, decode};
 pub use hash::ContentHash;
 pub use id::{EventId, ID_BYTES_MAX, IdError, ReservationId, ShowId};
 pub use poison::{NoChange, NoEvent, Poison, PoisonReason};
-pub use read::{SEAT_ID_BYTES_MAX, SEATS_MAX};
 pub use seats::SeatIds;
 pub use step::{Step, StepSet, idempotency_key};
 pub use trace::{BodyTrace, W3cParent};
+pub use validate::{SEAT_ID_BYTES_MAX, SEATS_MAX};
 
 use std::fmt;
 

@@ -18,8 +18,8 @@
 //! Each operation may be repeated with the same token, because its answer may be lost. The
 //! repetition returns what the first call would have returned.
 
+mod client;
 pub mod memory;
-mod records;
 pub mod redis;
 
 use std::collections::hash_map::RandomState;
@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-pub use self::records::IdempotencyClient;
+pub use self::client::IdempotencyClient;
 use crate::event::{ContentHash, EventId, StepSet};
 use crate::outage::Shard;
 

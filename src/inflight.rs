@@ -34,18 +34,18 @@
 //! time in. Other modules make the calls, deletes and extensions.
 
 mod admission;
-mod aside;
 pub mod capacity;
 mod job;
-mod kept;
 pub mod lease;
 mod log;
-mod patience;
 pub mod probe;
 pub mod redrive;
+mod retained;
 mod state;
 #[cfg(test)]
 mod tests;
+mod timeout_estimator;
+mod waiting;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -13,7 +13,7 @@ use crate::inflight::{Admitted, InFlight, Job, OriginalMessage, Receipt, Removed
 use crate::metrics::{DuplicateReason, HeldState, Metrics, Outcome};
 use crate::queue::{Message, QueueError};
 use crate::settle::Settler;
-use crate::settle::ledger::{Disposition, MessageAccount};
+use crate::settle::account::{Disposition, MessageAccount};
 use crate::telemetry::{
     EventSpan, EventStart, QueueSpans, SpanFailure, SpanLink, TraceParent, Tracing,
 };

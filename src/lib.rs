@@ -25,8 +25,8 @@ mod signals;
 pub mod app;
 pub mod poller;
 
+mod escaped;
 pub mod event;
-mod excerpt;
 pub mod intake;
 
 pub mod inflight;

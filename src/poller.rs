@@ -31,7 +31,7 @@ use crate::queue::actions::QueueActions;
 use crate::queue::{BATCH_MAX, Message, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
-use crate::settle::ledger::{Disposition, MessageAccount};
+use crate::settle::account::{Disposition, MessageAccount};
 
 /// Concurrent receives at most. Eight receives of ten messages every ten milliseconds are 8,000
 /// messages per second, more than one pod handles.

@@ -6,7 +6,7 @@
 
 pub mod actions;
 pub mod dead_letter;
-pub mod metered;
+pub mod instrumented;
 pub mod sqs;
 
 use std::fmt;

@@ -7,15 +7,15 @@
 //! - [`batch`] batches deletes and visibility changes, and sends dead letters.
 //! - [`ledger`] counts each message where it is settled.
 
+pub mod account;
 pub mod batch;
-mod carry;
 mod decide;
 mod excess;
 mod give_up;
 mod leases;
-pub mod ledger;
 mod no_event;
-mod tell;
+mod report;
+mod settler;
 
-pub use carry::Settler;
 pub use decide::{DeadLetterReason, EventHistory, RetryPolicy, Verdict, decide, release_delay};
+pub use settler::Settler;

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["telemetry", "health", "metrics"],
     &["event", "retry", "config"],
     &["credentials"],
-    &["clock", "excerpt", "sabotage"],
+    &["clock", "escaped", "sabotage"],
 ];
 
 const FILE_LINES_MAX: usize = 400;

@@ -32,8 +32,8 @@ use super::proto::reservation::v1::inventory_service_client::InventoryServiceCli
 use super::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
 use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT_MAX, CallContext, tls};
 use crate::credentials::{BearerToken, Credentials};
+use crate::escaped::Escaped;
 use crate::event::{ReservationId, Seats, ShowId};
-use crate::excerpt::Escaped;
 use channel::BalancedChannel;
 use connect::ChannelConnector;
 use grpc_only::GrpcOnly;

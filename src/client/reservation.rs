@@ -22,8 +22,8 @@ use super::error::{CallError, Class, ClientError, Failure, chain};
 use super::lookup::Lookup;
 use super::{CONNECT_TIMEOUT_MAX, CallContext, USER_AGENT, tls};
 use crate::credentials::{BearerToken, Credentials};
+use crate::escaped::Escaped;
 use crate::event::{ReservationId, Seats, ShowId};
-use crate::excerpt::Escaped;
 use answer::{Body, ErrorAnswer, found, is_json_or_empty, named};
 use connections::Connections;
 

@@ -11,7 +11,7 @@ use url::Url;
 use super::address::{self, SecretUrl};
 use super::read::Reader;
 use super::table::{Allowed, Fallback, Secret, Variable, variable};
-use crate::excerpt::Escaped;
+use crate::escaped::Escaped;
 
 /// AWS settings from the environment. An empty value counts as not set.
 #[derive(Clone, Debug, Default)]

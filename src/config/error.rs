@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::excerpt::Escaped;
+use crate::escaped::Escaped;
 
 /// A variable with a missing or wrong value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

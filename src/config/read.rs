@@ -6,9 +6,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::error::{ConfigError, ConfigErrors, mask};
-use super::near::SECRET_MANAGER;
+use super::misnamed::SECRET_MANAGER;
 use super::table::{Allowed, Fallback, Secret, VARIABLES, Variable};
-use crate::excerpt::Escaped;
+use crate::escaped::Escaped;
 
 /// The character that replaces bytes that were not UTF-8.
 const NOT_UTF_8: char = char::REPLACEMENT_CHARACTER;

@@ -5,7 +5,7 @@
 
 mod addresses;
 mod files;
-mod near;
+mod misnamed;
 mod otel;
 mod page;
 

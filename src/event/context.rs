@@ -1,7 +1,7 @@
 //! What the envelopes of a body say about the event inside.
 
+use super::json_object::Value;
 use super::trace::TraceContext;
-use super::wire::Value;
 
 /// The fields of the envelopes opened so far; the nearest one has priority.
 #[derive(Clone, Default)]

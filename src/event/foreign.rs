@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::wire::{member, text_of};
+use super::json_object::{member, text_of};
 use super::{NoEvent, PoisonReason};
 
 /// The minimum length for base64 detection: a shorter text may be a word.

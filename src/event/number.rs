@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::excerpt::CHARACTERS_MAX;
+use crate::escaped::CHARACTERS_MAX;
 
 /// The limit for exponents: no body has enough digits for a larger one.
 const EXPONENT_MAX: i64 = 1 << 32;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::wire::{self, Key, Layer, Value};
+use super::json_object::{self, Key, Layer, Value};
 
 /// The maximum length of `tracestate` that is kept, in bytes.
 ///
@@ -121,8 +121,8 @@ impl TraceContext {
     /// Their form is `{"traceparent":{"Type":"String","Value":"00-..."}}`.
     pub(super) fn with_attributes(mut self, json: Option<&str>) -> Self {
         let value = |name: &str| {
-            let attribute = wire::member(json?, name)?;
-            wire::text_of(wire::member(attribute.get(), "Value")?)
+            let attribute = json_object::member(json?, name)?;
+            json_object::text_of(json_object::member(attribute.get(), "Value")?)
         };
         if let Some(parent) = value("traceparent").and_then(|text| W3cParent::parse(&text)) {
             let state = value("tracestate").and_then(|text| trace_state(&text));

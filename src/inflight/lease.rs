@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::patience::{TimeoutEstimator, calls_max};
+use super::timeout_estimator::{TimeoutEstimator, calls_max};
 use super::{DueRenewal, InFlight, Job, Lease, LostJob, Receipt, ReceiptKey, Renewal, Renewed};
 use crate::clock;
 use crate::event::EventId;
@@ -78,7 +78,7 @@ impl LeaseKeeper {
         let mut farewells = JoinSet::new();
         // Consecutive calls that failed as a whole.
         let mut failures = 0;
-        let mut patience = TimeoutEstimator::default();
+        let mut estimator = TimeoutEstimator::default();
         loop {
             let calls_max = calls_max(self.inflight.extended());
             while calls.len() < calls_max && !on(Sabotage::LeaseNotExtended) {
@@ -93,7 +93,7 @@ impl LeaseKeeper {
                 self.hand_back_overdue(renewals.overdue, renewals.ended, &mut farewells).await;
                 if !renewals.due.is_empty() {
                     let queue = Arc::clone(&self.queue);
-                    calls.spawn(extend(queue, renewals.due, failures, patience));
+                    calls.spawn(extend(queue, renewals.due, failures, estimator));
                 }
             }
             for job in self.inflight.take_abandoned() {
@@ -107,7 +107,7 @@ impl LeaseKeeper {
                 Some(answers) = calls.join_next() => {
                     let answers = answers.expect("an extension does not panic");
                     let error = answers.error.as_ref().map(|error| error.kind);
-                    patience.learn(answers.began_at, answers.took, error);
+                    estimator.learn(answers.began_at, answers.took, error);
                     let extended = self.book(answers, &mut failures, &mut farewells).await;
                     if !extended.is_empty() {
                         let events = Arc::clone(&self.events);
@@ -188,7 +188,7 @@ async fn extend(
     queue: Arc<dyn Queue>,
     due: Vec<DueRenewal>,
     failures: u32,
-    patience: TimeoutEstimator,
+    estimator: TimeoutEstimator,
 ) -> ExtensionAnswers {
     let changes: Vec<_> = due.iter().map(|due| (due.handle.clone(), due.visibility)).collect();
     let first_deadline = due.iter().map(|due| due.deadline).min().expect("not empty");
@@ -198,12 +198,12 @@ async fn extend(
     // A call that hangs must leave time for another, and a slow call must not be abandoned. Two
     // concurrent calls would avoid both, but the abandoned one could overtake a later change to its
     // message.
-    let patience = patience.for_call(left);
+    let limit = estimator.for_call(left);
     let began_at = Instant::now();
-    let answer = match timeout(patience, queue.extend(&changes)).await {
+    let answer = match timeout(limit, queue.extend(&changes)).await {
         Ok(answer) => answer,
         Err(_elapsed) => {
-            let detail = format!("no answer within {} ms", patience.as_millis());
+            let detail = format!("no answer within {} ms", limit.as_millis());
             Err(QueueError { kind: QueueErrorKind::Timeout, detail })
         }
     };

@@ -3,9 +3,9 @@
 mod admit;
 mod backlog;
 mod groups;
-mod kept;
+mod lanes;
 mod leases;
-mod order;
+mod retained;
 mod suspects;
 mod waiting;
 
@@ -17,10 +17,10 @@ use ahash::{HashMap, HashMapExt};
 use tokio::time::Instant;
 
 pub use self::groups::GroupFate;
-use self::kept::KeptReceipts;
-pub use self::kept::TakenBack;
+use self::lanes::Lanes;
 pub use self::leases::{DueRenewal, Renewal, Renewals, Renewed};
-use self::order::Lanes;
+use self::retained::KeptReceipts;
+pub use self::retained::TakenBack;
 pub use self::suspects::SuspectBounds;
 use self::suspects::Suspects;
 pub use self::waiting::ParkedAs;

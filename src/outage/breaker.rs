@@ -1,20 +1,20 @@
 //! Circuit breaker of one service: admission of calls, and state transitions.
 //! Plain data; time is a parameter. [`evidence`](super::evidence) judges the answers.
 
-mod down;
-mod says;
+mod change;
+mod probing;
+mod snapshot;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(super) use self::down::probe_wait;
-use self::down::{Down, LOST_AFTER};
-pub use self::told::Due;
-pub(super) use self::told::{Change, Entered, Trouble};
+pub use self::change::Due;
+pub(super) use self::change::{Change, Entered, Trouble};
+pub(super) use self::probing::probe_wait;
+use self::probing::{Down, LOST_AFTER};
 use super::evidence::{BegunCall, Evidence, FailureKind, Proof};
 use super::limit::{Limit, LimitStep, Sample};
 use super::{CallOutcome, Waiting};

@@ -12,7 +12,7 @@
 //! before a decrease are no samples after it, as the decrease could not help them.
 
 mod aimd;
-mod pace;
+mod pacing;
 #[cfg(test)]
 mod tests;
 mod timeouts;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::aimd::{Aimd, AimdAdvice};
-use self::pace::Pacing;
+use self::pacing::Pacing;
 use self::timeouts::{Fastest, Quickest, Speed, TimedAnswer, TimeoutAdvice, TimeoutLimit};
 use crate::client::Load;
 use crate::sabotage::{Sabotage, on};

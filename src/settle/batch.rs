@@ -8,15 +8,15 @@
 //! delivery, which the idempotency keys and the store make harmless.
 //! On a FIFO queue a message group waits for each delete, so one is sent at once; deletes that
 //! arrive during the call go with the next.
-//! A delete that fails is kept ([`undone`]) and retried while its lease can be extended. A release
+//! A delete that fails is kept ([`retry_queue`]) and retried while its lease can be extended. A release
 //! that fails is retried until its lease ends. After that SQS delivers the message again. [`call`]
 //! makes the calls.
 
 mod call;
-mod letter;
+mod dead_letter;
+mod retry_queue;
 #[cfg(test)]
 mod tests;
-mod undone;
 
 use std::mem;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
 use self::call::{BatchContext, DeleteOutcome, delete, release};
-use self::letter::{CopyOutcome, DeadLetterCopy, send};
-use self::undone::RetryQueue;
+use self::dead_letter::{CopyOutcome, DeadLetterCopy, send};
+use self::retry_queue::RetryQueue;
+use super::account::{Disposition, MessageAccount};
 use super::decide::DeadLetterReason;
-use super::ledger::{Disposition, MessageAccount};
 use crate::inflight::{InFlight, Receipt, RemovedJob};
 use crate::metrics::{Metrics, QueueAction};
 use crate::queue::actions::QueueActions;
@@ -125,7 +125,7 @@ pub struct Batcher {
     deletes_open: usize,
     /// Whether the queue is FIFO. If so, deletes do not wait for a full batch.
     is_fifo: bool,
-    undone: RetryQueue,
+    retry_queue: RetryQueue,
     /// All senders are gone: the worker is shutting down.
     is_closing: bool,
     deletes: Vec<(Receipt, Disposition)>,
@@ -162,7 +162,7 @@ impl Batcher {
         let context = Arc::new(context);
         let batcher = Self {
             settlements,
-            undone: RetryQueue::new(Arc::clone(&context)),
+            retry_queue: RetryQueue::new(Arc::clone(&context)),
             context,
             calls: JoinSet::new(),
             deletes_open: 0,
@@ -178,7 +178,7 @@ impl Batcher {
     /// Runs until every [`Batches`] is dropped and all settlements are done or lost.
     pub async fn run(mut self) {
         loop {
-            let (flush_at, try_at) = (self.flush_at, self.undone.next_try());
+            let (flush_at, try_at) = (self.flush_at, self.retry_queue.next_try());
             tokio::select! {
                 biased;
                 Some(ended) = self.calls.join_next() => {
@@ -201,7 +201,7 @@ impl Batcher {
     /// Starts closing: open settlements are finished, and kept dead letters are handed back.
     fn close(&mut self) {
         self.is_closing = true;
-        for settlement in self.undone.give_up_letters() {
+        for settlement in self.retry_queue.give_up_letters() {
             self.add(settlement);
         }
     }
@@ -210,12 +210,12 @@ impl Batcher {
         match ended {
             EndedCall::Delete(deleted) => {
                 self.deletes_open -= 1;
-                self.undone.deleted(deleted);
+                self.retry_queue.deleted(deleted);
                 self.flush_at_once();
             }
             EndedCall::Release => {}
             EndedCall::Letter(sent) => {
-                for settlement in self.undone.sent(sent, self.is_closing) {
+                for settlement in self.retry_queue.sent(sent, self.is_closing) {
                     self.add(settlement);
                 }
             }
@@ -223,10 +223,10 @@ impl Batcher {
     }
 
     fn try_again(&mut self) {
-        for (batch, has_hung) in self.undone.deletes_due() {
+        for (batch, has_hung) in self.retry_queue.deletes_due() {
             self.spawn_delete(batch, Some(has_hung));
         }
-        for letter in self.undone.letters_due() {
+        for letter in self.retry_queue.letters_due() {
             self.spawn_letter(letter);
         }
     }
@@ -270,7 +270,7 @@ impl Batcher {
     /// again; the other deletes are kept until then.
     fn add_delete(&mut self, receipt: Receipt, how: Disposition) {
         if self.context.actions.is_failing(QueueAction::Delete) {
-            return self.undone.keep_delete(receipt, how);
+            return self.retry_queue.keep_delete(receipt, how);
         }
         self.deletes.push((receipt, how));
         match self.deletes.len() {

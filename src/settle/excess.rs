@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Settler;
 use super::decide::DeadLetterReason;
-use super::tell::{attempt_begun, end_span};
+use super::report::{attempt_begun, end_span};
 use crate::clock::{self, millis};
 use crate::inflight::{GroupFate, Job, log_job};
 use crate::metrics::Outcome;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Settler;
 use super::batch::Settlement;
 use super::decide::DeadLetterReason;
-use super::tell::{attempt_begun, describe, end_span};
+use super::report::{attempt_begun, describe, end_span};
 use crate::clock::{self, millis};
 use crate::handler::AttemptOutcome;
 use crate::inflight::{GroupFate, Job, Receipt, log_job};

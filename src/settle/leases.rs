@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::Settler;
+use super::account::Disposition;
 use super::batch::Settlement;
 use super::decide::DeadLetterReason;
-use super::ledger::Disposition;
-use super::tell::attempt_begun;
+use super::report::attempt_begun;
 use crate::clock;
 use crate::event::EventId;
 use crate::idempotency::StoreError;

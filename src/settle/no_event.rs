@@ -3,9 +3,9 @@
 use tracing::{info, warn};
 
 use super::Settler;
+use super::account::Disposition;
 use super::batch::{Grounds, Settlement};
 use super::decide::DeadLetterReason;
-use super::ledger::Disposition;
 use crate::event::{NoChange, Poison};
 use crate::inflight::RemovedJob;
 use crate::metrics::Outcome;

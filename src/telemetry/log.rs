@@ -78,11 +78,11 @@ pub fn init_logging(settings: LogSettings, metrics: Arc<Metrics>) -> Result<(), 
         .map_err(|_| LogError::AlreadySetUp)
 }
 
-/// Waits until all lines so far are written or dropped, for at most `patience`. Call it before
+/// Waits until all lines so far are written or dropped, for at most `limit`. Call it before
 /// the process exits.
-pub fn flush_logs(patience: Duration) {
+pub fn flush_logs(limit: Duration) {
     if let Some(writer) = STDOUT.get() {
-        writer.flush(patience);
+        writer.flush(limit);
     }
 }
 

@@ -8,7 +8,7 @@
 //! not recorded costs two random numbers.
 
 mod export;
-mod over_http;
+mod otlp_http;
 mod queue_span;
 mod recording;
 mod span;

@@ -12,7 +12,7 @@ use reservation_worker::idempotency::{IdempotencyClient, Store};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{OutageSettings, Outages};
 use reservation_worker::sabotage::{self, Sabotage};
-use reservation_worker::settle::ledger::{Disposition, MessageAccount};
+use reservation_worker::settle::account::{Disposition, MessageAccount};
 use reservation_worker::telemetry::Tracing;
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reservation_worker::app::AppSettings;
 use reservation_worker::handler::Services;
 use reservation_worker::retry::Backoff;
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::{Faults, Scripted};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use serde_json::json;
 
 use crate::support::{World, approved, eventually, expired, failed};

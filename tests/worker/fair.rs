@@ -1,6 +1,6 @@
 //! Fair queues: on a standard queue a message group is a tenant's name, and orders nothing.
 
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::Scripted;
 use sandbox::sqs::NewMessage;

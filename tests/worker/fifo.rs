@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reservation_worker::handler::Services;
 use reservation_worker::queue::{Queue as _, ReceiptHandle};
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::Scripted;
 use sandbox::sqs::{Action, ErrorCode, Fault, NewMessage, Outcome};

@@ -22,7 +22,7 @@ use reservation_worker::queue::{
     BatchAnswer, DeadLetter, EntryError, Message, MessageId, Permission, Queue, QueueError,
     QueueErrorKind, ReceiptHandle,
 };
-use reservation_worker::settle::ledger::MessageAccount;
+use reservation_worker::settle::account::MessageAccount;
 use reservation_worker::telemetry::Tracing;
 use tokio::time::{Instant, sleep};
 

@@ -15,8 +15,8 @@ use reservation_worker::queue::{
     BatchAnswer, DeadLetter, Message, MessageId, Queue, QueueError, ReceiptHandle,
 };
 use reservation_worker::settle::Settler;
+use reservation_worker::settle::account::MessageAccount;
 use reservation_worker::settle::batch::Batcher;
-use reservation_worker::settle::ledger::MessageAccount;
 use reservation_worker::telemetry::{QueueSpans, Tracing};
 use tokio::task::yield_now;
 use tokio::time::{advance, pause, resume};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use sandbox::sqs::{Action, ErrorCode, Fault};
 
 use crate::support::{World, eventually, expired};

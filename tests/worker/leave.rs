@@ -1,7 +1,7 @@
 //! Leaving, at the moments at which it is hardest. On paused time.
 
 use reservation_worker::queue::ReceiptHandle;
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use tokio::time::{Instant, sleep};
 
 use crate::late::Late;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reservation_worker::event::{Step, StepSet, decode};
 use reservation_worker::idempotency::{Claim, ClaimToken};
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use sandbox::inventory::{ConnectionLife, Reply as RpcReply};
 use sandbox::ledger::{Call, Service};
 use sandbox::reservation_api::Reply as HttpReply;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reservation_worker::handler::Services;
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use sandbox::sqs::MessageState;
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reservation_worker::queue::Queue as _;
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::Scripted;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use reservation_worker::event::{Event, StepSet};
 use reservation_worker::idempotency::{Claim, ClaimToken, Store};
 use reservation_worker::queue::ReceiptHandle;
-use reservation_worker::settle::ledger::Disposition;
+use reservation_worker::settle::account::Disposition;
 use tokio::time::{Instant, sleep};
 
 use crate::late::Late;

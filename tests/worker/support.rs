@@ -20,7 +20,7 @@ use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{OutageSettings, Outages};
 use reservation_worker::queue::sqs::{SqsQueue, SqsSettings};
 use reservation_worker::retry::Backoff;
-use reservation_worker::settle::ledger::{Disposition, MessageAccount as Account};
+use reservation_worker::settle::account::{Disposition, MessageAccount as Account};
 use reservation_worker::settle::{DeadLetterReason, RetryPolicy};
 use reservation_worker::telemetry::Tracing;
 use tokio::time::{Instant, timeout};

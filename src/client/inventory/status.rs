@@ -15,7 +15,7 @@ use super::unbegun;
 use crate::client::classify::{Rpc, classify_grpc, classify_not_grpc};
 use crate::client::error::{CallError, Class, Failure, chain};
 use crate::client::retry_after;
-use crate::excerpt::Escaped;
+use crate::escaped::Escaped;
 
 /// Reads a status that is not success. `timeout` is the attempt's.
 ///

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::{JSON, Reservation, ReservationStatus};
 use crate::client::{ANSWER_BYTES_MAX, retry_after};
+use crate::escaped::Escaped;
 use crate::event::{Seats, ShowId};
-use crate::excerpt::Escaped;
 
 /// Maximum time to read the rest of a success before its connection is closed.
 ///

@@ -3,7 +3,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::excerpt::Escaped;
+use crate::escaped::Escaped;
 use crate::idempotency::StoreError;
 
 /// Error codes of a server that denies access: the configuration must be changed.

@@ -6,7 +6,7 @@ mod late;
 
 use super::super::evidence::BegunCall;
 use super::super::limit::{Bounds, Limit};
-use super::down::{PROBES_A_ROUND, PROBES_OPEN_MAX};
+use super::probing::{PROBES_A_ROUND, PROBES_OPEN_MAX};
 use super::*;
 use crate::metrics::BreakerState;
 

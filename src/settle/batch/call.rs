@@ -15,7 +15,7 @@ use crate::queue::actions::QueueActions;
 use crate::queue::{BatchAnswer, EntryError, Queue, QueueError, QueueErrorKind, ReceiptHandle};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
-use crate::settle::ledger::{Disposition, MessageAccount};
+use crate::settle::account::{Disposition, MessageAccount};
 use crate::telemetry::{QueueSpan, QueueSpans, SpanFailure, SpanLink};
 
 /// Minimum timeout of a call, if so much time is left: SQS answers in tens of milliseconds.
@@ -45,7 +45,7 @@ pub(super) struct BatchContext {
 /// The result of a delete call.
 pub(super) struct DeleteOutcome {
     /// Deletes to be retried.
-    pub(super) undone: Vec<(Receipt, Disposition)>,
+    pub(super) failed: Vec<(Receipt, Disposition)>,
     /// Number of deletes that were settled, or whose receipt was lost.
     pub(super) settled: usize,
     /// Whether the call was a retry.
@@ -65,7 +65,7 @@ pub(super) async fn delete(
     let count = batch.len();
     let batch = context.drop_expired(batch);
     if batch.is_empty() {
-        return DeleteOutcome { undone: batch, settled: count, is_again, has_hung: false };
+        return DeleteOutcome { failed: batch, settled: count, is_again, has_hung: false };
     }
     let mut handles: Vec<ReceiptHandle> = batch.iter().map(|(r, _)| r.handle.clone()).collect();
     if on(Sabotage::HandlesNotDistinct) {
@@ -77,8 +77,8 @@ pub(super) async fn delete(
     let answer = within(deadline, share, context.queue.delete(&handles)).await;
     let has_hung = is_timeout(&answer);
     end_span(span, answer.as_ref().err());
-    let undone = context.book(batch, answer, SettlementKind::Delete, |how| *how);
-    DeleteOutcome { settled: count - undone.len(), undone, is_again, has_hung }
+    let failed = context.book(batch, answer, SettlementKind::Delete, |how| *how);
+    DeleteOutcome { settled: count - failed.len(), failed, is_again, has_hung }
 }
 
 /// Makes a batch visible again. Retries until it is done, or until the leases end.

@@ -98,9 +98,9 @@ impl Writer {
         }
     }
 
-    /// Waits until all queued lines are written or dropped, for at most `patience`. Returns whether
+    /// Waits until all queued lines are written or dropped, for at most `limit`. Returns whether
     /// they are.
-    pub(super) fn flush(&self, patience: Duration) -> bool {
+    pub(super) fn flush(&self, limit: Duration) -> bool {
         let shared = &*self.shared;
         let put = shared.put.load(Ordering::Relaxed);
         let mut progress = shared.lock();
@@ -109,7 +109,7 @@ impl Writer {
         let is_behind = |progress: &mut Progress| {
             progress.finished + shared.refused.load(Ordering::Relaxed) < put
         };
-        let waited = shared.changed.wait_timeout_while(progress, patience, is_behind);
+        let waited = shared.changed.wait_timeout_while(progress, limit, is_behind);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }

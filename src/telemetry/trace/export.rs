@@ -20,7 +20,7 @@ use opentelemetry_sdk::trace::{
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::over_http::{CONNECT_TIMEOUT, HttpClient};
+use super::otlp_http::{CONNECT_TIMEOUT, HttpClient};
 use super::watch::{Backlog, QUEUE_SPANS_MAX, WatchedExporter};
 use super::{TraceError, TraceSettings};
 use crate::config::OtlpProtocol;

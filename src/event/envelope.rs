@@ -3,11 +3,11 @@
 //! `read` checks the fields of the event.
 
 use super::context::EnvelopeContext;
+use super::json_object::{self, Key, Layer, Node, Value};
 use super::poison::BodyFault;
-use super::read;
-use super::wire::{self, Key, Layer, Node, Value};
+use super::validate;
 use super::{Event, NoEvent, PoisonReason, foreign};
-use crate::excerpt::Escaped;
+use crate::escaped::Escaped;
 
 /// The maximum number of envelopes: EventBridge, or a typed detail, sent through SNS.
 pub const ENVELOPES_MAX: u8 = 2;
@@ -70,7 +70,7 @@ fn open(
             }
         }
         match shape {
-            Shape::Event => return read::event(layer, around),
+            Shape::Event => return validate::event(layer, around),
             Shape::Sns => {
                 let message = sns_message(&mut layer)?;
                 around.trace = around.trace.with_attributes(layer.sns_attributes);
@@ -98,7 +98,7 @@ fn too_deep() -> BodyFault {
 }
 
 fn parse<'a>(text: &'a str, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
-    let node = wire::parse(text, OBJECTS_MAX)
+    let node = json_object::parse(text, OBJECTS_MAX)
         .map_err(|error| BodyFault::new(PoisonReason::InvalidJson, format!("{place}: {error}")))?;
     object(node, place)
 }
@@ -106,7 +106,7 @@ fn parse<'a>(text: &'a str, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
 fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
     let kind = match node {
         Node::Object(layer) => return Ok(layer),
-        Node::Absent => wire::JsonType::Null,
+        Node::Absent => json_object::JsonType::Null,
         Node::Other(kind) => kind,
     };
     Err(BodyFault::new(

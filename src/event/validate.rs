@@ -4,14 +4,14 @@
 
 use super::context::EnvelopeContext;
 use super::id::{self, ID_BYTES_MAX, IdError};
+use super::json_object::{JsonType, Key, Layer, Node, SeatList, Value};
 use super::number::{self, Shown};
 use super::poison::BodyFault;
-use super::wire::{JsonType, Key, Layer, Node, SeatList, Value};
 use super::{
     Event, EventId, EventType, NoChange, NoEvent, Payload, Payment, Poison, PoisonReason,
     ReservationId, SeatIds, Seats, ShowId,
 };
-use crate::excerpt::Escaped;
+use crate::escaped::Escaped;
 
 /// The maximum number of seats in one event: more than the largest block of a venue.
 pub const SEATS_MAX: usize = 10_000;

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::account::{Disposition, MessageAccount};
 use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, EventHistory, RetryPolicy, Verdict, decide};
-use super::ledger::{Disposition, MessageAccount};
-use super::tell::{attempt_begun, describe, end_span, log_dead_letter, log_fate};
+use super::report::{attempt_begun, describe, end_span, log_dead_letter, log_fate};
 use crate::client::Class;
 use crate::clock::{self, millis};
 use crate::event::ContentHash;

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 
 use super::Settlement;
 use super::call::{BatchContext, DeleteOutcome, RETRY_FAILING};
-use super::letter::{CopyOutcome, DeadLetterCopy};
+use super::dead_letter::{CopyOutcome, DeadLetterCopy};
 use crate::clock;
 use crate::inflight::{Receipt, ReceiptKey, TakenBack};
 use crate::metrics::{HeldGuard, HeldState, QueueAction, SettlementKind};
 use crate::queue::{BATCH_MAX, QueueErrorKind};
 use crate::retry::Backoff;
-use crate::settle::ledger::Disposition;
+use crate::settle::account::Disposition;
 
 /// Backoff between the retries; one call probes, and its result applies to all.
 const TRY: Backoff = Backoff { base: Duration::from_millis(200), cap: RETRY_FAILING };
@@ -137,9 +137,9 @@ impl RetryQueue {
 
     /// Handles the end of a delete call.
     pub(super) fn deleted(&mut self, deleted: DeleteOutcome) {
-        let DeleteOutcome { undone, settled, is_again, has_hung } = deleted;
+        let DeleteOutcome { failed, settled, is_again, has_hung } = deleted;
         self.has_hung = has_hung;
-        for (receipt, how) in undone {
+        for (receipt, how) in failed {
             self.keep_delete(receipt, how);
         }
         if is_again {

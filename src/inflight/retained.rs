@@ -1,4 +1,4 @@
-//! Table operations for receipts without a job; see `state/kept`.
+//! Table operations for receipts without a job; see `state/retained`.
 
 use tokio::time::Instant;
 

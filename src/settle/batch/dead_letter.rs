@@ -12,8 +12,8 @@ use crate::inflight::{GroupTurn, InFlight, Receipt, RemovedJob};
 use crate::metrics::SettlementKind;
 use crate::queue::{DeadLetter, QueueError, QueueErrorKind};
 use crate::sabotage::{Sabotage, on};
+use crate::settle::account::Disposition;
 use crate::settle::decide::{DeadLetterReason, release_delay};
-use crate::settle::ledger::Disposition;
 
 /// Maximum time that a message is hidden. SQS allows 12 hours from its receive.
 const HIDDEN_MAX: Duration = Duration::from_secs(11 * 3_600);

@@ -119,13 +119,13 @@ mod tests {
     }
 
     fn after(calls: &[(u64, bool)]) -> Duration {
-        let (mut patience, mut began_at) = (TimeoutEstimator::default(), Instant::now());
+        let (mut estimator, mut began_at) = (TimeoutEstimator::default(), Instant::now());
         for (took, is_answered) in calls {
             let error = (!is_answered).then_some(QueueErrorKind::Timeout);
-            patience.learn(began_at, ms(*took), error);
+            estimator.learn(began_at, ms(*took), error);
             began_at += ms(*took);
         }
-        patience.for_call(LEFT)
+        estimator.for_call(LEFT)
     }
 
     #[test]
@@ -143,12 +143,12 @@ mod tests {
 
     #[test]
     fn calls_that_hang_while_others_are_answered_are_not_slow() {
-        let (mut patience, began_at) = (TimeoutEstimator::default(), Instant::now());
-        (0..20).for_each(|n| patience.learn(began_at + ms(n), ms(10), None));
+        let (mut estimator, began_at) = (TimeoutEstimator::default(), Instant::now());
+        (0..20).for_each(|n| estimator.learn(began_at + ms(n), ms(10), None));
         (0..10).for_each(|n| {
-            patience.learn(began_at + ms(n), CALL_MIN, Some(QueueErrorKind::Timeout))
+            estimator.learn(began_at + ms(n), CALL_MIN, Some(QueueErrorKind::Timeout))
         });
-        assert_eq!(patience.for_call(LEFT), CALL_MIN);
+        assert_eq!(estimator.for_call(LEFT), CALL_MIN);
     }
 
     #[test]
