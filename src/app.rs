@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::handler::Services;
 use crate::inflight::capacity::InFlightLimiter;
-use crate::inflight::lease::LeaseKeeper;
+use crate::inflight::lease_keeper::LeaseKeeper;
 use crate::inflight::probe::Prober;
 use crate::inflight::{InFlight, JobKey, SuspectBounds, redrive};
 use crate::intake::Intake;

@@ -36,7 +36,7 @@
 mod admission;
 pub mod capacity;
 mod job;
-pub mod lease;
+pub mod lease_keeper;
 mod log;
 pub mod probe;
 pub mod redrive;

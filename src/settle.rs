@@ -12,7 +12,7 @@ pub mod batch;
 mod decide;
 mod excess;
 mod give_up;
-mod leases;
+mod lease_events;
 mod no_event;
 mod report;
 mod settler;

@@ -15,7 +15,7 @@ use crate::clock::{self, millis};
 use crate::event::ContentHash;
 use crate::handler::AttemptOutcome;
 use crate::idempotency::{Handled, HandledAs, IdempotencyClient, StoreError};
-use crate::inflight::lease::LeaseEvents;
+use crate::inflight::lease_keeper::LeaseEvents;
 use crate::inflight::{InFlight, Job, ParkedAs, Receipt, RemovedJob, log_job};
 use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
 use crate::outage::{Dependency, Outages};

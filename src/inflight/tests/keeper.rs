@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::event::EventId;
-use crate::inflight::lease::{LeaseEvents, LeaseKeeper};
+use crate::inflight::lease_keeper::{LeaseEvents, LeaseKeeper};
 use crate::queue::{BatchAnswer, DeadLetter, Queue, QueueError};
 
 /// Duration of each call, by its number.

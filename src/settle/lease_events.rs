@@ -14,7 +14,7 @@ use super::report::attempt_begun;
 use crate::clock;
 use crate::event::EventId;
 use crate::idempotency::StoreError;
-use crate::inflight::lease::LeaseEvents;
+use crate::inflight::lease_keeper::LeaseEvents;
 use crate::inflight::{Job, Lease, LostJob, Receipt, log_job};
 use crate::retry::Backoff;
 use crate::sabotage::{Sabotage, on};
