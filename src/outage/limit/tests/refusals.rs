@@ -5,13 +5,13 @@ use crate::outage::CallOutcome;
 use crate::outage::breaker::{Breaker, Entered};
 
 /// Token bucket that stands for a service with a rate limit.
-struct Bucket {
+struct TokenBucket {
     rate: f64,
     tokens: f64,
     filled: Duration,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn new(rate: f64) -> Self {
         Self { rate, tokens: rate, filled: Duration::ZERO }
     }
@@ -102,7 +102,7 @@ fn run_now_and_then(
 fn a_true_limit_is_found() {
     for (rate, processes) in [(200.0, 1), (1_000.0, 1), (3_000.0, 1), (1_000.0, 10)] {
         let mut limits: Vec<Limit> = (0..processes).map(|_| without_target()).collect();
-        let mut bucket = Bucket::new(rate);
+        let mut bucket = TokenBucket::new(rate);
         // Pauses handle the demand of many processes. One process has 1 s to find its rate, many
         // have 60 s.
         let from_s = if processes == 1 { 1 } else { 60 };
@@ -117,7 +117,7 @@ fn a_true_limit_is_found() {
 #[test]
 fn a_limit_that_changes_is_found_again() {
     let mut limits = [without_target()];
-    let mut bucket = Bucket::new(1_000.0);
+    let mut bucket = TokenBucket::new(1_000.0);
     let (let_in, refused) = run_refusing(
         &mut limits,
         |now| {
@@ -138,7 +138,7 @@ fn a_limit_that_changes_is_found_again() {
 #[test]
 fn a_small_rate_rises_within_minutes_once_the_limit_is_gone() {
     let mut limits: Vec<Limit> = (0..50).map(|_| without_target()).collect();
-    let mut bucket = Bucket::new(20.0);
+    let mut bucket = TokenBucket::new(20.0);
     let mut dice = fastrand::Rng::with_seed(6);
     let refuses = |now| now < Duration::from_secs(200) && bucket.refuses(now);
     let (let_in, refused) = run_now_and_then(&mut limits, refuses, &mut dice, 600, 660);
@@ -164,7 +164,7 @@ fn refusals_at_random_are_left_alone() {
 #[test]
 fn a_limit_that_many_processes_share_is_found() {
     let mut limits: Vec<Limit> = (0..50).map(|_| without_target()).collect();
-    let mut bucket = Bucket::new(20.0);
+    let mut bucket = TokenBucket::new(20.0);
     let mut dice = fastrand::Rng::with_seed(5);
     // Processes call in random order, not in turn.
     let (let_in, refused) =

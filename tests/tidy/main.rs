@@ -2,6 +2,8 @@
 //! long a file and a function may grow, where the environment is read and where tasks begin.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod imports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -252,6 +254,54 @@ fn offences(words: &[&str], may: &[&str]) -> Vec<String> {
         }
     }
     found
+}
+
+/// The name of the type that a line defines. An associated type, which an `impl` needs, is none.
+fn defined_type(line: &str) -> Option<&str> {
+    let is_indented = line.starts_with(' ');
+    let line = line.trim_start();
+    let line = match line.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
+        Some(rest) => rest.trim_start(),
+        None => line,
+    };
+    let (keyword, rest) = line.split_once(' ')?;
+    let is_type = match keyword {
+        "struct" | "enum" | "trait" | "union" => true,
+        "type" => !is_indented,
+        _ => false,
+    };
+    let name = rest.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
+    (is_type && name.starts_with(|c: char| c.is_ascii_uppercase())).then_some(name)
+}
+
+#[test]
+fn a_type_name_means_one_type() {
+    let sources = sources("src");
+    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for source in sources.iter().filter(|source| !source.is_test()) {
+        for (number, line) in source.code() {
+            if let Some(name) = defined_type(line) {
+                places.entry(name).or_default().push(format!("{}:{number}", source.path));
+            }
+        }
+    }
+    assert!(places.len() > 200, "the sources were not understood: {} types", places.len());
+    // A type that only tests use may share its name with one of other tests, but not with the product's.
+    for source in &sources {
+        let in_tests = source
+            .text
+            .lines()
+            .enumerate()
+            .skip_while(|(_, line)| !source.is_test() && !line.starts_with("mod tests {"));
+        for (at, line) in in_tests {
+            if let Some(places) = defined_type(line).and_then(|name| places.get_mut(name)) {
+                places.push(format!("{}:{}", source.path, at + 1));
+            }
+        }
+    }
+    let twice: Vec<_> = places.into_iter().filter(|(_, places)| places.len() > 1).collect();
+    assert!(twice.is_empty(), "{twice:#?}");
 }
 
 #[test]
