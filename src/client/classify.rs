@@ -57,7 +57,7 @@ pub fn classify_http(
         (408 | 425 | 500 | 501 | 505..=599, _) => Class::Transient,
         (409 | 412, HttpCall::SetStatus) => Class::Conflict,
         (429, _) => Class::Paced,
-        (400..=499, _) if !from_api => Class::Outage,
+        _ if !from_api => Class::Outage,
         _ => Class::Permanent,
     };
     Err(failure(class, http_code(status), retry_after))

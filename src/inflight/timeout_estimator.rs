@@ -9,7 +9,7 @@ use crate::queue::QueueErrorKind;
 /// Receipts per open call.
 /// Half of the shortest lease (5 s) has time for 2.5 sequential calls of one second, each for ten
 /// receipts. SQS must not be slower than that.
-const RECEIPTS_PER_CALL: usize = 40;
+const RECEIPTS_PER_CALL: usize = 25;
 
 /// Minimum number of open calls. A few calls that hang must not block the others.
 const CALLS_MIN: usize = 8;
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn calls_grow_with_what_is_held() {
-        assert_eq!([0, 300, 1_000, 8_000, 20_000].map(calls_max), [8, 8, 25, 200, 256]);
+        assert_eq!([0, 300, 1_000, 8_000, 20_000].map(calls_max), [8, 12, 40, 256, 256]);
     }
 
     #[test]

@@ -17,9 +17,8 @@ fn expected(status: u16, from_api: bool, named: bool, call: HttpCall) -> Option<
         300..=399 | 401 | 502 | 503 | 504 => Class::Outage,
         408 | 425 | 500 | 501 => Class::Transient,
         505..=599 => Class::Transient,
-        400..=499 if from_api => return Some(Class::Permanent),
-        400..=499 => Class::Outage,
-        _ => return Some(Class::Permanent),
+        _ if from_api => return Some(Class::Permanent),
+        _ => Class::Outage,
     };
     Some(if named { Class::Paced } else { transient })
 }
