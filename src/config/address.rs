@@ -178,7 +178,10 @@ pub(super) fn endpoint(text: &str) -> Option<Url> {
 /// Parses a proxy: an http(s) URL with optional user and password, or `host:port`.
 pub(super) fn proxy(text: &str) -> Option<SecretUrl> {
     let url = if text.contains("://") { parse(text)? } else { parse(&format!("http://{text}"))? };
-    (is_web(&url) && url.query().is_none() && url.fragment().is_none()).then_some(SecretUrl(url))
+    // The client of SQS takes a `Uri`, which allows fewer characters.
+    let is_uri = url.as_str().parse::<http::Uri>().is_ok();
+    let is_proxy = is_uri && is_web(&url) && url.query().is_none() && url.fragment().is_none();
+    is_proxy.then_some(SecretUrl(url))
 }
 
 fn is_web(url: &Url) -> bool {

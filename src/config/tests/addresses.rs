@@ -243,3 +243,17 @@ fn one_queue_has_many_spellings() {
         assert!(!first.is_same_queue(&queue(other)), "{other}");
     }
 }
+
+#[test]
+fn a_proxy_is_a_url_that_the_client_of_sqs_can_take() {
+    use crate::config::address::proxy;
+
+    for good in ["proxy:3128", "http://user:secret@proxy:3128", "https://[::1]:3128/"] {
+        assert!(proxy(good).is_some(), "{good}");
+    }
+    // The last one is a URL, but longer than a `Uri` may be.
+    let long = format!("http://proxy:3128/{}", "a".repeat(70_000));
+    for bad in ["", "socks5://proxy:1080", "http://proxy:0", "http://proxy?x=1", &long] {
+        assert!(proxy(bad).is_none(), "{bad:.40}");
+    }
+}

@@ -112,14 +112,16 @@ impl ConnectorFactory {
         builder
     }
 
-    /// Builds the proxy configuration. The URL was validated when the configuration was read.
+    /// Builds the proxy configuration.
     fn proxy(
         &self,
         proxy: &Option<SecretUrl>,
         kind: impl FnOnce(String) -> Result<ProxyConfig, ProxyError>,
     ) -> ProxyConfig {
-        let config = proxy.as_ref().and_then(|url| kind(url.expose().to_string()).ok());
-        let config = config.unwrap_or_else(ProxyConfig::disabled);
+        let config = proxy.as_ref().map_or_else(ProxyConfig::disabled, |url| {
+            let config = kind(url.expose().to_string());
+            config.expect("the configuration takes only a proxy's URL that is a `Uri`")
+        });
         config.no_proxy(&self.proxies.no_proxy)
     }
 
