@@ -1,4 +1,4 @@
-//! The time that each pure part takes: `cargo bench --package reservation-worker-bench`.
+//! Measures the time of each pure part: `cargo bench --package reservation-worker-bench`.
 
 use divan::Bencher;
 use measure::pure::{PARTS, Part};
@@ -10,6 +10,6 @@ fn main() {
 #[divan::bench(args = PARTS.map(|part| part.name))]
 fn part(bencher: Bencher<'_, '_>, name: &str) {
     let Part { once, .. } =
-        PARTS.into_iter().find(|part| part.name == name).expect("the names are theirs");
+        PARTS.into_iter().find(|part| part.name == name).expect("the names come from PARTS");
     bencher.bench(once);
 }

@@ -1,5 +1,7 @@
-//! Waits of one fixed length, exact to some tens of microseconds: tokio's own timers go by whole milliseconds, which is
-//! a fifth of what a service is to take. All waits are equally long, so that they end in the order in which they began.
+//! Waits of one fixed length, exact to some tens of microseconds.
+//!
+//! The resolution of tokio's timers is one millisecond, a fifth of the duration of a service call.
+//! All waits have the same length, so they end in the order in which they began.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,10 +16,10 @@ use rustix::time::{
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-/// A timer at zero is a timer that is off.
+/// A timer that is set to zero is disarmed.
 const SHORTEST: Duration = Duration::from_nanos(1);
 
-/// Waits of one length.
+/// Waits of one fixed length.
 #[derive(Debug)]
 pub struct Clock {
     length: Duration,
@@ -26,10 +28,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// To be called on a runtime. Nothing ends unless [`Clock::run`] does.
+    /// Creates the clock; needs a runtime. No wait ends unless [`Clock::run`] runs.
     ///
     /// # Errors
-    /// Where the system has no timer to spare.
+    /// If the system cannot create a timer.
     pub fn new(length: Duration) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         #[expect(
@@ -40,7 +42,7 @@ impl Clock {
         Ok(Self { length, timer, waiting: Mutex::default() })
     }
 
-    /// Ends after the clock's length; at once where that is nothing.
+    /// Waits for the clock's length. Returns at once if the length is zero.
     pub async fn wait(&self) {
         if self.length.is_zero() {
             return;
@@ -54,18 +56,18 @@ impl Clock {
         if is_first {
             self.set(self.length);
         }
-        // The other end is gone only where the whole process is going.
+        // The sender is dropped only when the process ends.
         let _ = wait.await;
     }
 
     /// Ends the waits. Never returns.
     ///
     /// # Errors
-    /// Where the timer breaks.
+    /// If the timer cannot be read.
     pub async fn run(&self) -> io::Result<()> {
         loop {
             let mut ready = self.timer.readable().await?;
-            // When it is set anew, or has been read, it is not readable any more.
+            // The timer is not readable if it was set again or has been read.
             let read = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
             if read.is_err() {
                 continue;
@@ -85,7 +87,7 @@ impl Clock {
                 return Some(rest);
             }
             let (_, done) = waiting.pop_front()?;
-            // Whoever waited may have hung up.
+            // The waiting task may have been cancelled.
             let _ = done.send(());
         }
     }
@@ -95,7 +97,7 @@ impl Clock {
         let once = Itimerspec {
             it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: Timespec {
-                tv_sec: i64::try_from(after.as_secs()).expect("a wait is short"),
+                tv_sec: i64::try_from(after.as_secs()).expect("a wait takes seconds at most"),
                 tv_nsec: after.subsec_nanos().into(),
             },
         };
@@ -104,7 +106,7 @@ impl Clock {
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<(Instant, oneshot::Sender<()>)>> {
-        self.waiting.lock().expect("no panic happens under this lock")
+        self.waiting.lock().expect("no code panics under this lock")
     }
 }
 
@@ -115,9 +117,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn waits_end_in_their_order_none_too_early_and_a_clock_of_no_length_waits_for_nothing() {
+    async fn waits_end_in_order_and_not_early_and_a_zero_length_does_not_wait() {
         let length = Duration::from_millis(3);
-        let clock = Arc::new(Clock::new(length).expect("a timer"));
+        let clock = Arc::new(Clock::new(length).expect("a timer is available"));
         let runs = Arc::clone(&clock);
         let running = tokio::spawn(async move { runs.run().await });
         let (began, ended) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
@@ -126,16 +128,16 @@ mod tests {
             let (clock, ended) = (Arc::clone(&clock), Arc::clone(&ended));
             waits.spawn(async move {
                 clock.wait().await;
-                ended.lock().expect("whole").push(number);
+                ended.lock().expect("the lock is not poisoned").push(number);
             });
         }
         waits.join_all().await;
         assert!(began.elapsed() >= length, "{:?}", began.elapsed());
-        assert_eq!(*ended.lock().expect("whole"), [1, 2, 3]);
-        // It was off, and is set anew.
+        assert_eq!(*ended.lock().expect("the lock is not poisoned"), [1, 2, 3]);
+        // The timer was disarmed and is set again.
         clock.wait().await;
         assert!(began.elapsed() >= 2 * length, "{:?}", began.elapsed());
         running.abort();
-        Clock::new(Duration::ZERO).expect("a timer").wait().await;
+        Clock::new(Duration::ZERO).expect("a timer is available").wait().await;
     }
 }

@@ -1,4 +1,5 @@
-//! The commands of the one program: its yardsticks and its services are processes of their own, but one program to build.
+//! The commands of the program. Yardsticks and services run as separate processes of the same
+//! program.
 
 mod compare;
 mod instructions;
@@ -12,13 +13,13 @@ use std::process::ExitCode;
 use crate::variable;
 use crate::{floor, plain};
 
-/// What went wrong, for a person to read.
+/// A readable cause of a failure.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// Does what the arguments say.
+/// Runs the command that the arguments name.
 ///
 /// # Errors
-/// What went wrong.
+/// The cause of the failure.
 pub fn run() -> Result<ExitCode, Failure> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

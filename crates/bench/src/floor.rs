@@ -1,6 +1,8 @@
-//! The floor: the fewest instructions that make the same calls. One thread, hyper, JSON and protobuf written by hand, deletes in
-//! batches of ten. No SDK, no signatures, no retries, no leases, no timeouts, no memory of what was handled, no logs, no metrics.
-//! Nobody should run it; it shows what the network calls alone cost.
+//! The floor: the fewest instructions that make the same calls.
+//!
+//! One thread, hyper, handwritten JSON and protobuf, deletes in batches of ten. No SDK, signatures,
+//! retries, leases, timeouts, idempotency records, logs or metrics. It is not meant for use: it
+//! shows the cost of the network calls alone.
 
 mod calls;
 mod text;
@@ -18,18 +20,18 @@ use tokio::time::timeout;
 use self::calls::{Inventory, Plain};
 use self::text::Job;
 
-/// Receives that are open at once.
+/// Concurrent receives.
 const RECEIVERS: usize = 3;
-/// Jobs that wait for each worker, beyond which nothing is received.
+/// Buffered jobs per worker; above this, no receive starts.
 const BUFFERED_PER_WORKER: usize = 3;
-/// Messages in a batch.
+/// Messages per batch.
 const BATCH: usize = 10;
-/// How long a delete waits for others.
+/// Maximum time that a delete waits for others.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Where everything is.
+/// Addresses and the concurrency limit.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The queue's URL.
@@ -40,11 +42,11 @@ pub struct Settings {
     pub reservations: String,
     /// Host and port of the Inventory service.
     pub inventory: String,
-    /// Events at once.
+    /// Events handled concurrently.
     pub concurrency: usize,
 }
 
-/// What the tasks share.
+/// State that the tasks share.
 #[derive(Debug, Default)]
 struct Buffer {
     jobs: RefCell<VecDeque<Job>>,
@@ -52,10 +54,10 @@ struct Buffer {
     wanted: Notify,
 }
 
-/// Runs until something breaks.
+/// Runs until a task fails.
 ///
 /// # Errors
-/// What broke.
+/// The failure.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
     let local = LocalSet::new();
     local.run_until(run_all(settings)).await
@@ -132,7 +134,7 @@ async fn delete(
                 batch.push(next);
             }
         };
-        // A batch that is not full in time goes as it is.
+        // A batch that is not full in time is sent as it is.
         let _ = timeout(FLUSH_AFTER, fill).await;
         let request = text::delete(&settings.queue_url, &batch);
         batch.clear();

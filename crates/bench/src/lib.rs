@@ -1,6 +1,8 @@
-//! What measures the worker, each part a process of its own: [`services`], cheap servers that stand in for SQS, the
-//! Reservation API and the Inventory service; two yardsticks, [`floor`] and [`plain`]; and [`runner`], which runs them in turn.
-//! [`pure`] is another matter: the parts of the worker that only compute.
+//! The parts that measure the worker, each a process of its own.
+//!
+//! [`services`] are cheap servers in place of SQS, the Reservation API and the Inventory service;
+//! [`floor`] and [`plain`] are two yardsticks; [`runner`] runs them in turn. [`pure`] is separate:
+//! it has the parts of the worker that only compute.
 
 pub mod clock;
 pub mod command;
@@ -10,10 +12,10 @@ pub mod pure;
 pub mod runner;
 pub mod services;
 
-/// A variable of the environment.
+/// Returns a variable of the environment.
 ///
 /// # Errors
-/// Where it is not set; says which.
+/// If it is not set; the text names it.
 pub fn variable(name: &str) -> Result<String, String> {
     std::env::var(name).map_err(|why| format!("{name}: {why}"))
 }

@@ -1,5 +1,7 @@
-//! The plain loop: what a careful user writes in an afternoon on the official SDK, reqwest and tonic, with a multi-threaded
-//! runtime and deletes in batches. No logs, no retries but the SDK's own, no leases, no order, no memory of what was handled.
+//! The plain loop: a simple worker on the official SDK, reqwest and tonic.
+//!
+//! It has a multi-threaded runtime and deletes in batches. It has no logs, no retries except the
+//! SDK's, no leases, no order and no idempotency records.
 
 pub mod proto;
 
@@ -20,16 +22,16 @@ use tonic::transport::{Channel, Endpoint};
 use self::proto::reservation::v1::inventory_service_client::InventoryServiceClient;
 use self::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
 
-/// Messages in a batch.
+/// Messages per batch.
 const BATCH: usize = 10;
-/// Receives that are open at once.
+/// Concurrent receives.
 const RECEIVERS: usize = 3;
-/// How long a delete waits for others.
+/// Maximum time that a delete waits for others.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Where everything is; what the SDK reads of the environment is not here.
+/// Addresses and the concurrency limit; the SDK reads its own settings from the environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The queue's URL.
@@ -38,7 +40,7 @@ pub struct Settings {
     pub reservations: String,
     /// Host and port of the Inventory service.
     pub inventory: String,
-    /// Events at once.
+    /// Events handled concurrently.
     pub concurrency: usize,
 }
 
@@ -61,7 +63,7 @@ struct Payload {
     qty: Option<i32>,
 }
 
-/// What the tasks share.
+/// State that the tasks share.
 #[derive(Clone)]
 struct Loop {
     sqs: Client,
@@ -72,12 +74,12 @@ struct Loop {
     room: Arc<Semaphore>,
 }
 
-/// Runs until something breaks.
+/// Runs until a task fails.
 ///
 /// # Errors
-/// What broke.
+/// The failure.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
-    // Without this the SDK would bring another TLS stack.
+    // The default client would add a second TLS stack.
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .build_https();
@@ -186,7 +188,7 @@ async fn delete(shared: Loop, mut handles: mpsc::UnboundedReceiver<String>) -> R
                 batch.push(handle);
             }
         };
-        // A batch that is not full in time goes as it is.
+        // A batch that is not full in time is sent as it is.
         let _ = timeout(FLUSH_AFTER, fill).await;
         let mut call = shared.sqs.delete_message_batch().queue_url(&shared.settings.queue_url);
         for (at, handle) in batch.into_iter().enumerate() {

@@ -1,5 +1,6 @@
-//! The parts of an event's way that only compute, each as a function that does it once. Their instructions are counted by
-//! [`instructions`](crate::command), and `benches/pure.rs` takes their time.
+//! The parts of event handling that only compute, each as a function that runs it once.
+//!
+//! The command `instructions` counts their instructions, and `benches/pure.rs` measures their time.
 
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -15,16 +16,16 @@ use reservation_worker::retry::Backoff;
 use reservation_worker::settle::{EventHistory, RetryPolicy, decide};
 use reservation_worker::telemetry::TraceParent;
 
-/// A part, by its name.
+/// A part that only computes.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// Its name, in the table of counts.
+    /// Its name in the table of counts.
     pub name: &'static str,
-    /// Does it once.
+    /// Runs it once.
     pub once: fn(),
 }
 
-/// All of them.
+/// All parts.
 pub const PARTS: [Part; 9] = [
     Part { name: "decode-approved", once: || seen(decode(black_box(APPROVED), "m")) },
     Part { name: "decode-expired", once: || seen(decode(black_box(EXPIRED), "m")) },
@@ -41,9 +42,10 @@ const APPROVED: &str = r#"{"id":"evt_0190f3c2-7a1b-7c3d-9e4f-5a6b7c8d9e0f","type
 const EXPIRED: &str = r#"{"id":"evt_123456","type":"reservation.expired","reservation_id":"rsv_abc123","event_id":"evt_2025_1001","ts":"2024-01-01T12:00:00Z","payload":{"qty":2,"seat_ids":["A-12","A-13"]}}"#;
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-static EVENT: LazyLock<Event> = LazyLock::new(|| decode(APPROVED, "m").expect("it is well formed"));
+static EVENT: LazyLock<Event> = LazyLock::new(|| decode(APPROVED, "m").expect("a valid input"));
 
-/// The event in an EventBridge envelope in an SNS notification: two layers, one of them text in text.
+/// The event in an EventBridge envelope in an SNS notification: two layers, JSON text inside JSON
+/// text.
 static IN_SNS: LazyLock<String> = LazyLock::new(|| {
     let inner = format!(
         r#"{{"version":"0","id":"6a7e8feb-b491-4cf7-a9f1-bf3703467718","detail-type":"reservation.expired","source":"ticketing","time":"2024-01-01T12:00:00Z","detail":{EXPIRED}}}"#
@@ -62,15 +64,15 @@ static MANY_SEATS: LazyLock<String> = LazyLock::new(|| {
 static STORE: LazyLock<MemoryStore> =
     LazyLock::new(|| MemoryStore::new(1_000, Duration::from_secs(3_600)));
 
-/// More of them than the store remembers.
+/// More ids than the store remembers.
 static IDS: LazyLock<Vec<EventId>> = LazyLock::new(|| {
     let id = |number| EventId::new(&format!("evt_0190f3c2-7a1b-7c3d-9e4f-{number:012}"));
-    (0..2_000).map(|number| id(number).expect("it is well formed")).collect()
+    (0..2_000).map(|number| id(number).expect("a valid input")).collect()
 });
 
 static HASH: LazyLock<ContentHash> = LazyLock::new(|| EVENT.content_hash());
 
-/// Its making is not optimised away.
+/// Keeps the compiler from removing the computation.
 fn seen<T>(made: T) {
     black_box(made);
 }
@@ -87,7 +89,7 @@ fn verdict() {
     black_box(decide(black_box(&AttemptOutcome::Applied), record, &policy, &mut random));
 }
 
-/// Claims an event that is not known any more, and completes it, which throws out the oldest.
+/// Claims an event that the store has forgotten and completes it, which evicts the oldest record.
 fn claim_and_complete() {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let id = &IDS[NEXT.fetch_add(1, Ordering::Relaxed) % IDS.len()];
@@ -103,19 +105,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_does_what_it_says() {
+    fn all_inputs_decode_and_only_one_part_stores_a_record() {
         for body in [APPROVED, EXPIRED, IN_SNS.as_str()] {
             assert_eq!(
-                decode(body, "m").expect("it is well formed").reservation_id.as_str(),
+                decode(body, "m").expect("a valid input").reservation_id.as_str(),
                 "rsv_abc123"
             );
         }
-        let many = decode(&MANY_SEATS, "m").expect("it is well formed");
-        assert_eq!(many.seats().expect("it has seats").quantity, 500);
+        let many = decode(&MANY_SEATS, "m").expect("a valid input");
+        assert_eq!(many.seats().expect("the event has seats").quantity, 500);
         assert!(TraceParent::parse(TRACEPARENT).is_some());
         for part in PARTS {
             (part.once)();
         }
-        assert_eq!(STORE.len(), 1, "the only part that stores anything did");
+        assert_eq!(STORE.len(), 1, "exactly one part stores a record");
     }
 }

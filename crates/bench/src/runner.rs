@@ -1,4 +1,4 @@
-//! Runs contenders in turn under a load, and makes figures of what they took.
+//! Runs contenders in turn under a load and computes their figures.
 
 pub mod budget;
 pub mod contender;

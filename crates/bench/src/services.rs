@@ -1,8 +1,8 @@
-//! Cheap servers for what the worker talks to: SQS, the Reservation API and the Inventory service, on one thread or a
-//! few, with one length of service for every call, and an account of all that passed.
+//! Cheap servers in place of SQS, the Reservation API and the Inventory service.
 //!
-//! They know nothing of failures, duplicates or visibility timeouts: those are the tests' business, whose servers are
-//! too dear to measure against.
+//! They run on one or a few threads, take the same time for every service call, and count all
+//! calls. They have no failures, duplicates or visibility timeouts: the tests' servers in
+//! `crates/sandbox` have those, but cost too much CPU for a measurement.
 
 mod account;
 mod calls;
@@ -32,43 +32,43 @@ pub use self::queue::Source;
 use self::queue::World;
 use crate::clock::Clock;
 
-/// HTTP/2 streams that a client may have open: more than any worker has.
+/// HTTP/2 streams per client: more than any worker opens.
 const STREAMS_MAX: u32 = 2_000;
 
-/// How the servers are to be.
+/// Settings of the servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long each call to the two services takes.
+    /// Duration of each call to the two services.
     pub service: Duration,
-    /// Where messages come from.
+    /// The source of messages.
     pub source: Source,
 }
 
-/// Where the servers listen, all on the loopback address.
+/// Ports of the servers, all on the loopback address.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Ports {
     /// SQS.
     pub sqs: u16,
     /// The Reservation API.
     pub reservations: u16,
-    /// The Inventory service, and a collector of traces that looks at none.
+    /// The Inventory service, which also accepts and ignores traces.
     pub inventory: u16,
 }
 
-/// The running servers. They stop when this is dropped.
+/// The running servers. They stop on drop.
 #[derive(Debug)]
 pub struct Services {
-    /// Where they listen.
+    /// Ports of the servers.
     pub ports: Ports,
     world: Arc<World>,
     tasks: JoinSet<()>,
 }
 
 impl Services {
-    /// Starts them.
+    /// Starts the servers.
     ///
     /// # Errors
-    /// Where the system has no port or timer to spare.
+    /// If no port or timer is available.
     pub async fn start(settings: Settings) -> io::Result<Self> {
         let clock = Arc::new(Clock::new(settings.service)?);
         let world = Arc::new(World::new(settings.source));
@@ -91,19 +91,19 @@ impl Services {
         Ok(Self { ports, world, tasks })
     }
 
-    /// Begins the account anew.
+    /// Starts a new account.
     pub fn mark(&self) {
         self.world.lock().account.mark();
     }
 
-    /// The account since the last mark.
+    /// Returns the account since the last mark.
     #[must_use]
     pub fn figures(&self) -> Figures {
         let world = self.world.lock();
         world.account.figures(world.unsettled())
     }
 
-    /// Ends where a server breaks, which none should.
+    /// Returns only if a server fails.
     pub async fn broken(&mut self) {
         let _ = self.tasks.join_next().await;
     }
@@ -124,7 +124,7 @@ where
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { return };
-                // Answers are small, and must not wait to be sent.
+                // Small responses must not wait for Nagle's algorithm.
                 let _ = stream.set_nodelay(true);
                 open.spawn(serve(stream));
             }
@@ -143,7 +143,7 @@ where
         let answer = answer(request);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    // How a connection ends concerns the client alone.
+    // A connection error concerns only its client.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

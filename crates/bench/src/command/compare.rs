@@ -1,7 +1,9 @@
-//! `compare ROUNDS LOAD A B`: two ways of running the worker, in turn, under one load: what the second costs beside the first.
+//! `compare ROUNDS LOAD A B`: runs the worker in two ways, in turn, under one load, and shows the
+//! cost of B relative to A.
 //!
-//! Each of A and B being `PROGRAM[,redis][,NAME=VALUE]...`, PROGRAM a path, or `floor`, or `plain`, or `plain-1`: the plain loop on
-//! one thread, which is what the libraries alone cost; LOAD is a name of `load::named`.
+//! A and B are each `PROGRAM[,redis][,NAME=VALUE]...`. PROGRAM is a path, `floor`, `plain`, or
+//! `plain-1`: the plain loop on one thread, which is the cost of the libraries alone. LOAD is a
+//! name of `load::named`.
 
 use std::io::Write;
 use std::path::Path;
@@ -36,7 +38,7 @@ pub(super) fn run_pairs(words: &[&str]) -> Result<(), Failure> {
     let mut results: [Vec<Round>; 2] = [Vec::new(), Vec::new()];
     for number in 0..rounds.parse()? {
         for turn in 0..2 {
-            // Neither is always the first.
+            // A and B alternate in going first.
             let which = (turn + number) % 2;
             let round = run(&contenders[which], &load, &services)?;
             show(&round)?;

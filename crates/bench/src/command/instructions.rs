@@ -1,8 +1,11 @@
-//! `instructions [--accept]`: how many instructions each pure part takes, beside what it took when `instructions.txt` was
-//! written; fails where one takes a tenth more. Counts, unlike times, do not depend on the machine's mood. `--accept` writes them.
+//! `instructions [--accept]`: counts the instructions of each pure part and compares them with
+//! `instructions.txt`.
 //!
-//! `pure NAME COUNT` does one part so often, which is what valgrind is given to count: two counts, whose difference leaves out
-//! everything else that the process does.
+//! The command fails if a part needs a tenth more than accepted. Unlike times, counts do not depend
+//! on the load of the machine. `--accept` writes the file.
+//!
+//! `pure NAME COUNT` runs one part COUNT times under valgrind. The difference of two such runs
+//! leaves out the rest of the process.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,13 +15,13 @@ use std::process::{Command, ExitCode};
 use super::Failure;
 use crate::pure::{PARTS, Part};
 
-/// More than this, beside what was accepted, is a regression.
+/// The factor above the accepted count that is a regression.
 const TIMES_MAX: f64 = 1.1;
-/// Runs whose cost is left out: what is made once is made in them.
+/// Runs that are subtracted: one-time initialisation happens in them.
 const FEW: u64 = 100;
-/// Runs that are counted, after those.
+/// Runs that are counted after those.
 const COUNTED: u64 = 1_000;
-/// What was accepted.
+/// The file of accepted counts.
 const ACCEPTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 
 pub(super) fn compare(words: &[&str]) -> Result<ExitCode, Failure> {
@@ -52,7 +55,7 @@ pub(super) fn compare(words: &[&str]) -> Result<ExitCode, Failure> {
     Ok(if worse == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Does one part so often.
+/// Runs one part `times` times.
 pub(super) fn repeat(name: &str, times: &str) -> Result<(), Failure> {
     let part = PARTS.iter().find(|part| part.name == name).ok_or("no such part")?;
     for _ in 0..times.parse::<u64>()? {
@@ -61,7 +64,7 @@ pub(super) fn repeat(name: &str, times: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Instructions of a process that does a part so often.
+/// Counts the instructions of a process that runs a part `times` times.
 fn count(name: &str, times: u64) -> Result<u64, Failure> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);

@@ -1,5 +1,8 @@
-//! `services SERVICE_US (refilled VISIBLE | rate PER_S | idle)`: the servers as a process of their own. Says on its first line where it listens; then each line that comes in is a
-//! command, `mark` or `figures`, and has one line of JSON for an answer. Ends with its input.
+//! `services SERVICE_US (refilled VISIBLE | rate PER_S | idle)`: runs the servers as a process of
+//! their own.
+//!
+//! The first line of output has their ports. Each input line is a command, `mark` or `figures`, and
+//! gets one line of JSON as response. The process ends when its input ends.
 
 use std::io::{BufRead, Write};
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! Measures the worker beside the floor and the plain loop, under every load, and writes the table.
+//! Measures the worker, the floor and the plain loop under every load, and writes the table.
 //!
-//! `table [--worker PROGRAM] [--rounds N] [--quick] [--only WORD] [--out FILE] [--check]`: `--check` ends with exit code 1 where a
-//! budget is missed; `--only` runs the rows whose load or contender has that word in its name.
+//! `table [--worker PROGRAM] [--rounds N] [--quick] [--only WORD] [--out FILE] [--check]`. With
+//! `--check`, the exit code is 1 if a budget is missed. `--only` runs the rows with that word in
+//! the name of their load or contender.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
         rows.retain(|row| row.load.name.contains(word) || row.contender.name.contains(word));
     }
     let seen = |round: &Round| {
-        // Nobody may be reading.
+        // A closed pipe is not a failure.
         let _ = show(round);
     };
     let results = Results(plan::run(&rows, options.rounds, &programs.own, seen)?);
@@ -52,7 +53,7 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
     Ok(if options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The build that is measured, in its own words.
+/// Returns the worker's own version text.
 fn version(worker: &Path) -> Result<String, Failure> {
     let output = Command::new(worker).arg("--version").output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -1,5 +1,7 @@
-//! `train PROGRAM FOLDER`: puts a worker that was built to be profiled (`-C profile-generate`) through what workers do most, and ends
-//! it in order, as only then it writes its profile, into FOLDER. See `crates/bench/profile`.
+//! `train PROGRAM FOLDER`: runs a worker built with `-C profile-generate` under typical loads.
+//!
+//! The worker writes its profile to FOLDER only on an orderly exit, so it is ended with SIGTERM.
+//! See `crates/bench/pgo`.
 
 use std::path::Path;
 
@@ -7,7 +9,7 @@ use super::Failure;
 use crate::runner::contender::{Contender, Redis, ServicesProcess};
 use crate::runner::load::Load;
 
-/// Loads, with the share of events that are traced, and whether events are remembered in a Redis.
+/// Loads, each with the share of traced events and whether the records are in Redis.
 const LESSONS: [(&str, &str, bool); 5] = [
     ("saturated-20", "0", false),
     ("saturated-100", "0", false),
@@ -25,7 +27,7 @@ pub(super) fn train(words: &[&str]) -> Result<(), Failure> {
         let load = Load::named(name).ok_or("no such load")?;
         let mut contender = Contender::new(name, Path::new(program))
             .with("OTEL_TRACES_SAMPLER_ARG", traced)
-            // %p: the process's id.
+            // %p is the process id.
             .with("LLVM_PROFILE_FILE", &format!("{folder}/%p.profraw"));
         contender.has_redis = has_redis;
         let redis = if has_redis { Some(Redis::start()?) } else { None };

@@ -1,4 +1,4 @@
-//! The calls, each on a connection that stays open.
+//! The calls, each on a persistent connection.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -28,7 +28,7 @@ impl Plain {
         Ok(Self { sender, host: HeaderValue::from_str(host)? })
     }
 
-    /// A call to SQS; its whole answer.
+    /// Calls SQS and returns the response body.
     pub(super) async fn sqs(
         &mut self,
         target: &'static str,
@@ -63,7 +63,7 @@ impl Plain {
     }
 }
 
-/// The HTTP/2 connection to the Inventory service, shared.
+/// The shared HTTP/2 connection to the Inventory service.
 #[derive(Clone)]
 pub(super) struct Inventory {
     sender: http2::SendRequest<Full<Bytes>>,
@@ -81,7 +81,7 @@ impl Inventory {
         Ok(Self { sender, release: uri("ReleaseHold")?, commit: uri("CommitReservation")? })
     }
 
-    /// Gives the seats back, or sells them.
+    /// Releases or commits the seats.
     pub(super) async fn call(&mut self, job: &Job) -> Result<(), Failure> {
         let uri = if job.is_payment() { &self.commit } else { &self.release };
         let mut request = Request::post(uri.clone()).body(Full::new(rpc_body(job)))?;
@@ -106,7 +106,7 @@ async fn open(host: &str) -> Result<TcpStream, Failure> {
     Ok(stream)
 }
 
-/// Everything is on one thread.
+/// An executor on the current thread.
 #[derive(Clone)]
 struct Local;
 

@@ -1,10 +1,10 @@
-//! JSON and protobuf by hand: read by looking for keys, where they are known to be.
+//! Handwritten JSON and protobuf. Reading searches for keys in their known order.
 
 use std::fmt::Write;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// What is needed of a message.
+/// The needed parts of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) handle: String,
@@ -30,17 +30,18 @@ pub(super) fn receive(queue_url: &str) -> Bytes {
 
 pub(super) fn delete(queue_url: &str, handles: &[String]) -> Bytes {
     let mut json = String::with_capacity(128 + handles.len() * 512);
-    write!(json, r#"{{"QueueUrl":"{queue_url}","Entries":["#).expect("a text takes everything");
+    write!(json, r#"{{"QueueUrl":"{queue_url}","Entries":["#)
+        .expect("writing to a String never fails");
     for (at, handle) in handles.iter().enumerate() {
         let comma = if at > 0 { "," } else { "" };
         write!(json, r#"{comma}{{"Id":"{at}","ReceiptHandle":"{handle}"}}"#)
-            .expect("a text takes everything");
+            .expect("writing to a String never fails");
     }
     json.push_str("]}");
     json.into()
 }
 
-/// The jobs of a reply. What is no job is left out.
+/// Returns the jobs of a reply. Messages that are not jobs are left out.
 pub(super) fn jobs(reply: &str) -> Vec<Job> {
     reply.split("{\"MessageId\":\"").skip(1).filter_map(job).collect()
 }
@@ -64,7 +65,7 @@ fn job(message: &str) -> Option<Job> {
     })
 }
 
-/// The text that begins after a key, to its quote.
+/// Returns the text between a key and the next quote.
 fn after<'a>(json: &'a str, key: &str) -> Option<&'a str> {
     let (_, rest) = json.split_once(key)?;
     rest.split('"').next()
@@ -79,7 +80,7 @@ pub(super) fn patch_body(job: &Job) -> Bytes {
     }
 }
 
-/// `ReleaseHoldRequest` or `CommitReservationRequest`, in a gRPC frame.
+/// Encodes `ReleaseHoldRequest` or `CommitReservationRequest` in a gRPC frame.
 pub(super) fn rpc_body(job: &Job) -> Bytes {
     let mut frame = BytesMut::with_capacity(256);
     frame.put_slice(&[0; 5]);
@@ -103,7 +104,7 @@ pub(super) fn rpc_body(job: &Job) -> Bytes {
 }
 
 fn put_text(frame: &mut BytesMut, field: u8, text: &str) {
-    // One byte for the length: no id of the bench is as long as 128.
+    // One byte for the length: the ids of the bench are shorter than 128 bytes.
     frame.put_slice(&[field << 3 | 2, u8::try_from(text.len()).expect("ids are short")]);
     frame.put_slice(text.as_bytes());
 }
@@ -115,7 +116,7 @@ mod tests {
     const REPLY: &str = r#"{"Messages":[{"MessageId":"m","ReceiptHandle":"h1","MD5OfBody":"0","Body":"{\"id\":\"evt_7_1\",\"type\":\"payment.approved\",\"reservation_id\":\"rsv_7_1\",\"event_id\":\"show\",\"ts\":\"t\",\"payload\":{\"payment_intent_id\":\"pay\",\"amount\":1,\"qty\":2,\"seat_ids\":[\"A-12\",\"A-13\"]}}","Attributes":{}},{"MessageId":"m","ReceiptHandle":"h2","MD5OfBody":"0","Body":"{\"id\":\"evt_7_2\",\"type\":\"reservation.expired\",\"reservation_id\":\"rsv_7_2\",\"event_id\":\"show\",\"payload\":{\"qty\":2,\"seat_ids\":[\"A-12\"]}}","Attributes":{}}]}"#;
 
     #[test]
-    fn a_reply_is_read() {
+    fn jobs_are_read_from_a_reply() {
         let jobs = jobs(REPLY);
         let [payment, expired] = jobs.as_slice() else { panic!("{jobs:?}") };
         assert_eq!((&*payment.handle, &*payment.id, &*payment.show_id), ("h1", "evt_7_1", "show"));
@@ -126,15 +127,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read_by_others() {
+    fn handwritten_messages_decode_with_prost_and_serde() {
         use prost::Message;
 
         use crate::plain::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
         let jobs = jobs(REPLY);
-        let commit = CommitReservationRequest::decode(&rpc_body(&jobs[0])[5..]).expect("whole");
+        let commit =
+            CommitReservationRequest::decode(&rpc_body(&jobs[0])[5..]).expect("a valid message");
         assert_eq!((&*commit.payment_intent_id, commit.quantity), ("pay", 2));
         assert_eq!(commit.idempotency_key, "evt_7_1");
-        let release = ReleaseHoldRequest::decode(&rpc_body(&jobs[1])[5..]).expect("whole");
+        let release =
+            ReleaseHoldRequest::decode(&rpc_body(&jobs[1])[5..]).expect("a valid message");
         assert_eq!((&*release.reservation_id, &*release.reason), ("rsv_7_2", "EXPIRED"));
         let handles = ["a".to_owned(), "b".to_owned()];
         let batch: serde_json::Value =

@@ -1,4 +1,4 @@
-//! What the figures must be.
+//! The budgets for the figures.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ use super::results::Results;
 use super::round::Round;
 use crate::services::count;
 
-/// A figure, and what it may be.
+/// A figure and its limit.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    /// Of what.
+    /// What the figure measures.
     pub what: String,
-    /// What it is; nothing where it was not measured.
+    /// The measured value; none if it was not measured.
     pub value: Option<f64>,
-    /// What it may be.
+    /// The limit.
     pub limit: Limit,
 }
 
-/// What a figure may be.
+/// A limit for a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
-    /// This or more.
+    /// This value or more.
     AtLeast(f64),
-    /// This or less.
+    /// This value or less.
     AtMost(f64),
-    /// Less than this.
+    /// Less than this value.
     Below(f64),
 }
 
 impl Budget {
-    /// Whether it is kept. What was not measured is not.
+    /// Returns whether the limit is kept; false if nothing was measured.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.value.is_some_and(|value| match self.limit {
@@ -58,7 +58,7 @@ impl fmt::Display for Budget {
     }
 }
 
-/// Every budget, with what came out.
+/// Returns all budgets with their measured values.
 #[must_use]
 pub fn budgets(results: &Results) -> Vec<Budget> {
     let mut all = yardstick(results).to_vec();
@@ -70,7 +70,7 @@ pub fn budgets(results: &Results) -> Vec<Budget> {
     all
 }
 
-/// A lazy floor would make everything look good beside it.
+/// Checks the floor itself: beside a slow floor, every result would look good.
 fn yardstick(results: &Results) -> [Budget; 2] {
     let floor = |figure: fn(&Round) -> f64| median(results, FLOOR, "saturated-20", figure);
     [
@@ -93,8 +93,8 @@ fn saturated(results: &Results, load: &str) -> Vec<Budget> {
     };
     let budget =
         |what: &str, value, limit| Budget { what: format!("{load}: {what}"), value, limit };
-    // Of what the services' times of that very round allow: where others use the machine, one round's services are slower than
-    // another's.
+    // The share of the limit that the services' measured times allow in the same round. Service
+    // times differ between rounds if other programs use the machine.
     let rate = |round: &Round| round.of_limit;
     let cpu = |round: &Round| round.cpu_us;
     vec![
@@ -185,7 +185,7 @@ fn median(
     results.summary(contender, load, figure).map(|summary| summary.median)
 }
 
-/// Calls to SQS of any kind, for each event.
+/// Calls to SQS of any kind per event.
 pub(super) fn sqs_calls(round: &Round) -> f64 {
     let f = &round.figures;
     count(f.receives + f.delete_calls + f.change_calls + f.other_calls) / count(f.effects)
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_holds_up_to_its_limit_and_not_where_nothing_was_measured() {
+    fn a_budget_holds_up_to_its_limit_and_fails_without_a_measurement() {
         let budget = |value, limit| Budget { what: String::new(), value, limit };
         for (value, limit, holds) in [
             (Some(1.6), Limit::AtMost(1.6), true),

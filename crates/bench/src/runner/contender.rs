@@ -1,4 +1,4 @@
-//! A program that handles events, as a process of its own; and what else runs for it: the services, a Redis.
+//! Contenders: programs that handle events, as processes. Also the services and Redis beside them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,9 +13,9 @@ use super::load::Load;
 use super::system;
 use crate::services::{Figures, Ports};
 
-/// For a program to start, on a machine that is busy.
+/// Maximum time for a program to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks at whether it has.
+/// Interval between checks whether it has started.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A program that can be run.
@@ -23,42 +23,42 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Contender {
     /// Its name in the table.
     pub name: String,
-    /// Where it is.
+    /// The path of the program.
     pub program: PathBuf,
     /// Its only argument, if it has one.
     pub argument: Option<&'static str>,
-    /// Variables that are its own; they overrule those that every contender has.
+    /// Its own variables; they override the common ones.
     pub variables: Vec<(String, String)>,
-    /// Whether it remembers in a Redis.
+    /// Whether its records are in Redis.
     pub has_redis: bool,
 }
 
 impl Contender {
-    /// A contender without variables of its own.
+    /// Creates a contender without own variables.
     #[must_use]
     pub fn new(name: &str, program: &Path) -> Self {
         let (name, program) = (name.to_owned(), program.to_owned());
         Self { name, program, argument: None, variables: Vec::new(), has_redis: false }
     }
 
-    /// With this argument.
+    /// Sets its argument.
     #[must_use]
     pub const fn argument(mut self, argument: &'static str) -> Self {
         self.argument = Some(argument);
         self
     }
 
-    /// With this variable.
+    /// Adds a variable.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Starts it.
+    /// Starts the program.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn start(&self, load: &Load, ports: Ports, redis: Option<&Redis>) -> io::Result<Process> {
         let side_port = free_port()?;
         let mut command = Command::new(&self.program);
@@ -67,13 +67,14 @@ impl Contender {
             command.env("IDEMPOTENCY_STORE", format!("redis://127.0.0.1:{}", redis.port));
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        // What goes wrong is on stderr, and in the figures; what is logged on stdout costs what it costs, unread.
+        // Errors go to stderr and into the figures. The log on stdout is discarded; its cost is
+        // part of the measurement.
         command.stdin(Stdio::null()).stdout(File::create("/dev/null")?);
         Process::spawn(&mut command)
     }
 }
 
-/// What every contender is told, in the worker's own words.
+/// Returns the variables of every contender, named as the worker's settings.
 fn variables(load: &Load, ports: Ports, side_port: u16) -> Vec<(&'static str, String)> {
     let Ports { sqs, reservations, inventory } = ports;
     vec![
@@ -98,11 +99,11 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// A running program; killed when dropped.
+/// A running program; it is killed on drop.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// When it was told to start.
+    /// When the program was started.
     pub started_at: std::time::SystemTime,
 }
 
@@ -116,18 +117,18 @@ impl Process {
         Ok(Self { child, started_at })
     }
 
-    /// CPU time so far.
+    /// Returns the CPU time used so far.
     ///
     /// # Errors
-    /// Where it has ended.
+    /// If the process has ended.
     pub fn cpu_time(&self) -> io::Result<Duration> {
         system::cpu_time(self.child.id()).ok_or_else(gone)
     }
 
-    /// Tells it to end (SIGTERM), and waits until it has.
+    /// Sends SIGTERM and waits for the exit.
     ///
     /// # Errors
-    /// Where it ends otherwise than with exit code 0.
+    /// If the exit code is not 0.
     pub fn leave(mut self) -> io::Result<()> {
         Command::new("kill").arg(self.child.id().to_string()).status()?;
         let status = self.child.wait()?;
@@ -137,10 +138,10 @@ impl Process {
         Err(io::Error::other(format!("it ended with {status}")))
     }
 
-    /// Memory in kB: now, and at most so far.
+    /// Returns the current and the peak memory in kB.
     ///
     /// # Errors
-    /// Where it has ended.
+    /// If the process has ended.
     pub fn memory_kb(&self) -> io::Result<(u64, u64)> {
         system::memory_kb(self.child.id()).ok_or_else(gone)
     }
@@ -152,28 +153,28 @@ fn gone() -> io::Error {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only where it has ended by itself.
+        // Both calls fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The services, as a process of their own.
+/// The services as a process of their own.
 #[derive(Debug)]
 pub struct ServicesProcess {
     /// The process.
     pub process: Process,
-    /// Where they listen.
+    /// The ports of the services.
     pub ports: Ports,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl ServicesProcess {
-    /// Starts them: `own` is this program.
+    /// Starts the services; `own` is the path of this program.
     ///
     /// # Errors
-    /// Where they cannot be started.
+    /// If they cannot be started.
     pub fn start(own: &Path, load: &Load) -> io::Result<Self> {
         let mut command = Command::new(own);
         command
@@ -182,34 +183,35 @@ impl ServicesProcess {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command)?;
-        let commands = process.child.stdin.take().expect("it was asked for");
-        let mut answers = BufReader::new(process.child.stdout.take().expect("it was asked for"));
+        let commands = process.child.stdin.take().expect("the pipe was requested");
+        let mut answers =
+            BufReader::new(process.child.stdout.take().expect("the pipe was requested"));
         let ports = read_line(&mut answers)?;
         Ok(Self { process, ports, commands, answers })
     }
 
-    /// Begins the account anew.
+    /// Starts a new account.
     ///
     /// # Errors
-    /// Where they have ended.
+    /// If the process has ended.
     pub fn mark(&mut self) -> io::Result<()> {
         writeln!(self.commands, "mark")?;
         read_line::<serde_json::Value>(&mut self.answers).map(|_| ())
     }
 
-    /// The account since the last mark.
+    /// Returns the account since the last mark.
     ///
     /// # Errors
-    /// Where they have ended.
+    /// If the process has ended.
     pub fn figures(&mut self) -> io::Result<Figures> {
         writeln!(self.commands, "figures")?;
         read_line(&mut self.answers)
     }
 
-    /// Waits for the first effect of all.
+    /// Waits for the first effect and returns its time in seconds since 1970.
     ///
     /// # Errors
-    /// Where there is none within a while.
+    /// If no event takes effect in time.
     pub fn first_effect(&mut self) -> io::Result<f64> {
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
@@ -228,7 +230,7 @@ fn read_line<T: DeserializeOwned>(answers: &mut impl BufRead) -> io::Result<T> {
     serde_json::from_str(&line).map_err(io::Error::other)
 }
 
-/// Debian's `redis-server` on a free port, with nothing on disk.
+/// Debian's `redis-server` on a free port, without persistence.
 #[derive(Debug)]
 pub struct Redis {
     /// The process.
@@ -237,10 +239,10 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts it, and waits until it answers.
+    /// Starts Redis and waits until it answers.
     ///
     /// # Errors
-    /// Where it is not installed, or does not answer within a while.
+    /// If it is not installed or does not answer in time.
     pub fn start() -> io::Result<Self> {
         let port = free_port()?;
         let mut command = Command::new("redis-server");

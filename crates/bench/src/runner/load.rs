@@ -1,4 +1,4 @@
-//! What a contender is put under.
+//! The loads that contenders are measured under.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use crate::services::Source;
 /// A load.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Its name.
+    /// The name of the load.
     pub name: &'static str,
-    /// Where messages come from.
+    /// The source of messages.
     pub source: Source,
-    /// What each call to a service takes.
+    /// The duration of each call to a service.
     pub service: Duration,
-    /// Events that a contender handles at once.
+    /// Events that a contender handles concurrently.
     pub concurrency: usize,
-    /// How long a contender runs before it is measured, from its first effect.
+    /// Time from the first effect to the start of the measurement.
     pub warm_up: Duration,
-    /// How long it is measured.
+    /// Duration of the measurement.
     pub measured: Duration,
-    /// Processes on the one queue.
+    /// Processes on the same queue.
     pub processes: usize,
 }
 
 impl Load {
-    /// The base of all others: twenty at once, services of five milliseconds, always enough to do.
+    /// Returns the base of all other loads: concurrency 20, services of 5 ms, always a backlog.
     #[must_use]
     pub const fn saturated(name: &'static str) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl Load {
         }
     }
 
-    /// The arguments of `services` for this load.
+    /// Returns the arguments of `services` for this load.
     #[must_use]
     pub fn services_arguments(&self) -> Vec<String> {
         let mut arguments = vec![self.service.as_micros().to_string()];
@@ -52,7 +52,7 @@ impl Load {
         arguments
     }
 
-    /// Every load by its name. Idle and at a rate, a contender is measured for longer.
+    /// Returns a load by its name. The measurement is longer for idle and rate loads.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let saturated = |name| Self::saturated(name);

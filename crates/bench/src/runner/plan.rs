@@ -1,4 +1,4 @@
-//! Who is put under which load.
+//! The plan: which contender runs under which load.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,37 +8,37 @@ use super::contender::Contender;
 use super::load::Load;
 use super::round::{self, Round};
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Who.
+    /// The program.
     pub contender: Contender,
-    /// Under what.
+    /// Its load.
     pub load: Load,
 }
 
-/// Names of contenders.
+/// The worker with default settings.
 pub const WORKER: &str = "worker";
 /// The floor.
 pub const FLOOR: &str = "floor";
 /// The plain loop.
 pub const PLAIN: &str = "plain loop";
-/// The worker with its records in a Redis.
+/// The worker with its records in Redis.
 pub const WITH_REDIS: &str = "worker, Redis";
 /// The worker on two threads.
 pub const TWO_THREADS: &str = "worker, 2 threads";
-/// The worker that traces no event, one in ten, every one.
+/// The worker with a sampling ratio above zero: names and ratios.
 pub const TRACED: [(&str, &str); 2] = [("worker, traces 10%", "0.1"), ("worker, traces 100%", "1")];
 
-/// An idle worker is measured for this long in a pass that is to be quick.
+/// Duration of the idle measurement in a quick run.
 const IDLE_QUICK: Duration = Duration::from_secs(25);
 
-/// Where the programs are.
+/// Paths of the programs.
 #[derive(Clone, Debug)]
 pub struct Programs {
     /// The worker.
     pub worker: PathBuf,
-    /// This program, which is the yardsticks and the services too.
+    /// This program: both yardsticks and the services.
     pub own: PathBuf,
 }
 
@@ -52,10 +52,10 @@ impl Programs {
     }
 }
 
-/// Everything that the table shows.
+/// Returns all rows of the table.
 #[must_use]
 pub fn rows(programs: &Programs, quick: bool) -> Vec<Row> {
-    let load = |name: &str| Load::named(name).expect("every name below is a load's");
+    let load = |name: &str| Load::named(name).expect("every name below is the name of a load");
     let row = |contender: Contender, name| Row { contender, load: load(name) };
     let mut rows = Vec::new();
     for name in ["rate-50", "saturated-20", "saturated-100", "cpu-bound"] {
@@ -88,11 +88,12 @@ pub fn rows(programs: &Programs, quick: bool) -> Vec<Row> {
     rows
 }
 
-/// Runs all rows `rounds` times, in turn, every other time from the last to the first. An idle worker is looked at once: it takes
-/// two minutes, and is compared with nothing.
+/// Runs all rows `rounds` times, in turn; every second round goes from last to first.
+///
+/// The idle row runs only once: it takes two minutes and is not compared with other rows.
 ///
 /// # Errors
-/// What kept a round from being run; says which.
+/// The cause that stopped a round; the text names the row.
 pub fn run(
     rows: &[Row],
     rounds: usize,

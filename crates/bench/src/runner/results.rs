@@ -1,4 +1,4 @@
-//! Rounds, looked up: medians of a contender under a load, and of two of them held side by side, round by round.
+//! Results of all rounds: medians of one row, and ratios of two rows round by round.
 
 use super::round::Round;
 use super::statistics::{Summary, summary};
@@ -8,12 +8,12 @@ use super::statistics::{Summary, summary};
 pub struct Results(pub Vec<Round>);
 
 impl Results {
-    /// The rounds of one row of the table.
+    /// Returns the rounds of one row of the table.
     pub fn of<'a>(&'a self, contender: &'a str, load: &'a str) -> impl Iterator<Item = &'a Round> {
         self.0.iter().filter(move |round| round.contender == contender && round.load == load)
     }
 
-    /// A figure of one row.
+    /// Summarises a figure of one row.
     #[must_use]
     pub fn summary(
         &self,
@@ -24,7 +24,7 @@ impl Results {
         summary(self.of(contender, load).map(figure))
     }
 
-    /// A figure of one row divided by that of another, of the same round each.
+    /// Summarises the ratio of a figure of two rows, paired by round.
     #[must_use]
     pub fn ratio(
         &self,
@@ -36,7 +36,7 @@ impl Results {
         summary(pairs.map(|(one, other)| figure(one) / figure(other)))
     }
 
-    /// The rows in the order in which they first ran.
+    /// Returns the rows in the order of their first run.
     #[must_use]
     pub fn rows(&self) -> Vec<(&str, &'static str)> {
         let mut rows: Vec<(&str, &'static str)> = Vec::new();

@@ -1,4 +1,4 @@
-//! One contender under one load, once.
+//! One run of a contender under a load.
 
 use std::io;
 use std::path::Path;
@@ -12,34 +12,35 @@ use super::load::Load;
 use super::system::machine_ticks;
 use crate::services::{Figures, Source, count};
 
-/// What came out.
+/// The results of a round.
 #[derive(Clone, Debug, Serialize)]
 pub struct Round {
-    /// Whose.
+    /// The name of the contender.
     pub contender: String,
-    /// Under which load.
+    /// The name of the load.
     pub load: &'static str,
-    /// Events a second.
+    /// Events per second.
     pub events_per_s: f64,
-    /// Of what the services' measured times allow at this concurrency; not a number where they take no time.
+    /// Share of the throughput that the services' measured times allow at this concurrency. Not a
+    /// number if the services take no time.
     pub of_limit: f64,
-    /// The contender's CPU time for each event, in microseconds.
+    /// CPU time of the contender per event, in microseconds.
     pub cpu_us: f64,
-    /// The services'.
+    /// CPU time of the services per event.
     pub services_cpu_us: f64,
-    /// Redis's, where there is one.
+    /// CPU time of Redis per event; zero without Redis.
     pub redis_cpu_us: f64,
-    /// The contender's CPU time, in cores.
+    /// CPU time of the contender, in cores.
     pub cores: f64,
-    /// The contender's memory, in MB: at the end, and at most.
+    /// Memory of the contender in MB at the end.
     pub rss_mb: f64,
-    /// At most.
+    /// Peak memory in MB.
     pub rss_peak_mb: f64,
-    /// From its start to the first effect, in milliseconds.
+    /// Time from start to the first effect, in milliseconds.
     pub first_effect_ms: f64,
-    /// How busy the whole machine was, of all its cores.
+    /// Load of the whole machine, as a share of all cores.
     pub machine_busy: f64,
-    /// What the services counted.
+    /// The counts of the services.
     pub figures: Figures,
 }
 
@@ -53,7 +54,7 @@ struct Reading {
 /// Runs `contender` under `load`, with the services of this program, `own`.
 ///
 /// # Errors
-/// Where a program cannot be started, ends, or does nothing.
+/// If a program cannot be started, ends early or handles nothing.
 pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> {
     let redis = if contender.has_redis { Some(Redis::start()?) } else { None };
     let mut services = ServicesProcess::start(own, load)?;
@@ -78,7 +79,9 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
     };
     let events_per_s = count(figures.effects) / figures.elapsed_s;
     let service_s = (figures.rest_us + figures.rpc_us) / 1e6;
-    let at_once = count(u64::try_from(load.concurrency * load.processes).expect("a few thousand"));
+    let at_once = count(
+        u64::try_from(load.concurrency * load.processes).expect("the product is a few thousand"),
+    );
     let busy = count(after.machine.0 - before.machine.0);
     Ok(Round {
         contender: contender.name.clone(),

@@ -1,17 +1,17 @@
-//! Medians, and how far rounds lie apart.
+//! Medians and ranges of figures.
 
-/// The median, the smallest and the largest.
+/// The median, the minimum and the maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// Half of all are below.
+    /// The median.
     pub median: f64,
-    /// The smallest.
+    /// The minimum.
     pub min: f64,
-    /// The largest.
+    /// The maximum.
     pub max: f64,
 }
 
-/// Sums up figures; nothing where there is none.
+/// Summarises figures; returns none for an empty list.
 pub fn summary(figures: impl IntoIterator<Item = f64>) -> Option<Summary> {
     let mut sorted: Vec<f64> = figures.into_iter().collect();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn the_median_of_an_even_count_is_the_mean_of_the_two_middle_values() {
         assert_eq!(summary([3.0, 1.0, 2.0]), Some(Summary { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(summary([4.0, 1.0]), Some(Summary { median: 2.5, min: 1.0, max: 4.0 }));
         assert_eq!(summary([]), None);

@@ -1,21 +1,22 @@
-//! What the system knows of a process: CPU time and memory (`proc(5)`).
+//! CPU time and memory of a process, from `proc(5)`.
 
 use std::fs;
 use std::time::Duration;
 
-/// CPU time that the process's threads have used so far, to the nanosecond (`/proc/PID/task/*/schedstat`). A thread that ended is
-/// not counted any more: none of ours ends while it is measured.
+/// Returns the CPU time of all living threads, in nanoseconds (`/proc/PID/task/*/schedstat`).
+///
+/// Ended threads are not counted; no measured program ends a thread during a measurement.
 pub(super) fn cpu_time(pid: u32) -> Option<Duration> {
     let mut total = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        // It may have ended since it was listed.
+        // The thread may have ended after it was listed.
         let Ok(text) = fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
         total += Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?);
     }
     Some(total)
 }
 
-/// Memory in kB: now, and at most so far (`VmRSS`, `VmHWM`).
+/// Returns the current and the peak memory in kB (`VmRSS`, `VmHWM`).
 pub(super) fn memory_kb(pid: u32) -> Option<(u64, u64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| -> Option<u64> {
@@ -25,13 +26,13 @@ pub(super) fn memory_kb(pid: u32) -> Option<(u64, u64)> {
     Some((field("VmRSS:")?, field("VmHWM:")?))
 }
 
-/// CPU time that the whole machine was busy for, all its cores together, in its own ticks; and that it was idle for.
+/// Returns busy and idle time of all cores, in clock ticks.
 pub(super) fn machine_ticks() -> Option<(u64, u64)> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let fields: Vec<u64> =
         stat.lines().next()?.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
     let idle = fields.get(3)? + fields.get(4)?;
-    // Guests are counted in the first two fields already.
+    // Guest time is already included in the first two fields.
     Some((fields.iter().take(8).sum::<u64>() - idle, idle))
 }
 
@@ -43,12 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_works_uses_time_and_memory_and_one_that_is_not_there_none() {
-        let mut child =
-            Busy(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell"));
+    fn a_running_process_uses_time_and_memory_and_an_ended_one_has_no_figures() {
+        let mut child = Busy(
+            Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh starts"),
+        );
         let pid = child.0.id();
-        let before = cpu_time(pid).expect("a process that runs");
-        // From here on it is either still becoming a shell, or works as one.
+        let before = cpu_time(pid).expect("the process is running");
+        // The child is still starting the shell, or the shell is running.
         let limit = Instant::now() + Duration::from_secs(60);
         let works = || {
             let is_shell = memory_kb(pid).is_some_and(|(now, peak)| now > 100 && peak >= now);
@@ -60,7 +62,7 @@ mod tests {
         }
         child.end();
         assert!(cpu_time(pid).is_none() && memory_kb(pid).is_none());
-        let (busy, _) = machine_ticks().expect("a machine");
+        let (busy, _) = machine_ticks().expect("/proc/stat is readable");
         assert!(busy > 0);
     }
 
@@ -68,8 +70,8 @@ mod tests {
 
     impl Busy {
         fn end(&mut self) {
-            self.0.kill().expect("a child that can be killed");
-            self.0.wait().expect("a child that ends");
+            self.0.kill().expect("the child can be killed");
+            self.0.wait().expect("the child ends");
         }
     }
 

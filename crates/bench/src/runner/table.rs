@@ -1,4 +1,4 @@
-//! The results as a page of Markdown.
+//! Formats the results as a Markdown page.
 
 use std::fmt::Write;
 
@@ -9,29 +9,29 @@ use super::round::Round;
 use super::statistics::Summary;
 use crate::services::{Spread, count};
 
-/// What is said of where and how it was measured.
+/// Facts about the measurement and the machine.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// Rounds.
+    /// The number of rounds.
     pub rounds: usize,
-    /// What the worker says for `--version`.
+    /// The output of the worker's `--version`.
     pub version: String,
-    /// The worker's program, in bytes.
+    /// The size of the worker's binary in bytes.
     pub binary_bytes: u64,
-    /// The machine's cores.
+    /// The number of cores.
     pub cores: usize,
-    /// Its processor.
+    /// The processor's name.
     pub processor: String,
 }
 
 const HEAD: &str = "| load | who | events/s | of the limit | CPU µs/event | × floor | spread | added p50 / p99 / p99.9 ms | SQS calls an event: receive + delete + change | RSS, peak MB | first effect ms | services' CPU µs/event |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
 
-/// The page.
+/// Formats the page.
 #[must_use]
 pub fn page(results: &Results, setting: &Setting) -> String {
     let mut page = String::new();
     let mut put = |text: std::fmt::Arguments<'_>| {
-        page.write_fmt(text).expect("a text takes everything");
+        page.write_fmt(text).expect("writing to a String never fails");
     };
     let Setting { rounds, version, binary_bytes, cores, processor } = setting;
     let busy = super::statistics::summary(results.0.iter().map(|round| round.machine_busy));
@@ -80,7 +80,7 @@ fn line(results: &Results, contender: &str, load: &str) -> String {
     let calls = |figure: fn(&Round) -> u64| {
         shown(median(&move |round| count(figure(round)) / count(round.figures.effects)), 3)
     };
-    // What the services take is the limit only where they take something.
+    // Services limit the throughput only if their calls take time.
     let limit = if load == "cpu-bound" { f64::NAN } else { median(&|round| round.of_limit) };
     format!(
         "| {load} | {contender} | {} | {} | {} | {} | {min:.0}-{max:.0} | {} | {}: {} + {} + {} | {} | {} | {} |",
@@ -105,7 +105,7 @@ fn memory(median: &Median<'_>) -> String {
     format!("{:.1}, {:.1}", median(&|round| round.rss_mb), median(&|round| round.rss_peak_mb))
 }
 
-/// At a rate, from visible in the queue; from received, where there is always a backlog.
+/// Latency since visible under a rate; since received where there is always a backlog.
 fn latency(load: &str, median: &Median<'_>) -> String {
     let is_rate = load.starts_with("rate");
     let spread = move |round: &Round| -> Spread {

@@ -1,4 +1,4 @@
-//! What passed since the last mark.
+//! Counts of all calls since the last mark.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug)]
 pub(super) struct Account {
     marked_at: Instant,
-    /// Since the start, not the mark.
+    /// Since the start, not since the mark.
     first_effect_at: Option<SystemTime>,
     receives: u64,
     receives_empty: u64,
@@ -19,7 +19,8 @@ pub(super) struct Account {
     deleted: u64,
     rest: Calls,
     rpc: Calls,
-    /// For each effect, what it took beyond the services' own time, in microseconds: since it was visible, since it was received.
+    /// Per effect, the time beyond the service calls in microseconds, since visible and since
+    /// received.
     since_visible_us: Vec<u32>,
     since_received_us: Vec<u32>,
 }
@@ -40,7 +41,7 @@ impl Calls {
     }
 }
 
-/// Kinds of calls to SQS that are told apart.
+/// The kinds of SQS calls that are counted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SqsCall {
     DeleteMessageBatch,
@@ -48,24 +49,24 @@ pub(super) enum SqsCall {
     Other,
 }
 
-/// The account, to be shown.
+/// The figures of an account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figures {
-    /// Since the mark, in seconds.
+    /// Seconds since the mark.
     pub elapsed_s: f64,
-    /// Events whose last effect was applied.
+    /// Events whose last service call succeeded.
     pub effects: u64,
-    /// When the first of all effects was applied, in seconds since 1970.
+    /// Time of the first effect since the start, in seconds since 1970.
     pub first_effect_at_s: Option<f64>,
-    /// Messages that came in with receives.
+    /// Received messages.
     pub received: u64,
-    /// Messages that were deleted.
+    /// Deleted messages.
     pub deleted: u64,
-    /// Messages that were received at any time and are not deleted yet.
+    /// Messages received at any time and not yet deleted.
     pub unsettled: usize,
-    /// Calls of `ReceiveMessage`, the empty ones among them, and the other calls.
+    /// Calls of `ReceiveMessage`, including empty ones.
     pub receives: u64,
-    /// Receives that brought nothing.
+    /// Receives without messages.
     pub receives_empty: u64,
     /// Calls of `DeleteMessageBatch`.
     pub delete_calls: u64,
@@ -73,24 +74,24 @@ pub struct Figures {
     pub change_calls: u64,
     /// All other calls to SQS.
     pub other_calls: u64,
-    /// What a call to the Reservation API takes, on average, in microseconds.
+    /// Mean duration of a call to the Reservation API, in microseconds.
     pub rest_us: f64,
-    /// What a call to the Inventory service takes.
+    /// Mean duration of a call to the Inventory service, in microseconds.
     pub rpc_us: f64,
-    /// From visible in the queue to the last effect, less what the services took.
+    /// Time from visible to the last effect, less the service calls.
     pub since_visible: Spread,
-    /// From received to the last effect, less what the services took.
+    /// Time from received to the last effect, less the service calls.
     pub since_received: Spread,
 }
 
-/// How times are spread, in microseconds.
+/// Percentiles of times, in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Spread {
-    /// Half of all are below.
+    /// The median.
     pub p50_us: u32,
-    /// All but one in a hundred are below.
+    /// The 99th percentile.
     pub p99_us: u32,
-    /// All but one in a thousand are below.
+    /// The 99.9th percentile.
     pub p999_us: u32,
 }
 
@@ -169,7 +170,7 @@ impl Account {
         let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
         Figures {
             elapsed_s: self.marked_at.elapsed().as_secs_f64(),
-            effects: u64::try_from(self.since_visible_us.len()).expect("fits"),
+            effects: u64::try_from(self.since_visible_us.len()).expect("usize fits into u64"),
             first_effect_at_s: self.first_effect_at.and_then(since_1970).map(|d| d.as_secs_f64()),
             received: self.received,
             deleted: self.deleted,
@@ -187,7 +188,7 @@ impl Account {
     }
 }
 
-/// A count as a number to divide by. Exact up to four thousand million, far more than one run counts.
+/// Converts a count for a division. Exact up to `u32::MAX`, more than a run counts.
 pub(crate) fn count(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spread_is_of_ranks() {
+    fn percentiles_are_taken_by_rank() {
         let times: Vec<u32> = (1..=1000).rev().collect();
         let Spread { p50_us, p99_us, p999_us } = Spread::of(&times);
         assert_eq!((p50_us, p99_us, p999_us), (500, 990, 999));
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_begins_anew_but_knows_the_first_effect() {
+    fn a_mark_resets_all_counts_except_the_first_effect() {
         let mut account = Account::default();
         account.received(0);
         account.received(10);

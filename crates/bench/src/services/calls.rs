@@ -1,4 +1,4 @@
-//! The Reservation API and the Inventory service: every call is well, and takes the clock's time.
+//! The Reservation API and the Inventory service: every call succeeds after the clock's length.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Reservations {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let began_at = Instant::now();
         let number = last_number(request.uri().path().as_bytes());
-        // Read to its end, or the connection could not be used again.
+        // Read to the end so that the connection can be reused.
         let _ = request.into_body().collect().await;
         self.clock.wait().await;
         let took = began_at.elapsed();
@@ -61,7 +61,7 @@ impl Inventory {
         let message = match request.uri().path() {
             "/reservation.v1.InventoryService/ReleaseHold" => RELEASED,
             "/reservation.v1.InventoryService/CommitReservation" => COMMITTED,
-            // Of traces.
+            // An export of traces.
             _ => EXPORTED,
         };
         let sent = request.into_body().collect().await.map(|whole| whole.to_bytes());
@@ -82,7 +82,7 @@ impl Inventory {
     }
 }
 
-/// One message and a good end.
+/// A gRPC response with one message and status 0.
 #[derive(Debug)]
 pub(super) struct Reply {
     message: Option<&'static [u8]>,
@@ -110,14 +110,14 @@ impl Body for Reply {
     }
 }
 
-/// The first field of a gRPC message, where that is a short text: the reservation's id.
+/// Returns the first field of a gRPC message if it is a short text: the reservation id.
 fn first_field(frame: &[u8]) -> Option<&[u8]> {
     let message = frame.get(5..)?;
     let [0x0a, length, rest @ ..] = message else { return None };
     rest.get(..usize::from(*length))
 }
 
-/// The number that ends an id, after an underscore.
+/// Returns the number after the last underscore of an id.
 fn last_number(id: &[u8]) -> Option<u64> {
     let at = id.iter().rposition(|byte| *byte == b'_')?;
     std::str::from_utf8(id.get(at + 1..)?).ok()?.parse().ok()
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_known_by_its_reservation() {
+    fn the_message_number_is_read_from_the_reservation_id() {
         assert_eq!(last_number(b"/internal/reservations/rsv_77_1234"), Some(1234));
         for bad in [&b"rsv"[..], b"rsv_", b"rsv_1x", b""] {
             assert_eq!(last_number(bad), None);

@@ -1,4 +1,4 @@
-//! The queue: messages that are made as they are asked for, and what is known of each until it is deleted.
+//! The queue: generates messages on receive and tracks each one until it is deleted.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,29 +9,29 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::account::Account;
 
-/// Where messages come from.
+/// The source of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// So many are visible at all times: one that is received is replaced at once.
+    /// A constant number of visible messages: a received message is replaced at once.
     Refilled {
-        /// How many.
+        /// The number of visible messages.
         visible: usize,
     },
-    /// So many appear in each second, evenly spaced.
+    /// New messages at a constant rate, evenly spaced.
     Rate {
-        /// How many.
+        /// Messages per second.
         per_s: u32,
     },
-    /// None.
+    /// No messages.
     Idle,
 }
 
-/// A message that was received and not deleted yet.
+/// A message that was received and is not yet deleted.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     visible_at: Instant,
     received_at: Instant,
-    /// What the services took for it so far.
+    /// Duration of its service calls so far.
     service: Duration,
 }
 
@@ -45,12 +45,12 @@ pub(super) struct State {
     pub(super) account: Account,
 }
 
-/// What all servers share.
+/// State that all servers share.
 #[derive(Debug)]
 pub(super) struct World {
     state: Mutex<State>,
     arrived: Notify,
-    /// Tells this run's events from another's.
+    /// Distinguishes the events of this run from those of other runs.
     pub(super) run: u32,
 }
 
@@ -70,10 +70,10 @@ impl World {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic happens under this lock")
+        self.state.lock().expect("no code panics under this lock")
     }
 
-    /// Up to `max` messages, after waiting for the first for as long as `wait`.
+    /// Returns up to `max` messages; waits up to `wait` for the first.
     pub(super) async fn receive(&self, max: usize, wait: Duration) -> Vec<u64> {
         let some = async {
             loop {
@@ -91,7 +91,7 @@ impl World {
         let is_more = !state.visible.is_empty();
         drop(state);
         if is_more {
-            // One permit is kept for whoever waits or will: there may be several who do.
+            // `Notify` stores one permit, and several receives may wait.
             self.arrived.notify_one();
         }
         taken
@@ -119,16 +119,16 @@ impl State {
         taken
     }
 
-    /// A message is deleted.
+    /// Deletes a message.
     pub(super) fn delete(&mut self, number: u64) {
         if self.held.remove(&number).is_some() {
             self.account.deleted();
         }
     }
 
-    /// A service did its part, which took so long; the `last` part is the effect.
+    /// Records a service call and its duration; the `last` call is the effect.
     pub(super) fn served(&mut self, number: u64, took: Duration, last: bool) {
-        // A call for a message that was deleted is an error that shows in the count of effects.
+        // A call for a deleted message is an error; it shows in the count of effects.
         let Some(held) = self.held.get_mut(&number) else { return };
         held.service += took;
         if last {
@@ -142,13 +142,13 @@ impl State {
         }
     }
 
-    /// Messages that were received and not deleted.
+    /// Returns the number of received and undeleted messages.
     pub(super) fn unsettled(&self) -> usize {
         self.held.len()
     }
 }
 
-/// Adds so many messages a second.
+/// Adds `per_s` messages per second.
 pub(super) async fn fill(world: Arc<World>, per_s: u32) {
     let mut ticks = interval(Duration::from_secs(1) / per_s);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_refilled_queue_has_as_many_visible_whatever_is_taken() {
+    async fn a_refilled_queue_keeps_a_constant_number_of_visible_messages() {
         let world = World::new(Source::Refilled { visible: 25 });
         for turn in 0..10 {
             let taken = world.receive(10, Duration::ZERO).await;
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_receive_waits_for_the_first_message_and_no_longer_than_asked() {
+    async fn a_receive_waits_for_the_first_message_up_to_its_wait_time() {
         let world = Arc::new(World::new(Source::Rate { per_s: 50 }));
         assert!(world.receive(10, Duration::from_secs(2)).await.is_empty());
         let fills = Arc::clone(&world);

@@ -1,5 +1,7 @@
-//! Just enough of the SQS protocol (AWS JSON 1.0) for a worker that consumes: read by looking for what is needed,
-//! written by hand, as a parser would cost more than all else here.
+//! The part of the SQS protocol (AWS JSON 1.0) that a consumer needs.
+//!
+//! Requests are searched for the needed keys and responses are handwritten: a parser would cost
+//! more than everything else here.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use super::Answer;
 use super::account::SqsCall;
 use super::queue::World;
 
-/// Receipt handles are as long as SQS's own: a number of this many digits, and what fills it up.
+/// Receipt handles have the length of real ones: a number with this many digits, then filler.
 const NUMBER_DIGITS: usize = 20;
 const FILLING: &str = "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0aAQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0aAQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0aAQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0aAQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0aAQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0aAQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0aAQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0aAQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a";
 
@@ -75,7 +77,8 @@ async fn receive(request: &str, world: &Arc<World>) -> String {
     json
 }
 
-/// Payments and holds that ran out, in turn; each of its own reservation, with seats: two calls each.
+/// Writes a message. Payments and expired holds alternate; each has its own reservation and seats,
+/// so each takes two calls.
 fn put_message(json: &mut String, run: u32, number: u64, now_ms: u128) {
     let (event_type, payment) = if number.is_multiple_of(2) {
         ("reservation.expired", "")
@@ -89,10 +92,10 @@ fn put_message(json: &mut String, run: u32, number: u64, now_ms: u128) {
         json,
         r#"{{"MessageId":"{run:08x}-0000-4000-8000-{number:012x}","ReceiptHandle":"{number:0NUMBER_DIGITS$}{FILLING}","MD5OfBody":"0123456789abcdef0123456789abcdef","Body":"{{\"id\":\"evt_{run}_{number}\",\"type\":\"{event_type}\",\"reservation_id\":\"rsv_{run}_{number}\",\"event_id\":\"evt_2025_1001\",\"ts\":\"2024-01-01T12:00:00Z\",\"payload\":{{{payment}\"qty\":2,\"seat_ids\":[\"A-12\",\"A-13\"]}}}}","Attributes":{{"ApproximateReceiveCount":"1","SentTimestamp":"{now_ms}"}}}}"#
     )
-    .expect("a text takes everything");
+    .expect("writing to a String never fails");
 }
 
-/// The number after a key.
+/// Returns the number after a key.
 fn number_of(json: &str, key: &str) -> Option<u64> {
     let (_, rest) = json.split_once(key)?;
     let rest = rest.trim_start();
@@ -100,21 +103,21 @@ fn number_of(json: &str, key: &str) -> Option<u64> {
     rest[..digits].parse().ok()
 }
 
-/// The messages that a batch names.
+/// Returns the message numbers of a batch.
 fn handles(json: &str) -> impl Iterator<Item = u64> {
     json.split("\"ReceiptHandle\":\"")
         .skip(1)
         .filter_map(|rest| rest.get(..NUMBER_DIGITS)?.parse().ok())
 }
 
-/// Every entry is done.
+/// Returns a response in which every entry succeeded.
 fn batch_done(json: &str) -> String {
     let mut done = String::with_capacity(256);
     done.push_str("{\"Successful\":[");
     for (at, rest) in json.split("\"Id\":\"").skip(1).enumerate() {
         let id = rest.split('"').next().unwrap_or_default();
         let comma = if at > 0 { "," } else { "" };
-        write!(done, "{comma}{{\"Id\":\"{id}\"}}").expect("a text takes everything");
+        write!(done, "{comma}{{\"Id\":\"{id}\"}}").expect("writing to a String never fails");
     }
     done.push_str("],\"Failed\":[]}");
     done
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_json_and_its_body_an_event() {
+    fn a_written_message_is_json_with_an_event_as_its_body() {
         for number in [0, 1, 123_456] {
             let mut json = String::new();
             put_message(&mut json, 7, number, 1_700_000_000_000);
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_and_numbers_are_read() {
+    fn handles_ids_and_numbers_are_read_from_requests() {
         let batch = r#"{"Entries":[{"Id":"0","ReceiptHandle":"x"},{"Id":"1","ReceiptHandle":"00000000000000000042y"}]}"#;
         assert_eq!(handles(batch).collect::<Vec<_>>(), [42]);
         assert_eq!(batch_done(batch), r#"{"Successful":[{"Id":"0"},{"Id":"1"}],"Failed":[]}"#);
