@@ -1,5 +1,5 @@
-//! The account of a world: what went in must have come out, exactly once in effect, and every call that was made again
-//! must be explained by something that was done to the worker or to the call.
+//! The account of a world. Every message must lead to its effects exactly once, and every repeated
+//! call must be explained by an injected fault.
 
 #[cfg(test)]
 mod tests;
@@ -16,36 +16,38 @@ use crate::events::Event;
 use crate::failed::{Failed, ensure};
 use crate::world::World;
 
-/// With a shared store: how long after its answer a step may still be unknown to it. A busy worker on a busy machine.
+/// Time after a response in which a step may still be unknown to the shared store, on a busy
+/// machine.
 const RECORD_WINDOW: Duration = Duration::from_millis(400);
 
-/// How long bytes take from one process to the other, on a busy machine.
+/// Time that bytes take from one process to another, on a busy machine.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
-/// `ReleaseStatus` and `CommitStatus` that end a step: SUCCESS, and of a release ALREADY_RELEASED and NOT_FOUND.
+/// Values of `ReleaseStatus` and `CommitStatus` that complete a step: SUCCESS, and for a release
+/// also ALREADY_RELEASED and NOT_FOUND.
 const GRPC_DONE: std::ops::RangeInclusive<i32> = 1..=3;
 
-/// What must become of a message.
+/// The required outcome of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// All the effects of its event, each once.
+    /// All effects of its event, each once.
     Applied,
-    /// A copy in the dead-letter queue, and no effect.
+    /// A copy in the dead-letter queue and no effect.
     DeadLettered,
-    /// A case's own business.
+    /// The case itself checks the outcome.
     Judged,
 }
 
 /// A message that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Its event; none where it is no event.
+    /// Its event; none if it is not an event.
     pub event: Option<Event>,
-    /// As SQS calls it.
+    /// The message id from SQS.
     pub message_id: String,
-    /// When.
+    /// When it was sent.
     pub at: Instant,
-    /// What must become of it.
+    /// The required outcome.
     pub expected: Expected,
 }
 
@@ -59,7 +61,7 @@ impl Sent {
     }
 }
 
-/// What was done, and when: nothing else explains a call that is made again.
+/// The injected faults with their times. Only these explain a repeated call.
 #[derive(Debug, Default)]
 pub struct Harm {
     kills: Vec<Instant>,
@@ -67,33 +69,34 @@ pub struct Harm {
 }
 
 impl Harm {
-    /// A worker was killed just now.
+    /// Records that a worker is killed now.
     pub fn killed(&mut self) {
         self.kills.push(Instant::now());
     }
 
-    /// From now on calls and their answers may get lost.
+    /// Starts a period in which calls and responses may be lost.
     pub fn begin(&mut self) {
         self.disturbed.push((Instant::now(), None));
     }
 
-    /// From now on they do not any more.
+    /// Ends that period.
     pub fn end(&mut self) {
         if let Some((_, end)) = self.disturbed.last_mut() {
             *end = Some(Instant::now());
         }
     }
 
-    /// Workers that were killed so far.
+    /// Returns the number of kills so far.
     #[must_use]
     pub fn kills(&self) -> usize {
         self.kills.len()
     }
 
-    /// Why this call was made again by the call `next`.
+    /// Returns why the call `next` repeats this call.
     fn why(&self, earlier: &Call, next: &Call, has_store: bool) -> Option<Why> {
         let answered_at = earlier.answered_at.unwrap_or(next.at);
-        // A store tells the next process what was done. Without one it begins anew.
+        // A shared store tells the next process which steps are done. Without one, the process
+        // starts over.
         let known_at = if has_store { answered_at + RECORD_WINDOW } else { next.at };
         let is_killed = |kill: &Instant| earlier.at <= *kill + ON_ITS_WAY && *kill <= known_at;
         let is_disturbed = |(from, to): &(Instant, Option<Instant>)| {
@@ -111,18 +114,19 @@ impl Harm {
     }
 }
 
-/// Why a call was made again.
+/// The cause of a repeated call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
-    /// The answer was an error, or there was none.
+    /// The response was an error, or there was none.
     NoGoodAnswer,
-    /// The answer was lost on its way, as its connection was harmed or given up.
+    /// The response was lost because its connection was harmed or given up.
     AnswerLost,
-    /// The process ended before what it had done was known to anyone else.
+    /// The process ended before it could record the step.
     Killed,
 }
 
-/// Whether the service did what was asked, now or before, and said so: what was made up in its place says nothing.
+/// Returns whether the service applied the request, now or before, and confirmed it. A scripted
+/// response confirms nothing.
 pub(crate) fn has_succeeded(call: &Call) -> bool {
     let is_made_up = call.fault && !call.applied();
     !is_made_up && is_success(&call.answer)
@@ -136,24 +140,24 @@ fn is_success(answer: &Answer) -> bool {
     }
 }
 
-/// What was found, where nothing was wrong.
+/// The counts of an account without faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// Messages that were sent.
+    /// Messages sent.
     pub sent: usize,
-    /// Events that took effect, each once.
+    /// Events applied, each once.
     pub applied: usize,
-    /// Messages that were set aside.
+    /// Messages in the dead-letter queue.
     pub dead_lettered: usize,
     /// Deliveries.
     pub deliveries: u64,
     /// Calls to both services.
     pub calls: usize,
-    /// Calls that were made again after an error, or none.
+    /// Calls repeated after an error or without a response.
     pub after_errors: usize,
-    /// Calls that were made again as their answer was lost on its way.
+    /// Calls repeated because their response was lost.
     pub after_lost_answers: usize,
-    /// Calls that were made again as the process was killed in between.
+    /// Calls repeated because the process was killed in between.
     pub after_kills: usize,
 }
 
@@ -191,10 +195,10 @@ impl fmt::Display for Account {
 }
 
 impl Account {
-    /// Waits until the queue is empty, and judges.
+    /// Waits until the queue is empty, then checks the account.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first deviation.
     pub async fn settled(world: &World, limit: Duration) -> Result<Self, Failed> {
         let empty = world.sqs.wait_until(&world.queue, |counts| counts.total() == 0, limit).await;
         ensure(empty, || {
@@ -204,10 +208,10 @@ impl Account {
         Self::judge(world)
     }
 
-    /// Judges what came out so far.
+    /// Checks the account so far.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first deviation.
     pub fn judge(world: &World) -> Result<Self, Failed> {
         let mut account = Self { sent: world.sent.len(), ..Self::default() };
         account.effects(world)?;
@@ -284,7 +288,8 @@ impl Account {
     }
 }
 
-/// The id of the message that a dead letter is a copy of; its own where SQS moved it.
+/// Returns the id of the message that a dead letter is a copy of. If SQS moved the message, the id
+/// is its own.
 pub(crate) fn original_id(message: &StoredMessage) -> &str {
     message.attributes.get("dlq_message_id").and_then(text).unwrap_or(&message.id)
 }

@@ -1,4 +1,5 @@
-//! What a case is, and how a list of them is run: a few at once, each in worlds of its own, none able to stop another.
+//! Cases and the runner: some run concurrently, each in its own worlds; a failed case does not stop
+//! others.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,29 +13,29 @@ use tokio::time::timeout;
 use crate::failed::Failed;
 use crate::world::Setting;
 
-/// No case takes that long.
+/// Maximum duration of a case.
 const CASE_MAX: Duration = Duration::from_secs(900);
 
-/// How a case that was run to its end ended.
+/// The result of a completed case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// All that must hold held; these are the figures.
+    /// All conditions held; the text has the figures.
     Held(String),
-    /// It was left out, as this machine lacks something. In CI that is a failure.
+    /// Skipped because this machine lacks something. In CI this is a failure.
     LeftOut(String),
 }
 
-/// What a run of a case gives.
+/// The future of a run.
 pub type Run = Pin<Box<dyn Future<Output = Result<Seen, Failed>> + Send>>;
 
 /// One case.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// The name, by which it can be chosen.
+    /// The name for the command line.
     pub name: &'static str,
-    /// What is injected.
+    /// The injected fault.
     pub injected: &'static str,
-    /// What must hold.
+    /// The conditions that must hold.
     pub must_hold: &'static str,
     /// Whether it has a short form, which `make test` runs.
     pub is_short: bool,
@@ -48,19 +49,19 @@ impl std::fmt::Debug for Case {
     }
 }
 
-/// A case and what was seen.
+/// A case and its result.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// The case.
     pub case: Case,
-    /// How it ended.
+    /// The result.
     pub seen: Result<Seen, Failed>,
-    /// How long it took.
+    /// The duration.
     pub took: Duration,
 }
 
 impl Verdict {
-    /// Whether it counts as passed: what was left out does, except in CI.
+    /// Returns whether it counts as passed. A skipped case passes except in CI.
     #[must_use]
     pub fn has_passed(&self) -> bool {
         match &self.seen {
@@ -71,7 +72,8 @@ impl Verdict {
     }
 }
 
-/// Runs them, `at_once` at a time, and tells of each as it ends. The results are in the order of the list.
+/// Runs the cases, `at_once` at a time, and reports each one as it ends. Returns the results in the
+/// order of the list.
 pub async fn run_all(
     cases: &[Case],
     setting: &Setting,
@@ -83,9 +85,9 @@ pub async fn run_all(
     for (place, case) in cases.iter().copied().enumerate() {
         let (turns, setting) = (Arc::clone(&turns), setting.clone());
         running.spawn(async move {
-            let _turn = turns.acquire().await.expect("never closed");
+            let _turn = turns.acquire().await.expect("the semaphore is never closed");
             let began = Instant::now();
-            // A task of its own: a panic is this case's failure.
+            // A task of its own, so that a panic fails only this case.
             let mut task = JoinSet::new();
             task.spawn((case.run)(setting));
             let seen = match timeout(CASE_MAX, task.join_next()).await {
@@ -99,7 +101,7 @@ pub async fn run_all(
     }
     let mut results = Vec::new();
     while let Some(ended) = running.join_next().await {
-        let (place, result) = ended.expect("what runs a case does not panic");
+        let (place, result) = ended.expect("the task that runs a case does not panic");
         tell(&result);
         results.push((place, result));
     }
@@ -107,7 +109,7 @@ pub async fn run_all(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Runs `count` rounds of something, `at_once` at a time; the first failure ends all.
+/// Runs `count` rounds, `at_once` at a time. The first failure ends all.
 ///
 /// # Errors
 /// The first failure.
@@ -125,7 +127,7 @@ where
     for number in 0..count {
         let (turns, round) = (Arc::clone(&turns), round(number));
         running.spawn(async move {
-            let _turn = turns.acquire().await.expect("never closed");
+            let _turn = turns.acquire().await.expect("the semaphore is never closed");
             round.await
         });
     }
@@ -145,9 +147,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_case_that_fails_or_panics_has_not_passed_and_stops_no_other() {
+    async fn a_failing_or_panicking_case_does_not_pass_and_does_not_stop_others() {
         let cases = [
-            case("panics", |_| Box::pin(async { panic!("as this test wants") })),
+            case("panics", |_| Box::pin(async { panic!("on purpose") })),
             case("fails", |_| Box::pin(async { Err(Failed("it is so".to_owned())) })),
             case("holds", |_| Box::pin(async { Ok(Seen::Held("1".to_owned())) })),
         ];
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_round_that_fails_fails_all() {
+    async fn a_failed_round_fails_the_run() {
         let round = |number: usize| async move {
             if number == 7 { Err(Failed("the eighth".to_owned())) } else { Ok(number) }
         };

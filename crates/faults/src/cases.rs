@@ -32,7 +32,7 @@ mod throttled;
 
 use crate::case::Case;
 
-/// All of them.
+/// Returns all cases.
 #[must_use]
 pub fn all() -> Vec<Case> {
     [

@@ -1,4 +1,4 @@
-//! A collector of traces: OTLP over gRPC, made from the protocol's own service definition. It counts spans.
+//! A trace collector: OTLP over gRPC from the protocol's own service definition. It counts spans.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::transport::server::{Server, TcpIncoming};
 
-/// The running collector; it ends when it is dropped.
+/// The running collector; it stops on drop.
 #[derive(Debug)]
 pub struct Collector {
     addr: SocketAddr,
@@ -44,7 +44,7 @@ impl Collector {
     /// Starts on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If no port is free.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
@@ -53,19 +53,19 @@ impl Collector {
         let mut task = JoinSet::new();
         task.spawn(async move {
             let incoming = TcpIncoming::from(listener);
-            // It ends with the listener, which does not.
+            // It ends only with the listener, which stays open.
             let _ = Server::builder().serve_with_incoming(service, incoming).await;
         });
         Ok(Self { addr, spans, _task: task })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Spans that came in so far.
+    /// Returns the number of received spans.
     #[must_use]
     pub fn spans(&self) -> usize {
         self.spans.0.load(Ordering::Relaxed)

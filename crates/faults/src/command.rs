@@ -8,7 +8,7 @@ use crate::cases;
 use crate::report;
 use crate::world::Setting;
 
-/// Cases at once: they mostly wait.
+/// Concurrent cases: they mostly wait.
 const AT_ONCE: usize = 3;
 
 /// The text of `--help`.
@@ -23,7 +23,7 @@ faults: harm done to the real worker from outside, and the account of what came 
   --list            what there is
 ";
 
-/// What it can be told.
+/// The command line options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     worker: PathBuf,
@@ -36,7 +36,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the arguments, the program's name left out.
+    /// Parses the arguments, without the program name.
     ///
     /// # Errors
     /// A sentence that names the argument and what is allowed.
@@ -86,10 +86,10 @@ impl Options {
     }
 }
 
-/// Does what the arguments say.
+/// Runs what the options say.
 ///
 /// # Errors
-/// A sentence about what is wrong with them.
+/// A sentence about the cause.
 #[allow(clippy::print_stdout, reason = "a program for the terminal")]
 pub async fn execute(options: &Options) -> Result<ExitCode, String> {
     if options.help {
@@ -110,7 +110,7 @@ pub async fn execute(options: &Options) -> Result<ExitCode, String> {
     let setting = Setting { program, folder: folder.clone(), is_short: options.is_short };
     let verdicts = tokio::select! {
         verdicts = run_all(&cases, &setting, options.at_once, |it| println!("{}", report::line(it))) => verdicts,
-        // Every worker is killed as its handle is dropped.
+        // Every worker is killed when its handle is dropped.
         _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(130)),
     };
     let (sum, is_good) = report::sum(&verdicts);
@@ -120,7 +120,7 @@ pub async fn execute(options: &Options) -> Result<ExitCode, String> {
             .map_err(|error| format!("{}: {error}", page.display()))?;
     }
     if is_good {
-        // What is left behind otherwise is for whoever looks into it.
+        // After a failure, the logs stay for inspection.
         let _ = std::fs::remove_dir_all(&folder);
     } else {
         println!("logs: {}", folder.display());
@@ -140,17 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn cases_are_chosen_by_name_or_by_length() {
+    fn cases_are_selected_by_name_or_short_form() {
         let names = |line: &str| -> Vec<&str> {
             parse(line).unwrap().chosen().unwrap().iter().map(|case| case.name).collect()
         };
-        assert_eq!(names("--only term,kill"), ["kill", "term"], "in the list's order");
+        assert_eq!(names("--only term,kill"), ["kill", "term"], "cases keep the order of the list");
         assert!(names("--short").len() < names("").len());
         assert!(parse("--only nothing").unwrap().chosen().is_err());
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn error_messages_name_the_invalid_argument() {
         for (line, named) in [
             ("--what", "--what"),
             ("--only", "--only"),

@@ -1,14 +1,14 @@
-//! Events to send, with what each must bring about.
+//! Events to send, each with its expected effects.
 
 use sandbox::ledger::Effect;
 use sandbox::reservation_api::ReservationStatus;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// The show that every seat here is sold for.
+/// The show of all seats.
 const SHOW: &str = "evt_2025_1001";
 
-/// The three types.
+/// The three event types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `reservation.expired`.
@@ -20,10 +20,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All types.
     pub const ALL: [Self; 3] = [Self::Expired, Self::Approved, Self::Refused];
 
-    /// As an event spells it.
+    /// Returns the value of the event's `type` field.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Kind {
         }
     }
 
-    /// The step that sells seats or gives them back, as keys name it.
+    /// Returns the name of the inventory step, as idempotency keys have it.
     const fn seats_step(self) -> &'static str {
         match self {
             Self::Expired | Self::Refused => "inventory-release",
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// What the services must have changed in the end, in this order.
+    /// Returns the expected effects, in this order.
     #[must_use]
     pub fn effects(self) -> [Effect; 2] {
         match self {
@@ -54,39 +54,39 @@ impl Kind {
     }
 }
 
-/// An event about a reservation that no other event is about, unless a case says so.
+/// An event. Unless a case says otherwise, its reservation has no other event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its identity.
+    /// The event id.
     pub id: String,
-    /// Its type.
+    /// The event type.
     pub kind: Kind,
-    /// What it is about.
+    /// The reservation id.
     pub reservation: String,
-    /// Bytes of padding in the body, in a field that nobody knows.
+    /// Bytes of padding in the body, in an unknown field.
     pub padding: usize,
 }
 
 impl Event {
-    /// An event called `name`, about a reservation of that name.
+    /// Creates an event with this name for a reservation of the same name.
     #[must_use]
     pub fn new(name: &str, kind: Kind) -> Self {
         Self { id: format!("evt_{name}"), kind, reservation: format!("rsv_{name}"), padding: 0 }
     }
 
-    /// About this reservation instead.
+    /// Sets another reservation.
     #[must_use]
     pub fn about(self, reservation: &str) -> Self {
         Self { reservation: reservation.to_owned(), ..self }
     }
 
-    /// With a body that is so much larger.
+    /// Adds padding to the body.
     #[must_use]
     pub fn padded(self, bytes: usize) -> Self {
         Self { padding: bytes, ..self }
     }
 
-    /// The body.
+    /// Returns the body.
     #[must_use]
     pub fn body(&self) -> String {
         let seats = json!(["A-12", "A-13"]);
@@ -106,20 +106,20 @@ impl Event {
         body.to_string()
     }
 
-    /// The keys of its steps, in their order.
+    /// Returns the idempotency keys of its steps, in order.
     #[must_use]
     pub fn keys(&self) -> [String; 2] {
         ["reservation-status", self.kind.seats_step()].map(|step| key(&self.id, step))
     }
 }
 
-/// A step's key: the same in every attempt, process and version.
+/// Returns the idempotency key of a step: the same in every attempt, process and version.
 fn key(id: &str, step: &str) -> String {
     let name = format!("urn:reservation-worker:{id}/{step}");
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
 }
 
-/// So many events, their names beginning with `name`, of all types in turn.
+/// Creates `count` events of all types in turn, with names that begin with `name`.
 #[must_use]
 pub fn crowd(name: &str, count: usize) -> Vec<Event> {
     let kinds = Kind::ALL.into_iter().cycle();
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_those_that_were_promised() {
+    fn idempotency_keys_have_the_documented_values() {
         let expired = Event { id: "evt_123456".to_owned(), ..Event::new("x", Kind::Expired) };
         assert_eq!(
             expired.keys(),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_makes_a_body_so_much_larger_and_nothing_else() {
+    fn padding_adds_only_its_length_to_the_body() {
         let plain = Event::new("x", Kind::Expired);
         let padded = plain.clone().padded(1_000);
         let added = padded.body().len() - plain.body().len();

@@ -1,4 +1,4 @@
-//! Why a case failed, in words; and waits that say what they waited for.
+//! The cause of a failed case as text, and waits that name their condition.
 
 use std::fmt;
 use std::io;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-/// Between two looks at something that cannot be waited for otherwise.
+/// Interval between checks of a condition without a notification.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What did not hold.
+/// The condition that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed(pub String);
 
@@ -28,25 +28,25 @@ impl From<io::Error> for Failed {
 }
 
 impl Failed {
-    /// The same, with where it happened.
+    /// Adds the place where it happened.
     #[must_use]
     pub fn at(self, place: impl fmt::Display) -> Self {
         Self(format!("{place}: {}", self.0))
     }
 }
 
-/// `Ok` where it holds.
+/// Returns `Ok` if the condition holds.
 ///
 /// # Errors
-/// What did not, in the words of `what`.
+/// The text from `what`.
 pub fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), Failed> {
     if holds { Ok(()) } else { Err(Failed(what())) }
 }
 
-/// Looks again and again, until it holds.
+/// Checks a condition repeatedly until it holds.
 ///
 /// # Errors
-/// That it did not within `limit`.
+/// If it does not hold within `limit`.
 pub async fn eventually<F>(
     what: &str,
     limit: Duration,
@@ -65,10 +65,10 @@ where
         .map_err(|_| Failed(format!("not within {} s: {what}", limit.as_secs())))
 }
 
-/// For waits whose end is told by `true`.
+/// Converts the result of a wait; `true` means success.
 ///
 /// # Errors
-/// That it did not come.
+/// If the wait timed out.
 pub fn came(has_come: bool, what: &str) -> Result<(), Failed> {
     ensure(has_come, || format!("not in time: {what}"))
 }

@@ -1,8 +1,9 @@
-//! Faults, injected from outside into the worker that users run: a process of its own, with real sockets, real servers and
-//! real kills. Each case sends events, does harm, and then holds the account: *what goes in must come out*.
+//! Fault tests of the worker as users run it: a real process with real sockets, servers and kills.
+//! Each case sends events, injects a fault, and checks the account of all messages and calls.
 //!
-//! A case (`cases`) has a `World` of its own: stand-ins, a proxy before each, and the environment of the workers that it
-//! starts (`worker`). `account` judges what came out, `progress` when, `command` runs the list and prints the table.
+//! A case (`cases`) has a `World` of its own: stand-ins, a proxy before each, and the environment
+//! of the workers that it starts (`worker`). `account` checks the results, `progress` their times,
+//! and `command` runs the list and prints the table.
 
 pub mod account;
 pub mod case;

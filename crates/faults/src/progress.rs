@@ -1,5 +1,5 @@
-//! What was done by when: how long each event took from the moment it was sent to its last effect, and what became of
-//! those that need not take effect.
+//! Times of events: the duration of each from sending to its last effect, and the outcome of those
+//! that the case itself checks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -13,24 +13,24 @@ use crate::events::Event;
 use crate::failed::{Failed, ensure};
 use crate::world::World;
 
-/// Between two points of the course that a failure shows.
+/// Interval between the points in the course that a failure shows.
 const POINTS_EVERY: Duration = Duration::from_secs(30);
 
-/// Events, and when they were done.
+/// Events and when they were done.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// When each was sent, and when it had its last effect, if it had; in the order in which they were sent.
+    /// Per event in sending order: when it was sent, and when it had its last effect.
     moments: Vec<(Instant, Option<Instant>)>,
 }
 
 impl Progress {
-    /// Of the events that must take effect.
+    /// Returns the events that must take effect.
     #[must_use]
     pub fn good(world: &World) -> Self {
         Self::of(world, |sent| sent.expected == Expected::Applied)
     }
 
-    /// Of some of them.
+    /// Returns the events that `which` selects.
     #[must_use]
     pub fn of(world: &World, which: impl Fn(&Sent) -> bool) -> Self {
         let calls = world.ledger.calls();
@@ -43,46 +43,46 @@ impl Progress {
         Self { moments }
     }
 
-    /// How many there are.
+    /// Returns the number of events.
     #[must_use]
     pub fn sent(&self) -> usize {
         self.moments.len()
     }
 
-    /// How many are done.
+    /// Returns the number of events that are done.
     #[must_use]
     pub fn done(&self) -> usize {
         self.times().len()
     }
 
-    /// How many were done within so long.
+    /// Returns the number of events done within `limit`.
     #[must_use]
     pub fn within(&self, limit: Duration) -> usize {
         self.times().into_iter().filter(|time| *time <= limit).count()
     }
 
-    /// How many were done by then.
+    /// Returns the number of events done by the time `at`.
     #[must_use]
     pub fn done_by(&self, at: Instant) -> usize {
         self.moments.iter().filter(|(_, done)| done.is_some_and(|done| done <= at)).count()
     }
 
-    /// When the last of those that are done was; none where none is.
+    /// Returns when the last done event was done; none if no event is done.
     #[must_use]
     pub fn last_at(&self) -> Option<Instant> {
         self.moments.iter().filter_map(|(_, done)| *done).max()
     }
 
-    /// The time that this share (0 to 1) of those that are done did not exceed.
+    /// Returns the duration that this share (0 to 1) of the done events did not exceed.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Duration {
         quantile(self.times(), share)
     }
 
-    /// That each was done within so long.
+    /// Checks that each event was done within `limit`.
     ///
     /// # Errors
-    /// How many were not, and the course of it.
+    /// The number that was done, and the course.
     pub fn all_within(&self, limit: Duration) -> Result<(), Failed> {
         let (within, sent) = (self.within(limit), self.sent());
         ensure(within == sent && sent > 0, || {
@@ -100,7 +100,7 @@ impl Progress {
         self.moments.iter().filter_map(time).collect()
     }
 
-    /// Done of sent, at points in time.
+    /// Returns done events of sent events at regular points in time.
     fn course(&self) -> String {
         let Some((began, _)) = self.moments.first() else { return String::new() };
         let sent_last = self.moments.last().map_or(*began, |(sent, _)| *sent);
@@ -128,7 +128,7 @@ impl fmt::Display for Progress {
     }
 }
 
-/// The value that this share (0 to 1) of them does not exceed; zero where there are none.
+/// Returns the value that this share (0 to 1) does not exceed; zero for an empty list.
 #[must_use]
 pub fn quantile(mut times: Vec<Duration>, share: f64) -> Duration {
     times.sort_unstable();
@@ -137,20 +137,20 @@ pub fn quantile(mut times: Vec<Duration>, share: f64) -> Duration {
     place.and_then(|place| times.get(place).copied()).unwrap_or_default()
 }
 
-/// So many of so many, in percent; 0 of 0 is 0.
+/// Returns `part` of `whole` in percent; 0 of 0 is 0.
 #[must_use]
 pub fn percent(part: usize, whole: usize) -> f64 {
     let number = |count: usize| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
     if whole == 0 { 0.0 } else { 100.0 * number(part) / number(whole) }
 }
 
-/// So many in such a time, a second.
+/// Returns `count` per second of `time`.
 #[must_use]
 pub fn per_second(count: u64, time: Duration) -> f64 {
     u32::try_from(count).map_or(f64::from(u32::MAX), f64::from) / time.as_secs_f64().max(1e-9)
 }
 
-/// When each step that had an effect had it, by its key.
+/// Returns the time of each effect by its idempotency key.
 fn done_at(calls: &[Call]) -> HashMap<&str, Instant> {
     calls.iter().filter_map(|call| Some((call.key.as_deref()?, call.effect?.1))).collect()
 }
@@ -160,22 +160,22 @@ fn done_at_of(event: &Event, done: &HashMap<&str, Instant>) -> Option<Instant> {
     first.zip(last).map(|(first, last)| first.max(last))
 }
 
-/// What became of events that are a case's own business.
+/// Outcomes of the events that the case itself checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fates {
-    /// Their last step is done.
+    /// Events whose last step is done.
     pub done: usize,
-    /// They are in the dead-letter queue.
+    /// Events in the dead-letter queue.
     pub dead_lettered: usize,
-    /// They are still in the queue.
+    /// Events still in the queue.
     pub queued: usize,
 }
 
 impl Fates {
-    /// Of the events that are judged by the case.
+    /// Returns the outcomes of the events that the case checks.
     ///
     /// # Errors
-    /// The first that is nowhere to be found.
+    /// The first lost event.
     pub fn of(world: &World) -> Result<Self, Failed> {
         let (letters, left) = (world.sqs.peek_all(&world.dlq), world.sqs.peek_all(&world.queue));
         let letters: BTreeSet<&str> = letters.iter().map(original_id).collect();
@@ -187,7 +187,7 @@ impl Fates {
         for sent in world.sent.iter().filter(|sent| sent.expected == Expected::Judged) {
             let Some(event) = &sent.event else { continue };
             let id = sent.message_id.as_str();
-            // The status may have been set by another event of the reservation: the last step says that it is done.
+            // Another event of the reservation may have set the status, so the last step decides.
             if event.keys().last().is_some_and(|key| done.contains(key.as_str())) {
                 fates.done += 1;
             } else if letters.contains(id) {
@@ -211,7 +211,7 @@ impl fmt::Display for Fates {
     }
 }
 
-/// Sends so many events a second, for so long: `send` is told the number of each.
+/// Sends events at a constant rate for the given duration. `send` gets the number of each event.
 pub async fn feed(
     world: &mut World,
     per_second: u32,
@@ -247,27 +247,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_done_is_not_within_any_time() {
+    fn an_unfinished_event_is_within_no_limit() {
         let progress = progress(&[Some(100), Some(5_000), Some(5_001), None]);
         let limit = Duration::from_secs(5);
         assert_eq!((progress.sent(), progress.done(), progress.within(limit)), (4, 3, 2));
         let failed = progress.all_within(limit).unwrap_err().0;
         assert!(failed.starts_with("2 of 4 good events within 5 s: 3 of 4 good done"), "{failed}");
-        assert!(Progress::default().all_within(limit).is_err(), "nothing proves nothing");
+        assert!(
+            Progress::default().all_within(limit).is_err(),
+            "no events do not count as success"
+        );
         let (began, _) = progress.moments[0];
         assert_eq!(progress.done_by(began + limit), 2);
         assert_eq!(progress.last_at(), Some(began + Duration::from_millis(5_001)));
     }
 
     #[test]
-    fn quantiles_are_values_that_were_seen() {
+    fn quantiles_are_measured_values() {
         let times = |share| quantile((1..=100).map(Duration::from_secs).collect(), share).as_secs();
         assert_eq!([0.0, 0.5, 0.99, 1.0].map(times), [1, 50, 99, 100]);
         assert_eq!(quantile(Vec::new(), 0.5), Duration::ZERO);
     }
 
     #[test]
-    fn a_course_shows_done_of_sent_as_time_goes_on() {
+    fn the_course_shows_done_of_sent_events_over_time() {
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
         let moments = vec![
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_is_in_the_queue_or_set_aside_or_lost() {
+    async fn an_event_counts_as_queued_dead_lettered_or_lost() {
         let mut world = world().await;
         world.send_judged(Event::new("a", Kind::Expired));
         world.send_judged(Event::new("b", Kind::Expired));
@@ -295,7 +298,7 @@ mod tests {
         let copy = |number: usize| {
             NewMessage::new("a copy").attribute("dlq_message_id", &*world.sent[number].message_id)
         };
-        // As a worker does it, and then the queue is made anew: whatever was in it is gone.
+        // As a worker does it. Then the queue is recreated, which loses its messages.
         world.sqs.send_message(&world.dlq, copy(0)).unwrap();
         world.sqs.create_queue("events", QueueSpec::default());
         assert_eq!(Fates::of(&world), Err(Failed("evt_b is lost".to_owned())));
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_feed_is_steady_and_ends() {
+    async fn a_feed_sends_at_a_constant_rate_and_ends() {
         let mut world = world().await;
         let began = Instant::now();
         feed(&mut world, 50, Duration::from_millis(400), |world, number| {

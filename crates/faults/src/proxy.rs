@@ -1,8 +1,8 @@
-//! A TCP proxy that does harm on request, while it runs: delays, throttles, holds back, swallows, resets, half-closes,
-//! refuses, and leads elsewhere. It knows nothing of what it carries.
+//! A TCP proxy with faults that are switched at run time: delay, throttle, hold, drop, reset,
+//! half-close, refuse, and redirect. It does not interpret the bytes.
 //!
-//! Faults act on the bytes of a *way* (to the server, to the client) of all connections at once. How one connection is
-//! carried is in `pump`.
+//! Faults act on one *way* of all connections: to the server or to the client. `pump` carries a
+//! single connection.
 
 mod pump;
 #[cfg(test)]
@@ -17,15 +17,15 @@ use sandbox::server::Server;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Bytes of each way that [`Proxy::held`] can show; of what is held beyond it, only the beginning is seen.
+/// Limit per way of the bytes that [`Proxy::held`] returns; later held bytes are not shown.
 const HELD_SHOWN_MAX: usize = 1 << 20;
 
 /// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From who connected to who was connected to.
+    /// From client to server.
     ToServer,
-    /// The other way round.
+    /// From server to client.
     ToClient,
 }
 
@@ -38,56 +38,56 @@ impl Way {
     }
 }
 
-/// What happens to bytes under way.
+/// The treatment of bytes in transit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
-    /// They arrive.
+    /// They are forwarded.
     Pass,
-    /// Each arrives so much later; how many arrive in a second stays the same.
+    /// Each is forwarded after this delay; the throughput stays the same.
     Delay(Duration),
-    /// So many arrive in a second, on each connection.
+    /// Bytes per second on each connection.
     Throttle(u32),
-    /// None arrives. They are kept, and arrive, in their order, once the course is another.
+    /// None is forwarded. They are kept in order and forwarded under the next course.
     Hold,
-    /// None arrives, nor does the end of the connection: a black hole. A connection that has lost bytes so loses all
-    /// that follow on that way too, whatever the course is then.
+    /// None is forwarded, nor is the end of the connection: a black hole. A connection that has
+    /// lost bytes also loses all later bytes on that way, under any course.
     Drop,
 }
 
-/// What passed so far.
+/// Counts of connections and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub opened: u64,
-    /// Connections that are open.
+    /// Open connections.
     pub open: u64,
-    /// Bytes that came in, by way.
+    /// Received bytes by way.
     taken: [u64; 2],
-    /// Bytes that were sent on, by way.
+    /// Forwarded bytes by way.
     passed: [u64; 2],
 }
 
 impl Traffic {
-    /// Bytes that came in on this way.
+    /// Returns the bytes received on this way.
     #[must_use]
     pub const fn taken(&self, way: Way) -> u64 {
         self.taken[way.index()]
     }
 
-    /// Bytes that were sent on, on this way.
+    /// Returns the bytes forwarded on this way.
     #[must_use]
     pub const fn passed(&self, way: Way) -> u64 {
         self.passed[way.index()]
     }
 }
 
-/// What all connections obey.
+/// The state that all connections follow.
 #[derive(Clone, Copy, Debug)]
 struct Orders {
     courses: [Course; 2],
-    /// Connections that were open when this went up are reset.
+    /// An increment resets all connections that are open then.
     resets: u64,
-    /// Those that were open when this went up hear the end of this way.
+    /// An increment ends this way of all connections that are open then.
     ends: [u64; 2],
 }
 
@@ -101,15 +101,16 @@ struct Shared {
 
 impl Shared {
     fn target(&self) -> SocketAddr {
-        *self.target.lock().expect("no panic happens under this lock")
+        *self.target.lock().expect("no code panics under this lock")
     }
 
     fn held(&self) -> MutexGuard<'_, [Vec<u8>; 2]> {
-        self.held.lock().expect("no panic happens under this lock")
+        self.held.lock().expect("no code panics under this lock")
     }
 }
 
-/// The running proxy. Clones share it; it ends, with its connections, when the last one is dropped.
+/// The running proxy. Clones share it; it stops with its connections when the last clone is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     server: Server,
@@ -117,18 +118,18 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts on a free port of 127.0.0.1, leading to `target`.
+    /// Starts on a free port of 127.0.0.1 with connections to `target`.
     ///
     /// # Errors
-    /// Where there is no free port.
+    /// If no port is free.
     pub async fn start(target: SocketAddr) -> io::Result<Self> {
         Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), target).await
     }
 
-    /// Starts on `here`, leading to `target`.
+    /// Starts on `here` with connections to `target`.
     ///
     /// # Errors
-    /// Where it cannot listen there.
+    /// If it cannot listen there.
     pub async fn start_on(here: SocketAddr, target: SocketAddr) -> io::Result<Self> {
         let orders = Orders { courses: [Course::Pass; 2], resets: 0, ends: [0; 2] };
         let shared = Arc::new(Shared {
@@ -143,50 +144,50 @@ impl Proxy {
         Ok(Self { server, shared })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
 
-    /// Connections that are made from now on lead there.
+    /// Sets the target of new connections.
     pub fn lead_to(&self, target: SocketAddr) {
-        *self.shared.target.lock().expect("no panic happens under this lock") = target;
+        *self.shared.target.lock().expect("no code panics under this lock") = target;
     }
 
-    /// From now on bytes on this way take that course.
+    /// Sets the course of this way.
     pub fn set(&self, way: Way, course: Course) {
         self.shared.held()[way.index()].clear();
         self.shared.orders.send_modify(|orders| orders.courses[way.index()] = course);
     }
 
-    /// The same for both ways.
+    /// Sets the course of both ways.
     pub fn set_both(&self, course: Course) {
         self.set(Way::ToServer, course);
         self.set(Way::ToClient, course);
     }
 
-    /// Resets (RST) every connection that is open, on both sides. What is held on them is lost.
+    /// Resets (RST) every open connection on both sides. Held bytes are lost.
     pub fn reset(&self) {
         self.shared.orders.send_modify(|orders| orders.resets += 1);
     }
 
-    /// Ends this way of every connection that is open (FIN); the other way goes on.
+    /// Ends this way of every open connection (FIN); the other way continues.
     pub fn half_close(&self, way: Way) {
         self.shared.orders.send_modify(|orders| orders.ends[way.index()] += 1);
     }
 
-    /// Loses what is held, with the connections, and lets everything pass from now on: what a dead client has sent and
-    /// nobody has got yet never arrives.
+    /// Drops held bytes with their connections and forwards everything from now on. Bytes of a dead
+    /// client that are still held never arrive.
     pub fn forget(&self) {
         self.reset();
         self.set_both(Course::Pass);
     }
 
-    /// Closes the port, and every connection: new ones are refused until [`Proxy::accept`].
+    /// Closes the port and every connection. New ones are refused until [`Proxy::accept`].
     ///
     /// # Errors
-    /// Where the port could not be kept.
+    /// If the port cannot be kept.
     pub async fn refuse(&self) -> io::Result<()> {
         self.server.down().await
     }
@@ -194,36 +195,36 @@ impl Proxy {
     /// Opens the port again.
     ///
     /// # Errors
-    /// Where that is not possible.
+    /// If that fails.
     pub async fn accept(&self) -> io::Result<()> {
         self.server.up().await
     }
 
-    /// What passed so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         *self.shared.traffic.borrow()
     }
 
-    /// What came in on this way while it was held, all connections together.
+    /// Returns the bytes held on this way, from all connections together.
     #[must_use]
     pub fn held(&self, way: Way) -> Vec<u8> {
         self.shared.held()[way.index()].clone()
     }
 
-    /// Whether these bytes came in on this way while it was held.
+    /// Returns whether these bytes are held on this way.
     #[must_use]
     pub fn holds(&self, way: Way, what: &[u8]) -> bool {
         self.shared.held()[way.index()].windows(what.len()).any(|window| window == what)
     }
 
-    /// Waits until `what` holds, looking again whenever bytes come in or are sent on; `false` if `limit` passes first.
-    /// Dropping the future is safe.
+    /// Waits until `what` holds, with a check whenever bytes are received or forwarded. Returns
+    /// `false` if `limit` passes first. Cancel-safe.
     pub async fn wait_until(&self, what: impl Fn(&Self) -> bool, limit: Duration) -> bool {
         let mut changes = self.shared.traffic.subscribe();
         let met = async {
             while !what(self) {
-                changes.changed().await.expect("the proxy holds the sender");
+                changes.changed().await.expect("the proxy keeps the sender");
             }
         };
         timeout(limit, met).await.is_ok() || what(self)

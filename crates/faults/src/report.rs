@@ -1,4 +1,4 @@
-//! The table of results: for the terminal, and as Markdown between two markers in a page.
+//! The table of results: as text for the terminal, and as Markdown between two markers of a page.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,12 +6,12 @@ use std::path::Path;
 
 use crate::case::{Seen, Verdict};
 
-/// The table begins after this line of the page.
+/// The line of the page before the table.
 pub const BEGIN: &str = "<!-- faults: written by `make faults`, not by hand -->";
-/// And ends before this one.
+/// The line of the page after the table.
 pub const END: &str = "<!-- faults: end -->";
 
-/// One line for a case that has ended.
+/// Formats one line for a finished case.
 #[must_use]
 pub fn line(verdict: &Verdict) -> String {
     let word = if verdict.has_passed() { "ok    " } else { "FAILED" };
@@ -27,7 +27,7 @@ fn seen(verdict: &Verdict) -> String {
     }
 }
 
-/// `N passed, N failed`, and whether none failed.
+/// Returns `N passed, N failed`, and whether all passed.
 #[must_use]
 pub fn sum(verdicts: &[Verdict]) -> (String, bool) {
     let passed = verdicts.iter().filter(|verdict| verdict.has_passed()).count();
@@ -35,13 +35,13 @@ pub fn sum(verdicts: &[Verdict]) -> (String, bool) {
     (format!("{passed} passed, {failed} failed"), failed == 0)
 }
 
-/// What stands before the table.
+/// The text before the table.
 const ABOUT: &str = "Each line is a run of the release binary, with everything as its users have it but the services.";
 
-/// Before what was seen where something did not hold.
+/// The prefix of the result of a failed case.
 const FAILED: &str = "**FAILED:** ";
 
-/// The rows of the page's table by the case's name, with those of this run in place of older ones.
+/// Returns the table's rows by case name; rows of this run replace older ones.
 fn rows(page: &str, verdicts: &[Verdict]) -> BTreeMap<String, String> {
     let table = page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
     let old = table.map_or("", |(table, _)| table).lines().filter_map(|line| {
@@ -60,7 +60,7 @@ fn row(verdict: &Verdict) -> String {
     format!("| {} | {:.0} s |", cells.join(" | "), verdict.took.as_secs_f64())
 }
 
-/// The table: a row for each of the cases, in their order, that was ever run.
+/// Formats the table: one row for each case that was ever run, in the order of `cases`.
 fn markdown(cases: &[&str], rows: &BTreeMap<String, String>) -> String {
     let rows: Vec<&str> = cases.iter().filter_map(|name| Some(rows.get(*name)?.as_str())).collect();
     let failed = rows.iter().filter(|row| row.contains(FAILED)).count();
@@ -71,15 +71,16 @@ fn markdown(cases: &[&str], rows: &BTreeMap<String, String>) -> String {
     )
 }
 
-/// Text that fits a cell.
+/// Escapes text for a table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-/// Writes what was seen into the table of the page at `path`, whose rows are those of `cases`. Rows of other cases stay.
+/// Writes the results into the table of the page at `path`. The table has rows for `cases`; rows of
+/// cases that were not run stay.
 ///
 /// # Errors
-/// Where the page cannot be read or written, or has no place for it.
+/// If the page cannot be read or written, or has no markers.
 pub fn write(path: &Path, cases: &[&str], verdicts: &[Verdict]) -> io::Result<()> {
     let page = std::fs::read_to_string(path)?;
     let table = markdown(cases, &rows(&page, verdicts));
@@ -103,7 +104,7 @@ mod tests {
     use crate::failed::Failed;
 
     #[test]
-    fn a_table_takes_the_place_of_the_one_before() {
+    fn a_new_table_replaces_the_old_one() {
         let page = format!("# Title\n\n{BEGIN}\nold\n{END}\n\nmore\n");
         let new = put(&page, "new\n").unwrap();
         assert_eq!(new, format!("# Title\n\n{BEGIN}\n\nnew\n\n{END}\n\nmore\n"));
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_cases_that_were_not_run_stay_and_those_of_unknown_ones_go() {
+    fn rows_of_skipped_cases_stay_and_rows_of_unknown_cases_go() {
         let case = |name| crate::case::Case {
             name,
             injected: "harm",

@@ -1,5 +1,5 @@
-//! The soak: load without end on the real worker, with faults on, and what it has of the machine sampled every second. What went
-//! in must have come out, and nothing may have grown.
+//! The soak test: constant load on the real worker with faults, and a sample of its resources every
+//! second. Every message must be handled, and no resource may grow.
 
 mod bits;
 mod harm;
@@ -24,15 +24,15 @@ use crate::proxy::Proxy;
 use crate::worker::{Launch, Output, Variables, Worker};
 use crate::world::SidePort;
 
-/// For what is left at the end: some visibility timeouts.
+/// Time limit for the rest at the end: some visibility timeouts.
 const SETTLED_MAX: Duration = Duration::from_secs(120);
 
-/// The shortest run whose quarters say anything.
+/// The shortest run in which a comparison of quarters is meaningful.
 const SECONDS_MIN: u64 = 20;
 
-/// Events that the memory store remembers: in a run of a minute it must be full before the second quarter.
+/// Capacity of the memory store: in a run of one minute, it must be full before the second quarter.
 const CAPACITY: u64 = 1_000;
-/// In a long one it has its default.
+/// Runs of this length or more use the default capacity.
 const LONG_S: u64 = 600;
 
 /// The text of `--help`.
@@ -46,7 +46,7 @@ soak: load without end on the real worker, with faults on; exits 0 only if all c
   --svg PATH      draws memory over time there
 ";
 
-/// What it can be told.
+/// The command line options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     worker: PathBuf,
@@ -54,12 +54,12 @@ pub struct Options {
     seed: u64,
     csv: Option<PathBuf>,
     svg: Option<PathBuf>,
-    /// Only [`HELP`] is asked for.
+    /// Only [`HELP`] is requested.
     pub help: bool,
 }
 
 impl Options {
-    /// Reads the arguments, the program's name left out.
+    /// Parses the arguments, without the program name.
     ///
     /// # Errors
     /// A sentence that names the argument and what is allowed.
@@ -93,7 +93,7 @@ impl Options {
     }
 }
 
-/// What the worker talks to.
+/// The worker's dependencies.
 struct Surroundings {
     queue: Arc<Queue>,
     proxies: [Proxy; 4],
@@ -150,17 +150,17 @@ impl Surroundings {
     }
 }
 
-/// Runs it; gives the figures.
+/// Runs the test and returns the figures.
 ///
 /// # Errors
-/// What did not come out, or grew.
+/// The message that was not handled correctly, or the resource that grew.
 pub async fn soak(options: &Options) -> Result<String, Failed> {
     let around = Surroundings::start().await?;
     let port = SidePort::reserve()?;
     let launch = Launch {
         program: options.worker.clone(),
         variables: around.variables(options, port.number),
-        // Every line is made, and costs what it costs; an hour of them is kept nowhere.
+        // Log lines are written at their full cost but not kept.
         output: Output::To(PathBuf::from("/dev/null")),
         before: String::new(),
     };
@@ -180,14 +180,14 @@ pub async fn soak(options: &Options) -> Result<String, Failed> {
     around.queue.end();
     eventually("all is settled", SETTLED_MAX, async || around.queue.left() == 0).await?;
     worker.leave(Duration::from_secs(30)).await?;
-    // It only has what went to standard error: nothing, by now.
+    // It has only standard error, which is empty after an orderly exit.
     let _ = std::fs::remove_file(&log);
     let figures = write_down(options, &samples, around.queue.sums(), faults.into_inner())?;
     around.queue.judge().map_err(Failed)?;
     Ok(format!("{figures}\n{}", samples::judge(&samples, is_long)?))
 }
 
-/// Looks every second.
+/// Takes a sample every second.
 async fn sample(
     worker: &mut Worker,
     queue: &Queue,
@@ -207,7 +207,7 @@ async fn sample(
         samples.push(Sample {
             second: began.elapsed().as_secs(),
             usage,
-            series: u64::try_from(series).expect("few"),
+            series: u64::try_from(series).expect("the number of series is small"),
             deleted: queue.sums().deleted,
             faults: faults.load(Ordering::Relaxed),
         });

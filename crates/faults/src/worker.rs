@@ -1,5 +1,5 @@
-//! The worker as a process of its own: started with exactly the environment that it is given, under limits where a case
-//! sets some, looked at through its log, its side port and the system's account of it. Dropping it is a `kill -9`.
+//! The worker as a separate process with exactly the given environment and the limits that a case
+//! sets. It is observed through its log, its admin port and `/proc`. Dropping it is a `kill -9`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,37 +18,37 @@ use tokio::time::timeout;
 
 use crate::failed::{Failed, ensure, eventually};
 
-/// What nothing takes unless it hangs, on a machine that has other things to do.
+/// A time limit that only a hanging process exceeds, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// An environment.
 pub type Variables = BTreeMap<&'static str, String>;
 
-/// Where the worker's standard output goes.
+/// The target of the worker's standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// To the file that `Worker::log` reads.
+    /// The file that `Worker::log` reads.
     Kept,
-    /// Nowhere: it is closed from the start.
+    /// Closed from the start.
     Closed,
-    /// To this file or device.
+    /// This file or device.
     To(PathBuf),
 }
 
-/// How a worker is started.
+/// Settings for starting a worker.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The program.
     pub program: PathBuf,
-    /// All of its environment.
+    /// The complete environment.
     pub variables: Variables,
-    /// Where its output goes.
+    /// The target of its output.
     pub output: Output,
-    /// Shell commands that come before it in the same process, such as `ulimit -n 64`.
+    /// Shell commands that run first in the same process, such as `ulimit -n 64`.
     pub before: String,
 }
 
-/// A running, or ended, worker.
+/// A running or ended worker.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
@@ -60,7 +60,7 @@ pub struct Worker {
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// With this code.
+    /// With this exit code.
     Code(i32),
     /// By a signal.
     Killed,
@@ -73,10 +73,11 @@ impl From<ExitStatus> for Ended {
 }
 
 impl Worker {
-    /// Starts it; what it says goes to the file `log`, made anew: standard error always, standard output unless told.
+    /// Starts the worker. The new file `log` gets its standard error, and its standard output
+    /// unless redirected.
     ///
     /// # Errors
-    /// Where that is not possible.
+    /// If the process cannot be started.
     pub fn start(launch: &Launch, log: &Path) -> io::Result<Self> {
         let kept = File::create(log)?;
         let errors = kept.try_clone()?;
@@ -98,38 +99,38 @@ impl Worker {
             .kill_on_drop(true)
             .spawn()?;
         let id = child.id().expect("a child that was not waited for has an id");
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("an id of a process");
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id is not zero");
         let port = launch.variables.get("SERVER_PORT").and_then(|port| port.parse().ok());
         Ok(Self { child, pid, port: port.unwrap_or_default(), log: log.to_owned() })
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub const fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Sends a signal. Does nothing where the process has ended and been waited for.
+    /// Sends a signal. Does nothing if the process has ended and been waited for.
     pub fn signal(&self, signal: Signal) {
         if self.child.id().is_some() {
-            // It can only fail where the process has ended, which `ended` will tell.
+            // Fails only if the process has ended, which `ended` reports.
             let _ = kill_process(self.pid, signal);
         }
     }
 
-    /// `kill -9`, and waits for the end.
+    /// Sends SIGKILL and waits for the end.
     ///
     /// # Errors
-    /// Where the system cannot tell.
+    /// If waiting fails.
     pub async fn kill(&mut self) -> io::Result<()> {
         self.signal(Signal::KILL);
         self.child.wait().await.map(|_| ())
     }
 
-    /// Asks it to leave (SIGTERM), and waits until it has.
+    /// Sends SIGTERM and waits for the exit.
     ///
     /// # Errors
-    /// That it has not by then, or not with code 0.
+    /// If it does not exit in time or not with code 0.
     pub async fn leave(&mut self, limit: Duration) -> Result<(), Failed> {
         self.signal(Signal::TERM);
         let ended = self.ended(limit).await?;
@@ -138,10 +139,10 @@ impl Worker {
         })
     }
 
-    /// Waits for its end.
+    /// Waits for the exit.
     ///
     /// # Errors
-    /// That it has not ended by then.
+    /// If it does not exit in time.
     pub async fn ended(&mut self, limit: Duration) -> Result<Ended, Failed> {
         match timeout(limit, self.child.wait()).await {
             Ok(status) => Ok(status?.into()),
@@ -153,29 +154,29 @@ impl Worker {
         }
     }
 
-    /// Whether it has ended.
+    /// Returns whether it has ended.
     ///
     /// # Errors
-    /// Where the system cannot tell.
+    /// If the system call fails.
     pub fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// All that it has said so far.
+    /// Returns the log so far.
     #[must_use]
     pub fn log(&self) -> String {
-        // What cannot be read is shown as nothing, which no case takes for a success.
+        // An unreadable file counts as empty, which no case takes for success.
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// How many lines of its log have this message.
+    /// Counts the log lines with this message.
     #[must_use]
     pub fn said(&self, message: &str) -> usize {
         let message = format!("\"msg\":\"{message}");
         self.log().lines().filter(|line| line.contains(&message)).count()
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of the log.
     #[must_use]
     pub fn last_lines(&self, count: usize) -> String {
         let log = self.log();
@@ -183,32 +184,32 @@ impl Worker {
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
-    /// Waits until it has logged a message that begins so.
+    /// Waits for a log message that begins with this text.
     ///
     /// # Errors
-    /// That it has not.
+    /// If it is not logged in time.
     pub async fn says(&self, message: &str) -> Result<(), Failed> {
         let what = format!("the log says \"{message}\"");
         let said = eventually(&what, LIMIT, async || self.said(message) > 0).await;
         said.map_err(|failed| Failed(format!("{failed}; its last lines:\n{}", self.last_lines(5))))
     }
 
-    /// Status and body of a `GET` on the side port; none where nobody answers.
+    /// Returns status and body of a `GET` on the admin port; none without a response.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         timeout(LIMIT, get(self.port, path)).await.ok().flatten()
     }
 
-    /// The sum of all series of a metric whose labels contain each of `labels` (such as `state="parked"`); none where
-    /// the side port does not answer.
+    /// Returns the sum of all series of a metric whose labels contain each of `labels` (such as
+    /// `state="parked"`); none if the admin port does not answer.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let (_, text) = self.get("/metrics").await?;
         Some(sum(&text, name, labels))
     }
 
-    /// Waits until a metric is at least so much.
+    /// Waits until a metric has at least this value.
     ///
     /// # Errors
-    /// That it is not.
+    /// If it stays below.
     pub async fn counts(&self, name: &str, labels: &[&str], least: f64) -> Result<(), Failed> {
         let what = format!("{name} {labels:?} is {least} or more");
         eventually(&what, LIMIT, async || {
@@ -217,19 +218,19 @@ impl Worker {
         .await
     }
 
-    /// What the system says of it.
+    /// Returns the resources that the process uses.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         Usage::of(self.pid)
     }
 }
 
-/// What a process has of the machine.
+/// Resources of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Resident memory, kB.
+    /// Resident memory in kB.
     pub rss_kb: u64,
-    /// Open descriptors.
+    /// Open file descriptors.
     pub descriptors: u64,
     /// Threads.
     pub threads: u64,
@@ -289,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_something() {
-        let usage = Usage::of(rustix::process::getpid()).expect("it runs");
+    fn usage_of_this_process_is_not_zero() {
+        let usage = Usage::of(rustix::process::getpid()).expect("this process is running");
         assert!(usage.rss_kb > 100 && usage.descriptors > 2 && usage.threads > 0, "{usage:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! One case's world: the stand-ins, a proxy before each of them, what was sent, what harm was done, and the environment
-//! of the workers that are started in it.
+//! The world of a case: stand-ins with a proxy before each, sent messages, injected faults, and the
+//! environment of its workers.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,90 +19,90 @@ use crate::failed::Failed;
 use crate::proxy::{Course, Proxy};
 use crate::worker::{Launch, Output, Variables, Worker};
 
-/// Tells the logs of all workers apart.
+/// Distinguishes the logs of all workers.
 static WORKERS: AtomicU32 = AtomicU32::new(0);
 
-/// Where a case's worlds are made.
+/// The settings of a case's worlds.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// The worker.
+    /// The worker's binary.
     pub program: PathBuf,
-    /// For logs.
+    /// The folder for logs.
     pub folder: PathBuf,
-    /// Fewer rounds, shorter waits.
+    /// Whether to run fewer rounds with shorter waits.
     pub is_short: bool,
 }
 
-/// A Redis and the way to it.
+/// A Redis with its proxy.
 #[derive(Debug)]
 pub struct Store {
     /// The server.
     pub redis: Redis,
-    /// What stands before it.
+    /// The proxy before it.
     pub proxy: Proxy,
 }
 
-/// See the module.
+/// The stand-ins, proxies and workers' environment of a case.
 #[derive(Debug)]
 pub struct World {
     setting: Setting,
     /// The server of both queues.
     pub sqs: Sqs,
-    /// What the worker consumes.
+    /// The URL of the source queue.
     pub queue: String,
-    /// Where poison goes.
+    /// The URL of the dead-letter queue.
     pub dlq: String,
     /// The Reservation API.
     pub api: ReservationApi,
     /// The Inventory service.
     pub inventory: Inventory,
-    /// Of both services.
+    /// The ledger of both services.
     pub ledger: Ledger,
-    /// Before the queue.
+    /// The proxy before SQS.
     pub to_sqs: Proxy,
-    /// Before the Reservation API.
+    /// The proxy before the Reservation API.
     pub to_api: Proxy,
-    /// Before the Inventory service.
+    /// The proxy before the Inventory service.
     pub to_inventory: Proxy,
-    /// The shared store, where the case has one.
+    /// The shared store, if the case has one.
     pub store: Option<Store>,
-    /// What workers are started with, but for the side port.
+    /// The environment of new workers, without the admin port.
     pub variables: Variables,
-    /// What was sent.
+    /// The sent messages.
     pub sent: Vec<Sent>,
-    /// What was done to whom, and when.
+    /// The injected faults with their times.
     pub harm: Harm,
 }
 
 impl World {
-    /// A queue whose messages go to a dead-letter queue after 100 receives, and both services.
+    /// Starts both services and a queue that redrives messages after 100 receives.
     ///
     /// # Errors
-    /// Where a port is not to be had.
+    /// If a port is not available.
     pub async fn start(setting: &Setting) -> io::Result<Self> {
         Self::redriving(setting, 100).await
     }
 
-    /// The same, after so many receives.
+    /// Starts a world with this `maxReceiveCount`.
     ///
     /// # Errors
-    /// Where a port is not to be had.
+    /// If a port is not available.
     pub async fn redriving(setting: &Setting, max_receive_count: u32) -> io::Result<Self> {
         Self::of_kind(setting, max_receive_count, false).await
     }
 
-    /// With FIFO queues.
+    /// Starts a world with FIFO queues.
     ///
     /// # Errors
-    /// Where a port is not to be had.
+    /// If a port is not available.
     pub async fn fifo(setting: &Setting) -> io::Result<Self> {
         Self::fifo_redriving(setting, 100).await
     }
 
-    /// The same, after so many receives.
+    /// Starts a world with FIFO queues and this `maxReceiveCount`.
     ///
     /// # Errors
-    /// Where a port is not to be had.
+    /// If a port is not available.
     pub async fn fifo_redriving(setting: &Setting, max_receive_count: u32) -> io::Result<Self> {
         Self::of_kind(setting, max_receive_count, true).await
     }
@@ -142,10 +142,10 @@ impl World {
         Ok(world)
     }
 
-    /// With a Redis that has written to disk what it has acknowledged.
+    /// Adds a Redis as shared store.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub async fn with_redis(mut self, options: RedisOptions) -> io::Result<Self> {
         let redis = options.start().await?;
         let proxy = Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port()))).await?;
@@ -171,35 +171,35 @@ impl World {
         ])
     }
 
-    /// Sets a variable of the workers that are started from now on.
+    /// Sets a variable of new workers.
     pub fn set(&mut self, name: &'static str, value: impl ToString) {
         self.variables.insert(name, value.to_string());
     }
 
-    /// Leases and backoffs of the workers that are started from now on are those of nobody who has set them.
+    /// Uses the default leases and backoffs for new workers.
     pub fn use_defaults(&mut self) {
         for name in ["SQS_VISIBILITY_TIMEOUT", "BACKOFF_BASE_MS", "BACKOFF_MAX_MS"] {
             self.variables.remove(name);
         }
     }
 
-    /// The workers that are started from now on are led past the proxies: what these cost would count as the workers'.
+    /// Connects new workers without proxies: the proxies' cost would distort measurements.
     pub fn use_no_proxies(&mut self) {
         self.set("AWS_ENDPOINT_URL", self.sqs.endpoint_url());
         self.set("RESERVATION_API_BASE", self.api.base_url());
         self.set("INVENTORY_GRPC_ADDR", self.inventory.addr());
     }
 
-    /// Whether fewer rounds and shorter waits are asked for.
+    /// Returns whether the case runs in its short form.
     #[must_use]
     pub const fn is_short(&self) -> bool {
         self.setting.is_short
     }
 
-    /// A worker that can be started, with a side port of its own.
+    /// Prepares a worker with its own admin port.
     ///
     /// # Errors
-    /// Where there is no port.
+    /// If no port is free.
     pub fn launch(&self) -> io::Result<(Launch, SidePort)> {
         let port = SidePort::reserve()?;
         let mut variables = self.variables.clone();
@@ -212,26 +212,26 @@ impl World {
     /// Starts a worker.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn worker(&self) -> io::Result<Started> {
         let (launch, port) = self.launch()?;
         self.start_worker(&launch, port)
     }
 
-    /// Starts a worker that way.
+    /// Starts a worker with these settings.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn start_worker(&self, launch: &Launch, port: SidePort) -> io::Result<Started> {
         let number = WORKERS.fetch_add(1, Ordering::Relaxed);
         let log = self.setting.folder.join(format!("worker-{number}.log"));
         Ok(Started { worker: Worker::start(launch, &log)?, _port: port })
     }
 
-    /// Starts a worker, and waits until it says so.
+    /// Starts a worker and waits until it logs its start.
     ///
     /// # Errors
-    /// Where it does not.
+    /// If it does not log it in time.
     pub async fn started(&self) -> Result<Started, Failed> {
         let started = self.worker()?;
         started.says("Worker started").await?;
@@ -244,50 +244,50 @@ impl World {
         self.sent.push(Sent::event(event, message_id));
     }
 
-    /// Sends an event whose end is the case's own business.
+    /// Sends an event whose outcome the case itself checks.
     pub fn send_judged(&mut self, event: Event) {
         let message_id = self.sqs.send(&self.queue, event.body());
         let expected = Expected::Judged;
         self.sent.push(Sent { expected, ..Sent::event(event, message_id) });
     }
 
-    /// Sends an event in a message group: of a FIFO queue, or of a tenant on a standard one.
+    /// Sends an event with a message group: of a FIFO queue, or a tenant of a standard queue.
     pub fn send_in(&mut self, group: &str, event: Event, expected: Expected) {
         let message = NewMessage { group: Some(group.to_owned()), ..NewMessage::new(event.body()) };
         let sent = self.sqs.send_message(&self.queue, message);
-        let message_id = sent.expect("both kinds of queues take a message of a group");
+        let message_id = sent.expect("both kinds of queues accept a message group");
         self.sent.push(Sent { expected, ..Sent::event(event, message_id) });
     }
 
-    /// Sends all of them.
+    /// Sends all these events.
     pub fn send_all(&mut self, events: impl IntoIterator<Item = Event>) {
         events.into_iter().for_each(|event| self.send(event));
     }
 
-    /// Sends what is no event, and must be set aside.
+    /// Sends a body that is not an event and must be dead-lettered.
     pub fn send_poison(&mut self, body: &str) {
         let message_id = self.sqs.send(&self.queue, body);
         self.sent.push(Sent::poison(message_id));
     }
 
-    /// All proxies, the store's too.
+    /// Returns all proxies, including the store's.
     pub fn proxies(&self) -> impl Iterator<Item = &Proxy> {
         let store = self.store.as_ref().map(|store| &store.proxy);
         [&self.to_sqs, &self.to_api, &self.to_inventory].into_iter().chain(store)
     }
 
-    /// Everything passes from now on, what is held too.
+    /// Forwards all bytes from now on, including held ones.
     pub fn let_pass(&self) {
         self.proxies().for_each(|proxy| proxy.set_both(Course::Pass));
     }
 
-    /// Everything passes from now on, and what a dead worker had under way never arrives.
+    /// Drops held bytes, for example those of a dead worker, and forwards all bytes from now on.
     pub fn forget(&self) {
         self.proxies().for_each(Proxy::forget);
     }
 }
 
-/// A worker that was started, and its side port.
+/// A started worker with its admin port.
 #[derive(Debug)]
 pub struct Started {
     worker: Worker,
@@ -308,20 +308,20 @@ impl std::ops::DerefMut for Started {
     }
 }
 
-/// A port that the system gives to nobody who does not ask for this one: it is bound, and nobody listens yet. The worker
-/// can, as both allow the address to be used again.
+/// A reserved port for the admin server. It is bound but not listened on, so the system does not
+/// assign it. The worker can bind it too, because both sockets allow address reuse.
 #[derive(Debug)]
 pub struct SidePort {
-    /// The port.
+    /// The port number.
     pub number: u16,
     _bound: TcpSocket,
 }
 
 impl SidePort {
-    /// One that is free.
+    /// Reserves a free port.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If no port is free.
     pub fn reserve() -> io::Result<Self> {
         let (socket, any) = match TcpSocket::new_v6() {
             Ok(socket) => (socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
@@ -333,7 +333,7 @@ impl SidePort {
     }
 }
 
-/// The address in a URL, or as it is.
+/// Parses the address in a URL, or a plain address.
 pub(crate) fn address(text: &str) -> io::Result<SocketAddr> {
     text.rsplit('/').next().unwrap_or(text).parse().map_err(io::Error::other)
 }

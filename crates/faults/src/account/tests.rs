@@ -1,4 +1,4 @@
-//! An account that finds nothing wrong whatever happens would prove nothing: each thing that it must find is put there.
+//! Tests that the account detects each kind of deviation. Each test injects one.
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
@@ -20,12 +20,12 @@ async fn world() -> World {
     World::start(&setting).await.unwrap()
 }
 
-/// Makes the queue anew: whatever was in it is gone.
+/// Recreates the queue, which loses its messages.
 fn lose_messages(world: &World) {
     world.sqs.create_queue("events", QueueSpec::default());
 }
 
-/// What a worker would ask of the Reservation API.
+/// Sends the worker's request to the Reservation API.
 async fn patch(world: &World, event: &Event, key: &str) {
     let base = world.api.base_url();
     let address = base.trim_start_matches("http://");
@@ -45,7 +45,7 @@ async fn failure(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn it_finds_what_is_left_lost_and_half_done() {
+async fn unhandled_lost_and_incomplete_events_are_found() {
     let mut world = world().await;
     let event = Event::new("a", Kind::Expired);
     world.send(event.clone());
@@ -57,7 +57,7 @@ async fn it_finds_what_is_left_lost_and_half_done() {
 }
 
 #[tokio::test]
-async fn it_finds_poison_that_is_gone_and_letters_that_should_not_be_there() {
+async fn lost_poison_messages_and_unexpected_dead_letters_are_found() {
     let mut poisoned = world().await;
     poisoned.send_poison("no event");
     lose_messages(&poisoned);
@@ -68,7 +68,7 @@ async fn it_finds_poison_that_is_gone_and_letters_that_should_not_be_there() {
 }
 
 #[tokio::test]
-async fn it_finds_keys_that_are_not_the_events_own_and_calls_that_nothing_explains() {
+async fn foreign_idempotency_keys_and_unexplained_calls_are_found() {
     let mut world = world().await;
     let event = Event::new("a", Kind::Expired);
     world
@@ -78,17 +78,24 @@ async fn it_finds_keys_that_are_not_the_events_own_and_calls_that_nothing_explai
     assert!(Account::settled(&world, SOON).await.is_ok());
     patch(&world, &event, &event.keys()[0]).await;
     assert!(failure(&world).await.contains("nothing explains why"));
-    // Past what an answer may still have been on its way.
+    // Waits until the response can no longer be in transit.
     tokio::time::sleep(ON_ITS_WAY * 2).await;
     world.harm.begin();
     let calls = world.ledger.calls();
-    assert_eq!(world.harm.why(&calls[0], &calls[1], false), None, "harm that came later");
+    assert_eq!(
+        world.harm.why(&calls[0], &calls[1], false),
+        None,
+        "a later fault explains no earlier call"
+    );
     world.harm.killed();
     patch(&world, &event, &event.keys()[0]).await;
     let calls = world.ledger.calls();
     assert_eq!(world.harm.why(&calls[1], &calls[2], false), Some(Why::Killed));
     patch(&world, &event, "somebody's").await;
-    assert!(failure(&world).await.contains("nothing explains why"), "the first is still there");
+    assert!(
+        failure(&world).await.contains("nothing explains why"),
+        "the first deviation is reported"
+    );
     let strange = world.ledger.calls().pop().unwrap();
     assert_eq!(
         (strange.service, strange.key.as_deref()),

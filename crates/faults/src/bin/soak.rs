@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
     };
     let done = tokio::select! {
         done = soak(&options) => done,
-        // The worker is killed as its handle is dropped.
+        // The worker is killed when its handle is dropped.
         _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
     };
     match done {

@@ -1,4 +1,4 @@
-//! Services that answer late, badly, without end, or not at all: as servers that break do, byte by byte.
+//! Services that answer late, incorrectly, endlessly or not at all, at byte level.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(90);
 
-/// Both services' timeouts.
+/// Timeout of both services.
 const TIMEOUT_MS: u64 = 1_000;
 
-/// For how long a service answers so.
+/// Duration of the fault.
 const LASTS: Duration = Duration::from_secs(6);
 
-/// What the worker may have in memory more than before, whatever a service sends: a debug build, 20 calls at once.
+/// Maximum memory growth whatever a service sends: debug build, 20 concurrent calls.
 const MEMORY_MAX_KB: u64 = 32 * 1_024;
 
 pub(super) const CASES: &[Case] = &[
@@ -76,7 +76,7 @@ async fn late(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(account.to_string()))
 }
 
-/// How a connection goes, once a request has come in.
+/// What the server does after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     HangsAfterHeaders,
@@ -162,7 +162,7 @@ async fn breaks(setting: Setting, who: Who, manner: Manner) -> Result<(Account, 
     Ok((account, growth_kb))
 }
 
-/// A server that breaks.
+/// A broken server.
 struct Broken {
     addr: SocketAddr,
     seen: Arc<SeenHere>,
@@ -188,7 +188,7 @@ impl Broken {
                 sees.connections.fetch_add(1, Ordering::Relaxed);
                 let sees = Arc::clone(&sees);
                 open.spawn(async move {
-                    // It ends when the client has had enough, which is the client's to say.
+                    // The connection ends when the client closes it.
                     let _ = answer(stream, manner, elsewhere, &sees).await;
                 });
             }
@@ -218,7 +218,7 @@ async fn answer(
     seen.calls.fetch_add(1, Ordering::Relaxed);
     match manner {
         Manner::HangsAfterHeaders => {
-            // A 2xx would say that it is done, whatever follows.
+            // The status must not be 2xx: that would confirm the call whatever follows.
             stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n").await?;
         }
         Manner::EndlessHeaders => {
@@ -235,7 +235,8 @@ async fn answer(
             }
         }
         Manner::ClosesMidAnswer => {
-            // Whole, it would say that there is no such reservation, for good.
+            // A complete response would mean that the reservation does not exist, which is
+            // permanent.
             let half = "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"error\":{\"code\":";
             return stream.write_all(half.as_bytes()).await;
         }
@@ -252,7 +253,7 @@ async fn answer(
         }
         Manner::Hangs => {}
     }
-    // Until the client has had enough.
+    // Until the client closes the connection.
     while stream.read(&mut request).await? > 0 {}
     Ok(())
 }

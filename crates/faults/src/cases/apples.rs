@@ -1,4 +1,4 @@
-//! A few events that fail whatever is done, among good ones that are few too: nobody but they themselves waits.
+//! A few events that always fail among a few good events: only the failing events wait.
 
 use std::time::Duration;
 
@@ -15,19 +15,21 @@ use crate::failed::{Failed, ensure};
 use crate::progress::{Fates, Progress, feed};
 use crate::world::{Setting, World};
 
-/// The longest that a good event may take beside ten bad ones. Beside one bad event it must take as long as without, which is less.
+/// Maximum duration of a good event beside ten bad ones. Beside a single bad event, it is not
+/// longer than without.
 const WITHIN: Duration = Duration::from_secs(2);
 
 const SETTLED_MAX: Duration = Duration::from_secs(150);
 
-/// What the one is told.
+/// The requested pause of the single bad event.
 const RETRY_AFTER: &str = "300";
 const RETRY_INFO: Duration = Duration::from_secs(5);
 
-/// With ten: between two good events.
+/// Interval between good events in the cases with ten bad reservations.
 const GOOD_EVERY: Duration = Duration::from_secs(5);
 
-/// And between two events for each of the bad reservations, of which some are set aside meanwhile.
+/// Good events between two events of each bad reservation; some of these are dead-lettered
+/// meanwhile.
 const BAD_EVERY: usize = 6;
 
 const BAD: usize = 10;
@@ -86,7 +88,7 @@ async fn one(setting: Setting, is_fifo: bool) -> Result<Seen, Failed> {
     }
 }
 
-/// One event is bad in the way of `spoil`, and is not cured: it may wait for minutes.
+/// Makes one event fail as `spoil` says, for the whole run: it may wait for minutes.
 async fn spoilt(setting: &Setting, is_fifo: bool, spoil: fn(&World)) -> Result<String, Failed> {
     let lasts = Duration::from_secs(if setting.is_short { 3 } else { 60 });
     let mut world = world(setting, is_fifo).await?;
@@ -104,7 +106,7 @@ async fn spoilt(setting: &Setting, is_fifo: bool, spoil: fn(&World)) -> Result<S
         send_good(world, is_fifo, number);
     })
     .await;
-    // The last ones have as long as all others; there is no condition to wait for.
+    // The last events get the same time as all others; there is no condition to wait for.
     sleep(WITHIN).await;
     let progress = Progress::good(&world);
     progress.all_within(WITHIN)?;
@@ -123,7 +125,7 @@ async fn ten(setting: Setting, is_fifo: bool) -> Result<Seen, Failed> {
         if turn % BAD_EVERY == 0 {
             send_bad(&mut world, is_fifo, turn);
         }
-        // What comes next comes behind the bad ones, and not with them.
+        // The next event must come after the bad ones, not together with them.
         sleep(GOOD_EVERY / 2).await;
         send_good(&mut world, is_fifo, turn);
         sleep(GOOD_EVERY / 2).await;
@@ -171,7 +173,8 @@ fn send_bad(world: &mut World, is_fifo: bool, turn: usize) {
     }
 }
 
-/// In the ten's groups, what was sent later was called for later, unless what came first was set aside.
+/// Checks that each of the ten groups was handled in sending order. Dead-lettered events are left
+/// out.
 fn in_order(world: &World) -> Result<(), Failed> {
     for number in 0..BAD {
         let of_group = |event: &&Event| {

@@ -1,4 +1,4 @@
-//! Messages that take more memory than their bodies have bytes: long attributes, and thousands of seats.
+//! Messages that take more memory than their bodies: long attributes and thousands of seats.
 
 use std::time::Duration;
 
@@ -17,16 +17,17 @@ const SETTLED_MAX: Duration = Duration::from_secs(400);
 /// `MAX_IN_FLIGHT_MB`.
 const HELD_MB: usize = 64;
 
-/// What the process may have beside what it holds: itself, and ten messages of each receive that is open, read and copied.
+/// Memory beside the held messages: the process itself, and ten messages of each open receive, raw
+/// and parsed.
 const BESIDE_MB: u64 = 160;
 
 const ATTRIBUTES: usize = 10;
 const ATTRIBUTES_BYTES: usize = 500 << 10;
 
-/// Names of five bytes: a body of 80 KB, and as much again once it is read.
+/// Seat names of five bytes: a body of 80 KB, and the same again after parsing.
 const SEATS: usize = 9_900;
 
-/// How often the process's memory is looked at while it fills.
+/// Interval between memory readings while messages come in.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) const CASES: &[Case] = &[Case {
@@ -40,7 +41,7 @@ pub(super) const CASES: &[Case] = &[Case {
 async fn run(setting: Setting) -> Result<Seen, Failed> {
     let share = if setting.is_short { 4 } else { 1 };
     let attributes = fill(&setting, 800 / share, ATTRIBUTES_BYTES, with_attributes).await?;
-    // Bodies, and their seats again with four bytes each for where they end.
+    // The body, and parsed seats with four bytes each for their ends.
     let bytes = SEATS * (8 + 5 + 4);
     let seats = fill(&setting, 1_500 / share, bytes, with_seats).await?;
     Ok(Seen::Held(format!("attributes: {attributes}; seats: {seats}")))
@@ -59,11 +60,12 @@ fn with_seats(event: &Event) -> NewMessage {
     NewMessage::new(body.to_string())
 }
 
-/// The most that was seen. What SQS has handed out is no measure: a reply that is lost on a slow machine is held by nobody.
+/// The peak values. In-flight counts of SQS are not used: a lost reply counts there but is not in
+/// memory.
 #[derive(Clone, Copy, Debug, Default)]
 struct Peak {
     rss_kb: u64,
-    /// Messages, by the worker's own count.
+    /// Held messages by the worker's own metric.
     held: f64,
 }
 
@@ -75,7 +77,7 @@ impl Peak {
     }
 }
 
-/// Has as many messages held as may be, of so many bytes each; then all handled.
+/// Holds as many messages of `bytes` each as the limit allows, then lets all be handled.
 async fn fill(
     setting: &Setting,
     events: usize,
@@ -96,7 +98,7 @@ async fn fill(
     }
     let mut worker = world.started().await?;
     let most = f64::from(u32::try_from((HELD_MB << 20) / bytes).unwrap_or(u32::MAX));
-    // One message more would be 1 MiB that is not there.
+    // Less one message, and less 1 MiB for rounding.
     let full = (((HELD_MB - 1) << 20) / bytes - 1).min(events);
     let fills = world.sqs.wait_until(&world.queue, |c: &Counts| c.in_flight >= full, SETTLED_MAX);
     let mut seen = Peak::default();
@@ -107,7 +109,7 @@ async fn fill(
             break is_full;
         }
     };
-    // What is too much would come now.
+    // Time for messages above the limit to come in.
     for _ in 0..60 {
         tokio::time::sleep(LOOK_EVERY).await;
         seen.look(&worker).await;

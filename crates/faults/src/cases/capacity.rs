@@ -1,4 +1,4 @@
-//! Services that can do so much and no more: many processes find together how much that is.
+//! Services of limited capacity: many processes find the limit together.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::world::{Setting, Started, World};
 
 const BEGUN_MAX: Duration = Duration::from_secs(60);
 
-/// The small service: so many at once, for so long.
+/// The small service: concurrent calls and their duration.
 const SERVERS: u32 = 2;
 const SERVICE_TIME: Duration = Duration::from_millis(100);
 
-/// It may be trampled for so long, until everybody has found out.
+/// Time in which overload is allowed, until all processes have adapted.
 const FOUND_OUT: Duration = Duration::from_secs(30);
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -53,7 +53,7 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// What the Reservation API did in a time.
+/// The work of the Reservation API in a period.
 struct Work {
     rate: f64,
     thrown_away_percent: f64,
@@ -61,7 +61,7 @@ struct Work {
 }
 
 impl Work {
-    /// Of the calls that it was done with between two moments.
+    /// Counts the calls that it answered between two moments.
     fn of(world: &World, from: Instant, to: Instant) -> Self {
         let is_in = |call: &&Call| {
             let at = call.answered_at.filter(|at| *at >= from && *at < to);
@@ -104,14 +104,15 @@ async fn small(setting: Setting, target_ms: Option<u64>) -> Result<Seen, Failed>
     world.set("WORKER_CONCURRENCY", AT_ONCE);
     if let Some(target_ms) = target_ms {
         world.set("RESERVATION_LATENCY_TARGET_MS", target_ms);
-        // Ten processes at the default of 2 are 20 at once, twice what the target leaves room for.
+        // Ten processes with the default of 2 make 20 concurrent calls, twice the number that meets
+        // the target.
         world.set("CONCURRENCY_MIN", 1);
     }
-    let servers = usize::try_from(SERVERS).expect("a handful");
+    let servers = usize::try_from(SERVERS).expect("the number is small");
     world.api.set_capacity(Some(Capacity::new(servers, SERVICE_TIME)));
     world.send_all(crowd("some", 4_000));
     let (_workers, began) = begun(&world, 10).await?;
-    // How long it lasts is what is measured.
+    // The length of the period is what is measured.
     sleep(found_out + window).await;
     let work = Work::of(&world, began + found_out, began + found_out + window);
     let capacity = f64::from(SERVERS) / SERVICE_TIME.as_secs_f64();
@@ -129,7 +130,7 @@ async fn small(setting: Setting, target_ms: Option<u64>) -> Result<Seen, Failed>
     Ok(Seen::Held(figures))
 }
 
-/// Workers, and when the first call came.
+/// Starts workers and returns the time of the first call.
 async fn begun(world: &World, count: usize) -> Result<(Vec<Started>, Instant), Failed> {
     let mut workers = Vec::new();
     for _ in 0..count {
@@ -150,7 +151,8 @@ async fn slow(setting: Setting) -> Result<Seen, Failed> {
         percent(&without),
         percent(&with)
     );
-    // The second step, and the machine, take the rest; whoever takes slow for too much loses half and more.
+    // The second step and the machine take the rest. A limit that mistakes slowness for overload
+    // loses half or more.
     ensure(percent(&without) >= 90.0 && percent(&with) >= 90.0, || figures.clone())?;
     Ok(Seen::Held(figures))
 }
@@ -163,14 +165,14 @@ async fn slowly(setting: &Setting, target_ms: Option<u64>) -> Result<Work, Faile
     if let Some(target_ms) = target_ms {
         world.set("RESERVATION_LATENCY_TARGET_MS", target_ms);
     }
-    // Not all at the same moment: a wave more or less in the window would be 3%.
+    // Spread out: one wave more or less in the window would be 3%.
     let jitter = SLOW / 10;
     let latency = Faults::<Reply>::none().latency(SLOW - jitter / 2, jitter);
     world.api.set_faults(latency);
     world.send_all(crowd("some", 1_500));
     let (_workers, began) = begun(&world, 1).await?;
     let warm_up = SLOW * 5;
-    // How long it lasts is what is measured.
+    // The length of the period is what is measured.
     sleep(warm_up + window).await;
     Ok(Work::of(&world, began + warm_up, began + warm_up + window))
 }

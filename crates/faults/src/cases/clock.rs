@@ -1,4 +1,5 @@
-//! The system's clock, moved by an hour either way while events wait and leases are kept. The monotonic clock goes on.
+//! The system clock, moved by an hour in both directions while events wait and leases are held. The
+//! monotonic clock is not changed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,10 +16,10 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 
-/// What the clock is moved by, in turn: seconds.
+/// Offsets of the clock in order, in seconds.
 const MOVES: [i32; 4] = [3_600, -3_600, 3_600, 0];
 
-/// More than half a visibility timeout: leases are extended by each clock.
+/// More than half a visibility timeout: leases are extended under each offset.
 const BETWEEN_MOVES: Duration = Duration::from_secs(4);
 
 pub(super) const CASES: &[Case] = &[Case {
@@ -40,7 +41,7 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     let error = Scripted::<Reply>::status(500);
     world.api.set_faults(Faults::<Reply>::none().latency(least, spread).seed(1).with(0.2, error));
     world.inventory.set_faults(Faults::<RpcReply>::none().latency(least, spread).seed(2));
-    // Many wait for seconds, so that leases are extended meanwhile.
+    // Many events wait for seconds, so leases are extended meanwhile.
     world.set("BACKOFF_BASE_MS", 4_000);
     world.set("BACKOFF_MAX_MS", 8_000);
     let (mut launch, port) = world.launch()?;
@@ -51,12 +52,12 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     let mut worker = world.start_worker(&launch, port)?;
     worker.says("Worker started").await?;
     for (number, seconds) in MOVES.into_iter().enumerate() {
-        // Whole at any moment: the worker reads it at each look at the clock.
+        // Replaced atomically: the worker reads the file whenever it reads the clock.
         let next = setting.folder.join("clock-next");
         std::fs::write(&next, format!("{seconds:+}"))?;
         std::fs::rename(&next, &offset)?;
         world.send_all(crowd(&format!("moved_{number}"), 100));
-        // How long it stands so is what is injected; there is no condition to wait for.
+        // The duration is part of the fault; there is no condition to wait for.
         tokio::time::sleep(BETWEEN_MOVES).await;
     }
     let account = Account::settled(&world, SETTLED_MAX).await?;
@@ -72,7 +73,7 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; {extended} leases extended meanwhile")))
 }
 
-/// How many hours of the day the log's lines are of.
+/// Counts the different hours in the timestamps of the log.
 fn hours_in(log: &str) -> usize {
     let hour = |line: &str| line.get("{\"ts\":\"2024-01-01T".len()..)?.get(..2).map(str::to_owned);
     log.lines().filter_map(hour).collect::<std::collections::BTreeSet<String>>().len()

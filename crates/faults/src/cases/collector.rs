@@ -1,4 +1,4 @@
-//! The collector of traces: down, and hanging. Events are not slowed, and it is said once.
+//! The trace collector, down or hanging. Events are not delayed, and it is logged once.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 
-/// Enough spans (three an event) to fill the worker's own memory for them.
+/// Enough spans (three per event) to fill the worker's buffer.
 const EVENTS: usize = 1_500;
 
-/// What the mean latency may be more while the collector is away, on a busy machine.
+/// Allowed increase of the mean latency without the collector, on a busy machine.
 const SLOWER_MAX_S: f64 = 0.1;
 
 pub(super) const CASES: &[Case] = &[
@@ -76,7 +76,7 @@ async fn run(setting: Setting, away: Away) -> Result<Seen, Failed> {
         Away::Down => proxy.refuse().await?,
         Away::Hanging => proxy.set_both(Course::Hold),
     }
-    // Within its time for leaving, whatever becomes of the spans.
+    // Within the shutdown time, whether or not the spans are exported.
     worker.leave(Duration::from_secs(26)).await?;
     let (before, without) = (before * 1e3, without * 1e3);
     Ok(Seen::Held(format!(
@@ -84,7 +84,7 @@ async fn run(setting: Setting, away: Away) -> Result<Seen, Failed> {
     )))
 }
 
-/// Sends events and waits until all are handled; gives their mean latency in seconds.
+/// Sends events and waits until all are handled. Returns their mean latency in seconds.
 async fn handle(world: &mut World, worker: &Worker, name: &str) -> Result<(f64, Account), Failed> {
     let so_far = latencies(worker).await?;
     world.send_all(crowd(name, EVENTS));
@@ -93,7 +93,7 @@ async fn handle(world: &mut World, worker: &Worker, name: &str) -> Result<(f64, 
     Ok(((now.0 - so_far.0) / (now.1 - so_far.1), account))
 }
 
-/// The sum of all latencies in seconds, and their number.
+/// Returns the sum of all latencies in seconds and their number.
 async fn latencies(worker: &Worker) -> Result<(f64, f64), Failed> {
     let sum = worker.metric("worker_latency_seconds_sum", &[]).await;
     let count = worker.metric("worker_latency_seconds_count", &[]).await;

@@ -1,4 +1,5 @@
-//! Both services back after a minute, and thousands of events held: how much later than could be the last one is done.
+//! Both services return after a minute with thousands of events held: measures how long the last
+//! one takes beyond the minimum.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -18,13 +19,13 @@ use crate::world::{Setting, SidePort, World, address};
 
 const EVENTS: usize = 3_000;
 
-/// Of the Reservation API. Calls that begin again one by one would take many times as long.
+/// Latency of the Reservation API. If calls resumed one by one, they would take many times as long.
 const LATENCY: Duration = Duration::from_millis(100);
 
-/// The longest that the last event may take beyond the least possible.
+/// Maximum time of the last event beyond the minimum.
 const BEYOND: Duration = Duration::from_secs(6);
 
-/// Nobody waits longer before asking again.
+/// Maximum time between two attempts to connect.
 const ASKED_MAX: Duration = Duration::from_secs(45);
 
 const SETTLED_MAX: Duration = Duration::from_secs(180);
@@ -50,7 +51,7 @@ async fn run(setting: Setting, processes: usize) -> Result<Seen, Failed> {
     let (lasts, count) = if setting.is_short { (10, EVENTS / 5) } else { (60, EVENTS) };
     let mut world = World::start(&setting).await?;
     world.use_defaults();
-    // One process holds them all.
+    // One process can hold all events.
     world.set("MAX_IN_FLIGHT", EVENTS);
     let latency = Faults::<Reply>::none().latency(LATENCY, Duration::ZERO);
     world.api.set_faults(latency);
@@ -68,7 +69,7 @@ async fn run(setting: Setting, processes: usize) -> Result<Seen, Failed> {
         proxy.reset();
     }
     world.send_all(crowd("held", count));
-    // How long it lasts is what is injected.
+    // The duration is part of the fault.
     sleep(Duration::from_secs(lasts)).await;
     asked_in_vain(&world).await?;
     let held = world.sqs.counts(&world.queue).in_flight;
@@ -83,7 +84,7 @@ async fn run(setting: Setting, processes: usize) -> Result<Seen, Failed> {
     let account = Account::settled(&world, SETTLED_MAX).await?;
     let last = Progress::good(&world).last_at().unwrap_or(back_at);
     let took = last.saturating_duration_since(back_at);
-    // The lesser of two: a machine that was busy with something else must excuse nothing.
+    // The smaller of two measurements, so that a busy machine does not hide a delay.
     let least = before.min(undisturbed(&mut world, "after", count).await?);
     let figures = format!(
         "{held} held; the first call {first:.1} s after the return, the last event done after {:.1} s, of which {:.1} s are the least possible; {account}",
@@ -97,8 +98,7 @@ async fn run(setting: Setting, processes: usize) -> Result<Seen, Failed> {
     Ok(Seen::Held(figures))
 }
 
-/// Waits until somebody has asked the Reservation API just now, and heard nothing: the next one to ask is as far away as
-/// can be.
+/// Waits for a failed connection attempt. The next attempt is then as far away as possible.
 async fn asked_in_vain(world: &World) -> Result<(), Failed> {
     let asked = world.to_api.traffic().opened;
     let in_vain = |proxy: &Proxy| proxy.traffic().opened > asked && proxy.traffic().open == 0;
@@ -106,7 +106,7 @@ async fn asked_in_vain(world: &World) -> Result<(), Failed> {
     ensure(was_asked, || format!("nobody asked for {} s", ASKED_MAX.as_secs()))
 }
 
-/// How long the same processes take for so many events that nobody held: measured, on this machine.
+/// Measures how long the same processes take for the same number of events without an outage.
 async fn undisturbed(world: &mut World, name: &str, count: usize) -> Result<Duration, Failed> {
     let began = Instant::now();
     world.send_all(crowd(name, count));

@@ -1,4 +1,4 @@
-//! Credentials that run out and are replaced while the worker runs, as those of a pod's role are.
+//! Credentials that expire and are replaced while the worker runs, as for a pod's role.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 
-/// How long each lasts. The SDK asks for the next some seconds before its end.
+/// Lifetime of each set. The SDK requests the next set some seconds before the end.
 const LAST_S: u64 = 15;
 
 pub(super) const CASES: &[Case] = &[Case {
@@ -62,7 +62,7 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; {} sets of credentials", issuer.asked())))
 }
 
-/// Gives out credentials as the Pod Identity agent does.
+/// Issues credentials as the Pod Identity agent does.
 struct Issuer {
     addr: SocketAddr,
     asked: Arc<AtomicU64>,
@@ -93,7 +93,7 @@ impl Issuer {
                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
                     body.len()
                 );
-                // Who does not listen asks again.
+                // A client that does not read the response sends another request.
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
@@ -105,7 +105,8 @@ impl Issuer {
     }
 }
 
-/// In UTC, whole seconds; by the civil calendar's arithmetic (days since 0000-03-01, in eras of 400 years).
+/// Formats a time in UTC with whole seconds. Uses calendar arithmetic: days since 0000-03-01, in
+/// eras of 400 years.
 fn rfc3339(at: SystemTime) -> String {
     let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, of_day) = (seconds / 86_400 + 719_468, seconds % 86_400);
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_written_as_dates() {
+    fn times_are_formatted_as_rfc_3339() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),

@@ -1,4 +1,4 @@
-//! The same message, handed out to two processes at once.
+//! The same message, delivered to two processes at the same time.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::world::{Setting, World};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Of all deliveries, so many leave the message visible, to be handed out again at once.
+/// Share of deliveries after which the message stays visible and can be received again at once.
 const SHARE: f64 = 0.6;
 
 pub(super) const CASES: &[Case] = &[Case {

@@ -1,4 +1,5 @@
-//! Services that answer everybody for good, or are answered for by something in between: it is not the events.
+//! Services that refuse every event permanently, or a proxy that answers in their place: the events
+//! are not at fault.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::world::{Setting, World};
 
 const EVENTS: usize = 200;
 
-/// Dead letters that a service which refuses everybody may cost.
+/// Maximum number of dead letters under a service that refuses every event.
 const LETTERS_MAX: usize = 5;
 
 const SETTLED_MAX: Duration = Duration::from_secs(60);
@@ -41,7 +42,7 @@ fn lasts(setting: &Setting) -> Duration {
     Duration::from_secs(if setting.is_short { 4 } else { 20 })
 }
 
-/// A worker that was well until now.
+/// Starts a worker and lets it handle some events without faults.
 async fn well(setting: &Setting) -> Result<(World, crate::world::Started), Failed> {
     let mut world = World::start(setting).await?;
     world.use_defaults();
@@ -55,7 +56,7 @@ async fn refusing(setting: Setting) -> Result<Seen, Failed> {
     let (mut world, mut worker) = well(&setting).await?;
     world.api.set_rules([Rule::all(Scripted::<Reply>::status(422))]);
     crowd("good", EVENTS).into_iter().for_each(|event| world.send_judged(event));
-    // How long it lasts is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     sleep(lasts(&setting)).await;
     let letters = world.sqs.counts(&world.dlq).total();
     ensure(letters <= LETTERS_MAX, || format!("{letters} of {EVENTS} good events dead-lettered"))?;
@@ -86,7 +87,7 @@ async fn proxied(setting: Setting) -> Result<Seen, Failed> {
     let round = |number: usize| {
         let (name, answer) = answers()[number].clone();
         let setting = setting.clone();
-        // One that fails does not hide the others.
+        // All rounds run to their end, also if one fails.
         async move { Ok((name, in_between(&setting, answer).await)) }
     };
     let mut seen = rounds(answers().len(), 4, round).await?;
@@ -104,7 +105,7 @@ async fn in_between(setting: &Setting, answer: Scripted<Reply>) -> Result<String
     let (mut world, mut worker) = well(setting).await?;
     world.api.set_rules([Rule::all(answer)]);
     world.send_all(crowd("good", EVENTS));
-    // How long it lasts is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     sleep(lasts(setting)).await;
     let (letters, left) =
         (world.sqs.counts(&world.dlq).total(), world.sqs.counts(&world.queue).total());

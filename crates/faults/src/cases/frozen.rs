@@ -1,4 +1,4 @@
-//! A process that is stopped in its tracks for longer than its leases last, and goes on as if nothing had happened.
+//! A process that is stopped for longer than its leases and then continues.
 
 use std::time::Duration;
 
@@ -40,18 +40,18 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     world.inventory.set_faults(Faults::<RpcReply>::none().latency(least, spread).seed(2));
     let mut frozen = world.started().await?;
     world.send_all(crowd("frozen", EVENTS));
-    // Each call takes 50 ms and more: most of these are still open when it stops.
+    // Each call takes at least 50 ms: most of these are still open when the process stops.
     let busy = |ledger: &Ledger| ledger.totals().in_progress >= 10;
     ensure(world.ledger.wait_until(busy, SETTLED_MAX).await, || "nothing is called".to_owned())?;
     world.harm.begin();
     frozen.signal(Signal::STOP);
     let under_way = world.ledger.totals().in_progress;
-    // What it has under way is answered; its answers wait for it.
+    // Open calls are answered while the process is stopped.
     let answered = |ledger: &Ledger| ledger.totals().in_progress == 0;
     ensure(world.ledger.wait_until(answered, SETTLED_MAX).await, || "calls stay open".to_owned())?;
     world.harm.end();
     let mut other = world.started().await?;
-    // How long it stands still is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     tokio::time::sleep(FROZEN).await;
     frozen.signal(Signal::CONT);
     let account = Account::settled(&world, SETTLED_MAX).await?;

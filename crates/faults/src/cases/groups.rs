@@ -1,5 +1,5 @@
-//! Message groups: tenants' names on a standard queue, which order nothing; on a FIFO queue a head that fails whatever is
-//! done, with others behind it.
+//! Message groups: on a standard queue, where they do not order messages, and on a FIFO queue whose
+//! first message always fails.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,13 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(240);
 
-/// For 60 events that take 100 ms each: one after another they take 6 s.
+/// For 60 events of 100 ms each: one after another they would take 6 s.
 const TENANT_WITHIN: Duration = Duration::from_secs(3);
 
 const SLOW: Duration = Duration::from_millis(100);
 
-/// Good events of the tenant, beside 20 bad ones: done while the bad ones wait for their first retries and beyond.
+/// Good events of the tenant beside 20 bad ones. They are done while the bad ones wait for their
+/// retries.
 const GOOD: usize = 80;
 const GOOD_WITHIN: Duration = Duration::from_secs(5);
 const BAD: f64 = 20.0;
@@ -118,7 +119,7 @@ async fn fifo_bad_head(setting: Setting) -> Result<Seen, Failed> {
     for sent in &world.sent {
         receives.push(deliveries(&world, &sent.message_id));
     }
-    // One for each process that had the group.
+    // One delivery for each process that received the group.
     let most = if setting.is_short { 1 } else { 2 };
     ensure(receives.iter().all(|count| *count <= most), || format!("received {receives:?} times"))?;
     in_order(&world)?;
@@ -128,7 +129,7 @@ async fn fifo_bad_head(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; received {receives:?} times")))
 }
 
-/// How often a message was handed out.
+/// Returns how often a message was delivered.
 fn deliveries(world: &World, message_id: &str) -> usize {
     let entries = world.sqs.ledger(&world.queue).entries;
     let is_delivery = |entry: &&sandbox::sqs::Entry| {
@@ -138,7 +139,7 @@ fn deliveries(world: &World, message_id: &str) -> usize {
     entries.iter().filter(is_delivery).count()
 }
 
-/// What was sent later was called for later.
+/// Checks that events were called for in sending order.
 fn in_order(world: &World) -> Result<(), Failed> {
     let calls = world.ledger.calls();
     let events = world.sent.iter().filter_map(|sent| sent.event.as_ref());

@@ -1,4 +1,4 @@
-//! What happens to gRPC connections in a cluster: they are ended in good order, lost without a word, and lead elsewhere.
+//! gRPC connections in a cluster: closed with GOAWAY, lost silently, or moved to another address.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,8 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// It takes a few ms to answer, so that calls are under way when something happens.
+/// Creates a world whose Inventory service takes some milliseconds, so that calls are open when the
+/// fault occurs.
 async fn world(setting: &Setting) -> Result<World, Failed> {
     let world = World::start(setting).await?;
     let (least, spread) = (Duration::from_millis(5), Duration::from_millis(20));
@@ -88,7 +89,7 @@ async fn half_open(setting: Setting) -> Result<Seen, Failed> {
     proxy.set_both(Course::Drop);
     let began = Instant::now();
     world.send_all(crowd("silent", 100));
-    // Once bytes were lost on it, a connection stays silent; those that come later are not harmed.
+    // A connection stays silent once bytes were lost on it; later connections are not affected.
     let lost =
         |proxy: &crate::proxy::Proxy| proxy.traffic().taken(crate::proxy::Way::ToServer) > taken;
     ensure(proxy.wait_until(lost, SETTLED_MAX).await, || "nothing was sent".to_owned())?;
@@ -117,7 +118,7 @@ async fn restarts(setting: Setting) -> Result<Seen, Failed> {
         world.inventory.come_back().await?;
     }
     Account::settled(&world, SETTLED_MAX).await?;
-    // Another process elsewhere: it knows nothing of the first one's keys, so nothing is under way.
+    // The new process does not have the keys of the first one, so no call may be open.
     let here = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
     let next = Inventory::start_on(here, world.ledger.clone()).await?;
     world.to_inventory.lead_to(crate::world::address(&next.addr())?);

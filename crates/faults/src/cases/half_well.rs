@@ -1,4 +1,4 @@
-//! SQS half well: one thing that it is asked for is denied, or fails, while the others work.
+//! SQS with partial failures: one action is denied or fails while the others work.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::world::{Setting, Started, World};
 /// `maxReceiveCount`.
 const RECEIVES_MAX: u32 = 3;
 
-/// The longest that recovery may take, from the end of the trouble.
+/// Maximum recovery time from the end of the fault.
 const RECOVERS: Duration = Duration::from_secs(10);
 
 const SETTLED_MAX: Duration = Duration::from_secs(90);
 
-/// Between two looks at `/readyz`.
+/// Interval between requests to `/readyz`.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 macro_rules! half_well {
@@ -53,18 +53,18 @@ pub(super) const CASES: &[Case] = &[
     half_well!(dlq "sqs-no-dlq-500", Ailment::Failing, "fails with 500"),
 ];
 
-/// What `/readyz` said while something ailed.
+/// The responses of `/readyz` during a fault.
 #[derive(Debug, Default)]
 struct Readiness {
     looks: usize,
     not_ready: usize,
-    /// The last body that named the action.
+    /// The last response that named the action.
     named: Option<(u16, String)>,
     last: String,
 }
 
 impl Readiness {
-    /// Looks for so long.
+    /// Reads `/readyz` for the given duration.
     async fn during(worker: &Started, right: Right, lasts: Duration) -> Self {
         let until = Instant::now() + lasts;
         let mut seen = Self::default();
@@ -81,7 +81,7 @@ impl Readiness {
         seen
     }
 
-    /// That it was not ready, and said why.
+    /// Checks that the worker was not ready and named the action.
     fn told(&self, right: Right) -> Result<(), Failed> {
         let is_told = self.named.as_ref().is_some_and(|(status, _)| *status == 503);
         ensure(is_told, || format!("/readyz never was 503 and named {}: {self}", right.name()))
@@ -98,7 +98,7 @@ impl std::fmt::Display for Readiness {
     }
 }
 
-/// That it is ready again within [`RECOVERS`] of `healed_at`.
+/// Checks that the worker is ready again within [`RECOVERS`] of `healed_at`.
 async fn ready_again(worker: &Started, healed_at: Instant) -> Result<f64, Failed> {
     let left = RECOVERS.saturating_sub(healed_at.elapsed());
     eventually("/readyz is 200 again", left, async || {
@@ -108,7 +108,7 @@ async fn ready_again(worker: &Started, healed_at: Instant) -> Result<f64, Failed
     Ok(healed_at.elapsed().as_secs_f64())
 }
 
-/// None of the good events in the dead-letter queue.
+/// Checks that no good event is in the dead-letter queue.
 fn no_letters(world: &World) -> Result<(), Failed> {
     let letters = world.sqs.counts(&world.dlq).total();
     let moved = world.sqs.ledger(&world.queue).moved_to_dlq;
@@ -165,7 +165,7 @@ async fn no_extend(setting: Setting, ailment: Ailment) -> Result<Seen, Failed> {
 
 async fn no_delete(setting: Setting, ailment: Ailment) -> Result<Seen, Failed> {
     let right = Right::Delete;
-    // Longer than three leases, or no message could be handed out too often.
+    // Longer than three leases, so that a message could exceed `maxReceiveCount`.
     let lasts = Duration::from_secs(if setting.is_short { 17 } else { 25 });
     let mut world = World::redriving(&setting, RECEIVES_MAX).await?;
     let mut worker = world.started().await?;
@@ -203,7 +203,7 @@ async fn no_dlq(setting: Setting, ailment: Ailment) -> Result<Seen, Failed> {
         world.send(Event::new(&format!("good_{number}"), Kind::ALL[number % Kind::ALL.len()]));
     });
     let (readiness, ()) = tokio::join!(Readiness::during(&worker, right, lasts), course);
-    // The last ones have as long as all others; there is no condition to wait for.
+    // The last events get the same time as all others; there is no condition to wait for.
     sleep(within).await;
     let progress = Progress::good(&world);
     progress.all_within(within)?;

@@ -1,5 +1,5 @@
-//! `kill -9` at each moment of a message's life: nothing is lost, nothing takes effect twice, and what is called again is
-//! what the dead process could not tell anybody.
+//! `kill -9` at each moment of a message's life. Nothing is lost, nothing takes effect twice, and
+//! only steps that the dead process could not record are repeated.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::case::{Case, Seen, rounds};
 use crate::failed::Failed;
 use crate::world::{Setting, Started, World};
 
-/// Worlds at once: they mostly wait for a visibility timeout.
+/// Concurrent worlds: they mostly wait for a visibility timeout.
 const AT_ONCE: usize = 8;
 
-/// For everything that is left to be handled again, on a busy machine: some visibility timeouts.
+/// Time limit for handling the rest on a busy machine: some visibility timeouts.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) const CASES: &[Case] = &[
@@ -88,7 +88,7 @@ async fn round(
     Ok(account)
 }
 
-/// A worker that has found everything that it needs.
+/// Starts a worker and waits until it is connected to its dependencies.
 pub(super) async fn started(world: &World) -> Result<Started, Failed> {
     let worker = world.started().await?;
     if world.store.is_some() {
@@ -97,7 +97,7 @@ pub(super) async fn started(world: &World) -> Result<Started, Failed> {
     Ok(worker)
 }
 
-/// A world in which this moment can be reached.
+/// Creates a world in which this moment can be reached.
 pub(super) async fn world(
     setting: &Setting,
     moment: Moment,
@@ -112,14 +112,14 @@ pub(super) async fn world(
         world.set("WORKER_CONCURRENCY", 1);
     }
     if moment == Moment::Waiting {
-        // Full jitter may draw next to nothing, so there are several of these.
+        // Full jitter may draw a delay near zero, so there are several attempts.
         world.set("BACKOFF_BASE_MS", 2_000);
         world.set("BACKOFF_MAX_MS", 2_000);
     }
     Ok(world)
 }
 
-/// The dead process's bytes never arrive, the stand-ins answer, and everything is as it was.
+/// Drops the bytes of the dead process and removes all faults.
 pub(super) async fn restore(world: &World) -> Result<(), Failed> {
     world.forget();
     world.to_api.accept().await?;

@@ -1,4 +1,5 @@
-//! Leases under strain: a reply that waits for a paused process, and as many messages held as may be.
+//! Leases under stress: a receive response that waits for a paused process, and the maximum number
+//! of held messages.
 
 use std::time::Duration;
 
@@ -17,11 +18,11 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(240);
 
-/// Longer than the visibility timeout, which is one more than the least.
+/// Longer than the visibility timeout, which is one second above its minimum.
 const PAUSED: Duration = Duration::from_secs(9);
 const VISIBILITY_S: u64 = 6;
 
-/// As many as may be held.
+/// The maximum number of held messages.
 const HELD_MAX: usize = 20_000;
 
 pub(super) const CASES: &[Case] = &[
@@ -47,11 +48,11 @@ async fn pause(setting: Setting) -> Result<Seen, Failed> {
     world.set("SQS_WAIT_TIME", 20);
     world.set("RESERVATION_TIMEOUT_MS", 20_000);
     let mut paused = world.started().await?;
-    // Once one event is done and deleted, the next receive is open.
+    // When one event is done and deleted, the next receive is open.
     world.send(Event::new("first", Kind::Expired));
     let empty = |counts: &Counts| counts.total() == 0;
     ensure(world.sqs.wait_until(&world.queue, empty, LIMIT).await, || "it is idle".to_owned())?;
-    // The other process has the message in hand until long after the first goes on.
+    // The other process works on the message until long after the first continues.
     let slow = Duration::from_secs(8);
     world.api.set_faults(Faults::<Reply>::none().latency(slow, Duration::ZERO));
     paused.signal(Signal::STOP);
@@ -61,7 +62,7 @@ async fn pause(setting: Setting) -> Result<Seen, Failed> {
         "no receive was open".to_owned()
     })?;
     let mut other = world.started().await?;
-    // How long it stands still is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     tokio::time::sleep(PAUSED).await;
     let begun = |ledger: &Ledger| ledger.calls_for("rsv_paused").len() == 1;
     ensure(world.ledger.wait_until(begun, LIMIT).await, || "the other is idle".to_owned())?;
@@ -92,7 +93,7 @@ async fn extensions(setting: Setting) -> Result<Seen, Failed> {
     ensure(world.sqs.wait_until(&world.queue, all_held, SETTLED_MAX).await, || {
         format!("not all are held: {:?}", world.sqs.counts(&world.queue))
     })?;
-    // Three leases each, of 30 s.
+    // Three leases of 30 s each.
     let thrice = f64::from(u32::try_from(events * 4).unwrap_or(u32::MAX));
     let extended = "worker_lease_extensions_total";
     for _ in 0..4 {

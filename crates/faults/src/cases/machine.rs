@@ -1,4 +1,4 @@
-//! What the machine refuses: descriptors, and a side port that is taken.
+//! Resources that the machine refuses: file descriptors and the admin port.
 
 use std::net::{Ipv6Addr, TcpListener};
 use std::time::Duration;
@@ -32,10 +32,10 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// After so long at most it is ready again.
+/// Maximum time until the worker is ready again.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// For how long nothing can be opened.
+/// Duration of the lack of descriptors.
 const OUT_OF_THEM: Duration = Duration::from_secs(5);
 
 async fn descriptors(setting: Setting) -> Result<Seen, Failed> {
@@ -44,12 +44,12 @@ async fn descriptors(setting: Setting) -> Result<Seen, Failed> {
     world.send_all(crowd("before", 50));
     Account::settled(&world, SETTLED_MAX).await?;
 
-    // Some events are in hand, with calls under way, and some are not received yet.
+    // Some events are in progress with open calls, and some are not yet received.
     world.to_api.set(Way::ToServer, Course::Hold);
     world.send_all(crowd("in_hand", 50));
     worker.counts("worker_messages_in_flight", &["state=\"running\""], 20.0).await?;
     let open = worker.usage().map_or(0, |usage| usage.descriptors);
-    // The worker has this process's.
+    // The worker inherits the maximum of this process.
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = |current| -> Result<Rlimit, Failed> {
         let new = Rlimit { current, maximum };
@@ -61,7 +61,7 @@ async fn descriptors(setting: Setting) -> Result<Seen, Failed> {
     world.forget();
     world.send_all(crowd("without", 100));
     worker.says("Polling fails").await?;
-    // How long it lasts is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     tokio::time::sleep(OUT_OF_THEM).await;
     limit(before.current)?;
     let account = Account::settled(&world, SETTLED_MAX).await?;

@@ -1,4 +1,4 @@
-//! A container's memory limit, and messages that would fill it many times.
+//! A container's memory limit, and messages of many times its size.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(240);
 
-/// The container's memory.
+/// The memory limit of the container.
 const LIMIT_BYTES: u64 = 64 << 20;
 
-/// A message's body: near SQS's old limit of 256 KiB.
+/// Size of a body: near the old limit of SQS, 256 KiB.
 const BODY_BYTES: usize = 200_000;
 
 /// `MAX_IN_FLIGHT_MB`: a quarter of the memory.
@@ -63,7 +63,7 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; {took_in} MB of bodies through it, peak {peak_kb} kB")))
 }
 
-/// A memory cgroup, of either version; removed when dropped.
+/// A memory cgroup of version 1 or 2; removed on drop.
 struct Container {
     folder: PathBuf,
 }
@@ -75,7 +75,7 @@ impl Container {
         let (parent, limit) = if one.join("memory.limit_in_bytes").exists() {
             (one, "memory.limit_in_bytes")
         } else {
-            // Fails where it is on already, or not ours to turn on: the limit below tells.
+            // Fails if it is already enabled or not permitted. Setting the limit below shows which.
             let _ = fs::write(two.join("cgroup.subtree_control"), "+memory");
             (two, "memory.max")
         };
@@ -86,7 +86,7 @@ impl Container {
         Some(container)
     }
 
-    /// The most that was used.
+    /// Returns the peak memory usage.
     fn peak_bytes(&self) -> Option<u64> {
         let read = |name: &str| fs::read_to_string(self.folder.join(name)).ok();
         read("memory.max_usage_in_bytes").or_else(|| read("memory.peak"))?.trim().parse().ok()
@@ -95,7 +95,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // It cannot be removed before its last process is gone, which is killed just before.
+        // The cgroup can be removed only after its last process has exited, which was just killed.
         for _ in 0..100 {
             if fs::remove_dir(&self.folder).is_ok() || !self.folder.exists() {
                 return;

@@ -1,6 +1,6 @@
-//! Moments in a message's life at which harm can be placed, each reached by what is observed from outside: calls that
-//! arrive at a stand-in, bytes that a proxy holds back, messages that the queue hands out or deletes, and for waits, the
-//! worker's own metrics.
+//! Moments in a message's life at which a fault can be injected. Each is detected from outside:
+//! calls to a stand-in, bytes that a proxy holds back, deliveries and deletes of the queue, and for
+//! waits the worker's metrics.
 
 use std::time::Duration;
 
@@ -17,56 +17,56 @@ use crate::proxy::{Course, Proxy, Way};
 use crate::worker::{LIMIT, Worker};
 use crate::world::{Store, World};
 
-/// How long a stand-in holds a call or an answer, for the harm to come first.
+/// How long a stand-in delays a call or response, so that the fault comes first.
 const HELD_BACK: Duration = Duration::from_millis(800);
 
 /// A moment in the life of one message, the *marked* one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// The queue has handed it out, and the worker has not got it yet.
+    /// The queue has delivered it, and the worker has not received the response.
     Received,
-    /// It waits in the worker for its turn.
+    /// It waits in the worker's buffer.
     Buffered,
-    /// The first call is on its way.
+    /// The first call is in transit.
     StatusSent,
-    /// The first call has come in.
+    /// The first call has arrived.
     StatusBegun,
-    /// The first call has taken effect, and its answer is on its way.
+    /// The first call has taken effect, and its response is in transit.
     StatusDone,
-    /// The first call is answered, and the second on its way.
+    /// The first call is answered, and the second is in transit.
     SeatsSent,
-    /// The second call has come in.
+    /// The second call has arrived.
     SeatsBegun,
-    /// The second call has taken effect, and its answer is on its way.
+    /// The second call has taken effect, and its response is in transit.
     SeatsDone,
-    /// Its delete is on its way.
+    /// Its delete is in transit.
     DeleteSent,
-    /// Its delete has come in.
+    /// Its delete has arrived.
     DeleteBegun,
-    /// It is deleted, and the answer is on its way.
+    /// It is deleted, and the response is in transit.
     DeleteDone,
-    /// It is deleted, and the worker knows.
+    /// It is deleted, and the worker has the response.
     Deleted,
     /// It waits for its next attempt.
     Waiting,
-    /// It waits for a service that is away.
+    /// It waits for a service that is down.
     Parked,
-    /// With a shared store: its claim is on its way.
+    /// Its claim in the shared store is in transit.
     ClaimSent,
-    /// It is claimed, and the answer is on its way.
+    /// It is claimed, and the response is in transit.
     ClaimDone,
-    /// The first step has taken effect, and the record of it is on its way.
+    /// The first step has taken effect, and its record is in transit.
     RecordSent,
-    /// The first step is recorded, and the answer is on its way.
+    /// The first step is recorded, and the response is in transit.
     RecordDone,
-    /// All has taken effect, and the record that it is handled is on its way.
+    /// Both steps have taken effect, and the record of completion is in transit.
     CompleteSent,
-    /// It is recorded as handled, and the answer is on its way.
+    /// It is recorded as complete, and the response is in transit.
     CompleteDone,
 }
 
 impl Moment {
-    /// Those of every worker.
+    /// The moments of every worker.
     pub(crate) const PLAIN: [Self; 14] = [
         Self::Received,
         Self::Buffered,
@@ -84,7 +84,7 @@ impl Moment {
         Self::Parked,
     ];
 
-    /// Those of a worker with a shared store.
+    /// The moments of a worker with a shared store.
     pub(crate) const STORE: [Self; 6] = [
         Self::ClaimSent,
         Self::ClaimDone,
@@ -94,18 +94,18 @@ impl Moment {
         Self::CompleteDone,
     ];
 
-    /// Whether it needs a shared store.
+    /// Returns whether the moment needs a shared store.
     pub(crate) fn needs_store(self) -> bool {
         Self::STORE.contains(&self)
     }
 
-    /// Whether the queue has lost the message already.
+    /// Returns whether the message is already deleted from the queue.
     pub(crate) fn is_deleted(self) -> bool {
         matches!(self, Self::DeleteDone | Self::Deleted)
     }
 
-    /// Which of its two calls may be made again by the process that comes next, where this one is killed; none where
-    /// that depends on when it is.
+    /// Returns which of its two calls the next process may repeat after a kill at this moment; none
+    /// if that depends on timing.
     pub(crate) fn again(self, has_store: bool) -> Option<[bool; 2]> {
         Some(match self {
             Self::Waiting | Self::Parked => return None,
@@ -113,18 +113,18 @@ impl Moment {
             Self::ClaimSent | Self::ClaimDone | Self::DeleteDone | Self::Deleted => [false, false],
             Self::RecordDone | Self::CompleteDone => [false, false],
             Self::StatusBegun | Self::StatusDone | Self::RecordSent => [true, false],
-            // What was done before these is known where it is recorded.
+            // Earlier steps are known if a store recorded them.
             Self::SeatsSent => [!has_store, false],
             Self::SeatsBegun | Self::SeatsDone | Self::CompleteSent => [!has_store, true],
             Self::DeleteSent | Self::DeleteBegun => [!has_store, !has_store],
         })
     }
 
-    /// Sends the marked message among others, and brings it to this moment. What is held stays so until the world lets
-    /// it pass, or forgets it.
+    /// Sends the marked message among others and waits for this moment. Held bytes stay held until
+    /// the world lets them pass or drops them.
     ///
     /// # Errors
-    /// What did not happen.
+    /// The condition that was not met.
     pub(crate) async fn reach(
         self,
         world: &mut World,
@@ -140,7 +140,7 @@ impl Moment {
             came(emptied, "the first event is handled")?;
         }
         self.prepare(world, &marked).await?;
-        // At the others' moments, whatever they are; before and behind it in the queue.
+        // Other messages, before and behind the marked one, at any moment of theirs.
         let others = if self.needs_store() { 0 } else { 3 };
         world.send_all(crowd("before", others));
         world.send(marked.clone());
@@ -237,10 +237,10 @@ impl Moment {
     }
 }
 
-/// Checks that no call about the marked event was made again but those that `again` allows.
+/// Checks that no call about the marked event was repeated except those that `again` allows.
 ///
 /// # Errors
-/// The calls, where one was.
+/// The unexpected calls.
 pub(crate) fn calls_fit(
     world: &World,
     marked: &Event,
@@ -258,7 +258,7 @@ pub(crate) fn calls_fit(
 }
 
 fn store(world: &World) -> &Proxy {
-    &world.store.as_ref().expect("the moment needs a store, and says so").proxy
+    &world.store.as_ref().expect("this moment needs a store").proxy
 }
 
 async fn delivered(world: &World, marked: &Event) -> Result<(), Failed> {
@@ -305,13 +305,13 @@ async fn effects(world: &World, marked: &Event, count: usize) -> Result<(), Fail
     came(world.ledger.wait_until(done, LIMIT).await, "its call has taken effect")
 }
 
-/// As the queue calls it.
+/// Returns the message id from SQS.
 fn message_id(world: &World, marked: &Event) -> String {
     let is_marked = |sent: &&Sent| sent.event.as_ref() == Some(marked);
-    world.sent.iter().find(is_marked).expect("it was sent").message_id.clone()
+    world.sent.iter().find(is_marked).expect("the marked message was sent").message_id.clone()
 }
 
-/// What the queue gave out with it, last.
+/// Returns the receipt handle of the last delivery.
 fn handle(world: &World, id: &str) -> String {
     let ledger = world.sqs.ledger(&world.queue);
     let is_it = |entry: &&Entry| {
@@ -319,13 +319,13 @@ fn handle(world: &World, id: &str) -> String {
             && matches!(entry.outcome, Outcome::Delivered { .. })
     };
     let handle = ledger.entries.iter().rfind(is_it).and_then(|entry| entry.receipt_handle.clone());
-    handle.expect("it was handed out").to_string()
+    handle.expect("the message was delivered").to_string()
 }
 
 async fn delete_sent(world: &World, marked: &Event) -> Result<(), Failed> {
     effects(world, marked, 2).await?;
     world.to_sqs.set(Way::ToServer, Course::Hold);
-    // An extension names it too, but none is due yet: the delete comes first.
+    // A visibility extension would have this handle too, but none is due before the delete.
     holds(&world.to_sqs, &handle(world, &message_id(world, marked))).await
 }
 
@@ -354,10 +354,10 @@ async fn store_sent(world: &World, marked: &Event, effects_before: usize) -> Res
     holds(store(world), &marked.id).await
 }
 
-/// What the store is told next of the marked event is done, and the worker does not know.
+/// Waits until the store has applied the next record of the marked event, and holds its response.
 async fn store_done(world: &World, marked: &Event, effects_before: usize) -> Result<(), Failed> {
     store_sent(world, marked, effects_before).await?;
-    let Store { redis, proxy } = world.store.as_ref().expect("the moment needs a store");
+    let Store { redis, proxy } = world.store.as_ref().expect("this moment needs a store");
     let key = format!("reservation-worker:{}", marked.id);
     let before = redis.command(&["GET", &key]).await?;
     proxy.set(Way::ToClient, Course::Hold);

@@ -1,5 +1,4 @@
-//! Names that cannot be resolved for a while, that lead elsewhere afterwards, and that have several
-//! addresses.
+//! DNS names that cannot be resolved for a while, change their address, or have several addresses.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,16 +13,15 @@ use crate::world::{Setting, Started, World, address};
 
 const SETTLED_MAX: Duration = Duration::from_secs(120);
 
-/// For how long no name is known.
+/// Duration of the fault.
 const LASTS: Duration = Duration::from_secs(10);
 
-/// What the worker calls its neighbours.
+/// Names of the worker's dependencies.
 const NAMES: [&str; 3] = ["sqs.faults.test", "reservations.faults.test", "inventory.faults.test"];
 
 const NOT_ROOT: &str = "a mount namespace can only be made by root";
 
-/// A new address gets calls within this time: 30 s between two resolutions, and what connecting
-/// takes.
+/// Maximum time until a new address gets calls: 30 s between two resolutions, plus connecting.
 const FOUND_MAX: Duration = Duration::from_secs(32);
 
 pub(super) const CASES: &[Case] = &[DNS, HEADLESS];
@@ -45,11 +43,11 @@ const HEADLESS: Case = Case {
 };
 
 async fn run(setting: Setting) -> Result<Seen, Failed> {
-    // In a mount namespace of its own the worker sees these in place of the system's.
+    // In its own mount namespace, the worker sees these files in place of the system's.
     let folder = setting.folder.join("names");
     std::fs::create_dir_all(&folder)?;
     let (hosts, servers) = (folder.join("hosts"), folder.join("resolv.conf"));
-    // Nobody listens there: a question fails at once.
+    // No server listens there, so a query fails at once.
     std::fs::write(&servers, "nameserver 127.0.0.254\noptions timeout:1 attempts:1\n")?;
     write_hosts(&hosts, &["127.0.0.1"; 3])?;
     let mut world = World::start(&setting).await?;
@@ -65,7 +63,7 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     world.forget();
     world.send_all(crowd("nameless", 60));
     worker.says("Polling fails").await?;
-    // How long it lasts is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     tokio::time::sleep(LASTS).await;
     write_hosts(&hosts, &["127.0.0.1", "127.0.0.1", "127.0.0.2"])?;
     world.to_inventory.refuse().await?;
@@ -76,14 +74,14 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; {passed} bytes went to the new address")))
 }
 
-/// Another address of the Inventory service: that of `to_inventory`, but for its last number.
+/// Starts a proxy to the Inventory service on the port of `to_inventory` and another loopback
+/// address.
 async fn another_address(world: &World, last: u8) -> Result<Proxy, Failed> {
     let there = SocketAddr::from(([127, 0, 0, last], world.to_inventory.addr().port()));
     Ok(Proxy::start_on(there, address(&world.inventory.addr())?).await?)
 }
 
-/// A worker that calls its neighbours by their names, as these files resolve them; none where that
-/// takes rights that we lack.
+/// Starts a worker that uses names, resolved by these files; none without the permission for it.
 async fn named(world: &mut World, hosts: &Path, servers: &Path) -> Result<Option<Started>, Failed> {
     let port = |proxy: &Proxy| proxy.addr().port();
     world.set("AWS_ENDPOINT_URL", format!("http://{}:{}", NAMES[0], port(&world.to_sqs)));
@@ -149,7 +147,7 @@ async fn headless(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; the new address had calls after {found:.1} s")))
 }
 
-/// In place: the file is mounted elsewhere.
+/// Writes the file in place, because it is mounted elsewhere.
 fn write_lines<'a>(
     path: &Path,
     lines: impl Iterator<Item = (&'a str, &'a str)>,

@@ -1,4 +1,4 @@
-//! Two events that contradict each other about one reservation: in either order, and at once.
+//! Two contradicting events about one reservation, in either order and at the same time.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) const CASES: &[Case] = &[Case {
     run: |setting| Box::pin(run(setting)),
 }];
 
-/// Which comes first; with `None` both are sent at once.
+/// Which event comes first; with `None` both are sent together.
 const ORDERS: [(Option<Kind>, Kind); 5] = [
     (Some(Kind::Approved), Kind::Expired),
     (Some(Kind::Approved), Kind::Refused),
@@ -53,7 +53,7 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
         let late = Event::new(&format!("{name}_2"), second).about(&reservation);
         pairs.push((first, reservation, early, late));
     }
-    // The first of each pair that has an order, and when these have taken effect, the rest.
+    // First the first event of each ordered pair, and the rest after these have taken effect.
     send(&mut world, pairs.iter().filter(|it| it.0.is_some()).map(|it| &it.2));
     Account::settled(&world, LIMIT).await?;
     send(&mut world, pairs.iter().filter(|it| it.0.is_none()).map(|it| &it.2));
@@ -88,7 +88,7 @@ fn send<'a>(world: &mut World, events: impl Iterator<Item = &'a Event>) {
     }
 }
 
-/// Whether the seats were sold in the end.
+/// Returns whether the seats were sold in the end.
 fn judge(world: &World, first: Option<Kind>, reservation: &str) -> Result<bool, Failed> {
     let effects = world.ledger.effects_for(reservation);
     let hold = world.inventory.hold(reservation);
@@ -108,7 +108,7 @@ fn judge(world: &World, first: Option<Kind>, reservation: &str) -> Result<bool, 
     Ok(is_sold)
 }
 
-/// Whether a payment for this reservation was set aside, with its reason.
+/// Returns whether a payment for this reservation was dead-lettered with its reason.
 fn told(world: &World, reservation: &str) -> bool {
     world.sqs.peek_all(&world.dlq).iter().any(|letter| {
         let reason = letter.attributes.get("dlq_reason").and_then(|it| it.string_value.as_deref());

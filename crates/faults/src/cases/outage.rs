@@ -1,4 +1,5 @@
-//! Both services away for a minute, and a redrive policy that would lose every message that is handed out four times.
+//! Both services down for a minute, with a redrive policy that dead-letters a message at its fourth
+//! receive.
 
 use std::time::{Duration, Instant};
 
@@ -100,7 +101,7 @@ async fn run(setting: Setting, away: Away) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; {parked} waited, all done {took:.1} s after the return")))
 }
 
-/// Looks at its health for as long as the outage lasts.
+/// Checks the health endpoints for the duration of the outage.
 async fn stays_well(worker: &Started, lasts: Duration) -> Result<(), Failed> {
     let until = Instant::now() + lasts;
     let mut looks = tokio::time::interval(Duration::from_secs(1));

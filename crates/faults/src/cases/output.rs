@@ -1,4 +1,5 @@
-//! Standard output that is closed, or whose disk is full: events are handled all the same, and lost lines are counted.
+//! Standard output that is closed or on a full disk. Events are still handled, and lost lines are
+//! counted.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +14,7 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 
-/// Enough to write more than the small disk takes.
+/// Enough events for a log larger than the small disk.
 const EVENTS: usize = 400;
 
 pub(super) const CASES: &[Case] = &[
@@ -51,7 +52,7 @@ async fn full(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; at least 50 lines lost and counted")))
 }
 
-/// Handles 50 events; at least so many lines must have been counted as lost.
+/// Handles 50 events and checks that at least `lines_lost` lines were counted as lost.
 async fn with_output(
     setting: &Setting,
     output: Output,
@@ -86,7 +87,7 @@ async fn disk(setting: Setting) -> Result<Seen, Failed> {
     let lost = worker.metric("worker_log_lines_dropped_total", &[]).await.unwrap_or_default();
     let half_a_line = std::fs::read(&file)?.last() != Some(&b'\n');
 
-    // As a log rotation empties it. It is open for appending.
+    // Emptied as by a log rotation. The worker has it open for appending.
     std::fs::File::options().write(true).open(&file)?.set_len(0)?;
     let log = || std::fs::read_to_string(&file).unwrap_or_default();
     world.send_all(crowd("room", 20));
@@ -96,7 +97,7 @@ async fn disk(setting: Setting) -> Result<Seen, Failed> {
     worker.leave(LIMIT).await?;
     let log = log();
     ensure(log.contains("Log lines were dropped"), || "the gap is not named".to_owned())?;
-    // Where the disk took half a line, the rest of it may come first.
+    // If the disk took half a line, the rest of it may come first.
     let whole = log.lines().skip(usize::from(half_a_line));
     for line in whole {
         let is_whole = serde_json::from_str::<serde_json::Value>(line).is_ok();
@@ -108,13 +109,13 @@ async fn disk(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{before}; {lost} lines lost and counted, then the log went on")))
 }
 
-/// A very small disk; it is gone when this is dropped.
+/// A very small disk; unmounted on drop.
 struct Disk {
     folder: PathBuf,
 }
 
 impl Disk {
-    /// None where that is not allowed.
+    /// Mounts the disk; returns none without the permission for it.
     fn mount(folder: &Path) -> Result<Option<Self>, Failed> {
         std::fs::create_dir_all(folder)?;
         let options = ["-t", "tmpfs", "-o", "size=64k", "faults"];
@@ -125,7 +126,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: the worker may still be about to be killed.
+        // Lazily, because the worker may not have been killed yet.
         run(Command::new("umount").arg("--lazy").arg(&self.folder));
     }
 }

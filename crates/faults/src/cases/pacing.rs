@@ -1,4 +1,4 @@
-//! Services that ask for fewer calls, in each form that they may, and in forms that make no sense.
+//! Services that request fewer calls, in every valid form and in invalid ones.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,13 +17,13 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(60);
 
-/// The longest pause that a service may ask for.
+/// The longest pause that the worker accepts from a service.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// What is asked for in seconds.
+/// The pause in the cases that name seconds.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// The timers of two processes on a busy machine, and a wait that ends on a whole millisecond.
+/// Tolerance for the timers of two processes on a busy machine and for rounding to milliseconds.
 const SLACK: Duration = Duration::from_millis(20);
 
 pub(super) const CASES: &[Case] = &[
@@ -64,7 +64,8 @@ fn rpc(code: Code, pause: Duration) -> Answered {
     Answered::Rpc(Scripted::<RpcReply>::code_with_retry_info(code, pause))
 }
 
-/// A moment that many seconds from now, cut to a whole second as RFC 9110 writes it, by both clocks.
+/// Returns an HTTP date the given seconds from now, cut to a whole second, and the same moment as
+/// an `Instant`.
 fn date(after_s: u64) -> (String, Instant) {
     let now = SystemTime::now();
     let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -139,7 +140,7 @@ async fn far(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(summary(&rounds(3, 3, round).await?)))
 }
 
-/// From when an event was told to come later to when it came.
+/// The time between the request to pause and the next call for the event.
 #[derive(Clone, Copy, Debug)]
 struct Paused {
     told_at: Instant,
@@ -161,7 +162,8 @@ fn summary(done: &[(Account, Paused)]) -> String {
     format!("{sum}; paused for {} s", pauses.join(", "))
 }
 
-/// One event is answered so, others come meanwhile. Gives for how long the service was not called for it.
+/// Lets one event get this response while others come in. Returns how long the service was not
+/// called for it.
 async fn paced(
     setting: Setting,
     answered: Answered,
@@ -188,7 +190,7 @@ async fn paced(
         ledger.calls().iter().filter(of_it).any(|call| call.answer != Answer::Pending)
     };
     ensure(world.ledger.wait_until(was_told, SETTLED_MAX).await, || "no call".to_owned())?;
-    // And the worker has heard it.
+    // The worker has also received the response.
     worker.counts("worker_retries_total", &[], 1.0).await?;
     world.send_all(crowd("others", 20));
     let account = Account::settled(&world, PAUSE_MAX + SETTLED_MAX).await?;

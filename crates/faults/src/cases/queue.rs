@@ -1,5 +1,5 @@
-//! SQS at its worst: throttling, errors, resets, latency, half-done batches, a queue that is made anew, and rights that are
-//! taken away.
+//! Faults of SQS: throttling, errors, resets, latency, partly failed batches, a recreated queue and
+//! revoked permissions.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::world::{Setting, World};
 const SETTLED_MAX: Duration = Duration::from_secs(120);
 const EVENTS: usize = 300;
 
-/// What the worker calls.
+/// The actions that the worker calls.
 const ACTIONS: [Action; 3] =
     [Action::ReceiveMessage, Action::DeleteMessageBatch, Action::ChangeMessageVisibilityBatch];
 
@@ -147,7 +147,7 @@ async fn remade(setting: Setting) -> Result<Seen, Failed> {
     ensure(world.ledger.wait_until(done, SETTLED_MAX).await, || {
         format!("what was in hand is not done: {:?}", world.ledger.totals())
     })?;
-    // How long it is gone is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let redrive = Some(Redrive { dlq: "dlq".to_owned(), max_receive_count: 100 });
     world.sqs.create_queue("events", QueueSpec { redrive, ..QueueSpec::default() });
@@ -158,7 +158,7 @@ async fn remade(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account} (the new queue's)")))
 }
 
-/// As an operator would.
+/// Deletes the queue with an API call, as an operator would.
 async fn delete_queue(world: &World) -> Result<(), Failed> {
     let endpoint = world.sqs.endpoint_url();
     let address = endpoint.trim_start_matches("http://");
@@ -190,7 +190,7 @@ async fn denied(setting: Setting) -> Result<Seen, Failed> {
     })
     .await?;
     world.send_all(crowd("denied", 100));
-    // How long it lasts is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     tokio::time::sleep(Duration::from_secs(10)).await;
     world.sqs.authorize(rights());
     let account = Account::settled(&world, SETTLED_MAX).await?;
@@ -199,7 +199,7 @@ async fn denied(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(account.to_string()))
 }
 
-/// What the worker needs.
+/// Returns the permissions that the worker needs.
 fn rights() -> Vec<Grant> {
     let names =
         ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "GetQueueAttributes"];

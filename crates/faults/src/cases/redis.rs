@@ -1,4 +1,5 @@
-//! The shared store: killed, restarted, slow, full. Nothing runs unguarded meanwhile, and nothing is lost.
+//! The shared store, killed, restarted, slow or full. No event is handled without a claim, and
+//! nothing is lost.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::world::{Setting, Store, World, address};
 
 const SETTLED_MAX: Duration = Duration::from_secs(90);
 
-/// For how long it is away, full or slow.
+/// Duration of the fault.
 const LASTS: Duration = Duration::from_secs(10);
 
 const EVENTS: usize = 200;
@@ -70,10 +71,11 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// Redis 6.2, by the name under which `make stores` puts it.
+/// Redis 6.2, under the name that `make stores` installs it.
 const REDIS_6: &str = "redis-server-6.2";
 
-/// In which all that was sent before a failover and after it is done: the failover takes one second, a claim one more.
+/// Time limit for all events sent before and after a failover: the failover takes one second, a
+/// claim one more.
 const FAILOVER_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +112,7 @@ impl Harm {
 }
 
 fn store(world: &mut World) -> &mut Store {
-    world.store.as_mut().expect("the case has one")
+    world.store.as_mut().expect("the case has a store")
 }
 
 async fn world(setting: &Setting) -> Result<World, Failed> {
@@ -129,14 +131,14 @@ async fn run(setting: Setting, harm: Harm) -> Result<Seen, Failed> {
         worker.says("Connected to the shared store").await?;
     }
     world.harm.begin();
-    // The harm comes in the middle of these.
+    // The fault comes while these are in progress.
     world.send_all(crowd("under_way", EVENTS));
     let some = |ledger: &sandbox::ledger::Ledger| ledger.totals().effects >= 20;
     ensure(world.ledger.wait_until(some, SETTLED_MAX).await, || "no effects".to_owned())?;
     harm.begin(&mut store(&mut world).redis).await?;
     let during = crowd("during", EVENTS);
     world.send_all(during.clone());
-    // How long it lasts is what is injected; there is no condition to wait for.
+    // The duration is part of the fault; there is no condition to wait for.
     tokio::time::sleep(LASTS).await;
     let unguarded = begun(&world, &during);
     harm.end(&mut store(&mut world).redis).await?;
@@ -151,7 +153,7 @@ async fn run(setting: Setting, harm: Harm) -> Result<Seen, Failed> {
     )))
 }
 
-/// How many of these events a service was called for.
+/// Returns how many of these events caused a call to a service.
 fn begun(world: &World, events: &[Event]) -> usize {
     events.iter().filter(|it| !world.ledger.calls_for(&it.reservation).is_empty()).count()
 }
@@ -211,7 +213,7 @@ async fn failover(setting: Setting, program: Option<&str>) -> Result<Seen, Faile
     ensure(handed_over.text() == "OK", || format!("FAILOVER: {handed_over:?}"))?;
     role(&replica, "master", "").await?;
     role(&store(&mut world).redis, "slave", "").await?;
-    // As a name does that leads to the new master from now on.
+    // As a DNS name does that now leads to the new master.
     proxy.lead_to(address(&format!("127.0.0.1:{to}"))?);
     let began = Instant::now();
     world.send_all(crowd("after", EVENTS));
@@ -224,7 +226,7 @@ async fn failover(setting: Setting, program: Option<&str>) -> Result<Seen, Faile
     Ok(Seen::Held(format!("{account}; all done {took_s:.1} s after the failover")))
 }
 
-/// Waits until a server says that it is that, and something of its state.
+/// Waits until a server reports this role and state.
 async fn role(redis: &Redis, role: &str, state: &str) -> Result<(), Failed> {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! A service of which a part is sick: always the same reservations fail, and the others must not notice.
+//! A partly failing service: the same reservations always fail, and the others must not be delayed.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::failed::Failed;
 use crate::progress::{Fates, Progress, feed};
 use crate::world::{Setting, World};
 
-/// The longest that a good event may take, from the moment it is sent.
+/// Maximum duration of a good event from sending to its last effect.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Those that failed wait 30 s at most, and what was handed back for longer.
+/// Failed events wait at most 30 s, handed-back events longer.
 const SETTLED_MAX: Duration = Duration::from_secs(150);
 
 const SICK: f64 = 0.1;
@@ -92,15 +92,16 @@ async fn burst(setting: Setting) -> Result<Seen, Failed> {
     Ok(figures)
 }
 
-/// The good ones while the others are still sick; and then those, cured.
+/// Checks the good events while the others still fail, then the others after the cure.
 async fn judged(world: &World) -> Result<Seen, Failed> {
-    // The last ones have as long as all others; there is no condition to wait for.
+    // The last events get the same time as all others; there is no condition to wait for.
     sleep(WITHIN).await;
     let progress = Progress::good(world);
     progress.all_within(WITHIN)?;
     world.api.set_rules([]);
     let cured_at = Instant::now();
-    // Those beyond half of the room were handed back, and are hidden for a quarter of an hour: they are still queued.
+    // Failing events beyond half of the in-flight limit were handed back and are hidden for 15
+    // minutes: they are still queued.
     let account = match Account::settled(world, SETTLED_MAX).await {
         Ok(account) => account,
         Err(_) => Account::judge(world)?,

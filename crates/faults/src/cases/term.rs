@@ -1,5 +1,5 @@
-//! SIGTERM at each moment of a message's life, and twice: the worker leaves in time, with code 0 or at once, and what it
-//! had is finished or handed back.
+//! SIGTERM at each moment of a message's life, once and twice. The worker exits in time with code
+//! 0, or at once after the second signal, and its messages are finished or handed back.
 
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,13 @@ use crate::world::{Setting, Started};
 const AT_ONCE: usize = 8;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// `SHUTDOWN_GRACE`, seconds.
+/// `SHUTDOWN_GRACE` in seconds.
 const GRACE_S: u64 = 6;
 
-/// What a process takes to end, and to be seen to have ended, on a busy machine.
+/// Time for a process to exit and for the exit to be seen, on a busy machine.
 const MARGIN: Duration = Duration::from_millis(1_000);
 
-/// SIGTERM, as a shell shows it.
+/// The exit code of SIGTERM in a shell.
 const TERMINATED: i32 = 143;
 
 pub(super) const CASES: &[Case] = &[
@@ -50,14 +50,14 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// What comes after the signal.
+/// What happens after the signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// What is under way arrives.
+    /// Bytes in transit arrive.
     Passing,
-    /// It does not.
+    /// Bytes in transit stay held.
     Held,
-    /// Another signal.
+    /// A second signal is sent.
     Twice,
 }
 
@@ -108,7 +108,7 @@ async fn round(
         }
         Form::Held => {
             let took = left(&mut worker, told_at).await?;
-            // What it had under way has not arrived, and never will.
+            // Its bytes in transit have not arrived and never will.
             world.harm.end();
             world.harm.killed();
             took
@@ -152,7 +152,7 @@ async fn left_at_once(worker: &mut Started, moment: Moment) -> Result<Duration, 
     let told_at = Instant::now();
     worker.signal(Signal::TERM);
     let ended = worker.ended(MARGIN).await?;
-    // Where all is done already, it may be gone before it hears the second.
+    // If all work is already done, the process may exit before the second signal.
     let is_good =
         ended == Ended::Code(TERMINATED) || (moment == Moment::Deleted && ended == Ended::Code(0));
     ensure(is_good, || format!("{ended:?}:\n{}", worker.last_lines(10)))?;

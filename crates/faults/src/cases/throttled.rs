@@ -1,4 +1,5 @@
-//! Services that are asked too much, and say so: a share of the calls is told to come later, or what is beyond a rate.
+//! Overloaded services that say so: a share of the calls, or calls above a rate, are told to come
+//! later.
 
 use std::time::Duration;
 
@@ -17,13 +18,13 @@ use crate::world::{Setting, World};
 
 const SETTLED_MAX: Duration = Duration::from_secs(180);
 
-/// Of each event: its status, its seats.
+/// Effects per event: status and seats.
 const EFFECTS: u64 = 2;
 
-/// Throughput is measured for so long.
+/// Duration of the throughput measurement.
 const WINDOW: Duration = Duration::from_secs(20);
 
-/// Before that a limit is found.
+/// Time before the measurement in which the worker finds the limit.
 const WARM_UP: Duration = Duration::from_secs(5);
 
 pub(super) const CASES: &[Case] = &[
@@ -64,7 +65,8 @@ struct Throughput {
     account: String,
 }
 
-/// Of a backlog, until the window has passed or 80% of it are done: its end is not its rate.
+/// Measures a backlog until the window ends or 80% is done. The last part is left out, because it
+/// is not at full rate.
 async fn throughput(
     setting: &Setting,
     faults: Faults<Reply>,
@@ -81,12 +83,12 @@ async fn throughput(
     let has_begun = world.ledger.wait_until(|it| effects(it) > 0, SETTLED_MAX).await;
     ensure(has_begun, || "nothing is done".to_owned())?;
     let began = Instant::now();
-    // Whether it is the window or the backlog that ends, what was done by then is divided by the time that it took.
+    // Whichever ends first, the events done so far are divided by the elapsed time.
     world.ledger.wait_until(|it| effects(it) >= enough, WINDOW).await;
     let rate = per_second(effects(&world.ledger) / EFFECTS, began.elapsed());
     let tally = Tally::of(&world.ledger.calls(), Service::ReservationApi);
     world.api.set_faults(Faults::none());
-    // What is left of a backlog that was too long for its window proves nothing more.
+    // The rest of a backlog that was too long for its window proves nothing more.
     let account = match Account::settled(&world, SETTLED_MAX).await {
         Ok(account) => account.to_string(),
         Err(_) if rate < 50.0 => "not done in the end".to_owned(),
@@ -103,7 +105,7 @@ async fn limits(setting: Setting) -> Result<Seen, Failed> {
         (Service::ReservationApi, 1_000),
         (Service::Inventory, 200),
     ] {
-        // One that fails does not hide the others.
+        // All rates run to their end, also if one fails.
         let (seen, does_hold) = match limited(&setting, service, limit).await {
             Ok(seen) => (seen, true),
             Err(failed) => (format!("NOT HELD: {failed}"), false),
@@ -121,14 +123,14 @@ async fn limited(setting: &Setting, service: Service, limit: u32) -> Result<Stri
     let mut world = World::start(setting).await?;
     world.use_defaults();
     world.use_no_proxies();
-    // Nobody may be idle before the window ends.
+    // Enough events that no process is idle before the window ends.
     let seconds = (WARM_UP + window).as_secs() + 5;
     let events = usize::try_from(u64::from(limit) * seconds).unwrap_or(usize::MAX);
     match service {
         Service::ReservationApi => world.api.set_rate_limit(Some(RateLimit::per_second(limit))),
         Service::Inventory => world.inventory.set_rate_limit(Some(RateLimit::per_second(limit))),
     }
-    // As a service on another machine: no call is answered in no time.
+    // Latency as of a service on another machine.
     let (near, none) = (Duration::from_millis(5), Duration::ZERO);
     world.api.set_faults(Faults::<Reply>::none().latency(near, none));
     world.inventory.set_faults(Faults::<RpcReply>::none().latency(near, none));
@@ -138,7 +140,7 @@ async fn limited(setting: &Setting, service: Service, limit: u32) -> Result<Stri
     let has_begun = |ledger: &Ledger| ledger.calls().iter().any(|call| of_it(&call));
     ensure(world.ledger.wait_until(has_begun, SETTLED_MAX).await, || "no call".to_owned())?;
     let began = Instant::now();
-    // How long it lasts is what is measured.
+    // The duration is what is measured.
     sleep(WARM_UP + window).await;
     let calls = world.ledger.calls();
     let all = Tally::of(&calls, service);

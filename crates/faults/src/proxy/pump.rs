@@ -1,4 +1,5 @@
-//! One connection through the proxy: two ways, each a reader and a writer with a bounded line of pieces between them.
+//! One connection through the proxy: two ways, each with a reader, a writer and a bounded channel
+//! between them.
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Course, HELD_SHOWN_MAX, Orders, Shared, Way};
 
-/// The largest piece that is carried at once.
+/// Maximum size of a piece.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Pieces between reader and writer: beyond 1 MiB the sender feels that nobody reads.
+/// Pieces between reader and writer: above 1 MiB the sender gets backpressure.
 const PIECES_MAX: usize = 64;
 
-/// A throttled way is served so often.
+/// Interval of writes on a throttled way.
 const THROTTLE_TICK: Duration = Duration::from_millis(50);
 const THROTTLE_TICKS_A_SECOND: u32 = 20;
 
@@ -37,11 +38,11 @@ pub(super) async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
     });
     let _open = Open(&shared);
     let Ok(mut server) = TcpStream::connect(shared.target()).await else {
-        // As the target itself would refuse it, only a moment later.
+        // Like a refusal by the target, but a moment later.
         let _ = client.set_zero_linger();
         return;
     };
-    // Small pieces must not wait for each other; a socket that is already dead may refuse it.
+    // Small pieces must not wait for Nagle's algorithm; a dead socket may refuse the option.
     let _ = server.set_nodelay(true);
     let is_whole = {
         let (from_client, to_client) = client.split();
@@ -56,7 +57,7 @@ pub(super) async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
         tokio::select! { biased; _ = reset => false, ended = both => ended.is_ok() }
     };
     if !is_whole {
-        // With no linger the close that follows sends RST.
+        // With zero linger, the following close sends RST.
         let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
 }
@@ -102,7 +103,7 @@ async fn read(
         let count = u64::try_from(count).expect("a piece is small");
         shared.traffic.send_modify(|traffic| traffic.taken[way.index()] += count);
         if pieces.send(Piece { bytes, taken_at: Instant::now() }).await.is_err() {
-            // The writer has ended, and with it this way.
+            // The writer has ended, which ends this way.
             return Ok(());
         }
     }
@@ -125,7 +126,7 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
             while let Some(piece) = line.recv().await {
                 self.write(&piece).await?;
             }
-            // In a black hole not even the end of a connection is heard.
+            // A black hole also drops the end of a connection.
             while self.has_lost || self.course().await == Course::Drop {
                 std::future::pending::<()>().await;
             }
@@ -139,17 +140,17 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
         };
         self.to.shutdown().await?;
         if is_ordered {
-            // What still comes is lost; the connection stays, for the other way.
+            // Later bytes are lost; the connection stays open for the other way.
             while line.recv().await.is_some() {}
         }
         Ok(())
     }
 
-    /// The course, once it is not to hold.
+    /// Returns the course when it is not `Hold`.
     async fn course(&mut self) -> Course {
         let way = self.way.index();
         let orders = self.orders.wait_for(|orders| orders.courses[way] != Course::Hold).await;
-        orders.expect("the proxy holds the sender").courses[way]
+        orders.expect("the proxy keeps the sender").courses[way]
     }
 
     async fn write(&mut self, piece: &Piece) -> io::Result<()> {

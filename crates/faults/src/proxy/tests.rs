@@ -1,4 +1,4 @@
-//! The proxy does what it is told, and nothing else.
+//! Tests of the proxy's faults.
 #![allow(clippy::unwrap_used)]
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +10,7 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// A server that says everything back, and its greeting first.
+/// Starts a server that sends a greeting and then echoes all bytes.
 async fn echo(greeting: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -44,14 +44,14 @@ async fn hears_nothing(client: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn what_is_not_told_otherwise_passes_whole() {
+async fn bytes_and_the_end_are_forwarded_by_default() {
     let (proxy, client) = proxied().await;
     let sent: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let (mut from, mut to) = client.into_split();
     let expected = sent.clone();
     let sending = tokio::spawn(async move {
         to.write_all(&sent).await.unwrap();
-        // Dropped: the end passes too.
+        // The drop closes this way, and the proxy forwards the end.
     });
     let mut heard = Vec::new();
     timeout(LIMIT, from.read_to_end(&mut heard)).await.unwrap().unwrap();
@@ -67,7 +67,7 @@ async fn what_is_not_told_otherwise_passes_whole() {
 }
 
 #[tokio::test]
-async fn what_is_held_is_seen_and_arrives_in_its_order_later() {
+async fn held_bytes_are_visible_and_forwarded_in_order_later() {
     let (proxy, mut client) = proxied().await;
     proxy.set(Way::ToServer, Course::Hold);
     for part in ["one", "two"] {
@@ -86,7 +86,7 @@ async fn what_is_held_is_seen_and_arrives_in_its_order_later() {
 }
 
 #[tokio::test]
-async fn delays_and_throttles_take_the_time_they_should() {
+async fn delays_and_throttles_take_the_configured_time() {
     let (proxy, mut client) = proxied().await;
     proxy.set(Way::ToServer, Course::Delay(Duration::from_millis(200)));
     let began = Instant::now();
@@ -97,7 +97,7 @@ async fn delays_and_throttles_take_the_time_they_should() {
     assert_eq!(hear(&mut client, 4).await, "xxxx");
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(200), "{took:?}");
-    assert!(took < Duration::from_millis(700), "each is delayed, not all in turn: {took:?}");
+    assert!(took < Duration::from_millis(700), "delays of pieces run in parallel: {took:?}");
 
     proxy.set(Way::ToServer, Course::Throttle(1_000));
     let began = Instant::now();
@@ -112,7 +112,7 @@ async fn sleep_a_little() {
 }
 
 #[tokio::test]
-async fn a_black_hole_stays_one_for_the_connection_that_fell_into_it() {
+async fn a_connection_that_lost_bytes_stays_a_black_hole() {
     let (proxy, mut client) = proxied().await;
     client.write_all(b"a").await.unwrap();
     assert_eq!(hear(&mut client, 1).await, "a");
@@ -129,18 +129,22 @@ async fn a_black_hole_stays_one_for_the_connection_that_fell_into_it() {
 }
 
 #[tokio::test]
-async fn a_half_closed_connection_still_carries_the_other_way() {
+async fn a_half_closed_connection_still_forwards_the_other_way() {
     let (proxy, mut client) = proxied().await;
     client.write_all(b"a").await.unwrap();
     assert_eq!(hear(&mut client, 1).await, "a");
     proxy.half_close(Way::ToClient);
-    assert_eq!(timeout(LIMIT, client.read(&mut [0; 1])).await.unwrap().unwrap(), 0, "the end");
+    assert_eq!(
+        timeout(LIMIT, client.read(&mut [0; 1])).await.unwrap().unwrap(),
+        0,
+        "the end of the connection"
+    );
     client.write_all(b"b").await.unwrap();
     assert!(proxy.wait_until(|proxy| proxy.traffic().passed(Way::ToServer) == 2, LIMIT).await);
 }
 
 #[tokio::test]
-async fn it_resets_refuses_and_leads_elsewhere() {
+async fn the_proxy_resets_refuses_and_redirects_connections() {
     let (proxy, mut client) = proxied().await;
     client.write_all(b"a").await.unwrap();
     assert_eq!(hear(&mut client, 1).await, "a");

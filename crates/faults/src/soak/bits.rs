@@ -1,16 +1,16 @@
-//! A bit for each number: ten million take little more than a megabyte.
+//! A set of numbers with one bit each: ten million take little more than a megabyte.
 
 /// Bits that are off until they are set.
 #[derive(Debug, Default)]
 pub(super) struct Bits(Vec<u64>);
 
 fn place(number: u64) -> (usize, u64) {
-    let word = usize::try_from(number / 64).expect("as many words fit in memory");
+    let word = usize::try_from(number / 64).expect("the index fits into memory");
     (word, 1 << (number % 64))
 }
 
 impl Bits {
-    /// Whether it was off until now.
+    /// Sets the bit and returns whether it was off.
     pub(super) fn set(&mut self, number: u64) -> bool {
         let (word, bit) = place(number);
         if self.0.len() <= word {
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_bit_is_its_own() {
+    fn setting_a_bit_changes_no_other_bit() {
         let mut bits = Bits::default();
         for number in [0, 63, 64, 1_000_000] {
             assert!(!bits.get(number) && bits.set(number) && bits.get(number) && !bits.set(number));

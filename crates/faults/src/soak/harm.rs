@@ -1,4 +1,5 @@
-//! The soak's harm: now and then one proxy does something bad for a second or two, drawn from a seed.
+//! The faults of the soak test: every few seconds one proxy has a fault of up to two seconds, drawn
+//! from a seed.
 
 use std::time::Duration;
 
@@ -7,15 +8,15 @@ use tokio::time::sleep;
 use crate::failed::Failed;
 use crate::proxy::{Course, Proxy, Way};
 
-/// Milliseconds between the end of one fault and the next.
+/// Milliseconds between the end of a fault and the next.
 const PAUSE_MS: std::ops::Range<u64> = 2_000..5_000;
-/// The same in a long run: the connections that calls piled up on at one proxy are closed before its next fault, so that what they
-/// come to in the end can be told from what a fault leaves for a moment.
+/// The same in a long run. Connections that piled up at one proxy are closed before its next fault,
+/// so their final number can be told from a passing rise.
 const PAUSE_LONG_MS: std::ops::Range<u64> = 5_000..15_000;
-/// How long one lasts.
+/// Duration of a fault.
 const LASTS_MS: std::ops::Range<u64> = 200..2_000;
 
-/// What a proxy may do.
+/// A fault of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Reset,
@@ -56,21 +57,22 @@ impl Fault {
             Self::Reset | Self::HalfClose => {}
             Self::Refuse => proxy.accept().await?,
             Self::Hold | Self::Delay | Self::Throttle => proxy.set_both(Course::Pass),
-            // What fell silent would stay so.
+            // A connection that lost bytes would stay silent.
             Self::Drop => proxy.forget(),
         }
         Ok(())
     }
 }
 
-/// How long each lasts while the worker warms up, and between two.
+/// Duration of a fault during warm-up, and the pause after it.
 const WARM_UP: Duration = Duration::from_millis(400);
 const WARM_UP_PAUSE: Duration = Duration::from_millis(100);
 
-/// Every fault at every proxy, either way: what memory and connections the worker ever needs, it has then.
+/// Injects every fault at every proxy in both ways, so that the worker reaches its maximum of
+/// memory and connections.
 ///
 /// # Errors
-/// Where a proxy cannot.
+/// If a proxy fails.
 pub(super) async fn warm_up(proxies: &[Proxy]) -> Result<(), Failed> {
     let ways = [Way::ToServer, Way::ToClient];
     for proxy in proxies {
@@ -84,10 +86,10 @@ pub(super) async fn warm_up(proxies: &[Proxy]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Does harm until it is dropped, less often in a long run. Counts in `done`.
+/// Injects faults until dropped, less often in a long run. Counts them in `done`.
 ///
 /// # Errors
-/// Where a proxy cannot.
+/// If a proxy fails.
 pub(super) async fn rage(
     proxies: Vec<Proxy>,
     seed: u64,

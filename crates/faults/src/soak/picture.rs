@@ -1,4 +1,4 @@
-//! A drawing of the worker's memory over time, as SVG.
+//! A chart of the worker's memory over time, as SVG.
 
 use std::fmt::Write;
 
@@ -30,11 +30,11 @@ fn mib(kb: u64) -> f64 {
     number(kb) / 1_024.0
 }
 
-/// The drawing; `about` is its heading.
+/// Draws the chart with `about` as its heading.
 pub(super) fn draw(samples: &[Sample], about: &str) -> String {
     let most = samples.iter().map(|it| it.usage.rss_kb).max().unwrap_or_default();
     let seconds = samples.last().map_or(1.0, |it| number(it.second).max(1.0));
-    // The axis begins at zero: a drawing of noise would look like growth.
+    // The axis begins at zero: otherwise noise would look like growth.
     let scale = Scale { seconds, mib: (mib(most) / 10.0).ceil().max(1.0) * 10.0 };
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"{LEFT}\" y=\"24\" font-size=\"14\" fill=\"#222\">{about}</text>\n"
@@ -44,7 +44,7 @@ pub(super) fn draw(samples: &[Sample], about: &str) -> String {
     let mut points = String::new();
     for it in samples {
         let (x, y) = (scale.x(number(it.second)), scale.y(mib(it.usage.rss_kb)));
-        write!(points, "{x:.1},{y:.1} ").expect("a text takes everything");
+        write!(points, "{x:.1},{y:.1} ").expect("writing to a String never fails");
     }
     let line = "fill=\"none\" stroke=\"#1f6feb\" stroke-width=\"1.5\"";
     add(&mut svg, &format!("<polyline points=\"{}\" {line}/>", points.trim_end()));
@@ -57,7 +57,7 @@ fn add(svg: &mut String, element: &str) {
     svg.push('\n');
 }
 
-/// The two quarters that are compared, with their medians.
+/// Draws the two compared quarters with their medians.
 fn quarters_of(svg: &mut String, samples: &[Sample], scale: &Scale) {
     let (second, last) = quarters(samples);
     let (before, after) = memory_medians(samples);
@@ -112,7 +112,7 @@ mod tests {
     use crate::worker::Usage;
 
     #[test]
-    fn every_sample_is_a_point_inside() {
+    fn every_sample_is_a_point_inside_the_axes() {
         let usage = |second| Usage { rss_kb: 20_000 + second, ..Usage::default() };
         let samples: Vec<_> = (0..40)
             .map(|second| Sample { second, usage: usage(second), ..Sample::default() })
@@ -122,7 +122,7 @@ mod tests {
         let points: Vec<&str> = points.unwrap_or_default().split(' ').collect();
         assert_eq!(points.len(), samples.len());
         for point in points {
-            let (x, y) = point.split_once(',').expect("a pair");
+            let (x, y) = point.split_once(',').expect("x and y");
             let (x, y): (f64, f64) = (x.parse().expect("x"), y.parse().expect("y"));
             assert!((LEFT..=WIDTH - RIGHT).contains(&x) && (TOP..=HEIGHT - BOTTOM).contains(&y));
         }

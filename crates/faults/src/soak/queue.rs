@@ -1,5 +1,5 @@
-//! The soak's queue and its account of millions of events: messages are made as they are asked for, what is held is kept in
-//! full, and of what is settled no more than some bits.
+//! The soak test's queue and its account of millions of events. Messages are generated on receive;
+//! held messages are kept in full, settled ones as bits.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -11,19 +11,20 @@ use tokio::time::{sleep_until, timeout};
 use super::bits::Bits;
 use crate::events::{Event, Kind};
 
-/// Messages that wait to be received, at any time.
+/// Number of visible messages at any time.
 const VISIBLE: usize = 2_000;
 
-/// Each so manieth message is no event.
+/// One message of this many is not an event.
 const POISON_EVERY: u64 = 1_000;
 
-/// Each so manieth delivery leaves the message visible, to be delivered again at once.
+/// After one delivery of this many, the message stays visible and is delivered again.
 const TWICE_EVERY: u64 = 100;
 
-/// So many are handed out before it: another receive's business, while the first copy is still in hand.
+/// Messages before the second delivery: it goes to another receive while the first is still in
+/// progress.
 const AGAIN_BEHIND: usize = 15;
 
-/// The event with that number; none for poison.
+/// Returns the event with this number; none for poison.
 pub(super) fn event(number: u64) -> Option<Event> {
     if number % POISON_EVERY == POISON_EVERY - 1 {
         return None;
@@ -32,12 +33,12 @@ pub(super) fn event(number: u64) -> Option<Event> {
     Some(Event::new(&format!("soak_{number}"), kind))
 }
 
-/// The number of a reservation.
+/// Returns the number in a reservation id.
 pub(super) fn number_of(reservation: &str) -> Option<u64> {
     reservation.strip_prefix("rsv_soak_")?.parse().ok()
 }
 
-/// Which of an event's calls took effect.
+/// The two calls of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Status,
@@ -58,30 +59,30 @@ struct State {
     sums: Sums,
 }
 
-/// What was counted.
+/// Counts of messages and calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
-    /// Messages that were handed out at least once, or wait to be.
+    /// Messages that were delivered at least once or wait for delivery.
     pub sent: u64,
     /// Deliveries.
     pub delivered: u64,
-    /// Messages that became visible again as nobody deleted or kept them in time, or by request.
+    /// Messages that became visible again, after their visibility timeout or by request.
     pub returned: u64,
-    /// Messages deleted.
+    /// Deleted messages.
     pub deleted: u64,
     /// Calls to both services.
     pub calls: u64,
-    /// Effects: calls with a key that was new.
+    /// Effects: calls with a new idempotency key.
     pub effects: u64,
-    /// Calls with a key that was known.
+    /// Calls with a known idempotency key.
     pub repeats: u64,
     /// Copies sent to the dead-letter queue.
     pub dead_letters: u64,
-    /// Calls that were wrong: of no event, or with another's key.
+    /// Wrong calls: without an event, or with a key of another event.
     pub wrong: u64,
 }
 
-/// See the module.
+/// The queue and its account.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -90,10 +91,11 @@ pub(super) struct Queue {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic happens under this lock")
+        self.state.lock().expect("no code panics under this lock")
     }
 
-    /// Up to `max` messages, hidden for `visibility`, after waiting for the first for as long as `wait`.
+    /// Returns up to `max` messages and hides them for `visibility`. Waits up to `wait` for the
+    /// first.
     pub(super) async fn receive(
         &self,
         max: usize,
@@ -128,7 +130,7 @@ impl Queue {
 
     pub(super) fn hide(&self, number: u64, visibility: Duration) {
         let mut state = self.lock();
-        // What is visible again is somebody else's.
+        // A message that is visible again is no longer held by the caller.
         if state.held.contains_key(&number) {
             state.hold(number, visibility);
         }
@@ -136,7 +138,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// A service was called for this event, with this key.
+    /// Records a call of a service for this event and key.
     pub(super) fn called(&self, reservation: &str, part: Part, has_key: impl Fn(&str) -> bool) {
         let number = number_of(reservation);
         let mut state = self.lock();
@@ -167,7 +169,7 @@ impl Queue {
         state.sums.dead_letters += 1;
     }
 
-    /// No more messages are made.
+    /// Stops generating messages.
     pub(super) fn end(&self) {
         self.lock().is_ended = true;
     }
@@ -177,16 +179,16 @@ impl Queue {
         Sums { sent: state.next, ..state.sums }
     }
 
-    /// Messages that are not deleted.
+    /// Returns the number of messages that are not deleted.
     pub(super) fn left(&self) -> u64 {
         let state = self.lock();
         state.next - state.sums.deleted
     }
 
-    /// The first thing that is wrong with what came out of all that was sent.
+    /// Checks the account of all messages that were sent.
     ///
     /// # Errors
-    /// That thing.
+    /// The first deviation.
     pub(super) fn judge(&self) -> Result<(), String> {
         let state = self.lock();
         if state.sums.wrong > 0 {
@@ -211,7 +213,7 @@ impl State {
         let now = Instant::now();
         while let Some((at, number)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, number));
-            // Another timer stands where it was hidden again.
+            // The timer is outdated if the message was hidden again.
             if self.held.get(&number) == Some(&at) {
                 self.held.remove(&number);
                 self.visible.push_back(number);
@@ -255,7 +257,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
 
     #[tokio::test]
-    async fn what_is_not_deleted_comes_back_and_what_is_does_not() {
+    async fn only_undeleted_messages_are_delivered_again() {
         let queue = Queue::default();
         let first = queue.receive(10, SOON, SOON).await;
         assert_eq!(first.len(), 10);
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_account_that_does_not_fit_is_told_apart() {
+    async fn missing_calls_and_wrong_keys_are_reported() {
         let queue = Queue::default();
         let taken = queue.receive(1, SOON, SOON).await;
         assert_eq!(taken, [0]);
@@ -286,8 +288,8 @@ mod tests {
         queue.delete(0);
         let Sums { effects, repeats, wrong, .. } = queue.sums();
         assert_eq!((effects, repeats, wrong), (1, 1, 0));
-        assert!(queue.judge().expect_err("no seats").starts_with("message 0"));
+        assert!(queue.judge().expect_err("the seats call is missing").starts_with("message 0"));
         call(Part::Seats, "another's");
-        assert!(queue.judge().expect_err("a wrong key").contains("wrong key"));
+        assert!(queue.judge().expect_err("the key is wrong").contains("wrong key"));
     }
 }

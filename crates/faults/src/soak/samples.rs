@@ -1,17 +1,18 @@
-//! What was measured every second, whether it is flat, and how it is written down.
+//! The samples of each second, the check for growth, and the CSV output.
 
 use std::fmt::Write;
 
 use crate::failed::{Failed, ensure};
 use crate::worker::Usage;
 
-/// The median of the last quarter may be this much of the second quarter's.
+/// Maximum ratio of the last quarter's median to the second quarter's.
 const GROWTH_MAX: f64 = 1.05;
 
-/// The same in a short run, in which an allocator has not yet seen everything: a hundred bytes lost an event are still more.
+/// The same in a short run, in which the allocator has not yet settled. A leak of a hundred bytes
+/// per event is still above it.
 const GROWTH_SHORT_MAX: f64 = 1.10;
 
-/// One look.
+/// One sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) second: u64,
@@ -21,11 +22,12 @@ pub(super) struct Sample {
     pub(super) faults: u64,
 }
 
-/// How a figure is read.
+/// Reads one figure of a sample.
 type Read = fn(&Sample) -> u64;
 
-/// What must be flat: its name, how it is read, and whether it goes in steps that mean nothing in a run of a minute: pools keep as
-/// many connections as calls were open at once since the last reset. There the most of the first half is the measure.
+/// Figures that must not grow: name, reader, and whether steps are allowed in a short run. Pools
+/// keep as many connections as calls were open since the last reset, so there the limit is the
+/// maximum of the first half.
 const FLAT: [(&str, Read, bool); 4] = [
     ("memory_kb", |it| it.usage.rss_kb, false),
     ("descriptors", |it| it.usage.descriptors, true),
@@ -39,22 +41,22 @@ fn median(samples: &[Sample], read: Read) -> u64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// The second quarter, and the last.
+/// Returns the second and the last quarter.
 pub(super) fn quarters(samples: &[Sample]) -> (&[Sample], &[Sample]) {
     let quarter = samples.len() / 4;
     (&samples[quarter..2 * quarter], &samples[samples.len() - quarter..])
 }
 
-/// The medians of memory in both quarters, kB.
+/// Returns the median memory of both quarters in kB.
 pub(super) fn memory_medians(samples: &[Sample]) -> (u64, u64) {
     let (second, last) = quarters(samples);
     (median(second, FLAT[0].1), median(last, FLAT[0].1))
 }
 
-/// One line for each that is flat.
+/// Returns one line per figure.
 ///
 /// # Errors
-/// The first that is not.
+/// The first figure that grew.
 pub(super) fn judge(samples: &[Sample], is_long: bool) -> Result<String, Failed> {
     ensure(samples.len() >= 8, || format!("{} samples are too few", samples.len()))?;
     let (second, last) = quarters(samples);
@@ -74,12 +76,12 @@ pub(super) fn judge(samples: &[Sample], is_long: bool) -> Result<String, Failed>
             lines,
             "{name:<12} {before:>8} in the second quarter, {after:>8} in the last: {share:.3} times"
         )
-        .expect("a text takes everything");
+        .expect("writing to a String never fails");
     }
     Ok(lines)
 }
 
-/// All samples, a line each.
+/// Formats all samples, one per line.
 pub(super) fn csv(samples: &[Sample]) -> String {
     let mut text =
         String::from("second,memory_kb,descriptors,threads,series,events_deleted,faults\n");
@@ -87,12 +89,12 @@ pub(super) fn csv(samples: &[Sample]) -> String {
         let Usage { rss_kb, descriptors, threads } = it.usage;
         let Sample { second, series, deleted, faults, .. } = it;
         writeln!(text, "{second},{rss_kb},{descriptors},{threads},{series},{deleted},{faults}")
-            .expect("a text takes everything");
+            .expect("writing to a String never fails");
     }
     text
 }
 
-/// A count as a number to divide by; exact for all that is counted here.
+/// Converts a count for a division; exact for all counts here.
 pub(super) fn number(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
@@ -109,22 +111,22 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_is_told_from_what_does_not() {
+    fn growth_is_told_from_fluctuation() {
         assert!(judge(&samples(|_| 10_000), true).is_ok());
         assert!(
             judge(&samples(|second| 10_000 + second % 10 * 500), true).is_ok(),
-            "it comes and goes"
+            "fluctuation is not growth"
         );
         assert!(judge(&samples(|second| if second < 25 { 5_000 } else { 10_000 }), true).is_ok());
         let grows = samples(|second| 10_000 + second * 15);
-        assert!(judge(&grows, false).is_ok(), "a little, in a short run");
+        assert!(judge(&grows, false).is_ok(), "slow growth is allowed in a short run");
         let failed = judge(&grows, true).expect_err("it grows");
         assert!(failed.0.starts_with("memory_kb grew from"), "{failed}");
         assert!(judge(&[], true).is_err());
     }
 
     #[test]
-    fn a_line_for_each() {
+    fn csv_has_one_line_per_sample() {
         assert_eq!(csv(&samples(|_| 7)).lines().nth(3), Some("2,7,40,3,0,0,0"));
     }
 }

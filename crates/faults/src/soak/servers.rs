@@ -1,5 +1,5 @@
-//! The soak's servers: just enough of SQS, the Reservation API and the Inventory service, each with as little work for a call
-//! as can be. Every call is well; what goes wrong is the proxies' business.
+//! The soak test's servers: the needed parts of SQS, the Reservation API and the Inventory service,
+//! with little work per call. Every call succeeds; faults come from the proxies.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::queue::{Part, Queue, event};
 
-/// The running servers; they end when this is dropped.
+/// The running servers; they stop on drop.
 #[derive(Debug)]
 pub(super) struct Servers {
     pub(super) sqs: SocketAddr,
@@ -61,7 +61,7 @@ where
     loop {
         tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                // Answers are small, and must not wait to be sent.
+                // Small responses must not wait for Nagle's algorithm.
                 let _ = stream.set_nodelay(true);
                 open.spawn(serve(stream));
             },
@@ -84,7 +84,7 @@ async fn serve_sqs(stream: TcpStream, queue: Arc<Queue>) {
         let queue = Arc::clone(&queue);
         async move { Ok::<_, Infallible>(sqs(request, &queue).await) }
     });
-    // How a connection ends concerns the client alone.
+    // A connection error concerns only its client.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -120,7 +120,7 @@ async fn sqs(request: Request<Incoming>, queue: &Queue) -> Answer {
     json(StatusCode::OK, text)
 }
 
-/// Does something with every message that a batch names; all is well.
+/// Applies `act` to every message of a batch; every entry succeeds.
 fn each(asked: &Value, act: impl Fn(u64, &Value)) -> String {
     let mut done = Vec::new();
     for entry in asked["Entries"].as_array().into_iter().flatten() {
@@ -145,7 +145,7 @@ fn messages(numbers: &[u64]) -> String {
             r#"{comma}{{"MessageId":"00000000-0000-4000-8000-{number:012x}","ReceiptHandle":"{number}","Body":{body},"Attributes":{{"ApproximateReceiveCount":"1","SentTimestamp":"{}"}}}}"#,
             now.as_millis()
         )
-        .expect("a text takes everything");
+        .expect("writing to a String never fails");
     }
     text.push_str("]}");
     text
@@ -160,7 +160,7 @@ async fn serve_api(stream: TcpStream, queue: Arc<Queue>) {
         let queue = Arc::clone(&queue);
         async move {
             let (head, body) = request.into_parts();
-            // Read to its end, or the connection could not be used again.
+            // Read to the end so that the connection can be reused.
             if body.collect().await.is_ok() {
                 let key = head.headers.get("idempotency-key").cloned();
                 let reservation = head.uri.path().rsplit('/').next().unwrap_or_default();
@@ -203,13 +203,13 @@ async fn serve_inventory(stream: TcpStream, queue: Arc<Queue>) {
         .await;
 }
 
-/// The first field of a gRPC message, a short text: the reservation's id.
+/// Returns the first field of a gRPC message, a short text: the reservation id.
 fn first_field(frame: &[u8]) -> Option<&str> {
     let [0x0a, length, rest @ ..] = frame.get(5..)? else { return None };
     std::str::from_utf8(rest.get(..usize::from(*length))?).ok()
 }
 
-/// One message and a good end.
+/// A gRPC response with one message and status 0.
 struct Reply {
     message: Option<&'static [u8]>,
     is_ended: bool,
