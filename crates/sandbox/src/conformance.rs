@@ -1,8 +1,8 @@
-//! What an SQS server must do, told as cases against the AWS SDK, so that our server is held to the
-//! same as one that nobody here wrote. `tests/conformance.rs` runs each case against both.
+//! Conformance cases for SQS servers, written against the AWS SDK. `tests/conformance.rs` runs each
+//! case against our server and LocalStack.
 //!
-//! A case asserts what the AWS documentation says. Where LocalStack departs from it, the case says
-//! so, names the page, and asserts what LocalStack does there: the day it changes, we notice.
+//! A case asserts what the AWS documentation says. Where LocalStack differs, the case says so,
+//! names the page, and asserts LocalStack's behaviour too, so that a change of it is noticed.
 
 pub mod batches;
 pub mod fair;
@@ -25,49 +25,49 @@ use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName
 
 use crate::sqs::Sqs;
 
-/// Which server a case runs against.
+/// The server that a case runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Our own, in this process.
+    /// The embedded server in this process.
     Embedded,
     /// LocalStack.
     LocalStack,
 }
 
-/// A server and a client for it.
+/// A server with a client.
 #[derive(Debug)]
 pub struct Target {
-    /// Which server it is.
+    /// The kind of server.
     pub kind: Kind,
-    /// The SDK's client, without retries: a case wants to see the first answer.
+    /// The SDK client without retries: a case checks the first response.
     pub client: Client,
     /// Keeps the embedded server running.
     _server: Option<Sqs>,
 }
 
 impl Target {
-    /// A new embedded server.
+    /// Starts a new embedded server.
     pub async fn embedded() -> Self {
         let server = Sqs::start().await;
         Self { kind: Kind::Embedded, client: client(&server.endpoint_url()), _server: Some(server) }
     }
 
-    /// The server at `CONFORMANCE_ENDPOINT_URL`.
+    /// Connects to the server at `CONFORMANCE_ENDPOINT_URL`.
     ///
     /// # Panics
-    /// Where the variable is not set: a case that ran against nothing must not pass.
+    /// If the variable is not set: a case without a server must not pass.
     pub fn localstack() -> Self {
         let endpoint = std::env::var("CONFORMANCE_ENDPOINT_URL")
             .expect("CONFORMANCE_ENDPOINT_URL names a running LocalStack");
         Self { kind: Kind::LocalStack, client: client(&endpoint), _server: None }
     }
 
-    /// A standard queue of its own.
+    /// Creates a standard queue.
     pub async fn queue(&self) -> Queue<'_> {
         self.queue_with([]).await
     }
 
-    /// A standard queue with attributes.
+    /// Creates a standard queue with attributes.
     pub async fn queue_with<const N: usize>(
         &self,
         attributes: [(QueueAttributeName, &str); N],
@@ -75,7 +75,7 @@ impl Target {
         self.create(&unique_name(), attributes).await
     }
 
-    /// A FIFO queue with attributes.
+    /// Creates a FIFO queue with attributes.
     pub async fn fifo_with<const N: usize>(
         &self,
         attributes: [(QueueAttributeName, &str); N],
@@ -89,7 +89,7 @@ impl Target {
         self.create_from(request, attributes).await
     }
 
-    /// A queue of this name.
+    /// Creates a queue with this name.
     pub async fn create<const N: usize>(
         &self,
         name: &str,
@@ -111,7 +111,7 @@ impl Target {
         Queue { client: &self.client, url: created.queue_url.expect("a queue has a URL") }
     }
 
-    /// A dead-letter queue, and a queue that moves messages there after so many receives.
+    /// Creates a queue and its dead-letter queue with this `maxReceiveCount`.
     pub async fn queue_with_dlq(&self, receives_max: u32) -> (Queue<'_>, Queue<'_>) {
         let dlq = self.queue().await;
         let policy = dlq.redrive_policy(receives_max).await;
@@ -124,21 +124,23 @@ impl Target {
         (queue, dlq)
     }
 
-    /// Asserts that SQS refuses with `expected` what LocalStack is known to let pass.
+    /// Asserts that the embedded server refuses with `expected` what LocalStack accepts.
     pub fn refused<T: Debug, E: ProvideErrorMetadata + Debug, R: Debug>(
         &self,
         result: Result<T, SdkError<E, R>>,
         expected: &str,
     ) {
         match self.kind {
-            Kind::Embedded => assert_eq!(code(&result.expect_err("to be refused")), expected),
+            Kind::Embedded => {
+                assert_eq!(code(&result.expect_err("the request must be refused")), expected)
+            }
             Kind::LocalStack => {
-                result.expect("LocalStack, which lets it pass, to do so still");
+                result.expect("LocalStack accepts this request");
             }
         }
     }
 
-    /// How late a visibility timeout may end. LocalStack looks once a second.
+    /// Returns how late a visibility timeout may end. LocalStack checks once a second.
     pub fn lateness(&self) -> Duration {
         match self.kind {
             Kind::Embedded => Duration::from_millis(500),
@@ -147,12 +149,12 @@ impl Target {
     }
 }
 
-/// A name that no other case uses.
+/// Returns a name that no other case uses.
 pub fn unique_name() -> String {
     format!("case-{}", uuid::Uuid::new_v4().simple())
 }
 
-/// The SDK's client as these tests use it.
+/// Creates the SDK client of these tests.
 pub(crate) fn client(endpoint: &str) -> Client {
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -165,7 +167,7 @@ pub(crate) fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
-/// A queue that a case works on.
+/// A queue of a case.
 #[derive(Debug)]
 pub struct Queue<'a> {
     client: &'a Client,
@@ -174,7 +176,7 @@ pub struct Queue<'a> {
 }
 
 impl Queue<'_> {
-    /// Sends a body; returns the message's id.
+    /// Sends a body and returns the message id.
     pub async fn send(&self, body: &str) -> String {
         let sent = self
             .client
@@ -187,7 +189,7 @@ impl Queue<'_> {
         sent.message_id.expect("a sent message has an id")
     }
 
-    /// Sends to a FIFO queue; returns the message's id.
+    /// Sends to a FIFO queue and returns the message id.
     pub async fn send_fifo(&self, group: &str, deduplication_id: &str) -> String {
         let sent = self
             .client
@@ -202,13 +204,13 @@ impl Queue<'_> {
         sent.message_id.expect("a sent message has an id")
     }
 
-    /// Sends to a standard queue for a tenant.
+    /// Sends to a standard queue with a tenant's message group.
     pub async fn send_of(&self, tenant: &str, body: &str) {
         let send = self.client.send_message().queue_url(&self.url).message_body(body);
         send.message_group_id(tenant).send().await.expect("the message is accepted");
     }
 
-    /// Receives up to `max`, waiting up to `wait_s`, with all attributes of both kinds.
+    /// Receives up to `max` messages with all attributes; waits up to `wait_s`.
     pub async fn receive(&self, max: i32, wait_s: i32) -> Vec<Message> {
         self.client
             .receive_message()
@@ -224,19 +226,19 @@ impl Queue<'_> {
             .unwrap_or_default()
     }
 
-    /// Receives one message that must be there, or come within 5 s.
+    /// Receives one message, which must arrive within 5 s.
     pub async fn receive_one(&self) -> Message {
         let mut messages = self.receive(1, 5).await;
-        assert_eq!(messages.len(), 1, "one message is there");
+        assert_eq!(messages.len(), 1, "one message is visible");
         messages.remove(0)
     }
 
-    /// Asserts that nothing can be received now.
+    /// Asserts that no message is visible now.
     pub async fn assert_nothing(&self, why: &str) {
         assert_eq!(bodies(&self.receive(10, 0).await), Vec::<&str>::new(), "{why}");
     }
 
-    /// Deletes by handle, which must succeed.
+    /// Deletes by handle and asserts success.
     pub async fn delete(&self, handle: &str) {
         self.client
             .delete_message()
@@ -247,10 +249,10 @@ impl Queue<'_> {
             .expect("the delete succeeds");
     }
 
-    /// Changes visibility by handle.
+    /// Changes the visibility timeout by handle.
     ///
     /// # Errors
-    /// The error's code.
+    /// The error code.
     pub async fn change_visibility(&self, handle: &str, timeout_s: i32) -> Result<(), String> {
         self.client
             .change_message_visibility()
@@ -263,13 +265,13 @@ impl Queue<'_> {
             .map_err(|error| code(&error))
     }
 
-    /// One queue attribute; empty where the queue has it not.
+    /// Returns a queue attribute; empty if it is not set.
     pub async fn attribute(&self, name: QueueAttributeName) -> String {
         let mut all: HashMap<_, _> = self.attributes().await;
         all.remove(&name).unwrap_or_default()
     }
 
-    /// All queue attributes.
+    /// Returns all queue attributes.
     pub async fn attributes(&self) -> HashMap<QueueAttributeName, String> {
         self.client
             .get_queue_attributes()
@@ -282,7 +284,7 @@ impl Queue<'_> {
             .unwrap_or_default()
     }
 
-    /// Visible, in flight and delayed messages, as the queue's attributes count them.
+    /// Returns the queue's counts of visible, in-flight and delayed messages.
     pub async fn counts(&self) -> [String; 3] {
         let all = self.attributes().await;
         [
@@ -293,14 +295,14 @@ impl Queue<'_> {
         .map(|name| all.get(&name).cloned().unwrap_or_default())
     }
 
-    /// A redrive policy that names this queue.
+    /// Returns a redrive policy with this queue as its target.
     pub async fn redrive_policy(&self, receives_max: u32) -> String {
         let arn = self.attribute(QueueAttributeName::QueueArn).await;
         format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":"{receives_max}"}}"#)
     }
 }
 
-/// The error code that the SDK made out, or what kept it from one.
+/// Returns the error code, or the text of an error without code.
 pub fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
     match error.code() {
         Some(code) => code.to_owned(),
@@ -308,23 +310,23 @@ pub fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
     }
 }
 
-/// A message's receipt handle.
+/// Returns a message's receipt handle.
 pub fn handle(message: &Message) -> &str {
     message.receipt_handle().expect("a received message has a handle")
 }
 
-/// The messages' bodies.
+/// Returns the bodies of messages.
 pub fn bodies(messages: &[Message]) -> Vec<&str> {
     messages.iter().filter_map(Message::body).collect()
 }
 
-/// A system attribute; empty where the message has it not.
+/// Returns a system attribute; empty if it is not set.
 pub fn system(message: &Message, name: MessageSystemAttributeName) -> String {
     let attributes = message.attributes();
     attributes.and_then(|all| all.get(&name)).cloned().unwrap_or_default()
 }
 
-/// Asserts how long something took since `since`.
+/// Asserts the elapsed time since `since`.
 pub fn assert_took(since: Instant, at_least: Duration, at_most: Duration) {
     let took = since.elapsed();
     assert!((at_least..=at_most).contains(&took), "took {took:?}, not {at_least:?} to {at_most:?}");

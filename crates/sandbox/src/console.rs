@@ -1,4 +1,4 @@
-//! `make sandbox`: the servers on fixed ports, the lines that point a worker at them, and a line for each call.
+//! `make sandbox`: the servers on fixed ports, the variables for a worker, and a log of calls.
 
 pub mod options;
 pub mod text;
@@ -12,11 +12,11 @@ use crate::ledger::{Answer, Ledger};
 use crate::servers::Servers;
 use options::Options;
 
-/// Starts the servers, tells how to use them, and logs calls until Ctrl-C or SIGTERM.
+/// Starts the servers, prints how to use them, and logs calls until Ctrl-C or SIGTERM.
 ///
 /// # Errors
 ///
-/// A sentence that says what could not be started and what to do, or that stdout is gone.
+/// A sentence with cause and remedy if a server cannot be started, or that stdout failed.
 pub async fn run(options: &Options) -> Result<(), String> {
     let servers = Servers::start(options.ports)
         .await
@@ -34,7 +34,7 @@ pub async fn run(options: &Options) -> Result<(), String> {
     write!(io::stdout(), "\n{}", text::summary(&servers)).map_err(stdout)
 }
 
-/// Prints each call when it has been answered; ends only when stdout does.
+/// Prints each answered call; returns only if stdout fails.
 async fn log(ledger: &Ledger) -> io::Result<()> {
     let start = Instant::now();
     let mut changes = ledger.changes();
@@ -53,6 +53,6 @@ async fn log(ledger: &Ledger) -> io::Result<()> {
             }
         }
         open = still_open;
-        changes.changed().await.expect("the ledger holds the sender");
+        changes.changed().await.expect("the ledger keeps the sender");
     }
 }

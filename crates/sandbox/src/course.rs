@@ -1,23 +1,25 @@
-//! The course of one call through a stand-in: entered in the ledger, delayed, served when it is its turn, applied, delayed,
-//! answered.
-//! What is applied and how an answer looks is left to the services.
+//! The course of a call through a stand-in: recorded, delayed, served in its turn, applied,
+//! delayed, answered.
+//!
+//! The services define what is applied and how a response looks.
 
 use tokio::time::sleep;
 
 use crate::ledger::{Answer, Arrival, Effect, Ledger};
 use crate::script::{Knobs, Refuse};
 
-/// What became of a call before it is answered.
+/// The result of a call before it is answered.
 #[derive(Debug)]
 pub(crate) enum Outcome<R, T> {
-    /// Answer with the truth.
+    /// The true result is the response.
     Truth(T),
-    /// Answer with this instead of the truth (which is missing where the call was not processed).
+    /// A scripted response replaces the true result, which is missing if the call was not
+    /// processed.
     Instead(R, Option<T>),
 }
 
-/// Runs one call. Like any real service it does not stop because the caller hangs up: dropping the future
-/// marks the call as abandoned, and the rest goes on in a task of its own.
+/// Runs one call to its end, as a real service does when the client disconnects: dropping the
+/// future marks the call as abandoned, and the rest runs in its own task.
 pub(crate) async fn run<R, T, O>(
     ledger: &Ledger,
     knobs: &Knobs<R>,
@@ -60,7 +62,8 @@ where
     out
 }
 
-/// Waits, where there is anything to wait for: a timer's tick is a millisecond, which fast tests would notice.
+/// Sleeps only for non-zero durations: a timer takes at least a millisecond, which would slow fast
+/// tests.
 async fn pause(duration: std::time::Duration) {
     if !duration.is_zero() {
         sleep(duration).await;

@@ -1,7 +1,8 @@
-//! `make demo`: the real worker, as a process of its own, against stand-ins that fail now and then; then a table,
-//! and an exit code that says whether the stand-ins' own ledger balances.
+//! `make demo`: the real worker as a process against stand-ins with occasional faults, then a
+//! table, and an exit code for the check of the stand-ins' ledger.
 //!
-//! `workload` plans what is sent, `run` does it, `balance` judges (a pure function over recorded facts), `report` prints.
+//! `workload` plans the messages, `run` sends them, `balance` checks the recorded facts (a pure
+//! function), `report` prints.
 
 pub mod balance;
 pub mod envelope;

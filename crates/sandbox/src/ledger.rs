@@ -1,7 +1,7 @@
-//! What the stand-ins saw and did: one entry a call, in the order of arrival, with what it asked for,
-//! what it changed and how it was answered. The truth that tests and the demo compare the worker with.
+//! The ledger of the stand-ins: one entry per call in order of arrival, with request, effect and
+//! response. Tests and the demo compare the worker with it.
 //!
-//! It only records: state lives in the stand-ins, and judging a run is left to its reader.
+//! It only records: the stand-ins hold the state, and readers of the ledger check a run.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,10 +17,11 @@ pub(crate) use call::Arrival;
 pub use call::{Answer, Call, Effect, Request, Service};
 pub use tally::Tally;
 
-/// Calls kept in memory; beyond it the oldest are forgotten (totals stay exact), so that a sandbox may run for days.
+/// Maximum number of calls in memory. Older ones are removed, and totals stay exact, so that a
+/// sandbox can run for days.
 const CALLS_KEPT_MAX: usize = 1_000_000;
 
-/// The record that one or both stand-ins write to. Clones share it.
+/// The ledger of one or both stand-ins. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -29,53 +30,53 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Shared {
     book: Mutex<Book>,
-    /// Counts changes; waiters are woken by it.
+    /// A counter of changes that wakes waiting tasks.
     changed: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct Book {
-    /// At most this many calls are kept.
+    /// Maximum number of calls in `calls`.
     kept_max: usize,
     calls: VecDeque<Call>,
-    /// How many calls were forgotten from the front of `calls`.
+    /// Number of calls removed from the front of `calls`.
     forgotten: u64,
     by_reservation: HashMap<String, Vec<u64>>,
     keys: HashSet<(Service, String)>,
     totals: Totals,
 }
 
-/// Sums over all calls, the forgotten ones included.
+/// Totals of all calls, including removed ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Calls received.
+    /// Received calls.
     pub calls: u64,
     /// Calls that changed something.
     pub effects: u64,
-    /// Calls with a key that the service had seen before.
+    /// Calls with a known idempotency key.
     pub repeated_keys: u64,
-    /// Calls whose answer was a scripted or random fault.
+    /// Calls with a scripted or random fault as response.
     pub faults: u64,
     /// Calls not answered yet.
     pub in_progress: u64,
-    /// The most that was in progress at once.
+    /// The peak of calls in progress.
     pub in_progress_peak: u64,
 }
 
 impl Ledger {
-    /// All calls kept, in order of arrival.
+    /// Returns all calls in memory, in order of arrival.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.book().calls.iter().cloned().collect()
     }
 
-    /// The call at this position; `None` where it was forgotten or has not come yet.
+    /// Returns the call at this position; `None` if it was removed or has not arrived.
     #[must_use]
     pub fn call(&self, sequence: u64) -> Option<Call> {
         self.book().get(sequence).cloned()
     }
 
-    /// The calls kept from position `sequence` on: what is new since the last look.
+    /// Returns the calls in memory from position `sequence` on.
     #[must_use]
     pub fn calls_since(&self, sequence: u64) -> Vec<Call> {
         let book = self.book();
@@ -83,7 +84,7 @@ impl Ledger {
         book.calls.iter().skip(known).cloned().collect()
     }
 
-    /// The calls that named this reservation, in order of arrival.
+    /// Returns the calls for this reservation, in order of arrival.
     #[must_use]
     pub fn calls_for(&self, reservation_id: &str) -> Vec<Call> {
         let book = self.book();
@@ -91,7 +92,7 @@ impl Ledger {
         sequences.iter().filter_map(|sequence| book.get(*sequence).cloned()).collect()
     }
 
-    /// What changed for this reservation, in the order of the calls.
+    /// Returns the effects for this reservation, in the order of the calls.
     #[must_use]
     pub fn effects_for(&self, reservation_id: &str) -> Vec<Effect> {
         self.calls_for(reservation_id)
@@ -100,39 +101,41 @@ impl Ledger {
             .collect()
     }
 
-    /// Sums over all calls so far.
+    /// Returns the totals of all calls so far.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.book().totals
     }
 
-    /// Waits until `what` holds, looking again after each change; `false` if `limit` passes first.
+    /// Waits until `what` holds, with a check after each change. Returns `false` if `limit` passes
+    /// first.
     ///
-    /// Dropping the future is safe.
+    /// Cancel-safe.
     pub async fn wait_until(&self, what: impl Fn(&Self) -> bool, limit: Duration) -> bool {
         let mut changes = self.shared.changed.subscribe();
         let met = async {
             while !what(self) {
-                changes.changed().await.expect("the ledger holds the sender");
+                changes.changed().await.expect("the ledger keeps the sender");
             }
         };
         timeout(limit, met).await.is_ok() || what(self)
     }
 
-    /// A receiver that is marked changed by each new entry, effect and answer.
+    /// Returns a receiver that is notified of each new entry, effect and response.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
     }
 
-    /// Enters a call and returns its position. `Answer::Pending` until [`Ledger::answered`].
+    /// Records a call and returns its position. Its answer is `Answer::Pending` until
+    /// [`Ledger::answered`].
     pub(crate) fn begin(&self, arrival: Arrival) -> u64 {
         let sequence = self.book().begin(arrival);
         self.wake();
         sequence
     }
 
-    /// Records what the call changed, at the moment of the change.
+    /// Records the effect of a call with the current time.
     pub(crate) fn took_effect(&self, sequence: u64, effect: Effect) {
         let mut book = self.book();
         book.totals.effects += 1;
@@ -143,7 +146,7 @@ impl Ledger {
         self.wake();
     }
 
-    /// Records the answer.
+    /// Records the response.
     pub(crate) fn answered(&self, sequence: u64, answer: Answer, fault: bool) {
         let mut book = self.book();
         book.totals.in_progress -= 1;
@@ -157,7 +160,7 @@ impl Ledger {
         self.wake();
     }
 
-    /// Records that the caller hung up before it had the answer.
+    /// Records that the client disconnected before the response.
     pub(crate) fn abandoned(&self, sequence: u64) {
         if let Some(call) = self.book().get_mut(sequence) {
             call.abandoned = true;
@@ -170,7 +173,7 @@ impl Ledger {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.shared.book.lock().expect("no one panics while holding the ledger")
+        self.shared.book.lock().expect("no code panics under this lock")
     }
 }
 
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_and_indexes_follow_the_calls() {
+    fn totals_and_indexes_count_every_call() {
         let ledger = Ledger::default();
         let first = ledger.begin(arrival("a", "k"));
         let second = ledger.begin(arrival("b", "k"));
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten_beyond_the_bound_and_totals_stay() {
+    fn the_oldest_calls_are_removed_above_the_limit_and_totals_stay() {
         let ledger = Ledger::default();
         let mut book = ledger.book();
         book.kept_max = 3;

@@ -1,5 +1,5 @@
-//! Development code that the tests, `make demo` and `make sandbox` share: stand-ins for everything the worker talks to.
-//! Nothing here is part of the production image.
+//! Development code for the tests, `make demo` and `make sandbox`: stand-ins for all dependencies
+//! of the worker. It is not part of the production image.
 
 pub mod conformance;
 pub mod console;

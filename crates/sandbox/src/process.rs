@@ -1,5 +1,5 @@
-//! A program run as a process of its own: started with exactly the environment it is given, its output in a file,
-//! asked to end by a signal, killed when its handle is dropped.
+//! A program as a separate process with exactly the given environment and its output in a file. It
+//! is ended by signals and killed when its handle is dropped.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// A running (or ended) program.
+/// A running or ended program.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -20,11 +20,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with these variables and no others; stdout and stderr go to the file `log`, made anew.
+    /// Starts `program` with only these variables; stdout and stderr go to the new file `log`.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be written or the program cannot be started; the message names which.
+    /// If the file cannot be written or the program cannot be started; the message names which.
     pub fn start<'a>(
         program: &Path,
         variables: impl IntoIterator<Item = (&'a str, String)>,
@@ -49,66 +49,66 @@ impl Process {
         Ok(Self { child, pid, log: log.to_owned() })
     }
 
-    /// The process id.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Where its output goes.
+    /// Returns the path of its output.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Sends SIGTERM. Does nothing where the process has ended.
+    /// Sends SIGTERM. Does nothing if the process has ended.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Sends SIGHUP, as a terminal that closes does. Does nothing where the process has ended.
+    /// Sends SIGHUP, as a closing terminal does. Does nothing if the process has ended.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
     }
 
-    /// Sends SIGINT, as Ctrl-C does. Does nothing where the process has ended.
+    /// Sends SIGINT, as Ctrl-C does. Does nothing if the process has ended.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
     }
 
     fn signal(&self, signal: Signal) {
-        // Once the child has been waited for its id may be another's.
+        // After the child has been waited for, its id may belong to another process.
         if self.child.id().is_none() {
             return;
         }
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            // It can only fail where the process has ended, which `wait` will tell.
+            // Fails only if the process has ended, which `wait` reports.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Waits for the end. Dropping the future is safe.
+    /// Waits for the exit. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// Where the system cannot tell.
+    /// If waiting fails.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Waits for the end, `limit` at most; `None` where it has not ended by then.
+    /// Waits for the exit for at most `limit`; `None` if it has not ended by then.
     ///
     /// # Errors
     ///
-    /// Where the system cannot tell.
+    /// If waiting fails.
     pub async fn wait_at_most(&mut self, limit: Duration) -> io::Result<Option<ExitStatus>> {
         timeout(limit, self.child.wait()).await.ok().transpose()
     }
 
-    /// The last lines of its output, up to `count`.
+    /// Returns the last lines of its output, up to `count`.
     #[must_use]
     pub fn last_lines(&self, count: usize) -> Vec<String> {
-        // Output that cannot be read is shown as none: this is help for a message about something worse.
+        // Unreadable output counts as empty: this text only supplements an error message.
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
@@ -127,7 +127,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(60);
 
-    /// Runs a shell script, in a folder of its own that is left to the system to clean up.
+    /// Runs a shell script in its own temporary folder, which is not removed.
     fn shell(name: &str, lines: &str) -> Process {
         let folder =
             std::env::temp_dir().join(format!("sandbox-process-{}-{name}", std::process::id()));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_has_the_environment_it_was_given_and_no_other() {
+    async fn the_process_has_only_the_given_environment() {
         let mut process = shell(
             "environment",
             "echo first; echo $GREETING-$CARGO_PKG_NAME; echo oops >&2; exit 3",
@@ -151,13 +151,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_asked_to_end_by_signals_and_waited_for_with_a_limit() {
-        // The shell looks for trapped signals between two commands. (A `wait` may sleep through one that comes just before it.)
+    async fn signals_end_the_process_and_waits_have_a_limit() {
+        // The shell handles trapped signals between two commands. (A `wait` may miss a signal just
+        // before it.)
         let lines =
             "trap 'exit 7' TERM; trap 'exit 8' INT; echo ready; while :; do sleep 0.01; done";
         for (name, code) in [("term", 7), ("int", 8)] {
             if name == "int" && interrupts_are_ignored() {
-                // A shell cannot trap what was ignored when it began, as it is in what another shell runs behind its back.
+                // A shell cannot trap a signal that was ignored at its start, as in a background
+                // job of another shell.
                 let _ =
                     writeln!(io::stderr(), "LEFT OUT: SIGINT is ignored in all that starts here");
                 continue;
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn the_error_names_a_missing_program() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _inside = runtime.enter();
         let log = std::env::temp_dir().join(format!("sandbox-process-{}-none", std::process::id()));

@@ -1,5 +1,5 @@
-//! A real Redis, for tests: Debian's `redis-server` as a process of its own on a free port, with nothing on disk unless asked,
-//! stopped, killed, paused and started again at will, gone with its handle.
+//! A real Redis for tests: Debian's `redis-server` as a process on a free port, without persistence
+//! by default. It can be stopped, killed, paused and restarted, and ends with its handle.
 
 mod cluster;
 mod command;
@@ -19,26 +19,26 @@ use tokio::time::{Instant, sleep};
 pub use self::cluster::RedisCluster;
 pub use self::command::Reply;
 
-/// What is started, where [`PROGRAM_VARIABLE`] names nothing else.
+/// The default program, unless [`PROGRAM_VARIABLE`] is set.
 const PROGRAM: &str = "redis-server";
 
-/// Names another server that speaks as Redis does, by its path.
+/// The variable with the path of another server that speaks the Redis protocol.
 const PROGRAM_VARIABLE: &str = "REDIS_SERVER";
 
-/// For a server to start or to end, on a machine that is busy.
+/// Maximum time for a server to start or to end on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Between two looks at whether it has.
+/// Interval between checks whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Names the folders apart.
+/// Distinguishes the folders of servers.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Whether the program is there. Where it is not, says on stderr that `what` is left out.
+/// Returns whether the program is installed. If not, prints to stderr that `what` is skipped.
 ///
 /// # Panics
 ///
-/// Where it is not there and `CI` is set: there, nothing may be left out.
+/// If it is not installed and `CI` is set: in CI no test may be skipped.
 #[must_use]
 pub fn is_installed(what: &str) -> bool {
     if std::env::var_os(PROGRAM_VARIABLE).is_some() || is_on_path(PROGRAM) {
@@ -48,19 +48,19 @@ pub fn is_installed(what: &str) -> bool {
         std::env::var_os("CI").is_none(),
         "{what}: needs `{PROGRAM}` (apt-get install redis-server)"
     );
-    // Past the test harness, which shows what a macro prints only of tests that fail.
+    // Bypasses the test harness, which hides the output of passing tests.
     let _ = writeln!(io::stderr(), "LEFT OUT: {what}: `{PROGRAM}` is not installed");
     false
 }
 
-/// Whether a program of that name is on the `PATH`.
+/// Returns whether a program is on the `PATH`.
 #[must_use]
 pub fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// How a server is started.
+/// Settings of a server.
 #[derive(Clone, Debug, Default)]
 pub struct RedisOptions {
     program: Option<String>,
@@ -70,58 +70,58 @@ pub struct RedisOptions {
     settings: Vec<(String, String)>,
 }
 
-/// A certificate that the server shows, in PEM files.
+/// The server's certificate in PEM files.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// The certificate.
     pub certificate: PathBuf,
-    /// Its key.
+    /// The private key.
     pub key: PathBuf,
-    /// The authority that signed it.
+    /// The certificate of the signing authority.
     pub authority: PathBuf,
 }
 
 impl RedisOptions {
-    /// Starts this program.
+    /// Sets the program.
     #[must_use]
     pub fn program(mut self, program: &str) -> Self {
         self.program = Some(program.to_owned());
         self
     }
 
-    /// Asks for this password.
+    /// Sets the password.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
     }
 
-    /// Writes every change to disk before it answers: a kill loses nothing.
+    /// Writes every change to disk before the response, so that a kill loses nothing.
     #[must_use]
     pub const fn append_only(mut self) -> Self {
         self.append_only = true;
         self
     }
 
-    /// Speaks TLS, and nothing else.
+    /// Accepts only TLS.
     #[must_use]
     pub fn tls(mut self, files: TlsFiles) -> Self {
         self.tls = Some(files);
         self
     }
 
-    /// Any line of `redis.conf`.
+    /// Adds a line of `redis.conf`.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Starts it.
+    /// Starts the server.
     ///
     /// # Errors
     ///
-    /// Where it cannot be started, or does not listen within a while; with its last words.
+    /// If it cannot be started or does not listen in time; the text has its output.
     pub async fn start(self) -> io::Result<Redis> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder =
@@ -139,7 +139,7 @@ impl RedisOptions {
 
     fn arguments(&self, port: u16, folder: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
-        // Redis 6 takes the words of a value apart only where they come apart.
+        // Redis 6 requires the words of a value as separate arguments.
         let mut set = |name: &str, value: &str| {
             arguments.push(format!("--{name}").into());
             arguments.extend(value.split(' ').map(OsString::from));
@@ -185,7 +185,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// One without a password and without anything on disk.
+    /// Starts a server without password and without persistence.
     ///
     /// # Errors
     ///
@@ -194,13 +194,13 @@ impl Redis {
         RedisOptions::default().start().await
     }
 
-    /// The port, the same through all its lives.
+    /// Returns the port, which stays the same after a restart.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// How a client names it, password included.
+    /// Returns the URL for clients, including the password.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.options.tls.is_some() { "rediss" } else { "redis" };
@@ -208,7 +208,7 @@ impl Redis {
         format!("{scheme}://{login}127.0.0.1:{}", self.port)
     }
 
-    /// Starts it again, on the same port and folder. Does nothing where it runs.
+    /// Starts the server again on the same port and folder. Does nothing if it is running.
     ///
     /// # Errors
     ///
@@ -244,7 +244,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Whether it answers; with TLS, whether it takes connections.
+    /// Returns whether it answers; with TLS, whether it accepts connections.
     async fn is_listening(&self) -> bool {
         if self.options.tls.is_some() {
             return tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_ok();
@@ -256,39 +256,39 @@ impl Redis {
         }
     }
 
-    /// Sends a command, on a connection of its own, and reads the reply.
+    /// Sends a command on a new connection and reads the reply.
     ///
     /// # Errors
     ///
-    /// Where the server is not there. What it refuses is a [`Reply::Error`].
+    /// If the server is not reachable. A refusal is a [`Reply::Error`].
     pub async fn command(&self, words: &[&str]) -> io::Result<Reply> {
         command::send(self.port, self.options.password.as_deref(), words).await
     }
 
-    /// Ends it as an operator would (SIGTERM), and waits until it is gone.
+    /// Sends SIGTERM and waits for the exit.
     ///
     /// # Errors
     ///
-    /// Where the system cannot tell.
+    /// If waiting fails.
     pub async fn stop(&mut self) -> io::Result<()> {
         self.end(Signal::TERM).await
     }
 
-    /// Ends it at once (SIGKILL), and waits until it is gone.
+    /// Sends SIGKILL and waits for the exit.
     ///
     /// # Errors
     ///
-    /// Where the system cannot tell.
+    /// If waiting fails.
     pub async fn kill(&mut self) -> io::Result<()> {
         self.end(Signal::KILL).await
     }
 
-    /// Stops it in its tracks (SIGSTOP): connections stay, nothing is answered.
+    /// Stops the process (SIGSTOP): connections stay open without responses.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Continues the process (SIGCONT).
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
@@ -304,7 +304,7 @@ impl Redis {
     fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().and_then(Child::id);
         if let Some(pid) = id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-            // It can only fail where the process has ended, which `end` and `start` see.
+            // Fails only if the process has ended, which `end` and `start` detect.
             let _ = kill_process(pid, signal);
         }
     }
@@ -313,12 +313,12 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        // What is left behind is in the system's folder for such things.
+        // Remaining files are in the system's temporary folder.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-/// A port that nobody has at this moment, low enough for a cluster's second port (10,000 above).
+/// Returns a free port, low enough for a cluster's second port (10,000 above).
 fn free_port() -> io::Result<u16> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;

@@ -1,7 +1,7 @@
-//! A stand-in for the Reservation API: HTTP/1.1 on 127.0.0.1, real state, wrong transitions refused, every call
-//! in a [`Ledger`], and knobs for everything that may go wrong.
+//! A stand-in for the Reservation API: HTTP/1.1 on 127.0.0.1 with real state and rules, a
+//! [`Ledger`] of all calls, and settings for faults.
 //!
-//! The rules of its state are in `state`, the wire in `http`.
+//! `state` has the rules, `http` the wire protocol.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,7 +24,7 @@ mod tests;
 pub use reply::Reply;
 pub use state::ReservationStatus;
 
-/// The running stand-in. Clones share it; the server ends when the last one is dropped.
+/// The running stand-in. Clones share it; the server stops when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct ReservationApi {
     server: Server,
@@ -40,26 +40,26 @@ struct Inner {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, state::State> {
-        self.state.lock().expect("no one panics while holding the state")
+        self.state.lock().expect("no code panics under this lock")
     }
 }
 
 impl ReservationApi {
-    /// Starts on a free port, with a ledger of its own.
+    /// Starts on a free port with its own ledger.
     ///
     /// # Panics
     ///
-    /// Where 127.0.0.1 has no free port.
+    /// If 127.0.0.1 has no free port.
     pub async fn start() -> Self {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::start_on(addr, Ledger::default()).await.expect("127.0.0.1 has a free port")
     }
 
-    /// Starts on `addr`, writing to `ledger`.
+    /// Starts on `addr` and writes to `ledger`.
     ///
     /// # Errors
     ///
-    /// Where the address cannot be listened on.
+    /// If it cannot listen on the address.
     pub async fn start_on(addr: SocketAddr, ledger: Ledger) -> io::Result<Self> {
         let inner = Arc::new(Inner { ledger, knobs: Knobs::new(), state: Mutex::default() });
         let shared = Arc::clone(&inner);
@@ -68,45 +68,47 @@ impl ReservationApi {
         Ok(Self { server, inner })
     }
 
-    /// `http://127.0.0.1:PORT`, for `RESERVATION_API_BASE`.
+    /// Returns `http://127.0.0.1:PORT`, for `RESERVATION_API_BASE`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.server.addr())
     }
 
-    /// Every call so far.
+    /// Returns the ledger of all calls.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.inner.ledger
     }
 
-    /// Whether a reservation that is not known springs into being, `PENDING`, when it is first named (on unless told).
+    /// Sets whether an unknown reservation is created as `PENDING` at its first use (default: on).
     pub fn set_auto_create(&self, auto_create: bool) {
         self.inner.state().auto_create = auto_create;
     }
 
-    /// Puts a reservation into a status, whatever it was before.
+    /// Sets the status of a reservation.
     pub fn set_status(&self, reservation_id: &str, status: ReservationStatus) {
         self.inner.state().set(reservation_id, status);
     }
 
-    /// What else `GET` and `PATCH` say of a reservation: members of an object, such as `event_id`, `seat_ids`, `quantity`.
+    /// Sets further members of the response to `GET` and `PATCH`, such as `event_id`, `seat_ids`,
+    /// `quantity`.
     pub fn set_details(&self, reservation_id: &str, details: Value) {
         self.inner.state().set_details(reservation_id, details);
     }
 
-    /// A reservation's status; `None` where it is not known.
+    /// Returns a reservation's status; `None` if it is unknown.
     #[must_use]
     pub fn status(&self, reservation_id: &str) -> Option<ReservationStatus> {
         self.inner.state().status(reservation_id)
     }
 
-    /// The next calls go like this, one entry a call, whatever they ask.
+    /// Sets the course of the next calls, one entry per call, for any reservation.
     pub fn script(&self, answers: impl IntoIterator<Item = Scripted<Reply>>) {
         self.inner.knobs.script(answers);
     }
 
-    /// The next calls for this reservation go like this. Comes before [`ReservationApi::script`].
+    /// Sets the course of the next calls for this reservation. Overrides
+    /// [`ReservationApi::script`].
     pub fn script_for(
         &self,
         reservation_id: &str,
@@ -115,51 +117,53 @@ impl ReservationApi {
         self.inner.knobs.script_for(reservation_id, answers);
     }
 
-    /// Forgets what is scripted and has not happened.
+    /// Removes the remaining scripts.
     pub fn clear_script(&self) {
         self.inner.knobs.clear_script();
     }
 
-    /// How many scripted answers have not been given yet: a test that ends with some proved less than it thinks.
+    /// Returns the number of scripted responses not yet given. A test should end with zero.
     #[must_use]
     pub fn script_left(&self) -> usize {
         self.inner.knobs.script_left()
     }
 
-    /// Calls that are not scripted go as the first of these says that fits, from now on; without any, as chance says.
+    /// Sets rules for calls without a script: the first matching rule applies. Without a match,
+    /// random faults apply.
     pub fn set_rules(&self, rules: impl IntoIterator<Item = Rule<Reply>>) {
         self.inner.knobs.set_rules(rules);
     }
 
-    /// How many calls are let in; what comes beyond it is refused at once, to be tried again after a second.
+    /// Sets the rate limit. Calls above it are refused at once, with a retry after one second.
     pub fn set_rate_limit(&self, limit: Option<RateLimit>) {
         self.inner.knobs.set_rate_limit(limit);
     }
 
-    /// How many calls are processed at once, and how long each takes; without it all are, at once.
+    /// Sets the number of calls processed concurrently and the duration of each. Without it there
+    /// is no limit.
     pub fn set_capacity(&self, capacity: Option<Capacity>) {
         self.inner.knobs.set_capacity(capacity);
     }
 
-    /// Latency and random faults of all calls that are not scripted (latency: of all calls).
+    /// Sets the latency of all calls and the random faults of calls without a script.
     pub fn set_faults(&self, faults: Faults<Reply>) {
         self.inner.knobs.set_faults(faults);
     }
 
-    /// Refuses connections and cuts those that are open, until [`ReservationApi::come_back`].
+    /// Refuses new connections and closes open ones until [`ReservationApi::come_back`].
     ///
     /// # Errors
     ///
-    /// Where the port could not be kept.
+    /// If the port cannot be kept.
     pub async fn go_down(&self) -> io::Result<()> {
         self.server.down().await
     }
 
-    /// Listens again, on the same port.
+    /// Listens again on the same port.
     ///
     /// # Errors
     ///
-    /// Where the port cannot be listened on any more.
+    /// If it cannot listen on the port.
     pub async fn come_back(&self) -> io::Result<()> {
         self.server.up().await
     }

@@ -1,6 +1,6 @@
-//! How a stand-in is told to misbehave: answers scripted for the next calls, rules for a part of the reservations (`rule`),
-//! faults drawn at random from a seed, latency, and how much it takes (`capacity`). What an answer looks like on the wire
-//! is left to each service.
+//! Faults of a stand-in: scripted responses for the next calls, rules for a part of the
+//! reservations (`rule`), random faults from a seed, latency, and limits (`capacity`). The services
+//! define how a response looks.
 
 mod capacity;
 mod rule;
@@ -12,71 +12,72 @@ use std::time::Duration;
 pub use capacity::{Capacity, RateLimit, Refuse};
 pub use rule::{Rule, is_in_share};
 
-/// One call's course: when and whether it takes effect, and what is answered.
+/// The course of one call: when and whether it takes effect, and the response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scripted<R> {
-    /// Whether the call is processed (its effect applied) at all.
+    /// Whether the call is processed, with its effect.
     pub(crate) applies: bool,
-    /// Pause before that.
+    /// Pause before the effect.
     pub(crate) delay: Duration,
-    /// Pause between that and the answer.
+    /// Pause between effect and response.
     pub(crate) answer_delay: Duration,
-    /// What is answered instead of the truth.
+    /// A response instead of the true one.
     pub(crate) reply: Option<R>,
 }
 
 impl<R> Scripted<R> {
-    /// The true answer: lets one call pass in the middle of a script.
+    /// The true response, for a normal call within a script.
     #[must_use]
     pub fn normal() -> Self {
         Self { applies: true, delay: Duration::ZERO, answer_delay: Duration::ZERO, reply: None }
     }
 
-    /// `reply` instead of processing the call; see [`Scripted::applying`].
+    /// Responds with `reply` instead of processing the call; see [`Scripted::applying`].
     pub(crate) fn replying(reply: R) -> Self {
         Self { applies: false, reply: Some(reply), ..Self::normal() }
     }
 
-    /// Processes the call all the same, so that its effect is applied though the answer denies it.
+    /// Processes the call as well, so that its effect is applied despite the response.
     #[must_use]
     pub fn applying(self) -> Self {
         Self { applies: true, ..self }
     }
 
-    /// Waits this long before anything happens. A caller that hangs up meanwhile does not stop the call.
+    /// Waits this long before the effect. A client that disconnects meanwhile does not stop the
+    /// call.
     #[must_use]
     pub fn delayed(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 
-    /// Waits this long between the effect and the answer.
+    /// Waits this long between effect and response.
     #[must_use]
     pub fn answering_after(self, answer_delay: Duration) -> Self {
         Self { answer_delay, ..self }
     }
 }
 
-/// Replies that can get lost.
+/// Replies that can be lost.
 pub trait Lose {
-    /// The connection is closed instead of an answer.
+    /// Closes the connection instead of a response.
     fn lost() -> Self;
 }
 
 impl<R: Lose> Scripted<R> {
-    /// The call is processed, then the connection is closed without an answer.
+    /// Processes the call, then closes the connection without a response.
     #[must_use]
     pub fn lost_reply() -> Self {
         Self::replying(R::lost()).applying()
     }
 
-    /// The connection is closed without an answer, and the call is not processed.
+    /// Closes the connection without a response and without processing the call.
     #[must_use]
     pub fn hang_up() -> Self {
         Self::replying(R::lost())
     }
 }
 
-/// Latency of every call, and what goes wrong by chance.
+/// Latency of all calls, and random faults.
 #[derive(Clone, Debug)]
 pub struct Faults<R> {
     latency: Duration,
@@ -92,29 +93,29 @@ impl<R> Default for Faults<R> {
 }
 
 impl<R> Faults<R> {
-    /// No latency, no faults.
+    /// No latency and no faults.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Every call takes `latency` plus up to `jitter` (uniform).
+    /// Sets the latency of every call: `latency` plus up to `jitter` (uniform).
     #[must_use]
     pub fn latency(self, latency: Duration, jitter: Duration) -> Self {
         Self { latency, jitter, ..self }
     }
 
-    /// Where the random choices start from (0 unless told).
+    /// Sets the seed of the random choices (default 0).
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// This share of calls (0 to 1; all shares together at most 1) goes like this.
+    /// Sets the course of this share of calls (0 to 1; the sum of all shares is at most 1).
     ///
     /// # Panics
     ///
-    /// Where the shares exceed 1: the later ones would silently never happen.
+    /// If the sum exceeds 1: the last faults would never happen.
     #[must_use]
     pub fn with(mut self, share: f64, scripted: Scripted<R>) -> Self {
         self.chances.push((share, scripted));
@@ -124,7 +125,7 @@ impl<R> Faults<R> {
     }
 }
 
-/// The knobs of one stand-in, changeable while it runs.
+/// The settings of one stand-in, which can change at run time.
 #[derive(Debug)]
 pub(crate) struct Knobs<R> {
     settings: Mutex<Settings<R>>,
@@ -141,12 +142,12 @@ struct Settings<R> {
     capacity: Option<Capacity>,
 }
 
-/// What a call is to go through.
+/// The course of a call.
 #[derive(Debug)]
 pub(crate) struct Plan<R> {
     pub(crate) latency: Duration,
     pub(crate) scripted: Scripted<R>,
-    /// What it waits for before it is processed; `None` where there are servers for everyone, or it is not processed.
+    /// The servers that it waits for; `None` without a limit or if it is not processed.
     pub(crate) capacity: Option<Capacity>,
 }
 
@@ -206,8 +207,9 @@ impl<R: Clone + Refuse> Knobs<R> {
         self.settings().capacity = capacity;
     }
 
-    /// The course of the next call: refused at once where the rate limit says so; else what is scripted for its
-    /// reservation, else for anyone, else what the first rule that fits says, else what chance says.
+    /// Returns the course of the next call. A rate limit refuses it at once. Otherwise the first of
+    /// these applies: the script of its reservation, the general script, the first matching rule,
+    /// random faults.
     pub(crate) fn plan(&self, reservation_id: &str) -> Plan<R> {
         let settings = &mut *self.settings();
         if settings.rate_limit.as_mut().is_some_and(|limit| !limit.lets_in()) {
@@ -225,7 +227,7 @@ impl<R: Clone + Refuse> Knobs<R> {
     }
 
     fn settings(&self) -> MutexGuard<'_, Settings<R>> {
-        self.settings.lock().expect("no one panics while holding the knobs")
+        self.settings.lock().expect("no code panics under this lock")
     }
 }
 
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_comes_after_a_script_and_before_chance_and_the_first_that_fits_counts() {
+    fn scripts_override_rules_and_the_first_matching_rule_overrides_random_faults() {
         let knobs = Knobs::new();
         knobs.set_faults(Faults::none().with(1.0, Scripted::replying("chance")));
         knobs.set_rules([
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_beyond_the_limit_is_refused_at_once_and_takes_no_script_and_no_server() {
+    async fn a_call_above_the_rate_limit_uses_no_script_and_no_server() {
         let knobs = Knobs::new();
         knobs.set_faults(Faults::none().latency(Duration::from_secs(1), Duration::ZERO));
         knobs.set_rate_limit(Some(RateLimit::per_second(1)));
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_scripted_for_one_reservation_comes_before_what_is_scripted_for_all() {
+    fn the_script_of_a_reservation_overrides_the_general_script() {
         let knobs = Knobs::new();
         knobs.script([Scripted::replying("all")]);
         knobs.script_for("a", [Scripted::replying("a")]);
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_keeps_to_its_shares_and_repeats_with_its_seed() {
+    fn random_faults_keep_their_shares_and_repeat_with_their_seed() {
         let draw = || {
             let knobs = Knobs::new();
             knobs.set_faults(
@@ -316,7 +318,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "more than 1")]
-    fn shares_beyond_1_are_refused() {
+    fn shares_above_1_panic() {
         let _ = Faults::none().with(0.6, Scripted::replying("")).with(0.6, Scripted::replying(""));
     }
 }

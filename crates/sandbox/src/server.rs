@@ -1,5 +1,5 @@
-//! A listener on 127.0.0.1 that can go down and come back on the same port: what the stand-ins sit on.
-//! What is spoken on a connection is left to them.
+//! The listener of the stand-ins on 127.0.0.1, which can go down and come back on the same port.
+//! The stand-ins handle the connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Connections that wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// The running listener; it ends, with its connections, when the last clone is dropped.
+/// The running listener; it stops with its connections when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Server {
     addr: SocketAddr,
@@ -29,19 +29,20 @@ enum Position {
     Down,
 }
 
-/// Whether the port answers. While it does not, the socket stays bound, so that no one else takes the port.
+/// Whether the port accepts. Otherwise the socket stays bound, so that no other program takes the
+/// port.
 enum Door {
     Open(TcpListener),
     Shut(TcpSocket),
 }
 
 impl Server {
-    /// Listens on `addr` (port 0: any free one) and runs `serve` for each connection. The token it is given
-    /// closes the connection at once when cancelled.
+    /// Listens on `addr` (port 0: any free port) and runs `serve` for each connection. Cancelling
+    /// its token closes the connection at once.
     ///
     /// # Errors
     ///
-    /// Where the address cannot be listened on.
+    /// If it cannot listen on the address.
     pub async fn start<S, F>(addr: SocketAddr, serve: S) -> io::Result<Self>
     where
         S: Fn(TcpStream, CancellationToken) -> F + Send + 'static,
@@ -59,17 +60,17 @@ impl Server {
         Ok(Self { addr, switch, _stop: Arc::new(stop.drop_guard()) })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Closes the port and cuts every connection; new ones are refused until [`Server::up`].
+    /// Closes the port and every connection; new ones are refused until [`Server::up`].
     ///
     /// # Errors
     ///
-    /// Where the port could not be kept.
+    /// If the port cannot be kept.
     pub async fn down(&self) -> io::Result<()> {
         self.switch(Position::Down).await
     }
@@ -78,7 +79,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Where the port cannot be listened on any more.
+    /// If it cannot listen on the port.
     pub async fn up(&self) -> io::Result<()> {
         self.switch(Position::Up).await
     }
@@ -93,7 +94,7 @@ impl Server {
 
 fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // Without it the port could not be bound again while old connections linger in TIME_WAIT.
+    // Without it the port cannot be bound again while old connections are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     Ok(socket)
@@ -133,15 +134,16 @@ async fn accept_all<S, F>(
                 }
             }
             Some(_) = connections.join_next() => {}
-            // A connection that broke before it was accepted is the caller's to notice.
+            // A connection that broke before the accept concerns only its client.
             accepted = accept => if let Ok((stream, _)) = accepted {
-                // Small answers must not wait for each other (Nagle); a socket that is already dead may refuse it.
+                // Small responses must not wait for Nagle's algorithm; a dead socket may refuse the
+                // option.
                 let _ = stream.set_nodelay(true);
                 let hang_up = CancellationToken::new();
                 let served = serve(stream, hang_up.clone());
                 connections.spawn(async move {
                     let mut served = pin!(served);
-                    // Biased: once hung up, not one more byte is written.
+                    // Biased: after the cancellation no further byte is written.
                     tokio::select! { biased; () = hang_up.cancelled() => {}, () = &mut served => {} }
                 });
             }
@@ -149,7 +151,7 @@ async fn accept_all<S, F>(
     }
 }
 
-/// Somebody's outgoing connection may have the port for a moment.
+/// Binds with retries: an outgoing connection may use the port briefly.
 async fn bind_again(addr: SocketAddr) -> io::Result<TcpSocket> {
     for _ in 0..100 {
         match bind(addr) {
@@ -162,12 +164,12 @@ async fn bind_again(addr: SocketAddr) -> io::Result<TcpSocket> {
     bind(addr)
 }
 
-/// Opens or shuts the door. On an error there is no door any more.
+/// Opens or closes the port. After an error the port is lost.
 async fn turn(door: Door, position: Position, addr: SocketAddr) -> io::Result<Door> {
     match (position, door) {
         (Position::Up, Door::Shut(socket)) => Ok(Door::Open(socket.listen(BACKLOG)?)),
         (Position::Down, Door::Open(listener)) => {
-            // A port that listens cannot be bound a second time.
+            // A listening port cannot be bound a second time.
             drop(listener);
             Ok(Door::Shut(bind_again(addr).await?))
         }

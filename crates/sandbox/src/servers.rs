@@ -1,5 +1,5 @@
-//! All servers that the worker needs, wired together: an SQS queue with its dead-letter queue, and both services with
-//! one ledger. Also the environment that points a worker at them.
+//! All servers that the worker needs: an SQS queue with its dead-letter queue, and both services
+//! with one ledger. Also the environment variables of a worker for them.
 
 use std::fmt;
 use std::io;
@@ -10,10 +10,10 @@ use crate::ledger::Ledger;
 use crate::reservation_api::ReservationApi;
 use crate::sqs::{QueueSpec, Redrive, Sqs};
 
-/// Receives after which the queue moves a message to the dead-letter queue.
+/// Receives after which a message moves to the dead-letter queue.
 const MAX_RECEIVE_COUNT: u32 = 10;
 
-/// The ports to listen on; 0 is any free one.
+/// The ports to listen on; 0 is any free port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
     /// The SQS-compatible server.
@@ -24,14 +24,14 @@ pub struct Ports {
     pub inventory: u16,
 }
 
-/// Which server could not start, and why.
+/// A server that could not start, with the cause.
 #[derive(Debug)]
 pub struct StartError {
     /// The server.
     pub server: &'static str,
-    /// The port it was to listen on.
+    /// The requested port.
     pub port: u16,
-    /// What the system said.
+    /// The error of the system.
     pub error: io::Error,
 }
 
@@ -47,29 +47,29 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// The running servers; they end when the last clone is dropped.
+/// The running servers; they stop when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Servers {
-    /// Holds both queues.
+    /// The server of both queues.
     pub sqs: Sqs,
-    /// The queue that the worker consumes.
+    /// The URL of the source queue.
     pub queue_url: String,
-    /// Where the queue's redrive policy, and the worker, put what cannot be handled.
+    /// The URL of the dead-letter queue.
     pub dlq_url: String,
     /// The Reservation API.
     pub api: ReservationApi,
     /// The Inventory service.
     pub inventory: Inventory,
-    /// Of both services, so that their calls have one order.
+    /// The ledger of both services, so that their calls have one order.
     pub ledger: Ledger,
 }
 
 impl Servers {
-    /// Starts all of them on 127.0.0.1.
+    /// Starts all servers on 127.0.0.1.
     ///
     /// # Errors
     ///
-    /// The first that cannot listen on its port.
+    /// The first server that cannot listen on its port.
     pub async fn start(ports: Ports) -> Result<Self, StartError> {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let failed = |server, port| move |error| StartError { server, port, error };
@@ -86,7 +86,7 @@ impl Servers {
         Ok(Self { sqs, queue_url, dlq_url, api, inventory, ledger })
     }
 
-    /// The variables that a worker needs to use these servers and nothing else.
+    /// Returns the variables with which a worker uses only these servers.
     #[must_use]
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         vec![
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_taken_port_names_the_server() {
+    async fn the_error_for_a_port_in_use_names_the_server() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         for (ports, server) in [

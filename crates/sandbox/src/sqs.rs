@@ -1,10 +1,10 @@
-//! An SQS-compatible server in memory, for tests and demonstrations: the AWS JSON protocol over
-//! HTTP on a local port, with a ledger of what it saw and knobs for what should go wrong.
+//! An SQS-compatible server in memory for tests and demonstrations: the AWS JSON protocol over HTTP
+//! on a local port, with a ledger of all calls and settings for faults.
 //!
-//! It follows the AWS documentation, not any other stand-in. Signatures are not checked, and the older
-//! XML protocol (boto3 before 1.28 and its like) is not spoken. What real
-//! SQS leaves open it does in the plain way: a standard queue hands out what has been visible longest.
-//! One conformance suite (`crate::conformance`) holds it to what the AWS SDK expects.
+//! It follows the AWS documentation, not another stand-in. It does not check signatures and does
+//! not support the older XML protocol (for example boto3 before 1.28). Where the documentation
+//! leaves a choice, the simplest behaviour applies: a standard queue delivers the message that has
+//! been visible longest. The conformance suite (`crate::conformance`) tests it against the AWS SDK.
 
 mod action;
 mod ailment;
@@ -54,14 +54,14 @@ pub use settings::{QueueSpec, Redrive};
 use settings::Settings;
 use world::Shared;
 
-/// A running server. Clones share it; it stops with the last of them, or on [`Sqs::stop`].
+/// A running server. Clones share it; it stops when the last clone is dropped, or on [`Sqs::stop`].
 #[derive(Clone, Debug)]
 pub struct Sqs {
     shared: Arc<Shared>,
     running: Arc<Running>,
 }
 
-/// Stops the server when the last handle lets go of it.
+/// Stops the server when the last handle is dropped.
 #[derive(Debug)]
 struct Running(CancellationToken);
 
@@ -71,7 +71,7 @@ impl Drop for Running {
     }
 }
 
-/// A message as it lies in its queue.
+/// A stored message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredMessage {
     /// `MessageId`.
@@ -80,11 +80,11 @@ pub struct StoredMessage {
     pub body: String,
     /// The message attributes as sent.
     pub attributes: std::collections::BTreeMap<String, AttributeValue>,
-    /// The message group that it was sent with.
+    /// Its message group.
     pub group: Option<String>,
-    /// Receives so far, in all queues that it has been in.
+    /// Receives so far, in all its queues.
     pub receive_count: u32,
-    /// Where it stands.
+    /// Its state.
     pub state: MessageState,
 }
 
@@ -92,17 +92,17 @@ impl Sqs {
     /// Starts on a free port of 127.0.0.1.
     ///
     /// # Panics
-    /// Where the machine has no free local port.
+    /// If no local port is free.
     pub async fn start() -> Self {
         Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)))
             .await
             .expect("a free port on the loopback interface")
     }
 
-    /// Starts on an address of your choice.
+    /// Starts on this address.
     ///
     /// # Errors
-    /// Where the address cannot be bound.
+    /// If the address cannot be bound.
     pub async fn start_on(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
@@ -112,20 +112,20 @@ impl Sqs {
         Ok(Self { shared, running: Arc::new(Running(stop)) })
     }
 
-    /// Stops listening and closes every connection. What is in memory can still be looked at.
+    /// Stops listening and closes every connection. The stored state stays readable.
     pub fn stop(&self) {
         self.running.0.cancel();
     }
 
-    /// `http://127.0.0.1:<port>`, for `AWS_ENDPOINT_URL`.
+    /// Returns `http://127.0.0.1:<port>`, for `AWS_ENDPOINT_URL`.
     pub fn endpoint_url(&self) -> String {
         self.shared.endpoint.clone()
     }
 
-    /// Makes a queue, in place of one of the same name, and returns its URL.
+    /// Creates a queue, which replaces one of the same name, and returns its URL.
     ///
     /// # Panics
-    /// Where SQS would refuse the name for this kind of queue.
+    /// If the name is invalid for this kind of queue.
     pub fn create_queue(&self, name: &str, spec: QueueSpec) -> String {
         settings::check_queue_name(name, spec.fifo).expect("a valid queue name");
         let now = self.shared.now();
@@ -133,10 +133,10 @@ impl Sqs {
         self.shared.url(name)
     }
 
-    /// Changes one of a queue's attributes, as `SetQueueAttributes` does.
+    /// Sets a queue attribute, as `SetQueueAttributes` does.
     ///
     /// # Panics
-    /// Where SQS would refuse it.
+    /// If SQS would refuse it.
     pub fn set_attribute(&self, queue_url: &str, name: &str, value: &str) {
         let attributes = BTreeMap::from([(name.to_owned(), value.to_owned())]);
         let now = self.shared.now();
@@ -144,16 +144,16 @@ impl Sqs {
         changed.expect("an existing queue and a valid attribute");
     }
 
-    /// Sends a message with nothing but a body, and returns its id.
+    /// Sends a message with only a body and returns its id.
     ///
     /// # Panics
-    /// Where SQS would refuse it; [`Sqs::send_message`] says why instead.
+    /// If SQS would refuse it; [`Sqs::send_message`] returns the error instead.
     pub fn send(&self, queue_url: &str, body: impl Into<String>) -> String {
         self.send_message(queue_url, NewMessage::new(body))
             .expect("an existing queue and a valid body")
     }
 
-    /// Sends a message, and returns its id.
+    /// Sends a message and returns its id.
     ///
     /// # Errors
     /// As `SendMessage`.
@@ -161,14 +161,14 @@ impl Sqs {
         send::send_new(&self.shared, queue_url, message)
     }
 
-    /// How many messages stand where, now. Zero everywhere for a queue that does not exist.
+    /// Returns the current message counts; all zero for a missing queue.
     pub fn counts(&self, queue_url: &str) -> Counts {
         let now = self.shared.now();
         let mut world = self.shared.lock();
         world.queue(Some(queue_url), now).map(|queue| queue.counts()).unwrap_or_default()
     }
 
-    /// All messages of a queue in order of sending, without receiving them.
+    /// Returns all messages of a queue in order of sending, without receiving them.
     pub fn peek_all(&self, queue_url: &str) -> Vec<StoredMessage> {
         let now = self.shared.now();
         let mut world = self.shared.lock();
@@ -190,26 +190,26 @@ impl Sqs {
             .collect()
     }
 
-    /// From now on allows nothing but this. At first everything is allowed.
+    /// Allows only these actions from now on. At first everything is allowed.
     pub fn authorize(&self, grants: Vec<Grant>) {
         self.shared.lock().permissions.only(grants);
     }
 
-    /// The knobs for what should go wrong with a queue.
+    /// Returns the fault settings of a queue.
     pub fn faults(&self, queue_url: &str) -> Faults {
         Faults::new(Arc::clone(&self.shared), queue_url.to_owned())
     }
 
-    /// What the server saw of a queue until now. Empty for one that does not exist.
+    /// Returns the ledger of a queue; empty for a missing queue.
     pub fn ledger(&self, queue_url: &str) -> Ledger {
         let now = self.shared.now();
         let mut world = self.shared.lock();
         world.queue(Some(queue_url), now).map(|queue| queue.ledger.clone()).unwrap_or_default()
     }
 
-    /// Waits until `what` holds, asked again after every change and every entry in the ledger; it may
-    /// look at the ledger as well as at the counts that it is given. False when `timeout` has
-    /// passed first, or the queue does not exist. Cancel-safe.
+    /// Waits until `what` holds, with a check after every change and every ledger entry. `what` may
+    /// read the ledger too. Returns false if `timeout` passes first or the queue does not exist.
+    /// Cancel-safe.
     pub async fn wait_until(
         &self,
         queue_url: &str,
@@ -224,13 +224,13 @@ impl Sqs {
                 Err(_) => return false,
             };
             let mut notified = std::pin::pin!(changed.notified());
-            // Registered before the look, so that no change falls between look and wait.
+            // Registered before the check, so that no change is missed in between.
             notified.as_mut().enable();
             let (counts, timer) = match self.shared.lock().queue(Some(queue_url), now) {
                 Ok(queue) => (queue.counts(), queue.next_timer()),
                 Err(_) => return false,
             };
-            // Outside the lock: it may look at the ledger.
+            // Checked without the lock, because it may read the ledger.
             if what(&counts) {
                 return true;
             }

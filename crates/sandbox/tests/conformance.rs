@@ -1,8 +1,8 @@
-//! Runs the conformance suite: each case against the embedded server always, and against the LocalStack
-//! at `CONFORMANCE_ENDPOINT_URL` when ignored tests are included:
+//! Runs the conformance suite: each case always against the embedded server, and against the
+//! LocalStack at `CONFORMANCE_ENDPOINT_URL` if ignored tests are included:
 //!
-//! `CONFORMANCE_ENDPOINT_URL=$(tests/localstack/localstack start) cargo test -p reservation-worker-sandbox
-//! --test conformance -- --include-ignored`
+//! `CONFORMANCE_ENDPOINT_URL=$(tests/localstack/localstack start) cargo test -p
+//! reservation-worker-sandbox --test conformance -- --include-ignored`
 
 use sandbox::conformance;
 

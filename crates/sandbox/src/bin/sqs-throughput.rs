@@ -1,6 +1,8 @@
-//! Measures the embedded SQS with a raw client: messages sent, received and deleted in tens, each second.
-//! Exit code 1 below what `make demo` and the worker's own benchmarks need of it.
-//! What a release build is for: `cargo run --release -p reservation-worker-sandbox --bin sqs-throughput`
+//! Measures the embedded SQS with a raw client: messages per second that are sent, received and
+//! deleted in batches of ten.
+//!
+//! The exit code is 1 below the rate that `make demo` and the worker's benchmarks need. Needs a
+//! release build: `cargo run --release -p reservation-worker-sandbox --bin sqs-throughput`
 
 use std::error::Error;
 use std::io::Write;
@@ -12,10 +14,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Below this the server, not the worker, would be what a benchmark measures.
+/// Below this rate, the server and not the worker would limit a benchmark.
 const MESSAGES_PER_S_MIN: u32 = 20_000;
 const MESSAGES: usize = 400_000;
-/// Enough to keep both ends busy, few enough to be no test of sockets.
+/// Enough to keep both ends busy without measuring sockets.
 const CONNECTIONS: usize = 8;
 const BATCH: usize = 10;
 
@@ -54,8 +56,8 @@ async fn main() -> Result<ExitCode, Failure> {
     Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Sends, receives and deletes this connection's share. It takes exactly as many as it sent, though perhaps
-/// another's, so that each finds what it needs.
+/// Sends, receives and deletes this connection's share. It receives as many messages as it sent,
+/// possibly those of other connections, so the number always suffices.
 async fn drive(mut client: Client, url: String) -> Result<(), Failure> {
     let send = request("SendMessageBatch", &send_batch(&url));
     let receives: Vec<Vec<u8>> = (0..=BATCH).map(|max| receive(&url, max)).collect();
@@ -106,19 +108,19 @@ fn request(action: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The strings that follow each `key`, up to their closing quote.
+/// Returns the strings after each `key`, up to their closing quote.
 fn values<'a>(json: &'a str, key: &str) -> Vec<&'a str> {
     json.split(key).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
 
-/// One keep-alive connection.
+/// A keep-alive connection.
 struct Client {
     stream: BufReader<TcpStream>,
     body: Vec<u8>,
 }
 
 impl Client {
-    /// Sends a request and reads its answer, which must be 200 with every batch entry well.
+    /// Sends a request and reads the response, which must be 200 without failed batch entries.
     async fn call(&mut self, request: &[u8]) -> Result<&str, Failure> {
         self.stream.get_mut().write_all(request).await?;
         let (mut line, mut length, mut first) = (String::new(), 0, true);

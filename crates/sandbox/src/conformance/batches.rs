@@ -1,4 +1,4 @@
-//! Batches of all kinds: what fails as a whole, and what fails entry by entry.
+//! Batch requests: errors of the whole batch and of single entries.
 
 use aws_sdk_sqs::operation::send_message_batch::{SendMessageBatchError, SendMessageBatchOutput};
 use aws_sdk_sqs::types::{
@@ -26,16 +26,16 @@ async fn send(
     result.map_err(aws_sdk_sqs::error::SdkError::into_service_error)
 }
 
-/// The caller is to blame. Source: API_BatchResultErrorEntry, `SenderFault`.
+/// Asserts that the sender is at fault. Source: API_BatchResultErrorEntry, `SenderFault`.
 ///
-/// LocalStack 4.12 never blames the caller.
+/// LocalStack 4.12 never sets it.
 fn assert_sender_fault(target: &Target, failed: &[BatchResultErrorEntry]) {
     for entry in failed {
         assert_eq!(entry.sender_fault(), target.kind == Kind::Embedded, "{entry:?}");
     }
 }
 
-/// Ten messages go out at once, each answered under its id.
+/// Ten messages are sent in one batch, each with a result under its id.
 pub async fn ten_messages_in_a_batch(target: &Target) {
     let queue = target.queue().await;
     let entries = (0..10).map(|n| entry(&format!("e{n}"), format!("body {n}"))).collect();
@@ -56,7 +56,7 @@ pub async fn ten_messages_in_a_batch(target: &Target) {
     }
 }
 
-/// One bad message fails alone.
+/// An invalid message fails without affecting the others.
 pub async fn one_bad_message_fails_alone(target: &Target) {
     let queue = target.queue().await;
     let entries = vec![entry("good", "good"), entry("bad", "bell\u{7}")];
@@ -70,7 +70,7 @@ pub async fn one_bad_message_fails_alone(target: &Target) {
     assert_eq!(bodies(&queue.receive(10, 0).await), ["good"]);
 }
 
-/// The same id twice fails the batch.
+/// Repeated ids fail the batch.
 pub async fn repeated_ids_fail_the_batch(target: &Target) {
     let queue = target.queue().await;
     let entries = vec![entry("same", "one"), entry("same", "two")];
@@ -79,14 +79,14 @@ pub async fn repeated_ids_fail_the_batch(target: &Target) {
     queue.assert_nothing("none of it is sent").await;
 }
 
-/// So does an empty one.
+/// An empty batch fails.
 pub async fn empty_batch_fails(target: &Target) {
     let queue = target.queue().await;
     let error = send(target, &queue, vec![]).await.expect_err("refused");
     assert!(error.is_empty_batch_request(), "{error:?}");
 }
 
-/// Ten entries at most.
+/// A batch has at most ten entries.
 pub async fn eleven_entries_fail_the_batch(target: &Target) {
     let queue = target.queue().await;
     let entries = (0..11).map(|n| entry(&format!("e{n}"), "x")).collect();
@@ -95,14 +95,14 @@ pub async fn eleven_entries_fail_the_batch(target: &Target) {
     queue.assert_nothing("none of it is sent").await;
 }
 
-/// Ids are letters, digits, hyphens and underscores.
+/// Ids consist of letters, digits, hyphens and underscores.
 pub async fn invalid_id_fails_the_batch(target: &Target) {
     let queue = target.queue().await;
     let error = send(target, &queue, vec![entry("a b", "x")]).await.expect_err("refused");
     assert!(error.is_invalid_batch_entry_id(), "{error:?}");
 }
 
-/// All messages together may have 1 MiB.
+/// All messages of a batch together have at most 1 MiB.
 pub async fn batch_over_one_mebibyte_fails(target: &Target) {
     let queue = target.queue().await;
     let half = 524_288;
@@ -113,7 +113,7 @@ pub async fn batch_over_one_mebibyte_fails(target: &Target) {
     assert!(error.is_batch_request_too_long(), "{error:?}");
 }
 
-/// A handle that is none fails alone; the others are deleted.
+/// An invalid handle fails alone; the other messages are deleted.
 pub async fn one_bad_handle_fails_alone_in_a_delete(target: &Target) {
     let queue = target.queue().await;
     for body in ["a", "b"] {
@@ -138,7 +138,7 @@ pub async fn one_bad_handle_fails_alone_in_a_delete(target: &Target) {
     assert_eq!(queue.counts().await, ["0", "0", "0"]);
 }
 
-/// The same with visibility: one is shown, one stays hidden, one fails.
+/// An invalid handle fails alone; the other timeouts are changed.
 pub async fn one_bad_handle_fails_alone_in_a_change(target: &Target) {
     let queue = target.queue().await;
     for body in ["shown", "hidden"] {
@@ -168,7 +168,7 @@ pub async fn one_bad_handle_fails_alone_in_a_change(target: &Target) {
     assert_eq!(bodies(&queue.receive(10, 1).await), ["shown"]);
 }
 
-/// The rules for ids hold for deletes too.
+/// The rules for ids also hold for deletes.
 pub async fn repeated_ids_fail_a_delete_batch(target: &Target) {
     let queue = target.queue().await;
     queue.send("a").await;

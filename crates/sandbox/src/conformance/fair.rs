@@ -1,5 +1,5 @@
-//! Message groups on standard queues: a tenant's name, which orders nothing.
-//! Source: developer guide, "Amazon SQS fair queues".
+//! Message groups on standard queues: the name of a tenant, without any order. Source: developer
+//! guide, "Amazon SQS fair queues".
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 
@@ -9,7 +9,8 @@ fn tenant(message: &Message) -> String {
     system(message, MessageSystemAttributeName::MessageGroupId)
 }
 
-/// A message comes back with the name, and while it is in flight others of the name are handed out.
+/// A message is received with its group, and other messages of the group are received while it is
+/// in flight.
 pub async fn a_tenant_is_named_and_locks_nothing(target: &Target) {
     let queue = target.queue().await;
     for body in ["1", "2", "3"] {
@@ -29,7 +30,8 @@ pub async fn a_tenant_is_named_and_locks_nothing(target: &Target) {
     assert_eq!(seen, [named("1"), named("2"), named("3"), ("nobody's", String::new())]);
 }
 
-/// What is handed back comes again, whatever else of its tenant is in flight.
+/// A message that is made visible again is received, whatever other messages of its tenant are in
+/// flight.
 pub async fn what_a_tenant_gets_back_waits_for_nothing(target: &Target) {
     let queue = target.queue().await;
     for body in ["1", "2"] {
@@ -41,7 +43,7 @@ pub async fn what_a_tenant_gets_back_waits_for_nothing(target: &Target) {
     assert_eq!(queue.receive_one().await.body(), first.body());
 }
 
-/// A message that moves to the dead-letter queue takes the name along.
+/// A message in the dead-letter queue keeps its group.
 pub async fn redrive_keeps_the_tenant(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(1).await;
     queue.send_of("tenant", "1").await;

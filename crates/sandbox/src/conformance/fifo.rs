@@ -1,11 +1,11 @@
-//! FIFO queues: order, groups, deduplication.
-//! Source: developer guide, "FIFO delivery logic" and "Exactly-once processing".
+//! FIFO queues: order, groups, deduplication. Source: developer guide, "FIFO delivery logic" and
+//! "Exactly-once processing".
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
 
 use super::{Target, bodies, code, handle, system};
 
-/// Messages of a group come in order, several in one receive.
+/// Messages of a group are received in order, several in one receive.
 pub async fn one_receive_takes_a_group_in_order(target: &Target) {
     let queue = target.fifo_with([]).await;
     for body in ["1", "2", "3", "4"] {
@@ -16,7 +16,7 @@ pub async fn one_receive_takes_a_group_in_order(target: &Target) {
     queue.assert_nothing("the group is taken").await;
 }
 
-/// While one message of a group is in flight no other of it is handed out; other groups are.
+/// While a message of a group is in flight, no other message of it is received; other groups are.
 pub async fn group_is_closed_while_one_is_in_flight(target: &Target) {
     let queue = target.fifo_with([]).await;
     queue.send_fifo("a", "a1").await;
@@ -31,7 +31,7 @@ pub async fn group_is_closed_while_one_is_in_flight(target: &Target) {
     assert_eq!(queue.receive_one().await.body(), Some("a2"));
 }
 
-/// A message that arrives in a closed group waits its turn, and does not wake a long poll.
+/// A new message of a locked group waits and does not wake a long poll.
 pub async fn closed_group_keeps_new_messages(target: &Target) {
     let queue = target.fifo_with([]).await;
     queue.send_fifo("a", "a1").await;
@@ -42,7 +42,7 @@ pub async fn closed_group_keeps_new_messages(target: &Target) {
     assert_eq!(queue.receive_one().await.body(), Some("a2"));
 }
 
-/// A long poll wakes when a delete opens the group.
+/// A long poll wakes when a delete unlocks the group.
 pub async fn delete_wakes_the_group(target: &Target) {
     let queue = target.fifo_with([]).await;
     queue.send_fifo("a", "a1").await;
@@ -55,7 +55,7 @@ pub async fn delete_wakes_the_group(target: &Target) {
     assert_eq!(bodies(&received), ["a2"]);
 }
 
-/// A message handed back comes before the later ones of its group.
+/// A message that is made visible again comes before later ones of its group.
 pub async fn message_handed_back_keeps_its_place(target: &Target) {
     let queue = target.fifo_with([]).await;
     for body in ["1", "2"] {
@@ -68,7 +68,7 @@ pub async fn message_handed_back_keeps_its_place(target: &Target) {
     assert_eq!(bodies(&received), ["1", "2"]);
 }
 
-/// Messages handed back in any order come in their own.
+/// Messages that are made visible again in any order are received in their original order.
 pub async fn messages_handed_back_keep_their_order(target: &Target) {
     let queue = target.fifo_with([]).await;
     for body in ["1", "2", "3"] {
@@ -82,7 +82,7 @@ pub async fn messages_handed_back_keep_their_order(target: &Target) {
     assert_eq!(bodies(&queue.receive(10, 1).await), ["1", "2", "3"]);
 }
 
-/// The same deduplication id is accepted and not enqueued, with the first one's message id.
+/// A repeated deduplication id is accepted but not enqueued, and returns the first message id.
 pub async fn repeated_id_is_enqueued_once(target: &Target) {
     let queue = target.fifo_with([]).await;
     let first = queue.send_fifo("g", "same").await;
@@ -95,7 +95,8 @@ pub async fn repeated_id_is_enqueued_once(target: &Target) {
     queue.assert_nothing("not after it was deleted either").await;
 }
 
-/// Without an id, the body's SHA-256 stands in where the queue says so, and must be given where not.
+/// Without an id, the SHA-256 of the body is used if the queue is configured so; otherwise the send
+/// is refused.
 pub async fn deduplication_by_content(target: &Target) {
     let by_content = [(QueueAttributeName::ContentBasedDeduplication, "true")];
     let (queue, plain) = (target.fifo_with(by_content).await, target.fifo_with([]).await);
@@ -115,7 +116,7 @@ pub async fn deduplication_by_content(target: &Target) {
     assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
 }
 
-/// A group must be named, and a delay may not be.
+/// A group is required, and a delay is refused.
 pub async fn group_is_required_and_delay_refused(target: &Target) {
     let queue = target.fifo_with([]).await;
     let send = target.client.send_message().queue_url(&queue.url).message_body("x");
@@ -126,7 +127,7 @@ pub async fn group_is_required_and_delay_refused(target: &Target) {
     assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
 }
 
-/// Messages carry group, deduplication id and a number that grows.
+/// Messages have their group, deduplication id and an increasing sequence number.
 pub async fn messages_carry_their_sequence(target: &Target) {
     let queue = target.fifo_with([]).await;
     for body in ["1", "2"] {
@@ -143,7 +144,7 @@ pub async fn messages_carry_their_sequence(target: &Target) {
     assert_eq!(system(&received[1], name), "2");
 }
 
-/// A handle whose timeout ended deletes nothing, and says so. Source: "Amazon SQS visibility timeout".
+/// A delete with an expired handle is refused. Source: "Amazon SQS visibility timeout".
 pub async fn expired_handle_is_refused(target: &Target) {
     let queue = target.fifo_with([]).await;
     queue.send_fifo("g", "1").await;
@@ -156,7 +157,7 @@ pub async fn expired_handle_is_refused(target: &Target) {
     assert_eq!(queue.receive_one().await.body(), Some("1"));
 }
 
-/// A FIFO queue's dead-letter queue keeps group and order.
+/// A FIFO dead-letter queue keeps group and order.
 pub async fn redrive_keeps_the_group(target: &Target) {
     let dlq = target.fifo_with([]).await;
     let policy = dlq.redrive_policy(1).await;

@@ -1,4 +1,4 @@
-//! `ReceiveMessage` with a wait: when it ends, what wakes it, and what a caller who left takes along.
+//! `ReceiveMessage` with a wait time: when it ends, what wakes it, and closed connections.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use aws_sdk_sqs::types::QueueAttributeName;
 
 use super::{Kind, Target, assert_took, bodies, code, handle};
 
-/// How soon a waiting receive must be answered once there is a message.
+/// Maximum time until a waiting receive returns a new message.
 const WAKE_MAX: Duration = Duration::from_millis(500);
 
-/// Without a wait, an empty queue answers at once.
+/// Without a wait time, an empty queue answers at once.
 pub async fn short_poll_answers_at_once(target: &Target) {
     let queue = target.queue().await;
     let since = Instant::now();
@@ -17,7 +17,7 @@ pub async fn short_poll_answers_at_once(target: &Target) {
     assert_took(since, Duration::ZERO, WAKE_MAX);
 }
 
-/// With a wait, an empty queue answers when it is over.
+/// With a wait time, an empty queue answers at its end.
 pub async fn long_poll_waits(target: &Target) {
     let queue = target.queue().await;
     let since = Instant::now();
@@ -26,7 +26,7 @@ pub async fn long_poll_waits(target: &Target) {
     assert_took(since, wait - Duration::from_millis(50), wait + WAKE_MAX);
 }
 
-/// The queue's own wait is the default.
+/// The queue's wait time is the default.
 pub async fn long_poll_by_queue_attribute(target: &Target) {
     let wait = [(QueueAttributeName::ReceiveMessageWaitTimeSeconds, "1")];
     let queue = target.queue_with(wait).await;
@@ -38,7 +38,7 @@ pub async fn long_poll_by_queue_attribute(target: &Target) {
     assert_took(since, wait - Duration::from_millis(50), wait + WAKE_MAX);
 }
 
-/// A message wakes it at once, and it does not wait for more.
+/// A new message wakes the receive at once, without a wait for more.
 pub async fn long_poll_wakes_at_once(target: &Target) {
     let queue = target.queue().await;
     // The receive is polled first, so that it waits when the message is sent.
@@ -53,7 +53,7 @@ pub async fn long_poll_wakes_at_once(target: &Target) {
     assert_took(sent_at, Duration::ZERO, WAKE_MAX);
 }
 
-/// So does a message handed back.
+/// A message that is made visible again wakes the receive.
 pub async fn long_poll_wakes_for_a_message_handed_back(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -70,7 +70,7 @@ pub async fn long_poll_wakes_for_a_message_handed_back(target: &Target) {
     assert_took(since, Duration::ZERO, WAKE_MAX);
 }
 
-/// So does a visibility timeout that ends while it waits.
+/// The end of a visibility timeout wakes the receive.
 pub async fn long_poll_wakes_for_a_timeout(target: &Target) {
     let visibility = [(QueueAttributeName::VisibilityTimeout, "1")];
     let queue = target.queue_with(visibility).await;
@@ -82,7 +82,7 @@ pub async fn long_poll_wakes_for_a_timeout(target: &Target) {
     assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
 }
 
-/// Several wait; one message wakes one of them.
+/// One message wakes one of several waiting receives.
 pub async fn one_message_goes_to_one_of_many(target: &Target) {
     let queue = target.queue().await;
     let wait = || queue.receive(1, 2);
@@ -94,7 +94,7 @@ pub async fn one_message_goes_to_one_of_many(target: &Target) {
     assert_eq!(bodies(&received), ["x"]);
 }
 
-/// Waits are 0 to 20 s.
+/// Wait times are 0 to 20 s.
 pub async fn wait_out_of_range_is_refused(target: &Target) {
     let queue = target.queue().await;
     let receive = target.client.receive_message().queue_url(&queue.url);
@@ -102,10 +102,10 @@ pub async fn wait_out_of_range_is_refused(target: &Target) {
     assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
 }
 
-/// A caller that went away takes no message along: the next receive gets it at once.
+/// A closed connection takes no message: the next receive gets it at once.
 ///
-/// The documentation speaks only of answered receives (API_ReceiveMessage). LocalStack 4.12 does not
-/// notice that the caller left, and hides the next message until its visibility runs out.
+/// The documentation covers only answered receives (API_ReceiveMessage). LocalStack 4.12 does not
+/// notice the closed connection and hides the next message until its visibility timeout ends.
 pub async fn caller_that_left_takes_nothing(target: &Target) {
     let visibility = [(QueueAttributeName::VisibilityTimeout, "2")];
     let queue = target.queue_with(visibility).await;
@@ -118,7 +118,8 @@ pub async fn caller_that_left_takes_nothing(target: &Target) {
         } => {}
     }
     if target.kind == Kind::Embedded {
-        // The server has seen the closed connection once it answers on another one; ask twice.
+        // The server has noticed the closed connection when it answers on another one; two requests
+        // make sure.
         queue.counts().await;
         queue.counts().await;
     }

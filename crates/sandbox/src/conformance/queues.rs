@@ -1,10 +1,10 @@
-//! Queues themselves: making, finding, configuring, emptying and deleting them.
+//! Queues: creating, finding, configuring, purging and deleting them.
 
 use aws_sdk_sqs::types::QueueAttributeName;
 
 use super::{Kind, Target, code, unique_name};
 
-/// The same name and attributes give the same queue; other attributes are refused.
+/// The same name and attributes return the same queue; other attributes are refused.
 pub async fn create_is_idempotent(target: &Target) {
     let name = unique_name();
     let visibility = QueueAttributeName::VisibilityTimeout;
@@ -18,7 +18,7 @@ pub async fn create_is_idempotent(target: &Target) {
     assert!(error.is_queue_name_exists(), "{error:?}");
 }
 
-/// Names are checked; `.fifo` is for FIFO queues.
+/// Names are validated; `.fifo` is only for FIFO queues.
 pub async fn bad_names_are_refused(target: &Target) {
     for name in ["with space", "dot.ted", "name.fifo", &"x".repeat(81)] {
         let create = target.client.create_queue().queue_name(name).send().await;
@@ -27,7 +27,7 @@ pub async fn bad_names_are_refused(target: &Target) {
     }
 }
 
-/// A URL is found by name; a name that is not there is a typed error.
+/// The URL of a queue is found by name; an unknown name is a typed error.
 pub async fn url_by_name(target: &Target) {
     let name = unique_name();
     let queue = target.create(&name, []).await;
@@ -38,7 +38,7 @@ pub async fn url_by_name(target: &Target) {
     assert!(error.is_queue_does_not_exist(), "{error:?}");
 }
 
-/// Queues are listed by prefix, in pages where asked.
+/// Queues are listed by prefix, optionally in pages.
 pub async fn listing_by_prefix(target: &Target) {
     let prefix = unique_name();
     let mut expected = Vec::new();
@@ -79,7 +79,7 @@ pub async fn attributes_have_defaults(target: &Target) {
     assert!(!all.contains_key(&QueueAttributeName::FifoQueue));
 }
 
-/// Attributes can be changed, and only those asked for are returned.
+/// Attributes can be changed, and only the requested ones are returned.
 pub async fn attributes_are_set(target: &Target) {
     let queue = target.queue().await;
     let visibility = QueueAttributeName::VisibilityTimeout;
@@ -106,8 +106,8 @@ pub async fn unknown_attribute_is_refused(target: &Target) {
     assert!(error.is_invalid_attribute_name(), "{error:?}");
 }
 
-/// A purge empties the queue, messages in flight included. A second one within 60 s is refused:
-/// API_PurgeQueue, `PurgeQueueInProgress`. LocalStack does so only when configured to.
+/// A purge removes all messages, including in-flight ones. A second purge within 60 s is refused:
+/// API_PurgeQueue, `PurgeQueueInProgress`. LocalStack does so only if configured.
 pub async fn purge_empties(target: &Target) {
     let queue = target.queue().await;
     queue.send("a").await;
@@ -128,8 +128,8 @@ pub async fn purge_empties(target: &Target) {
     }
 }
 
-/// A deleted queue is gone. Its name is free after 60 s: API_DeleteQueue, `QueueDeletedRecently`.
-/// LocalStack holds to that only when configured to.
+/// A deleted queue does not exist. Its name is free after 60 s: API_DeleteQueue,
+/// `QueueDeletedRecently`. LocalStack enforces that only if configured.
 pub async fn deleted_queue_is_gone(target: &Target) {
     let name = unique_name();
     let queue = target.create(&name, []).await;

@@ -1,4 +1,4 @@
-//! `ReceiveMessage` without waiting: how many, hidden how long, with which attributes.
+//! `ReceiveMessage` without waiting: number of messages, visibility timeouts and attributes.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, Queu
 
 use super::{Target, assert_took, bodies, code, handle, system};
 
-/// Ten at most; one by default; each message once.
+/// A receive returns at most ten messages, one by default, each once.
 pub async fn ten_messages_at_most(target: &Target) {
     let queue = target.queue().await;
     for number in 0..12 {
@@ -29,9 +29,9 @@ pub async fn ten_messages_at_most(target: &Target) {
     assert_eq!(code(&error), "InvalidParameterValue");
 }
 
-/// None at all cannot be asked for. Source: API_ReceiveMessage, "Valid values: 1 to 10".
+/// Zero messages cannot be requested. Source: API_ReceiveMessage, "Valid values: 1 to 10".
 ///
-/// LocalStack 4.12 takes 0 for the default.
+/// LocalStack 4.12 treats 0 as the default.
 pub async fn zero_messages_cannot_be_asked_for(target: &Target) {
     let queue = target.queue().await;
     let receive = target.client.receive_message().queue_url(&queue.url);
@@ -39,7 +39,7 @@ pub async fn zero_messages_cannot_be_asked_for(target: &Target) {
     target.refused(result, "InvalidParameterValue");
 }
 
-/// A received message is hidden for the queue's timeout, then comes again with a higher count.
+/// A received message is hidden for the queue's timeout, then received again with a higher count.
 pub async fn visibility_timeout_ends(target: &Target) {
     let queue = target.queue_with([(QueueAttributeName::VisibilityTimeout, "1")]).await;
     queue.send("x").await;
@@ -58,7 +58,7 @@ pub async fn visibility_timeout_ends(target: &Target) {
     assert_eq!(system(&first, since_first.clone()), system(&second, since_first));
 }
 
-/// A receive's own timeout goes before the queue's.
+/// The timeout of the receive overrides the queue's.
 pub async fn visibility_timeout_of_the_receive(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -72,7 +72,7 @@ pub async fn visibility_timeout_of_the_receive(target: &Target) {
     assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
 }
 
-/// With a timeout of 0 it stays visible.
+/// A message with a timeout of 0 stays visible.
 pub async fn visibility_timeout_zero(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -84,7 +84,7 @@ pub async fn visibility_timeout_zero(target: &Target) {
     assert_eq!(queue.counts().await, ["1", "0", "0"]);
 }
 
-/// Times and sender are there when asked for.
+/// Timestamps and sender are returned on request.
 pub async fn system_attributes(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -98,7 +98,7 @@ pub async fn system_attributes(target: &Target) {
     assert_eq!(system(&message, MessageSystemAttributeName::MessageGroupId), "");
 }
 
-/// Only what is asked for is returned, by the newer name of the parameter and by the older.
+/// Only requested attributes are returned, by the new and the old parameter name.
 pub async fn system_attributes_as_asked(target: &Target) {
     let queue = target.queue().await;
     let receive = target.client.receive_message().queue_url(&queue.url).visibility_timeout(0);
@@ -118,7 +118,7 @@ pub async fn system_attributes_as_asked(target: &Target) {
     assert!(all.contains_key(&name));
 }
 
-/// Message attributes come by name, by prefix, or all; and the digest covers what is returned.
+/// Message attributes are selected by name, by prefix, or all. The digest covers the returned ones.
 pub async fn message_attributes_as_asked(target: &Target) {
     let queue = target.queue().await;
     let mut send = target.client.send_message().queue_url(&queue.url).message_body("x");
@@ -160,7 +160,7 @@ pub async fn message_attributes_as_asked(target: &Target) {
     }
 }
 
-/// Counts follow a message through its life.
+/// Counts change through the life of a message.
 pub async fn counts_follow(target: &Target) {
     let queue = target.queue().await;
     assert_eq!(queue.counts().await, ["0", "0", "0"]);
@@ -173,7 +173,7 @@ pub async fn counts_follow(target: &Target) {
     assert_eq!(queue.counts().await, ["1", "0", "0"]);
 }
 
-/// Several receivers at once never get the same message.
+/// Concurrent receivers never get the same message.
 pub async fn receivers_share_without_repeats(target: &Target) {
     let queue = target.queue().await;
     for number in 0..40 {
@@ -197,7 +197,7 @@ pub async fn receivers_share_without_repeats(target: &Target) {
     assert_eq!(queue.counts().await, ["0", "40", "0"], "each was received once");
 }
 
-/// A queue that is not there is a typed error, for each action on messages.
+/// A missing queue is a typed error for each message action.
 pub async fn missing_queue_is_typed(target: &Target) {
     let queue = target.queue().await;
     let url = queue.url.replace("case-", "none-");
@@ -215,7 +215,7 @@ pub async fn missing_queue_is_typed(target: &Target) {
     assert!(error.is_queue_does_not_exist(), "{error:?}");
 }
 
-/// Every answer carries a request id, which the SDK makes known; errors too.
+/// Every response has a request id in the SDK, also errors.
 pub async fn answers_carry_a_request_id(target: &Target) {
     use aws_sdk_sqs::operation::RequestId;
     let queue = target.queue().await;

@@ -1,10 +1,10 @@
-//! Redrive to a dead-letter queue, and back.
+//! Redrive to a dead-letter queue and back.
 
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
 
 use super::{Queue, Target, code, handle, system};
 
-/// Receives a message so many times, handing it back each time.
+/// Receives a message `times` times and makes it visible again each time.
 async fn receive_times(queue: &Queue<'_>, times: u32) {
     for count in 1..=times {
         let message = queue.receive_one().await;
@@ -15,7 +15,8 @@ async fn receive_times(queue: &Queue<'_>, times: u32) {
     }
 }
 
-/// After `maxReceiveCount` receives the next one moves the message, with id, body and attributes.
+/// After `maxReceiveCount` receives, the next receive moves the message with id, body and
+/// attributes.
 pub async fn message_moves_after_its_last_receive(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(2).await;
     let value = MessageAttributeValue::builder()
@@ -38,7 +39,7 @@ pub async fn message_moves_after_its_last_receive(target: &Target) {
     assert_eq!(system(&dead, name), source);
 }
 
-/// One that moves does not keep the receive from handing out others.
+/// Other messages are received in the same receive that moves one.
 pub async fn others_are_handed_out_beside_one_that_moves(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(1).await;
     queue.send("poison").await;
@@ -49,7 +50,7 @@ pub async fn others_are_handed_out_beside_one_that_moves(target: &Target) {
     assert_eq!(dlq.receive_one().await.body(), Some("poison"));
 }
 
-/// The policy reads back as it was set, and can be taken away.
+/// The policy reads back as it was set and can be removed.
 pub async fn policy_reads_back(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(3).await;
     let policy = queue.attribute(QueueAttributeName::RedrivePolicy).await;
@@ -64,9 +65,9 @@ pub async fn policy_reads_back(target: &Target) {
     assert_eq!(queue.attribute(QueueAttributeName::RedrivePolicy).await, "");
 }
 
-/// A policy must name a queue that is there. Source: developer guide, "Configure a dead-letter queue".
+/// A policy must name an existing queue. Source: developer guide, "Configure a dead-letter queue".
 ///
-/// LocalStack 4.12 does not look.
+/// LocalStack 4.12 does not check this.
 pub async fn policy_needs_its_queue(target: &Target) {
     let queue = target.queue().await;
     let arn = queue.attribute(QueueAttributeName::QueueArn).await;
@@ -77,7 +78,7 @@ pub async fn policy_needs_its_queue(target: &Target) {
     target.refused(set, "InvalidParameterValue");
 }
 
-/// A dead-letter queue knows whose it is.
+/// A dead-letter queue lists its source queues.
 pub async fn sources_are_listed(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(3).await;
     let list = target.client.list_dead_letter_source_queues().queue_url(&dlq.url);
@@ -85,7 +86,7 @@ pub async fn sources_are_listed(target: &Target) {
     assert_eq!(listed.queue_urls(), [queue.url.as_str()]);
 }
 
-/// A move task brings dead messages back to where they came from.
+/// A move task returns dead-lettered messages to their source queue.
 pub async fn move_task_brings_messages_back(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(1).await;
     queue.send("poison").await;
@@ -100,7 +101,7 @@ pub async fn move_task_brings_messages_back(target: &Target) {
     assert_eq!(dlq.counts().await, ["0", "0", "0"]);
 }
 
-/// Only from a dead-letter queue, and only from one that is there.
+/// A move task needs an existing dead-letter queue as its source.
 pub async fn move_task_needs_a_dead_letter_queue(target: &Target) {
     let queue = target.queue().await;
     let arn = queue.attribute(QueueAttributeName::QueueArn).await;

@@ -1,4 +1,4 @@
-//! `SendMessage`: what is accepted, what is refused, and the digests that come back.
+//! `SendMessage`: accepted and refused messages, and the returned digests.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ fn binary(data_type: &str, value: &[u8]) -> MessageAttributeValue {
         .expect("a data type is given")
 }
 
-/// The answer has an id and the body's MD5; so has the message received.
+/// The response has an id and the MD5 of the body, as the received message.
 pub async fn send_answers_with_id_and_md5(target: &Target) {
     let queue = target.queue().await;
     let body = r#"{"id":"evt_1"}"#;
@@ -47,7 +47,7 @@ pub async fn send_answers_with_id_and_md5(target: &Target) {
     assert_eq!(message.md5_of_body(), sent.md5_of_message_body());
 }
 
-/// Whatever characters a body has, it comes back byte for byte.
+/// A body is returned byte for byte, whatever characters it has.
 pub async fn bodies_come_back_untouched(target: &Target) {
     let queue = target.queue().await;
     let body = "tab\t line\n return\r quote\" back\\slash 좌석 ☂ 🎟 \u{E000} \u{FFFD} </xml> \u{7F}";
@@ -55,7 +55,7 @@ pub async fn bodies_come_back_untouched(target: &Target) {
     assert_eq!(queue.receive_one().await.body(), Some(body));
 }
 
-/// Attributes of each type come back with the digest that the documentation describes.
+/// Attributes of each type are returned with the documented digest.
 pub async fn attributes_come_back_with_their_md5(target: &Target) {
     let queue = target.queue().await;
     let attributes = [
@@ -68,7 +68,7 @@ pub async fn attributes_come_back_with_their_md5(target: &Target) {
         send = send.message_attributes(*name, value.clone());
     }
     let sent = send.send().await.expect("accepted");
-    // Computed apart from this code, by the algorithm in "Amazon SQS message metadata".
+    // Computed separately, by the algorithm in "Amazon SQS message metadata".
     let md5 = Some("650832f3e3b25d685c5ed3febd0c799f");
     assert_eq!(sent.md5_of_message_attributes(), md5);
     let message = queue.receive_one().await;
@@ -80,7 +80,7 @@ pub async fn attributes_come_back_with_their_md5(target: &Target) {
     }
 }
 
-/// The X-Ray header comes back as a system attribute, and has a digest of its own.
+/// The X-Ray header is returned as a system attribute with its own digest.
 pub async fn trace_header_comes_back(target: &Target) {
     let queue = target.queue().await;
     let value = MessageSystemAttributeValue::builder()
@@ -99,9 +99,9 @@ pub async fn trace_header_comes_back(target: &Target) {
     assert!(message.message_attributes().is_none(), "it is not a message attribute");
 }
 
-/// Ten attributes are accepted, eleven are not. Source: "Message quotas".
+/// Ten attributes are accepted, eleven are refused. Source: "Message quotas".
 ///
-/// LocalStack 4.12 does not count them.
+/// LocalStack 4.12 does not check this.
 pub async fn ten_attributes_at_most(target: &Target) {
     let queue = target.queue().await;
     let mut send = target.client.send_message().queue_url(&queue.url).message_body("x");
@@ -123,12 +123,12 @@ async fn refuses_attribute(target: &Target, name: &str, value: MessageAttributeV
     queue.assert_nothing("a refused message is not sent").await;
 }
 
-/// Values may not be empty.
+/// Values must not be empty.
 pub async fn empty_attribute_is_refused(target: &Target) {
     refuses_attribute(target, "name", text("")).await;
 }
 
-/// Names may not begin with `AWS.`.
+/// Names must not begin with `AWS.`.
 pub async fn reserved_attribute_name_is_refused(target: &Target) {
     refuses_attribute(target, "aws.name", text("value")).await;
 }
@@ -138,7 +138,8 @@ pub async fn unknown_attribute_type_is_refused(target: &Target) {
     refuses_attribute(target, "name", typed("Boolean", "true")).await;
 }
 
-/// Characters that XML lacks are refused. Source: API_SendMessage, `InvalidMessageContents`.
+/// Characters that XML does not allow are refused. Source: API_SendMessage,
+/// `InvalidMessageContents`.
 pub async fn illegal_characters_are_refused(target: &Target) {
     let queue = target.queue().await;
     for body in ["bell\u{7}", "null\u{0}", "\u{FFFE}"] {
@@ -150,7 +151,7 @@ pub async fn illegal_characters_are_refused(target: &Target) {
     queue.assert_nothing("a refused message is not sent").await;
 }
 
-/// 1 MiB is accepted, and one byte more is not. Source: "Message quotas".
+/// 1 MiB is accepted, one byte more is refused. Source: "Message quotas".
 pub async fn one_mebibyte_at_most(target: &Target) {
     let queue = target.queue().await;
     let send = |bytes: usize| {
@@ -164,7 +165,7 @@ pub async fn one_mebibyte_at_most(target: &Target) {
     assert_eq!(message.body().map(str::len), Some(LIMIT_BYTES));
 }
 
-/// Names, types and values of attributes count as well.
+/// Names, types and values of attributes count towards the size.
 pub async fn attributes_count_towards_the_size(target: &Target) {
     let queue = target.queue().await;
     let attribute_bytes = "name".len() + "String".len() + "value".len();
@@ -178,7 +179,7 @@ pub async fn attributes_count_towards_the_size(target: &Target) {
     assert!(code(&error).starts_with("InvalidParameterValue"), "{}", code(&error));
 }
 
-/// A message's own delay hides it, and counts as delayed.
+/// A message's own delay hides it and counts it as delayed.
 pub async fn message_delay(target: &Target) {
     let queue = target.queue().await;
     let since = Instant::now();
@@ -193,7 +194,7 @@ pub async fn message_delay(target: &Target) {
     assert_took(since, delay, delay + target.lateness());
 }
 
-/// The queue's delay is the default; a message's own, 0 too, goes before it.
+/// The queue's delay is the default; a message's own delay, also 0, overrides it.
 pub async fn queue_delay(target: &Target) {
     let queue = target.queue_with([(QueueAttributeName::DelaySeconds, "1")]).await;
     let since = Instant::now();
@@ -207,9 +208,9 @@ pub async fn queue_delay(target: &Target) {
     assert_took(since, delay, delay + target.lateness());
 }
 
-/// Delays end at 15 minutes. Source: API_SendMessage, `DelaySeconds`.
+/// Delays are at most 15 minutes. Source: API_SendMessage, `DelaySeconds`.
 ///
-/// LocalStack 4.12 does not look.
+/// LocalStack 4.12 does not check this.
 pub async fn delay_out_of_range_is_refused(target: &Target) {
     let queue = target.queue().await;
     let send = target.client.send_message().queue_url(&queue.url);

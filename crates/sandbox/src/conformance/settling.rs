@@ -1,4 +1,4 @@
-//! `DeleteMessage` and `ChangeMessageVisibility`: what a handle is good for, and for how long.
+//! `DeleteMessage` and `ChangeMessageVisibility`: what handles permit, and for how long.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 
 use super::{Kind, Target, assert_took, bodies, handle};
 
-/// A deleted message is gone for good.
+/// A deleted message is never received again.
 pub async fn delete_removes(target: &Target) {
     let visibility = [(QueueAttributeName::VisibilityTimeout, "1")];
     let queue = target.queue_with(visibility).await;
@@ -14,7 +14,7 @@ pub async fn delete_removes(target: &Target) {
     let message = queue.receive_one().await;
     queue.delete(handle(&message)).await;
     assert_eq!(queue.counts().await, ["0", "0", "0"]);
-    assert!(queue.receive(1, 2).await.is_empty(), "nor does it come back");
+    assert!(queue.receive(1, 2).await.is_empty(), "a deleted message is not received again");
 }
 
 /// Deleting again succeeds. Source: API_DeleteMessage.
@@ -26,7 +26,7 @@ pub async fn delete_again_succeeds(target: &Target) {
     queue.delete(handle(&message)).await;
 }
 
-/// A message whose timeout ended can still be deleted while nobody has received it again.
+/// A message can be deleted after its visibility timeout if it was not received again.
 pub async fn delete_after_the_timeout(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -38,10 +38,10 @@ pub async fn delete_after_the_timeout(target: &Target) {
     assert_eq!(queue.counts().await, ["0", "0", "0"]);
 }
 
-/// Once received again, only the newest handle deletes; an older one answers with success.
-/// Source: API_DeleteMessage, "the request succeeds, but the message might not be deleted".
+/// After another receive, only the newest handle deletes; an older one returns success. Source:
+/// API_DeleteMessage, "the request succeeds, but the message might not be deleted".
 ///
-/// LocalStack 4.12 deletes by any handle that it ever gave out.
+/// LocalStack 4.12 deletes by any handle.
 pub async fn old_handle_deletes_nothing(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -58,7 +58,7 @@ pub async fn old_handle_deletes_nothing(target: &Target) {
     assert_eq!(queue.counts().await, ["0", "0", "0"]);
 }
 
-/// What is no handle is refused, by both actions.
+/// Both actions refuse an invalid handle.
 pub async fn invalid_handle_is_refused(target: &Target) {
     let queue = target.queue().await;
     let delete = target.client.delete_message().queue_url(&queue.url);
@@ -69,7 +69,7 @@ pub async fn invalid_handle_is_refused(target: &Target) {
     assert_eq!(changed, Err("ReceiptHandleIsInvalid".to_owned()));
 }
 
-/// A handle of another queue is no handle of this one.
+/// A handle of another queue is invalid.
 pub async fn handle_of_another_queue_is_refused(target: &Target) {
     let (queue, other) = (target.queue().await, target.queue().await);
     other.send("x").await;
@@ -79,7 +79,7 @@ pub async fn handle_of_another_queue_is_refused(target: &Target) {
     assert_eq!(other.counts().await, ["0", "1", "0"]);
 }
 
-/// A timeout of 0 shows the message at once.
+/// A timeout of 0 makes the message visible at once.
 pub async fn visibility_to_zero_shows_at_once(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -90,7 +90,7 @@ pub async fn visibility_to_zero_shows_at_once(target: &Target) {
     assert_eq!(bodies(&queue.receive(1, 0).await), ["x"]);
 }
 
-/// A longer timeout counts from the change, and outlasts the first.
+/// A longer timeout counts from the change and replaces the first.
 pub async fn visibility_is_extended(target: &Target) {
     let visibility = [(QueueAttributeName::VisibilityTimeout, "1")];
     let queue = target.queue_with(visibility).await;
@@ -105,7 +105,7 @@ pub async fn visibility_is_extended(target: &Target) {
     assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
 }
 
-/// A shorter one ends sooner.
+/// A shorter timeout ends earlier.
 pub async fn visibility_is_shortened(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -118,9 +118,9 @@ pub async fn visibility_is_shortened(target: &Target) {
     assert_took(since, timeout - Duration::from_millis(200), timeout + target.lateness());
 }
 
-/// A message that is visible is not in flight. Source: API_ChangeMessageVisibility, `MessageNotInflight`.
+/// A visible message is not in flight. Source: API_ChangeMessageVisibility, `MessageNotInflight`.
 ///
-/// LocalStack 4.12 answers with success and changes nothing.
+/// LocalStack 4.12 returns success and changes nothing.
 pub async fn change_of_a_visible_message(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -138,7 +138,7 @@ pub async fn change_of_a_visible_message(target: &Target) {
     assert_eq!(bodies(&queue.receive(1, 0).await), ["x"], "it stays visible");
 }
 
-/// A deleted message cannot be changed.
+/// The visibility of a deleted message cannot be changed.
 pub async fn change_of_a_deleted_message(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -151,7 +151,7 @@ pub async fn change_of_a_deleted_message(target: &Target) {
 
 /// Timeouts are 0 to 43,200 s. Source: API_ChangeMessageVisibility.
 ///
-/// LocalStack 4.12 does not look.
+/// LocalStack 4.12 does not check this.
 pub async fn timeout_out_of_range_is_refused(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
@@ -164,10 +164,10 @@ pub async fn timeout_out_of_range_is_refused(target: &Target) {
     assert_eq!(queue.counts().await, ["0", "1", "0"]);
 }
 
-/// The 12 hours count from the receive, so that later changes may ask for less.
-/// Source: API_ChangeMessageVisibility and "Amazon SQS visibility timeout".
+/// The 12 hours count from the receive, so later changes allow less. Source:
+/// API_ChangeMessageVisibility and "Amazon SQS visibility timeout".
 ///
-/// LocalStack 4.12 looks at each change by itself.
+/// LocalStack 4.12 checks each change by itself.
 pub async fn twelve_hours_count_from_the_receive(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;

@@ -2,14 +2,14 @@
 
 use crate::servers::Ports;
 
-/// What `sandbox` can be told.
+/// Options of `sandbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Where the servers listen.
+    /// Ports of the servers.
     pub ports: Ports,
 }
 
-/// What the command line asks for.
+/// The command that was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run until Ctrl-C.
@@ -35,7 +35,7 @@ impl Default for Options {
     }
 }
 
-/// Reads the arguments, the program's name left out.
+/// Parses the arguments, without the program name.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_read_and_have_defaults() {
+    fn ports_are_parsed_and_have_defaults() {
         assert_eq!(parsed(""), Ok(Command::Run(Options::default())));
         let ports = Ports { sqs: 1, reservation_api: 2, inventory: 3 };
         let line = "--sqs-port 1 --reservation-port 2 --inventory-port 3";
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn error_messages_name_the_invalid_argument() {
         for (line, named) in [
             ("--port 3", "--port"),
             ("--sqs-port", "needs a value"),

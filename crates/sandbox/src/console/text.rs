@@ -1,4 +1,4 @@
-//! What the sandbox prints. Everything that came over the wire is escaped and cut.
+//! The output of the sandbox. Values from the wire are escaped and truncated.
 
 use std::fmt::Write;
 
@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use crate::ledger::{Answer, Call, Request, Service};
 use crate::servers::Servers;
 
-/// Characters of a foreign value that are shown.
+/// Maximum number of characters shown of a value from the wire.
 const SHOWN_MAX: usize = 64;
 
-/// An event to try with: flat, single quotes around it in a shell.
+/// An example event without single quotes, for a shell.
 const EXAMPLE: &str = r#"{"id":"evt_1","type":"reservation.expired","reservation_id":"rsv_1","event_id":"evt_2025_1001","ts":"2025-01-01T12:00:00Z","payload":{"qty":2}}"#;
 
-/// The first block: a shell can `eval` all of it, as what is not an `export` is a comment.
+/// Formats the first block. A shell can `eval` it: every line is an `export` or a comment.
 #[must_use]
 pub fn welcome(servers: &Servers) -> String {
     let mut text = String::from("# in another terminal, before `cargo run`:\n");
@@ -42,7 +42,7 @@ pub fn welcome(servers: &Servers) -> String {
     text
 }
 
-/// One answered call.
+/// Formats one answered call.
 #[must_use]
 pub fn line(call: &Call, start: Instant) -> String {
     let service = match call.service {
@@ -70,7 +70,7 @@ pub fn line(call: &Call, start: Instant) -> String {
     )
 }
 
-/// The last lines.
+/// Formats the last lines.
 #[must_use]
 pub fn summary(servers: &Servers) -> String {
     let queue = servers.sqs.ledger(&servers.queue_url);
@@ -87,10 +87,10 @@ pub fn summary(servers: &Servers) -> String {
 }
 
 fn line_of(text: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(text, "{line}").expect("a String takes everything");
+    writeln!(text, "{line}").expect("writing to a String never fails");
 }
 
-/// What a call asked for, with a space behind it, or nothing.
+/// Returns the content of a request with a trailing space, or nothing.
 fn asked(request: &Request) -> String {
     match request {
         Request::GetReservation => String::new(),
@@ -143,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_who_asked_what_and_what_came_of_it() {
+    fn a_line_has_service_request_response_and_effect() {
         let call = call("rsv_1");
         let expected = "    0.000s reservation-api PATCH             rsv_1 EXPIRED -> 200, applied, key seen before";
         assert_eq!(line(&call, call.at), expected);
     }
 
     #[test]
-    fn what_came_over_the_wire_cannot_break_a_line() {
+    fn values_from_the_wire_are_escaped_and_truncated() {
         let call = call(&format!("a\n\x1b[2J{}", "x".repeat(1000)));
         let line = line(&call, call.at);
         assert!(line.contains(r"a\n\u{1b}[2J"), "{line}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_welcome_is_a_block_that_a_shell_can_eval() {
+    async fn the_welcome_text_is_valid_for_shell_eval() {
         let servers = Servers::start(Ports::default()).await.unwrap();
         let text = welcome(&servers);
         for line in text.lines() {
@@ -173,6 +173,6 @@ mod tests {
             assert!(text.contains(&format!("\nexport {name}=")), "{name}");
         }
         serde_json::from_str::<serde_json::Value>(EXAMPLE).unwrap();
-        assert!(!EXAMPLE.contains('\''), "it stands in single quotes");
+        assert!(!EXAMPLE.contains('\''), "the example is printed in single quotes");
     }
 }

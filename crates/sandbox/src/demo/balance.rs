@@ -1,6 +1,7 @@
-//! The judgement over a run: a pure function from recorded facts to a balance.
+//! The check of a run: a pure function from recorded facts to a balance.
 //!
-//! The facts are the plan and what SQS and the stand-ins recorded. Nothing that the worker says of itself is looked at.
+//! The facts are the plan and the records of SQS and the stand-ins. Nothing is taken from the
+//! worker itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -14,57 +15,60 @@ use crate::ledger::{Answer, Call, Effect, Request};
 use crate::proto::reservation::v1::{CommitStatus, ReleaseStatus};
 use crate::reservation_api::ReservationStatus;
 
-/// An answer within this time reached its caller: a quarter of the time-out that the demo gives the worker.
+/// A response within this time certainly reached its caller: a quarter of the worker's timeout in
+/// the demo.
 const PROMPT: Duration = Duration::from_millis(250);
 
-/// Everything that the judgement is made from.
+/// The input of the check.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// What was planned, and sent.
+    /// Planned and sent events.
     pub events: &'a [Planned],
-    /// When each event was first sent, in the order of `events`; `None`: it never was, as what it follows never came.
+    /// When each event was first sent, in the order of `events`; `None` if an event before it was
+    /// never handled.
     pub sent_at: &'a [Option<Instant>],
     /// All calls that both services received.
     pub calls: &'a [Call],
-    /// The status each reservation has at the end.
+    /// The final status of each reservation.
     pub statuses: &'a HashMap<String, ReservationStatus>,
-    /// What has become of each reservation's seats; those that were never named are missing.
+    /// The final state of each reservation's seats; reservations whose seats were never named are
+    /// missing.
     pub holds: &'a HashMap<String, HoldState>,
     /// The bodies in the dead-letter queue.
     pub dead_letters: &'a [String],
-    /// Messages left in the queue, in whatever state.
+    /// Messages left in the queue in any state.
     pub queue_left: usize,
 }
 
 /// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Balance {
-    /// Effects that came about, by the type of the event that they belong to.
+    /// Effects by event type.
     pub effects: BTreeMap<(Kind, &'static str), usize>,
-    /// Calls made again with the same key. Derived from the calls that were seen: each is a retry.
+    /// Repeated calls: calls with a known idempotency key.
     pub retried: usize,
-    /// Second messages of an event that brought about nothing. Derived: sent twice, in effect once.
+    /// Duplicate messages without an effect of their own.
     pub dropped_duplicates: usize,
-    /// Events refused by the Reservation API because the seats are sold, and without effect.
+    /// Events that the Reservation API refused because the seats are sold, without effect.
     pub dropped_superseded: usize,
     /// Messages in the dead-letter queue.
     pub dead_lettered: usize,
-    /// Events with an effect missing.
+    /// Events with a missing effect.
     pub lost: usize,
-    /// From the first sending of an event to its last effect, ascending.
+    /// Times from the first sending of an event to its last effect, ascending.
     pub latencies: Vec<Duration>,
-    /// What does not add up, in a steady order.
+    /// The deviations, sorted.
     pub problems: Vec<Problem>,
 }
 
 impl Balance {
-    /// Whether everything adds up.
+    /// Returns whether there is no deviation.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// The latency that this share (0 to 100) of events does not exceed; `None` without events.
+    /// Returns the latency that this percentage of events does not exceed; `None` without events.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Option<Duration> {
         let rank = (self.latencies.len() * percent).div_ceil(100).max(1);
@@ -72,7 +76,7 @@ impl Balance {
     }
 }
 
-/// Judges a run.
+/// Checks a run.
 #[must_use]
 pub fn balance(facts: &Facts<'_>) -> Balance {
     let keys = Keys::of(facts.events);
@@ -88,7 +92,7 @@ pub fn balance(facts: &Facts<'_>) -> Balance {
     balance
 }
 
-/// An effect's name in tables and problems.
+/// Returns an effect's name for tables and problems.
 #[must_use]
 pub fn effect_name(effect: Effect) -> &'static str {
     match effect {
@@ -101,7 +105,7 @@ pub fn effect_name(effect: Effect) -> &'static str {
     }
 }
 
-/// Whose key is whose.
+/// The event and step of each idempotency key.
 struct Keys(HashMap<String, (usize, Step)>);
 
 impl Keys {
@@ -119,9 +123,9 @@ impl Keys {
 #[derive(Clone, Debug, Default)]
 struct Seen {
     effects: Vec<(Step, Effect, Instant)>,
-    /// The Reservation API said that the status does not allow it.
+    /// Whether the Reservation API refused the status change.
     refused: bool,
-    /// When a step was first answered with success, and the caller certainly heard it.
+    /// When a step first succeeded with a response that certainly reached the caller.
     succeeded: Vec<(Step, Instant)>,
     /// Steps that were called again after that.
     needless: Vec<Step>,
@@ -139,8 +143,8 @@ impl Seen {
     }
 }
 
-/// When a call was answered with success, unless the caller may have missed it: it hung up, or the answer came so
-/// late that its patience may have ended at the same moment.
+/// Returns when a call succeeded, unless its response may not have reached the caller: the caller
+/// disconnected, or the response came near the timeout.
 fn heard_success(call: &Call) -> Option<Instant> {
     let success = match &call.request {
         Request::PatchReservation(_) => call.answer == Answer::Http(200),
@@ -158,7 +162,7 @@ fn heard_success(call: &Call) -> Option<Instant> {
     (success && !call.fault && !call.abandoned && at - call.at < PROMPT).then_some(at)
 }
 
-/// Gives each call to the event whose key it carries.
+/// Assigns each call to the event with its idempotency key.
 fn attribute(facts: &Facts<'_>, keys: &Keys, balance: &mut Balance) -> Vec<Seen> {
     let mut seen = vec![Seen::default(); facts.events.len()];
     for call in facts.calls {
@@ -221,7 +225,7 @@ fn judge_event(event: &Planned, sent_at: Option<Instant>, seen: &Seen, balance: 
     }
 }
 
-/// The state at the end says the same as the calls: what the events of a reservation should leave behind.
+/// Compares the final states with those that the events of each reservation should cause.
 fn judge_reservations(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
     let mut expected: BTreeMap<&str, (Option<ReservationStatus>, Option<HoldState>)> =
         BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The judgement itself is judged: a run that is right balances, and each way of being wrong is caught.
+//! Tests of the check: a correct run balances, and each kind of deviation is found.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ use crate::ledger::{Answer, Call, Effect, Request, Service};
 use crate::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
 use crate::reservation_api::ReservationStatus;
 
-/// A run as it should be, to be spoilt.
+/// The facts of a correct run, which tests modify.
 struct Run {
     events: Vec<Planned>,
     sent_at: Vec<Option<Instant>>,
@@ -121,7 +121,7 @@ impl Run {
         })
     }
 
-    /// A position among the events: the first that brings about something with its seats.
+    /// Returns the index of the first event with this effect on its seats.
     fn with_seats(&self, wanted: Effect) -> usize {
         let expects = |event: &Planned| match &event.expected {
             Expected::Effects(effects) => effects.len() == 2 && effects[1].1 == wanted,
@@ -141,7 +141,7 @@ impl Run {
 }
 
 #[test]
-fn a_run_that_is_right_balances_and_is_counted_right() {
+fn a_correct_run_balances_with_correct_counts() {
     let run = Run::right();
     let balance = run.judge();
     assert_eq!(balance.problems, []);
@@ -162,7 +162,7 @@ fn a_run_that_is_right_balances_and_is_counted_right() {
 }
 
 #[test]
-fn the_percentile_is_the_smallest_that_enough_do_not_exceed() {
+fn percentiles_are_measured_values_by_rank() {
     let latencies = (1..=200).map(Duration::from_millis).collect();
     let balance = Balance { latencies, ..Balance::default() };
     assert_eq!(balance.percentile(50), Some(Duration::from_millis(100)));
@@ -172,7 +172,7 @@ fn the_percentile_is_the_smallest_that_enough_do_not_exceed() {
 }
 
 #[test]
-fn an_effect_that_is_missing_is_a_loss() {
+fn a_missing_effect_counts_as_lost() {
     let mut run = Run::right();
     let event = run.events[run.with_seats(Effect::SeatsReleased)].clone();
     run.calls.retain(|call| call.key.as_ref() != Some(&Step::Release.key(&event.id)));
@@ -185,7 +185,7 @@ fn an_effect_that_is_missing_is_a_loss() {
 }
 
 #[test]
-fn an_effect_that_came_twice_is_caught() {
+fn a_repeated_effect_is_a_problem() {
     let mut run = Run::right();
     let event = run.events[run.with_seats(Effect::SeatsCommitted)].clone();
     run.call_of(&event, Step::Commit).fault = true;
@@ -194,7 +194,7 @@ fn an_effect_that_came_twice_is_caught() {
 }
 
 #[test]
-fn a_call_after_a_success_is_caught_unless_the_caller_may_have_missed_it() {
+fn a_call_after_success_is_a_problem_unless_the_response_may_be_lost() {
     let mut run = Run::right();
     let event = run.events[run.with_seats(Effect::SeatsCommitted)].clone();
     run.call(&event, Step::Commit, None, Answer::GrpcStatus(1));
@@ -205,7 +205,7 @@ fn a_call_after_a_success_is_caught_unless_the_caller_may_have_missed_it() {
 }
 
 #[test]
-fn a_superseded_event_that_released_seats_is_caught() {
+fn a_superseded_event_that_releases_seats_is_a_problem() {
     let mut run = Run::right();
     let event = run.superseded();
     run.applied(&event, Step::Release, Effect::SeatsReleased);
@@ -217,7 +217,7 @@ fn a_superseded_event_that_released_seats_is_caught() {
 }
 
 #[test]
-fn a_superseded_event_that_nobody_looked_at_is_a_loss() {
+fn a_superseded_event_without_a_call_counts_as_lost() {
     let mut run = Run::right();
     let event = run.superseded();
     run.calls.retain(|call| call.key.as_ref() != Some(&Step::Status.key(&event.id)));
@@ -226,7 +226,7 @@ fn a_superseded_event_that_nobody_looked_at_is_a_loss() {
 }
 
 #[test]
-fn a_refusal_that_was_cut_short_is_a_refusal() {
+fn a_truncated_refusal_counts_as_refusal() {
     let mut run = Run::right();
     let event = run.superseded();
     run.call_of(&event, Step::Status).answer = Answer::CutShort(409);
@@ -236,7 +236,7 @@ fn a_refusal_that_was_cut_short_is_a_refusal() {
 }
 
 #[test]
-fn an_effect_under_a_key_that_is_no_events_is_caught() {
+fn an_effect_with_an_unknown_idempotency_key_is_a_problem() {
     let mut run = Run::right();
     let event = run.events[0].clone();
     run.call(&event, Step::Release, Some(Effect::SeatsReleased), Answer::GrpcStatus(1));
@@ -245,7 +245,7 @@ fn an_effect_under_a_key_that_is_no_events_is_caught() {
 }
 
 #[test]
-fn an_effect_of_the_wrong_kind_is_caught() {
+fn a_wrong_effect_is_a_problem() {
     let mut run = Run::right();
     let event = run.events[run.with_seats(Effect::SeatsCommitted)].clone();
     let at = run.call_of(&event, Step::Status).at;
@@ -266,7 +266,7 @@ fn an_effect_of_the_wrong_kind_is_caught() {
 }
 
 #[test]
-fn an_event_that_was_never_sent_is_a_loss() {
+fn an_event_that_was_never_sent_counts_as_lost() {
     let mut run = Run::right();
     let event = run.superseded();
     let index = run.events.iter().position(|other| other.id == event.id).unwrap();
@@ -276,7 +276,7 @@ fn an_event_that_was_never_sent_is_a_loss() {
 }
 
 #[test]
-fn the_queues_must_hold_the_poison_once_and_nothing_else() {
+fn the_queues_must_hold_only_one_poison_message() {
     let mut run = Run::right();
     run.dead_letters.clear();
     assert_eq!(run.judge().problems, [Problem::PoisonCopies(0)]);

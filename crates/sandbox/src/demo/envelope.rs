@@ -1,17 +1,17 @@
-//! The shapes in which events arrive: flat, from EventBridge, as typed detail, through SNS.
+//! The envelopes of events: flat, EventBridge, typed detail, SNS.
 
 use serde_json::{Map, Value, json};
 
 use super::workload::Kind;
 
-/// What an event is wrapped in.
+/// The envelope of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Envelope {
     /// The event is the body.
     Flat,
-    /// EventBridge, `detail` is a whole flat event.
+    /// EventBridge; `detail` is a complete flat event.
     EventBridgeWhole,
-    /// EventBridge, `detail` holds the inner fields; type, id and time are the envelope's.
+    /// EventBridge; `detail` has the inner fields, and the envelope has type, id and time.
     EventBridgeInner,
     /// `{"id","type","source","detail","time","trace_id"}` with the inner fields.
     TypedDetail,
@@ -22,7 +22,7 @@ pub enum Envelope {
 }
 
 impl Envelope {
-    /// All of them.
+    /// All envelopes.
     pub const ALL: [Self; 6] = [
         Self::Flat,
         Self::EventBridgeWhole,
@@ -32,7 +32,7 @@ impl Envelope {
         Self::SnsEventBridge,
     ];
 
-    /// For tables.
+    /// Returns the name for tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Envelope {
 const SHOW: &str = "evt_2025_1001";
 const TIME: &str = "2025-01-01T12:00:00Z";
 
-/// A message's body.
+/// Returns a message body.
 pub(super) fn body(
     id: &str,
     reservation_id: &str,
@@ -96,7 +96,7 @@ fn sns(id: &str, message: &Value) -> Value {
            "Timestamp": TIME})
 }
 
-/// Seats are told as a quantity, as seat ids, or as both.
+/// Returns a payload with seats as a quantity, as seat ids, or both.
 fn payload(kind: Kind, with_seats: bool, random: &mut fastrand::Rng) -> Map<String, Value> {
     let mut fields = Map::new();
     if with_seats {

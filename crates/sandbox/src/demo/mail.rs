@@ -1,4 +1,4 @@
-//! Sends the demo's messages, each in its time, and remembers when.
+//! Sends the demo's messages at their times and records these.
 
 use tokio::time::Instant;
 
@@ -6,7 +6,7 @@ use super::workload::{Expected, POISON_BODY, Planned, When, Workload};
 use super::world::World;
 use crate::sqs::NewMessage;
 
-/// What was sent, and what is still to be.
+/// Sent and remaining messages.
 pub(super) struct Mail<'a> {
     pub(super) workload: &'a Workload,
     burst: Vec<Option<usize>>,
@@ -46,7 +46,7 @@ impl<'a> Mail<'a> {
         }
     }
 
-    /// Sends what its time has come for.
+    /// Sends the messages that are due.
     pub(super) fn send_due(&mut self, world: &World) {
         let (due, later) = std::mem::take(&mut self.later)
             .into_iter()
@@ -63,7 +63,7 @@ impl<'a> Mail<'a> {
             self.sent_at[index].get_or_insert_with(Instant::now);
         }
         let sent = world.servers.sqs.send_message(&world.servers.queue_url, NewMessage::new(body));
-        sent.expect("the queue is there and the body is within its limits");
+        sent.expect("the queue exists and the body is within its limits");
         self.sent += 1;
     }
 }

@@ -3,22 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What `demo` can be told.
+/// Options of `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The worker's binary.
     pub worker: PathBuf,
     /// Events to send, 1-100000.
     pub events: usize,
-    /// Where all random choices start from.
+    /// The seed of all random choices.
     pub seed: u64,
     /// The worker's `WORKER_CONCURRENCY`, 1-1000.
     pub concurrency: usize,
-    /// The whole run ends by then.
+    /// The maximum duration of the whole run.
     pub time_limit: Duration,
 }
 
-/// What the command line asks for.
+/// The command that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run the demo.
@@ -50,7 +50,7 @@ impl Default for Options {
     }
 }
 
-/// Reads the arguments, the program's name left out.
+/// Parses the arguments, without the program name.
 ///
 /// # Errors
 ///
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn all_options_are_read() {
+    fn all_options_are_parsed() {
         let line = "--worker /bin/w --events 10 --seed 7 --concurrency 3 --time-limit 30";
         let options = Options {
             worker: "/bin/w".into(),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn error_messages_name_the_invalid_argument() {
         for (line, named) in [
             ("--event 3", "--event"),
             ("--events", "--events needs a value"),

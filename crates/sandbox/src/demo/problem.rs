@@ -1,35 +1,35 @@
-//! Each way in which a run can be out of balance, in words.
+//! The kinds of deviations of a run, as text.
 
 use std::fmt;
 
-/// What does not add up.
+/// A deviation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
     /// The event was never sent.
     NotSent(String),
-    /// An effect that the event should have had is missing.
+    /// An expected effect is missing.
     Missing(String, &'static str),
-    /// An effect that the event should have had came about this many times.
+    /// An expected effect happened this many times.
     Repeated(String, &'static str, usize),
-    /// An effect that the event should not have had.
+    /// An effect that was not expected.
     Unexpected(String, &'static str),
-    /// An effect under a key that is no event's.
+    /// An effect with an idempotency key of no event.
     Stranger(String, &'static str),
-    /// A step was asked for again after it had been answered with success.
+    /// A step that was called again after it had succeeded.
     Needless(String, &'static str),
-    /// A superseded event that was dropped without ever being refused.
+    /// A superseded event that was dropped without a refusal.
     DroppedUnseen(String),
-    /// The reservation ends in the wrong status.
+    /// The reservation has the wrong final status.
     WrongStatus(String, String),
-    /// The seats end in the wrong state.
+    /// The seats have the wrong final state.
     WrongSeats(String, String),
-    /// A good event is in the dead-letter queue.
+    /// A valid event is in the dead-letter queue.
     DeadLettered(String),
-    /// The poison message is in the dead-letter queue this many times, its body unchanged.
+    /// The dead-letter queue has this many copies of the poison message with unchanged body.
     PoisonCopies(usize),
-    /// This many other messages are in the dead-letter queue.
+    /// The dead-letter queue has this many other messages.
     StrangeDeadLetters(usize),
-    /// This many messages are left in the queue.
+    /// The queue has this many remaining messages.
     QueueNotEmpty(usize),
 }
 

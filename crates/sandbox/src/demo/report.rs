@@ -1,4 +1,4 @@
-//! What the demo shows: a line while it runs, a table at the end.
+//! The output of the demo: a progress line during the run and a table at the end.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -9,29 +9,29 @@ use super::balance::Balance;
 use super::envelope::Envelope;
 use super::workload::{Kind, Planned};
 
-/// Problems printed; a run that is wrong in the same way everywhere needs no more.
+/// Maximum number of printed problems; a run with one systematic fault needs no more.
 const PROBLEMS_SHOWN: usize = 20;
-/// With it the line stays within 80 columns, which redrawing needs.
+/// Keeps the line within 80 columns, which redrawing needs.
 const BAR_WIDTH: usize = 10;
-/// Off a terminal, a line a second.
+/// Interval of progress lines if stdout is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// How far a run is: from the queue's counts and the stand-ins' ledger.
+/// The progress of a run, from the queue's counts and the stand-ins' ledger.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
-    /// Messages that will be sent.
+    /// Messages to send in total.
     pub messages: usize,
     /// Messages that have left the queue.
     pub settled: usize,
     /// Calls that the services received.
     pub calls: u64,
-    /// Of these, calls made again with the same key.
+    /// Repeated calls with the same idempotency key.
     pub retried: u64,
     /// Messages in the dead-letter queue.
     pub dead_lettered: usize,
 }
 
-/// Where the run is shown: stdout.
+/// The output on stdout.
 #[derive(Debug)]
 pub struct Screen {
     terminal: bool,
@@ -46,11 +46,11 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// A line that stays.
+    /// Prints a line.
     ///
     /// # Errors
     ///
-    /// Where stdout cannot be written.
+    /// If stdout cannot be written.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if self.line_is_open {
@@ -60,11 +60,11 @@ impl Screen {
         writeln!(out, "{text}")
     }
 
-    /// Shows how far it is: on a terminal redrawn in place, elsewhere a line a second.
+    /// Shows the progress: redrawn in place on a terminal, otherwise one line per second.
     ///
     /// # Errors
     ///
-    /// Where stdout cannot be written.
+    /// If stdout cannot be written.
     pub fn progress(&mut self, progress: &Progress) -> io::Result<()> {
         let text = progress_line(progress);
         if self.terminal {
@@ -90,7 +90,7 @@ fn progress_line(progress: &Progress) -> String {
     )
 }
 
-/// The table at the end.
+/// Formats the table at the end.
 #[must_use]
 pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
     let mut rows: Vec<(String, String, String)> = Vec::new();
@@ -135,7 +135,7 @@ pub fn table(events: &[Planned], messages: usize, balance: &Balance) -> String {
     align(&rows)
 }
 
-/// What does not add up, a line each.
+/// Formats the problems, one per line.
 #[must_use]
 pub fn problems(balance: &Balance) -> String {
     let mut text = String::new();
@@ -171,7 +171,7 @@ mod tests {
     use crate::demo::workload::Workload;
 
     #[test]
-    fn the_bar_fills_and_never_overflows() {
+    fn the_bar_fills_and_does_not_overflow() {
         let at =
             |settled| progress_line(&Progress { messages: 10, settled, ..Progress::default() });
         assert!(at(0).contains(&format!("[{}]", ".".repeat(BAR_WIDTH))));
@@ -197,7 +197,10 @@ mod tests {
         ] {
             assert!(text.contains(name), "{name}\n{text}");
         }
-        let lost = text.lines().find(|line| line.contains("lost")).expect("a row for it");
+        let lost = text
+            .lines()
+            .find(|line| line.contains("lost"))
+            .expect("the table has a row for lost events");
         assert!(lost.ends_with(" 0"), "{lost}");
     }
 }

@@ -1,5 +1,5 @@
-//! The demo's run: servers, the worker's process, the burst, the waits, the end.
-//! The servers and their faults are in `world`, sending in `mail`; judging is left to `balance`.
+//! The demo's run: servers, the worker's process, the burst, the waits and the end. `world` has the
+//! servers and their faults, `mail` sends, `balance` checks.
 
 use std::fmt;
 use std::io;
@@ -17,11 +17,11 @@ use super::workload::Workload;
 use super::world::World;
 use crate::servers::StartError;
 
-/// How long the worker may take to leave.
+/// Time limit for the worker's shutdown.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
-/// How often progress is drawn, and looked at: is the queue empty, is it time for what follows other events?
+/// Interval of progress updates and of checks for an empty queue and due messages.
 const TICK: Duration = Duration::from_millis(50);
-/// Lines of the worker's log that are shown when it dies.
+/// Log lines that are shown if the worker dies.
 const LOG_LINES_SHOWN: usize = 15;
 
 /// Why a run has no balance.
@@ -29,7 +29,7 @@ const LOG_LINES_SHOWN: usize = 15;
 pub enum DemoError {
     /// A server could not be started.
     Servers(StartError),
-    /// The worker could not be started, or stdout not be written.
+    /// The worker could not be started, or stdout could not be written.
     Io(io::Error),
     /// The worker ended by itself.
     WorkerEnded(ExitStatus, Vec<String>),
@@ -59,11 +59,11 @@ impl From<io::Error> for DemoError {
     }
 }
 
-/// Runs the demo and shows it; true where the ledger balances and the worker left cleanly.
+/// Runs and shows the demo. Returns true if the ledger balances and the worker exited with code 0.
 ///
 /// # Errors
 ///
-/// Where there is nothing to judge. The worker's process is ended in every case.
+/// If there is nothing to check. The worker's process is ended in every case.
 pub async fn run(options: &Options) -> Result<bool, DemoError> {
     let deadline = Instant::now() + options.time_limit;
     let mut screen = Screen::default();
@@ -137,16 +137,18 @@ async fn interrupted() -> io::Result<DemoError> {
     Ok(DemoError::Interrupted)
 }
 
-/// Sends everything in its time, and returns when the queue is empty and the services are at rest.
+/// Sends all messages at their times. Returns when the queue is empty and the services have no open
+/// call.
 async fn drive(world: &World, mail: &mut Mail<'_>, screen: &mut Screen) -> Result<(), DemoError> {
     let started = Instant::now();
     let mut changes = world.servers.ledger.changes();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // One event ahead of the burst: once it has arrived the worker is up, so its start is not part of the latencies.
+    // One event before the burst: when it has arrived, the worker is running, so its start does not
+    // count as latency.
     mail.send_first(world);
     while world.servers.ledger.totals().effects == 0 {
-        changes.changed().await.expect("the ledger holds the sender");
+        changes.changed().await.expect("the ledger keeps the sender");
     }
     screen.line(&format!("first effect {} ms after the start", started.elapsed().as_millis()))?;
     mail.send_burst(world);

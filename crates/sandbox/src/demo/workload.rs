@@ -1,5 +1,6 @@
-//! What the demo sends: stories of reservations, told in events of every type and envelope, with what each event
-//! must bring about. Made from a seed, so that a run can be repeated. Sending is left to `run`.
+//! The messages of the demo: reservations in typical stories, with events of every type and
+//! envelope and their expected effects. Generated from a seed, so that a run can be repeated. `run`
+//! sends them.
 
 use uuid::Uuid;
 
@@ -7,16 +8,17 @@ use super::envelope::{self, Envelope};
 use crate::ledger::Effect;
 use crate::reservation_api::ReservationStatus;
 
-/// A message that no retry can help: cut off in the middle. The line break and the `é` show that the copy is exact.
+/// A message that always fails: it is truncated. The line break and the `é` show that its copy is
+/// exact.
 pub const POISON_BODY: &str =
     "{\"id\":\"evt_poison\",\"type\":\"payment.approved\",\n \"reservation_id\":\"rsv_é";
-/// Of a hundred events, how many are sent twice.
+/// Percentage of events that are sent twice.
 const DUPLICATES_PERCENT: u8 = 8;
 
 /// The type of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// `reservation.expired`, at times by its other name `reservation.hold.expired`.
+    /// `reservation.expired`, sometimes under its other name `reservation.hold.expired`.
     Expired,
     /// `payment.approved`.
     Approved,
@@ -25,10 +27,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All types.
     pub const ALL: [Self; 3] = [Self::Expired, Self::Approved, Self::Failed];
 
-    /// The name on the wire.
+    /// Returns the value of the event's `type` field.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +41,7 @@ impl Kind {
     }
 }
 
-/// A step of an event, by the name that its idempotency key is made of.
+/// A step of an event, with the name in its idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// The Reservation API's `PATCH`.
@@ -51,7 +53,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The name in the key.
+    /// Returns the name in the key.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,8 +63,8 @@ impl Step {
         }
     }
 
-    /// The key of this step of this event: the worker's published rule, worked out here a second time, so that
-    /// the demo can tell whose effect it sees without asking the worker.
+    /// Returns the idempotency key of this step. The worker's published rule is implemented a
+    /// second time here, so that effects are assigned without the worker.
     #[must_use]
     pub fn key(self, event_id: &str) -> String {
         let name = format!("urn:reservation-worker:{event_id}/{}", self.as_str());
@@ -70,12 +72,12 @@ impl Step {
     }
 }
 
-/// What an event must bring about, and nothing else.
+/// The expected effects of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Each of these once.
+    /// Each of these once and nothing else.
     Effects(Vec<(Step, Effect)>),
-    /// Nothing: the seats are sold already, so they are not released.
+    /// No effect: the seats are already sold, so they are not released.
     Superseded,
 }
 
@@ -84,43 +86,43 @@ pub enum Expected {
 pub enum When {
     /// With the burst.
     AtOnce,
-    /// Once the event's reservation has this status.
+    /// When the event's reservation has this status.
     OnceStatusIs(ReservationStatus),
-    /// Once all effects of the event are in.
+    /// When all effects of the event have happened.
     OnceDone,
 }
 
 /// One event.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// Its identity.
+    /// The event id.
     pub id: String,
-    /// The reservation it is about.
+    /// The reservation id.
     pub reservation_id: String,
-    /// Its type.
+    /// The event type.
     pub kind: Kind,
-    /// What it is wrapped in.
+    /// The envelope.
     pub envelope: Envelope,
-    /// The message's body.
+    /// The message body.
     pub body: String,
-    /// What must come of it.
+    /// The expected effects.
     pub expected: Expected,
-    /// When it is sent: once, or a second time as a duplicate.
+    /// The sending times: once, or twice for a duplicate.
     pub sends: Vec<When>,
 }
 
-/// The whole plan. The poison message comes on top.
+/// The complete plan. The poison message is additional.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// All events.
     pub events: Vec<Planned>,
-    /// The burst: positions in `events`, in the order of sending; `None` is the poison.
+    /// The burst: indexes into `events` in the order of sending; `None` is the poison message.
     pub burst: Vec<Option<usize>>,
-    /// What follows when its time has come.
+    /// Messages that are sent later, each with its condition.
     pub later: Vec<(usize, When)>,
 }
 
-/// What happens to one reservation.
+/// The events of one reservation.
 #[derive(Clone, Copy, Debug)]
 enum Story {
     HoldRanOut,
@@ -128,13 +130,13 @@ enum Story {
     PaidWithoutSeatsNamed,
     PaymentFailed,
     PaymentFailedWithoutSeatsNamed,
-    /// The hold's timer fires after the sale: superseded.
+    /// The hold expires after the sale: superseded.
     SoldThenExpired,
-    /// The payment failed and named no seats; the hold's expiry gives them back.
+    /// The payment failed without naming seats; the expiry of the hold releases them.
     FailedThenExpired,
 }
 
-/// How often each story is told, of a hundred.
+/// The percentage of each story.
 const STORIES: [(Story, u8); 7] = [
     (Story::HoldRanOut, 28),
     (Story::Sold, 28),
@@ -146,7 +148,7 @@ const STORIES: [(Story, u8); 7] = [
 ];
 
 impl Workload {
-    /// `count` events (at least 1) from `seed`.
+    /// Plans `count` events (at least 1) from `seed`.
     #[must_use]
     pub fn new(count: usize, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -173,7 +175,7 @@ impl Workload {
         Self { events, burst, later }
     }
 
-    /// Messages that will be sent, duplicates and poison included.
+    /// Returns the number of messages, including duplicates and poison.
     #[must_use]
     pub fn messages(&self) -> usize {
         self.burst.len() + self.later.len()
@@ -236,11 +238,11 @@ fn plan(
     first: When,
     random: &mut fastrand::Rng,
 ) -> Planned {
-    let envelope = random.choice(Envelope::ALL).expect("there are some");
+    let envelope = random.choice(Envelope::ALL).expect("the list is not empty");
     let body = envelope::body(&id, reservation_id, kind, with_seats, envelope, random);
     let mut sends = vec![first];
     if random.u8(..100) < DUPLICATES_PERCENT {
-        // A copy that follows its original at once may find it in flight; a late one finds it done.
+        // A copy directly after its original may find it in flight; a late copy finds it done.
         let late = matches!(expected, Expected::Effects(_)) && random.bool();
         sends.push(if late { When::OnceDone } else { first });
     }
@@ -254,19 +256,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_the_published_ones() {
+    fn idempotency_keys_have_the_documented_values() {
         assert_eq!(Step::Status.key("evt_123456"), "17f16bd2-d941-53dc-8b73-fff0816074c2");
         assert_eq!(Step::Release.key("evt_123456"), "43e622ac-f4c7-5c4b-8456-802403703e17");
         assert_eq!(Step::Commit.key("evt_123456"), "f03cccc4-9f0d-5e82-b2b1-1a604e6e4d8c");
     }
 
     #[test]
-    fn the_shares_add_up() {
+    fn story_percentages_add_up_to_100() {
         assert_eq!(STORIES.iter().map(|(_, share)| share).sum::<u8>(), 100);
     }
 
     #[test]
-    fn the_same_seed_plans_the_same_and_another_seed_does_not() {
+    fn a_plan_is_determined_by_its_seed() {
         let bodies = |seed| {
             Workload::new(50, seed).events.into_iter().map(|event| event.body).collect::<Vec<_>>()
         };
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn four_hundred_events_show_everything_there_is() {
+    fn four_hundred_events_cover_all_types_envelopes_and_duplicates() {
         for seed in 0..20 {
             let load = Workload::new(400, seed);
             assert_eq!(load.events.len(), 400);

@@ -1,4 +1,4 @@
-//! The servers of the demo and what goes wrong with them, the worker's environment, and the facts at the end.
+//! The demo's servers and their faults, the worker's environment, and the facts at the end.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -18,10 +18,10 @@ use crate::servers::{Ports, Servers, StartError};
 
 /// The worker's `INVENTORY_TIMEOUT_MS` and `RESERVATION_TIMEOUT_MS`.
 const TIMEOUT: Duration = Duration::from_millis(1000);
-/// How long a call takes that is to run into the time-out. It takes effect all the same, late.
+/// Duration of a call that exceeds the timeout. It still takes effect, late.
 const TOO_SLOW: Duration = Duration::from_millis(1500);
 
-/// The servers, as the demo uses them.
+/// The servers of the demo.
 pub(super) struct World {
     pub(super) servers: Servers,
 }
@@ -32,7 +32,7 @@ impl World {
         Ok(Self { servers })
     }
 
-    /// A few milliseconds for each call, and of a hundred calls a handful that go wrong in one of many ways.
+    /// Sets a latency of some milliseconds and various faults for a few percent of the calls.
     pub(super) fn misbehave(&self, seed: u64) {
         let (latency, jitter) = (Duration::from_millis(2), Duration::from_millis(6));
         self.servers.api.set_faults(
@@ -71,7 +71,7 @@ impl World {
             ("MAX_IN_FLIGHT", "1000".to_owned()),
             ("BACKOFF_BASE_MS", "100".to_owned()),
             ("BACKOFF_MAX_MS", "2000".to_owned()),
-            // An open long poll is awaited when the worker leaves; nobody wants to watch that for 20 s.
+            // At shutdown the worker waits for its open long poll, which should not take 20 s.
             ("SQS_WAIT_TIME", "1".to_owned()),
         ];
         let variables = self.servers.variables().into_iter().chain(own);
@@ -121,7 +121,7 @@ impl World {
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free at this moment.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -1,4 +1,5 @@
-//! The Inventory service on the wire: HTTP/2 connections, metadata, gRPC answers and connections that break.
+//! The wire protocol of the Inventory service: HTTP/2 connections, metadata, gRPC responses and
+//! broken connections.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -50,12 +51,12 @@ pub(super) async fn serve(stream: TcpStream, hang_up: CancellationToken, inner: 
         }
     };
     tokio::select! {
-        // How a connection ends concerns the caller alone.
+        // A connection error concerns only its client.
         _ = &mut served => return,
         () = is_old => {}
         () = had_enough.notified() => {}
     }
-    // GOAWAY; calls that have come in are answered.
+    // Sends GOAWAY; calls that have arrived are answered.
     served.as_mut().graceful_shutdown();
     let _ = served.await;
 }
@@ -65,7 +66,7 @@ struct Rpcs {
     inner: Arc<Inner>,
 }
 
-/// A response with a status field that can be set to any number.
+/// A response whose status field can have any number.
 trait AnyStatus: Default + Send + 'static {
     fn status(&self) -> i32;
     fn with_status(status: i32) -> Self;
@@ -91,7 +92,7 @@ impl AnyStatus for CommitReservationResponse {
     }
 }
 
-/// What the service knows of a call besides its message.
+/// The metadata of a call.
 struct Envelope {
     traceparent: Option<String>,
     tracestate: Option<String>,
@@ -108,7 +109,7 @@ impl Envelope {
             tracestate: text(request.metadata(), "tracestate"),
             baggage: text(request.metadata(), "baggage"),
             xray: text(request.metadata(), "x-amzn-trace-id"),
-            hang_up: hang_up.expect("each connection adds its own"),
+            hang_up: hang_up.expect("each connection adds its token"),
         }
     }
 
@@ -153,7 +154,8 @@ impl Rpcs {
     }
 }
 
-/// What the ledger and the caller are told; `None` for the caller where the connection is to break instead.
+/// Returns the response for the ledger and for the client; `None` for the client if the connection
+/// must break instead.
 fn answer<M: AnyStatus>(
     outcome: Outcome<Reply, Result<M, Status>>,
 ) -> (Answer, Option<Result<M, Status>>) {

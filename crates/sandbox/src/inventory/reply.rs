@@ -1,4 +1,4 @@
-//! Answers that the Inventory service can be told to give instead of the truth.
+//! Scripted responses of the Inventory service.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tonic::Code;
 
 use crate::script::{Lose, Refuse, Scripted};
 
-/// What is sent instead of the true answer.
+/// A response instead of the true one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply(pub(crate) Kind);
 
@@ -17,7 +17,7 @@ pub(crate) enum Kind {
         retry_delay: Option<Duration>,
     },
     Status(i32),
-    /// The connection is closed, and with it every other call on it.
+    /// The connection is closed with all its other calls.
     Lost,
 }
 
@@ -34,19 +34,20 @@ impl Refuse for Reply {
 }
 
 impl Scripted<Reply> {
-    /// This gRPC code; the call is not processed.
+    /// Responds with this gRPC code without processing the call.
     #[must_use]
     pub fn code(code: Code) -> Self {
         Self::replying(Reply(Kind::Code { code, retry_delay: None }))
     }
 
-    /// This gRPC code with a `RetryInfo` detail (`google.rpc.RetryInfo`); the call is not processed.
+    /// Responds with this gRPC code and a `RetryInfo` detail (`google.rpc.RetryInfo`) without
+    /// processing the call.
     #[must_use]
     pub fn code_with_retry_info(code: Code, retry_delay: Duration) -> Self {
         Self::replying(Reply(Kind::Code { code, retry_delay: Some(retry_delay) }))
     }
 
-    /// A gRPC answer with this value in its status field, known or not; the call is not processed.
+    /// Responds with this value in the status field, known or not, without processing the call.
     #[must_use]
     pub fn status_value(value: impl Into<i32>) -> Self {
         Self::replying(Reply(Kind::Status(value.into())))

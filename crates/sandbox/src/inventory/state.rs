@@ -1,4 +1,4 @@
-//! The Inventory service's rules: what may become of held seats, and what a repeated key means.
+//! The rules of the Inventory service: state changes of holds, and repeated idempotency keys.
 
 use std::collections::HashMap;
 
@@ -11,28 +11,29 @@ use crate::proto::reservation::v1::{
     ReleaseHoldResponse, ReleaseStatus,
 };
 
-/// What has become of the seats of a reservation.
+/// The state of a reservation's seats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HoldState {
     /// Held for a buyer who has not paid.
     Held,
-    /// Given back.
+    /// Released.
     Released,
     /// Sold.
     Committed,
 }
 
-/// All holds, and what each key was answered.
+/// All holds, and the response to each idempotency key.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) auto_create: bool,
     holds: HashMap<String, HoldState>,
-    /// Only applied changes are remembered: a refusal is judged anew, by the state of then.
+    /// Only applied changes are stored: a refused request is checked again by the state at that
+    /// time.
     releases: HashMap<String, (ReleaseHoldRequest, ReleaseHoldResponse)>,
     commits: HashMap<String, (CommitReservationRequest, CommitReservationResponse)>,
 }
 
-/// A refusal by gRPC code.
+/// A refusal as a gRPC status.
 pub(crate) type Refusal = tonic::Status;
 
 impl Default for State {

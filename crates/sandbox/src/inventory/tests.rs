@@ -1,4 +1,4 @@
-//! The stand-in held to the contract of the Inventory service, over real connections.
+//! Tests of the Inventory service's contract over real connections.
 
 #![allow(clippy::unwrap_used)]
 
@@ -80,7 +80,7 @@ async fn a_hold_is_released_or_committed_once() {
 }
 
 #[tokio::test]
-async fn the_same_key_gets_the_same_answer_and_one_effect() {
+async fn a_repeated_key_returns_the_same_response_and_has_one_effect() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
     let first = client.commit_reservation(commit("a", "k")).await.unwrap().into_inner();
@@ -104,7 +104,7 @@ async fn the_same_key_gets_the_same_answer_and_one_effect() {
 }
 
 #[tokio::test]
-async fn holds_that_are_not_known_are_not_found() {
+async fn unknown_holds_are_not_found() {
     let inventory = Inventory::start().await;
     inventory.set_auto_create(false);
     let mut client = client(&inventory).await;
@@ -116,11 +116,11 @@ async fn holds_that_are_not_known_are_not_found() {
     );
     inventory.set_hold("a", HoldState::Held);
     let released = client.release_hold(release("a", "k")).await.unwrap().into_inner();
-    assert_eq!(released.status(), ReleaseStatus::Success, "a refused key is judged anew");
+    assert_eq!(released.status(), ReleaseStatus::Success, "a refused request is checked again");
 }
 
 #[tokio::test]
-async fn requests_that_break_the_contract_are_invalid() {
+async fn invalid_requests_are_refused() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
     let broken: [fn(&mut ReleaseHoldRequest); 7] = [
@@ -142,7 +142,7 @@ async fn requests_that_break_the_contract_are_invalid() {
         let mut request = release("a", "k");
         break_it(&mut request);
         let refused = client.release_hold(request).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "number {number}");
+        assert_eq!(refused.code(), Code::InvalidArgument, "request {number}");
     }
     let mut request = commit("a", "k");
     request.quantity = 0;
@@ -151,7 +151,7 @@ async fn requests_that_break_the_contract_are_invalid() {
 }
 
 #[tokio::test]
-async fn scripted_codes_details_and_values_come_in_order() {
+async fn scripted_codes_details_and_values_are_returned_in_order() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
     let pause = Duration::from_secs(3);
@@ -169,7 +169,7 @@ async fn scripted_codes_details_and_values_come_in_order() {
     assert_eq!(paced.code(), Code::ResourceExhausted);
     assert_eq!(paced.get_details_retry_info().unwrap().retry_delay, Some(pause));
     assert_eq!(client.commit_reservation(commit("a", "k")).await.unwrap().into_inner().status, 99);
-    assert_eq!(inventory.hold("a"), None, "nothing was applied so far");
+    assert_eq!(inventory.hold("a"), None, "no call has been applied yet");
     assert_eq!(client.release_hold(release("a", "k")).await.unwrap_err().code(), Code::Unknown);
     assert_eq!(inventory.hold("a"), Some(HoldState::Released));
     let answers: Vec<_> = inventory.ledger().calls().into_iter().map(|call| call.answer).collect();
@@ -185,7 +185,7 @@ async fn scripted_codes_details_and_values_come_in_order() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_applies_and_breaks_the_connection() {
+async fn a_lost_reply_applies_the_call_and_closes_the_connection() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
     inventory.script([Scripted::lost_reply(), Scripted::hang_up()]);
@@ -195,11 +195,11 @@ async fn a_lost_reply_applies_and_breaks_the_connection() {
     assert_eq!(inventory.hold("b"), None);
     assert_eq!(inventory.ledger().calls()[0].answer, Answer::Lost);
     let again = client.release_hold(release("a", "a")).await.unwrap().into_inner();
-    assert_eq!(again.status(), ReleaseStatus::Success, "on a new connection");
+    assert_eq!(again.status(), ReleaseStatus::Success, "the retry succeeds on a new connection");
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_does_not_stop_the_call() {
+async fn an_abandoned_call_runs_to_its_end() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
     inventory.set_faults(Faults::none().latency(Duration::from_millis(50), Duration::ZERO));
@@ -215,7 +215,7 @@ async fn a_caller_that_gives_up_does_not_stop_the_call() {
 }
 
 #[tokio::test]
-async fn down_refuses_connections_and_back_is_the_same_port() {
+async fn go_down_refuses_connections_and_come_back_uses_the_same_port() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
     inventory.go_down().await.unwrap();
@@ -226,7 +226,7 @@ async fn down_refuses_connections_and_back_is_the_same_port() {
 }
 
 #[tokio::test]
-async fn a_connection_ends_after_so_many_calls_or_so_long_and_loses_none() {
+async fn a_connection_ends_after_its_limit_without_losing_calls() {
     let inventory = Inventory::start().await;
     let two_calls = ConnectionLife { calls_max: Some(2), age_max: None };
     let old_soon = ConnectionLife { calls_max: None, age_max: Some(Duration::from_millis(20)) };
@@ -236,7 +236,7 @@ async fn a_connection_ends_after_so_many_calls_or_so_long_and_loses_none() {
         inventory.set_faults(slow);
         let mut client = client(&inventory).await;
         for n in 0..count {
-            // Between two connections the channel may refuse a call that was never sent.
+            // Between two connections, the channel may refuse a call without sending it.
             let id = format!("{count}-{n}");
             while let Err(refused) = client.release_hold(release(&id, &id)).await {
                 assert!(
@@ -247,11 +247,15 @@ async fn a_connection_ends_after_so_many_calls_or_so_long_and_loses_none() {
             assert_eq!(inventory.hold(&id), Some(HoldState::Released));
         }
     }
-    assert_eq!(inventory.ledger().totals().repeated_keys, 0, "what came in was answered");
+    assert_eq!(
+        inventory.ledger().totals().repeated_keys,
+        0,
+        "every call that arrived was answered"
+    );
 }
 
 #[tokio::test]
-async fn rules_and_limits_answer_with_codes() {
+async fn rules_and_rate_limits_respond_with_their_codes() {
     let inventory = Inventory::start().await;
     let mut client = client(&inventory).await;
     let pause = Duration::from_secs(5);
@@ -280,7 +284,7 @@ async fn rules_and_limits_answer_with_codes() {
 }
 
 #[tokio::test]
-async fn so_many_are_served_at_once() {
+async fn capacity_limits_concurrent_calls() {
     let inventory = Inventory::start().await;
     let client = client(&inventory).await;
     let time = Duration::from_millis(100);

@@ -1,11 +1,11 @@
-//! One call in the ledger: what came in, what it changed, how it was answered.
+//! An entry of the ledger: request, effect and response of one call.
 
 use tokio::time::Instant;
 
 use crate::proto::reservation::v1::{CommitReservationRequest, ReleaseHoldRequest};
 use crate::reservation_api::ReservationStatus;
 
-/// Which stand-in was called.
+/// The stand-in that was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
     /// The REST service that owns a reservation's status.
@@ -14,96 +14,96 @@ pub enum Service {
     Inventory,
 }
 
-/// What was asked for.
+/// The request of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// `GET /internal/reservations/{id}`.
     GetReservation,
-    /// `PATCH /internal/reservations/{id}`, with its body as received (`Null` where it was not JSON).
+    /// `PATCH /internal/reservations/{id}`, with its body (`Null` if it was not JSON).
     PatchReservation(serde_json::Value),
     /// `ReleaseHold`.
     ReleaseHold(ReleaseHoldRequest),
     /// `CommitReservation`.
     CommitReservation(CommitReservationRequest),
-    /// A path or method that the service does not have.
+    /// An unknown path or method.
     Unknown(String),
 }
 
-/// A change of state that a call brought about.
+/// A change of state by a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// The reservation took this status.
+    /// The reservation got this status.
     Status(ReservationStatus),
-    /// Held seats were given back.
+    /// Held seats were released.
     SeatsReleased,
     /// Held seats were sold.
     SeatsCommitted,
 }
 
-/// How a call was answered.
+/// The response to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Not answered yet.
     Pending,
     /// An HTTP status.
     Http(u16),
-    /// A gRPC code that is not OK.
+    /// A gRPC code other than OK.
     Grpc(tonic::Code),
-    /// A gRPC answer with this value in its status field (which may be one that the enum does not have).
+    /// A gRPC response with this value in its status field, which may be unknown to the enum.
     GrpcStatus(i32),
-    /// An HTTP status, and then the connection was closed in the middle of the body.
+    /// An HTTP status; the connection was closed in the middle of the body.
     CutShort(u16),
-    /// The connection was closed instead of an answer.
+    /// The connection was closed without a response.
     Lost,
 }
 
-/// One call, as the service saw it.
+/// One call, as the service received it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
-    /// Position in the order of arrival, from 0.
+    /// The position in the order of arrival, from 0.
     pub sequence: u64,
-    /// When it arrived.
+    /// The time of arrival.
     pub at: Instant,
-    /// Who was called.
+    /// The service that was called.
     pub service: Service,
-    /// The reservation named, decoded; empty where there was none.
+    /// The decoded reservation id; empty without one.
     pub reservation_id: String,
-    /// The path as it came over the wire.
+    /// The path as received.
     pub raw_path: String,
     /// `Idempotency-Key` or `idempotency_key`.
     pub key: Option<String>,
-    /// The W3C `traceparent` that came along.
+    /// The received W3C `traceparent`.
     pub traceparent: Option<String>,
-    /// The W3C `tracestate` that came along.
+    /// The received W3C `tracestate`.
     pub tracestate: Option<String>,
-    /// The W3C `baggage` that came along.
+    /// The received W3C `baggage`.
     pub baggage: Option<String>,
-    /// X-Ray's header that came along.
+    /// The received X-Ray header.
     pub xray: Option<String>,
-    /// What was asked.
+    /// The request.
     pub request: Request,
-    /// The key had been seen in an earlier call to this service.
+    /// Whether this service has received the key before.
     pub repeated_key: bool,
-    /// What it changed, and when; `None` for a refusal, a repetition or a read.
+    /// The effect with its time; `None` for a refusal, a repetition or a read.
     pub effect: Option<(Effect, Instant)>,
-    /// How it was answered.
+    /// The response.
     pub answer: Answer,
-    /// When it was answered.
+    /// The time of the response.
     pub answered_at: Option<Instant>,
-    /// A scripted or random fault shaped this answer.
+    /// Whether a scripted or random fault changed the response.
     pub fault: bool,
-    /// The caller hung up before the answer; the call took its course all the same.
+    /// Whether the client disconnected before the response; the call still ran to its end.
     pub abandoned: bool,
 }
 
 impl Call {
-    /// Whether this call changed the service's state.
+    /// Returns whether this call changed the service's state.
     #[must_use]
     pub fn applied(&self) -> bool {
         self.effect.is_some()
     }
 
-    /// The rpc or HTTP method, for one-line logs.
+    /// Returns the rpc or HTTP method, for log lines.
     #[must_use]
     pub fn method(&self) -> &'static str {
         match self.request {
@@ -116,7 +116,7 @@ impl Call {
     }
 }
 
-/// What is known about a call when it comes in.
+/// The known facts when a call arrives.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) service: Service,

@@ -1,28 +1,28 @@
-//! What became of a service's calls, counted.
+//! Counts of a service's calls by their results.
 
 use tonic::Code;
 
 use super::call::{Answer, Call, Service};
 
-/// Each call counts in one of these but `calls`.
+/// Counts of calls; each call counts in `calls` and in one other field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// All that came in.
+    /// All calls.
     pub calls: u64,
-    /// Answered with the truth, to somebody who waited for it.
+    /// Answered truthfully to a waiting client.
     pub served: u64,
-    /// Refused as too many: 429, `RESOURCE_EXHAUSTED`.
+    /// Refused by a rate limit: 429, `RESOURCE_EXHAUSTED`.
     pub refused: u64,
-    /// Answered with another fault, or not at all.
+    /// Answered with another fault or not at all.
     pub failed: u64,
-    /// The caller gave up, and the work was done for nobody.
+    /// Processed in vain: the client disconnected before the response.
     pub thrown_away: u64,
-    /// Not answered yet; the caller waits, or has given up.
+    /// Not answered yet.
     pub pending: u64,
 }
 
 impl Tally {
-    /// Counts those of these calls that went to this service.
+    /// Counts the calls to this service.
     pub fn of<'a>(calls: impl IntoIterator<Item = &'a Call>, service: Service) -> Self {
         let mut tally = Self::default();
         for call in calls.into_iter().filter(|call| call.service == service) {

@@ -1,4 +1,4 @@
-//! A cluster of three real masters, made with `redis-cli --cluster create`.
+//! A cluster of three real masters, created with `redis-cli --cluster create`.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{LOOK_EVERY, Redis, RedisOptions};
 
-/// For the nodes to agree on who has which slots.
+/// Maximum time for the nodes to agree on the slots.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Three masters that share the slots.
@@ -19,11 +19,11 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts and joins them.
+    /// Starts the masters and joins them.
     ///
     /// # Errors
     ///
-    /// Where a node does not start, or they do not agree within a while.
+    /// If a node does not start, or the nodes do not agree in time.
     pub async fn start() -> io::Result<Self> {
         let mut nodes = Vec::new();
         for _ in 0..3 {

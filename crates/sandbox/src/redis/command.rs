@@ -1,5 +1,5 @@
-//! One command to a Redis and its reply, as RESP 2 writes them (redis.io, "Redis serialization protocol specification"): enough
-//! for a test to look behind the back of the client under test.
+//! A single Redis command and its reply in RESP 2 (redis.io, "Redis serialization protocol
+//! specification"). Tests use it to inspect the server without the client under test.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -7,36 +7,37 @@ use std::net::Ipv4Addr;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
-/// What a server replies.
+/// A server's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// A short text, such as `OK`.
     Text(String),
-    /// A refusal: its code and its words.
+    /// An error: code and message.
     Error(String),
-    /// A whole number.
+    /// An integer.
     Number(i64),
     /// Bytes.
     Bytes(Vec<u8>),
-    /// Nothing.
+    /// Null.
     Nothing,
     /// A list.
     List(Vec<Reply>),
 }
 
 impl Reply {
-    /// The whole number that it is.
+    /// Returns the integer.
     ///
     /// # Panics
     ///
-    /// Where it is none.
+    /// If it is not an integer.
     #[must_use]
     pub fn number(&self) -> i64 {
         let Self::Number(number) = self else { panic!("not a number: {self:?}") };
         *number
     }
 
-    /// The bytes of a text, as a string; those of a list with spaces between them; empty for what is none.
+    /// Returns the text of the reply; items of a list are joined with spaces. Empty for numbers and
+    /// null.
     #[must_use]
     pub fn text(&self) -> String {
         match self {

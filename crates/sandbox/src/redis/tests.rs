@@ -1,10 +1,10 @@
-//! The stand-in's handle on a real Redis does what it says.
+//! Tests of the handle on a real Redis.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 
 #[tokio::test]
-async fn it_starts_stops_and_forgets_unless_asked_to_remember() {
+async fn data_survives_a_restart_only_with_persistence() {
     if !is_installed("starting and stopping a real Redis") {
         return;
     }
@@ -16,14 +16,14 @@ async fn it_starts_stops_and_forgets_unless_asked_to_remember() {
         let set = redis.command(&["SET", "k", "v"]).await.unwrap();
         assert_eq!(set, Reply::Text("OK".to_owned()));
         redis.kill().await.unwrap();
-        assert!(redis.command(&["PING"]).await.is_err(), "it is gone");
+        assert!(redis.command(&["PING"]).await.is_err(), "the server has ended");
         redis.start().await.unwrap();
         assert_eq!(redis.command(&["GET", "k"]).await.unwrap(), kept);
     }
 }
 
 #[tokio::test]
-async fn it_asks_for_its_password() {
+async fn a_password_is_required() {
     if !is_installed("a real Redis with a password") {
         return;
     }
@@ -35,7 +35,7 @@ async fn it_asks_for_its_password() {
 }
 
 #[tokio::test]
-async fn a_paused_one_answers_when_it_goes_on() {
+async fn a_paused_server_answers_after_it_resumes() {
     if !is_installed("pausing a real Redis") {
         return;
     }
@@ -51,7 +51,7 @@ async fn a_paused_one_answers_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn what_does_not_start_says_why() {
+async fn a_start_error_has_the_output_of_the_server() {
     if !is_installed("a real Redis that does not start") {
         return;
     }

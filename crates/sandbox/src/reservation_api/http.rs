@@ -1,4 +1,4 @@
-//! The Reservation API on the wire: routing, headers, bodies, and answers that never arrive whole.
+//! The wire protocol of the Reservation API: routing, headers, bodies, and incomplete responses.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -23,12 +23,12 @@ use crate::course::{self, Outcome};
 use crate::ledger::{self, Answer, Arrival, Service};
 
 const PATH: &str = "/internal/reservations/";
-/// A `PATCH` names a status and a payment; more than this is nonsense.
+/// Body limit: a `PATCH` has only a status and a payment id.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 type Body = BoxBody<Bytes, Dropped>;
 
-/// Ends a connection without (the rest of) an answer.
+/// Ends a connection without a complete response.
 #[derive(Debug)]
 pub(super) struct Dropped;
 
@@ -43,15 +43,15 @@ impl std::error::Error for Dropped {}
 /// Serves one connection to its end.
 pub(super) async fn serve(stream: TcpStream, inner: Arc<Inner>) {
     let service = service_fn(move |request| handle(Arc::clone(&inner), request));
-    // How a connection ends, dropped answers included, concerns the caller alone.
+    // The end of a connection, including dropped responses, concerns only its client.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// What a call turned out to be once its path, headers and body were read.
+/// A call after its path, headers and body were read.
 enum Asked {
     Get,
     Patch(String, Change),
-    /// No, whatever the state is.
+    /// Refused in any state.
     Refused(Verdict),
 }
 
@@ -103,7 +103,8 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
     course::run(&inner.ledger, &inner.knobs, arrival, apply, answer).await
 }
 
-/// The reservation's id, decoded, and whether the path is one of the API's. An id is one segment.
+/// Returns the decoded reservation id, and whether the path is a route of the API. An id is one
+/// segment.
 fn reservation_id(path: &str) -> (String, bool) {
     let segment = path.strip_prefix(PATH).unwrap_or("");
     let id = percent_decode_str(segment).decode_utf8().map(std::borrow::Cow::into_owned);
@@ -192,7 +193,7 @@ fn send(status: StatusCode, headers: &[(String, String)], body: Bytes) -> Sent {
     (Answer::Http(status.as_u16()), Ok(response.body(body).expect("a script names valid headers")))
 }
 
-/// This status, and a body that ends before its announced length.
+/// Builds a response whose body ends before its announced length.
 fn cut_short(status: StatusCode) -> Response<Body> {
     let (mut sender, body) = Channel::<Bytes, Dropped>::new(1);
     tokio::spawn(async move {

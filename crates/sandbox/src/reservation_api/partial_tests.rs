@@ -1,4 +1,5 @@
-//! The stand-in half well, over real connections: a part of the reservations, a limit, a capacity.
+//! Tests of partial faults over real connections: a share of the reservations, a rate limit, a
+//! capacity.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,14 +22,14 @@ fn tally(api: &ReservationApi) -> Tally {
 }
 
 #[tokio::test]
-async fn a_share_of_the_reservations_fails_and_the_others_do_not() {
+async fn a_rule_fails_only_its_share_of_the_reservations() {
     let api = ReservationApi::start().await;
     api.set_rules([Rule::share(0.1, Scripted::<super::Reply>::status(503))]);
     for number in 0..100 {
         let id = format!("rsv_{number}");
         let expected = if is_in_share(&id, 0.1) { 503 } else { 200 };
         assert_eq!(status(&api, &id).await, expected);
-        assert_eq!(get(&api, &id).await.status(), expected, "a read too");
+        assert_eq!(get(&api, &id).await.status(), expected, "a read has the same result");
     }
     let failed = tally(&api).failed;
     assert!((8..=32).contains(&failed), "{failed} of 200");
@@ -39,7 +40,7 @@ async fn a_share_of_the_reservations_fails_and_the_others_do_not() {
 }
 
 #[tokio::test]
-async fn a_rule_answers_with_what_it_was_given() {
+async fn a_rule_responds_with_its_status_headers_and_body() {
     let api = ReservationApi::start().await;
     let html = Scripted::<super::Reply>::status(200).without_error_body();
     let proxied = html.header("Content-Type", "text/html");
@@ -63,12 +64,12 @@ async fn a_rule_answers_with_what_it_was_given() {
     assert_eq!((status, named.as_deref()), (503, Some("300")));
     let (status, _, kind, body) = ask("refused").await;
     assert_eq!((status, kind.as_str()), (422, "application/json"));
-    assert!(body.contains("\"trace_id\""), "the API's own error: {body}");
+    assert!(body.contains("\"trace_id\""), "the body is the API's own error: {body}");
     assert_eq!(api.ledger().totals().effects, 0);
 }
 
 #[tokio::test]
-async fn a_fifth_of_all_calls_is_told_to_come_later_whatever_they_are_about() {
+async fn random_faults_refuse_their_share_of_calls_for_one_reservation() {
     let api = ReservationApi::start().await;
     let later = Scripted::<super::Reply>::status(429).header("Retry-After", "1");
     api.set_faults(Faults::none().seed(3).with(0.2, later));
@@ -82,7 +83,7 @@ async fn a_fifth_of_all_calls_is_told_to_come_later_whatever_they_are_about() {
 }
 
 #[tokio::test]
-async fn what_comes_beyond_the_limit_is_refused_and_told_when_to_come() {
+async fn calls_above_the_rate_limit_are_refused_with_retry_after() {
     let api = ReservationApi::start().await;
     api.set_rate_limit(Some(RateLimit::per_second(1).burst(3)));
     let began = Instant::now();
@@ -104,7 +105,7 @@ async fn what_comes_beyond_the_limit_is_refused_and_told_when_to_come() {
 }
 
 #[tokio::test]
-async fn a_caller_that_gave_up_keeps_its_place_and_its_work_is_thrown_away() {
+async fn an_abandoned_call_keeps_its_place_and_counts_as_thrown_away() {
     let api = ReservationApi::start().await;
     let time = Duration::from_secs(1);
     api.set_capacity(Some(Capacity::new(1, time)));
@@ -113,13 +114,17 @@ async fn a_caller_that_gave_up_keeps_its_place_and_its_work_is_thrown_away() {
     for number in 0..2 {
         impatient.spawn(patch(&api, &number.to_string(), &number.to_string(), "EXPIRED").send());
     }
-    // A call takes its place as it arrives.
+    // A call takes its place when it arrives.
     let two = |ledger: &crate::ledger::Ledger| ledger.totals().calls == 2;
     assert!(api.ledger().wait_until(two, LIMIT).await);
     impatient.shutdown().await;
     assert_eq!(status(&api, "patient").await, 200);
-    assert!(began.elapsed() >= time * 3, "it waited for both: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= time * 3,
+        "the call waits for both earlier ones: {:?}",
+        began.elapsed()
+    );
     let expected = Tally { calls: 3, served: 1, thrown_away: 2, ..Tally::default() };
     assert_eq!(tally(&api), expected);
-    assert_eq!(api.ledger().totals().effects, 3, "their work was done");
+    assert_eq!(api.ledger().totals().effects, 3, "abandoned calls take effect");
 }

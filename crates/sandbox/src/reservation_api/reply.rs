@@ -1,4 +1,4 @@
-//! Answers that the Reservation API can be told to give instead of the truth.
+//! Scripted responses of the Reservation API.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use http::StatusCode;
 
 use crate::script::{Lose, Refuse, Scripted};
 
-/// What is sent instead of the true answer.
+/// A response instead of the true one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply(pub(crate) Kind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Answer(Answer),
-    /// The connection is closed without a byte.
+    /// The connection is closed without a response.
     Lost,
     /// The connection is closed in the middle of the body.
     CutShort,
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(String, String)>,
-    /// `None`: the API's own error body.
+    /// `None` is the API's own error body.
     pub(crate) body: Option<Vec<u8>>,
 }
 
@@ -42,11 +42,11 @@ impl Refuse for Reply {
 }
 
 impl Scripted<Reply> {
-    /// This HTTP status with the API's own error body; the call is not processed.
+    /// Responds with this HTTP status and the API's error body without processing the call.
     ///
     /// # Panics
     ///
-    /// Where it is not from 200 to 999: what is below is no answer yet.
+    /// If it is not from 200 to 999: lower statuses are not final responses.
     #[must_use]
     pub fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
@@ -54,26 +54,26 @@ impl Scripted<Reply> {
         Self::replying(Reply(Kind::Answer(Answer { status, headers: Vec::new(), body: None })))
     }
 
-    /// The call is processed, then the connection is closed in the middle of the true answer's body.
+    /// Processes the call, then closes the connection in the middle of the response body.
     #[must_use]
     pub fn cut_short() -> Self {
         Self::replying(Reply(Kind::CutShort)).applying()
     }
 
-    /// With this body instead of the API's own: what a proxy in between would say, or garbage.
+    /// Replaces the API's body, as a proxy would or with garbage.
     #[must_use]
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         self.answer(|answer| answer.body = Some(body))
     }
 
-    /// Without the API's own error body.
+    /// Replaces the API's error body by that of a proxy.
     #[must_use]
     pub fn without_error_body(self) -> Self {
         self.body("<html><body>upstream connect error</body></html>")
     }
 
-    /// With this header, such as `Retry-After` or `Location`.
+    /// Adds a header, such as `Retry-After` or `Location`.
     #[must_use]
     pub fn header(self, name: &str, value: &str) -> Self {
         self.answer(|answer| answer.headers.push((name.to_owned(), value.to_owned())))

@@ -1,4 +1,4 @@
-//! The Reservation API's rules: which status may follow which, and what a repeated key means.
+//! The rules of the Reservation API: transitions of the status, and repeated idempotency keys.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,18 +11,18 @@ use crate::ledger::Effect;
 /// A reservation's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReservationStatus {
-    /// Held, not paid for.
+    /// Held, not paid.
     Pending,
-    /// Paid for.
+    /// Paid.
     Confirmed,
-    /// The hold ran out.
+    /// The hold expired.
     Expired,
     /// The payment failed.
     Cancelled,
 }
 
 impl ReservationStatus {
-    /// As the API spells it.
+    /// Returns the name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl ReservationStatus {
         }
     }
 
-    /// The status that a request may ask for; `PENDING` is none of them.
+    /// Parses the status of a request, which cannot be `PENDING`.
     fn from_request(name: &str) -> Option<Self> {
         [Self::Confirmed, Self::Expired, Self::Cancelled]
             .into_iter()
@@ -47,12 +47,13 @@ impl fmt::Display for ReservationStatus {
     }
 }
 
-/// All reservations, and what each key was answered.
+/// All reservations, and the response to each idempotency key.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) auto_create: bool,
     reservations: HashMap<String, Reservation>,
-    /// Only applied changes are remembered: a refusal is judged anew, by the state of then.
+    /// Only applied changes are stored: a refused request is checked again by the state at that
+    /// time.
     keys: HashMap<String, Remembered>,
 }
 
@@ -70,21 +71,21 @@ struct Remembered {
     answer: Value,
 }
 
-/// What a `PATCH` asks for.
+/// The change that a `PATCH` requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) status: ReservationStatus,
     pub(crate) payment_intent_id: Option<String>,
 }
 
-/// The truth about a call.
+/// The true result of a call.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
     /// 200 with this body.
     Ok(Value),
-    /// This status, with the API's error body made of code and message.
+    /// This status, with code and message in the API's error body.
     Refused(StatusCode, &'static str, String),
-    /// This status, without the API's error body, as a web server answers what is not one of its routes.
+    /// This status without the API's error body, as a web server responds to an unknown route.
     NoSuchRoute(StatusCode),
 }
 
@@ -194,7 +195,7 @@ impl Reservation {
 }
 
 impl Change {
-    /// Reads a `PATCH` body.
+    /// Parses a `PATCH` body.
     pub(crate) fn parse(body: &Value) -> Result<Self, &'static str> {
         let status =
             body.get("status").and_then(Value::as_str).and_then(ReservationStatus::from_request);

@@ -1,4 +1,4 @@
-//! The stand-in held to the contract of the Reservation API, over real connections.
+//! Tests of the Reservation API's contract over real connections.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,9 +13,10 @@ use crate::script::{Faults, Scripted};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Built in one go with the worker, reqwest has TLS without a provider of its own, and then wants one even for plain HTTP.
+/// Installs a crypto provider. In a build with the worker, reqwest has TLS without its own provider
+/// and needs one even for plain HTTP.
 fn client_builder() -> ClientBuilder {
-    // An error says that another test was first.
+    // Fails if another test has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
 }
@@ -42,7 +43,7 @@ async fn json_of(response: Response) -> Value {
 }
 
 #[tokio::test]
-async fn a_pending_reservation_takes_each_status_and_tells_it() {
+async fn a_pending_reservation_accepts_each_status_and_returns_it() {
     let api = ReservationApi::start().await;
     for (id, name, status) in [
         ("a", "CONFIRMED", ReservationStatus::Confirmed),
@@ -61,7 +62,7 @@ async fn a_pending_reservation_takes_each_status_and_tells_it() {
 }
 
 #[tokio::test]
-async fn a_wrong_transition_is_409_with_the_apis_error_body() {
+async fn an_invalid_transition_returns_409_with_the_error_body() {
     let api = ReservationApi::start().await;
     for status in
         [ReservationStatus::Confirmed, ReservationStatus::Expired, ReservationStatus::Cancelled]
@@ -87,7 +88,7 @@ async fn a_wrong_transition_is_409_with_the_apis_error_body() {
 }
 
 #[tokio::test]
-async fn the_same_key_gets_the_same_answer_and_one_effect() {
+async fn a_repeated_key_returns_the_same_response_and_has_one_effect() {
     let api = ReservationApi::start().await;
     let first = json_of(patch(&api, "a", "k", "EXPIRED").send().await.unwrap()).await;
     let second = json_of(patch(&api, "a", "k", "EXPIRED").send().await.unwrap()).await;
@@ -98,13 +99,13 @@ async fn the_same_key_gets_the_same_answer_and_one_effect() {
     assert_eq!(
         patch(&api, "b", "k", "EXPIRED").send().await.unwrap().status(),
         422,
-        "the key of another request"
+        "the key belongs to another request"
     );
     assert_eq!(api.status("b"), None);
 }
 
 #[tokio::test]
-async fn a_refused_key_is_judged_anew_when_the_state_allows_it() {
+async fn a_refused_key_is_checked_again_by_the_new_state() {
     let api = ReservationApi::start().await;
     api.set_auto_create(false);
     assert_eq!(patch(&api, "a", "k", "CONFIRMED").send().await.unwrap().status(), 404);
@@ -113,7 +114,7 @@ async fn a_refused_key_is_judged_anew_when_the_state_allows_it() {
 }
 
 #[tokio::test]
-async fn unknown_ids_unknown_paths_and_bad_requests_are_refused_each_in_its_way() {
+async fn unknown_ids_unknown_paths_and_invalid_requests_have_their_own_errors() {
     let api = ReservationApi::start().await;
     api.set_auto_create(false);
     let unknown = get(&api, "a").await;
@@ -122,15 +123,22 @@ async fn unknown_ids_unknown_paths_and_bad_requests_are_refused_each_in_its_way(
 
     let elsewhere = get(&api, "a/b").await;
     assert_eq!(elsewhere.status(), 404);
-    assert!(!elsewhere.text().await.unwrap().contains("error"), "not the API's own error body");
+    assert!(
+        !elsewhere.text().await.unwrap().contains("error"),
+        "the body is not the API's own error"
+    );
     let url = format!("{}/internal/reservations/a", api.base_url());
     assert_eq!(client().delete(&url).send().await.unwrap().status(), 405);
 
-    assert_eq!(patch(&api, "a", "", "EXPIRED").send().await.unwrap().status(), 400, "no key");
+    assert_eq!(
+        patch(&api, "a", "", "EXPIRED").send().await.unwrap().status(),
+        400,
+        "the key is missing"
+    );
     assert_eq!(
         patch(&api, "a", "k", "PENDING").send().await.unwrap().status(),
         400,
-        "no such status"
+        "the status is not allowed"
     );
     let untyped =
         client().patch(&url).header("Idempotency-Key", "k").body("{}").send().await.unwrap();
@@ -152,7 +160,7 @@ async fn an_id_is_one_percent_encoded_segment_and_the_raw_path_is_kept() {
 }
 
 #[tokio::test]
-async fn scripted_answers_come_in_order_with_their_headers_and_bodies() {
+async fn scripted_responses_are_returned_in_order_with_headers_and_bodies() {
     let api = ReservationApi::start().await;
     api.script([
         Scripted::status(503).header("Retry-After", "1").without_error_body(),
@@ -178,13 +186,17 @@ async fn scripted_answers_come_in_order_with_their_headers_and_bodies() {
     assert!(json_of(answers.next().unwrap()).await["error"]["code"].is_string());
 
     assert_eq!(patch(&api, "a", "k", "EXPIRED").send().await.unwrap().status(), 500);
-    assert_eq!(api.status("a"), Some(ReservationStatus::Expired), "applied though denied");
+    assert_eq!(
+        api.status("a"),
+        Some(ReservationStatus::Expired),
+        "the call is applied despite its error response"
+    );
     assert_eq!(api.script_left(), 0);
     assert!(api.ledger().calls().iter().all(|call| call.fault));
 }
 
 #[tokio::test]
-async fn a_lost_reply_applies_and_a_hang_up_does_not() {
+async fn a_lost_reply_applies_the_call_and_a_hang_up_does_not() {
     let api = ReservationApi::start().await;
     api.script([Scripted::lost_reply(), Scripted::hang_up()]);
     assert!(patch(&api, "a", "a", "EXPIRED").send().await.is_err());
@@ -195,7 +207,7 @@ async fn a_lost_reply_applies_and_a_hang_up_does_not() {
 }
 
 #[tokio::test]
-async fn what_is_cut_short_is_the_true_answer() {
+async fn a_truncated_response_has_the_true_status() {
     let api = ReservationApi::start().await;
     api.script([Scripted::cut_short(), Scripted::cut_short()]);
     for (key, status) in [("k", 200), ("l", 409)] {
@@ -209,7 +221,7 @@ async fn what_is_cut_short_is_the_true_answer() {
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_does_not_stop_the_call() {
+async fn an_abandoned_call_runs_to_its_end() {
     let api = ReservationApi::start().await;
     api.script([Scripted::normal().delayed(Duration::from_secs(1))]);
     let impatient = tokio::spawn(patch(&api, "a", "k", "EXPIRED").send());
@@ -225,7 +237,7 @@ async fn a_caller_that_hangs_up_does_not_stop_the_call() {
 }
 
 #[tokio::test]
-async fn latency_and_random_faults_can_change_while_it_runs() {
+async fn latency_and_random_faults_can_change_at_run_time() {
     let api = ReservationApi::start().await;
     let latency = Duration::from_millis(20);
     api.set_faults(
@@ -239,7 +251,7 @@ async fn latency_and_random_faults_can_change_while_it_runs() {
 }
 
 #[tokio::test]
-async fn down_refuses_connections_and_back_is_the_same_port() {
+async fn go_down_refuses_connections_and_come_back_uses_the_same_port() {
     let api = ReservationApi::start().await;
     let url = format!("{}/internal/reservations/a", api.base_url());
     let client = client();
@@ -254,7 +266,7 @@ async fn down_refuses_connections_and_back_is_the_same_port() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_an_error_not_a_panic() {
+async fn a_port_in_use_is_an_error() {
     let api = ReservationApi::start().await;
     let addr = api.base_url().trim_start_matches("http://").parse().unwrap();
     let second = ReservationApi::start_on(addr, crate::ledger::Ledger::default()).await;
@@ -269,7 +281,7 @@ async fn the_port_closes_with_the_last_handle() {
     drop(api);
     assert_eq!(client().get(&url).send().await.unwrap().status(), 200);
     drop(other);
-    // The listener's task ends at its next turn; until then a try may still get through.
+    // The listener's task ends at its next poll; until then a request may succeed.
     let closed = async { while client().get(&url).send().await.is_ok() {} };
     tokio::time::timeout(LIMIT, closed).await.unwrap();
 }

@@ -1,21 +1,21 @@
-//! How much a stand-in takes: a number of calls a second that it lets in (a token bucket), and a number of servers that
-//! work, each on one call at a time, with one queue before them.
+//! Limits of a stand-in: a rate limit (token bucket), and a number of servers for one call each
+//! with a common queue.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// What a caller is told that comes too often: `Retry-After: 1`, and its like.
+/// The pause that a refused caller gets, such as `Retry-After: 1`.
 pub(crate) const REFUSED_FOR: Duration = Duration::from_secs(1);
 
-/// Replies that refuse a call as there are too many.
+/// Replies that refuse a call because of a rate limit.
 pub trait Refuse {
-    /// To be tried again after so long.
+    /// Builds the refusal with this pause.
     fn refused(retry_after: Duration) -> Self;
 }
 
-/// A token bucket: `per_second` calls are let in a second, and up to `burst` that were not used before.
+/// A token bucket: accepts `per_second` calls per second, and up to `burst` unused ones.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimit {
     per_second: f64,
@@ -25,20 +25,20 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// So many calls a second; the bucket holds a second's worth, and is full at first.
+    /// Sets the rate. The bucket holds one second of calls and is full at first.
     #[must_use]
     pub fn per_second(calls: u32) -> Self {
         let calls_f = f64::from(calls);
         Self { per_second: calls_f, burst: calls_f, tokens: calls_f, counted_at: None }
     }
 
-    /// The bucket holds so many, and is full at first.
+    /// Sets the size of the bucket, which is full at first.
     #[must_use]
     pub fn burst(self, calls: u32) -> Self {
         Self { burst: f64::from(calls), tokens: f64::from(calls), ..self }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token if there is one.
     pub(crate) fn lets_in(&mut self) -> bool {
         let now = Instant::now();
         let since = now - self.counted_at.replace(now).unwrap_or(now);
@@ -51,20 +51,20 @@ impl RateLimit {
     }
 }
 
-/// Servers at a fixed time for each call, and one queue before them, first come, first served. A caller that gives up
-/// keeps its place: its work is done for nobody.
+/// Servers with a fixed time per call and a common queue, first in, first out. An abandoned call
+/// keeps its place and is processed in vain.
 #[derive(Clone, Debug)]
 pub struct Capacity {
-    /// When each server has done what it was given so far.
+    /// When each server is free.
     free_at: Arc<Mutex<Vec<Instant>>>,
     service_time: Duration,
 }
 
 impl Capacity {
-    /// So many servers, each of which takes so long for a call.
+    /// Creates this number of servers with this time per call.
     ///
     /// # Panics
-    /// Where there is none: no call would ever end.
+    /// If the number is 0: no call would ever end.
     #[must_use]
     pub fn new(servers: usize, service_time: Duration) -> Self {
         assert!(servers > 0, "a service without servers");
@@ -72,15 +72,16 @@ impl Capacity {
         Self { free_at, service_time }
     }
 
-    /// Waits for a server, and until it has done its work.
+    /// Waits for a server and for the end of its work.
     pub(crate) async fn serve(&self) {
-        // By the clock, and not one sleep after the other: timers that are late on a busy machine cost no capacity.
+        // Until a point in time, not by consecutive sleeps: late timers on a busy machine must not
+        // reduce the capacity.
         sleep_until(self.take_a_place(Instant::now())).await;
     }
 
-    /// Until when the work of a caller lasts that comes now.
+    /// Returns when the work for a call that arrives now ends.
     fn take_a_place(&self, now: Instant) -> Instant {
-        let mut free_at = self.free_at.lock().expect("no panic happens under this lock");
+        let mut free_at = self.free_at.lock().expect("no code panics under this lock");
         let first = free_at.iter_mut().min().expect("there is a server");
         *first = now.max(*first) + self.service_time;
         *first
@@ -95,14 +96,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_bucket_lets_in_its_rate_and_what_it_holds() {
+    async fn a_token_bucket_accepts_its_rate_and_its_burst() {
         let mut limit = RateLimit::per_second(10).burst(5);
         let taken = |limit: &mut RateLimit| (0..100).filter(|_| limit.lets_in()).count();
-        assert_eq!(taken(&mut limit), 5, "full at first");
+        assert_eq!(taken(&mut limit), 5, "the bucket is full at first");
         advance(Duration::from_millis(300)).await;
         assert_eq!(taken(&mut limit), 3);
         advance(Duration::from_secs(60)).await;
-        assert_eq!(taken(&mut limit), 5, "no more than it holds");
+        assert_eq!(taken(&mut limit), 5, "the burst is limited");
         assert_eq!(taken(&mut RateLimit::per_second(10)), 10);
         let mut limit = RateLimit::per_second(10);
         let mut let_in = 0;
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_many_are_served_at_once_in_their_order() {
+    async fn calls_are_served_in_order_up_to_the_number_of_servers() {
         let capacity = Capacity::new(2, Duration::from_millis(100));
         let began = Instant::now();
         let mut calls = JoinSet::new();

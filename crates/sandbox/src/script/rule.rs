@@ -1,6 +1,6 @@
-//! Partial failure: which reservations a stand-in answers badly, how, and until when.
+//! Partial failures: the reservations for which a stand-in fails, how, and until when.
 //!
-//! What an answer looks like is left to each service, as in a script.
+//! The services define how a response looks, as for scripts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::Scripted;
 
-/// A predicate on a reservation's id.
+/// A predicate on a reservation id.
 type Who = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Every call about some of the reservations goes like this: for ever, or for a time.
+/// The course of all calls for some reservations, optionally for a limited time.
 #[derive(Clone)]
 pub struct Rule<R> {
     who: Who,
@@ -32,41 +32,43 @@ impl<R: fmt::Debug> fmt::Debug for Rule<R> {
 }
 
 impl<R> Rule<R> {
-    /// Calls about the reservations whose id fits.
+    /// Matches the reservations with these ids.
     pub fn of(who: impl Fn(&str) -> bool + Send + Sync + 'static, course: Scripted<R>) -> Self {
         Self { who: Arc::new(who), course, until: None }
     }
 
-    /// All calls.
+    /// Matches all calls.
     #[must_use]
     pub fn all(course: Scripted<R>) -> Self {
         Self::of(|_| true, course)
     }
 
-    /// Calls about this share of all reservations (0 to 1); the same ones in every run, see [`is_in_share`].
+    /// Matches this share of all reservations (0 to 1), the same ones in every run; see
+    /// [`is_in_share`].
     #[must_use]
     pub fn share(share: f64, course: Scripted<R>) -> Self {
         Self::of(move |id| is_in_share(id, share), course)
     }
 
-    /// For so long from now, and no longer.
+    /// Limits the rule to this time from now.
     #[must_use]
     pub fn lasting(self, time: Duration) -> Self {
         Self { until: Some(Instant::now() + time), ..self }
     }
 
-    /// What it does to a call about this reservation now, if anything.
+    /// Returns the course of a call for this reservation now, if the rule matches.
     pub(crate) fn course(&self, reservation_id: &str) -> Option<&Scripted<R>> {
         let holds = self.until.is_none_or(|until| Instant::now() < until);
         (holds && (self.who)(reservation_id)).then_some(&self.course)
     }
 }
 
-/// Whether a reservation is among the share (0 to 1) that the hash of its id falls into: stable, and larger shares
-/// contain the smaller ones.
+/// Returns whether the hash of a reservation id is in the share (0 to 1). The result is stable, and
+/// larger shares include smaller ones.
 #[must_use]
 pub fn is_in_share(reservation_id: &str, share: f64) -> bool {
-    // FNV-1a, its high half: the low bits of ids that differ in the last digit alone are not mixed well.
+    // FNV-1a, mixed, upper half: the low bits are similar for ids that differ only in the last
+    // digit.
     let hash = reservation_id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -80,19 +82,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_stable_as_large_as_asked_and_part_of_the_larger_ones() {
+    fn a_share_is_stable_has_its_size_and_is_part_of_larger_shares() {
         let ids: Vec<String> = (0..10_000).map(|n| format!("rsv_good_{n}")).collect();
         let tenth: Vec<&String> = ids.iter().filter(|id| is_in_share(id, 0.1)).collect();
         assert!((900..1_100).contains(&tenth.len()), "{}", tenth.len());
         assert!(tenth.iter().all(|id| is_in_share(id, 0.2)));
         assert!(ids.iter().all(|id| is_in_share(id, 1.0) && !is_in_share(id, 0.0)));
-        // Golden: a run that is repeated in another build has the same bad reservations.
+        // Fixed values: a run in another build has the same failing reservations.
         let first: Vec<&str> = tenth.iter().take(3).map(|id| id.as_str()).collect();
         assert_eq!(first, ["rsv_good_2", "rsv_good_3", "rsv_good_19"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rule_holds_for_those_that_it_names_and_for_its_time() {
+    async fn a_rule_applies_to_its_reservations_for_its_time() {
         let course = Scripted::replying("bad");
         let rule = Rule::of(|id| id.starts_with('b'), course.clone());
         assert_eq!((rule.course("b1"), rule.course("a1")), (Some(&course), None));

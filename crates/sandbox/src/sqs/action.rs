@@ -1,23 +1,23 @@
-//! The actions that this server knows, by the names that the protocol gives them.
+//! The supported actions with their names in the protocol.
 
-/// One action of the SQS API.
+/// An action of the SQS API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Changes how long one received message stays hidden.
+    /// Changes the visibility timeout of a received message.
     ChangeMessageVisibility,
     /// The same for up to ten messages.
     ChangeMessageVisibilityBatch,
-    /// Makes a queue.
+    /// Creates a queue.
     CreateQueue,
-    /// Deletes one received message.
+    /// Deletes a received message.
     DeleteMessage,
     /// Deletes up to ten received messages.
     DeleteMessageBatch,
-    /// Deletes a queue with all that is in it.
+    /// Deletes a queue with its messages.
     DeleteQueue,
-    /// Reads a queue's settings and counts.
+    /// Returns a queue's settings and counts.
     GetQueueAttributes,
-    /// Finds a queue's URL by its name.
+    /// Returns a queue's URL by its name.
     GetQueueUrl,
     /// Lists the queues that use a queue as their dead-letter queue.
     ListDeadLetterSourceQueues,
@@ -27,18 +27,18 @@ pub enum Action {
     PurgeQueue,
     /// Receives up to ten messages.
     ReceiveMessage,
-    /// Sends one message.
+    /// Sends a message.
     SendMessage,
     /// Sends up to ten messages.
     SendMessageBatch,
     /// Changes a queue's settings.
     SetQueueAttributes,
-    /// Moves a dead-letter queue's messages back to where they came from.
+    /// Moves a dead-letter queue's messages back to their source queue.
     StartMessageMoveTask,
 }
 
 impl Action {
-    /// Every action.
+    /// All actions.
     pub const ALL: [Self; 16] = [
         Self::ChangeMessageVisibility,
         Self::ChangeMessageVisibilityBatch,
@@ -58,7 +58,7 @@ impl Action {
         Self::StartMessageMoveTask,
     ];
 
-    /// The action's name, as in `X-Amz-Target: AmazonSQS.<name>`.
+    /// Returns the action's name, as in `X-Amz-Target: AmazonSQS.<name>`.
     pub fn name(self) -> &'static str {
         match self {
             Self::ChangeMessageVisibility => "ChangeMessageVisibility",
@@ -80,7 +80,7 @@ impl Action {
         }
     }
 
-    /// Reads an `X-Amz-Target` header.
+    /// Parses an `X-Amz-Target` header.
     pub(crate) fn from_target(target: &str) -> Option<Self> {
         let name = target.strip_prefix("AmazonSQS.")?;
         Self::ALL.into_iter().find(|action| action.name() == name)

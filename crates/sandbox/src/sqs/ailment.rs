@@ -1,4 +1,5 @@
-//! A queue that is half well: one thing that it is asked for ails while the others work, for a time or for ever.
+//! Partial failures of a queue: one action fails or is slow while the others work, optionally for a
+//! limited time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,27 +10,27 @@ use super::action::Action;
 use super::error::ErrorCode;
 use super::faults::{Fault, Faults};
 
-/// What a queue is asked for, one by one or in batches: as IAM has it, one permission each.
+/// The kinds of actions on a queue, single or in batches. IAM has one permission for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Right {
-    /// Messages.
+    /// Receiving messages.
     Receive,
-    /// That a message stays hidden for longer, or is visible again.
+    /// Changing the visibility timeout of a message.
     ChangeVisibility,
-    /// That a message is gone.
+    /// Deleting a message.
     Delete,
-    /// That it takes a message.
+    /// Sending a message.
     Send,
-    /// Its settings.
+    /// Reading the queue's attributes.
     ReadAttributes,
 }
 
 impl Right {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 5] =
         [Self::Receive, Self::ChangeVisibility, Self::Delete, Self::Send, Self::ReadAttributes];
 
-    /// The permission's name, without `sqs:`.
+    /// Returns the permission's name without `sqs:`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,25 +49,25 @@ impl Right {
     }
 }
 
-/// What is wrong with it.
+/// The kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ailment {
-    /// `AccessDenied`, worded as SQS does it.
+    /// `AccessDenied` with the wording of SQS.
     Denied,
-    /// `InternalError`, with status 500.
+    /// `InternalError` with status 500.
     Failing,
     /// `RequestThrottled`.
     Throttled,
-    /// It is done, so much later.
+    /// Success after this delay.
     Slow(Duration),
 }
 
-/// What ails, and until when.
+/// The active failures with their ends.
 #[derive(Debug, Default)]
 pub(crate) struct Ailments(HashMap<Right, (Ailment, Option<Instant>)>);
 
 impl Ailments {
-    /// How long a call is held back, and how it fails, if it does.
+    /// Returns the delay and the fault of a call.
     pub(crate) fn call(&self, action: Action) -> (Duration, Option<Fault>) {
         let found = Right::of(action).and_then(|right| self.0.get(&right));
         let Some((ailment, _)) =
@@ -84,14 +85,15 @@ impl Ailments {
 }
 
 impl Faults {
-    /// All calls that need this right ail so, until [`Faults::heal`]. Comes before all other faults of calls.
+    /// Sets the failure of this permission until [`Faults::heal`]. Overrides all other faults of
+    /// calls.
     pub fn ail(&self, right: Right, ailment: Ailment) {
         self.turn(|plan| {
             plan.ailments.0.insert(right, (ailment, None));
         });
     }
 
-    /// The same, for so long and no longer.
+    /// Sets the failure of this permission for this time.
     pub fn ail_for(&self, right: Right, ailment: Ailment, time: Duration) {
         let until = Some(Instant::now() + time);
         self.turn(|plan| {
@@ -99,7 +101,7 @@ impl Faults {
         });
     }
 
-    /// They do not any more.
+    /// Ends the failure of this permission.
     pub fn heal(&self, right: Right) {
         self.turn(|plan| {
             plan.ailments.0.remove(&right);

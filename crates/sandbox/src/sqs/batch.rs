@@ -1,15 +1,15 @@
-//! What all batches share: the rules for entry ids, and telling the entries that went well from the rest.
+//! Common parts of all batches: the rules for entry ids, and the results by entry.
 
 use std::collections::HashSet;
 
 use super::error::{ErrorCode, SqsError};
 use super::wire::{BatchOutcome, FailedEntry};
 
-/// Source: API_SendMessageBatch and its siblings.
+/// Source: API_SendMessageBatch and the other batch actions.
 const ENTRIES_MAX: usize = 10;
 const ID_CHARS_MAX: usize = 80;
 
-/// Refuses a batch as a whole for its number of entries or their ids.
+/// Refuses the whole batch for its number of entries or their ids.
 pub(crate) fn check_ids<'a>(ids: impl ExactSizeIterator<Item = &'a str>) -> Result<(), SqsError> {
     let entries = ids.len();
     if entries == 0 {
@@ -46,7 +46,7 @@ pub(crate) fn check_ids<'a>(ids: impl ExactSizeIterator<Item = &'a str>) -> Resu
     Ok(())
 }
 
-/// Carries out each entry, and sorts the results.
+/// Executes each entry and sorts the results.
 pub(crate) fn run<E, T>(
     entries: Vec<(String, E)>,
     mut each: impl FnMut(E) -> Result<T, SqsError>,
@@ -68,7 +68,7 @@ pub(crate) fn run<E, T>(
 }
 
 impl<T> BatchOutcome<(String, T)> {
-    /// Writes each success in its action's own way.
+    /// Converts each success into the form of its action.
     pub(crate) fn map<U>(self, each: impl Fn(String, T) -> U) -> BatchOutcome<U> {
         BatchOutcome {
             successful: self.successful.into_iter().map(|(id, done)| each(id, done)).collect(),
@@ -77,7 +77,7 @@ impl<T> BatchOutcome<(String, T)> {
     }
 }
 
-/// An integer parameter within its range.
+/// Checks the range of an integer parameter.
 pub(crate) fn bounded(
     name: &str,
     value: Option<i64>,

@@ -1,4 +1,4 @@
-//! Connections that can be cut: one alone, by a fault, or all of them, when the server stops.
+//! Connections that can be closed: one by a fault, or all when the server stops.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ impl Listener for Acceptor {
 
     async fn accept(&mut self) -> (Cuttable, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        // Answers are small and each is awaited; an error here costs only speed.
+        // Small responses must not wait for Nagle's algorithm; an error here costs only speed.
         let _ = stream.set_nodelay(true);
         let io = Cuttable {
             stream,
@@ -46,14 +46,14 @@ impl Listener for Acceptor {
     }
 }
 
-/// A handler's hold on the connection that it answers on.
+/// The handle of a request handler on its connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Connection {
     reset: Arc<AtomicBool>,
 }
 
 impl Connection {
-    /// Resets the connection instead of sending what is written next.
+    /// Resets the connection instead of sending the next bytes.
     pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::Release);
     }
@@ -69,7 +69,7 @@ impl Connected<IncomingStream<'_, Acceptor>> for Connection {
     }
 }
 
-/// A TCP stream that fails once it is cut.
+/// A TCP stream that can be cut.
 pub(crate) struct Cuttable {
     stream: TcpStream,
     connection: Connection,
@@ -81,7 +81,7 @@ impl Cuttable {
         if !self.connection.is_reset() {
             return Ok(());
         }
-        // With no linger the close that follows sends RST.
+        // With zero linger, the following close sends RST.
         self.stream.set_zero_linger()?;
         Err(io::ErrorKind::ConnectionReset.into())
     }

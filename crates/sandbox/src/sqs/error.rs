@@ -1,24 +1,25 @@
-//! The errors of the SQS API: their names in both protocols, their statuses, their wording.
-//! How one becomes an HTTP answer is `server`'s business.
+//! The errors of the SQS API: their names in both protocols, HTTP statuses and texts. `server`
+//! builds the HTTP response.
 
 use std::fmt;
 
-/// An error that SQS answers with.
+/// An error response of SQS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqsError {
-    /// Which error.
+    /// The error code.
     pub code: ErrorCode,
-    /// The text that goes with it. Never holds a message body.
+    /// The error text. It never has a message body.
     pub message: String,
 }
 
 impl SqsError {
-    /// An error with its own wording.
+    /// Creates an error with its own text.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// `InvalidParameterValue` in SQS's usual sentence. The value is cut to 64 characters.
+    /// Creates an `InvalidParameterValue` with the usual text of SQS. The value is truncated to 64
+    /// characters.
     pub(crate) fn parameter(name: &str, value: impl fmt::Display, reason: &str) -> Self {
         let value: String = value.to_string().chars().take(64).collect();
         Self::new(
@@ -47,72 +48,72 @@ impl fmt::Display for SqsError {
 
 impl std::error::Error for SqsError {}
 
-/// The errors that this server answers with, or can be told to.
-/// Source: the "Errors" sections of the SQS API reference and its "Common Error Types".
+/// The errors that this server returns. Source: the "Errors" sections of the SQS API reference and
+/// its "Common Error Types".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
-    /// No caller with such rights (403).
+    /// The caller lacks the permission (403).
     AccessDenied,
-    /// Two entries of a batch share an id.
+    /// Two entries of a batch have the same id.
     BatchEntryIdsNotDistinct,
     /// All entries together exceed the size limit.
     BatchRequestTooLong,
     /// A batch without entries.
     EmptyBatchRequest,
-    /// The security token has run out (403).
+    /// The security token has expired (403).
     ExpiredToken,
-    /// SQS itself failed (500).
+    /// An internal error of SQS (500).
     InternalError,
-    /// An action that this server does not know.
+    /// An unknown action.
     InvalidAction,
-    /// No such queue attribute.
+    /// An unknown queue attribute.
     InvalidAttributeName,
     /// A queue attribute out of its range.
     InvalidAttributeValue,
-    /// An entry id that is not 1-80 of letters, digits, `-`, `_`.
+    /// An entry id other than 1-80 letters, digits, `-`, `_`.
     InvalidBatchEntryId,
-    /// Characters that SQS does not carry.
+    /// Characters that SQS does not accept.
     InvalidMessageContents,
     /// A parameter out of its range.
     InvalidParameterValue,
-    /// The request came unsigned or over plain HTTP.
+    /// The request is unsigned or uses plain HTTP.
     InvalidSecurity,
-    /// The caller may not use the queue's key.
+    /// The caller may not use the queue's KMS key.
     KmsAccessDenied,
-    /// The queue's key service throttles.
+    /// KMS throttles the queue's key.
     KmsThrottled,
-    /// The body is no JSON of the action's shape.
+    /// The body is not JSON of the action's shape.
     Serialization,
     /// The message is not in flight.
     MessageNotInflight,
-    /// A required parameter is absent.
+    /// A required parameter is missing.
     MissingParameter,
     /// Too many messages in flight.
     OverLimit,
-    /// A purge within 60 s of the last.
+    /// A purge within 60 s after another.
     PurgeQueueInProgress,
-    /// A queue of that name was deleted within the last 60 s.
+    /// A queue of this name was deleted within the last 60 s.
     QueueDeletedRecently,
-    /// No queue of that name or URL.
+    /// No queue has this name or URL.
     QueueDoesNotExist,
-    /// A queue of that name exists with other attributes.
+    /// A queue of this name exists with other attributes.
     QueueNameExists,
     /// Not a receipt handle of this queue.
     ReceiptHandleIsInvalid,
-    /// Slow down.
+    /// Too many requests.
     RequestThrottled,
-    /// A resource other than the queue is not there (404).
+    /// A resource other than the queue does not exist (404).
     ResourceNotFound,
     /// SQS is not available (503).
     ServiceUnavailable,
     /// More than ten entries in a batch.
     TooManyEntriesInBatchRequest,
-    /// Not for this kind of queue or request.
+    /// Not supported for this kind of queue or request.
     UnsupportedOperation,
 }
 
 impl ErrorCode {
-    /// The name in the JSON protocol's `__type`.
+    /// Returns the name in the JSON protocol's `__type`.
     pub fn shape(self) -> &'static str {
         match self {
             Self::AccessDenied => "AccessDeniedException",
@@ -147,8 +148,8 @@ impl ErrorCode {
         }
     }
 
-    /// The name in the older query protocol, which SDKs read from `x-amzn-query-error` and from
-    /// the `Code` of a failed batch entry.
+    /// Returns the name in the older query protocol. SDKs read it from `x-amzn-query-error` and
+    /// from the `Code` of a failed batch entry.
     pub fn query_code(self) -> &'static str {
         match self {
             Self::AccessDenied => "AccessDenied",
@@ -185,7 +186,7 @@ impl ErrorCode {
         }
     }
 
-    /// The HTTP status that SQS sends it with.
+    /// Returns the HTTP status.
     pub fn http_status(self) -> u16 {
         match self {
             Self::AccessDenied | Self::ExpiredToken | Self::InvalidSecurity => 403,
@@ -218,7 +219,7 @@ impl ErrorCode {
         }
     }
 
-    /// Whether the caller is to blame, as `SenderFault` and `x-amzn-query-error` say it.
+    /// Returns whether the caller is at fault, for `SenderFault` and `x-amzn-query-error`.
     pub fn is_sender_fault(self) -> bool {
         self.http_status() < 500
     }

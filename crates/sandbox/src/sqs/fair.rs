@@ -1,8 +1,9 @@
-//! What a message group is on a standard queue: a tenant's name. It orders nothing. Where one tenant has most of what is
-//! in flight, messages of the others come first. Source: SQS developer guide, "Amazon SQS fair queues".
+//! Message groups on a standard queue: a group is the name of a tenant and does not order messages.
+//! If one tenant has most of the in-flight messages, messages of other tenants come first. Source:
+//! SQS developer guide, "Amazon SQS fair queues".
 //!
-//! SQS does not say from when on a tenant counts as noisy: here it does with more than half of what is in flight, and ten
-//! messages at least.
+//! SQS does not document when a tenant counts as noisy. Here it does with more than half of the
+//! in-flight messages and at least ten.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,10 +11,10 @@ use tokio::time::Instant;
 
 use super::queue::{MessageState, Placed};
 
-/// With fewer in flight nobody is noisy.
+/// With fewer messages in flight, no tenant is noisy.
 const NOISY_MIN: usize = 10;
 
-/// Messages of one tenant, or those that name none.
+/// The messages of one tenant, or those without a tenant.
 #[derive(Debug, Default)]
 struct Tenant {
     ready: BTreeSet<(Instant, u64)>,
@@ -25,7 +26,7 @@ struct Tenant {
 pub(crate) struct Tenants(HashMap<Option<String>, Tenant>);
 
 impl Tenants {
-    /// A message stands there now.
+    /// Adds a message in this state.
     pub(crate) fn enter(&mut self, name: Option<&String>, key: u64, placed: Placed) {
         let tenant = self.0.entry(name.cloned()).or_default();
         match placed.state {
@@ -37,7 +38,7 @@ impl Tenants {
         }
     }
 
-    /// A message stands there no more.
+    /// Removes a message in this state.
     pub(crate) fn leave(&mut self, name: Option<&String>, key: u64, placed: Placed) {
         let name = name.cloned();
         let Some(tenant) = self.0.get_mut(&name) else { return };
@@ -53,12 +54,12 @@ impl Tenants {
         }
     }
 
-    /// The message that comes next: the one that became visible first, of a tenant that is quiet if there is one.
+    /// Returns the next message: the one visible longest, of a quiet tenant if there is one.
     pub(crate) fn first_ready(&self, in_flight: usize) -> Option<u64> {
         let is_noisy = |name: &Option<String>, tenant: &Tenant| {
             name.is_some() && tenant.in_flight >= NOISY_MIN && tenant.in_flight * 2 > in_flight
         };
-        // No two can be noisy.
+        // Two tenants cannot be noisy at the same time.
         let quiet = self.0.iter().filter(|(name, tenant)| !is_noisy(name, tenant));
         let first = quiet.filter_map(|(_, tenant)| tenant.ready.first()).min();
         let first = first.or_else(|| self.0.values().filter_map(|it| it.ready.first()).min());
