@@ -1,7 +1,10 @@
-//! A collector that takes every span and keeps none: OTLP over gRPC on 127.0.0.1. For measurements (`tests/observe/bench`), and
-//! to see that spans arrive. Prints its address, and the number of spans when it is ended by Ctrl-C.
+//! A collector that accepts every span and stores none: OTLP over gRPC on 127.0.0.1. For
+//! measurements (`tests/observe/bench`) and to check that spans arrive. Prints its address, and the
+//! number of spans after Ctrl-C.
 //!
-//!     cargo run --example collector -- 4317
+//! ```sh
+//! cargo run --example collector -- 4317
+//! ```
 
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 

@@ -1,5 +1,5 @@
-//! Environments: a line a variable, its first byte chooses which, the rest is the value. Every fault is told, in one line of
-//! its own, and a password is not.
+//! Fuzzes the environment: one line per variable, whose first character selects the variable; the
+//! rest is the value. Every error is reported in a line of its own, and passwords are masked.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,7 @@ const REQUIRED: [(&str, &str); 3] = [
     ("RESERVATION_API_BASE", "http://reservation-api:8080"),
 ];
 
-/// Files are not what is tried here: whatever is named, it does not exist.
+/// Replaces file names: reading files is not tested here.
 fn value(name: &str, given: &str) -> String {
     if name.ends_with("_FILE") { "/nonexistent/file".to_owned() } else { given.to_owned() }
 }
@@ -21,7 +21,7 @@ fn vars(text: &str) -> Vec<(String, String)> {
         REQUIRED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     for line in text.split('\n') {
         let Some(first) = line.chars().next() else { continue };
-        let index = usize::try_from(u32::from(first)).expect("a character fits");
+        let index = usize::try_from(u32::from(first)).expect("a character fits into usize");
         let name = VARIABLES[index % VARIABLES.len()].name;
         vars.push((name.to_owned(), value(name, &line[first.len_utf8()..])));
     }
@@ -51,11 +51,11 @@ fuzz_target!(|text: &str| {
     let Some(password) = url.expose().password().filter(|password| password.len() >= 4) else {
         return;
     };
-    // Where it is written once in the whole environment, it can be shown only by a fault of masking.
+    // A password that occurs once in the environment is shown only if masking fails.
     let written: usize = vars.iter().map(|(_, value)| value.matches(password).count()).sum();
     if written == 1 && !"redis://:***@".contains(password) {
         let effective = config.effective().find(|(name, _)| *name == "IDEMPOTENCY_STORE");
-        let (_, effective) = effective.expect("every variable is there");
+        let (_, effective) = effective.expect("every variable is listed");
         for shown in [effective, url.to_string(), format!("{url:?}")] {
             assert!(!shown.contains(password), "{shown}");
         }

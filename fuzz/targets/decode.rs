@@ -1,4 +1,5 @@
-//! Whole bodies: whatever comes, the answer is an event or a reason, it can be shown, and the event's request stays on its path.
+//! Fuzzes whole bodies: the result is an event or a printable reason, and the request of an event
+//! stays on its path.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -10,7 +11,7 @@ use reservation_worker::telemetry::TraceParent;
 use url::Url;
 
 static BASE: LazyLock<Url> =
-    LazyLock::new(|| Url::parse("http://reservation-api:8080").expect("a URL"));
+    LazyLock::new(|| Url::parse("http://reservation-api:8080").expect("a valid URL"));
 
 const MESSAGE_ID: &str = "5f1ae4ac-1b0b-4b6e-8a39-6f5f1c9a4a11";
 
@@ -30,7 +31,8 @@ fuzz_target!(|body: &str| {
     let url = reservation_url(&BASE, &event.reservation_id);
     assert_eq!((url.host_str(), url.port()), (BASE.host_str(), BASE.port()));
     assert_eq!((url.query(), url.fragment()), (None, None));
-    let segment = url.path().strip_prefix("/internal/reservations/").expect("on its path");
+    let segment =
+        url.path().strip_prefix("/internal/reservations/").expect("the path has the API's prefix");
     assert!(!segment.is_empty() && segment != "." && segment != "..");
     assert!(segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
     let decoded = segment.replace("%2E", ".");

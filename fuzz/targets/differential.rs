@@ -1,4 +1,5 @@
-//! Whole bodies, by the worker's decoder and by the plain one of the tests: the same event, or the same reason.
+//! Fuzzes whole bodies: the worker's decoder and the reference decoder of the tests return the same
+//! event or the same reason.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

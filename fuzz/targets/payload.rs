@@ -1,4 +1,5 @@
-//! Payloads: the first byte chooses the type and the place, the rest stands there. Judged as whole bodies are.
+//! Fuzzes payloads: the first byte selects the type and the place, the rest is the payload. The
+//! check is the same as for whole bodies.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -19,7 +20,7 @@ fuzz_target!(|input: (u8, &str)| {
             r#"{{"id":"e","type":"{name}","reservation_id":"r","event_id":"s","payload":{payload}}}"#
         )
     } else {
-        // Beside the event's own fields: members of an object, without its braces.
+        // The input is members of the event object, without braces.
         format!(r#"{{"id":"e","type":"{name}","reservation_id":"r","event_id":"s",{payload}}}"#)
     };
     let _ = judge::judge(&body);

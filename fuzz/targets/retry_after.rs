@@ -1,4 +1,5 @@
-//! `Retry-After`: never above the cap, digits read as seconds, dates never later than they say.
+//! Fuzzes `Retry-After`: the result is never above the maximum, digits are seconds, and a date
+//! never yields a later time.
 #![no_main]
 
 use std::time::{Duration, SystemTime};
@@ -12,7 +13,7 @@ fuzz_target!(|input: (u32, &[u8])| {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(now));
     let found = retry_after(value, now);
     assert!(found.is_none_or(|wait| wait <= PACE_MAX));
-    // A value that may stand in a header stands there with or without spaces around it.
+    // Spaces around a header value do not change the result.
     let spaced = [b" \t", value, b"\t "].concat();
     assert_eq!(retry_after(&spaced, now), found);
     let text = std::str::from_utf8(value).unwrap_or("").trim_matches([' ', '\t']);
@@ -21,7 +22,7 @@ fuzz_target!(|input: (u32, &[u8])| {
         let seconds = if digits.len() > 3 { 1000 } else { digits.parse().unwrap_or(0) };
         assert_eq!(found, Some(Duration::from_secs(seconds).min(PACE_MAX)));
     } else if let Some(wait) = found {
-        // A date: the later it is asked, the sooner it is; and it names a day of the week and a time.
+        // A date: a later current time gives a shorter wait. It has a day of the week and a time.
         assert!(text.len() >= 24 && text.contains(':'), "{text:?}");
         let later = retry_after(value, now + Duration::from_secs(7));
         assert!(later.is_some_and(|later| later <= wait));

@@ -1,4 +1,5 @@
-//! `traceparent`, `tracestate` and `AWSTraceHeader` of a message: the same as the plain reading in the tests, and fit for a header.
+//! Fuzzes `traceparent`, `tracestate` and `AWSTraceHeader` of a message: the result equals that of
+//! the reference parser in the tests and is valid for a header.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -24,7 +25,7 @@ fn parent(text: &str) {
 }
 
 fn state(text: &str) {
-    let parent = TraceParent::parse(GOOD).expect("a traceparent");
+    let parent = TraceParent::parse(GOOD).expect("a valid traceparent");
     let header = parent.with_tracestate(text).tracestate_header();
     assert!(header.len() <= 512);
     assert!(
@@ -38,11 +39,11 @@ fn x_ray(text: &str) {
     if found.is_some() {
         assert!(text.is_ascii() && text.len() <= 512);
     }
-    // The last of each field counts, so that this one is sampled; the ids stay.
+    // The last of each field counts, so this one is sampled; the ids stay the same.
     let Some(found) = TraceParent::from_xray(&format!("{text};Sampled=1")) else { return };
     let last = |name: &str| {
         let fields = text.split(';').filter_map(|field| field.trim().strip_prefix(name));
-        fields.last().expect("it was read").to_ascii_lowercase()
+        fields.last().expect("the field was parsed").to_ascii_lowercase()
     };
     let root = last("Root=1-").replacen('-', "", 1);
     let without_parent =

@@ -1,4 +1,5 @@
-//! What the worker's tests share: a queue with both services, the program as a process of its own, and the schema of its log.
+//! Shared parts of the worker's tests: a queue with both services, the program as a process, and
+//! the schema of its log.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,

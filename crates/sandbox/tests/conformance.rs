@@ -67,13 +67,13 @@ cases! {
     }
     receiving {
         ten_messages_at_most
-        zero_messages_cannot_be_asked_for
+        zero_messages_cannot_be_requested
         visibility_timeout_ends
         visibility_timeout_of_the_receive
         visibility_timeout_zero
         system_attributes
-        system_attributes_as_asked
-        message_attributes_as_asked
+        system_attributes_as_requested
+        message_attributes_as_requested
         counts_follow
         receivers_share_without_repeats
         missing_queue_is_typed
@@ -84,11 +84,11 @@ cases! {
         long_poll_waits
         long_poll_by_queue_attribute
         long_poll_wakes_at_once
-        long_poll_wakes_for_a_message_handed_back
+        long_poll_wakes_for_a_returned_message
         long_poll_wakes_for_a_timeout
         one_message_goes_to_one_of_many
         wait_out_of_range_is_refused
-        caller_that_left_takes_nothing
+        closed_connection_takes_no_message
     }
     settling {
         delete_removes
@@ -118,25 +118,25 @@ cases! {
     }
     redrive {
         message_moves_after_its_last_receive
-        others_are_handed_out_beside_one_that_moves
+        other_messages_are_received_beside_one_that_moves
         policy_reads_back
-        policy_needs_its_queue
+        policy_needs_an_existing_queue
         sources_are_listed
         move_task_brings_messages_back
         move_task_needs_a_dead_letter_queue
     }
     fair {
-        a_tenant_is_named_and_locks_nothing
-        what_a_tenant_gets_back_waits_for_nothing
+        message_group_locks_nothing_on_a_standard_queue
+        returned_message_does_not_wait_for_its_tenant
         redrive_keeps_the_tenant
     }
     fifo {
         one_receive_takes_a_group_in_order
-        group_is_closed_while_one_is_in_flight
-        closed_group_keeps_new_messages
-        delete_wakes_the_group
-        message_handed_back_keeps_its_place
-        messages_handed_back_keep_their_order
+        group_is_locked_while_a_message_is_in_flight
+        locked_group_keeps_new_messages
+        delete_unlocks_the_group
+        returned_message_keeps_its_place
+        returned_messages_keep_their_order
         repeated_id_is_enqueued_once
         deduplication_by_content
         group_is_required_and_delay_refused

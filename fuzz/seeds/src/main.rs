@@ -1,5 +1,6 @@
-//! Writes what each fuzz target begins with, a file each, below the folder that is named: the bodies of tests/corpus, their payloads,
-//! their trace attributes; and for the other targets a few values that are as they should be, or nearly.
+//! Writes the seeds of each fuzz target, one file each, below the given folder: the bodies of
+//! tests/corpus, their payloads and their trace attributes. Other targets get some valid and nearly
+//! valid values.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::path::Path;
 #[allow(dead_code, reason = "what a body must get is of no use here")]
 mod corpus;
 
-/// Larger ones say little more, and are slow: libFuzzer changes a few bytes at a time.
+/// Larger seeds add little and are slow: libFuzzer changes a few bytes at a time.
 const SEED_BYTES_MAX: usize = 4096;
 
 const RETRY_AFTER: [&str; 12] = [
@@ -37,7 +38,7 @@ const TRACE: [&str; 8] = [
     "a=1,b=2, c@d=3",
 ];
 
-/// A line a variable; its first character chooses which, by its place in the table of variables.
+/// One line per variable. Its first character selects the variable by index in the table.
 const CONFIG: [(u8, &str); 28] = [
     (0, "https://sqs.eu-west-1.amazonaws.com/123456789012/q.fifo"),
     (0, "http://user:secret@localhost:4566/000000000000/q"),
@@ -71,14 +72,14 @@ const CONFIG: [(u8, &str); 28] = [
 
 fn write(folder: &Path, target: &str, seeds: impl IntoIterator<Item = Vec<u8>>) {
     let folder = folder.join(target);
-    fs::create_dir_all(&folder).expect("the folder can be made");
+    fs::create_dir_all(&folder).expect("the folder can be created");
     let small = seeds.into_iter().filter(|seed| seed.len() <= SEED_BYTES_MAX);
     for (number, seed) in small.enumerate() {
         fs::write(folder.join(format!("seed-{number:04}")), seed).expect("a seed can be written");
     }
 }
 
-/// The payload of a body that is an event, with a first byte that says of which type.
+/// Returns the payload of an event body, after a byte for its type.
 fn payload(body: &str) -> Option<Vec<u8>> {
     let body: serde_json::Value = serde_json::from_str(body).ok()?;
     let kind = match body.get("type")?.as_str()? {
@@ -91,7 +92,7 @@ fn payload(body: &str) -> Option<Vec<u8>> {
 }
 
 fn main() {
-    let folder = std::env::args().nth(1).expect("a folder is named");
+    let folder = std::env::args().nth(1).expect("the first argument is a folder");
     let folder = Path::new(&folder);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let cases = corpus::read(&root.join("tests/corpus"));

@@ -11,7 +11,7 @@ fn tenant(message: &Message) -> String {
 
 /// A message is received with its group, and other messages of the group are received while it is
 /// in flight.
-pub async fn a_tenant_is_named_and_locks_nothing(target: &Target) {
+pub async fn message_group_locks_nothing_on_a_standard_queue(target: &Target) {
     let queue = target.queue().await;
     for body in ["1", "2", "3"] {
         queue.send_of("tenant", body).await;
@@ -32,7 +32,7 @@ pub async fn a_tenant_is_named_and_locks_nothing(target: &Target) {
 
 /// A message that is made visible again is received, whatever other messages of its tenant are in
 /// flight.
-pub async fn what_a_tenant_gets_back_waits_for_nothing(target: &Target) {
+pub async fn returned_message_does_not_wait_for_its_tenant(target: &Target) {
     let queue = target.queue().await;
     for body in ["1", "2"] {
         queue.send_of("tenant", body).await;

@@ -17,7 +17,7 @@ pub async fn one_receive_takes_a_group_in_order(target: &Target) {
 }
 
 /// While a message of a group is in flight, no other message of it is received; other groups are.
-pub async fn group_is_closed_while_one_is_in_flight(target: &Target) {
+pub async fn group_is_locked_while_a_message_is_in_flight(target: &Target) {
     let queue = target.fifo_with([]).await;
     queue.send_fifo("a", "a1").await;
     queue.send_fifo("a", "a2").await;
@@ -32,7 +32,7 @@ pub async fn group_is_closed_while_one_is_in_flight(target: &Target) {
 }
 
 /// A new message of a locked group waits and does not wake a long poll.
-pub async fn closed_group_keeps_new_messages(target: &Target) {
+pub async fn locked_group_keeps_new_messages(target: &Target) {
     let queue = target.fifo_with([]).await;
     queue.send_fifo("a", "a1").await;
     let first = queue.receive_one().await;
@@ -43,7 +43,7 @@ pub async fn closed_group_keeps_new_messages(target: &Target) {
 }
 
 /// A long poll wakes when a delete unlocks the group.
-pub async fn delete_wakes_the_group(target: &Target) {
+pub async fn delete_unlocks_the_group(target: &Target) {
     let queue = target.fifo_with([]).await;
     queue.send_fifo("a", "a1").await;
     queue.send_fifo("a", "a2").await;
@@ -56,7 +56,7 @@ pub async fn delete_wakes_the_group(target: &Target) {
 }
 
 /// A message that is made visible again comes before later ones of its group.
-pub async fn message_handed_back_keeps_its_place(target: &Target) {
+pub async fn returned_message_keeps_its_place(target: &Target) {
     let queue = target.fifo_with([]).await;
     for body in ["1", "2"] {
         queue.send_fifo("g", body).await;
@@ -69,7 +69,7 @@ pub async fn message_handed_back_keeps_its_place(target: &Target) {
 }
 
 /// Messages that are made visible again in any order are received in their original order.
-pub async fn messages_handed_back_keep_their_order(target: &Target) {
+pub async fn returned_messages_keep_their_order(target: &Target) {
     let queue = target.fifo_with([]).await;
     for body in ["1", "2", "3"] {
         queue.send_fifo("g", body).await;

@@ -54,7 +54,7 @@ pub async fn long_poll_wakes_at_once(target: &Target) {
 }
 
 /// A message that is made visible again wakes the receive.
-pub async fn long_poll_wakes_for_a_message_handed_back(target: &Target) {
+pub async fn long_poll_wakes_for_a_returned_message(target: &Target) {
     let queue = target.queue().await;
     queue.send("x").await;
     let message = queue.receive_one().await;
@@ -106,7 +106,7 @@ pub async fn wait_out_of_range_is_refused(target: &Target) {
 ///
 /// The documentation covers only answered receives (API_ReceiveMessage). LocalStack 4.12 does not
 /// notice the closed connection and hides the next message until its visibility timeout ends.
-pub async fn caller_that_left_takes_nothing(target: &Target) {
+pub async fn closed_connection_takes_no_message(target: &Target) {
     let visibility = [(QueueAttributeName::VisibilityTimeout, "2")];
     let queue = target.queue_with(visibility).await;
     tokio::select! {

@@ -32,7 +32,7 @@ pub async fn ten_messages_at_most(target: &Target) {
 /// Zero messages cannot be requested. Source: API_ReceiveMessage, "Valid values: 1 to 10".
 ///
 /// LocalStack 4.12 treats 0 as the default.
-pub async fn zero_messages_cannot_be_asked_for(target: &Target) {
+pub async fn zero_messages_cannot_be_requested(target: &Target) {
     let queue = target.queue().await;
     let receive = target.client.receive_message().queue_url(&queue.url);
     let result = receive.max_number_of_messages(0).send().await;
@@ -99,7 +99,7 @@ pub async fn system_attributes(target: &Target) {
 }
 
 /// Only requested attributes are returned, by the new and the old parameter name.
-pub async fn system_attributes_as_asked(target: &Target) {
+pub async fn system_attributes_as_requested(target: &Target) {
     let queue = target.queue().await;
     let receive = target.client.receive_message().queue_url(&queue.url).visibility_timeout(0);
     queue.send("x").await;
@@ -119,7 +119,7 @@ pub async fn system_attributes_as_asked(target: &Target) {
 }
 
 /// Message attributes are selected by name, by prefix, or all. The digest covers the returned ones.
-pub async fn message_attributes_as_asked(target: &Target) {
+pub async fn message_attributes_as_requested(target: &Target) {
     let queue = target.queue().await;
     let mut send = target.client.send_message().queue_url(&queue.url).message_body("x");
     for name in ["text", "trace.id", "trace.flags"] {

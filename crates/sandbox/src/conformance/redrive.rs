@@ -40,7 +40,7 @@ pub async fn message_moves_after_its_last_receive(target: &Target) {
 }
 
 /// Other messages are received in the same receive that moves one.
-pub async fn others_are_handed_out_beside_one_that_moves(target: &Target) {
+pub async fn other_messages_are_received_beside_one_that_moves(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(1).await;
     queue.send("poison").await;
     receive_times(&queue, 1).await;
@@ -68,7 +68,7 @@ pub async fn policy_reads_back(target: &Target) {
 /// A policy must name an existing queue. Source: developer guide, "Configure a dead-letter queue".
 ///
 /// LocalStack 4.12 does not check this.
-pub async fn policy_needs_its_queue(target: &Target) {
+pub async fn policy_needs_an_existing_queue(target: &Target) {
     let queue = target.queue().await;
     let arn = queue.attribute(QueueAttributeName::QueueArn).await;
     let missing = arn.replace("case-", "none-");

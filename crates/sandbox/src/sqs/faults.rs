@@ -1,5 +1,5 @@
-//! What can be made to go wrong, queue by queue, while the server runs.
-//! `Plan` holds the knobs and rolls the dice; `Faults` is the handle that tests turn them with.
+//! Faults per queue, which can change at run time. `Plan` has the settings and draws the faults;
+//! `Faults` is the handle for tests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use super::error::ErrorCode;
 use super::ledger::FaultKind;
 use super::world::Shared;
 
-/// One way for a whole call to fail.
+/// A fault of a whole call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// An SQS error, with its usual status; nothing is done.
+    /// An SQS error with its usual status, without effect.
     Error(ErrorCode),
-    /// An HTTP status without a body that the SDK could read; nothing is done.
+    /// An HTTP status without an SQS error body, without effect.
     Http(u16),
-    /// The connection is reset; nothing is done.
+    /// A connection reset, without effect.
     Reset,
-    /// The action is carried out, then the connection is reset.
+    /// The action takes effect, then the connection is reset.
     ReplyLost,
 }
 
@@ -35,7 +35,7 @@ impl Fault {
     }
 }
 
-/// A chance and a countdown: something happens to the next so many, then with a probability.
+/// A fault that applies to the next `next` items, then with a probability.
 #[derive(Clone, Copy, Debug, Default)]
 struct Chance {
     next: u32,
@@ -60,7 +60,7 @@ struct ActionPlan {
     chance: Option<(f64, Fault)>,
 }
 
-/// The knobs of one queue.
+/// The settings of one queue.
 #[derive(Debug)]
 pub(crate) struct Plan {
     rng: fastrand::Rng,
@@ -87,7 +87,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// How long the call is held back, and how it fails, if it does.
+    /// Returns the delay and the fault of a call.
     pub(crate) fn call(&mut self, action: Action) -> (Duration, Option<Fault>) {
         let (ailing, fault) = self.ailments.call(action);
         if fault.is_some() {
@@ -125,8 +125,8 @@ impl Plan {
     }
 }
 
-/// The knobs of one queue, to turn at any time. All are off at first; probabilities run from 0 to 1.
-/// On a queue that does not exist (any more) they do nothing.
+/// The fault settings of one queue. All are off at first; probabilities are from 0 to 1. They do
+/// nothing if the queue does not exist.
 #[derive(Clone, Debug)]
 pub struct Faults {
     shared: Arc<Shared>,
@@ -144,17 +144,17 @@ impl Faults {
         }
     }
 
-    /// Starts the dice anew, so that a run can be repeated.
+    /// Sets the seed of the random choices, so that a run can be repeated.
     pub fn seed(&self, seed: u64) {
         self.turn(|plan| plan.rng = fastrand::Rng::with_seed(seed));
     }
 
-    /// Turns every knob off.
+    /// Removes all faults.
     pub fn clear(&self) {
         self.turn(|plan| *plan = Plan { rng: plan.rng.clone(), ..Plan::default() });
     }
 
-    /// Holds every call of this action back for `fixed`, and up to `jitter` more.
+    /// Delays every call of this action by `fixed` plus up to `jitter`.
     pub fn latency(&self, action: Action, fixed: Duration, jitter: Duration) {
         self.turn(|plan| {
             let action = plan.actions.entry(action).or_default();
@@ -168,14 +168,14 @@ impl Faults {
         self.turn(|plan| plan.actions.entry(action).or_default().next = Some((calls, fault)));
     }
 
-    /// Fails calls of this action now and then.
+    /// Fails calls of this action with this probability.
     pub fn fail_sometimes(&self, action: Action, probability: f64, fault: Fault) {
         self.turn(|plan| {
             plan.actions.entry(action).or_default().chance = Some((probability, fault));
         });
     }
 
-    /// Leaves delivered messages visible, so that they are delivered again at once.
+    /// Leaves delivered messages visible with this probability, so that they are delivered again.
     pub fn duplicate_sometimes(&self, probability: f64) {
         self.turn(|plan| plan.duplicates.probability = probability);
     }
@@ -205,12 +205,12 @@ impl Faults {
         self.turn(|plan| plan.visibility_entries.next = entries);
     }
 
-    /// Answers deletes with success and does not carry them out.
+    /// Answers deletes with success without deleting.
     pub fn delete_silently(&self, probability: f64) {
         self.turn(|plan| plan.silent_deletes.probability = probability);
     }
 
-    /// Answers the next `deletes` deletes with success and does not carry them out.
+    /// Answers the next `deletes` deletes with success without deleting.
     pub fn delete_next_silently(&self, deletes: u32) {
         self.turn(|plan| plan.silent_deletes.next = deletes);
     }

@@ -1,6 +1,6 @@
-//! What a FIFO queue adds: groups that are received in order and one receive at a time,
-//! and the five minutes in which a repeated send is not enqueued again.
-//! Source: SQS developer guide, "FIFO delivery logic" and "Exactly-once processing".
+//! The parts of a FIFO queue: groups with ordered messages and one receive at a time, and the five
+//! minutes in which a repeated send is not enqueued. Source: SQS developer guide, "FIFO delivery
+//! logic" and "Exactly-once processing".
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -11,24 +11,24 @@ use super::queue::MessageState;
 /// Source: "Exactly-once processing": a five-minute interval.
 const DEDUPLICATION: Duration = Duration::from_secs(300);
 
-/// Where SQS's own numbers begin, roughly: nothing should take them for small.
+/// About the first sequence number of SQS, so that numbers have a realistic size.
 const SEQUENCE_BASE: u64 = 18_000_000_000_000_000_000;
 
 #[derive(Debug, Default)]
 struct Group {
-    /// Messages not in flight, in order of sending, and whether each is visible yet.
+    /// Messages that are not in flight, in order of sending, and whether each is visible.
     waiting: BTreeMap<u64, bool>,
     /// Messages in flight.
     held: BTreeSet<u64>,
-    /// The entry in `ready`, if the group can be received from.
+    /// The entry in `ready` if the group can be received from.
     listed: Option<u64>,
 }
 
-/// The groups of a queue and what was sent to it lately.
+/// The groups of a queue and its recent sends.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     groups: HashMap<String, Group>,
-    /// Groups that can be received from, by their first message.
+    /// Groups that can be received from, ordered by their first message.
     ready: BTreeSet<(u64, String)>,
     receiving: Option<Receiving>,
     recent: HashMap<String, Recent>,
@@ -36,11 +36,11 @@ pub(crate) struct Groups {
     sequence: u64,
 }
 
-/// The receive under way. It alone may go on taking from the groups that it has taken from.
+/// The receive in progress. It may take further messages from the groups that it has taken from.
 #[derive(Debug, Default)]
 struct Receiving {
     taken: BTreeSet<String>,
-    /// The next message of the group last taken from: SQS returns as many of one group as it can.
+    /// The next message of the last group: SQS returns as many messages of one group as possible.
     preferred: Option<u64>,
 }
 
@@ -52,25 +52,26 @@ pub(crate) struct Recent {
 }
 
 impl Groups {
-    /// The message that comes next.
+    /// Returns the next message.
     pub(crate) fn first_ready(&self) -> Option<u64> {
         let preferred = self.receiving.as_ref().and_then(|r| r.preferred);
         preferred.or_else(|| self.ready.first().map(|(key, _)| *key))
     }
 
-    /// Until `end_receive`, groups taken from stay open to this receive.
+    /// Begins a receive. Groups stay available to it until `end_receive`.
     pub(crate) fn begin_receive(&mut self) {
         self.receiving = Some(Receiving::default());
     }
 
-    /// Closes the groups that have been taken from.
+    /// Locks the groups that messages were taken from.
     pub(crate) fn end_receive(&mut self) {
         for name in self.receiving.take().unwrap_or_default().taken {
             self.relist(&name);
         }
     }
 
-    /// Follows a message to where it stands now; `None` is gone. True where its group can be received from.
+    /// Updates the state of a message; `None` means removed. Returns true if its group can be
+    /// received from.
     pub(crate) fn moved(&mut self, name: &str, key: u64, state: Option<MessageState>) -> bool {
         let group = self.groups.entry(name.to_owned()).or_default();
         group.held.remove(&key);
@@ -93,8 +94,8 @@ impl Groups {
         self.relist(name)
     }
 
-    /// A group can be received from when its first message is visible and none of it is in flight,
-    /// other than what this very receive has taken.
+    /// Updates the group's entry in `ready`. A group can be received from if its first message is
+    /// visible and none is in flight, except those of the receive in progress.
     fn relist(&mut self, name: &str) -> bool {
         let Some(group) = self.groups.get_mut(name) else {
             return false;
@@ -122,7 +123,7 @@ impl Groups {
         }
     }
 
-    /// The message that a send with this deduplication key repeats, if there is one.
+    /// Returns the earlier message with this deduplication key, if there is one.
     pub(crate) fn repeated(&mut self, key: &str, now: Instant) -> Option<Recent> {
         while let Some((at, _)) = self.recent_by_age.front() {
             if *at + DEDUPLICATION > now {
@@ -135,13 +136,13 @@ impl Groups {
         self.recent.get(key).cloned()
     }
 
-    /// Twenty digits, larger each time.
+    /// Returns an increasing number of twenty digits.
     pub(crate) fn next_sequence_number(&mut self) -> String {
         self.sequence += 1;
         format!("{:020}", SEQUENCE_BASE + self.sequence)
     }
 
-    /// Remembers a send for the deduplication interval.
+    /// Stores a send for the deduplication interval.
     pub(crate) fn remember(&mut self, key: String, recent: Recent, now: Instant) {
         self.recent_by_age.push_back((now, key.clone()));
         self.recent.insert(key, recent);

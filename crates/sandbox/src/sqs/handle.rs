@@ -1,15 +1,15 @@
-//! Receipt handles: which queue, which message, which of its receives. Opaque to clients.
+//! Receipt handles: queue, message and number of the receive. Opaque to clients.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::error::{ErrorCode, SqsError};
 
-/// A handle for the `nonce`-th receive of the message `key` from the queue `uid`.
+/// Encodes the handle of the `nonce`-th receive of the message `key` from the queue `uid`.
 pub(crate) fn encode(uid: u64, key: u64, nonce: u32) -> String {
     BASE64.encode(format!("{uid:016x}.{key:x}.{nonce:x}"))
 }
 
-/// The message and receive that a handle stands for.
+/// Decodes a handle into message and receive.
 pub(crate) fn decode(uid: u64, handle: &str) -> Result<(u64, u32), SqsError> {
     parse(uid, handle).ok_or_else(|| {
         SqsError::new(

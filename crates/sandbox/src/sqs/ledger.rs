@@ -1,4 +1,4 @@
-//! What the server saw: a record of its own that tests hold a worker's claims against.
+//! The ledger of a queue: the server's own record, which tests compare with the worker's.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,107 +6,107 @@ use std::sync::Arc;
 use super::action::Action;
 use super::error::ErrorCode;
 
-/// Entries kept for each queue; the oldest make room. The sums beside them are never cut.
+/// Maximum number of entries per queue; the oldest are removed. Totals are not affected.
 const ENTRIES_MAX: usize = 500_000;
 
-/// Everything that happened to one queue since it was made.
+/// Everything that happened to a queue since it was created.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// Messages accepted, without deduplicated ones.
+    /// Accepted messages, without deduplicated ones.
     pub sent: u64,
-    /// FIFO sends that were answered with an earlier message's id.
+    /// FIFO sends that returned an earlier message id.
     pub deduplicated: u64,
-    /// Receives answered, empty ones included.
+    /// Receives, including empty ones.
     pub receives: u64,
-    /// Receives answered without a message.
+    /// Receives without messages.
     pub receives_empty: u64,
-    /// Messages handed out, repeats included.
+    /// Deliveries, including repeated ones.
     pub delivered: u64,
-    /// Messages deleted.
+    /// Deleted messages.
     pub deletes_effective: u64,
-    /// Deletes answered with success that deleted nothing: an old handle, or a message gone already.
+    /// Deletes without effect: the handle was old, or the message was already deleted.
     pub deletes_stale: u64,
     /// Visibility changes to 0.
     pub visibility_to_zero: u64,
     /// Visibility changes to more than 0.
     pub visibility_extended: u64,
-    /// Messages moved to the dead-letter queue by the redrive policy.
+    /// Messages that the redrive policy moved to the dead-letter queue.
     pub moved_to_dlq: u64,
-    /// Messages dropped at the end of their retention.
+    /// Messages removed at the end of their retention.
     pub expired: u64,
-    /// Faults injected.
+    /// Injected faults.
     pub faults: u64,
-    /// What happened, in order: at most the last 500,000.
+    /// The last 500,000 entries, in order.
     pub entries: VecDeque<Entry>,
 }
 
-/// One thing that happened.
+/// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Milliseconds since the server started.
     pub at_ms: u64,
-    /// What was asked for; a move to the dead-letter queue shows as the receive that caused it.
+    /// The action; a move to the dead-letter queue has the receive that caused it.
     pub action: Action,
-    /// Which message, where it is about one.
+    /// The message id, if the entry concerns a message.
     pub message_id: Option<Arc<str>>,
-    /// The handle that was given out, or given back.
+    /// The receipt handle that was returned or used.
     pub receipt_handle: Option<Arc<str>>,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What came of an action.
+/// The outcome of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Accepted.
     Sent,
-    /// A repeat within five minutes: accepted and not enqueued.
+    /// Repeated within five minutes: accepted but not enqueued.
     Deduplicated,
-    /// Handed out, for the so-manieth time.
+    /// Delivered.
     Delivered {
         /// `ApproximateReceiveCount`.
         receive_count: u32,
     },
-    /// Answered without a message.
+    /// A receive without messages.
     Empty,
     /// Deleted.
     Deleted,
-    /// Answered with success, and deleted nothing.
+    /// Answered with success but without effect.
     DeleteStale,
-    /// Hidden for so long from now; visible at once at 0.
+    /// Hidden from now on; visible at once with 0.
     VisibilitySet {
-        /// Seconds.
+        /// The timeout in seconds.
         timeout_s: u32,
     },
-    /// Received too often, and moved.
+    /// Received too often and moved.
     MovedToDlq,
     /// Refused.
     Refused(ErrorCode),
-    /// A fault that was asked for.
+    /// An injected fault.
     Fault(FaultKind),
 }
 
 /// The kinds of injected faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
-    /// An error answer, without effect.
+    /// An error response without effect.
     Error,
-    /// A bare HTTP status, without effect.
+    /// An HTTP status without effect.
     Http,
-    /// The connection was reset before the action had any effect.
+    /// A connection reset without effect.
     Reset,
-    /// The action took effect, then the connection was reset.
+    /// A connection reset after the effect.
     ReplyLost,
-    /// The message was handed out and left visible.
+    /// The message was delivered and left visible.
     Duplicate,
     /// An entry of a batch failed.
     BatchEntry,
-    /// A delete was answered with success and not carried out.
+    /// A delete was answered with success but not executed.
     SilentDelete,
 }
 
 impl Ledger {
-    /// Books an entry and its sum.
+    /// Adds an entry and updates the totals.
     pub(crate) fn book(&mut self, entry: Entry) {
         match entry.outcome {
             Outcome::Sent => self.sent += 1,

@@ -1,5 +1,5 @@
-//! A message's content: what may be in it, how large it is, and its MD5 digests.
-//! Where a message stands (visible, in flight, delayed) is `queue`'s business.
+//! The content of a message: validation, size and MD5 digests. `queue` has the state of a message
+//! (visible, in flight, delayed).
 
 use std::collections::BTreeMap;
 
@@ -9,31 +9,33 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ErrorCode, SqsError};
 
-/// Body and attributes together, bytes. Source: SQS "Message quotas" (1 MiB since August 2025).
+/// Maximum size of body and attributes together. Source: SQS "Message quotas" (1 MiB since August
+/// 2025).
 pub(crate) const MESSAGE_BYTES_MAX: usize = 1_048_576;
 /// Source: SQS "Message quotas".
 const ATTRIBUTES_MAX: usize = 10;
-/// Characters in an attribute's name, and in its data type. Source: "Amazon SQS message metadata".
+/// Maximum number of characters of an attribute's name, and of its data type. Source: "Amazon SQS
+/// message metadata".
 const NAME_CHARS_MAX: usize = 256;
-/// The attribute that carries the X-Ray trace header.
+/// The attribute with the X-Ray trace header.
 pub(crate) const TRACE_HEADER: &str = "AWSTraceHeader";
 
-/// A message attribute's value as the JSON protocol writes it.
+/// The value of a message attribute in the JSON protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct AttributeValue {
     /// `String`, `Number` or `Binary`, with an optional `.label`.
     pub data_type: String,
-    /// The value, unless it is binary.
+    /// The value of a `String` or `Number`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub string_value: Option<String>,
-    /// The value in base64, if it is binary.
+    /// The value of a `Binary` in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary_value: Option<String>,
 }
 
 impl AttributeValue {
-    /// A value of type `String`.
+    /// Creates a value of type `String`.
     pub fn string(value: impl Into<String>) -> Self {
         Self {
             data_type: "String".to_owned(),
@@ -42,12 +44,12 @@ impl AttributeValue {
         }
     }
 
-    /// A value of type `Number`, given in its decimal form.
+    /// Creates a value of type `Number` from its decimal form.
     pub fn number(value: impl Into<String>) -> Self {
         Self { data_type: "Number".to_owned(), ..Self::string(value) }
     }
 
-    /// A value of type `Binary`.
+    /// Creates a value of type `Binary`.
     pub fn binary(value: &[u8]) -> Self {
         Self {
             data_type: "Binary".to_owned(),
@@ -56,7 +58,7 @@ impl AttributeValue {
         }
     }
 
-    /// The value's bytes as they count for size and digest, checked against its type.
+    /// Returns the value's bytes for size and digest. Checks them against the type.
     fn bytes(&self, name: &str) -> Result<Vec<u8>, SqsError> {
         let base = self.data_type.split('.').next().unwrap_or_default();
         let empty = || {
@@ -102,7 +104,7 @@ impl AttributeValue {
 /// A message to send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewMessage {
-    /// The body, untouched.
+    /// The body.
     pub body: String,
     /// At most ten attributes.
     pub attributes: BTreeMap<String, AttributeValue>,
@@ -112,17 +114,17 @@ pub struct NewMessage {
     pub group: Option<String>,
     /// `MessageDeduplicationId`; FIFO queues only.
     pub deduplication_id: Option<String>,
-    /// Seconds before it can be received, 0-900; the queue's own where absent. Standard queues only.
+    /// Seconds until it can be received, 0-900; default is the queue's. Standard queues only.
     pub delay_s: Option<u32>,
 }
 
 impl NewMessage {
-    /// A message with nothing but a body.
+    /// Creates a message with only a body.
     pub fn new(body: impl Into<String>) -> Self {
         Self { body: body.into(), ..Self::default() }
     }
 
-    /// With a message attribute of type `String`.
+    /// Adds a message attribute of type `String`.
     #[must_use]
     pub fn attribute(mut self, name: &str, value: impl Into<String>) -> Self {
         self.attributes.insert(name.to_owned(), AttributeValue::string(value));
@@ -130,7 +132,7 @@ impl NewMessage {
     }
 }
 
-/// A message's unchanging part, shared by its deliveries.
+/// The constant part of a message, shared by its deliveries.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) id: String,
@@ -145,7 +147,7 @@ pub(crate) struct Content {
     pub(crate) sent_ms: u64,
 }
 
-/// A message that passed all checks which need no queue, with its digests.
+/// A message that passed all checks without a queue, with its digests.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) message: NewMessage,
@@ -155,7 +157,7 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    /// Checks characters, attributes and their number.
+    /// Checks characters and attributes.
     pub(crate) fn new(message: NewMessage) -> Result<Self, SqsError> {
         if message.body.is_empty() {
             return Err(SqsError::missing("MessageBody"));
@@ -224,9 +226,10 @@ fn check_name(name: &str) -> Result<(), SqsError> {
     ))
 }
 
-/// The digest that SDKs verify: for each attribute, by name, the length and bytes of its name, of its
-/// type, one byte for the kind of value, and the length and bytes of the value.
-/// Source: "Amazon SQS message metadata", calculating the MD5 message digest for message attributes.
+/// Computes the digest that SDKs verify. For each attribute, by name: length and bytes of the name,
+/// length and bytes of the type, one byte for the kind of value, length and bytes of the value.
+/// Source: "Amazon SQS message metadata", calculating the MD5 message digest for message
+/// attributes.
 pub(crate) fn attributes_md5<'a>(
     attributes: impl Iterator<Item = (&'a str, &'a AttributeValue)>,
 ) -> Option<String> {
@@ -257,17 +260,17 @@ pub(crate) fn attributes_md5<'a>(
     any.then(|| hex(digest.finalize().as_slice()))
 }
 
-/// The digest of the system attributes that a sender may set; there is only one.
+/// Computes the digest of the system attributes; a sender can set only one.
 pub(crate) fn trace_header_md5(trace_header: &str) -> Option<String> {
     attributes_md5([(TRACE_HEADER, &AttributeValue::string(trace_header))].into_iter())
 }
 
-/// What stands in for a missing deduplication id. Source: "Exactly-once processing".
+/// Computes the default deduplication id. Source: "Exactly-once processing".
 pub(crate) fn body_sha256(body: &str) -> String {
     hex(<sha2::Sha256 as sha2::Digest>::digest(body).as_slice())
 }
 
-/// Which of a message's attributes a receive asked for: exact names, `All`, `.*`, `prefix.*`.
+/// Returns whether a receive requested this attribute, by exact name, `All`, `.*` or `prefix.*`.
 pub(crate) fn is_wanted(name: &str, wanted: &[String]) -> bool {
     wanted.iter().any(|pattern| {
         pattern == "All"

@@ -1,20 +1,20 @@
-//! What callers may do: everything, or what a policy grants them, as IAM has it for SQS. Conditions, denials and wildcards
-//! are not known; who the caller is makes no difference.
+//! The permissions of callers: everything, or the grants of an IAM policy. Conditions, denials and
+//! wildcards are not supported, and all callers have the same permissions.
 
 use super::action::Action;
 use super::error::{ErrorCode, SqsError};
 use super::settings::{queue_arn, queue_name};
 
-/// One action on one resource.
+/// A permission: one action on one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// `sqs:ReceiveMessage` and its like; it covers the batch of the same name too.
+    /// The action, such as `sqs:ReceiveMessage`; it includes the batch of the same name.
     pub action: String,
-    /// A queue's ARN.
+    /// The ARN of a queue.
     pub resource: String,
 }
 
-/// What was granted; everything, until something was.
+/// The grants; `None` allows everything.
 #[derive(Debug, Default)]
 pub(crate) struct Permissions(Option<Vec<Grant>>);
 
@@ -23,13 +23,14 @@ impl Permissions {
         self.0 = Some(grants);
     }
 
-    /// Whether an action may be done on a queue, named by its URL or name.
+    /// Checks whether an action on a queue, given by URL or name, is allowed.
     ///
     /// # Errors
-    /// `AccessDenied`, worded as SQS does it.
+    /// `AccessDenied` with the wording of SQS.
     pub(crate) fn check(&self, action: Action, queue: Option<&str>) -> Result<(), SqsError> {
         let Some(grants) = &self.0 else { return Ok(()) };
-        // "Actions, resources, and condition keys for Amazon SQS": batches have no actions of their own.
+        // Batches have no permissions of their own: "Actions, resources, and condition keys for
+        // Amazon SQS".
         let name = action.name().trim_end_matches("Batch");
         let resource = queue.map_or_else(|| "*".to_owned(), |url| queue_arn(queue_name(url)));
         let covers = |grant: &Grant| {
@@ -42,7 +43,7 @@ impl Permissions {
     }
 }
 
-/// What is said where an action may not be done.
+/// Returns the error text for a denied action.
 pub(crate) fn denial(action: Action, queue: Option<&str>) -> String {
     let name = action.name().trim_end_matches("Batch").to_ascii_lowercase();
     let resource = queue.map_or_else(|| "*".to_owned(), |url| queue_arn(queue_name(url)));

@@ -1,10 +1,10 @@
-//! One queue: its messages and where each of them stands.
-//! Time is handed in, so that nothing here waits; whoever waits for a message waits on `arrived`.
+//! A queue: its messages and their states. The time is a parameter, so that nothing here waits;
+//! receivers wait on `arrived`.
 //!
 //! A message is *delayed*, *ready* or *in flight*. Two ordered sets keep every step at O(log n):
-//! `ready` by the moment each became visible, `timers` by the moment each will become so.
-//! On a FIFO queue `groups` decides who may be received, on a standard queue `tenants`.
-//! Handing out, deleting and hiding by handle are in `delivery`.
+//! `ready` by the time at which each message became visible, `timers` by the time at which it will.
+//! `groups` selects the next message on a FIFO queue, `tenants` on a standard queue. `delivery`
+//! delivers, deletes and hides messages.
 
 mod delivery;
 
@@ -24,39 +24,39 @@ use super::ledger::{Entry, Ledger, Outcome};
 use super::message::Content;
 use super::settings::Settings;
 
-/// How many messages stand where. Delayed ones count as neither visible nor in flight.
+/// The number of messages by state. Delayed ones are neither visible nor in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages that could be received now, or once their FIFO group is free.
+    /// Messages that can be received now, or when their FIFO group is unlocked.
     pub visible: usize,
-    /// Messages received and neither deleted nor visible again.
+    /// Received messages that are neither deleted nor visible again.
     pub in_flight: usize,
-    /// Messages whose delay has not passed.
+    /// Messages whose delay has not ended.
     pub delayed: usize,
 }
 
 impl Counts {
-    /// All messages of the queue.
+    /// Returns the number of all messages.
     pub fn total(&self) -> usize {
         self.visible + self.in_flight + self.delayed
     }
 }
 
-/// Where a message stands.
+/// The state of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageState {
-    /// Not to be received before its delay has passed.
+    /// Not visible until its delay has ended.
     Delayed,
-    /// Waiting to be received.
+    /// Can be received.
     Visible,
-    /// Received, and hidden until its visibility timeout has passed.
+    /// Received, and hidden until its visibility timeout ends.
     InFlight,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) state: MessageState,
-    /// When it became visible, or will.
+    /// When it became visible or will.
     pub(crate) at: Instant,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Message {
     pub(crate) id: Arc<str>,
     pub(crate) sent_at: Instant,
     pub(crate) placed: Placed,
-    /// Receives in all queues that it has been in, and in this one.
+    /// Receives in all its queues.
     pub(crate) receive_count: u32,
     receives_here: u32,
     pub(crate) first_receive_ms: Option<u64>,
@@ -74,7 +74,7 @@ pub(crate) struct Message {
     received_at: Option<Instant>,
 }
 
-/// The moment of a request: by the monotonic clock, since the start, and since 1970.
+/// The time of a request: monotonic, since the start, and since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) instant: Instant,
@@ -85,7 +85,7 @@ pub(crate) struct Now {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) name: String,
-    /// Tells handles of this queue from those of one of the same name before it.
+    /// Distinguishes the handles of this queue from those of an earlier queue of the same name.
     uid: u64,
     pub(crate) created_s: u64,
     pub(crate) modified_s: u64,
@@ -139,12 +139,12 @@ impl Queue {
         }
     }
 
-    /// When the next message becomes visible by itself.
+    /// Returns when the next message becomes visible by itself.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Lets time pass: delays and visibility timeouts end, old messages are dropped.
+    /// Advances the time: delays and visibility timeouts end, expired messages are removed.
     pub(crate) fn advance(&mut self, now: Now) {
         while let Some(&(at, key)) = self.timers.first() {
             if at > now.instant {
@@ -178,7 +178,7 @@ impl Queue {
         });
     }
 
-    /// Adds a message that comes from another queue: its id, age and count stay.
+    /// Adds a message from another queue, with its id, age and count.
     pub(crate) fn adopt(&mut self, mut message: Message, source_arn: Option<String>, now: Now) {
         message.placed = Placed { state: MessageState::Visible, at: now.instant };
         message.receives_here = 0;
@@ -196,7 +196,7 @@ impl Queue {
         self.enter(key, placed);
     }
 
-    /// Takes a message out of the set that it stands in.
+    /// Removes a message from the sets of its state.
     fn leave(&mut self, key: u64, placed: Placed, group: Option<&String>) {
         if self.groups.is_none() {
             self.tenants.leave(group, key, placed);
@@ -237,7 +237,7 @@ impl Queue {
             }
         }
         if self.timers.first() == Some(&(placed.at, key)) {
-            // Who waits until the next timer must learn that it is earlier now.
+            // A receive that waits for the next timer must notice the earlier one.
             self.arrived.notify_waiters();
         }
         self.regroup(key);
@@ -281,7 +281,7 @@ impl Queue {
         Some(message)
     }
 
-    /// Drops every message.
+    /// Removes all messages.
     pub(crate) fn clear(&mut self) {
         let keys: Vec<u64> = self.messages.keys().copied().collect();
         for key in keys {
@@ -289,7 +289,7 @@ impl Queue {
         }
     }
 
-    /// Takes out every message that is visible, oldest first, to be moved elsewhere.
+    /// Removes all visible messages, oldest first, and returns them.
     pub(crate) fn drain_visible(&mut self) -> Vec<Message> {
         let keys: Vec<u64> = self.ready.iter().map(|(_, key)| *key).collect();
         keys.into_iter().filter_map(|key| self.remove(key)).collect()
@@ -302,7 +302,7 @@ impl Queue {
         }
     }
 
-    /// Writes into the ledger.
+    /// Adds an entry to the ledger.
     pub(crate) fn book(
         &mut self,
         now: Now,

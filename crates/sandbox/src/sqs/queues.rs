@@ -1,4 +1,4 @@
-//! The actions about queues rather than messages.
+//! The actions on queues.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub(crate) fn list(shared: &Shared, input: wire::ListQueues) -> Result<wire::Que
     let world = shared.lock();
     let mut names = world.names().filter(|name| name.starts_with(&prefix) && **name > after);
     let page: Vec<&String> = names.by_ref().take(limit).collect();
-    // A token is only given where the caller asked for pages. Source: API_ListQueues.
+    // A token is returned only if pages were requested. Source: API_ListQueues.
     let next_token =
         page.last().filter(|_| max.is_some() && names.next().is_some()).map(|name| (*name).clone());
     let queue_urls = page.iter().map(|name| shared.url(name)).collect();
@@ -82,7 +82,7 @@ pub(crate) fn get_attributes(
     Ok(wire::QueueAttributes { attributes })
 }
 
-/// Attributes that a queue may have without having them set.
+/// Attributes that a queue supports even if they are not set.
 const OPTIONAL: [&str; 10] = [
     "Policy",
     "RedrivePolicy",
@@ -131,7 +131,7 @@ pub(crate) fn list_sources(
     Ok(wire::SourceQueueUrls { queue_urls: sources.iter().map(|name| shared.url(name)).collect() })
 }
 
-/// The move is done before the answer is sent: there is nothing to list or cancel afterwards.
+/// Moves all messages before the response, so there is no task to list or cancel.
 pub(crate) fn start_move(
     shared: &Shared,
     input: wire::StartMessageMoveTask,

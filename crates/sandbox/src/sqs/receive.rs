@@ -1,4 +1,4 @@
-//! `ReceiveMessage`: the long poll, and how a delivery reads on the wire.
+//! `ReceiveMessage`: the long poll and the format of deliveries.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::queue::{Delivery, IN_FLIGHT_MAX};
 use super::wire;
 use super::world::Shared;
 
-/// Receives, waiting as long as asked while there is nothing.
+/// Receives messages; waits up to the requested time if there are none.
 ///
-/// Cancel-safe: a message is taken and returned in one step without an await between, so that a
-/// caller who went away while it waited takes none.
+/// Cancel-safe: taking and returning a message are one step without an await between, so a client
+/// that disconnects while waiting takes none.
 pub(crate) async fn receive(
     shared: &Shared,
     input: &wire::ReceiveMessage,
@@ -32,7 +32,8 @@ pub(crate) async fn receive(
         let mut world = shared.lock();
         let queue = world.queue(url, now)?;
         let wait_s = wait_s.unwrap_or(queue.settings.spec.receive_wait_s);
-        // Source: SQS "Message quotas": short polls are told, long polls get nothing. FIFO queues never tell.
+        // Source: SQS "Message quotas": short polls get an error, long polls and FIFO queues an
+        // empty response.
         if wait_s == 0 && queue.groups.is_none() && queue.counts().in_flight >= IN_FLIGHT_MAX {
             queue.book(
                 now,
@@ -51,7 +52,7 @@ pub(crate) async fn receive(
     let deadline = now.instant + Duration::from_secs(u64::from(wait_s));
     loop {
         let mut notified = std::pin::pin!(arrived.notified());
-        // Registered before the look, so that no arrival falls between look and wait.
+        // Registered before the check, so that no arrival is missed in between.
         notified.as_mut().enable();
         let until = match look(shared, url, max, visibility_s, deadline)? {
             Look::Done(deliveries) => return Ok(deliveries),
@@ -92,7 +93,7 @@ fn look(
     Ok(Look::WaitUntil(timer.min(deadline)))
 }
 
-/// Writes deliveries with the attributes that were asked for.
+/// Formats deliveries with the requested attributes.
 pub(crate) fn render<'a>(
     input: &wire::ReceiveMessage,
     deliveries: &'a [Delivery],
@@ -110,7 +111,7 @@ fn message<'a>(input: &wire::ReceiveMessage, delivery: &'a Delivery) -> wire::Re
         .filter(|(name, _)| is_wanted(name, wanted))
         .map(|(name, value)| (name.as_str(), value))
         .collect();
-    // The digest covers what is returned; all of it is the common case, and was digested when sent.
+    // The digest covers the returned attributes. For all attributes, it was computed at the send.
     let attributes_md5 = if attributes.len() == content.attributes.len() {
         content.attributes_md5.clone()
     } else {

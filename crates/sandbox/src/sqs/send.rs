@@ -1,4 +1,4 @@
-//! `SendMessage` and `SendMessageBatch`: what a queue accepts, and what it answers.
+//! `SendMessage` and `SendMessageBatch`: validation and response.
 
 use tokio::time::Duration;
 
@@ -14,7 +14,8 @@ use super::queue::{Now, Queue};
 use super::wire;
 use super::world::Shared;
 
-/// Characters in `MessageGroupId` and `MessageDeduplicationId`. Source: API_SendMessage.
+/// Maximum number of characters of `MessageGroupId` and `MessageDeduplicationId`. Source:
+/// API_SendMessage.
 const TOKEN_CHARS_MAX: usize = 128;
 
 pub(crate) fn send(shared: &Shared, input: wire::SendMessage) -> Result<wire::Sent, SqsError> {
@@ -25,7 +26,7 @@ pub(crate) fn send(shared: &Shared, input: wire::SendMessage) -> Result<wire::Se
     enqueue(world.queue(url.as_deref(), now)?, Action::SendMessage, checked, now)
 }
 
-/// The same, for callers in this process.
+/// Sends a message from within this process.
 pub(crate) fn send_new(
     shared: &Shared,
     url: &str,
@@ -69,7 +70,7 @@ pub(crate) fn send_batch(
         .map(|id, sent| wire::SentEntry { id, sent }))
 }
 
-/// Reads a message as the protocol gives it.
+/// Converts a request into a message.
 fn message(input: wire::SendMessage) -> Result<NewMessage, SqsError> {
     let mut trace_header = None;
     for (name, value) in input.message_system_attributes {
@@ -169,9 +170,9 @@ fn check_queue_kind(queue: &Queue, message: &NewMessage) -> Result<(), SqsError>
 }
 
 enum Deduplication {
-    /// To be enqueued, on a FIFO queue with this id.
+    /// Must be enqueued; on a FIFO queue with this id.
     New(Option<String>),
-    /// Answered with the earlier send's id.
+    /// Answered with the earlier message id.
     Repeated,
 }
 

@@ -1,5 +1,5 @@
-//! HTTP: which action a request means, its faults, and how results and errors are answered.
-//! Signatures are not looked at: any credentials pass.
+//! The HTTP server: selects the action, applies faults, and formats results and errors. Signatures
+//! are not checked: any credentials are accepted.
 
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ use super::wire::{self, Request};
 use super::world::Shared;
 use super::{queues, receive, send, settle};
 
-/// JSON may write each byte of a message as six.
+/// JSON can encode each byte of a message with six bytes.
 const REQUEST_BYTES_MAX: usize = 8 * 1_048_576;
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 
-/// Serves until `stop` is cancelled, which also closes what is open.
+/// Serves until `stop` is cancelled, which also closes open connections.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
     let router = Router::new()
         .fallback(handle)
@@ -36,7 +36,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: Canc
     let server = axum::serve(Acceptor::new(listener, stop.clone()), router);
     tokio::select! {
         () = stop.cancelled() => {}
-        // It never ends by itself: accept errors are retried.
+        // Never ends by itself: accept errors are retried.
         _ = server => {}
     }
 }
@@ -61,7 +61,7 @@ async fn handle(
     call.dispatch().await
 }
 
-/// One request under way.
+/// A request in progress.
 struct Call<'a> {
     shared: &'a Shared,
     connection: &'a Connection,
@@ -91,7 +91,7 @@ impl Call<'_> {
         }
     }
 
-    /// Runs an action that answers at once.
+    /// Runs an action without waiting.
     async fn run<I, O>(&self, action: impl Fn(&Shared, I) -> Result<O, SqsError>) -> Response<Body>
     where
         I: Request + DeserializeOwned,
@@ -120,7 +120,7 @@ impl Call<'_> {
         self.end(response, reply_lost)
     }
 
-    /// Reads the request and lets its faults happen. The flag says that the reply is to be lost.
+    /// Parses the request and applies its faults. The flag tells whether to drop the response.
     async fn begin<I: Request + DeserializeOwned>(&self) -> Result<(I, bool), Box<Response<Body>>> {
         let input: I = serde_json::from_slice(self.body).map_err(|error| {
             let text = format!(
@@ -176,7 +176,7 @@ impl Call<'_> {
 }
 
 fn success(output: &impl Serialize) -> Response<Body> {
-    let body = serde_json::to_vec(output).expect("answers hold nothing that JSON lacks");
+    let body = serde_json::to_vec(output).expect("responses can be serialized as JSON");
     answer(StatusCode::OK, body)
 }
 
@@ -192,12 +192,12 @@ fn failure(error: &SqsError) -> Response<Body> {
     let mut response = answer(status, body.to_string().into_bytes());
     response.headers_mut().insert(
         "x-amzn-query-error",
-        HeaderValue::from_str(&query_error).expect("codes are plain ASCII"),
+        HeaderValue::from_str(&query_error).expect("error codes are ASCII"),
     );
     response
 }
 
-/// A status from something in between that does not speak for SQS.
+/// Builds a response with a status but without an SQS error, as from a proxy.
 fn bare(status: u16) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -210,9 +210,7 @@ fn answer(status: StatusCode, body: Vec<u8>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     let request_id = uuid::Uuid::new_v4().to_string();
-    headers.insert(
-        "x-amzn-requestid",
-        HeaderValue::from_str(&request_id).expect("a UUID is plain ASCII"),
-    );
+    headers
+        .insert("x-amzn-requestid", HeaderValue::from_str(&request_id).expect("a UUID is ASCII"));
     response
 }

@@ -1,4 +1,4 @@
-//! A queue's settings: their ranges and defaults, and how they read as queue attributes.
+//! A queue's settings: ranges, defaults, and their form as queue attributes.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,26 @@ use serde::Deserialize;
 use super::error::{ErrorCode, SqsError};
 use super::message::MESSAGE_BYTES_MAX;
 
-/// The account that owns every queue here.
+/// The account of all queues.
 pub(crate) const ACCOUNT: &str = "000000000000";
 const ARN_PREFIX: &str = "arn:aws:sqs:us-east-1:000000000000:";
 
-/// What a queue is made with.
+/// The settings of a new queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSpec {
-    /// A FIFO queue; its name must end in `.fifo`.
+    /// Whether it is a FIFO queue; then its name must end in `.fifo`.
     pub fifo: bool,
-    /// Seconds that a received message stays hidden, 0-43200; 30.
+    /// Visibility timeout in seconds, 0-43200; default 30.
     pub visibility_timeout_s: u32,
-    /// Seconds before a sent message can be received, 0-900; 0.
+    /// Delay of new messages in seconds, 0-900; default 0.
     pub delay_s: u32,
-    /// Seconds that a receive waits, unless it says otherwise, 0-20; 0.
+    /// Wait time of receives in seconds, 0-20; default 0.
     pub receive_wait_s: u32,
-    /// Where messages go that were received too often.
+    /// The redrive policy.
     pub redrive: Option<Redrive>,
-    /// FIFO: the body's digest stands in for a missing deduplication id.
+    /// FIFO: whether the digest of the body replaces a missing deduplication id.
     pub content_based_deduplication: bool,
-    /// Seconds that a message is kept, 60-1209600; 4 days.
+    /// Retention of messages in seconds, 60-1209600; default 4 days.
     pub retention_s: u32,
 }
 
@@ -47,13 +47,13 @@ impl Default for QueueSpec {
 /// A redrive policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
-    /// The dead-letter queue's URL, ARN or name.
+    /// The URL, ARN or name of the dead-letter queue.
     pub dlq: String,
-    /// Receives after which the next one moves the message instead.
+    /// Receives after which the next receive moves the message.
     pub max_receive_count: u32,
 }
 
-/// The name in a queue's URL, in its ARN, or the name itself.
+/// Returns the name in a queue's URL or ARN, or the name itself.
 pub(crate) fn queue_name(url_or_arn: &str) -> &str {
     url_or_arn.rsplit(['/', ':']).next().unwrap_or(url_or_arn)
 }
@@ -62,7 +62,8 @@ pub(crate) fn queue_arn(name: &str) -> String {
     format!("{ARN_PREFIX}{name}")
 }
 
-/// Names are 1 to 80 letters, digits, `-` and `_`; `.fifo` counts and is for FIFO queues only.
+/// Checks a name: 1 to 80 letters, digits, `-` and `_`. The suffix `.fifo` counts and is only for
+/// FIFO queues.
 pub(crate) fn check_queue_name(name: &str, fifo: bool) -> Result<(), SqsError> {
     let stem = if fifo { name.strip_suffix(".fifo") } else { Some(name) };
     let fits = stem.is_some_and(|stem| {
@@ -79,12 +80,12 @@ pub(crate) fn check_queue_name(name: &str, fifo: bool) -> Result<(), SqsError> {
     ))
 }
 
-/// Settings as they stand, with those that this server keeps but does not act on.
+/// The current settings, including those that are stored without effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) spec: QueueSpec,
     pub(crate) message_bytes_max: usize,
-    /// Kept as given, so that they can be read back.
+    /// Attributes without effect, stored to be read back.
     inert: BTreeMap<String, String>,
 }
 
@@ -93,7 +94,7 @@ impl Settings {
         Self { spec, message_bytes_max: MESSAGE_BYTES_MAX, inert: BTreeMap::new() }
     }
 
-    /// Takes over attributes as `CreateQueue` and `SetQueueAttributes` write them.
+    /// Applies attributes in the form of `CreateQueue` and `SetQueueAttributes`.
     pub(crate) fn apply(&mut self, attributes: &BTreeMap<String, String>) -> Result<(), SqsError> {
         for (name, value) in attributes {
             self.apply_one(name, value)?;
@@ -137,12 +138,12 @@ impl Settings {
         Ok(())
     }
 
-    /// Deduplication is per group rather than per queue.
+    /// Returns whether deduplication is per group instead of per queue.
     pub(crate) fn deduplicates_by_group(&self) -> bool {
         self.inert.get("DeduplicationScope").is_some_and(|scope| scope == "messageGroup")
     }
 
-    /// The settings as queue attributes.
+    /// Returns the settings as queue attributes.
     pub(crate) fn attributes(&self) -> BTreeMap<String, String> {
         let spec = &self.spec;
         let mut all = self.inert.clone();
@@ -177,7 +178,7 @@ struct RedrivePolicy {
     max_receive_count: NumberOrText,
 }
 
-/// SQS takes `maxReceiveCount` as a number and as a string.
+/// SQS accepts `maxReceiveCount` as number and as string.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum NumberOrText {

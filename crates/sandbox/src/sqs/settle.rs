@@ -63,7 +63,7 @@ pub(crate) fn change_visibility_batch(
     })
 }
 
-/// An entry that names a handle.
+/// A batch entry with a handle.
 struct Entry {
     receipt: String,
     visibility_timeout: Option<i64>,

@@ -1,5 +1,5 @@
-//! What the conformance suite cannot show: rules of minutes and hours (on paused time), limits too large
-//! for a slow server, the faults, the ledger, and what becomes of connections.
+//! Tests beyond the conformance suite: rules of minutes and hours (with paused time), limits that
+//! are too large for a slow server, faults, the ledger, and connections.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +29,7 @@ async fn receive(client: &aws_sdk_sqs::Client, url: &str) -> Vec<aws_sdk_sqs::ty
 }
 
 #[tokio::test]
-async fn what_is_sent_in_process_is_received_over_http() {
+async fn a_message_sent_in_process_is_received_over_http() {
     let (sqs, url, client) = server().await;
     assert_eq!(url, format!("{}/000000000000/q", sqs.endpoint_url()));
     let message = NewMessage {
@@ -49,7 +49,7 @@ async fn what_is_sent_in_process_is_received_over_http() {
 }
 
 #[tokio::test]
-async fn peek_shows_where_messages_stand() {
+async fn peek_returns_the_state_of_messages() {
     let (sqs, url, client) = server().await;
     sqs.send(&url, "a");
     receive(&client, &url).await;
@@ -75,7 +75,7 @@ async fn peek_shows_where_messages_stand() {
 }
 
 #[tokio::test]
-async fn ledger_tells_what_happened() {
+async fn the_ledger_records_every_action() {
     let (sqs, url, client) = server().await;
     receive(&client, &url).await;
     let id = sqs.send(&url, "a");
@@ -118,7 +118,7 @@ async fn ledger_tells_what_happened() {
 }
 
 #[tokio::test]
-async fn ledger_counts_moves_to_the_dlq() {
+async fn the_ledger_counts_moves_to_the_dead_letter_queue() {
     let (sqs, dlq, client) = server().await;
     let redrive = Some(Redrive { dlq: dlq.clone(), max_receive_count: 1 });
     let spec = QueueSpec { visibility_timeout_s: 0, redrive, ..QueueSpec::default() };
@@ -131,7 +131,7 @@ async fn ledger_counts_moves_to_the_dlq() {
 }
 
 #[tokio::test]
-async fn wait_until_is_woken_by_changes_and_gives_up_in_time() {
+async fn wait_until_ends_with_a_change_or_its_timeout() {
     let (sqs, url, client) = server().await;
     let waiting = sqs.wait_until(&url, |counts| counts.in_flight == 1, SOON);
     let (seen, ()) = tokio::join!(biased; waiting, async {
@@ -141,7 +141,7 @@ async fn wait_until_is_woken_by_changes_and_gives_up_in_time() {
     assert!(seen);
     assert!(!sqs.wait_until(&url, |counts| counts.total() == 2, Duration::ZERO).await);
     assert!(!sqs.wait_until("none", |_| true, SOON).await);
-    // Looking at the ledger within is allowed.
+    // The condition may read the ledger.
     let seen = sqs.wait_until(&url, |_| sqs.ledger(&url).delivered == 1, SOON);
     assert!(seen.await);
 }
@@ -168,7 +168,7 @@ async fn the_last_handle_stops_the_server() {
     receive(&client, &url).await;
     let address = second.endpoint_url().trim_start_matches("http://").to_owned();
     drop(second);
-    // The listener closes when its task is next run; the bind tells when that has happened.
+    // The listener closes when its task runs next; the bind succeeds after that.
     let bound = tokio::time::timeout(SOON, async {
         while Sqs::start_on(address.parse().unwrap()).await.is_err() {
             tokio::task::yield_now().await;
@@ -178,7 +178,7 @@ async fn the_last_handle_stops_the_server() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused() {
+async fn invalid_requests_are_refused() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (sqs, _url, _client) = server().await;
     let address = sqs.endpoint_url().trim_start_matches("http://").to_owned();
@@ -213,7 +213,7 @@ async fn what_is_no_request_is_refused() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_has_most_in_flight_comes_after_the_others() {
+async fn messages_of_a_noisy_tenant_come_after_others() {
     let (sqs, url, client) = server().await;
     let send = |tenant: &str, body: &str| {
         let group = Some(tenant.to_owned());

@@ -1,5 +1,5 @@
-//! The requests and answers of the AWS JSON 1.0 protocol, as the SDKs write and read them.
-//! Ranges and meanings are checked elsewhere; here is only shape.
+//! The requests and responses of the AWS JSON 1.0 protocol in the form of the SDKs. Only the
+//! structure is defined here; values are checked elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::message::AttributeValue;
 
-/// What every request that is about one queue can say: which.
+/// A request about one queue.
 pub(crate) trait Request {
-    /// The URL or name of the queue that the request is about.
+    /// Returns the URL or name of the queue.
     fn queue(&self) -> Option<&str>;
 }
 
@@ -67,7 +67,7 @@ requests! {
     ChangeMessageVisibilityBatch by queue_url { entries: Vec<SettleEntry>, }
 }
 
-/// An entry of `SendMessageBatch`: an id, and what `SendMessage` takes.
+/// An entry of `SendMessageBatch`: an id and the fields of `SendMessage`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct SendEntry {
@@ -87,7 +87,7 @@ pub(crate) struct SendEntry {
 }
 
 impl SendEntry {
-    /// Parts the entry's id from the message.
+    /// Separates the entry's id from the message.
     pub(crate) fn split(self) -> (String, SendMessage) {
         let message = SendMessage {
             queue_url: None,
@@ -102,7 +102,7 @@ impl SendEntry {
     }
 }
 
-/// An entry of a batch that deletes, or changes visibility.
+/// An entry of a batch that deletes or changes the visibility.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct SettleEntry {
@@ -131,7 +131,7 @@ pub(crate) struct QueueUrls {
     pub(crate) next_token: Option<String>,
 }
 
-/// The dead-letter listing, whose list alone in this API is spelt with a small letter.
+/// The list of source queues, the only list in this API whose name begins with a small letter.
 #[derive(Debug, Serialize)]
 pub(crate) struct SourceQueueUrls {
     #[serde(rename = "queueUrls")]
@@ -178,7 +178,7 @@ pub(crate) struct EntryId {
     pub(crate) id: String,
 }
 
-/// What a batch answers: the entries that went well, and those that did not.
+/// The response to a batch: successful and failed entries.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct BatchOutcome<T> {

@@ -1,5 +1,5 @@
-//! All queues of a server behind its one lock, and its clock.
-//! The lock is held for look-ups and moves only: parsing, digests and rendering happen outside.
+//! All queues of a server under one lock, and its clock. The lock is held only for lookups and
+//! moves: parsing, digests and formatting happen outside.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
@@ -12,10 +12,10 @@ use super::permissions::Permissions;
 use super::queue::{Delivery, Now, Queue};
 use super::settings::{ACCOUNT, QueueSpec, Settings, check_queue_name, queue_arn, queue_name};
 
-/// Source: API_DeleteQueue and API_PurgeQueue.
+/// The pause after a delete or purge. Source: API_DeleteQueue and API_PurgeQueue.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// What every handler shares.
+/// State that all handlers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     world: Mutex<World>,
@@ -36,10 +36,10 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("no code panics while it holds the lock")
+        self.world.lock().expect("no code panics under this lock")
     }
 
-    /// The moment, by a clock that a test can pause.
+    /// Returns the current time of a clock that tests can pause.
     pub(crate) fn now(&self) -> Now {
         let instant = Instant::now();
         let since_start_ms = millis(instant.duration_since(self.started));
@@ -52,25 +52,25 @@ impl Shared {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).expect("2^64 ms are more than any run")
+    u64::try_from(duration.as_millis()).expect("no run lasts 2^64 ms")
 }
 
-/// The queues.
+/// All queues.
 #[derive(Debug, Default)]
 pub(crate) struct World {
-    /// What callers may do.
+    /// The permissions of callers.
     pub(crate) permissions: Permissions,
     queues: BTreeMap<String, Queue>,
     deleted: HashMap<String, Instant>,
 }
 
 impl World {
-    /// The queue of this name or URL, without letting time pass.
+    /// Returns the queue with this name or URL without advancing its time.
     pub(crate) fn queue_mut(&mut self, url: &str) -> Option<&mut Queue> {
         self.queues.get_mut(queue_name(url))
     }
 
-    /// The queue of this name or URL as it stands now.
+    /// Returns the queue with this name or URL in its current state.
     pub(crate) fn queue(&mut self, url: Option<&str>, now: Now) -> Result<&mut Queue, SqsError> {
         let url = url.ok_or_else(|| SqsError::missing("QueueUrl"))?;
         let queue = self.queues.get_mut(queue_name(url)).ok_or_else(SqsError::no_such_queue)?;
@@ -82,7 +82,7 @@ impl World {
         self.queues.keys()
     }
 
-    /// Makes a queue, or finds the one of that name if `attributes` do not contradict it.
+    /// Creates a queue. Succeeds for an existing queue if `attributes` do not contradict it.
     pub(crate) fn create(
         &mut self,
         name: &str,
@@ -117,11 +117,11 @@ impl World {
         Ok(())
     }
 
-    /// Puts a queue in place, whatever was there.
+    /// Inserts a queue and replaces an existing one.
     pub(crate) fn insert(&mut self, name: &str, settings: Settings, now: Now) {
         let queue = Queue::new(name, settings, now);
         if let Some(before) = self.queues.insert(name.to_owned(), queue) {
-            // Who waits on the queue before it must look again.
+            // Tasks that wait on the replaced queue must check again.
             before.arrived.notify_waiters();
             before.changed.notify_waiters();
         }
@@ -144,7 +144,8 @@ impl World {
         Ok(())
     }
 
-    /// A dead-letter queue must exist and be of the same kind. Source: API_SetQueueAttributes.
+    /// Checks that the dead-letter queue exists and is of the same kind. Source:
+    /// API_SetQueueAttributes.
     fn check_redrive(&self, settings: &Settings) -> Result<(), SqsError> {
         let Some(redrive) = &settings.spec.redrive else {
             return Ok(());
@@ -182,7 +183,7 @@ impl World {
         Ok(())
     }
 
-    /// Hands out messages, and moves those that were received too often.
+    /// Delivers messages, and moves those that were received too often.
     pub(crate) fn receive(
         &mut self,
         url: Option<&str>,
@@ -207,7 +208,7 @@ impl World {
         Ok(deliveries)
     }
 
-    /// Queues whose redrive policy names this one.
+    /// Returns the queues whose redrive policy names this queue.
     pub(crate) fn sources_of(&self, name: &str) -> Vec<String> {
         let names_it = |queue: &&Queue| {
             let redrive = queue.settings.spec.redrive.as_ref();
@@ -216,7 +217,7 @@ impl World {
         self.queues.values().filter(names_it).map(|queue| queue.name.clone()).collect()
     }
 
-    /// Moves a dead-letter queue's visible messages to `destination`, or each to where it came from.
+    /// Moves a dead-letter queue's visible messages to `destination`, or each to its source queue.
     pub(crate) fn move_back(
         &mut self,
         source: &str,

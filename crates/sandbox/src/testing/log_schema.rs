@@ -1,22 +1,26 @@
-//! The log's schema (`docs/log.schema.json`), and as much of JSON Schema (draft 2020-12) as it uses. A keyword that
-//! is not known here is refused, so that no rule of the schema is passed over.
+//! A check of log lines against `docs/log.schema.json`, with the needed part of JSON Schema (draft
+//! 2020-12). An unknown keyword is refused, so that no rule of the schema is skipped.
 
 use std::sync::LazyLock;
 
 use regex_lite::Regex;
 use serde_json::{Map, Value};
 
-/// A line's bytes, newline included.
+/// Maximum size of a line, including the newline.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../../docs/log.schema.json")).unwrap()
 });
 
-/// Every line of a whole log. `is_cut`: the program may have been killed in the middle of the last one.
+/// Asserts that every line of a log matches the schema. With `is_cut`, the last line may be
+/// incomplete.
 pub fn assert_log_fits(log: &str, is_cut: bool) {
     let whole = if is_cut { log.rfind('\n').map_or("", |end| &log[..=end]) } else { log };
-    assert!(whole.is_empty() || whole.ends_with('\n'), "the last line has no end: {whole:.200}");
+    assert!(
+        whole.is_empty() || whole.ends_with('\n'),
+        "the last line has no newline: {whole:.200}"
+    );
     for line in whole.lines() {
         if let Err(why) = check_line(line) {
             panic!("{why}: {line}");
@@ -39,7 +43,7 @@ fn check_line(line: &str) -> Result<(), String> {
     if keys == written { Ok(()) } else { Err("a key comes twice".to_owned()) }
 }
 
-/// `":` within texts, where the quote is escaped.
+/// Counts `":` within strings, where the quote is escaped.
 fn quoted_colons(line: &Value) -> usize {
     let texts = line.as_object().into_iter().flat_map(Map::values).filter_map(Value::as_str);
     texts.map(|text| text.matches("\":").count()).sum()
@@ -69,7 +73,7 @@ fn check(value: &Value, schema: &Value, path: &str) -> Result<(), String> {
                 members(value, schema, keyword)?;
                 true
             }
-            unknown => panic!("the schema has a keyword that is not checked: {unknown}"),
+            unknown => panic!("the schema has an unsupported keyword: {unknown}"),
         };
         if !holds {
             return Err(format!("{path}: not {keyword} {rule}"));
@@ -78,7 +82,7 @@ fn check(value: &Value, schema: &Value, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The members that `properties` names, or those that it does not.
+/// Checks the members that `properties` names, or those that it does not name.
 fn members(value: &Value, schema: &Value, keyword: &str) -> Result<(), String> {
     for (key, member) in value.as_object().unwrap() {
         match (schema["properties"].get(key), keyword) {
@@ -97,7 +101,7 @@ fn has_type(value: &Value, rule: &Value) -> bool {
         "boolean" => value.is_boolean(),
         "number" => value.is_number(),
         "integer" => value.is_u64() || value.is_i64(),
-        unknown => panic!("the schema has a type that is not checked: {unknown}"),
+        unknown => panic!("the schema has an unsupported type: {unknown}"),
     };
     rule.as_array().map_or_else(|| is(rule), |names| names.iter().any(is))
 }
@@ -111,7 +115,7 @@ fn matches(text: &str, rule: &Value) -> bool {
 }
 
 #[test]
-fn a_line_that_does_not_fit_is_refused() {
+fn a_line_that_violates_the_schema_is_refused() {
     let good = r#""ts":"2024-01-01T12:00:00.000Z","level":"info","msg":"x""#;
     assert_eq!(
         check_line(&format!("{{{good},\"other\":1.5,\"on\":true,\"said\":\"a\\\":b\"}}")),

@@ -1,4 +1,5 @@
-//! How a test runs the program: with a folder for its log, exactly the environment that it is given, and its side port.
+//! Runs the program for tests, with a folder for its log, exactly the given environment, and its
+//! admin port.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -18,26 +19,26 @@ use tokio::time::timeout;
 use crate::testing::log_schema::assert_log_fits;
 use crate::testing::world::{LIMIT, World, eventually};
 
-/// The folder of this build, `target/debug` by default. Test programs stand in `deps` below it.
+/// The build folder, by default `target/debug`. Test programs are in `deps` below it.
 static BUILD: LazyLock<PathBuf> = LazyLock::new(|| {
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).expect("a test program stands in `deps`").to_owned()
+    test.ancestors().nth(2).expect("a test program is in `deps`").to_owned()
 });
 
-/// The worker, which cargo builds before the tests of its package.
+/// Returns the path of the worker, which cargo builds before the tests of its package.
 pub fn program() -> &'static str {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| BUILD.join("reservation-worker"));
-    PROGRAM.to_str().expect("a path of UTF-8")
+    PROGRAM.to_str().expect("the path is UTF-8")
 }
 
-/// What must never be seen in any output.
+/// A secret that must not appear in any output.
 pub const SECRET: &str = "wJalrXUtnFEMI-hunter2-secret";
 
 /// An environment.
 pub type Env = BTreeMap<&'static str, String>;
 
-/// A port that nobody listens on. Not one of those that outgoing connections are given (from 32,768 on, by Linux's default): one of them might
-/// have it before the worker does.
+/// Returns an unused port below the range of outgoing connections (from 32,768 on, by Linux's
+/// default). A port of that range could be taken before the worker binds it.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -50,7 +51,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Everything that the worker needs to run in this world.
+/// Returns the environment of a worker in this world.
 pub fn env(world: &World) -> Env {
     BTreeMap::from([
         ("SQS_QUEUE_URL", world.queue.clone()),
@@ -70,7 +71,7 @@ pub fn env(world: &World) -> Env {
     ])
 }
 
-/// A home folder with these profiles. Left to the system to clean up.
+/// Creates a home folder with these AWS profiles. It is not removed.
 pub fn home(profiles: &str) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("home-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -80,7 +81,7 @@ pub fn home(profiles: &str) -> PathBuf {
     home
 }
 
-/// What the worker needs in this world, on a machine that is none of AWS's, with these profiles.
+/// Returns the environment of a worker in this world, outside AWS and with these profiles.
 pub fn at_home(world: &World, profiles: &str) -> Env {
     let mut variables = env(world);
     variables.insert("HOME", home(profiles).to_string_lossy().into_owned());
@@ -88,7 +89,7 @@ pub fn at_home(world: &World, profiles: &str) -> Env {
     variables
 }
 
-/// All that was written.
+/// Returns all output.
 pub fn all(output: &Output) -> String {
     format!("{}{}", stdout(output), stderr(output))
 }
@@ -97,27 +98,27 @@ pub fn all(output: &Output) -> String {
 pub async fn run(arguments: &[&str], env: &Env) -> Output {
     let mut command = Command::new(program());
     command.args(arguments).env_clear().envs(env).stdin(Stdio::null()).kill_on_drop(true);
-    timeout(LIMIT, command.output()).await.expect("it ends").unwrap()
+    timeout(LIMIT, command.output()).await.expect("the program ends in time").unwrap()
 }
 
-/// What was written to standard output.
+/// Returns the standard output.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// What was written to standard error.
+/// Returns the standard error.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Where this test program's files are.
+/// Returns the folder of this test program.
 fn folder() -> PathBuf {
     let folder = BUILD.join("tmp").join(std::process::id().to_string());
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// The worker, running. Dropping it is a `kill -9`.
+/// A running worker. Dropping it is a `kill -9`.
 pub struct Running {
     /// The process.
     pub process: Process,
@@ -127,12 +128,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it.
+    /// Starts the worker.
     pub fn start(env: &Env) -> Self {
         Self::start_as(Path::new(program()), env)
     }
 
-    /// Starts it by a shell script, whose last line is to be `exec "$PROGRAM"`: what it leaves to the program is the test's.
+    /// Starts the worker with a shell script, whose last line must be `exec "$PROGRAM"`.
     pub fn start_by(script: &str, env: &Env) -> Self {
         let file = folder().join(format!("{}.sh", env["SERVER_PORT"]));
         std::fs::write(&file, format!("#!/bin/sh\nPROGRAM='{}'\n{script}\n", program())).unwrap();
@@ -150,45 +151,47 @@ impl Running {
         Self { process, port: env["SERVER_PORT"].parse().unwrap(), log, is_json }
     }
 
-    /// Starts it and waits until it says so.
+    /// Starts the worker and waits until it logs its start.
     pub async fn started(env: &Env) -> Self {
         let running = Self::start(env);
         running.has_started().await;
         running
     }
 
-    /// Waits until it says that it has started.
+    /// Waits until the worker has logged its start.
     pub async fn has_started(&self) {
         eventually("the worker has started", || self.log().contains("Worker started")).await;
     }
 
-    /// All that it has written so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Its exit code; none where a signal ended it. Whatever happened in its life, every line of its log fits.
+    /// Waits for the exit and returns its code; none after a signal. Checks every log line against
+    /// the schema.
     pub async fn exit_code(&mut self) -> Option<i32> {
         let status = self.process.wait_at_most(LIMIT).await.unwrap();
-        let code = status.unwrap_or_else(|| panic!("it did not end:\n{}", self.log())).code();
+        let code =
+            status.unwrap_or_else(|| panic!("the worker did not end:\n{}", self.log())).code();
         if self.is_json && code != Some(2) {
             assert_log_fits(&self.log(), code.is_none());
         }
         code
     }
 
-    /// `kill -9`, by the shell: the process gets to say nothing. Its end is still to be waited for.
+    /// Sends SIGKILL. Does not wait for the exit.
     pub async fn kill(&self) {
         let line = format!("kill -KILL {}", self.process.pid());
         assert!(Command::new("/bin/sh").args(["-c", &line]).status().await.unwrap().success());
     }
 
-    /// Status and body of a `GET` on the side port; none where nobody answers.
+    /// Returns status and body of a `GET` on the admin port; none without a response.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         scrape(self.port, path).await
     }
 
-    /// Asks until the answer has this status.
+    /// Repeats a request until the response has this status, and returns the body.
     pub async fn answers(&self, path: &str, status: u16) -> String {
         let asking = async {
             loop {
@@ -198,11 +201,13 @@ impl Running {
                 }
             }
         };
-        timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("{path} never was {status}"))
+        timeout(LIMIT, asking)
+            .await
+            .unwrap_or_else(|_| panic!("{path} did not return {status} in time"))
     }
 }
 
-/// Status and body of a `GET` on a local port; none where nobody answers.
+/// Returns status and body of a `GET` on a local port; none without a response.
 pub async fn scrape(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

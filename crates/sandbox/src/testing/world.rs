@@ -1,4 +1,4 @@
-//! What all integration tests share: a world of stand-ins, events, and waits on conditions.
+//! Shared parts of all integration tests: a world of stand-ins, events, and waits for conditions.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,52 +10,52 @@ use crate::sqs::{Entry, NewMessage, Outcome, QueueSpec, Redrive, Sqs, StoredMess
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-/// What nothing takes unless it hangs, on a machine that has other things to do.
+/// A time limit that only a hanging test exceeds, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// The show that every seat here is sold for.
+/// The show of all seats.
 pub const SHOW: &str = "evt_2025_1001";
 
 /// The stand-ins, with one ledger for both services.
 pub struct World {
-    /// The queues' server.
+    /// The server of both queues.
     pub sqs: Sqs,
-    /// The source queue's URL.
+    /// The URL of the source queue.
     pub queue: String,
-    /// The dead-letter queue's URL.
+    /// The URL of the dead-letter queue.
     pub dlq: String,
     /// The Reservation API.
     pub api: ReservationApi,
     /// The Inventory service.
     pub inventory: Inventory,
-    /// The calls of both services.
+    /// The ledger of both services.
     pub ledger: Ledger,
 }
 
 impl World {
-    /// A queue that redrives to a dead-letter queue.
+    /// Starts a world with a standard queue and its dead-letter queue.
     pub async fn start() -> Self {
         Self::redriving(100).await
     }
 
-    /// The same, after so many receives.
+    /// Starts a world with this `maxReceiveCount`.
     pub async fn redriving(max_receive_count: u32) -> Self {
         let redrive = Some(Redrive { dlq: "dlq".to_owned(), max_receive_count });
         Self::with(QueueSpec { redrive, ..QueueSpec::default() }).await
     }
 
-    /// A FIFO queue that redrives to one.
+    /// Starts a world with a FIFO queue and its dead-letter queue.
     pub async fn fifo() -> Self {
         Self::fifo_redriving(100).await
     }
 
-    /// The same, after so many receives.
+    /// Starts a world with FIFO queues and this `maxReceiveCount`.
     pub async fn fifo_redriving(max_receive_count: u32) -> Self {
         let redrive = Some(Redrive { dlq: "dlq.fifo".to_owned(), max_receive_count });
         Self::with(QueueSpec { fifo: true, redrive, ..QueueSpec::default() }).await
     }
 
-    /// A queue of this kind, which redrives to `dlq` where it says so.
+    /// Starts a world with this kind of queue. `spec` defines whether it redrives to `dlq`.
     pub async fn with(spec: QueueSpec) -> Self {
         let sqs = Sqs::start().await;
         let fifo = spec.fifo;
@@ -69,12 +69,12 @@ impl World {
         Self { sqs, queue, dlq, api, inventory, ledger }
     }
 
-    /// Sends an event; gives the message's id.
+    /// Sends an event and returns the message id.
     pub fn send(&self, event: &Value) -> String {
         self.sqs.send(&self.queue, event.to_string())
     }
 
-    /// Sends a message; gives its id.
+    /// Sends a message and returns its id.
     pub fn send_message(&self, message: NewMessage) -> String {
         self.sqs.send_message(&self.queue, message).unwrap()
     }
@@ -85,34 +85,34 @@ impl World {
         assert!(empty, "left in the queue: {:?}", self.sqs.counts(&self.queue));
     }
 
-    /// The calls about a reservation, one line each.
+    /// Returns the calls for a reservation, one line each.
     pub fn calls(&self, reservation: &str) -> Vec<String> {
         self.ledger.calls_for(reservation).iter().map(line).collect()
     }
 
-    /// The methods called about a reservation.
+    /// Returns the methods called for a reservation.
     pub fn methods(&self, reservation: &str) -> Vec<&'static str> {
         self.ledger.calls_for(reservation).iter().map(Call::method).collect()
     }
 
-    /// What is in the dead-letter queue.
+    /// Returns the messages in the dead-letter queue.
     pub fn dead_letters(&self) -> Vec<StoredMessage> {
         self.sqs.peek_all(&self.dlq)
     }
 
-    /// What happened to one message of the queue.
+    /// Returns the outcomes recorded for a message of the queue.
     pub fn history(&self, message_id: &str) -> Vec<Outcome> {
         let of_it = |entry: &&Entry| entry.message_id.as_deref() == Some(message_id);
         self.sqs.ledger(&self.queue).entries.iter().filter(of_it).map(|e| e.outcome).collect()
     }
 
-    /// How often one message was handed out.
+    /// Returns how often a message was delivered.
     pub fn deliveries(&self, message_id: &str) -> usize {
         let delivered = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered { .. });
         self.history(message_id).iter().filter(delivered).count()
     }
 
-    /// For how long one message was hidden, change by change, in seconds.
+    /// Returns the visibility timeouts set for a message, in seconds.
     pub fn hidden_for(&self, message_id: &str) -> Vec<u32> {
         let mut seconds = Vec::new();
         for outcome in self.history(message_id) {
@@ -124,7 +124,7 @@ impl World {
     }
 }
 
-/// Looks every few milliseconds whether something holds, until it does.
+/// Checks a condition every few milliseconds until it holds.
 pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let looking = async {
         while !holds() {
@@ -134,7 +134,7 @@ pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
     assert!(timeout(LIMIT, looking).await.is_ok(), "not in time: {what}");
 }
 
-/// An event with these fields beside the usual ones.
+/// Builds an event with these fields.
 pub fn event(id: &str, event_type: &str, reservation: &str, payload: Value) -> Value {
     json!({
         "id": id, "type": event_type, "reservation_id": reservation, "event_id": SHOW,
@@ -142,24 +142,24 @@ pub fn event(id: &str, event_type: &str, reservation: &str, payload: Value) -> V
     })
 }
 
-/// `reservation.expired` of two seats.
+/// Builds a `reservation.expired` of two seats.
 pub fn expired(id: &str, reservation: &str) -> Value {
     event(id, "reservation.expired", reservation, json!({"qty": 2, "seat_ids": ["A-12", "A-13"]}))
 }
 
-/// `payment.approved` that names two seats.
+/// Builds a `payment.approved` that names two seats.
 pub fn approved(id: &str, reservation: &str) -> Value {
     let payload = json!({"payment_intent_id": "pay_1", "amount": 120_000, "qty": 2, "seat_ids": ["A-12", "A-13"]});
     event(id, "payment.approved", reservation, payload)
 }
 
-/// `payment.failed` that names two seats.
+/// Builds a `payment.failed` that names two seats.
 pub fn failed(id: &str, reservation: &str) -> Value {
     let payload = json!({"payment_intent_id": "pay_1", "amount": 120_000, "qty": 2, "seat_ids": ["A-12", "A-13"]});
     event(id, "payment.failed", reservation, payload)
 }
 
-/// A call in one line.
+/// Formats a call as one line.
 pub fn line(call: &Call) -> String {
     match &call.request {
         Request::GetReservation => format!("GET {}", call.raw_path),

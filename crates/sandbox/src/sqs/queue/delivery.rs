@@ -1,4 +1,4 @@
-//! What receivers do to a queue: take messages, and settle them by their handles.
+//! Operations of receivers on a queue: receiving messages and settling them by their handles.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(crate) const IN_FLIGHT_MAX: usize = 120_000;
 /// Source: API_ChangeMessageVisibility, 12 hours from the receive.
 const VISIBILITY_MAX: Duration = Duration::from_secs(43_200);
 
-/// A message as one receive hands it out.
+/// A message as returned by one receive.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) content: Arc<Content>,
@@ -27,7 +27,7 @@ pub(crate) struct Delivery {
 }
 
 impl Queue {
-    /// Hands out up to `max` messages, and takes out those that were received `receives_max` times.
+    /// Delivers up to `max` messages, and removes those that were received `receives_max` times.
     pub(crate) fn take(
         &mut self,
         max: usize,
@@ -93,7 +93,7 @@ impl Queue {
         Some(delivery)
     }
 
-    /// Deletes by a handle. On a standard queue an old handle succeeds and deletes nothing.
+    /// Deletes by a handle. On a standard queue an old handle succeeds without effect.
     pub(crate) fn delete(
         &mut self,
         action: Action,
@@ -134,7 +134,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Hides a message in flight for `timeout_s` from now, or shows it at 0.
+    /// Hides an in-flight message for `timeout_s` from now, or makes it visible with 0.
     pub(crate) fn change_visibility(
         &mut self,
         action: Action,

@@ -1,4 +1,5 @@
-//! Each right ails alone: one by one and in batches, for as long as it was told to, and the others work.
+//! Tests of partial failures: each permission fails alone, in single calls and batches, for its
+//! time.
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::ProvideErrorMetadata;
@@ -10,10 +11,10 @@ use aws_sdk_sqs::types::{
 
 use super::*;
 
-/// What each call that needs the right is answered: an error's code, or none.
+/// Calls every action with this permission and returns the error codes.
 async fn ask(client: &Client, url: &str, right: Right) -> Vec<Option<String>> {
     fn code<T, E: ProvideErrorMetadata>(answer: Result<T, E>) -> Option<String> {
-        // Handles are made up: what gets as far as looking at them was allowed.
+        // The handles are invalid: a call that checks the handle was allowed.
         let code = answer.err()?.code()?.to_owned();
         (code != "ReceiptHandleIsInvalid").then_some(code)
     }
@@ -47,7 +48,7 @@ async fn ask(client: &Client, url: &str, right: Right) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn one_right_ails_and_the_others_do_not() {
+async fn a_failure_affects_only_its_own_permission() {
     let (sqs, url, client) = server().await;
     let faults = sqs.faults(&url);
     for (ailment, code) in [
@@ -66,12 +67,12 @@ async fn one_right_ails_and_the_others_do_not() {
             assert!(ask(&client, &url, ailing).await.iter().all(Option::is_none), "{ailing:?}");
         }
     }
-    // Three ailments of five rights, three of which have batches.
+    // Three failures of five permissions, three of which have batches.
     assert_eq!(sqs.ledger(&url).faults, 3 * (5 + 3));
 }
 
 #[tokio::test]
-async fn a_denial_names_the_action_and_another_queue_is_not_concerned() {
+async fn a_denial_names_the_action_and_does_not_affect_other_queues() {
     let (sqs, url, client) = server().await;
     let other = sqs.create_queue("other", QueueSpec::default());
     sqs.faults(&url).ail(Right::Delete, Ailment::Denied);
@@ -83,7 +84,7 @@ async fn a_denial_names_the_action_and_another_queue_is_not_concerned() {
 }
 
 #[tokio::test]
-async fn it_ails_for_as_long_as_it_was_told_to() {
+async fn a_failure_lasts_for_its_time() {
     let (sqs, url, client) = server().await;
     let time = Duration::from_millis(300);
     let began = Instant::now();
@@ -91,13 +92,13 @@ async fn it_ails_for_as_long_as_it_was_told_to() {
     let mut denied = 0;
     while ask(&client, &url, Right::Receive).await != [None] {
         denied += 1;
-        assert!(began.elapsed() < SOON, "still denied");
+        assert!(began.elapsed() < SOON, "the receive is still denied");
     }
     assert!(denied > 0 && began.elapsed() >= time);
 }
 
 #[tokio::test]
-async fn what_is_slow_is_done_later() {
+async fn a_slow_action_is_executed_later() {
     let (sqs, url, client) = server().await;
     sqs.send(&url, "x");
     let time = Duration::from_millis(200);

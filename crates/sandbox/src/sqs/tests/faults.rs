@@ -1,4 +1,4 @@
-//! The knobs: each does what it says, is booked, and can be turned off.
+//! Tests of the fault settings: each has its effect, is recorded, and can be removed.
 
 use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::types::{
@@ -26,7 +26,7 @@ fn kinds(sqs: &Sqs, url: &str) -> Vec<FaultKind> {
 }
 
 #[tokio::test]
-async fn errors_come_typed_and_as_often_as_asked() {
+async fn errors_are_typed_and_returned_the_requested_number_of_times() {
     let (sqs, url, client) = server().await;
     sqs.send(&url, "x");
     let throttled = Fault::Error(ErrorCode::RequestThrottled);
@@ -77,7 +77,7 @@ async fn bare_statuses_and_resets_have_no_effect() {
 }
 
 #[tokio::test]
-async fn lost_reply_takes_effect_first() {
+async fn a_lost_reply_takes_effect_first() {
     let (sqs, url, client) = server().await;
     sqs.send(&url, "x");
     sqs.faults(&url).fail_next(Action::ReceiveMessage, 1, Fault::ReplyLost);
@@ -88,18 +88,18 @@ async fn lost_reply_takes_effect_first() {
 }
 
 #[tokio::test]
-async fn latency_holds_calls_back() {
+async fn latency_delays_calls() {
     let (sqs, url, client) = server().await;
     let fixed = Duration::from_millis(80);
     sqs.faults(&url).latency(Action::ReceiveMessage, fixed, Duration::from_millis(10));
     let since = std::time::Instant::now();
     receive(&client, &url).await;
     assert!(since.elapsed() >= fixed);
-    // Held back, not carried out: the call can still be overtaken.
+    // Delayed, not executed: another call can overtake it.
     sqs.faults(&url).latency(Action::ReceiveMessage, SOON, Duration::ZERO);
     tokio::select! {
         biased;
-        _ = receive(&client, &url) => panic!("not before {SOON:?}"),
+        _ = receive(&client, &url) => panic!("a receive ended before {SOON:?}"),
         seen = sqs.wait_until(&url, |_| true, SOON) => assert!(seen),
     }
 }
@@ -110,7 +110,7 @@ async fn duplicates_are_delivered_again_at_once() {
     sqs.send(&url, "x");
     sqs.faults(&url).duplicate_next(1);
     let first = receive(&client, &url).await;
-    assert_eq!(first.len(), 1, "not twice in one receive");
+    assert_eq!(first.len(), 1, "a receive returns a message once");
     let second = receive(&client, &url).await;
     assert_eq!(first[0].message_id(), second[0].message_id());
     assert_ne!(first[0].receipt_handle(), second[0].receipt_handle());
@@ -119,7 +119,7 @@ async fn duplicates_are_delivered_again_at_once() {
 }
 
 #[tokio::test]
-async fn batch_entries_fail_one_by_one() {
+async fn batch_entries_fail_separately() {
     let (sqs, url, client) = server().await;
     sqs.send(&url, "a");
     sqs.send(&url, "b");
@@ -147,7 +147,7 @@ async fn batch_entries_fail_one_by_one() {
 }
 
 #[tokio::test]
-async fn silent_delete_deletes_nothing() {
+async fn a_silent_delete_deletes_nothing() {
     let (sqs, url, client) = server().await;
     sqs.send(&url, "x");
     let received = receive(&client, &url).await;
@@ -162,7 +162,7 @@ async fn silent_delete_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn chances_follow_the_seed_and_can_be_cleared() {
+async fn random_faults_repeat_with_their_seed_and_can_be_removed() {
     let (sqs, url, client) = server().await;
     let faults = sqs.faults(&url);
     let mut runs = Vec::new();

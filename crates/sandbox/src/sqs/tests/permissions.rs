@@ -1,4 +1,5 @@
-//! Nothing but what was granted is done, and a refusal says what was missing.
+//! Tests of permissions: only granted actions are executed, and a refusal names the missing
+//! permission.
 
 use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry as DeleteEntry;
@@ -7,7 +8,7 @@ use super::*;
 use crate::sqs::settings::{queue_arn, queue_name};
 
 #[tokio::test]
-async fn only_what_is_granted_is_done_and_a_batch_is_the_single_actions() {
+async fn only_granted_actions_are_executed_and_batches_use_the_same_permission() {
     let (sqs, url, client) = server().await;
     let other = sqs.create_queue("other", QueueSpec::default());
     sqs.send(&url, "x");
@@ -27,9 +28,9 @@ async fn only_what_is_granted_is_done_and_a_batch_is_the_single_actions() {
         said.contains("not authorized to perform: sqs:deletemessage on resource: arn:"),
         "{said}"
     );
-    assert_eq!(sqs.counts(&url).total(), 1, "nothing was done");
+    assert_eq!(sqs.counts(&url).total(), 1, "a denied delete has no effect");
     let elsewhere = client.receive_message().queue_url(&other).send().await;
-    assert!(elsewhere.is_err(), "granted on another queue");
+    assert!(elsewhere.is_err(), "the permission is for another queue");
     sqs.authorize(vec![grant("DeleteMessage")]);
     delete.send().await.unwrap();
     assert_eq!(sqs.counts(&url).total(), 0);

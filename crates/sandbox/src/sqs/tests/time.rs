@@ -1,4 +1,4 @@
-//! Rules of seconds to days, on paused time and without a socket; and the limits in between.
+//! Tests of rules of seconds to days with paused time and without a socket, and of limits.
 
 use super::super::action::Action;
 use super::super::queue::IN_FLIGHT_MAX;
@@ -23,7 +23,7 @@ fn asking(max: i64, wait_s: i64) -> wire::ReceiveMessage {
     }
 }
 
-/// The bodies and handles of what can be received now.
+/// Returns the bodies and handles of all visible messages.
 async fn take(shared: &world::Shared, max: i64) -> Vec<(String, String)> {
     let deliveries = receive::receive(shared, &asking(max, 0)).await.unwrap();
     let part =
@@ -47,7 +47,7 @@ fn fifo(body: &str, group: &str, id: &str) -> NewMessage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn twelve_hours_from_the_receive_and_no_more() {
+async fn visibility_is_limited_to_twelve_hours_from_the_receive() {
     let shared = shared(QueueSpec::default());
     send::send_new(&shared, "q", NewMessage::new("x")).unwrap();
     let handle = take(&shared, 1).await.remove(0).1;
@@ -80,7 +80,7 @@ async fn deduplication_lasts_five_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deduplication_by_group_where_the_queue_says_so() {
+async fn deduplication_by_group_is_a_queue_attribute() {
     let shared = shared(QueueSpec { fifo: true, ..QueueSpec::default() });
     let scope = [("DeduplicationScope".to_owned(), "messageGroup".to_owned())];
     let now = shared.now();
@@ -91,7 +91,7 @@ async fn deduplication_by_group_where_the_queue_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_end_with_their_retention() {
+async fn messages_are_removed_after_their_retention() {
     let shared = shared(QueueSpec { retention_s: 60, ..QueueSpec::default() });
     send::send_new(&shared, "q", NewMessage::new("old")).unwrap();
     tokio::time::advance(Duration::from_secs(30)).await;
@@ -102,7 +102,7 @@ async fn messages_end_with_their_retention() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_flight_limit_is_told_to_short_polls_only() {
+async fn the_in_flight_limit_is_an_error_only_for_short_polls() {
     let shared = shared(QueueSpec { visibility_timeout_s: 100, ..QueueSpec::default() });
     for _ in 0..=IN_FLIGHT_MAX {
         send::send_new(&shared, "q", NewMessage::new("x")).unwrap();
@@ -113,14 +113,14 @@ async fn in_flight_limit_is_told_to_short_polls_only() {
     let error = receive::receive(&shared, &asking(10, 0)).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::OverLimit);
     assert!(receive::receive(&shared, &asking(10, 5)).await.unwrap().is_empty());
-    // When some come back the long poll goes on.
+    // The long poll returns messages when some become visible again.
     tokio::time::advance(Duration::from_secs(90)).await;
     let woken = receive::receive(&shared, &asking(10, 20)).await;
     assert_eq!(woken.unwrap().len(), 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_receive_learns_of_an_earlier_timer() {
+async fn a_waiting_receive_notices_an_earlier_timer() {
     let shared = shared(QueueSpec::default());
     send::send_new(&shared, "q", NewMessage::new("x")).unwrap();
     let handle = take(&shared, 1).await.remove(0).1;
@@ -134,7 +134,7 @@ async fn waiting_receive_learns_of_an_earlier_timer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_back_queues_up_behind_what_waits() {
+async fn a_returned_message_comes_after_waiting_ones() {
     let shared = shared(QueueSpec::default());
     for body in ["a", "b"] {
         send::send_new(&shared, "q", NewMessage::new(body)).unwrap();
@@ -148,7 +148,7 @@ async fn what_comes_back_queues_up_behind_what_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn group_stays_closed_until_all_of_it_came_back() {
+async fn a_group_stays_locked_until_all_its_messages_are_returned() {
     let shared = shared(QueueSpec { fifo: true, ..QueueSpec::default() });
     for body in ["1", "2"] {
         send::send_new(&shared, "q", fifo(body, "g", body)).unwrap();
@@ -162,7 +162,7 @@ async fn group_stays_closed_until_all_of_it_came_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_receive_takes_nothing() {
+async fn a_dropped_receive_takes_no_message() {
     let shared = shared(QueueSpec::default());
     let input = asking(1, 20);
     tokio::select! {
