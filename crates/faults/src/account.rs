@@ -16,8 +16,7 @@ use crate::events::Event;
 use crate::failed::{Failed, ensure};
 use crate::world::World;
 
-/// Time after a response in which a step may still be unknown to the shared store, on a busy
-/// machine.
+/// Time after a response in which the shared store may not yet have the step.
 const RECORD_WINDOW: Duration = Duration::from_millis(400);
 
 /// Time that bytes take from one process to another, on a busy machine.

@@ -1,5 +1,6 @@
-//! The worker as a separate process with exactly the given environment and the limits that a case
-//! sets. It is observed through its log, its admin port and `/proc`. Dropping it is a `kill -9`.
+//! The worker as a separate process, with exactly the given environment and limits.
+//!
+//! It is observed through its log, its admin port and `/proc`. Dropping it is a `kill -9`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -199,8 +200,9 @@ impl Worker {
         timeout(LIMIT, get(self.port, path)).await.ok().flatten()
     }
 
-    /// Returns the sum of all series of a metric whose labels contain each of `labels` (such as
-    /// `state="parked"`); none if the admin port does not answer.
+    /// Returns the sum of all series of a metric that have these labels.
+    ///
+    /// Labels are texts such as `state="parked"`. None if the admin port does not answer.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let (_, text) = self.get("/metrics").await?;
         Some(sum(&text, name, labels))

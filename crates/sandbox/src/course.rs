@@ -13,8 +13,7 @@ use crate::script::{Knobs, Refuse};
 pub(crate) enum Outcome<R, T> {
     /// The true result is the response.
     Truth(T),
-    /// A scripted response replaces the true result, which is missing if the call was not
-    /// processed.
+    /// A scripted response. The true result is missing if the call was not processed.
     Instead(R, Option<T>),
 }
 

@@ -90,8 +90,7 @@ impl ReservationApi {
         self.inner.state().set(reservation_id, status);
     }
 
-    /// Sets further members of the response to `GET` and `PATCH`, such as `event_id`, `seat_ids`,
-    /// `quantity`.
+    /// Sets further members of the response to `GET` and `PATCH`, such as `event_id`.
     pub fn set_details(&self, reservation_id: &str, details: Value) {
         self.inner.state().set_details(reservation_id, details);
     }

@@ -31,7 +31,7 @@ macro_rules! cases {
             })*
         }
 
-        /// Every case of the suite, so that none can be written and not run.
+        /// All cases of the suite, for the check that every case is run.
         const CASES: &[(&str, &str)] = &[$($((stringify!($module), stringify!($case)),)*)*];
     };
 }

@@ -19,8 +19,7 @@ pub(super) struct Account {
     deleted: u64,
     rest: Calls,
     rpc: Calls,
-    /// Per effect, the time beyond the service calls in microseconds, since visible and since
-    /// received.
+    /// Times of effects beyond the service calls, in microseconds: since visible, since received.
     since_visible_us: Vec<u32>,
     since_received_us: Vec<u32>,
 }

@@ -28,8 +28,7 @@ const RETRY_INFO: Duration = Duration::from_secs(5);
 /// Interval between good events in the cases with ten bad reservations.
 const GOOD_EVERY: Duration = Duration::from_secs(5);
 
-/// Good events between two events of each bad reservation; some of these are dead-lettered
-/// meanwhile.
+/// Good events between two events of each bad reservation. Some of these are dead-lettered.
 const BAD_EVERY: usize = 6;
 
 const BAD: usize = 10;

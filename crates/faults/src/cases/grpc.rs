@@ -51,8 +51,7 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// Creates a world whose Inventory service takes some milliseconds, so that calls are open when the
-/// fault occurs.
+/// Creates a world with a slow Inventory service, so that calls are open when the fault occurs.
 async fn world(setting: &Setting) -> Result<World, Failed> {
     let world = World::start(setting).await?;
     let (least, spread) = (Duration::from_millis(5), Duration::from_millis(20));

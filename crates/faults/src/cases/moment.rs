@@ -104,8 +104,9 @@ impl Moment {
         matches!(self, Self::DeleteDone | Self::Deleted)
     }
 
-    /// Returns which of its two calls the next process may repeat after a kill at this moment; none
-    /// if that depends on timing.
+    /// Returns which calls the next process may repeat after a kill at this moment.
+    ///
+    /// None if that depends on timing.
     pub(crate) fn again(self, has_store: bool) -> Option<[bool; 2]> {
         Some(match self {
             Self::Waiting | Self::Parked => return None,

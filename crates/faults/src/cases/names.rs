@@ -74,8 +74,7 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; {passed} bytes went to the new address")))
 }
 
-/// Starts a proxy to the Inventory service on the port of `to_inventory` and another loopback
-/// address.
+/// Starts a proxy to the Inventory service on another loopback address with the same port.
 async fn another_address(world: &World, last: u8) -> Result<Proxy, Failed> {
     let there = SocketAddr::from(([127, 0, 0, last], world.to_inventory.addr().port()));
     Ok(Proxy::start_on(there, address(&world.inventory.addr())?).await?)

@@ -1,5 +1,4 @@
-//! Both services down for a minute, with a redrive policy that dead-letters a message at its fourth
-//! receive.
+//! Both services down for a minute. A message is dead-lettered at its fourth receive.
 
 use std::time::{Duration, Instant};
 

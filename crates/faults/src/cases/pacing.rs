@@ -64,8 +64,7 @@ fn rpc(code: Code, pause: Duration) -> Answered {
     Answered::Rpc(Scripted::<RpcReply>::code_with_retry_info(code, pause))
 }
 
-/// Returns an HTTP date the given seconds from now, cut to a whole second, and the same moment as
-/// an `Instant`.
+/// Returns an HTTP date in `after_s` seconds, cut to a whole second, and its `Instant`.
 fn date(after_s: u64) -> (String, Instant) {
     let now = SystemTime::now();
     let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();

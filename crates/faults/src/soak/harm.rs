@@ -68,8 +68,9 @@ impl Fault {
 const WARM_UP: Duration = Duration::from_millis(400);
 const WARM_UP_PAUSE: Duration = Duration::from_millis(100);
 
-/// Injects every fault at every proxy in both ways, so that the worker reaches its maximum of
-/// memory and connections.
+/// Injects every fault at every proxy in both ways.
+///
+/// The worker reaches its maximum of memory and connections.
 ///
 /// # Errors
 /// If a proxy fails.

@@ -9,8 +9,7 @@ fn tenant(message: &Message) -> String {
     system(message, MessageSystemAttributeName::MessageGroupId)
 }
 
-/// A message is received with its group, and other messages of the group are received while it is
-/// in flight.
+/// A group is returned with its message and locks no other message of the group.
 pub async fn message_group_locks_nothing_on_a_standard_queue(target: &Target) {
     let queue = target.queue().await;
     for body in ["1", "2", "3"] {
@@ -30,8 +29,7 @@ pub async fn message_group_locks_nothing_on_a_standard_queue(target: &Target) {
     assert_eq!(seen, [named("1"), named("2"), named("3"), ("nobody's", String::new())]);
 }
 
-/// A message that is made visible again is received, whatever other messages of its tenant are in
-/// flight.
+/// A message that is made visible again does not wait for others of its tenant.
 pub async fn returned_message_does_not_wait_for_its_tenant(target: &Target) {
     let queue = target.queue().await;
     for body in ["1", "2"] {

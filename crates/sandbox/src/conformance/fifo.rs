@@ -95,8 +95,9 @@ pub async fn repeated_id_is_enqueued_once(target: &Target) {
     queue.assert_nothing("not after it was deleted either").await;
 }
 
-/// Without an id, the SHA-256 of the body is used if the queue is configured so; otherwise the send
-/// is refused.
+/// A missing id is replaced by the SHA-256 of the body if the queue is configured so.
+///
+/// Otherwise the send is refused.
 pub async fn deduplication_by_content(target: &Target) {
     let by_content = [(QueueAttributeName::ContentBasedDeduplication, "true")];
     let (queue, plain) = (target.fifo_with(by_content).await, target.fifo_with([]).await);

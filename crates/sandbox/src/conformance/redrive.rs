@@ -15,8 +15,7 @@ async fn receive_times(queue: &Queue<'_>, times: u32) {
     }
 }
 
-/// After `maxReceiveCount` receives, the next receive moves the message with id, body and
-/// attributes.
+/// A message moves at the receive after `maxReceiveCount`, with id, body and attributes.
 pub async fn message_moves_after_its_last_receive(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(2).await;
     let value = MessageAttributeValue::builder()

@@ -24,15 +24,15 @@ const PROMPT: Duration = Duration::from_millis(250);
 pub struct Facts<'a> {
     /// Planned and sent events.
     pub events: &'a [Planned],
-    /// When each event was first sent, in the order of `events`; `None` if an event before it was
-    /// never handled.
+    /// When each event was first sent, in the order of `events`.
+    ///
+    /// `None` if an event before it was never handled.
     pub sent_at: &'a [Option<Instant>],
     /// All calls that both services received.
     pub calls: &'a [Call],
     /// The final status of each reservation.
     pub statuses: &'a HashMap<String, ReservationStatus>,
-    /// The final state of each reservation's seats; reservations whose seats were never named are
-    /// missing.
+    /// The final state of each reservation's seats, if they were named.
     pub holds: &'a HashMap<String, HoldState>,
     /// The bodies in the dead-letter queue.
     pub dead_letters: &'a [String],

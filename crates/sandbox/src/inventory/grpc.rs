@@ -154,8 +154,9 @@ impl Rpcs {
     }
 }
 
-/// Returns the response for the ledger and for the client; `None` for the client if the connection
-/// must break instead.
+/// Returns the response for the ledger and for the client.
+///
+/// `None` for the client means that the connection must break instead.
 fn answer<M: AnyStatus>(
     outcome: Outcome<Reply, Result<M, Status>>,
 ) -> (Answer, Option<Result<M, Status>>) {

@@ -40,8 +40,7 @@ impl Scripted<Reply> {
         Self::replying(Reply(Kind::Code { code, retry_delay: None }))
     }
 
-    /// Responds with this gRPC code and a `RetryInfo` detail (`google.rpc.RetryInfo`) without
-    /// processing the call.
+    /// Responds with this gRPC code and a `google.rpc.RetryInfo`, without processing the call.
     #[must_use]
     pub fn code_with_retry_info(code: Code, retry_delay: Duration) -> Self {
         Self::replying(Reply(Kind::Code { code, retry_delay: Some(retry_delay) }))

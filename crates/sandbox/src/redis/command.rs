@@ -1,5 +1,7 @@
-//! A single Redis command and its reply in RESP 2 (redis.io, "Redis serialization protocol
-//! specification"). Tests use it to inspect the server without the client under test.
+//! A single Redis command and its reply in RESP 2.
+//!
+//! Tests use it to inspect the server without the client under test. Source: redis.io, "Redis
+//! serialization protocol specification".
 
 use std::io;
 use std::net::Ipv4Addr;

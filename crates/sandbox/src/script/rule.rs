@@ -43,8 +43,7 @@ impl<R> Rule<R> {
         Self::of(|_| true, course)
     }
 
-    /// Matches this share of all reservations (0 to 1), the same ones in every run; see
-    /// [`is_in_share`].
+    /// Matches this share of all reservations (0 to 1). See [`is_in_share`].
     #[must_use]
     pub fn share(share: f64, course: Scripted<R>) -> Self {
         Self::of(move |id| is_in_share(id, share), course)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::error::{ErrorCode, SqsError};
 use super::wire::{BatchOutcome, FailedEntry};
 
-/// Source: API_SendMessageBatch and the other batch actions.
+/// Limits of batches. Source: API_SendMessageBatch and the other batch actions.
 const ENTRIES_MAX: usize = 10;
 const ID_CHARS_MAX: usize = 80;
 

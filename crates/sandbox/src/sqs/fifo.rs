@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant};
 
 use super::queue::MessageState;
 
-/// Source: "Exactly-once processing": a five-minute interval.
+/// The deduplication interval. Source: "Exactly-once processing".
 const DEDUPLICATION: Duration = Duration::from_secs(300);
 
 /// About the first sequence number of SQS, so that numbers have a realistic size.

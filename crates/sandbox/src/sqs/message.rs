@@ -12,7 +12,7 @@ use super::error::{ErrorCode, SqsError};
 /// Maximum size of body and attributes together. Source: SQS "Message quotas" (1 MiB since August
 /// 2025).
 pub(crate) const MESSAGE_BYTES_MAX: usize = 1_048_576;
-/// Source: SQS "Message quotas".
+/// Maximum number of attributes. Source: SQS "Message quotas".
 const ATTRIBUTES_MAX: usize = 10;
 /// Maximum number of characters of an attribute's name, and of its data type. Source: "Amazon SQS
 /// message metadata".
@@ -194,7 +194,8 @@ fn attributes_size(attributes: &BTreeMap<String, AttributeValue>) -> Result<usiz
     Ok(size_bytes)
 }
 
-/// Source: API_SendMessage, "A message can include only XML, JSON, and unformatted text".
+/// Checks that SQS accepts all characters. Source: API_SendMessage, "A message can include only
+/// XML, JSON, and unformatted text".
 fn check_characters(text: &str) -> Result<(), SqsError> {
     let allowed = |c: char| matches!(c, '\u{9}' | '\u{A}' | '\u{D}' | '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}');
     if text.chars().all(allowed) {
@@ -206,7 +207,7 @@ fn check_characters(text: &str) -> Result<(), SqsError> {
     ))
 }
 
-/// Source: "Amazon SQS message metadata", message attribute components.
+/// Checks an attribute's name. Source: "Amazon SQS message metadata", message attribute components.
 fn check_name(name: &str) -> Result<(), SqsError> {
     let lower = name.to_ascii_lowercase();
     let fits = !name.is_empty()

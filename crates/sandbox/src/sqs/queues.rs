@@ -8,7 +8,7 @@ use super::settings::{ACCOUNT, queue_arn, queue_name, unknown_attribute};
 use super::wire;
 use super::world::Shared;
 
-/// Source: API_ListQueues.
+/// Maximum number of queues in a page. Source: API_ListQueues.
 const LIST_MAX: u32 = 1000;
 
 pub(crate) fn create(

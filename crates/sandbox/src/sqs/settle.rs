@@ -8,7 +8,7 @@ use super::queue::{Now, Queue};
 use super::wire;
 use super::world::Shared;
 
-/// Source: API_ChangeMessageVisibility.
+/// Maximum visibility timeout in seconds. Source: API_ChangeMessageVisibility.
 const VISIBILITY_S_MAX: u32 = 43_200;
 
 pub(crate) fn delete(

@@ -1,5 +1,7 @@
-//! A check of log lines against `docs/log.schema.json`, with the needed part of JSON Schema (draft
-//! 2020-12). An unknown keyword is refused, so that no rule of the schema is skipped.
+//! A check of log lines against `docs/log.schema.json`.
+//!
+//! It supports the needed part of JSON Schema (draft 2020-12). An unknown keyword is refused, so
+//! that no rule of the schema is skipped.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,4 @@
-//! Runs the program for tests, with a folder for its log, exactly the given environment, and its
-//! admin port.
+//! Runs the program for tests, with a log folder, exactly the given environment, and an admin port.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -37,8 +36,10 @@ pub const SECRET: &str = "wJalrXUtnFEMI-hunter2-secret";
 /// An environment.
 pub type Env = BTreeMap<&'static str, String>;
 
-/// Returns an unused port below the range of outgoing connections (from 32,768 on, by Linux's
-/// default). A port of that range could be taken before the worker binds it.
+/// Returns an unused port below the range of outgoing connections.
+///
+/// That range starts at 32,768 by Linux's default. A port of it could be taken before the worker
+/// binds it.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {

@@ -11,9 +11,9 @@ use super::super::ledger::{FaultKind, Outcome};
 use super::super::message::Content;
 use super::{Message, MessageState, Now, Queue};
 
-/// Source: SQS "Message quotas", in-flight messages.
+/// Maximum number of in-flight messages. Source: SQS "Message quotas".
 pub(crate) const IN_FLIGHT_MAX: usize = 120_000;
-/// Source: API_ChangeMessageVisibility, 12 hours from the receive.
+/// Maximum visibility timeout from the receive. Source: API_ChangeMessageVisibility.
 const VISIBILITY_MAX: Duration = Duration::from_secs(43_200);
 
 /// A message as returned by one receive.
