@@ -124,8 +124,9 @@ enum Why {
     Killed,
 }
 
-/// Returns whether the service applied the request, now or before, and confirmed it. A scripted
-/// response confirms nothing.
+/// Returns whether the service applied the request, now or before, and confirmed it.
+///
+/// A scripted response to a call without effect confirms nothing.
 pub(crate) fn has_succeeded(call: &Call) -> bool {
     let is_made_up = call.fault && !call.applied();
     !is_made_up && is_success(&call.answer)

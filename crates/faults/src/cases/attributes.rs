@@ -98,7 +98,7 @@ async fn fill(
     }
     let mut worker = world.started().await?;
     let most = f64::from(u32::try_from((HELD_MB << 20) / bytes).unwrap_or(u32::MAX));
-    // Less one message, and less 1 MiB for rounding.
+    // A receive reserves 1 MiB for each message, so the last MiB may stay unused.
     let full = (((HELD_MB - 1) << 20) / bytes - 1).min(events);
     let fills = world.sqs.wait_until(&world.queue, |c: &Counts| c.in_flight >= full, SETTLED_MAX);
     let mut seen = Peak::default();
