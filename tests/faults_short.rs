@@ -1,4 +1,5 @@
-//! The short form of `make faults`: faults injected from outside into the debug binary. The cases are in `crates/faults/`.
+//! The short form of `make faults`: faults injected into the debug binary from outside. The cases
+//! are in `crates/faults/`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use faults::world::Setting;
 const AT_ONCE: usize = 4;
 
 #[tokio::test]
-async fn what_goes_in_comes_out_whatever_is_done_to_the_worker() {
+async fn the_short_fault_cases_pass() {
     let folder =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,5 +1,6 @@
-//! Reads the sources, and holds the habits that no compiler holds: which module may use which, how a file opens, how
-//! long a file and a function may grow, where the environment is read and where tasks begin.
+//! Reads the sources and checks the rules that no compiler checks: which module may use which, how
+//! a file opens, how long files and functions may be, where the environment is read, where tasks
+//! are spawned.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod imports;
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules of `src/`, floor by floor; each may use those on its own floor and below.
+/// The modules of `src/` by layer. Each may use the modules of its own layer and of lower ones.
 const FLOORS: &[&[&str]] = &[
     &["main"],
     &["run", "check", "cli", "signals"],
@@ -27,30 +28,30 @@ const FLOORS: &[&[&str]] = &[
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Functions that are one flat table, and may be as long as it is.
+/// Functions that are one flat table and may exceed the limit.
 const TABLES: &[&str] = &["src/metrics/build.rs new"];
 
-/// A source file: its path below the root, and its text.
+/// A source file: its path relative to the root, and its text.
 struct Source {
     path: String,
     text: String,
 }
 
 impl Source {
-    /// The module at the top of `src/` that it is part of.
+    /// Returns the top-level module of `src/` that the file belongs to.
     fn module(&self) -> &str {
         let below = self.path.strip_prefix("src/").unwrap();
         below.split('/').next().unwrap().trim_end_matches(".rs")
     }
 
-    /// Whether the whole file is tests.
+    /// Whether the whole file is test code.
     fn is_test(&self) -> bool {
         !self.path.starts_with("src/")
             || self.path.contains("/tests")
             || self.path.ends_with("/test_server.rs")
     }
 
-    /// Its lines with their numbers, without comments and without the tests at its end.
+    /// Returns its numbered lines without comments and without the tests at the end of the file.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
         let before_tests = lines.take_while(|(_, line)| !line.starts_with("mod tests {"));
@@ -58,7 +59,7 @@ impl Source {
     }
 }
 
-/// Good enough for sources that are formatted: no code of ours has `//` in a string but in URLs.
+/// Returns a line without its comment. In formatted code, `//` occurs in strings only in URLs.
 fn without_comment(line: &str) -> &str {
     match line.find("//") {
         Some(at) if !line[..at].ends_with(':') => &line[..at],
@@ -82,22 +83,22 @@ fn sources(folder: &str) -> Vec<Source> {
             }
         }
     }
-    assert!(!found.is_empty(), "nothing was read in {folder}");
+    assert!(!found.is_empty(), "no source files in {folder}");
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
 
-/// Every source file of the root crate, its tests and the development code.
+/// All source files of the root crate, its tests and the development crates.
 fn all() -> Vec<Source> {
     ["src", "tests", "crates"].into_iter().flat_map(sources).collect()
 }
 
 fn floor(module: &str) -> usize {
     let of_it = |floor: &&[&str]| floor.contains(&module);
-    FLOORS.iter().position(of_it).unwrap_or_else(|| panic!("{module}: on no floor"))
+    FLOORS.iter().position(of_it).unwrap_or_else(|| panic!("{module} is missing in FLOORS"))
 }
 
-/// The modules named behind `crate::` in a file's code: in `use` lines, braces included, and in paths.
+/// Returns the modules named after `crate::` in a file's code: in `use` lines and in paths.
 fn used(source: &Source) -> BTreeSet<String> {
     let code: String = source.code().map(|(_, line)| line.to_owned() + "\n").collect();
     let name = |text: &str| -> String {
@@ -122,7 +123,7 @@ fn used(source: &Source) -> BTreeSet<String> {
 }
 
 #[test]
-fn modules_use_only_what_is_below_them() {
+fn modules_use_only_their_own_and_lower_layers() {
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut upward = Vec::new();
     for source in
@@ -131,14 +132,14 @@ fn modules_use_only_what_is_below_them() {
         let module = source.module();
         for other in used(source).into_iter().filter(|other| other != module) {
             if floor(&other) < floor(module) {
-                upward.push(format!("{} uses {other}, which is above it", source.path));
+                upward.push(format!("{} uses {other}, which is in a higher layer", source.path));
             }
             edges.entry(module.to_owned()).or_default().insert(other);
         }
     }
     assert!(upward.is_empty(), "{upward:#?}");
-    assert!(edges.len() > 10, "the sources were not understood: {edges:?}");
-    // On one floor modules may use each other, but not in a circle.
+    assert!(edges.len() > 10, "too few dependencies found: {edges:?}");
+    // Modules of one layer may use each other, but not in a cycle.
     let mut finished = BTreeSet::new();
     for module in edges.keys() {
         walk(module, &edges, &mut Vec::new(), &mut finished);
@@ -151,7 +152,7 @@ fn walk(
     path: &mut Vec<String>,
     finished: &mut BTreeSet<String>,
 ) {
-    assert!(!path.iter().any(|on| on == module), "a circle: {path:?} and {module} again");
+    assert!(!path.iter().any(|on| on == module), "cycle: {path:?} and {module} again");
     if finished.contains(module) {
         return;
     }
@@ -164,7 +165,7 @@ fn walk(
 }
 
 #[test]
-fn every_module_has_a_floor_and_every_floor_its_modules() {
+fn the_layers_list_exactly_the_modules() {
     let modules: BTreeSet<_> =
         sources("src").iter().map(|source| source.module().to_owned()).collect();
     let listed: BTreeSet<_> =
@@ -173,12 +174,12 @@ fn every_module_has_a_floor_and_every_floor_its_modules() {
     let gone: Vec<_> = listed.difference(&modules).collect();
     assert!(
         unlisted.is_empty() && gone.is_empty(),
-        "without a floor: {unlisted:?}; gone: {gone:?}"
+        "without a layer: {unlisted:?}; listed, but do not exist: {gone:?}"
     );
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_has_a_header_comment() {
     let silent: Vec<_> = all()
         .into_iter()
         .filter(|source| {
@@ -188,11 +189,11 @@ fn every_file_says_what_it_is_for() {
         })
         .map(|source| source.path)
         .collect();
-    assert!(silent.is_empty(), "no `//!` at the top: {silent:#?}");
+    assert!(silent.is_empty(), "no `//!` header: {silent:#?}");
 }
 
 #[test]
-fn no_file_is_too_long() {
+fn files_have_at_most_400_lines() {
     let long: Vec<_> = all()
         .iter()
         .map(|source| (source.path.clone(), source.text.lines().count()))
@@ -201,7 +202,7 @@ fn no_file_is_too_long() {
     assert!(long.is_empty(), "more than {FILE_LINES_MAX} lines: {long:#?}");
 }
 
-/// Functions (file and name) and how many lines they have, by the indentation of formatted code.
+/// Returns the functions (file and name) and their line counts, by the indentation of the code.
 fn functions(source: &Source) -> Vec<(String, usize)> {
     let lines: Vec<&str> = source.text.lines().collect();
     let mut found = Vec::new();
@@ -212,27 +213,27 @@ fn functions(source: &Source) -> Vec<(String, usize)> {
             continue;
         }
         let indent = &line[..line.len() - line.trim_start().len()];
-        // A body ends with a brace below the function's first letter, a mere signature with a semicolon.
+        // A body ends with a brace at the function's indentation, a declaration with a semicolon.
         let ends = |line: &&str| {
             line.strip_prefix(indent).is_some_and(|rest| {
                 rest == "}" || (!rest.starts_with(' ') && rest.ends_with([';', '}']))
             })
         };
         let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        // A name that a macro fills in later has no function of its own.
+        // A function named by a macro parameter is skipped.
         if name.is_empty() {
             continue;
         }
-        let length = lines[at..].iter().position(ends).expect("a function ends");
+        let length = lines[at..].iter().position(ends).expect("every function has an end");
         found.push((format!("{} {name}", source.path), length + 1));
     }
     found
 }
 
 #[test]
-fn no_function_is_too_long() {
+fn functions_have_at_most_70_lines() {
     let all: Vec<_> = all().iter().flat_map(functions).collect();
-    assert!(all.len() > 500, "the sources were not understood: {} functions", all.len());
+    assert!(all.len() > 500, "only {} functions found", all.len());
     let long = all
         .into_iter()
         .filter(|(name, lines)| *lines > FUNCTION_LINES_MAX && !TABLES.contains(&name.as_str()));
@@ -240,7 +241,7 @@ fn no_function_is_too_long() {
     assert!(long.is_empty(), "more than {FUNCTION_LINES_MAX} lines: {long:#?}");
 }
 
-/// Lines of production code that contain one of these, outside the files that may.
+/// Returns the lines of production code that contain one of `words`, outside the allowed files.
 fn offences(words: &[&str], may: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources("src")
@@ -305,33 +306,33 @@ fn a_type_name_means_one_type() {
 }
 
 #[test]
-fn nothing_panics_without_saying_which_invariant_broke() {
+fn production_code_has_no_unwrap_and_no_panic() {
     let found = offences(&[".unwrap()", "panic!(", "todo!(", "unimplemented!("], &[]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
-fn the_environment_is_read_in_one_place() {
+fn the_environment_is_read_only_by_the_configuration() {
     let found =
         offences(&["env::", "envy::"], &["src/config.rs", "src/config/raw.rs", "src/main.rs"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
-fn tasks_begin_in_the_app_or_in_a_set_that_owns_them() {
+fn only_the_app_spawns_tasks_outside_a_join_set() {
     let found = offences(&["tokio::spawn(", "task::spawn("], &["src/app.rs"]);
     assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
-fn the_sdk_of_the_queue_is_named_in_one_place() {
+fn the_aws_sdk_is_used_only_by_the_sqs_module() {
     let found = offences(&["aws_sdk_sqs", "aws_config"], &[]);
     let elsewhere: Vec<_> =
         found.iter().filter(|line| !line.starts_with("src/queue/sqs")).collect();
     assert!(elsewhere.is_empty() && !found.is_empty(), "{elsewhere:#?}");
 }
 
-/// What stands between `before` and the first of `ends` in a file at the root.
+/// Returns the text between `before` and the first of `ends` in a file of the root folder.
 fn version_in(file: &str, before: &str, ends: &[char]) -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
     let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{file}: no {before}"));

@@ -1,4 +1,5 @@
-//! A suspect that finds its service away is none any more: it fails with everybody. On paused time.
+//! A suspect whose service has an outage is no suspect any more: all events fail then. On paused
+//! time.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +14,7 @@ const SUSPECTS: &str = "worker_suspects{service=\"reservation\"}";
 const BREAKER: &str = "worker_breaker_state{service=\"reservation\"}";
 const PARKED: &str = "worker_messages_in_flight{state=\"parked\"}";
 
-/// Waits until a series has that value.
+/// Waits until a metric has the value.
 async fn becomes(running: &Running, series: &str, value: f64) {
     for _ in 0..1_200 {
         if metric(&running.metrics, series) == value {
@@ -21,17 +22,17 @@ async fn becomes(running: &Running, series: &str, value: f64) {
         }
         sleep(SECOND / 10).await;
     }
-    panic!("{series} is {}, never {value}", metric(&running.metrics, series));
+    panic!("{series} is {}, expected {value}", metric(&running.metrics, series));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_suspect_that_is_parked_for_its_service_is_acquitted() {
+async fn a_suspect_that_is_parked_for_an_outage_is_no_suspect_any_more() {
     let (line, store) = (Line::with([message("bad", "away-1").0]), Late::new());
     let running = start_with(&line, &store, |settings| {
         settings.policy.backoff = Backoff { base: SECOND, cap: 2 * SECOND };
     });
     let send = |n| line.send(&message(&format!("good-{n}"), &format!("slow-1-{n}")).0, 1);
-    // Others do well, in calls that begin after it has failed.
+    // Other events succeed, in calls that start after the failure of the first.
     sleep(SECOND / 2).await;
     (0..10).for_each(send);
     becomes(&running, SUSPECTS, 1.0).await;

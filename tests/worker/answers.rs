@@ -1,4 +1,5 @@
-//! "How answers are read", row by row, as the whole worker acts on them: done, retried, dead-lettered.
+//! "How answers are read", row by row: the whole worker completes, retries or dead-letters the
+//! event.
 
 use reservation_worker::event::Step;
 use sandbox::inventory::Reply as RpcReply;
@@ -14,15 +15,15 @@ use crate::support::{World, approved, expired, failed, key};
 type Http = Scripted<HttpReply>;
 type Rpc = Scripted<RpcReply>;
 
-/// Attributes of the copy of one event, by its reservation.
+/// Returns the copy of the event of a reservation in the dead-letter queue.
 fn letter<'a>(letters: &'a [StoredMessage], reservation: &str) -> &'a StoredMessage {
     let named = |body: &str| {
         let body: Value = serde_json::from_str(body).unwrap();
         body["reservation_id"] == reservation
     };
     let mut found = letters.iter().filter(|letter| named(&letter.body));
-    let letter = found.next().unwrap_or_else(|| panic!("no copy of the event of {reservation}"));
-    assert!(found.next().is_none(), "two copies of the event of {reservation}");
+    let letter = found.next().unwrap_or_else(|| panic!("no dead letter for {reservation}"));
+    assert!(found.next().is_none(), "two dead letters for {reservation}");
     letter
 }
 
@@ -35,7 +36,7 @@ fn assert_keys(calls: &[Call], expected: &[String]) {
     assert_eq!(keys, expected, "{calls:?}");
 }
 
-/// What a proxy on the way says, and what the API itself says.
+/// Transient answers to a PATCH, of a proxy and of the API.
 fn patch_transient() -> Vec<(&'static str, Http)> {
     let mut rows = vec![
         ("lost", Http::lost_reply()),
@@ -61,14 +62,14 @@ fn patch_transient() -> Vec<(&'static str, Http)> {
         ("599", 599),
     ];
     rows.extend(statuses.map(|(name, status)| (name, Http::status(status))));
-    // Applied, and the answer denies it.
+    // The change is applied, although the status is an error.
     rows.push(("503-applied", Http::status(503).applying()));
     rows
 }
 
-/// One at a time: a service that several reservations find failing is left alone for a while.
+/// Events are sent one by one: failures of several reservations would open the circuit breaker.
 #[tokio::test]
-async fn a_patch_that_failed_for_now_is_repeated_with_its_key_and_takes_effect_once() {
+async fn a_patch_that_fails_transiently_is_retried_with_its_key_and_applied_once() {
     let world = World::start().await;
     let worker = world.worker().await;
     for (name, reply) in patch_transient() {
@@ -85,17 +86,18 @@ async fn a_patch_that_failed_for_now_is_repeated_with_its_key_and_takes_effect_o
         assert_eq!(world.ledger.effects_for(name).len(), 2, "{name}");
     }
     assert_eq!(world.api.script_left(), 0);
-    assert_eq!(world.ledger.calls_for("elsewhere"), [], "a redirect is not followed");
+    assert_eq!(world.ledger.calls_for("elsewhere"), [], "a redirect was followed");
     let [success, failed, dropped, retried] = worker.outcomes("reservation.expired");
     let rows = u32::try_from(patch_transient().len()).unwrap();
-    // A kept connection that ends without an answer is no failed attempt: the call is made again at once.
+    // A kept-alive connection that closes without an answer is no failed attempt: the call is sent
+    // again at once.
     let retries = f64::from(rows) - 1.0;
     assert_eq!([success, failed, dropped, retried], [rows.into(), 0.0, 0.0, retries]);
     worker.finish(&world).await;
 }
 
 #[tokio::test]
-async fn any_success_counts_as_done_that_has_json_or_no_body() {
+async fn a_2xx_answer_with_json_or_without_body_completes_the_step() {
     let world = World::start().await;
     let worker = world.worker().await;
     let rows = [
@@ -116,14 +118,14 @@ async fn any_success_counts_as_done_that_has_json_or_no_body() {
     worker.finish(&world).await;
 }
 
-/// Both services do well once: a service that refuses one after another would be taken to refuse everybody.
+/// Lets both services succeed once: refusals without a success between them count as "refuses all".
 async fn succeed_once(world: &World, after: &str) {
     world.send(&expired(&format!("evt-good-{after}"), &format!("good-{after}")));
     world.emptied().await;
 }
 
 #[tokio::test]
-async fn a_patch_that_is_refused_for_good_is_dead_lettered_and_touches_no_seats() {
+async fn a_patch_that_is_rejected_permanently_is_dead_lettered_without_an_rpc() {
     let world = World::start().await;
     let worker = world.worker().await;
     let rows = [
@@ -178,9 +180,9 @@ fn rpc_transient() -> Vec<(&'static str, Rpc)> {
     rows
 }
 
-/// One at a time, as above.
+/// Events are sent one by one, as above.
 #[tokio::test]
-async fn an_rpc_that_failed_for_now_is_repeated_with_its_key_and_the_patch_is_not() {
+async fn an_rpc_that_fails_transiently_is_retried_with_its_key_without_the_patch() {
     let world = World::start().await;
     let worker = world.worker().await;
     for (name, reply) in rpc_transient() {
@@ -210,9 +212,9 @@ async fn an_rpc_that_failed_for_now_is_repeated_with_its_key_and_the_patch_is_no
     worker.finish(&world).await;
 }
 
-/// One at a time: a connection that is cut takes every call on it along.
+/// Events are sent one by one: a closed connection fails all calls on it.
 #[tokio::test]
-async fn an_rpc_whose_reply_is_lost_is_repeated_with_its_key() {
+async fn an_rpc_whose_reply_is_lost_is_retried_with_its_key() {
     let world = World::start().await;
     let worker = world.worker().await;
     for (name, reply) in [("lost", Rpc::lost_reply()), ("hang-up", Rpc::hang_up())] {
@@ -226,7 +228,7 @@ async fn an_rpc_whose_reply_is_lost_is_repeated_with_its_key() {
 }
 
 #[tokio::test]
-async fn a_release_of_what_is_not_held_any_more_is_done() {
+async fn a_release_of_a_hold_that_does_not_exist_completes_the_step() {
     let world = World::start().await;
     let worker = world.worker().await;
     let rows = [
@@ -248,7 +250,7 @@ async fn a_release_of_what_is_not_held_any_more_is_done() {
 }
 
 #[tokio::test]
-async fn an_rpc_that_is_refused_for_good_is_dead_lettered() {
+async fn an_rpc_that_is_rejected_permanently_is_dead_lettered() {
     let world = World::start().await;
     let worker = world.worker().await;
     let release: [(&str, Rpc, &str); 10] = [

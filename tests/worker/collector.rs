@@ -1,4 +1,5 @@
-//! A collector: OTLP over gRPC, made from the protocol's own service definition. It keeps every span.
+//! An OTLP collector over gRPC, built from the protocol's own service definition. It keeps every
+//! span.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -35,7 +36,7 @@ impl TraceService for Kept {
     }
 }
 
-/// A running collector, and the tracing of a worker that sends to it.
+/// A running collector, and the tracing of a worker that exports to it.
 pub(crate) struct Collector {
     kept: Kept,
     pub(crate) tracing: Tracing,
@@ -61,26 +62,26 @@ impl Collector {
         Self { kept, tracing }
     }
 
-    /// All spans, once the worker has ended.
+    /// Returns all spans, after the worker has ended.
     pub(crate) async fn spans(self) -> Spans {
         self.tracing.shutdown(LIMIT).await;
         Spans(self.kept.0.lock().unwrap().clone())
     }
 }
 
-/// What was collected.
+/// The collected spans.
 #[derive(Debug)]
 pub(crate) struct Spans(pub(crate) Vec<Span>);
 
 impl Spans {
-    /// The spans of that name, in the order of their beginning.
+    /// Returns the spans of that name, ordered by start time.
     pub(crate) fn named(&self, name: &str) -> Vec<&Span> {
         let mut found: Vec<_> = self.0.iter().filter(|span| span.name == name).collect();
         found.sort_by_key(|span| span.start_time_unix_nano);
         found
     }
 
-    /// The only one of that name.
+    /// Returns the only span of that name.
     pub(crate) fn only(&self, name: &str) -> &Span {
         let found = self.named(name);
         assert_eq!(found.len(), 1, "{name}: {self:#?}");
@@ -88,7 +89,7 @@ impl Spans {
     }
 }
 
-/// An attribute as text.
+/// Returns an attribute as text.
 pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
     let value = span.attributes.iter().find(|kv| kv.key == key)?.value.clone()?.value?;
     if let Value::IntValue(number) = value {
@@ -98,12 +99,12 @@ pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
     Some(text)
 }
 
-/// The names of a span's events.
+/// Returns the names of a span's events.
 pub(crate) fn events(span: &Span) -> Vec<&str> {
     span.events.iter().map(|event| event.name.as_str()).collect()
 }
 
-/// An id in hexadecimal digits.
+/// Returns an id in hexadecimal digits.
 pub(crate) fn hex(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! "After 409 or 412", cell by cell, with the state that the stand-ins really have.
+//! "After 409 or 412", cell by cell, with the state that the stand-ins hold.
 
 use sandbox::inventory::HoldState;
 use sandbox::reservation_api::ReservationStatus::{self, Cancelled, Confirmed, Expired};
@@ -10,7 +10,7 @@ use crate::support::{World, approved, expired, failed};
 
 type Event = fn(&str, &str) -> Value;
 
-/// What a cell comes to.
+/// The outcome of a cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
     /// The step counts as done.
@@ -32,7 +32,7 @@ const CELLS: [(&str, Event, ReservationStatus, Then); 9] = [
 ];
 
 #[tokio::test]
-async fn every_cell_with_a_status_that_decides() {
+async fn each_event_type_and_status_after_a_conflict_has_its_outcome() {
     let world = World::start().await;
     let worker = world.worker().await;
     let name =
@@ -77,13 +77,14 @@ async fn every_cell_with_a_status_that_decides() {
 }
 
 #[tokio::test]
-async fn any_other_status_is_tried_again() {
+async fn a_conflict_with_a_pending_or_unknown_status_is_retried() {
     let world = World::start().await;
     let worker = world.worker().await;
     let status = Scripted::<sandbox::reservation_api::Reply>::status;
     for (event, make) in [("expired", expired as Event), ("failed", failed), ("approved", approved)]
     {
-        // Refused, but still PENDING; then a status that nobody knows; then the truth.
+        // The first answer is 409 with PENDING, the second 412 with an unknown status, then the
+        // PATCH succeeds.
         let strange = status(200).body(r#"{"status":"ON_HOLD"}"#);
         world.api.script_for(event, [status(409), Scripted::normal(), status(412), strange]);
         world.send(&make(&format!("evt-{event}"), event));
@@ -98,7 +99,7 @@ async fn any_other_status_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_get_that_fails_or_names_no_status_is_tried_again() {
+async fn a_get_that_fails_or_has_no_status_is_retried() {
     let world = World::start().await;
     let worker = world.worker().await;
     let status = Scripted::<sandbox::reservation_api::Reply>::status;
@@ -120,7 +121,7 @@ async fn a_get_that_fails_or_names_no_status_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_step_that_counts_as_done_is_not_tried_again() {
+async fn a_step_that_a_conflict_shows_as_done_is_not_retried() {
     let world = World::start().await;
     let worker = world.worker().await;
     world.api.set_status("a", Cancelled);
@@ -134,7 +135,7 @@ async fn a_step_that_counts_as_done_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn an_expiry_that_comes_after_the_payment_leaves_the_seats_sold() {
+async fn an_expiry_after_the_payment_does_not_release_the_seats() {
     let world = World::start().await;
     let worker = world.worker().await;
     world.send(&approved("evt-1", "a"));
@@ -145,7 +146,7 @@ async fn an_expiry_that_comes_after_the_payment_leaves_the_seats_sold() {
     assert_eq!(world.inventory.hold("a"), Some(HoldState::Committed));
     assert_eq!(world.api.status("a"), Some(Confirmed));
     assert!(!world.methods("a").contains(&"ReleaseHold"));
-    // A superseded event is handled: its copy asks nobody anything.
+    // A superseded event counts as handled: its copy makes no calls.
     let calls = world.ledger.totals().calls;
     world.send(&expired("evt-2", "a"));
     world.emptied().await;

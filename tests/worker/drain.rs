@@ -1,5 +1,5 @@
-//! Leaving is clean, in whatever state the messages are: finished or handed back, nothing lost, and the account
-//! agrees with what SQS saw.
+//! A drain finishes or hands back every message, whatever its state. Nothing is lost, and the
+//! message account agrees with the ledger of SQS.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use tonic::Code;
 use crate::support::{LIMIT, World, eventually, expired};
 
 #[tokio::test]
-async fn an_open_long_poll_is_awaited_and_what_it_brings_is_handed_back_at_once() {
+async fn a_drain_awaits_an_open_receive_and_hands_its_messages_back_at_once() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.wait = Duration::from_secs(10)).await;
     // The first receive does not wait.
-    eventually("polling works", || worker.health.ready().is_ok()).await;
+    eventually("a receive has succeeded", || worker.health.ready().is_ok()).await;
     eventually("a receive is open", || worker.spy.receives_open() == 1).await;
     let sent = async {
-        // The drain has begun: it is polled first.
+        // `join!` polls the drain first.
         world.send(&expired("evt-1", "a"))
     };
     let (account, id) = tokio::join!(worker.finish(&world), sent);
@@ -35,37 +35,41 @@ async fn an_open_long_poll_is_awaited_and_what_it_brings_is_handed_back_at_once(
 }
 
 #[tokio::test]
-async fn an_open_long_poll_that_brings_nothing_ends_by_itself() {
+async fn a_drain_awaits_an_open_receive_that_stays_empty() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.wait = Duration::from_secs(2)).await;
     // The first receive does not wait.
-    eventually("polling works", || worker.health.ready().is_ok()).await;
+    eventually("a receive has succeeded", || worker.health.ready().is_ok()).await;
     eventually("a receive is open", || worker.spy.receives_open() == 1).await;
     let account = worker.finish(&world).await;
     assert_eq!(account.received_total(), 0);
-    // It was answered, not aborted.
+    // It was answered and not aborted.
     assert_eq!(world.sqs.ledger(&world.queue).receives_empty, 2);
 }
 
 #[tokio::test]
-async fn what_runs_is_finished_and_what_is_buffered_or_behind_it_is_handed_back() {
+async fn a_drain_finishes_running_events_and_hands_back_queued_ones() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["*"], |settings| settings.concurrency = 2).await;
     for reservation in ["a", "b"] {
         world.send(&expired(&format!("evt-{reservation}"), reservation));
-        eventually("it runs", || gate.entered().iter().any(|id| id == reservation)).await;
+        eventually("the event is being handled", || {
+            gate.entered().iter().any(|id| id == reservation)
+        })
+        .await;
     }
-    // Two that are ready, two that are behind the first in its lane.
+    // Two are ready, two wait in the lane of reservation a.
     for (id, reservation) in [("c", "c"), ("d", "d"), ("a2", "a"), ("a3", "a")] {
         world.send(&expired(&format!("evt-{id}"), reservation));
     }
     eventually("all are received", || worker.app.ledger().received_total() == 6).await;
     let opened = async {
-        eventually("the others are back", || world.sqs.counts(&world.queue).visible == 4).await;
+        eventually("the other four are visible", || world.sqs.counts(&world.queue).visible == 4)
+            .await;
         gate.open();
     };
     let (account, ()) = tokio::join!(worker.finish(&world), opened);
-    // Nothing was handed back while a receive of our own was open to take it again.
+    // Each was received once: messages are handed back only when no receive is open.
     let left = [Disposition::Deleted, Disposition::HandedBack].map(|left| account.left_total(left));
     assert_eq!((account.received_total(), left), (6, [2, 4]), "{account:?}");
     for reservation in ["a", "b"] {
@@ -77,16 +81,16 @@ async fn what_runs_is_finished_and_what_is_buffered_or_behind_it_is_handed_back(
         assert_eq!((message.receive_count, message.state), (1, MessageState::Visible));
     }
 
-    // The next process does the rest.
+    // The next process handles the rest.
     let worker = world.worker().await;
     world.emptied().await;
-    assert_eq!(world.ledger.totals().effects, 8, "seats and status of a to d");
+    assert_eq!(world.ledger.totals().effects, 8, "seats and status of reservations a to d");
     worker.drain().await;
 }
 
-/// The waits are drawn at random from 0 to 20 s: one or the other may be over before the end, not all.
+/// The waits are random, 0 to 20 s: some may end before the drain does.
 #[tokio::test]
-async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it_stopped() {
+async fn an_event_that_waits_for_its_retry_is_handed_back_for_the_rest_of_the_wait() {
     let world = World::start().await;
     let services = world.services();
     let long = Duration::from_secs(20);
@@ -104,7 +108,7 @@ async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it
     let [deleted, handed_back] =
         [Disposition::Deleted, Disposition::HandedBack].map(|l| account.left_total(l));
     assert_eq!(deleted + handed_back, 4, "{account:?}");
-    // For the rest of their time, and not at once.
+    // Each is hidden for the rest of its wait.
     let rests: Vec<_> = ids.iter().flat_map(|id| world.hidden_for(id)).collect();
     assert_eq!(u64::try_from(rests.len()).unwrap(), handed_back);
     assert!(
@@ -121,11 +125,10 @@ async fn what_waits_for_its_retry_is_handed_back_until_then_and_goes_on_where_it
     worker.drain().await;
 }
 
-/// Those who were told to come later go back until then. Those who wait because others were told so go back at once:
-/// whether the service is back is for the next process to find out.
+/// Events that were told to retry later stay hidden until then. An event that waits only because of
+/// them is handed back at once: the next process finds out whether the service is back.
 #[tokio::test]
-async fn what_waits_for_a_time_that_a_service_named_is_handed_back_until_then_and_the_others_at_once()
- {
+async fn only_events_that_got_a_retry_time_themselves_are_handed_back_with_it() {
     let world = World::start().await;
     let services = world.services();
     let worker = world.worker_of(services.clone(), |_| {}).await;
@@ -140,7 +143,7 @@ async fn what_waits_for_a_time_that_a_service_named_is_handed_back_until_then_an
     eventually("the other one waits", || worker.parked() == 1.0).await;
     let account = worker.finish(&world).await;
     assert_eq!(account.left_total(Disposition::HandedBack), 5);
-    assert_eq!(world.methods("e"), ["PATCH"], "the time holds for everyone");
+    assert_eq!(world.methods("e"), ["PATCH"], "the retry time applies to all events");
     assert_eq!(world.hidden_for(&other), [0]);
     for id in told {
         let [rest] = world.hidden_for(&id)[..] else { panic!("handed back once") };
@@ -148,10 +151,10 @@ async fn what_waits_for_a_time_that_a_service_named_is_handed_back_until_then_an
     }
     assert_eq!(world.sqs.counts(&world.queue).visible, 1);
 
-    // A process that knows nothing of it, but what was done.
+    // A new process: it has the store's records, but no outage state.
     let fresh = Services { outages: world.services().outages, ..services };
     let worker = world.worker_of(fresh, |_| {}).await;
-    eventually("the other one is done", || world.methods("e") == ["PATCH", "ReleaseHold"]).await;
+    eventually("the other event is done", || world.methods("e") == ["PATCH", "ReleaseHold"]).await;
     world.emptied().await;
     for name in ["a", "b", "c", "d"] {
         assert_eq!(world.methods(name), ["PATCH", "ReleaseHold", "ReleaseHold"]);
@@ -160,15 +163,15 @@ async fn what_waits_for_a_time_that_a_service_named_is_handed_back_until_then_an
 }
 
 #[tokio::test]
-async fn what_does_not_end_in_time_is_cut_off_and_stays_hidden_while_its_call_may_take_effect() {
+async fn a_call_that_outlasts_the_drain_is_cut_off_and_its_message_stays_hidden() {
     let world = World::start().await;
     let (worker, gate) =
         world.gated(&["a"], |settings| settings.call_timeout_max = Duration::from_secs(7)).await;
     let id = world.send(&expired("evt-1", "a"));
-    eventually("it runs", || gate.entered() == ["a"]).await;
+    eventually("the event is being handled", || gate.entered() == ["a"]).await;
     let begun = Instant::now();
     let grace = Duration::from_secs(5);
-    let account = timeout(LIMIT, worker.app.drain(begun + grace)).await.expect("an end");
+    let account = timeout(LIMIT, worker.app.drain(begun + grace)).await.expect("the drain ends");
     assert!(account.balances(), "{account:?}");
     assert_eq!(account.left_total(Disposition::HandedBack), 1);
     assert_eq!(world.hidden_for(&id), [7]);
@@ -177,7 +180,7 @@ async fn what_does_not_end_in_time_is_cut_off_and_stays_hidden_while_its_call_ma
 }
 
 #[tokio::test]
-async fn what_is_done_is_deleted_before_the_end_though_sqs_is_slow() {
+async fn a_drain_waits_for_slow_deletes() {
     let world = World::start().await;
     let worker = world.worker().await;
     let faults = world.sqs.faults(&world.queue);
@@ -193,7 +196,7 @@ async fn what_is_done_is_deleted_before_the_end_though_sqs_is_slow() {
     assert_eq!(world.sqs.counts(&world.queue).total(), 0);
 }
 
-/// A burst, and a worker that leaves in the middle of it, again and again, each with an empty memory.
+/// A worker without memory of the last one starts and drains repeatedly during a burst.
 #[tokio::test]
 async fn a_burst_survives_restarts_and_takes_effect_once() {
     let world = World::start().await;
@@ -223,9 +226,9 @@ async fn a_burst_survives_restarts_and_takes_effect_once() {
     assert_eq!(world.dead_letters(), []);
 }
 
-/// A crash: every task is dropped at once, whatever it does, and nothing is handed back.
+/// A crash: all tasks are dropped at once, and no message is handed back.
 #[tokio::test]
-async fn a_crash_in_the_middle_loses_nothing() {
+async fn a_crash_during_a_burst_loses_no_event() {
     let world = World::start().await;
     let busy = Faults::none().latency(Duration::from_millis(2), Duration::from_millis(10));
     world.api.set_faults(busy);

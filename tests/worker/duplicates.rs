@@ -1,4 +1,5 @@
-//! Effects happen once: copies in flight are joined, later ones dropped, an id that is used twice is set aside.
+//! Effects happen once: copies in flight join the first, later copies are dropped, and an event
+//! with the id of another one is dead-lettered.
 
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ const JOINED: &str = "worker_duplicates_total{reason=\"joined\"}";
 const HANDLED: &str = "worker_duplicates_total{reason=\"handled\"}";
 
 #[tokio::test]
-async fn copies_in_flight_share_one_handling_and_one_settlement() {
+async fn copies_in_flight_are_handled_and_settled_together() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["a"], |_| {}).await;
     for _ in 0..3 {
         world.send(&expired("evt-1", "a"));
     }
     eventually("both copies have joined", || worker.metric(JOINED) == 2.0).await;
-    // Nothing is deleted before the effects, the copies' own messages included.
+    // No message is deleted before the effects, not even the copies' messages.
     assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, 0);
     gate.open();
     world.emptied().await;
@@ -29,7 +30,7 @@ async fn copies_in_flight_share_one_handling_and_one_settlement() {
 }
 
 #[tokio::test]
-async fn copies_share_a_release_too() {
+async fn copies_in_flight_are_released_together() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["a"], |settings| settings.policy.retries_max = 0).await;
     world.api.script_for(
@@ -48,7 +49,7 @@ async fn copies_share_a_release_too() {
 }
 
 #[tokio::test]
-async fn a_copy_of_what_was_handled_is_deleted_and_does_nothing_else() {
+async fn a_copy_of_a_handled_event_is_deleted_without_calls() {
     let world = World::start().await;
     let worker = world.worker().await;
     for event in [expired("evt-1", "a"), approved("evt-2", "b"), failed("evt-3", "c")] {
@@ -67,13 +68,13 @@ async fn a_copy_of_what_was_handled_is_deleted_and_does_nothing_else() {
 }
 
 #[tokio::test]
-async fn one_message_that_comes_in_twice_is_settled_by_its_newest_receipt() {
+async fn a_message_that_is_received_twice_is_settled_with_its_newest_receipt() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["a"], |_| {}).await;
-    // SQS hands the message out and shows it again at once.
+    // SQS delivers the message and makes it visible again at once.
     world.sqs.faults(&world.queue).duplicate_next(1);
     let id = world.send(&expired("evt-1", "a"));
-    eventually("it has come in twice", || {
+    eventually("the message was received twice", || {
         world.deliveries(&id) == 2 && worker.app.ledger().left_total(Disposition::Replaced) == 1
     })
     .await;
@@ -85,7 +86,7 @@ async fn one_message_that_comes_in_twice_is_settled_by_its_newest_receipt() {
 }
 
 #[tokio::test]
-async fn a_delete_that_did_not_take_brings_a_duplicate_and_no_second_effect() {
+async fn a_delete_without_effect_leads_to_a_duplicate_and_no_second_effect() {
     let world = World::start().await;
     let short = Duration::from_secs(3);
     let worker = world.worker_with(|settings| settings.visibility = short).await;
@@ -99,20 +100,20 @@ async fn a_delete_that_did_not_take_brings_a_duplicate_and_no_second_effect() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_used_for_another_event_is_set_aside_and_does_not_touch_the_first() {
+async fn an_event_with_the_id_of_another_one_is_dead_lettered() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["a"], |_| {}).await;
     world.send(&expired("evt-1", "a"));
-    eventually("the first is in hand", || gate.entered() == ["a"]).await;
-    // In flight, with another reservation; and with another quantity.
+    eventually("the first event is being handled", || gate.entered() == ["a"]).await;
+    // While the first is in flight: with another reservation, then with another quantity.
     world.send(&expired("evt-1", "b"));
     let mut other = expired("evt-1", "a");
     other["payload"] = json!({"qty": 3});
     world.send(&other);
-    eventually("both are set aside", || world.dead_letters().len() == 2).await;
+    eventually("both are dead-lettered", || world.dead_letters().len() == 2).await;
     gate.open();
     world.emptied().await;
-    // And after the first was handled.
+    // The same after the first was handled.
     world.send(&approved("evt-1", "a"));
     world.emptied().await;
     let letters = world.dead_letters();
@@ -127,7 +128,7 @@ async fn an_id_that_is_used_for_another_event_is_set_aside_and_does_not_touch_th
 }
 
 #[tokio::test]
-async fn fields_that_decide_nothing_do_not_make_another_event() {
+async fn fields_without_effect_do_not_make_a_different_event() {
     let world = World::start().await;
     let worker = world.worker().await;
     world.send(&expired("evt-1", "a"));

@@ -1,5 +1,5 @@
-//! Each event type, with and without seats, in each envelope: exactly the right calls, in the right order, with
-//! the right keys and trace.
+//! Each event type, with and without seats, in each envelope: the calls, their order, their keys
+//! and their trace context.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::support::{World, approved, event, expired, failed, key};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// Each type with its payloads, and the calls that follow, with `{r}` for the reservation.
+/// Each type with its payloads and the calls that follow; `{r}` stands for the reservation.
 fn cases() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     let seats = json!(["A-12", "A-13"]);
 
@@ -59,7 +59,7 @@ fn cases() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     ]
 }
 
-/// The payload's fields beside the reservation and the show.
+/// Returns the payload's fields with the reservation and the show.
 fn inner(flat: &Value) -> Value {
     let mut detail = flat["payload"].clone();
     detail["reservation_id"] = flat["reservation_id"].clone();
@@ -92,7 +92,7 @@ fn cloud_event(flat: &Value, data: Value) -> Value {
     })
 }
 
-/// As producers on the JVM spell the fields.
+/// Renames the fields to camel case, as producers on the JVM do.
 fn camel(mut detail: Value) -> Value {
     for (name, other) in [
         ("reservation_id", "reservationId"),
@@ -109,7 +109,7 @@ fn camel(mut detail: Value) -> Value {
     detail
 }
 
-/// Every envelope around one event; each keeps the event's own id.
+/// Returns one event in every envelope; each keeps the event's own id.
 fn envelopes(flat: &Value) -> Vec<(&'static str, Value)> {
     let id = flat["id"].as_str().unwrap();
     vec![
@@ -131,7 +131,7 @@ fn keys(calls: &[Call]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn every_type_and_envelope_makes_exactly_its_calls() {
+async fn each_type_in_each_envelope_makes_exactly_its_calls() {
     let world = World::start().await;
     let worker = world.worker().await;
     let mut expected = Vec::new();
@@ -170,7 +170,7 @@ async fn every_type_and_envelope_makes_exactly_its_calls() {
 }
 
 #[tokio::test]
-async fn the_keys_are_the_golden_ones() {
+async fn idempotency_keys_are_the_golden_values() {
     let world = World::start().await;
     let worker = world.worker().await;
     world.send(&expired("evt_123456", "rsv_abc123"));
@@ -180,7 +180,7 @@ async fn the_keys_are_the_golden_ones() {
     assert_eq!(keys(&calls), golden);
     worker.finish(&world).await;
 
-    // Another process that never heard of that event: the same id gives the same keys.
+    // Another process without any state: the same id gives the same keys.
     let world = World::start().await;
     let worker = world.worker().await;
     world.send(&approved("evt_123456", "rsv_abc123"));
@@ -192,7 +192,7 @@ async fn the_keys_are_the_golden_ones() {
 }
 
 #[tokio::test]
-async fn the_reservation_is_one_path_segment_whatever_it_contains() {
+async fn the_reservation_id_is_always_one_path_segment() {
     let world = World::start().await;
     let worker = world.worker().await;
     let ids = ["a/b", "a b", "a%2Fb", "a?b=c#d", "예약", "..a", "a+b&c;d", "a\\b"];
@@ -213,7 +213,7 @@ async fn the_reservation_is_one_path_segment_whatever_it_contains() {
 }
 
 #[tokio::test]
-async fn the_trace_is_that_of_the_attribute_else_of_the_header_else_of_the_body() {
+async fn the_trace_context_comes_from_the_attribute_then_the_header_then_the_body() {
     let world = World::start().await;
     let worker = world.worker().await;
     let parent = |trace: &str| format!("00-{trace}-{PARENT}-01");
@@ -249,7 +249,7 @@ async fn the_trace_is_that_of_the_attribute_else_of_the_header_else_of_the_body(
             assert_eq!(call.tracestate.as_deref(), state, "{reservation}");
         }
     }
-    // No parent at all: a trace of its own, the same for both calls.
+    // Without a parent the event has a trace of its own, the same in both calls.
     let calls = world.ledger.calls_for("d");
     let traces: Vec<_> =
         calls.iter().map(|c| c.traceparent.as_deref().unwrap()[..35].to_owned()).collect();
@@ -258,7 +258,7 @@ async fn the_trace_is_that_of_the_attribute_else_of_the_header_else_of_the_body(
 }
 
 #[tokio::test]
-async fn baggage_and_x_rays_header_go_to_both_services_where_they_are_asked_for() {
+async fn baggage_and_the_xray_header_are_passed_on_when_configured() {
     let world = World::start().await;
     let mut services = world.services();
     let propagators = Propagators { xray: true, ..Propagators::default() };
@@ -266,7 +266,7 @@ async fn baggage_and_x_rays_header_go_to_both_services_where_they_are_asked_for(
     let worker = world.worker_of(services, |_| {}).await;
     let message = NewMessage::new(expired("evt-1", "a").to_string());
     world.send_message(message.attribute("baggage", "tenant=t1,user=u;p=1"));
-    // In the attributes of an SNS notification: after the message's own.
+    // The attributes of the SQS message come before those of an SNS notification.
     for (id, own, passed_on) in [("b", None, "tenant=sns"), ("c", Some("tenant=own"), "tenant=own")]
     {
         let note = json!({
@@ -296,7 +296,7 @@ async fn baggage_and_x_rays_header_go_to_both_services_where_they_are_asked_for(
 }
 
 #[tokio::test]
-async fn no_trace_context_is_passed_on_where_that_is_switched_off() {
+async fn without_propagators_no_trace_context_is_passed_on() {
     let world = World::start().await;
     let mut services = world.services();
     services.peers = Arc::new(ServiceEndpoints {

@@ -1,4 +1,4 @@
-//! Fair queues: on a standard queue a message group is a tenant's name, and orders nothing.
+//! Fair queues: on a standard queue a message group names a tenant and has no order.
 
 use reservation_worker::settle::account::Disposition;
 use sandbox::reservation_api::Reply as HttpReply;
@@ -17,22 +17,22 @@ fn send(world: &World, body: String) -> String {
 }
 
 #[tokio::test]
-async fn the_events_of_a_tenant_are_handled_at_once() {
+async fn the_events_of_a_tenant_are_handled_concurrently() {
     let world = World::start().await;
     for n in 0..20 {
         send(&world, expired(&format!("evt-{n}"), &format!("r{n}")).to_string());
     }
     let (worker, gate) = world.gated(&["*"], |settings| settings.concurrency = 20).await;
-    eventually("all are in hand", || gate.entered().len() == 20).await;
+    eventually("all are being handled", || gate.entered().len() == 20).await;
     gate.open();
     world.emptied().await;
     assert_eq!(worker.outcomes("reservation.expired"), [20.0, 0.0, 0.0, 0.0]);
     worker.finish(&world).await;
 }
 
-/// SQS hands each out three times: what goes back with another would be dead-lettered untried.
+/// `maxReceiveCount` is 3: events that are handed back with another would be dead-lettered untried.
 #[tokio::test]
-async fn an_event_that_goes_back_takes_no_other_of_its_tenant_along() {
+async fn the_release_of_an_event_does_not_affect_others_of_its_tenant() {
     let world = World::redriving(3).await;
     world.api.script_for("bad", vec![Http::status(500); 100]);
     let bad = send(&world, expired("evt-bad", "bad").to_string());
@@ -49,7 +49,7 @@ async fn an_event_that_goes_back_takes_no_other_of_its_tenant_along() {
 }
 
 #[tokio::test]
-async fn a_copy_in_the_dead_letter_queue_names_the_tenant() {
+async fn a_dead_letter_keeps_the_message_group() {
     let world = World::start().await;
     send(&world, "not json".to_owned());
     world.api.script_for("refused", [Http::status(422)]);

@@ -1,5 +1,5 @@
-//! FIFO queues: the events of a message group one after another, whatever their reservations; what goes back takes
-//! along what comes after it.
+//! FIFO queues: the events of a message group are handled one by one, whatever their reservations.
+//! When one is handed back, the later ones of its group are handed back too.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ fn send_all<const N: usize>(world: &World, group: &str, names: [&str; N]) -> [St
     })
 }
 
-/// Whose calls came one after another, from call number `since` on, and whose turn it was how often.
+/// Returns the reservations of the calls from call number `since` on, in order; repeats in a row
+/// count once.
 fn turns(world: &World, names: &[&str], since: u64) -> Vec<String> {
     let mut turns = Vec::new();
     for call in world.ledger.calls_since(since) {
@@ -44,7 +45,7 @@ fn turns(world: &World, names: &[&str], since: u64) -> Vec<String> {
     turns
 }
 
-/// Makes a message visible again before its time, by the handle that it was received with.
+/// Makes a received message visible again early, by its receipt handle.
 async fn show_again(world: &World, message_id: &str) {
     let entries = world.sqs.ledger(&world.queue).entries;
     let received = entries.iter().rfind(|entry| {
@@ -58,7 +59,7 @@ async fn show_again(world: &World, message_id: &str) {
 }
 
 #[tokio::test]
-async fn a_group_is_handled_in_order_over_its_reservations_and_other_groups_do_not_wait() {
+async fn a_group_is_handled_in_order_and_does_not_hold_up_other_groups() {
     let world = World::fifo().await;
     let names = ["r0", "r1", "r2", "r3", "r4", "r5"];
     send_all(&world, "g", names);
@@ -76,7 +77,7 @@ async fn a_group_is_handled_in_order_over_its_reservations_and_other_groups_do_n
 }
 
 #[tokio::test]
-async fn an_event_that_waits_for_its_retry_holds_its_group_back() {
+async fn an_event_that_waits_for_its_retry_blocks_its_group() {
     let world = World::fifo().await;
     let names = ["r0", "r1", "r2"];
     world.api.script_for("r0", [500, 500].map(Http::status));
@@ -89,14 +90,13 @@ async fn an_event_that_waits_for_its_retry_holds_its_group_back() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_released_takes_the_later_ones_of_its_group_back_and_they_keep_their_order()
- {
+async fn the_release_of_an_event_hands_back_the_later_ones_of_its_group_in_order() {
     let world = World::fifo().await;
     let names = ["r0", "r1", "r2"];
     world.api.script_for("r0", [500, 500, 500].map(Http::status));
     let ids = send_all(&world, "g", names);
     send_all(&world, "h", ["s0"]);
-    // With room for more, the group would wait here.
+    // With a higher in-flight limit, the group would wait here.
     let worker =
         world.worker_with(|settings| (settings.in_flight_max, settings.concurrency) = (4, 2)).await;
     assert_eq!(world.released(&ids[0]).await, 30);
@@ -117,7 +117,7 @@ async fn an_event_that_is_released_takes_the_later_ones_of_its_group_back_and_th
 }
 
 #[tokio::test]
-async fn what_is_dead_lettered_lets_its_group_go_on_once_it_is_copied() {
+async fn a_group_continues_after_its_head_is_copied_to_the_dead_letter_queue() {
     let world = World::fifo().await;
     let second = Duration::from_secs(1);
     world.sqs.faults(&world.dlq).latency(Action::SendMessage, second, Duration::ZERO);
@@ -130,8 +130,8 @@ async fn what_is_dead_lettered_lets_its_group_go_on_once_it_is_copied() {
     world.emptied().await;
     assert_eq!(turns(&world, &["r0", "r1", "r2"], 0), ["r0", "r1", "r2"]);
     let at = |name| world.ledger.calls_for(name)[0].at;
-    assert!(at("r1") >= begun + second, "the poison was copied first");
-    assert!(at("r2") >= at("r1") + second, "the refused event was copied first");
+    assert!(at("r1") >= begun + second, "r1 was called before the copy of the poison");
+    assert!(at("r2") >= at("r1") + second, "r2 was called before the copy of r1");
     let letters = world.dead_letters();
     let originals = letters.iter().map(|l| l.attributes["dlq_message_id"].string_value.as_deref());
     assert_eq!(originals.collect::<Vec<_>>(), [Some(poison.as_str()), Some(refused.as_str())]);
@@ -139,7 +139,7 @@ async fn what_is_dead_lettered_lets_its_group_go_on_once_it_is_copied() {
 }
 
 #[tokio::test]
-async fn poison_that_cannot_be_copied_is_held_with_the_later_ones_of_its_group() {
+async fn poison_that_cannot_be_copied_is_held_and_blocks_its_group() {
     let world = World::fifo().await;
     let refused = Fault::Error(ErrorCode::AccessDenied);
     world.sqs.faults(&world.dlq).fail_sometimes(Action::SendMessage, 1.0, refused);
@@ -151,7 +151,7 @@ async fn poison_that_cannot_be_copied_is_held_with_the_later_ones_of_its_group()
     assert_eq!(world.methods("r0"), [""; 0]);
     world.sqs.faults(&world.dlq).clear();
     world.emptied().await;
-    // Neither spent a receive.
+    // Neither was received a second time.
     assert_eq!((world.deliveries(&poison), world.deliveries(&later)), (1, 1));
     assert_eq!(world.dead_letters().len(), 1);
     assert_eq!(world.methods("r0"), ["PATCH", "ReleaseHold"]);
@@ -159,7 +159,7 @@ async fn poison_that_cannot_be_copied_is_held_with_the_later_ones_of_its_group()
 }
 
 #[tokio::test]
-async fn a_group_that_waits_for_a_service_is_handed_back_whole_and_keeps_its_order() {
+async fn a_group_that_is_parked_is_handed_back_whole_and_keeps_its_order() {
     let world = World::fifo().await;
     world.api.go_down().await.unwrap();
     let groups = ["g", "h", "i", "j", "k"];
@@ -169,8 +169,8 @@ async fn a_group_that_waits_for_a_service_is_handed_back_whole_and_keeps_its_ord
         .collect();
     let services = world.services();
     let worker = world.worker_of(services.clone(), |_| {}).await;
-    // The first of each group, which are five reservations; the others wait behind them.
-    eventually("all groups wait", || worker.parked() == 5.0).await;
+    // The heads of the groups, five reservations, are parked; the others wait behind them.
+    eventually("all groups are parked", || worker.parked() == 5.0).await;
     eventually("all are received", || worker.app.ledger().received_total() == 10).await;
     let account = worker.finish(&world).await;
     assert_eq!(account.left_total(Disposition::HandedBack), 10);
@@ -189,9 +189,9 @@ async fn a_group_that_waits_for_a_service_is_handed_back_whole_and_keeps_its_ord
     worker.drain().await;
 }
 
-/// Two heads are too few to show that a service is away: they wait for times of their own.
+/// Two failing heads do not open the circuit breaker: each waits for its own retry.
 #[tokio::test]
-async fn a_group_whose_first_fails_alone_keeps_its_order_and_leaves_others_alone() {
+async fn a_group_with_a_failing_head_keeps_its_order_and_does_not_affect_others() {
     let world = World::fifo().await;
     let bad = ["g", "h"];
     for group in bad {
@@ -225,9 +225,9 @@ async fn a_group_whose_first_fails_alone_keeps_its_order_and_leaves_others_alone
     worker.finish(&world).await;
 }
 
-/// Handed back, each would spend a receive for the first one's sake.
+/// If the group were handed back, each event would use up a receive because of the head.
 #[tokio::test]
-async fn a_group_waits_here_for_a_head_whose_retries_are_used_up() {
+async fn a_group_is_held_for_a_head_whose_retries_are_used_up() {
     let world = World::fifo_redriving(3).await;
     world.api.script_for("r0", [500, 500, 500].map(Http::status));
     let ids = send_all(&world, "g", ["r0", "r1", "r2"]);
@@ -246,7 +246,7 @@ async fn a_group_waits_here_for_a_head_whose_retries_are_used_up() {
 }
 
 #[tokio::test]
-async fn a_head_that_uses_up_its_last_receive_lets_its_group_go_on() {
+async fn a_head_without_receives_left_is_dead_lettered_and_its_group_continues() {
     let world = World::fifo_redriving(1).await;
     let names = ["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7"];
     world.api.script_for("r0", vec![Http::status(500); 100]);
@@ -267,9 +267,10 @@ async fn a_head_that_uses_up_its_last_receive_lets_its_group_go_on() {
     worker.finish(&world).await;
 }
 
-/// A group is closed until its messages are deleted: nobody waits for company here.
+/// SQS delivers no more of a group until its messages are deleted: the delete does not wait for a
+/// batch.
 #[tokio::test]
-async fn what_is_done_is_deleted_at_once() {
+async fn a_handled_message_of_a_fifo_queue_is_deleted_at_once() {
     let world = World::fifo().await;
     let worker = world.worker().await;
     let mut lags = Vec::new();
@@ -284,13 +285,13 @@ async fn what_is_done_is_deleted_at_once() {
     worker.finish(&world).await;
 }
 
-/// SQS drops a message whose deduplication id it has seen within five minutes, and says that it was sent.
+/// SQS drops a message whose deduplication id it has seen within five minutes, and reports success.
 #[tokio::test]
-async fn poison_that_was_sent_back_is_copied_again() {
+async fn poison_that_was_redriven_is_copied_again() {
     let world = World::fifo_redriving(3).await;
     let worker = world.worker().await;
     send_to(&world, "g", "first", "not json".to_owned());
-    eventually("it is copied", || world.dead_letters().len() == 1).await;
+    eventually("the poison is copied", || world.dead_letters().len() == 1).await;
     let copy = world.dead_letters().remove(0);
     let original = copy.attributes["dlq_message_id"].string_value.clone().unwrap();
     world.send_message(NewMessage {
@@ -298,7 +299,7 @@ async fn poison_that_was_sent_back_is_copied_again() {
         deduplication_id: Some("second".to_owned()),
         ..NewMessage::new("not json").attribute("dlq_message_id", original)
     });
-    eventually("the one that came back is copied too", || world.dead_letters().len() == 2).await;
+    eventually("the redriven one is copied too", || world.dead_letters().len() == 2).await;
     world.emptied().await;
     worker.finish(&world).await;
 }

@@ -1,5 +1,4 @@
-//! A store that can be away, as a whole or in part, lose its answers, or be asked by somebody else. Otherwise it is the one
-//! in memory.
+//! A store in memory that can be down, as a whole or in part, and can lose its answers.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
@@ -11,10 +10,10 @@ use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use reservation_worker::outage::Shard;
 
-/// Parts of a store that is divided.
+/// The number of parts of a divided store.
 const PARTS: u16 = 16;
 
-/// See the module.
+/// The store; see the module.
 pub(crate) struct FlakyStore {
     store: RwLock<Arc<MemoryStore>>,
     down: AtomicBool,
@@ -29,7 +28,7 @@ impl FlakyStore {
         Self::divided(1)
     }
 
-    /// One whose parts can be away alone.
+    /// Makes a store whose parts can be down separately.
     pub(crate) fn of_parts() -> Self {
         Self::divided(PARTS)
     }
@@ -45,22 +44,22 @@ impl FlakyStore {
         }
     }
 
-    /// Whether it is away: nothing is done, and no answer is given.
+    /// Sets whether the store is down: it does nothing and every request fails.
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
 
-    /// Whether every third part is away.
+    /// Sets whether every third part is down.
     pub(crate) fn set_third_down(&self, down: bool) {
         self.third_down.store(down, Ordering::SeqCst);
     }
 
-    /// The next answers to a completion are lost, after it was done.
+    /// Loses the answers to the next completions; they are carried out.
     pub(crate) fn lose_completions(&self, count: u32) {
         self.completions_lost.store(count, Ordering::SeqCst);
     }
 
-    /// All that it knew is gone.
+    /// Drops all records.
     pub(crate) fn lose_everything(&self) {
         *self.store.write().unwrap() = empty();
     }
@@ -69,7 +68,7 @@ impl FlakyStore {
         Arc::clone(&self.store.read().unwrap())
     }
 
-    /// How often it was asked for anything.
+    /// Returns the number of requests so far.
     pub(crate) fn asked(&self) -> u32 {
         self.asked.load(Ordering::SeqCst)
     }

@@ -1,5 +1,6 @@
-//! Services that are half down: back and refusing everybody, back for one call only, silent for some reservations,
-//! telling everybody to come back at once. What that costs is bounded, and those that do well are not held up.
+//! Services in partial outages: back but rejecting all calls, back for one call only, silent for
+//! some reservations, or asking for immediate retries. The cost is bounded, and events that succeed
+//! are not held up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,13 @@ use crate::support::{Worker, World, event, eventually, limits};
 
 type Http = Scripted<Reply>;
 
-/// Events of an outage, each for a reservation of its own.
+/// Events of an outage, each for its own reservation.
 const EVENTS: usize = 30;
 
-/// The default waits.
+/// The default backoff.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
 
-/// A payment that names no seats: only the Reservation API is needed.
+/// A payment without seats: only the Reservation API is called.
 fn send(world: &World, reservation: &str) {
     let payload = json!({"payment_intent_id": "pay_1", "amount": 1});
     let id = format!("evt-{reservation}");
@@ -36,12 +37,12 @@ fn send_many(world: &World, name: &str, count: usize) {
     (0..count).for_each(|n| send(world, &format!("{name}-{n}")));
 }
 
-/// The Reservation API answers everybody so.
+/// Makes the Reservation API give this answer to every call.
 fn answer_all(world: &World, reply: Http) {
     world.api.set_faults(Faults::none().with(1.0, reply));
 }
 
-/// 20 calls at once, as by default.
+/// Twenty concurrent calls, the default.
 fn with_20_calls(services: Services) -> Services {
     let limits = OutageSettings { calls_max: 20, ..limits() };
     let outages = Arc::new(Outages::new(limits, Arc::clone(&services.metrics)));
@@ -49,12 +50,13 @@ fn with_20_calls(services: Services) -> Services {
     Services { outages, records, ..services }
 }
 
-/// All events of an outage have called once: those that did not take the service down were probes.
+/// Waits until all events of an outage have made a call: those after the breaker opened were
+/// probes.
 async fn all_have_called(world: &World, worker: &Worker) {
     let has_called = |n| !world.ledger.calls_for(&format!("r-{n}")).is_empty();
-    eventually("all have called", || (0..EVENTS).all(has_called)).await;
+    eventually("all events have made a call", || (0..EVENTS).all(has_called)).await;
     let waiting = (EVENTS - 1) as f64;
-    eventually("all wait", || worker.parked() >= waiting).await;
+    eventually("all events are parked", || worker.parked() >= waiting).await;
 }
 
 fn given_up(worker: &Worker) -> f64 {
@@ -62,7 +64,7 @@ fn given_up(worker: &Worker) -> f64 {
 }
 
 #[tokio::test]
-async fn a_service_that_is_back_and_refuses_everybody_costs_a_few_dead_letters() {
+async fn a_service_that_rejects_all_calls_after_an_outage_costs_few_dead_letters() {
     let world = World::start().await;
     answer_all(&world, Http::status(503));
     send_many(&world, "r", EVENTS);
@@ -70,14 +72,14 @@ async fn a_service_that_is_back_and_refuses_everybody_costs_a_few_dead_letters()
     all_have_called(&world, &worker).await;
     answer_all(&world, Http::status(403));
     let series = "worker_refusing{service=\"reservation\"}";
-    eventually("it is found to refuse everybody", || worker.metric(series) == 1.0).await;
-    // Its probes go on, and cost none.
+    eventually("the service counts as refusing", || worker.metric(series) == 1.0).await;
+    // Its probes continue and dead-letter no further events.
     sleep(Duration::from_secs(3)).await;
     let dead = world.dead_letters().len();
     assert!(dead <= 5, "{dead} of {EVENTS}");
 }
 
-/// One call gets through in an outage.
+/// One call succeeds during an outage.
 async fn one_success_within(failing: Http, in_flight_max: usize) {
     let world = World::redriving(1).await;
     answer_all(&world, failing);
@@ -91,31 +93,31 @@ async fn one_success_within(failing: Http, in_flight_max: usize) {
         .await;
     all_have_called(&world, &worker).await;
     world.api.script([Http::normal()]);
-    eventually("one gets through", || worker.outcomes("payment.approved")[0] == 1.0).await;
+    eventually("one event succeeds", || worker.outcomes("payment.approved")[0] == 1.0).await;
     sleep(Duration::from_secs(6)).await;
-    assert!(worker.breaker("reservation") > 0.0, "it is found to be down again");
+    assert!(worker.breaker("reservation") > 0.0, "the breaker is open again");
     assert_eq!(given_up(&worker), 0.0);
     let calls = world.ledger.totals().calls;
     sleep(Duration::from_secs(2)).await;
     let more = world.ledger.totals().calls - calls;
-    // Five in a round, and half a second between rounds at least.
-    assert!(more <= 25, "{more} calls in two seconds: rounds of probes and no more");
+    // Five in a round, with at least half a second between rounds.
+    assert!(more <= 25, "{more} calls in two seconds, expected only probes");
 }
 
 #[tokio::test]
-async fn one_success_in_an_outage_of_500_uses_up_no_retries() {
+async fn one_success_in_an_outage_with_status_500_uses_up_no_retries() {
     one_success_within(Http::status(500), 1_000).await;
 }
 
 #[tokio::test]
-async fn one_success_in_an_outage_that_fills_half_of_the_room_gives_nothing_up() {
+async fn one_success_in_an_outage_near_the_in_flight_limit_releases_no_event() {
     one_success_within(Http::status(503), 40).await;
 }
 
-/// So many reservations are never answered; a good event every second is done at once.
+/// This many reservations get no answer; one good event per second is completed at once.
 async fn go_on_beside_silent(reservations: usize) {
     let world = World::start().await;
-    // The defaults, times a fifth.
+    // The default settings, divided by five.
     let services = with_20_calls(world.services_with(Duration::from_secs(1)));
     let worker = world
         .worker_of(services, |settings| {
@@ -131,12 +133,13 @@ async fn go_on_beside_silent(reservations: usize) {
         send(&world, &format!("other-{n}"));
         sleep(Duration::from_millis(100)).await;
     }
-    // While the first do well, it is found out who fails alone.
+    // During the first good events the suspects are identified.
     for n in 0..10 {
         let name = format!("good-{n}");
         let sent_at = Instant::now();
         send(&world, &name);
-        eventually("it is done", || !world.ledger.effects_for(&name).is_empty()).await;
+        eventually("the good event is handled", || !world.ledger.effects_for(&name).is_empty())
+            .await;
         let took = sent_at.elapsed();
         let (limit, breaker) = (
             worker.metric("worker_concurrency_limit{service=\"reservation\"}"),
@@ -151,17 +154,17 @@ async fn go_on_beside_silent(reservations: usize) {
 }
 
 #[tokio::test]
-async fn twelve_silent_reservations_hold_up_nobody() {
+async fn twelve_silent_reservations_do_not_hold_up_others() {
     go_on_beside_silent(12).await;
 }
 
 #[tokio::test]
-async fn forty_silent_reservations_hold_up_nobody() {
+async fn forty_silent_reservations_do_not_hold_up_others() {
     go_on_beside_silent(40).await;
 }
 
 #[tokio::test]
-async fn a_conflict_that_cannot_be_looked_up_is_its_own_and_is_tried_ever_more_seldom() {
+async fn a_conflict_whose_lookup_fails_makes_a_suspect_and_is_retried_with_backoff() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.policy.backoff = BACKOFF).await;
     let answers = (0..1_000).flat_map(|_| [Http::status(409), Http::status(503)]);
@@ -177,12 +180,12 @@ async fn a_conflict_that_cannot_be_looked_up_is_its_own_and_is_tried_ever_more_s
         sleep(Duration::from_millis(95)).await;
     }
     let lately = calls() - before;
-    assert!(lately <= 6, "{lately} calls in six seconds: three attempts at most");
+    assert!(lately <= 6, "{lately} calls in six seconds, expected at most three attempts");
     assert_eq!(worker.suspects("reservation"), 1.0);
 }
 
 #[tokio::test]
-async fn a_service_that_asks_to_be_called_again_at_once_is_not_hammered() {
+async fn retry_after_zero_does_not_lead_to_a_flood_of_calls() {
     let world = World::start().await;
     answer_all(&world, Http::status(429).header("Retry-After", "0"));
     let services = with_20_calls(world.services());
@@ -198,7 +201,7 @@ async fn a_service_that_asks_to_be_called_again_at_once_is_not_hammered() {
 }
 
 #[tokio::test]
-async fn where_leases_cannot_be_extended_two_suspects_hold_up_nobody() {
+async fn without_lease_extensions_two_suspects_do_not_hold_up_others() {
     let world = World::start().await;
     let denied = Fault::Error(ErrorCode::AccessDenied);
     let extend = Action::ChangeMessageVisibilityBatch;
@@ -210,8 +213,8 @@ async fn where_leases_cannot_be_extended_two_suspects_hold_up_nobody() {
         })
         .await;
     let series = "worker_queue_action_failing{action=\"extend\"}";
-    eventually("it is known", || worker.metric(series) == 1.0).await;
-    // That one is done shows that another's failure is its own.
+    eventually("extensions are known to fail", || worker.metric(series) == 1.0).await;
+    // A success shows that the failure of another event is its own.
     send(&world, "first");
     world.emptied().await;
     for bad in ["bad-1", "bad-2"] {

@@ -1,5 +1,5 @@
-//! A store of several parts: all of them away, or some. What waits for them is not given up while they come back one
-//! after the other.
+//! A store of several parts, all or some of them down. Events that wait for a part are not released
+//! while the parts come back one by one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::flaky::FlakyStore;
 use crate::support::{Worker, World, event, eventually};
 
-/// Events that are held at most.
+/// The in-flight limit.
 const ROOM: usize = 200;
 
 async fn worker_with(world: &World, store: &Arc<FlakyStore>) -> Worker {
@@ -19,7 +19,7 @@ async fn worker_with(world: &World, store: &Arc<FlakyStore>) -> Worker {
     world.worker_of(services, |settings| settings.in_flight_max = ROOM).await
 }
 
-/// Payments that name no seats: only the Reservation API is needed.
+/// Payments without seats: only the Reservation API is called.
 fn send_many(world: &World, name: &str, count: usize) {
     for n in 0..count {
         let payload = json!({"payment_intent_id": "pay_1", "amount": 1});
@@ -28,7 +28,8 @@ fn send_many(world: &World, name: &str, count: usize) {
     }
 }
 
-/// All is done, once, and within a minute: what is given up is hidden for a quarter of an hour.
+/// Waits until all events are handled, once and within a minute. Released ones would stay hidden
+/// for 15 minutes.
 async fn all_are_done(world: &World, worker: Worker, events: u64) {
     world.emptied().await;
     assert_eq!(world.dead_letters().len(), 0);
@@ -37,7 +38,7 @@ async fn all_are_done(world: &World, worker: Worker, events: u64) {
 }
 
 #[tokio::test]
-async fn a_store_whose_parts_come_back_one_after_the_other_gives_nothing_up() {
+async fn no_event_is_released_while_the_parts_of_a_store_come_back_one_by_one() {
     let world = World::start().await;
     let store = Arc::new(FlakyStore::of_parts());
     let worker = worker_with(&world, &store).await;
@@ -45,21 +46,21 @@ async fn a_store_whose_parts_come_back_one_after_the_other_gives_nothing_up() {
     world.emptied().await;
     store.set_down(true);
     send_many(&world, "late", 2 * ROOM);
-    eventually("the room is full", || worker.parked() >= 0.99 * ROOM as f64).await;
+    eventually("the in-flight limit is reached", || worker.parked() >= 0.99 * ROOM as f64).await;
     sleep(Duration::from_secs(6)).await;
     store.set_down(false);
     all_are_done(&world, worker, 600).await;
 }
 
 #[tokio::test]
-async fn what_waits_for_a_third_of_the_store_is_done_when_that_is_back() {
+async fn events_that_wait_for_a_third_of_the_store_are_handled_when_it_is_back() {
     let world = World::start().await;
     let store = Arc::new(FlakyStore::of_parts());
     let worker = worker_with(&world, &store).await;
     store.set_third_down(true);
-    // A third of them: less than half of the room, beyond which the oldest would be handed back for the others' sake.
+    // A third of them is parked: above half of the in-flight limit the oldest would be handed back.
     send_many(&world, "r", ROOM);
-    eventually("a third waits", || worker.parked() >= 0.2 * ROOM as f64).await;
+    eventually("a third of the events is parked", || worker.parked() >= 0.2 * ROOM as f64).await;
     sleep(Duration::from_secs(4)).await;
     store.set_third_down(false);
     all_are_done(&world, worker, 200).await;

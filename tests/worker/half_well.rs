@@ -1,5 +1,6 @@
-//! SQS half well: one action is denied while the others work. What the worker does meanwhile is bounded, nothing is
-//! lost, SQS dead-letters no good event at `maxReceiveCount` 3, and all goes on within ten seconds of the cure.
+//! One SQS action is denied while the others work. The worker's calls are bounded, no event is
+//! lost, SQS dead-letters no good event at `maxReceiveCount` 3, and work continues within ten
+//! seconds of the repair.
 
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use crate::support::{Worker, World, eventually, expired};
 
 const DENIED: Fault = Fault::Error(ErrorCode::AccessDenied);
 
-/// Within which an action that works again is used again.
+/// The time within which a repaired action is used again.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// The leases of these tests.
+/// Short leases, as all these tests use them.
 fn short_leases(settings: &mut AppSettings) {
     settings.visibility = Duration::from_secs(5);
 }
@@ -37,14 +38,14 @@ fn send_many(world: &World, count: usize) -> Vec<String> {
     (0..count).map(|n| world.send(&expired(&format!("evt-{n}"), &format!("r{n}")))).collect()
 }
 
-/// Two effects for each of so many events, none of them in the dead-letter queue.
+/// Two effects for each event, and no event in the dead-letter queue.
 fn all_went_well(world: &World, events: usize) {
     assert_eq!(world.dead_letters().len(), 0, "good events in the dead-letter queue");
     assert_eq!(world.ledger.totals().effects, 2 * u64::try_from(events).unwrap());
 }
 
 #[tokio::test]
-async fn without_extensions_a_service_that_is_away_sends_nothing_to_the_dead_letter_queue() {
+async fn without_extensions_an_outage_of_a_service_dead_letters_no_event() {
     let world = World::redriving(3).await;
     deny(&world, Action::ChangeMessageVisibilityBatch);
     let away = Faults::none().with(1.0, Scripted::<Reply>::code(Code::Unavailable));
@@ -61,14 +62,14 @@ async fn without_extensions_a_service_that_is_away_sends_nothing_to_the_dead_let
 }
 
 #[tokio::test]
-async fn without_deletes_what_is_done_is_held_and_deleted_later() {
+async fn without_deletes_handled_messages_are_held_and_deleted_later() {
     let world = World::redriving(3).await;
     deny(&world, Action::DeleteMessageBatch);
     let ids = send_many(&world, 100);
     let worker = world.worker_with(short_leases).await;
     sleep(Duration::from_secs(25)).await;
     let received = world.sqs.ledger(&world.queue).delivered;
-    assert_eq!(world.sqs.counts(&world.queue).total(), 100, "nothing is deleted, nothing is lost");
+    assert_eq!(world.sqs.counts(&world.queue).total(), 100, "all messages are still in the queue");
     cure(&world);
     let cured_at = Instant::now();
     world.emptied().await;
@@ -82,7 +83,7 @@ async fn without_deletes_what_is_done_is_held_and_deleted_later() {
     worker.finish(&world).await;
 }
 
-/// What `/readyz` says of an action that is denied, and the metric.
+/// Whether `/readyz` and the metric report the action as failing.
 fn says(worker: &Worker, action: QueueAction, fails: bool) -> bool {
     let problem = Problem::QueueAction { action, why: "denied" };
     let series = format!("worker_queue_action_failing{{action=\"{}\"}}", action.as_str());
@@ -91,7 +92,7 @@ fn says(worker: &Worker, action: QueueAction, fails: bool) -> bool {
 }
 
 #[tokio::test]
-async fn an_action_that_is_denied_is_named_before_it_is_needed_and_again_when_it_works() {
+async fn a_denied_action_is_reported_before_it_is_needed() {
     for (action, queue_action) in [
         (Action::ChangeMessageVisibilityBatch, QueueAction::Extend),
         (Action::DeleteMessageBatch, QueueAction::Delete),
@@ -100,10 +101,10 @@ async fn an_action_that_is_denied_is_named_before_it_is_needed_and_again_when_it
         let world = World::start().await;
         deny(&world, action);
         let worker = world.worker().await;
-        eventually("it is named", || says(&worker, queue_action, true)).await;
+        eventually("the action is reported", || says(&worker, queue_action, true)).await;
         cure(&world);
         let cured_at = Instant::now();
-        eventually("it works again", || worker.health.ready() == Ok(())).await;
+        eventually("the worker is ready again", || worker.health.ready() == Ok(())).await;
         assert!(cured_at.elapsed() < RECOVERY, "{action:?}: {:?}", cured_at.elapsed());
         assert!(says(&worker, queue_action, false));
         worker.finish(&world).await;
@@ -111,28 +112,28 @@ async fn an_action_that_is_denied_is_named_before_it_is_needed_and_again_when_it
 }
 
 #[tokio::test]
-async fn without_copies_poison_waits_and_good_events_go_on() {
+async fn poison_that_cannot_be_copied_does_not_hold_up_good_events() {
     let world = World::redriving(3).await;
     world.sqs.faults(&world.dlq).fail_sometimes(Action::SendMessage, 1.0, DENIED);
     let worker = world.worker_with(short_leases).await;
     for n in 0..5 {
         world.sqs.send(&world.queue, format!("poison {n}"));
     }
-    eventually("it is named", || says(&worker, QueueAction::DeadLetter, true)).await;
+    eventually("the action is reported", || says(&worker, QueueAction::DeadLetter, true)).await;
     send_many(&world, 50);
     let done = || world.sqs.counts(&world.queue).total() == 5;
-    eventually("the good ones are done", done).await;
+    eventually("the good events are handled", done).await;
     all_went_well(&world, 50);
     cure(&world);
     let cured_at = Instant::now();
-    eventually("it works again", || worker.health.ready() == Ok(())).await;
+    eventually("the worker is ready again", || worker.health.ready() == Ok(())).await;
     assert!(cured_at.elapsed() < RECOVERY, "{:?}", cured_at.elapsed());
-    assert_eq!(world.dead_letters().len(), 1, "the one that was held");
+    assert_eq!(world.dead_letters().len(), 1, "one copy, of the held message");
     worker.finish(&world).await;
 }
 
 #[tokio::test]
-async fn a_throttled_call_is_everyday_life_and_throttling_that_lasts_is_not() {
+async fn only_lasting_failures_of_deletes_are_reported() {
     let world = World::start().await;
     let worker = world.worker_with(short_leases).await;
     let faults = world.sqs.faults(&world.queue);
@@ -140,17 +141,17 @@ async fn a_throttled_call_is_everyday_life_and_throttling_that_lasts_is_not() {
     send_many(&world, 30);
     world.emptied().await;
     assert!(says(&worker, QueueAction::Delete, false));
-    // Entry by entry, so that a probe would say that it works.
+    // Each entry fails, but the call succeeds: a probe would find the action working.
     faults.fail_delete_entries(1.0);
     world.send(&expired("evt-last", "last"));
     let series = "worker_queue_action_failing{action=\"delete\"}";
-    eventually("it is named", || worker.metric(series) == 1.0).await;
+    eventually("the action is reported", || worker.metric(series) == 1.0).await;
     sleep(Duration::from_secs(6)).await;
     assert_eq!(worker.metric(series), 1.0);
     faults.clear();
     let cured_at = Instant::now();
     world.emptied().await;
     assert!(cured_at.elapsed() < RECOVERY, "{:?}", cured_at.elapsed());
-    eventually("it works again", || worker.health.ready() == Ok(())).await;
+    eventually("the worker is ready again", || worker.health.ready() == Ok(())).await;
     worker.finish(&world).await;
 }

@@ -1,4 +1,4 @@
-//! SQS half well for an hour, on paused time: a queue of which one action fails, with SQS's rules for who is shown what.
+//! One SQS action fails for an hour, on paused time. The queue follows SQS's redrive rules.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -46,7 +46,7 @@ struct Stored {
     receives: u32,
     handle: usize,
     is_deleted: bool,
-    /// SQS moved it: it was shown too often.
+    /// Whether SQS moved it to the dead-letter queue after too many receives.
     is_redriven: bool,
 }
 
@@ -97,7 +97,7 @@ impl HalfWell {
         }
     }
 
-    /// Carries out each entry that stands.
+    /// Applies the change to each entry whose receipt is valid.
     fn change(
         &self,
         action: QueueAction,
@@ -194,7 +194,7 @@ impl Queue for HalfWell {
     }
 }
 
-/// Both services: one may be away.
+/// Both services; the Reservation API can be down.
 #[derive(Default)]
 struct Api {
     is_away: AtomicBool,
@@ -275,7 +275,7 @@ fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
 }
 
 impl Engine {
-    /// Waits until nothing is left in the queue; how long that took.
+    /// Waits until the queue is empty and returns the time that took.
     async fn emptied(&self, limit: Duration) -> Duration {
         let began_at = Instant::now();
         while self.queue.left() > 0 {
@@ -285,7 +285,7 @@ impl Engine {
         began_at.elapsed()
     }
 
-    /// Each event was done once, and none was shown too often.
+    /// Each event was handled once, and none was redriven by SQS.
     async fn all_went_well(self, events: usize) -> Arc<MessageAccount> {
         assert_eq!(self.queue.count(|stored| stored.is_redriven), 0, "in the dead-letter queue");
         assert_eq!(self.api.done.load(Ordering::SeqCst), events);
@@ -302,7 +302,7 @@ impl Engine {
 const FAILURES: [How; 3] = [How::Denied, How::Hangs, How::EveryEntry];
 
 #[tokio::test(start_paused = true)]
-async fn without_extensions_an_outage_of_an_hour_costs_no_good_event() {
+async fn without_extensions_an_outage_of_an_hour_dead_letters_no_event() {
     for (how, seconds) in
         [(How::Denied, 5), (How::Denied, 30), (How::Hangs, 5), (How::EveryEntry, 5)]
     {
@@ -318,7 +318,7 @@ async fn without_extensions_an_outage_of_an_hour_costs_no_good_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_extensions_events_go_on_and_more_at_once_when_it_is_cured() {
+async fn events_are_handled_while_extensions_fail_and_after_the_repair() {
     for how in FAILURES {
         let engine = start(HalfWell::with((0..200).map(event)), 5 * SECOND);
         engine.queue.fail(Some((QueueAction::Extend, how)));
@@ -336,10 +336,10 @@ async fn without_extensions_events_go_on_and_more_at_once_when_it_is_cured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_deleted_for_an_hour_is_held_bounded_and_deleted_once() {
+async fn messages_that_cannot_be_deleted_are_held_up_to_the_limit_and_deleted_later() {
     for how in FAILURES {
         let engine = start(HalfWell::with((0..1_500).map(event)), 30 * SECOND);
-        // It works at first.
+        // Deletes work at first.
         engine.emptied(60 * SECOND).await;
         engine.queue.fail(Some((QueueAction::Delete, how)));
         (1_500..3_500).for_each(|n| engine.queue.send(event(n)));
@@ -351,20 +351,20 @@ async fn what_cannot_be_deleted_for_an_hour_is_held_bounded_and_deleted_once() {
         );
         sleep(HOUR).await;
         assert!(held <= 1_000, "{how:?}: {held} held");
-        assert_eq!(engine.queue.count(|s| s.receives > 0 && !s.is_deleted), held, "no more since");
-        // What is held is extended every fifteen seconds, ten with each call.
+        assert_eq!(engine.queue.count(|s| s.receives > 0 && !s.is_deleted), held, "changed since");
+        // Held messages are extended every fifteen seconds, ten in each call.
         let calls = engine.queue.calls.load(Ordering::SeqCst) - calls;
         assert!(calls < held.div_ceil(10) * 3 * 240 + 3_000, "{calls} calls for {held}");
         engine.queue.fail(None);
         let took = engine.emptied(20 * SECOND).await;
         assert!(took < 12 * SECOND, "{took:?}");
-        assert_eq!(engine.queue.count(|stored| stored.receives > 1), 0, "{how:?}: came again");
+        assert_eq!(engine.queue.count(|stored| stored.receives > 1), 0, "{how:?}: received twice");
         engine.all_went_well(3_500).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn poison_that_cannot_be_copied_for_an_hour_harms_no_good_event() {
+async fn poison_that_cannot_be_copied_for_an_hour_does_not_affect_good_events() {
     for how in [How::Denied, How::Hangs] {
         let poison = (0..100).map(|n| format!("poison {n}"));
         let engine = start(HalfWell::with(poison.chain((0..200).map(event))), 5 * SECOND);
@@ -377,7 +377,7 @@ async fn poison_that_cannot_be_copied_for_an_hour_harms_no_good_event() {
         engine.queue.fail(None);
         sleep(10 * SECOND).await;
         assert!(!engine.fails(QueueAction::DeadLetter), "{how:?}");
-        // Whole, where somebody looks: one by the worker, the others by SQS itself.
+        // One copy is made by the worker; SQS redrives the others.
         assert_eq!(engine.queue.copies.lock().unwrap().len(), 1, "{how:?}");
         assert_eq!(engine.queue.left(), 0);
         assert!(engine.app.drain(Instant::now() + 20 * SECOND).await.balances());
@@ -385,7 +385,7 @@ async fn poison_that_cannot_be_copied_for_an_hour_harms_no_good_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn receives_that_are_denied_for_an_hour_go_on_within_ten_seconds() {
+async fn receives_that_failed_for_an_hour_resume_within_ten_seconds() {
     for how in [How::Denied, How::Hangs] {
         let engine = start(HalfWell::with((0..100).map(event)), 5 * SECOND);
         engine.queue.fail(Some((QueueAction::Receive, how)));
@@ -393,7 +393,7 @@ async fn receives_that_are_denied_for_an_hour_go_on_within_ten_seconds() {
         assert!(engine.fails(QueueAction::Receive), "{how:?}");
         engine.queue.fail(None);
         let took = engine.emptied(60 * SECOND).await;
-        // A call that hangs is given up in its time, and the next is sent at most ten seconds later.
+        // A hanging call times out, and the next one is sent at most ten seconds later.
         assert!(took < if how == How::Hangs { 20 } else { 11 } * SECOND, "{how:?}: {took:?}");
         engine.all_went_well(100).await;
     }

@@ -1,4 +1,5 @@
-//! `/healthz` fails where the loop or the pool is truly stuck, and never because a service is away.
+//! `/healthz` fails when the poll loop or the worker pool is stuck, and never because of an outage
+//! of a service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{World, eventually, expired, settings};
 
-/// Lets the clock run, second by second, and everybody work in each.
+/// Advances the clock second by second and lets all tasks run in each.
 async fn pass(seconds: u64) {
     pause();
     for _ in 0..seconds {
@@ -45,22 +46,22 @@ fn stuck(health: &Health) -> Option<&'static str> {
 }
 
 #[tokio::test]
-async fn a_worker_that_never_comes_back_from_a_call_is_stuck() {
+async fn a_call_that_never_ends_makes_the_worker_stuck() {
     let world = World::start().await;
     let brief = |settings: &mut AppSettings| settings.call_timeout_max = Duration::from_secs(1);
     let (worker, gate) = world.gated(&["a"], brief).await;
     world.send(&expired("evt-1", "a"));
-    eventually("it is at the gate", || gate.entered().iter().any(|id| id == "a")).await;
+    eventually("the call is at the gate", || gate.entered().iter().any(|id| id == "a")).await;
     pass(30).await;
     assert_eq!(stuck(&worker.health), None, "an attempt may take a while");
     pass(10).await;
     assert_eq!(stuck(&worker.health), Some("worker"));
     gate.open();
-    eventually("it goes on", || stuck(&worker.health).is_none()).await;
+    eventually("the worker is not stuck any more", || stuck(&worker.health).is_none()).await;
 }
 
 #[tokio::test]
-async fn a_service_that_is_away_and_a_full_table_are_no_fault() {
+async fn an_outage_and_a_reached_in_flight_limit_do_not_make_it_stuck() {
     let world = World::start().await;
     world.api.go_down().await.unwrap();
     let few = |settings: &mut AppSettings| settings.in_flight_max = 20;
@@ -68,14 +69,14 @@ async fn a_service_that_is_away_and_a_full_table_are_no_fault() {
     for n in 0..40 {
         world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
     }
-    eventually("as many wait as may", || worker.parked() == 20.0).await;
+    eventually("the in-flight limit is reached", || worker.parked() == 20.0).await;
     for _ in 0..60 {
         pass(5).await;
         assert_eq!(stuck(&worker.health), None);
     }
 }
 
-/// Gives nothing but poison.
+/// A queue with nothing but poison.
 struct Poisoned;
 
 #[async_trait]
@@ -95,23 +96,23 @@ impl Queue for Poisoned {
     }
 
     async fn delete(&self, _: &[ReceiptHandle]) -> BatchAnswer {
-        unreachable!("nobody runs the batches")
+        unreachable!("the batcher does not run")
     }
 
     async fn extend(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
-        unreachable!("nobody runs the batches")
+        unreachable!("the batcher does not run")
     }
 
     async fn hand_back(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
-        unreachable!("nobody runs the batches")
+        unreachable!("the batcher does not run")
     }
 
     async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {
-        unreachable!("nobody runs the batches")
+        unreachable!("the batcher does not run")
     }
 }
 
-/// A poll loop whose settlements nobody takes, so that it hangs for good in handing one in.
+/// A poll loop without a running batcher: it hangs when it hands over a settlement.
 async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
     let (services, AppSettings { wait, visibility, policy, .. }) = (world.services(), settings());
     let (ledger, queue): (_, Arc<dyn Queue>) =
@@ -167,7 +168,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
 }
 
 #[tokio::test]
-async fn a_poll_loop_that_does_not_turn_is_stuck() {
+async fn a_blocked_poll_loop_is_stuck() {
     let world = World::start().await;
     let health = Arc::new(Health::new());
     let (poller, _batcher) = wedged_loop(&world, &health).await;

@@ -1,4 +1,4 @@
-//! A held message does not slip away; one that slipped away all the same is left alone.
+//! The lease of a held message is extended. A message whose lease is lost is left alone.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ const LOST: &str = "worker_leases_lost_total";
 const RUNNING: &str = "worker_messages_in_flight{state=\"running\"}";
 
 #[tokio::test]
-async fn a_slow_event_keeps_its_message_beyond_the_visibility_timeout() {
+async fn a_slow_event_keeps_its_lease_beyond_the_visibility_timeout() {
     let world = World::start().await;
     let visibility = Duration::from_secs(6);
     let (worker, gate) = world.gated(&["a"], |settings| settings.visibility = visibility).await;
     let id = world.send(&expired("evt-1", "a"));
     let copy = world.send(&expired("evt-1", "a"));
-    // Half of a timeout apart: by the time of the third the first timeout is over.
+    // Extensions are half a timeout apart: the third comes after the end of the first timeout.
     eventually("each is extended three times", || worker.metric(EXTENDED) >= 6.0).await;
     gate.open();
     world.emptied().await;
@@ -30,7 +30,7 @@ async fn a_slow_event_keeps_its_message_beyond_the_visibility_timeout() {
 }
 
 #[tokio::test]
-async fn an_extension_that_fails_is_tried_again_while_there_is_time() {
+async fn a_failed_extension_is_retried_while_the_lease_lasts() {
     for whole_call in [true, false] {
         let world = World::start().await;
         let visibility = Duration::from_secs(10);
@@ -43,7 +43,7 @@ async fn an_extension_that_fails_is_tried_again_while_there_is_time() {
             faults.fail_next_visibility_entries(2);
         }
         let id = world.send(&expired("evt-1", "a"));
-        eventually("it is extended", || worker.metric(EXTENDED) >= 1.0).await;
+        eventually("the lease is extended", || worker.metric(EXTENDED) >= 1.0).await;
         assert_eq!(worker.metric(FAILED), 2.0);
         gate.open();
         world.emptied().await;
@@ -52,9 +52,10 @@ async fn an_extension_that_fails_is_tried_again_while_there_is_time() {
     }
 }
 
-/// A fifth of the timeout for each answer: half is left when it is asked for, two thirds of which are waited.
+/// Each answer takes a fifth of the timeout. An extension is sent at half of the timeout and may
+/// take two thirds of the rest.
 #[tokio::test]
-async fn an_extension_that_is_slow_is_not_given_up() {
+async fn a_slow_extension_is_awaited() {
     let world = World::start().await;
     let visibility = Duration::from_secs(5);
     let (worker, gate) = world.gated(&["a"], |settings| settings.visibility = visibility).await;
@@ -62,7 +63,7 @@ async fn an_extension_that_is_slow_is_not_given_up() {
     let slow = Duration::from_secs(1);
     faults.latency(Action::ChangeMessageVisibilityBatch, slow, Duration::ZERO);
     let id = world.send(&expired("evt-1", "a"));
-    eventually("it is extended three times", || worker.metric(EXTENDED) >= 3.0).await;
+    eventually("the lease is extended three times", || worker.metric(EXTENDED) >= 3.0).await;
     gate.open();
     world.emptied().await;
     assert_eq!(world.deliveries(&id), 1);
@@ -70,14 +71,14 @@ async fn an_extension_that_is_slow_is_not_given_up() {
     worker.finish(&world).await;
 }
 
-/// Nothing is received meanwhile, so that no newer receipt revives the event.
+/// Receives fail meanwhile, so that no newer receipt renews the lease.
 #[tokio::test]
-async fn a_lost_lease_stops_the_event_before_its_next_step_and_deletes_nothing() {
+async fn after_a_lost_lease_no_step_is_made_and_no_message_is_deleted() {
     let world = World::start().await;
     let visibility = Duration::from_secs(6);
     let (worker, gate) = world.gated(&["a"], |settings| settings.visibility = visibility).await;
     let id = world.send(&expired("evt-1", "a"));
-    eventually("it is in hand", || gate.entered() == ["a"]).await;
+    eventually("the event is being handled", || gate.entered() == ["a"]).await;
     let faults = world.sqs.faults(&world.queue);
     let broken = Fault::Http(503);
     for action in [Action::ReceiveMessage, Action::ChangeMessageVisibilityBatch] {
@@ -92,7 +93,7 @@ async fn a_lost_lease_stops_the_event_before_its_next_step_and_deletes_nothing()
     assert_eq!(world.methods("a"), ["PATCH"]);
     assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, 0);
     assert_eq!(worker.app.ledger().left_total(Disposition::LeaseLost), 1);
-    // Whoever has it next goes on where it stopped.
+    // The next receiver continues with the step that is missing.
     faults.clear();
     world.emptied().await;
     assert!(world.deliveries(&id) >= 2);
@@ -101,7 +102,7 @@ async fn a_lost_lease_stops_the_event_before_its_next_step_and_deletes_nothing()
 }
 
 #[tokio::test]
-async fn what_waits_for_a_retry_is_held_too() {
+async fn an_event_that_waits_for_a_retry_keeps_its_lease() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.visibility = Duration::from_secs(6)).await;
     let later = sandbox::script::Scripted::<sandbox::reservation_api::Reply>::status(503);

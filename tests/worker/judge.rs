@@ -1,5 +1,5 @@
-//! A service that is half well: what one event is answered does not stop the others, and what all are answered is final
-//! for few of them.
+//! Failures of one event do not affect others, and answers that all events get are final for few of
+//! them.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -29,12 +29,12 @@ type Rpc = Scripted<RpcReply>;
 
 const REFUSING: &str = "worker_refusing{service=\"reservation\"}";
 
-/// A payment that names no seats: only the Reservation API is needed.
+/// A payment without seats: only the Reservation API is called.
 fn api_only(id: &str, reservation: &str) -> Value {
     event(id, "payment.approved", reservation, json!({"payment_intent_id": "pay_1", "amount": 1}))
 }
 
-/// One good event, from its sending to its end.
+/// Sends one good event and waits until it is applied.
 async fn succeed_once(world: &World, name: &str) {
     world.send(&api_only(&format!("evt-{name}"), name));
     let done = |ledger: &sandbox::ledger::Ledger| ledger.calls_for(name).iter().any(Call::applied);
@@ -42,22 +42,22 @@ async fn succeed_once(world: &World, name: &str) {
 }
 
 #[tokio::test]
-async fn an_event_that_fails_with_the_outage_class_while_others_do_well_is_held_and_not_charged() {
+async fn an_event_with_outage_failures_while_others_succeed_is_held_and_uses_up_no_retries() {
     let world = World::redriving(1).await;
     let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
     world.api.script_for("bad", vec![Http::status(503); 20_000]);
     let id = world.send(&expired("evt-bad", "bad"));
     let calls = || world.ledger.calls_for("bad").len();
-    eventually("it is tried again and again", || calls() >= 10).await;
-    assert_eq!(worker.suspects("reservation"), 0.0, "nobody has fared better");
+    eventually("it is retried", || calls() >= 10).await;
+    assert_eq!(worker.suspects("reservation"), 0.0, "a suspect without a success of another event");
     for n in 0..20 {
         succeed_once(&world, &format!("good-{n}")).await;
     }
     eventually("it is a suspect", || worker.suspects("reservation") == 1.0).await;
     let then = calls();
-    eventually("it is tried all the same", || calls() >= then + 10).await;
+    eventually("the suspect is still retried", || calls() >= then + 10).await;
     assert_eq!((worker.breaker("reservation"), worker.parked()), (0.0, 0.0));
-    assert!(world.hidden_for(&id).is_empty(), "it is held");
+    assert!(world.hidden_for(&id).is_empty(), "the suspect was handed back");
     world.api.clear_script();
     world.emptied().await;
     assert_eq!((world.deliveries(&id), world.dead_letters().len()), (1, 0));
@@ -68,13 +68,13 @@ async fn an_event_that_fails_with_the_outage_class_while_others_do_well_is_held_
 }
 
 #[tokio::test]
-async fn suspects_have_a_quarter_of_the_workers_and_good_events_the_others() {
+async fn suspects_use_at_most_a_quarter_of_the_workers() {
     const BAD: usize = 12;
     let world = World::redriving(1).await;
     let worker = world.worker_with(|settings| settings.concurrency = 8).await;
     let bad: Vec<_> = (0..BAD).map(|n| format!("bad-{n}")).collect();
     for name in &bad {
-        // Slow from the second time on, so that calls overlap where they may.
+        // Slow from the second call on, so that calls of suspects can overlap.
         let slow = Http::status(503).delayed(Duration::from_millis(100));
         let mut replies = vec![slow; 1_000];
         replies.insert(0, Http::status(503));
@@ -82,7 +82,7 @@ async fn suspects_have_a_quarter_of_the_workers_and_good_events_the_others() {
         world.send(&api_only(&format!("evt-{name}"), name));
         succeed_once(&world, &format!("after-{name}")).await;
     }
-    // A success proves something about calls that ended before it began.
+    // A success counts against calls that ended before it started.
     for n in 0..BAD {
         succeed_once(&world, &format!("once-more-{n}")).await;
     }
@@ -105,9 +105,9 @@ async fn suspects_have_a_quarter_of_the_workers_and_good_events_the_others() {
     };
     let open = |call: &Call| tries.iter().filter(|other| is_open_at(other, call)).count();
     let peak = tries.iter().map(|call| open(call)).max();
-    assert_eq!(peak, Some(2), "of eight workers");
+    assert_eq!(peak, Some(2), "two of eight workers");
     let tried = |name: &str| tries.iter().any(|call| call.reservation_id == name);
-    assert!(bad.iter().all(|name| tried(name)), "each has its turn");
+    assert!(bad.iter().all(|name| tried(name)), "each suspect is retried");
     assert_eq!(worker.breaker("reservation"), 0.0);
 
     world.api.clear_script();
@@ -118,9 +118,9 @@ async fn suspects_have_a_quarter_of_the_workers_and_good_events_the_others() {
 }
 
 #[tokio::test]
-async fn suspects_fill_half_of_the_room_at_most_and_the_oldest_is_given_up() {
+async fn suspects_fill_at_most_half_of_the_in_flight_limit_and_the_oldest_are_released() {
     let world = World::start().await;
-    // So long that they are found waiting.
+    // Long enough that the events are found waiting.
     let long = Duration::from_secs(30);
     let worker = world
         .worker_with(|settings| {
@@ -140,13 +140,13 @@ async fn suspects_fill_half_of_the_room_at_most_and_the_oldest_is_given_up() {
         eventually("it is a suspect", || suspects() == f64::from(n + 1)).await;
     }
     assert_eq!(worker.suspects("reservation"), 5.0);
-    // Hidden for a quarter of an hour, the oldest first.
+    // Hidden for 15 minutes, the oldest first.
     for id in &ids[..2] {
         assert_eq!(world.released(id).await, 15 * 60);
     }
     assert!(ids[2..].iter().all(|id| world.hidden_for(id).is_empty()));
     assert_eq!(world.dead_letters(), []);
-    // There is room for others.
+    // Other events are still received.
     for n in 0..30 {
         world.send(&api_only(&format!("evt-{n}"), &format!("more-{n}")));
     }
@@ -157,14 +157,14 @@ async fn suspects_fill_half_of_the_room_at_most_and_the_oldest_is_given_up() {
 }
 
 #[tokio::test]
-async fn refusals_are_each_events_own_as_long_as_others_do_well_between_them() {
+async fn rejections_are_final_while_other_events_succeed_between_them() {
     let world = World::start().await;
     let worker = world.worker().await;
     let refused = |name: &str| {
         world.api.script_for(name, [Http::status(403)]);
         world.send(&api_only(&format!("evt-{name}"), name));
     };
-    // Four, and a success between them and the next four.
+    // Four rejections, a success, and four more.
     for n in 0..8 {
         refused(&format!("bad-{n}"));
         world.emptied().await;
@@ -175,9 +175,9 @@ async fn refusals_are_each_events_own_as_long_as_others_do_well_between_them() {
     }
     assert_eq!(world.dead_letters().len(), 8);
     assert_eq!((worker.breaker("reservation"), worker.metric(REFUSING)), (0.0, 0.0));
-    // The fifth in a row.
+    // The fifth in a row makes the service count as refusing.
     refused("fifth");
-    eventually("it waits", || worker.parked() == 1.0).await;
+    eventually("the fifth is parked", || worker.parked() == 1.0).await;
     assert_eq!(worker.metric(REFUSING), 1.0);
     world.emptied().await;
     assert_eq!(world.methods("fifth"), ["PATCH", "PATCH"]);
@@ -187,7 +187,7 @@ async fn refusals_are_each_events_own_as_long_as_others_do_well_between_them() {
     worker.finish(&world).await;
 }
 
-/// Sends events to a service that refuses everybody, then cures it.
+/// Sends events to a service that rejects all calls, then repairs it.
 async fn refuses_everybody(service: &str, refuse: impl Fn(&World), cure: impl Fn(&World)) {
     const EVENTS: usize = 100;
     let world = World::redriving(1).await;
@@ -197,14 +197,14 @@ async fn refuses_everybody(service: &str, refuse: impl Fn(&World), cure: impl Fn
     }
     let worker = world.worker().await;
     let refusing = format!("worker_refusing{{service=\"{service}\"}}");
-    eventually("it is found to refuse everybody", || worker.metric(&refusing) == 1.0).await;
-    eventually("the others wait", || {
+    eventually("the service counts as refusing", || worker.metric(&refusing) == 1.0).await;
+    eventually("the other events are parked", || {
         let gone = u32::try_from(world.dead_letters().len()).unwrap();
         worker.parked() == 100.0 - f64::from(gone)
     })
     .await;
     let calls = world.ledger.totals().calls;
-    eventually("it is asked again", || world.ledger.totals().calls > calls + 10).await;
+    eventually("the service is probed", || world.ledger.totals().calls > calls + 10).await;
     let gone = world.dead_letters().len();
     assert!(gone <= 5, "{gone} dead letters");
     cure(&world);
@@ -219,7 +219,7 @@ async fn refuses_everybody(service: &str, refuse: impl Fn(&World), cure: impl Fn
 }
 
 #[tokio::test]
-async fn a_reservation_api_that_refuses_everybody_costs_a_handful_of_dead_letters() {
+async fn a_reservation_api_that_rejects_all_calls_costs_at_most_five_dead_letters() {
     let faults = || {
         let all = [400, 403, 404, 422].map(Http::status);
         all.into_iter().fold(Faults::none(), |faults, reply| faults.with(0.25, reply))
@@ -229,7 +229,7 @@ async fn a_reservation_api_that_refuses_everybody_costs_a_handful_of_dead_letter
 }
 
 #[tokio::test]
-async fn an_inventory_that_refuses_everybody_costs_a_handful_of_dead_letters() {
+async fn an_inventory_that_rejects_all_calls_costs_at_most_five_dead_letters() {
     let faults = || {
         let denied = Rpc::code(Code::PermissionDenied);
         Faults::none().with(0.5, denied).with(0.5, Rpc::status_value(4))
@@ -240,7 +240,7 @@ async fn an_inventory_that_refuses_everybody_costs_a_handful_of_dead_letters() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_answers_in_the_apis_name_loses_nothing() {
+async fn answers_of_a_proxy_lose_no_event() {
     const EVENTS: usize = 200;
     let world = World::redriving(1).await;
     let faults = [200, 400, 404, 421].map(|status| Http::status(status).without_error_body());
@@ -252,9 +252,9 @@ async fn what_a_proxy_answers_in_the_apis_name_loses_nothing() {
         world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
     }
     let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
-    eventually("all wait", || worker.parked() == 200.0).await;
+    eventually("all are parked", || worker.parked() == 200.0).await;
     let calls = world.ledger.totals().calls;
-    eventually("it is asked again", || world.ledger.totals().calls > calls + 10).await;
+    eventually("the service is probed", || world.ledger.totals().calls > calls + 10).await;
     assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, 0);
     assert_eq!((world.dead_letters().len(), world.ledger.totals().effects), (0, 0));
     world.api.set_faults(Faults::none());
@@ -268,7 +268,7 @@ async fn what_a_proxy_answers_in_the_apis_name_loses_nothing() {
 }
 
 #[tokio::test]
-async fn one_event_that_is_told_to_come_later_holds_up_nobody() {
+async fn a_retry_time_for_one_event_does_not_hold_up_others() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
     world.api.script_for("http", [Http::status(503).header("Retry-After", "300")]);
@@ -292,14 +292,14 @@ async fn one_event_that_is_told_to_come_later_holds_up_nobody() {
     }
     assert_eq!(worker.outcomes("reservation.expired"), [100.0, 0.0, 0.0, 2.0]);
     worker.finish(&world).await;
-    // Until then, and uncharged.
+    // Each stays hidden until its retry time.
     for id in ids {
         let [rest] = world.hidden_for(&id)[..] else { panic!("handed back once") };
         assert!((200..=300).contains(&rest), "{rest}");
     }
 }
 
-/// Serves two calls at once; the others queue before it, and their caller sees them as slow.
+/// Serves two calls at once; further calls queue in front of it and look slow to the caller.
 struct Small {
     api: Arc<dyn ReservationApi>,
     servers: Semaphore,
@@ -334,9 +334,10 @@ impl ReservationApi for Small {
     }
 }
 
-/// 200 ms are ten times what a call takes that does not queue: a busy machine does not make it slow.
+/// The target is ten times the latency of a call that does not queue, so that a busy machine does
+/// not exceed it.
 #[tokio::test]
-async fn a_small_service_with_a_latency_target_is_given_few_calls_and_nobody_hoards() {
+async fn a_latency_target_limits_the_calls_to_a_small_service_and_the_buffered_events() {
     const EVENTS: usize = 300;
     const WORKERS: usize = 50;
     let world = World::start().await;
@@ -366,7 +367,7 @@ async fn a_small_service_with_a_latency_target_is_given_few_calls_and_nobody_hoa
         let now = buffered();
         largest.set(largest.get().max(limit()));
         let largest = largest.get();
-        assert!(now <= 4.0 * largest, "{now} buffered, {largest} calls at once at most");
+        assert!(now <= 4.0 * largest, "{now} buffered, the largest limit was {largest}");
         world.sqs.counts(&world.queue).total() == 0
     })
     .await;

@@ -1,4 +1,4 @@
-//! A store in memory that answers late, or not at all, when a test says so.
+//! A store in memory whose answers come late or not at all, as a test sets it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::paused::SECOND;
 
-/// The store in memory, with answers that come late or not at all.
+/// The store in memory with delayed or lost answers.
 pub(crate) struct Late {
     store: RwLock<Arc<MemoryStore>>,
     pub(crate) claim_ms: AtomicU64,
@@ -20,7 +20,7 @@ pub(crate) struct Late {
     pub(crate) release_ms: AtomicU64,
     pub(crate) renewals_lost: AtomicU32,
     pub(crate) completions: AtomicU32,
-    /// Claims are made, and their answers are lost.
+    /// Whether claims are made and their answers are lost.
     pub(crate) claims_mute: AtomicBool,
 }
 
@@ -45,7 +45,7 @@ impl Late {
         Arc::clone(&self.store.read().unwrap())
     }
 
-    /// Forgets everything, and another process claims this event, for hours.
+    /// Drops all records, and lets another process claim this event for hours.
     pub(crate) async fn taken_by_another(&self, event: &Event) -> ClaimToken {
         *self.store.write().unwrap() = empty();
         let (hash, token) = (event.content_hash(), ClaimToken::unique());
@@ -54,7 +54,8 @@ impl Late {
         token
     }
 
-    /// What another process is told that asks for the event. Where the event is its, it lets go at once.
+    /// Returns the answer to another process's claim. If it gets the claim, that lasts for a second
+    /// only.
     pub(crate) async fn asked_by_another(&self, event: &Event) -> Claim {
         let store = self.store();
         store.claim(&event.id, event.content_hash(), ClaimToken::unique(), SECOND).await.unwrap()

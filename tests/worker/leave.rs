@@ -1,4 +1,4 @@
-//! Leaving, at the moments at which it is hardest. On paused time.
+//! Drains at moments that are hard to handle. On paused time.
 
 use reservation_worker::queue::ReceiptHandle;
 use reservation_worker::settle::account::Disposition;
@@ -12,11 +12,11 @@ fn handle(text: &str) -> ReceiptHandle {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_leaves_takes_no_further_job_though_a_receive_is_still_open() {
+async fn a_drain_starts_no_further_job_while_a_receive_is_open() {
     let (line, store) =
         (Line::with(["slow-500-a", "slow-500-b"].map(|name| message(name, name).0)), Late::new());
     let running = start_with(&line, &store, |settings| settings.concurrency = 1);
-    // The second is buffered; the receive that is open now lasts for 900 ms more.
+    // The second event is buffered; the open receive lasts for 900 ms more.
     sleep(SECOND / 10).await;
     let account = running.app.drain(Instant::now() + 20 * SECOND).await;
     assert_eq!((running.api.calls("slow-500-a"), running.api.calls("slow-500-b")), (1, 0));
@@ -25,20 +25,20 @@ async fn a_worker_that_leaves_takes_no_further_job_though_a_receive_is_still_ope
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_the_last_receive_brings_again_stays_with_the_job_that_runs() {
+async fn a_message_that_the_last_receive_delivers_again_stays_with_its_running_job() {
     let (sent, _) = message("1", "slow-3000");
     let (line, store) = (Line::with([sent.clone()]), Late::new());
     let running = start_with(&line, &store, |_| {});
     sleep(SECOND / 10).await;
     line.send(&sent, 2);
     let account = running.app.drain(Instant::now() + 20 * SECOND).await;
-    assert_eq!(*line.shown.lock().unwrap(), [], "it would be handled twice at once");
+    assert_eq!(*line.shown.lock().unwrap(), [], "a message that is being handled was handed back");
     assert_eq!(*line.deleted.lock().unwrap(), [handle("m-1/2")]);
     assert!(account.balances(), "{account:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_to_be_released_after_an_extension_that_never_ends_is_released_at_the_end() {
+async fn a_drain_hands_a_message_back_although_its_extension_hangs() {
     let (sent, _) = message("1", "r1");
     let (line, store) = (Line::with([sent]), Late::new());
     let (app, _metrics) = start(&line, &store, 30);

@@ -1,5 +1,5 @@
-//! The whole worker in this process, on real sockets: the embedded SQS and the stand-ins of both services at
-//! free ports, the app's own clients, store and tasks between them. One module for each promise.
+//! The whole worker in this process, on real sockets: its own clients, store and tasks against the
+//! embedded SQS and stand-ins of both services on free ports. One module per property.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod acquitted;

@@ -1,4 +1,5 @@
-//! The metrics that dashboards use, after runs whose numbers are known; their series stay few. And what a panic costs.
+//! The dashboards' metrics after known runs, the bounded number of series, and the effect of a
+//! panic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,16 +14,17 @@ use serde_json::json;
 use crate::support::{World, approved, event, eventually, expired, failed, metrics_text};
 
 #[tokio::test]
-async fn the_four_metrics_have_the_right_values_after_a_known_run() {
+async fn the_metrics_have_the_expected_values_after_a_known_run() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["c"], |_| {}).await;
-    // Two retries, then success; one event that goes straight through; its copy; poison.
+    // An event with two retries, an event without any, its copy, and poison.
     world.api.script_for("a", [503, 500].map(Scripted::<Reply>::status));
     world.send(&expired("evt-a", "a"));
     world.send(&expired("evt-b", "b"));
     world.emptied().await;
     world.send(&expired("evt-b", "b"));
-    // Dead-lettered; superseded; used up; and one that is busy for now.
+    // A dead-lettered event, a superseded one, one whose retries are used up, and one that is held
+    // at the gate.
     world.api.script_for("d", [Scripted::<Reply>::status(400)]);
     world.send(&approved("evt-d", "d"));
     world.api.set_status("e", sandbox::reservation_api::ReservationStatus::Confirmed);
@@ -31,16 +33,14 @@ async fn the_four_metrics_have_the_right_values_after_a_known_run() {
     let used_up = world.send(&failed("evt-f", "f"));
     world.sqs.send(&world.queue, "{}");
     world.released(&used_up).await;
-    eventually("only the one that is used up is left", || {
-        world.sqs.counts(&world.queue).total() == 1
-    })
-    .await;
+    eventually("only the released event is left", || world.sqs.counts(&world.queue).total() == 1)
+        .await;
     world.send(&approved("evt-c", "c"));
     eventually("one worker is busy", || worker.metric("worker_pool_active_gauge") == 1.0).await;
-    eventually("it is at the gate", || gate.entered().iter().any(|id| id == "c")).await;
+    eventually("the event is at the gate", || gate.entered().iter().any(|id| id == "c")).await;
     assert_eq!(worker.metric("worker_latency_seconds_count{type=\"payment.approved\"}"), 0.0);
     gate.open();
-    eventually("it is done", || world.sqs.counts(&world.queue).total() == 1).await;
+    eventually("the event is handled", || world.sqs.counts(&world.queue).total() == 1).await;
 
     assert_eq!(worker.outcomes("reservation.expired"), [2.0, 0.0, 1.0, 2.0]);
     assert_eq!(worker.outcomes("payment.approved"), [1.0, 1.0, 0.0, 0.0]);
@@ -62,7 +62,7 @@ async fn the_four_metrics_have_the_right_values_after_a_known_run() {
 }
 
 #[tokio::test]
-async fn latency_runs_from_receipt_to_the_last_effect_waits_included() {
+async fn latency_is_measured_from_receipt_to_the_last_effect_with_waits() {
     let world = World::start().await;
     let worker = world.worker().await;
     world.api.script_for("a", [Scripted::<Reply>::status(503).header("Retry-After", "2")]);
@@ -77,7 +77,7 @@ async fn latency_runs_from_receipt_to_the_last_effect_waits_included() {
 }
 
 #[tokio::test]
-async fn hostile_events_make_no_series() {
+async fn hostile_events_add_no_series() {
     let world = World::start().await;
     let worker = world.worker().await;
     let names = |text: &str| -> Vec<String> {
@@ -87,7 +87,7 @@ async fn hostile_events_make_no_series() {
             .collect()
     };
     let before = names(&metrics_text(&worker.metrics));
-    // In portions, each of which is waited for: all at once would take a slow machine too long.
+    // In portions, so that a slow machine empties the queue within the time limit.
     for portion in 0..10 {
         for n in portion * 1_000..(portion + 1) * 1_000 {
             world.send(&event(&format!("evt-{n}"), &format!("type-{n}"), "r", json!({"qty": n})));
@@ -103,7 +103,7 @@ async fn hostile_events_make_no_series() {
     worker.finish(&world).await;
 }
 
-/// Panics the first few times, then passes everything on.
+/// Panics in the first calls, then passes all calls on.
 struct Panics {
     inventory: Arc<dyn Inventory>,
     left: AtomicUsize,
@@ -113,7 +113,7 @@ impl Panics {
     fn once(&self) {
         let spend = |left: usize| left.checked_sub(1);
         let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend);
-        assert!(left.is_err(), "the panic that this test wants");
+        assert!(left.is_err(), "an intended panic");
     }
 }
 
@@ -135,7 +135,7 @@ impl Inventory for Panics {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_handler_costs_an_attempt_and_nothing_else() {
+async fn a_panic_in_a_handler_is_one_failed_attempt() {
     let world = World::start().await;
     let mut services = world.services();
     let inventory = Arc::clone(&services.inventory);

@@ -1,4 +1,5 @@
-//! One reservation, one event at a time, in the order received; others do not wait. Waiting costs no worker.
+//! Events of one reservation are handled one by one in the order received; others do not wait. A
+//! waiting event occupies no worker.
 
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use serde_json::json;
 type Http = Scripted<sandbox::reservation_api::Reply>;
 
 #[tokio::test]
-async fn a_second_event_of_a_reservation_waits_for_the_first_and_others_overtake() {
+async fn a_second_event_of_a_reservation_waits_and_other_reservations_do_not() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["a"], |settings| settings.concurrency = 3).await;
     world.send(&approved("evt-a1", "a"));
-    eventually("the first is in hand", || gate.entered() == ["a"]).await;
+    eventually("the first event is being handled", || gate.entered() == ["a"]).await;
     for n in 2..8 {
         world.send(&expired(&format!("evt-a{n}"), "a"));
     }
@@ -40,7 +41,7 @@ async fn a_second_event_of_a_reservation_waits_for_the_first_and_others_overtake
 }
 
 #[tokio::test]
-async fn order_holds_while_the_first_waits_for_its_retry() {
+async fn the_order_is_kept_while_the_first_event_waits_for_its_retry() {
     let world = World::start().await;
     let worker = world.worker().await;
     let second = Http::status(429).header("Retry-After", "1");
@@ -67,9 +68,10 @@ async fn order_holds_while_the_first_waits_for_its_retry() {
     worker.finish(&world).await;
 }
 
-/// The waits are drawn at random; that all three end before the fourth event is done by chance, nobody will see.
+/// The waits are random. It is practically impossible that all three end before the fourth event is
+/// handled.
 #[tokio::test]
-async fn what_waits_for_its_retry_holds_no_worker() {
+async fn an_event_that_waits_for_its_retry_occupies_no_worker() {
     let world = World::start().await;
     let long = Duration::from_secs(10);
     let worker = world
@@ -87,7 +89,7 @@ async fn what_waits_for_its_retry_holds_no_worker() {
     world.send(&expired("evt-b", "b"));
     world.emptied().await;
     let done = world.ledger.calls_for("b")[1].answered_at.unwrap();
-    // It was done by the only worker there is, before the last of the others was tried again.
+    // The only worker handled it before the last retry of the others.
     let again = waiting.map(|name| world.ledger.calls_for(name)[1].at);
     assert!(again.iter().any(|at| done < *at), "{done:?} {again:?}");
     for name in waiting {
@@ -97,11 +99,11 @@ async fn what_waits_for_its_retry_holds_no_worker() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_service_holds_no_worker_and_does_not_stop_who_needs_another() {
+async fn events_that_wait_for_a_service_occupy_no_worker() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.concurrency = 1).await;
     let wait = Duration::from_secs(3);
-    // Told to four, one after another, the time holds for all that need the service.
+    // After four answers in a row with a retry time, it applies to all events of the service.
     let paced = Scripted::<RpcReply>::code_with_retry_info(Code::Unavailable, wait);
     for n in 0..4 {
         world.inventory.script_for(&format!("a{n}"), [paced.clone()]);
@@ -111,10 +113,10 @@ async fn what_waits_for_a_service_holds_no_worker_and_does_not_stop_who_needs_an
     }
     eventually("all six wait", || (worker.waiting(), worker.buffered()) == (4.0, 2.0)).await;
     assert_eq!(worker.metric("worker_pool_active_gauge"), 0.0);
-    // Names no seats, so that it needs the Reservation API only.
+    // An event without seats needs the Reservation API only.
     let payment = json!({"payment_intent_id": "pay-b", "amount": 1});
     world.send(&event("evt-b", "payment.approved", "b", payment));
-    eventually("another one is done", || world.sqs.counts(&world.queue).total() == 6).await;
+    eventually("the other event is handled", || world.sqs.counts(&world.queue).total() == 6).await;
     assert_eq!(world.methods("b"), ["PATCH"]);
     assert_eq!(worker.buffered(), 2.0);
     let inventory_calls = || {
@@ -122,17 +124,17 @@ async fn what_waits_for_a_service_holds_no_worker_and_does_not_stop_who_needs_an
         calls.filter(|call| call.method() == "ReleaseHold").collect::<Vec<_>>()
     };
     let told = inventory_calls();
-    assert_eq!(told.len(), 4, "and none before the time");
+    assert_eq!(told.len(), 4, "no further call before the retry time");
     let first = told.iter().map(|call| call.answered_at.unwrap()).min().unwrap();
     world.emptied().await;
     assert_eq!(inventory_calls().len(), 10);
     let early = inventory_calls().iter().filter(|call| call.at < first + wait).count();
-    assert_eq!(early, 4, "those that were told so");
+    assert_eq!(early, 4, "only the first four calls are before the retry time");
     worker.finish(&world).await;
 }
 
 #[tokio::test]
-async fn setting_an_event_aside_frees_its_reservation() {
+async fn a_dead_lettered_or_released_event_does_not_block_its_reservation() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["a", "b"], |settings| settings.policy.retries_max = 0).await;
     world.api.script_for("a", [Http::status(422)]);
@@ -140,7 +142,7 @@ async fn setting_an_event_aside_frees_its_reservation() {
     let mut released = String::new();
     for reservation in ["a", "b"] {
         released = world.send(&failed(&format!("evt-{reservation}1"), reservation));
-        eventually("the first is in hand", || {
+        eventually("the first event is being handled", || {
             gate.entered().last().is_some_and(|id| id == reservation)
         })
         .await;
@@ -150,17 +152,18 @@ async fn setting_an_event_aside_frees_its_reservation() {
     gate.open();
     assert_eq!(world.released(&released).await, 30);
     for reservation in ["a", "b"] {
-        eventually("the second is done", || world.methods(reservation).len() == 3).await;
+        eventually("the second event is handled", || world.methods(reservation).len() == 3).await;
         assert_eq!(world.methods(reservation), ["PATCH", "PATCH", "ReleaseHold"]);
     }
-    // Its reservation does not wait for the copy.
-    eventually("the first is copied", || world.dead_letters().len() == 1).await;
+    // The reservation did not wait for the copy.
+    eventually("the first event is copied", || world.dead_letters().len() == 1).await;
     worker.finish(&world).await;
 }
 
-/// SQS hands each out three times: what is handed back for the others' sake comes again when its turn is near.
+/// `maxReceiveCount` is 3: events that are handed back to make way for others must not use up their
+/// receives.
 #[tokio::test]
-async fn one_reservations_backlog_leaves_room_for_others_and_is_done_too() {
+async fn the_backlog_of_one_reservation_does_not_hold_up_others() {
     let world = World::redriving(3).await;
     let slow = Scripted::normal().delayed(Duration::from_millis(20));
     world.api.set_rules([Rule::of(|id| id == "hot", slow)]);
@@ -169,7 +172,8 @@ async fn one_reservations_backlog_leaves_room_for_others_and_is_done_too() {
     let worker = world
         .worker_with(|settings| (settings.in_flight_max, settings.concurrency) = (40, 4))
         .await;
-    eventually("the backlog is in hand", || worker.app.ledger().received_total() >= 40).await;
+    eventually("part of the backlog is received", || worker.app.ledger().received_total() >= 40)
+        .await;
     let others: Vec<_> = (0..50).map(|n| format!("r{n}")).collect();
     for name in &others {
         world.send(&expired(&format!("evt-{name}"), name));
@@ -178,9 +182,9 @@ async fn one_reservations_backlog_leaves_room_for_others_and_is_done_too() {
         others.iter().all(|name| world.methods(name) == ["PATCH", "ReleaseHold"])
     })
     .await;
-    // Without room for them, they come in once no more than that of the backlog is left.
+    // If the backlog filled the in-flight limit, the others would be received only at its end.
     let done = world.methods("hot").iter().filter(|method| **method == "PATCH").count();
-    assert!(done < 80, "the others waited for the backlog: {done} of it were begun");
+    assert!(done < 80, "the others waited for {done} events of the backlog");
     world.emptied().await;
     assert_eq!(world.dead_letters().len(), 0);
     let most = backlog.iter().map(|id| world.deliveries(id)).max();

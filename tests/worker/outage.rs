@@ -1,5 +1,5 @@
-//! An outage costs time, not events: what takes a service down and what does not, how little is called while it is down,
-//! and how a service that is back is called again.
+//! An outage delays events and loses none: what opens the circuit breaker and what does not, how
+//! few calls are made while it is open, and how calls resume after it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use crate::support::{LIMIT, Worker, World, event, eventually, expired};
 type Http = Scripted<HttpReply>;
 type Rpc = Scripted<RpcReply>;
 
-/// Long enough for calls to overlap.
+/// Long enough that calls overlap.
 const LATENCY: Duration = Duration::from_millis(30);
 
-/// How a service is away.
+/// How a service is unreachable.
 #[derive(Clone, Copy, Debug)]
 enum Away {
     PortClosed,
@@ -44,7 +44,7 @@ fn method(service: Service) -> &'static str {
     }
 }
 
-/// Calls that failed because the service is away, as the worker saw them.
+/// Returns the number of calls with an outage failure, by the worker's metric.
 fn calls_failed(worker: &Worker, service: Service) -> f64 {
     let (method, service) = (method(service), label(service));
     worker.metric(&format!(
@@ -74,13 +74,13 @@ async fn come_back(world: &World) {
     world.inventory.come_back().await.unwrap();
 }
 
-/// A payment that names no seats: only the Reservation API is needed.
+/// A payment without seats: only the Reservation API is called.
 fn api_only(id: &str, reservation: &str) -> Value {
     event(id, "payment.approved", reservation, json!({"payment_intent_id": "pay_1", "amount": 1}))
 }
 
-/// Four calls at once at first, and one more with each answer, which doubles them: seen from the service, which knows of
-/// an answer before the worker does.
+/// Checks the slow start: four concurrent calls at first, and one more with each answer. The
+/// service counts an answer before the worker does.
 fn assert_slow_start(calls: &[Call]) {
     let mut peak = 0;
     for call in calls {
@@ -91,28 +91,32 @@ fn assert_slow_start(calls: &[Call]) {
         assert!(open <= 4 + answered, "{open} calls at once after {answered} answers");
         peak = peak.max(open);
     }
-    assert!(peak >= 5, "it never became faster: {peak} at once, {} calls", calls.len());
+    assert!(peak >= 5, "only {peak} concurrent calls of {} in all", calls.len());
 }
 
-/// Between rounds of probes at least, and probes of one round at most.
+/// The shortest time between rounds of probes, and the most probes of a round.
 const PROBES_EVERY: Duration = Duration::from_millis(500);
 const PROBES_A_ROUND: u32 = 5;
 
-/// The most calls that an outage may have cost by now: what all workers had under way when the fifth reservation failed
-/// and took the service down, what the first four tried again meanwhile, and then the probes.
+/// Returns the most calls that may have failed so far: those in progress when the breaker opened,
+/// the retries of the first four, and the probes.
 fn calls_failed_max(begun: Instant) -> f64 {
     let rounds = u32::try_from(begun.elapsed().as_millis() / PROBES_EVERY.as_millis()).unwrap() + 1;
     f64::from(2 * 20 + PROBES_A_ROUND * rounds)
 }
 
-/// Probes are for those that have not called yet, as long as there are any; a few at once at most.
+/// Checks that probes prefer events that have not called yet, and that at most three run at once.
 fn assert_probes(calls: &[Call], since: u64, all: usize) {
     let (before, probes): (Vec<_>, Vec<_>) = calls.iter().partition(|call| call.sequence < since);
     let mut called: HashSet<_> = before.iter().map(|call| &call.reservation_id).collect();
     for (n, probe) in probes.iter().enumerate() {
         let is_out_of_fresh = called.len() == all;
         let is_fresh = called.insert(&probe.reservation_id);
-        assert!(is_fresh || is_out_of_fresh, "{} was asked for again", probe.reservation_id);
+        assert!(
+            is_fresh || is_out_of_fresh,
+            "{} was probed again before others",
+            probe.reservation_id
+        );
         let is_open = |other: &&&Call| other.answered_at.is_none_or(|at| at > probe.at);
         let open = probes[..n].iter().filter(is_open).count() + 1;
         assert!(open <= 3, "{open} probes at once");
@@ -134,7 +138,7 @@ async fn rides_out(service: Service, away: Away) {
     let (at_first, since) = (calls_failed(&worker, service), world.ledger.totals().calls);
     assert!(at_first >= 5.0 && at_first <= calls_failed_max(begun), "{at_first}");
 
-    // It is asked now and then whether it is back, and everything stays where it is.
+    // Probes are sent from time to time, and all events stay parked.
     let then = Instant::now();
     let two_rounds = f64::from(2 * PROBES_A_ROUND);
     eventually("more probes failed than belong to two rounds", || {
@@ -153,9 +157,9 @@ async fn rides_out(service: Service, away: Away) {
 
     come_back(&world).await;
     world.emptied().await;
-    eventually("it is called normally", || worker.breaker(label(service)) == 0.0).await;
+    eventually("the breaker is closed", || worker.breaker(label(service)) == 0.0).await;
     for (id, name) in ids.iter().zip(&names) {
-        assert_eq!(world.deliveries(id), 1, "no receive is spent");
+        assert_eq!(world.deliveries(id), 1, "{id} was received again");
         assert_eq!(world.ledger.effects_for(name).len(), 2, "{name}");
     }
     let all = f64::from(EVENTS);
@@ -169,34 +173,34 @@ async fn rides_out(service: Service, away: Away) {
 }
 
 #[tokio::test]
-async fn events_wait_for_a_reservation_api_that_is_gone() {
+async fn events_wait_while_the_reservation_api_is_unreachable() {
     rides_out(Service::ReservationApi, Away::PortClosed).await;
 }
 
 #[tokio::test]
-async fn events_wait_for_a_reservation_api_that_is_unavailable() {
+async fn events_wait_while_the_reservation_api_answers_503() {
     rides_out(Service::ReservationApi, Away::Unavailable).await;
 }
 
 #[tokio::test]
-async fn events_wait_for_an_inventory_that_is_gone() {
+async fn events_wait_while_the_inventory_is_unreachable() {
     rides_out(Service::Inventory, Away::PortClosed).await;
 }
 
 #[tokio::test]
-async fn events_wait_for_an_inventory_that_is_unavailable() {
+async fn events_wait_while_the_inventory_answers_unavailable() {
     rides_out(Service::Inventory, Away::Unavailable).await;
 }
 
 #[tokio::test]
-async fn events_that_do_not_need_the_service_that_is_away_go_on() {
+async fn events_that_do_not_need_the_failing_service_are_handled() {
     let world = World::start().await;
     world.inventory.go_down().await.unwrap();
     let worker = world.worker().await;
     for n in 0..10 {
         world.send(&expired(&format!("evt-seats-{n}"), &format!("seats-{n}")));
     }
-    eventually("they wait", || worker.parked() == 10.0).await;
+    eventually("the events with seats are parked", || worker.parked() == 10.0).await;
     assert_eq!([worker.breaker("reservation"), worker.breaker("inventory")], [0.0, 2.0]);
     for n in 0..30 {
         world.send(&api_only(&format!("evt-money-{n}"), &format!("money-{n}")));
@@ -209,25 +213,23 @@ async fn events_that_do_not_need_the_service_that_is_away_go_on() {
     world.inventory.come_back().await.unwrap();
     world.emptied().await;
     for n in 0..10 {
-        // What was done before the outage is not done again.
+        // The step that was done before the outage is not repeated.
         assert_eq!(world.methods(&format!("seats-{n}")), ["PATCH", "ReleaseHold"]);
     }
     assert_eq!(worker.outcomes("reservation.expired")[..3], [10.0, 0.0, 0.0]);
     worker.finish(&world).await;
 }
 
-/// That a service is away takes five reservations to show.
+/// The breaker opens after failures of five reservations; here are four.
 #[tokio::test]
-async fn what_fails_where_few_events_come_waits_on_timers_of_its_own_and_costs_no_retry() {
+async fn failures_of_too_few_events_for_the_breaker_are_retried_and_use_up_no_retries() {
     let world = World::redriving(1).await;
     world.inventory.go_down().await.unwrap();
     let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
     let names = ["a", "b", "c", "d"];
     let ids = names.map(|name| world.send(&expired(&format!("evt-{name}"), name)));
-    eventually("each is tried again and again", || {
-        calls_failed(&worker, Service::Inventory) >= 40.0
-    })
-    .await;
+    eventually("the events are retried", || calls_failed(&worker, Service::Inventory) >= 40.0)
+        .await;
     eventually("all wait", || worker.waiting() == 4.0).await;
     assert_eq!((worker.breaker("inventory"), worker.parked()), (0.0, 0.0));
     assert_eq!(worker.outcomes("reservation.expired")[..3], [0.0; 3]);
@@ -242,12 +244,12 @@ async fn what_fails_where_few_events_come_waits_on_timers_of_its_own_and_costs_n
 }
 
 #[tokio::test]
-async fn a_time_that_a_service_names_to_several_holds_for_all_that_need_it_and_for_no_others() {
+async fn a_retry_time_given_to_several_events_applies_to_all_events_of_the_service_only() {
     let world = World::start().await;
     world.api.set_faults(Faults::none().latency(LATENCY, Duration::ZERO));
     let services = world.services();
     let wait = Duration::from_secs(3);
-    // An event whose status is set already, so that only its seats are left.
+    // An event whose status is set already: only its seats are left.
     let seats = expired("evt-seats", "seats");
     let known = decode(&seats.to_string(), "m").unwrap();
     let (token, store) = (ClaimToken::unique(), &services.records.store);
@@ -258,13 +260,13 @@ async fn a_time_that_a_service_names_to_several_holds_for_all_that_need_it_and_f
     store.release(&known.id, token, done).await.unwrap();
 
     let worker = world.worker_of(services, |settings| settings.policy.retries_max = 0).await;
-    // Nothing is known of the service: that four are told so, one after another, is no chance.
+    // Four retry times in a row make it apply to the whole service.
     let first: Vec<_> = (0..4).map(|n| format!("first-{n}")).collect();
     for name in &first {
         world.api.script_for(name, [Http::status(429).header("Retry-After", "3")]);
         world.send(&api_only(&format!("evt-{name}"), name));
     }
-    eventually("they are sent back", || worker.waiting() == 4.0).await;
+    eventually("the first events wait", || worker.waiting() == 4.0).await;
     let told = first.iter().map(|name| world.ledger.calls_for(name)[0].answered_at.unwrap());
     let told = told.min().unwrap();
     for n in 0..30 {
@@ -284,14 +286,14 @@ async fn a_time_that_a_service_names_to_several_holds_for_all_that_need_it_and_f
     let patches: Vec<_> = world.ledger.calls().into_iter().filter(patches).collect();
     assert_eq!(patches.len(), 34);
     let early = patches.iter().filter(|call| call.at < told + wait).count();
-    assert_eq!(early, 0, "nobody calls before the time");
+    assert_eq!(early, 0, "calls before the retry time");
     assert_slow_start(&patches);
     assert_eq!(worker.outcomes("payment.approved"), [34.0, 0.0, 0.0, 4.0]);
     worker.finish(&world).await;
 }
 
 #[tokio::test]
-async fn connections_that_the_server_ends_in_good_order_are_no_outage() {
+async fn connections_closed_by_the_server_in_an_orderly_way_are_no_outage() {
     let world = World::start().await;
     world.inventory.set_faults(Faults::none().latency(LATENCY, Duration::ZERO));
     world.inventory.set_connection_life(ConnectionLife { calls_max: Some(30), age_max: None });

@@ -1,4 +1,5 @@
-//! What waits for a service that is away is held: it counts as in flight, does not slip away, and is handed back whole.
+//! Events that are parked for a service count as in flight, keep their leases, and are handed back
+//! on a drain.
 
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ const EXTENDED: &str = "worker_lease_extensions_total";
 const LOST: &str = "worker_leases_lost_total";
 
 #[tokio::test]
-async fn when_all_that_may_be_held_waits_nothing_more_is_received_until_the_service_is_back() {
+async fn no_message_is_received_while_the_in_flight_limit_is_parked() {
     let world = World::redriving(3).await;
     world.api.go_down().await.unwrap();
     let worker = world.worker_with(|settings| settings.in_flight_max = 20).await;
     let ids: Vec<_> =
         (0..50).map(|n| world.send(&expired(&format!("evt-{n}"), &format!("r{n}")))).collect();
-    eventually("all that may be held waits", || worker.parked() == 20.0).await;
+    eventually("the in-flight limit is parked", || worker.parked() == 20.0).await;
     eventually("no receive is open", || worker.spy.receives_open() == 0).await;
     let receives = worker.spy.receive_sizes();
     let probes = "worker_calls_total{method=\"PATCH\",result=\"outage\",service=\"reservation\"}";
@@ -28,7 +29,7 @@ async fn when_all_that_may_be_held_waits_nothing_more_is_received_until_the_serv
         worker.metric(probes) >= failed + 2.0 && worker.parked() == 20.0
     })
     .await;
-    assert_eq!(worker.spy.receive_sizes(), receives, "nothing was asked for meanwhile");
+    assert_eq!(worker.spy.receive_sizes(), receives, "a receive was sent meanwhile");
     let counts = world.sqs.counts(&world.queue);
     assert_eq!((counts.in_flight, counts.visible), (20, 30));
 
@@ -41,14 +42,14 @@ async fn when_all_that_may_be_held_waits_nothing_more_is_received_until_the_serv
 }
 
 #[tokio::test]
-async fn what_is_parked_for_longer_than_the_visibility_timeout_is_still_held() {
+async fn an_event_that_is_parked_longer_than_the_visibility_timeout_keeps_its_lease() {
     let world = World::redriving(1).await;
     world.inventory.go_down().await.unwrap();
     let worker = world.worker_with(|settings| settings.visibility = Duration::from_secs(6)).await;
     let names = ["a", "b", "c", "d", "e"];
     let ids = names.map(|name| world.send(&expired(&format!("evt-{name}"), name)));
-    eventually("they wait", || worker.parked() == 5.0).await;
-    // Half of a timeout apart: by the time of the third the first timeout is over.
+    eventually("all are parked", || worker.parked() == 5.0).await;
+    // Extensions are half a timeout apart: the third comes after the end of the first timeout.
     eventually("each is extended three times", || worker.metric(EXTENDED) >= 15.0).await;
     assert_eq!(world.sqs.counts(&world.queue).in_flight, 5);
     world.inventory.come_back().await.unwrap();
@@ -63,7 +64,7 @@ async fn what_is_parked_for_longer_than_the_visibility_timeout_is_still_held() {
 }
 
 #[tokio::test]
-async fn leaving_hands_back_what_is_parked_at_once_and_the_next_process_goes_on_with_it() {
+async fn a_drain_hands_parked_events_back_at_once_and_the_next_process_continues() {
     let world = World::start().await;
     world.inventory.go_down().await.unwrap();
     let services = world.services();
@@ -71,7 +72,7 @@ async fn leaving_hands_back_what_is_parked_at_once_and_the_next_process_goes_on_
     let names: Vec<_> = (0..30).map(|n| format!("r{n}")).collect();
     let ids: Vec<_> =
         names.iter().map(|name| world.send(&expired(&format!("evt-{name}"), name))).collect();
-    eventually("all wait", || worker.parked() == 30.0).await;
+    eventually("all are parked", || worker.parked() == 30.0).await;
     let begun = Instant::now();
     let account = worker.finish(&world).await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
@@ -84,7 +85,7 @@ async fn leaving_hands_back_what_is_parked_at_once_and_the_next_process_goes_on_
     }
     assert_eq!(world.sqs.ledger(&world.queue).visibility_to_zero, 30);
 
-    // The next process shares the store, and finds out for itself who is there.
+    // The next process shares the store, but not the state of the circuit breaker.
     world.inventory.come_back().await.unwrap();
     let next = Services { outages: world.services().outages, ..services };
     let worker = world.worker_of(next, |_| {}).await;

@@ -1,5 +1,5 @@
-//! A whole worker on paused time, with a queue and services that answer at once, or as a test says: every delay is the
-//! test's own. The store is in `late`.
+//! A whole worker on paused time. Its queue and services answer at once or as a test sets it, so
+//! every delay is the test's own. The store is in `late`.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,23 +31,23 @@ use crate::support::{expired, limits, settings};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// What a call takes that fails: enough for time to pass where a loop does not wait.
+/// The duration of a failing call, so that time passes even if a loop does not wait.
 const FAILS_AFTER: Duration = Duration::from_millis(1);
 
-/// How calls of one kind go.
+/// The outcome of calls of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Course {
     #[default]
     Well,
-    /// The whole call fails.
+    /// The call fails.
     Fails,
-    /// Each entry of the batch is refused for now.
+    /// The call succeeds, and each entry of the batch fails with a retryable error.
     EntriesFail,
-    /// The next call is never answered; those after it go well.
+    /// The next call is never answered; those after it succeed.
     HangsOnce,
 }
 
-/// What kind of call a [`Course`] is for.
+/// The kinds of calls that have a [`Course`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     Receive,
@@ -56,13 +56,13 @@ pub(crate) enum Action {
     DeadLetter,
 }
 
-/// A queue whose every answer is immediate, unless told otherwise.
+/// A queue that answers at once unless a test sets a [`Course`].
 #[derive(Default)]
 pub(crate) struct Line {
     waiting: Mutex<VecDeque<Message>>,
-    /// Receipts that are not ours any more.
+    /// Receipts whose lease is lost.
     pub(crate) lost: Mutex<HashSet<ReceiptHandle>>,
-    /// Each that was hidden or made visible again: the handle and the time.
+    /// All visibility changes: the receipt and the new timeout.
     pub(crate) shown: Mutex<Vec<(ReceiptHandle, Duration)>>,
     pub(crate) deleted: Mutex<Vec<ReceiptHandle>>,
     courses: Mutex<[Course; 4]>,
@@ -76,7 +76,7 @@ impl Line {
         line
     }
 
-    /// Has a message received that often: each time it has another handle.
+    /// Adds a message with this receive count; each count has another receipt.
     pub(crate) fn send(&self, (id, body): &(String, String), receive_count: u32) {
         let handle = if receive_count == 1 { id.clone() } else { format!("{id}/{receive_count}") };
         self.waiting.lock().unwrap().push_back(Message {
@@ -95,7 +95,7 @@ impl Line {
         self.courses.lock().unwrap()[action as usize] = course;
     }
 
-    /// How many calls of that kind were made.
+    /// Returns the number of calls of that kind.
     pub(crate) fn calls(&self, action: Action) -> u32 {
         self.calls.lock().unwrap()[action as usize]
     }
@@ -173,17 +173,18 @@ impl Queue for Line {
     }
 }
 
-/// Both services. A call about a reservation that is called `slow-<ms>...` is answered so late; one about `paced-<ms>`
-/// is told to come again so much later; each other one fails.
+/// Both services. A call for a reservation `slow-<ms>...` is answered after that time; one for
+/// `paced-<ms>` is told to retry after it; one for `away...` fails as an outage; all others fail as
+/// transient.
 #[derive(Default)]
 pub(crate) struct Api {
     calls: Mutex<Vec<String>>,
-    /// Nobody is answered.
+    /// Whether every call fails as an outage.
     pub(crate) is_away: AtomicBool,
 }
 
 impl Api {
-    /// How many calls were made about a reservation.
+    /// Returns the number of calls for a reservation.
     pub(crate) fn calls(&self, reservation: &str) -> usize {
         self.calls.lock().unwrap().iter().filter(|id| *id == reservation).count()
     }
@@ -236,14 +237,14 @@ impl Inventory for Api {
     }
 }
 
-/// A running worker, and what it calls.
+/// A running worker and what its tests inspect.
 pub(crate) struct Running {
     pub(crate) app: App,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) api: Arc<Api>,
 }
 
-/// A worker whose failed attempts wait for hours, with a visibility timeout of so many seconds.
+/// Starts a worker with a backoff of hours and a visibility timeout of `visibility_s` seconds.
 pub(crate) fn start(line: &Arc<Line>, store: &Arc<Late>, visibility_s: u32) -> (App, Arc<Metrics>) {
     let long = Backoff { base: 9_000 * SECOND, cap: 9_000 * SECOND };
     let running = start_with(line, store, |settings| {
@@ -282,14 +283,14 @@ pub(crate) fn start_with(
     Running { app, metrics, api }
 }
 
-/// A message, and the event that it carries.
+/// Returns a message and its event.
 pub(crate) fn message(id: &str, reservation: &str) -> ((String, String), Event) {
     let body = expired(&format!("evt-{id}"), reservation).to_string();
     let event = decode(&body, "m").unwrap();
     ((format!("m-{id}"), body), event)
 }
 
-/// The same of an event of one step.
+/// Returns a message whose event has one step only, and the event.
 pub(crate) fn paid(id: &str, reservation: &str) -> ((String, String), Event) {
     let payload = serde_json::json!({"payment_intent_id": "pay_1"});
     let event =

@@ -1,4 +1,4 @@
-//! What fails at once is not tried again at once. On paused time, with calls of a millisecond.
+//! Failed calls are not retried at once. On paused time, with calls of one millisecond.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio::time::sleep;
 use crate::late::Late;
 use crate::paused::{Action, Course, Line, SECOND, message, start, start_with};
 
-/// Far below one call a millisecond, and above what any of these makes of its backoff.
+/// Far below one call per millisecond, and above the number that any backoff here allows.
 const CALLS_MAX: u32 = 120;
 
-/// Calls of that kind within ten seconds.
+/// Returns the number of calls of that kind within ten seconds.
 async fn calls_of(line: &Arc<Line>, action: Action) -> u32 {
     let before = line.calls(action);
     sleep(10 * SECOND).await;
@@ -18,7 +18,7 @@ async fn calls_of(line: &Arc<Line>, action: Action) -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn receives_that_fail_are_spaced() {
+async fn failing_receives_back_off() {
     let (line, store) = (Line::with([]), Late::new());
     let _running = start_with(&line, &store, |_| {});
     line.set(Action::Receive, Course::Fails);
@@ -27,7 +27,7 @@ async fn receives_that_fail_are_spaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deletes_that_fail_are_spaced() {
+async fn failing_deletes_back_off() {
     for course in [Course::Fails, Course::EntriesFail] {
         let (line, store) = (Line::with([message("1", "slow-10").0]), Late::new());
         line.set(Action::Delete, course);
@@ -38,11 +38,11 @@ async fn deletes_that_fail_are_spaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn releases_that_fail_are_spaced() {
+async fn failing_releases_back_off() {
     for course in [Course::Fails, Course::EntriesFail] {
         let (line, store) = (Line::with([message("1", "r1").0]), Late::new());
         line.set(Action::Change, course);
-        // It fails once, and is released.
+        // The event fails once and is released.
         let _running = start_with(&line, &store, |settings| settings.policy.retries_max = 0);
         let calls = calls_of(&line, Action::Change).await;
         assert!((2..CALLS_MAX).contains(&calls), "{course:?}: {calls}");
@@ -50,7 +50,7 @@ async fn releases_that_fail_are_spaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn copies_that_fail_are_spaced() {
+async fn failing_dead_letter_copies_back_off() {
     let poison = ("m-1".to_owned(), "no event".to_owned());
     let (line, store) = (Line::with([poison]), Late::new());
     line.set(Action::DeadLetter, Course::Fails);
@@ -60,7 +60,7 @@ async fn copies_that_fail_are_spaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn extensions_that_fail_are_spaced() {
+async fn failing_extensions_back_off() {
     for course in [Course::Fails, Course::EntriesFail] {
         let (line, store) = (Line::with([message("1", "r1").0]), Late::new());
         let (_app, _metrics) = start(&line, &store, 30);

@@ -1,4 +1,4 @@
-//! Poison is set aside quickly and whole, and never stops the others.
+//! Poison is dead-lettered soon and unchanged, and never holds up other events.
 
 use std::time::{Instant, SystemTime};
 
@@ -12,7 +12,7 @@ use crate::support::{World, event, eventually, expired, settings};
 
 type Http = Scripted<HttpReply>;
 
-/// Each reason, with bodies that have it.
+/// Each reason, with bodies that lead to it.
 fn bodies() -> Vec<(&'static str, String)> {
     let flat = |payload| event("evt-1", "reservation.expired", "a", payload).to_string();
     let sns = |message: String| {
@@ -42,7 +42,7 @@ fn bodies() -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn every_kind_of_poison_is_copied_whole_with_its_reason_and_deleted() {
+async fn poison_is_copied_unchanged_with_its_reason_and_deleted() {
     let world = World::start().await;
     let worker = world.worker().await;
     let mut sent = Vec::new();
@@ -74,35 +74,35 @@ async fn every_kind_of_poison_is_copied_whole_with_its_reason_and_deleted() {
         let of_it = bodies().iter().filter(|(other, _)| *other == reason).count();
         assert_eq!(worker.metric(&series), f64::from(u32::try_from(of_it).unwrap()), "{reason}");
     }
-    assert_eq!(world.methods("a"), [""; 0], "poison calls nobody");
+    assert_eq!(world.methods("a"), [""; 0], "poison led to calls");
     assert_eq!(world.methods("good"), ["PATCH", "ReleaseHold"]);
     worker.finish(&world).await;
 }
 
 #[tokio::test]
-async fn where_no_dead_letter_queue_is_known_poison_is_kept_and_spaced_out() {
+async fn without_a_dead_letter_queue_poison_is_hidden_for_hours() {
     let world = World::with(QueueSpec::default()).await;
     let worker = world.worker().await;
     let id = world.sqs.send(&world.queue, "not json");
     world.send(&expired("evt-1", "a"));
-    // As long as SQS allows, less what it may have been held for.
+    // The longest time that SQS allows, less the time for which it may have been held.
     assert_eq!(world.released(&id).await, 11 * 3_600);
-    eventually("others go on", || world.methods("a").len() == 2).await;
+    eventually("the other event is handled", || world.methods("a").len() == 2).await;
     eventually("only the poison is left", || world.sqs.counts(&world.queue).total() == 1).await;
     assert_eq!(world.sqs.peek_all(&world.queue)[0].body, "not json");
     worker.finish(&world).await;
 }
 
-/// SQS drops a message at the end of its retention, held or not, and tells nobody.
+/// SQS drops a message without notice at the end of its retention, even while it is in flight.
 #[tokio::test]
-async fn an_event_that_is_held_to_the_end_of_its_retention_is_copied_before() {
+async fn a_held_event_is_dead_lettered_before_its_retention_ends() {
     let redrive = Some(Redrive { dlq: "dlq".to_owned(), max_receive_count: 100 });
     let world = World::with(QueueSpec { retention_s: 10, redrive, ..QueueSpec::default() }).await;
     world.api.script_for("a", vec![Http::status(503); 1_000]);
     let worker = world.worker().await;
     let sent_at = Instant::now();
     let id = world.send(&expired("evt-1", "a"));
-    eventually("it is copied", || !world.dead_letters().is_empty()).await;
+    eventually("the event is copied", || !world.dead_letters().is_empty()).await;
     let after = sent_at.elapsed();
     assert!((8_500..10_000).contains(&after.as_millis()), "{after:?}");
     let letter = &world.dead_letters()[0];
@@ -113,9 +113,9 @@ async fn an_event_that_is_held_to_the_end_of_its_retention_is_copied_before() {
     worker.finish(&world).await;
 }
 
-/// Operators set, move and remove redrive policies while workers run.
+/// Operators change redrive policies while workers run.
 #[tokio::test]
-async fn copies_go_to_what_the_redrive_policy_names_now() {
+async fn copies_go_to_the_queue_of_the_current_redrive_policy() {
     let world = World::with(QueueSpec::default()).await;
     let other = world.sqs.create_queue("other", QueueSpec::default());
     let queue = world.sqs_queue(&settings()).await;
@@ -152,20 +152,20 @@ async fn copies_go_to_what_the_redrive_policy_names_now() {
 }
 
 #[tokio::test]
-async fn while_poison_cannot_be_copied_one_is_held_and_the_others_are_spaced_out() {
+async fn while_copies_fail_one_poison_message_is_held_and_others_are_released() {
     let world = World::start().await;
     let refused = Fault::Error(ErrorCode::AccessDenied);
     world.sqs.faults(&world.dlq).fail_sometimes(Action::SendMessage, 1.0, refused);
     let worker = world.worker().await;
     let first = world.sqs.send(&world.queue, "not json");
     let held = || worker.metric("worker_messages_in_flight{state=\"settling\"}") == 1.0;
-    eventually("it is held", held).await;
+    eventually("the first is held", held).await;
     let failing = || worker.metric("worker_queue_action_failing{action=\"dead_letter\"}") == 1.0;
     eventually("copies are known to fail", failing).await;
     let second = world.sqs.send(&world.queue, "not json either");
     assert_eq!(world.released(&second).await, 30);
     assert_eq!((world.sqs.counts(&world.queue).total(), world.dead_letters().len()), (2, 0));
-    // It asks again and again, so that a cure is noticed.
+    // Copies are retried, so that a repair is noticed.
     world.sqs.faults(&world.dlq).clear();
     eventually("the first is copied", || world.dead_letters().len() == 1).await;
     assert_eq!(world.hidden_for(&first), [0; 0]);
@@ -173,7 +173,7 @@ async fn while_poison_cannot_be_copied_one_is_held_and_the_others_are_spaced_out
 }
 
 #[tokio::test]
-async fn a_copy_that_could_not_be_sent_at_once_is_sent_again() {
+async fn a_copy_that_fails_is_sent_again() {
     let world = World::start().await;
     let worker = world.worker().await;
     let faults = world.sqs.faults(&world.dlq);
@@ -187,7 +187,7 @@ async fn a_copy_that_could_not_be_sent_at_once_is_sent_again() {
         world.emptied().await;
         assert_eq!(world.dead_letters().len(), number + 1);
     }
-    // SQS has it, and the answer is lost: a second copy names the same original.
+    // SQS accepted the copy and the answer is lost: a second copy names the same original.
     faults.fail_next(Action::SendMessage, 1, Fault::ReplyLost);
     let id = world.sqs.send(&world.queue, "poison");
     world.emptied().await;
@@ -200,7 +200,7 @@ async fn a_copy_that_could_not_be_sent_at_once_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_flood_of_poison_does_not_stop_good_events() {
+async fn a_flood_of_poison_does_not_hold_up_good_events() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.concurrency = 2).await;
     for n in 0..200 {
@@ -216,14 +216,15 @@ async fn a_flood_of_poison_does_not_stop_good_events() {
     worker.finish(&world).await;
 }
 
-/// The most bytes that the queue takes, attributes included.
+/// The largest message that the queue accepts, attributes included.
 const MESSAGE_BYTES_MAX: usize = 1_048_576;
 
 #[tokio::test]
-async fn a_copy_that_is_too_long_goes_with_fewer_attributes() {
+async fn a_copy_that_is_too_large_is_sent_with_fewer_attributes() {
     let world = World::start().await;
     let worker = world.worker().await;
-    // What a body leaves for the attributes, and which of them then are there.
+    // The bytes left for attributes, the number of `dlq_` attributes, and whether the message's own
+    // is kept.
     for (left, ours, own) in [(0, 0, false), (200, 5, false), (5_000, 6, true)] {
         let body = "x".repeat(MESSAGE_BYTES_MAX - left);
         let mut message = NewMessage::new(&body);
@@ -239,7 +240,7 @@ async fn a_copy_that_is_too_long_goes_with_fewer_attributes() {
         assert_eq!(letter.attributes.contains_key("own"), own, "{left}");
         assert_eq!(letter.attributes.contains_key("dlq_error"), ours == 6, "{left}");
     }
-    // A dead-letter queue that takes less.
+    // A dead-letter queue with a smaller limit.
     world.sqs.set_attribute(&world.dlq, "MaximumMessageSize", "1024");
     world.send_message(NewMessage::new("x".repeat(1024)));
     world.emptied().await;
@@ -250,9 +251,9 @@ async fn a_copy_that_is_too_long_goes_with_fewer_attributes() {
 }
 
 #[tokio::test]
-async fn whether_the_dead_letter_queue_is_the_queue_itself_is_asked_until_it_is_known() {
+async fn whether_the_dead_letter_queue_is_the_source_queue_is_asked_until_answered() {
     let world = World::start().await;
-    // The queue itself, by another account's URL.
+    // The URL of the source queue, with another account's number.
     let url = world.queue.replace("000000000000", "111111111111");
     let faults = world.sqs.faults(&world.queue);
     for (fault, is_known) in [

@@ -1,5 +1,5 @@
-//! What producers in the field send: an expiry that names no seats, events without an id, a payment's new status. What
-//! bodies are read as is left to tests/corpus.
+//! Events as producers send them: an expiry without seats, events without an id, a payment's new
+//! status. The decoding of bodies is left to tests/corpus.
 
 use reservation_worker::event::Step;
 use sandbox::inventory::Reply as RpcReply;
@@ -15,7 +15,7 @@ use crate::support::{World, eventually, key};
 type Http = Scripted<HttpReply>;
 type Rpc = Scripted<RpcReply>;
 
-/// As the reservation service's scheduler publishes it.
+/// An event as the reservation service's scheduler publishes it.
 fn scheduled(id: &str, reservation: &str) -> Value {
     json!({
         "version": "0", "id": id, "detail-type": "Reservation Expiry", "source": "reservations", "account": "1",
@@ -24,7 +24,7 @@ fn scheduled(id: &str, reservation: &str) -> Value {
     })
 }
 
-/// As the payment simulator publishes it.
+/// An event as the payment simulator publishes it.
 fn status_updated(id: &str, reservation: &str, status: &str) -> Value {
     json!({
         "version": "0", "id": id, "detail-type": "Payment Status Updated", "source": "payments", "account": "1",
@@ -43,7 +43,7 @@ fn attribute<'a>(letter: &'a StoredMessage, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn an_expiry_that_names_no_seats_asks_the_reservation_api_once() {
+async fn an_expiry_without_seats_looks_them_up_in_the_reservation_api_once() {
     let world = World::start().await;
     let worker = world.worker().await;
     for (reservation, details) in [
@@ -55,7 +55,7 @@ async fn an_expiry_that_names_no_seats_asks_the_reservation_api_once() {
     ] {
         world.api.set_details(reservation, details);
     }
-    // Its answer is remembered for the retries; that to the 409 is an answer too.
+    // The answer is kept for retries; the lookup after a 409 is used too.
     world.inventory.script_for("failing", [Rpc::code(Code::Internal), Rpc::code(Code::Unknown)]);
     world.api.script_for("refused", [Http::status(409)]);
     world.api.set_status("refused", Expired);
@@ -64,7 +64,7 @@ async fn an_expiry_that_names_no_seats_asks_the_reservation_api_once() {
     for reservation in ["all", "number", "failing", "refused", "get-fails"] {
         world.send(&scheduled(&format!("evt-{reservation}"), reservation));
     }
-    // What the event names itself comes first.
+    // Fields of the event take precedence.
     world.api.set_details("half", seats());
     let half = json!({"id": "evt-half", "type": "reservation.expired", "reservation_id": "half", "payload": {"qty": 1}});
     world.send(&half);
@@ -86,7 +86,7 @@ async fn an_expiry_that_names_no_seats_asks_the_reservation_api_once() {
 }
 
 #[tokio::test]
-async fn an_expiry_whose_seats_nobody_knows_is_invalid_and_what_was_sold_meanwhile_stays_sold() {
+async fn an_expiry_with_unknown_seats_is_invalid_and_sold_seats_are_not_released() {
     let world = World::start().await;
     let worker = world.worker().await;
     for (reservation, details) in [
@@ -115,7 +115,7 @@ async fn an_expiry_whose_seats_nobody_knows_is_invalid_and_what_was_sold_meanwhi
     assert_eq!(attribute(gone, "dlq_reason"), "rejected");
     assert_eq!(letters.len(), 6);
 
-    // The first step is done, and somebody confirms before the worker asks.
+    // The reservation is confirmed after the first step and before the lookup succeeds.
     world.api.script_for(
         "sold",
         [Http::normal(), Http::status(500), Http::status(200).body(r#"{"status":"CONFIRMED"}"#)],
@@ -128,7 +128,7 @@ async fn an_expiry_whose_seats_nobody_knows_is_invalid_and_what_was_sold_meanwhi
 }
 
 #[tokio::test]
-async fn an_event_without_an_id_has_that_of_its_original_message() {
+async fn an_event_without_an_id_has_the_id_of_its_original_message() {
     let world = World::start().await;
     let worker = world.worker().await;
     let body = |reservation: &str| {
@@ -139,7 +139,7 @@ async fn an_event_without_an_id_has_that_of_its_original_message() {
     world.emptied().await;
     let of_step = |id: &str| Some(key(id, Step::ReservationStatus));
     assert_eq!(world.ledger.calls_for("first")[0].key, of_step(&id));
-    // Copies name their original: an event that was handled is known again.
+    // Copies name their original message, so a handled event is recognised.
     for name in ["dlq_message_id", "redrive_of"] {
         world.send_message(NewMessage::new(body("first").to_string()).attribute(name, &id));
         world.send_message(NewMessage::new(body(name).to_string()).attribute(name, "original-1"));
@@ -147,7 +147,7 @@ async fn an_event_without_an_id_has_that_of_its_original_message() {
         assert_eq!(world.methods("first"), ["PATCH"]);
     }
     assert_eq!(world.ledger.calls_for("dlq_message_id")[0].key, of_step("original-1"));
-    // What is no id of SQS's is no original.
+    // A value that cannot be an SQS message id is ignored.
     let id = world.send_message(
         NewMessage::new(body("strange").to_string()).attribute("redrive_of", "a b\tc"),
     );
@@ -158,9 +158,9 @@ async fn an_event_without_an_id_has_that_of_its_original_message() {
     worker.finish(&world).await;
 }
 
-/// Else an event without an id would be another one each time that it comes back from there.
+/// Otherwise an event without an id would get a new id with every redrive.
 #[tokio::test]
-async fn a_copy_of_a_copy_names_the_first_original() {
+async fn a_dead_letter_of_a_redriven_copy_names_the_first_original() {
     let world = World::start().await;
     let worker = world.worker().await;
     let message = NewMessage::new("no event").attribute("dlq_message_id", "original-1");
@@ -172,7 +172,7 @@ async fn a_copy_of_a_copy_names_the_first_original() {
 }
 
 #[tokio::test]
-async fn a_payments_new_status_is_approved_failed_or_nothing_to_be_done() {
+async fn a_payment_status_is_handled_as_approved_or_failed_or_is_dropped() {
     let world = World::start().await;
     let worker = world.worker().await;
     for (status, line) in [
@@ -197,9 +197,9 @@ async fn a_payments_new_status_is_approved_failed_or_nothing_to_be_done() {
     worker.finish(&world).await;
 }
 
-/// A token may allow to change a reservation and not to read it. What is changed well says nothing of that.
+/// A token may permit changes and not reads. Successful changes do not count as successful reads.
 #[tokio::test]
-async fn an_api_that_lets_nobody_read_costs_a_handful_of_dead_letters_and_holds_up_no_payment() {
+async fn an_api_that_rejects_all_reads_costs_few_dead_letters_and_holds_up_no_payment() {
     const EVENTS: usize = 40;
     let world = World::redriving(1).await;
     let worker = world.worker().await;
@@ -211,11 +211,11 @@ async fn an_api_that_lets_nobody_read_costs_a_handful_of_dead_letters_and_holds_
         world.send(&scheduled(&format!("evt-{n}"), name));
         let paid = format!("paid{n}");
         world.send(&status_updated(&format!("evt-paid-{n}"), &paid, "PAYMENT_STATUS_COMPLETED"));
-        eventually("the payment is done", || world.methods(&paid) == ["PATCH"]).await;
+        eventually("the payment is handled", || world.methods(&paid) == ["PATCH"]).await;
     }
     let gone = world.dead_letters().len();
     let waiting = f64::from(u32::try_from(EVENTS - gone).unwrap());
-    eventually("the others wait", || worker.parked() == waiting).await;
+    eventually("the others are parked", || worker.parked() == waiting).await;
     assert!((1..=5).contains(&gone), "{gone} dead letters");
     assert_eq!(worker.metric("worker_refusing{service=\"reservation\"}"), 1.0);
     world.api.clear_script();

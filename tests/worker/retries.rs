@@ -1,4 +1,4 @@
-//! Attempts that fail for now: timeouts, retries that are used up, times that a service names.
+//! Attempts that fail transiently: timeouts, used-up retries, and retry times given by a service.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,11 +16,11 @@ type Http = Scripted<HttpReply>;
 type Rpc = Scripted<RpcReply>;
 
 #[tokio::test]
-async fn a_service_that_does_not_answer_in_time_is_asked_again() {
+async fn a_call_that_times_out_is_retried() {
     let world = World::start().await;
     let services = world.services_with(Duration::from_millis(300));
     let worker = world.worker_of(services, |_| {}).await;
-    // Slower than the caller waits; it takes effect all the same, as it would in life.
+    // The answer comes after the timeout, and the call takes effect.
     let slow = Duration::from_millis(600);
     world.api.script_for("http", [Http::normal().answering_after(slow)]);
     world.inventory.script_for("grpc", [Rpc::normal().answering_after(slow)]);
@@ -37,16 +37,16 @@ async fn a_service_that_does_not_answer_in_time_is_asked_again() {
     worker.finish(&world).await;
 }
 
-/// Each fails alone, with a success after it: so it is the event's fault and not the service's.
+/// Each failure is followed by a success of another event, so it is charged to the event.
 #[tokio::test]
-async fn an_event_whose_retries_are_used_up_is_released_for_longer_each_time() {
+async fn an_event_with_used_up_retries_is_released_for_longer_with_each_receive() {
     let world = World::start().await;
     for (name, statuses) in [("a-http", [500, 599, 408]), ("b-http", [500, 425, 501])] {
         world.api.script_for(name, statuses.map(Http::status));
     }
     let codes = [Code::Unknown, Code::Internal, Code::Aborted];
     world.inventory.script_for("a-grpc", codes.map(Rpc::code));
-    // Seen twice before by somebody who handed it back.
+    // Received and handed back twice before.
     let seen_before = world.send(&expired("evt-b-http", "b-http"));
     let queue = world.sqs_queue(&settings()).await;
     for _ in 0..2 {
@@ -69,19 +69,19 @@ async fn an_event_whose_retries_are_used_up_is_released_for_longer_each_time() {
     assert_eq!(world.methods("a-grpc"), ["PATCH", "ReleaseHold", "ReleaseHold", "ReleaseHold"]);
     assert_eq!(worker.outcomes("reservation.expired"), [2.0, 3.0, 0.0, 6.0]);
     assert_eq!(world.dead_letters(), []);
-    assert_eq!(world.sqs.counts(&world.queue).total(), 3, "nothing of them is deleted");
+    assert_eq!(world.sqs.counts(&world.queue).total(), 3, "none of the three is deleted");
     let account = worker.drain().await;
     assert!(account.balances(), "{account:?}");
     assert_eq!((account.received_total(), account.left_total(Disposition::HandedBack)), (5, 3));
 }
 
-/// Fails where a call was made too early, or where the wait used up a retry (there are none).
+/// No retries are configured: the test fails if a call is too early or if a wait uses up a retry.
 #[tokio::test]
-async fn a_service_that_names_a_time_is_not_called_before_it_and_it_costs_no_retry() {
+async fn a_retry_time_is_respected_and_uses_up_no_retry() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
     let second = Duration::from_secs(1);
-    // Whole seconds, as a date has them.
+    // Dates have whole seconds.
     let begun = (Instant::now(), SystemTime::now());
     let date = httpdate::fmt_http_date(begun.1 + 3 * second);
     let named = httpdate::parse_http_date(&date).unwrap().duration_since(begun.1).unwrap();
@@ -91,7 +91,7 @@ async fn a_service_that_names_a_time_is_not_called_before_it_and_it_costs_no_ret
     world
         .inventory
         .script_for("info", [paced, Rpc::code_with_retry_info(Code::Unavailable, second)]);
-    // One after the other: nobody else's time is in the way of theirs.
+    // One by one, so that no other event's retry time applies.
     for name in ["date", "seconds", "info"] {
         world.send(&expired(&format!("evt-{name}"), name));
         world.emptied().await;
@@ -105,7 +105,7 @@ async fn a_service_that_names_a_time_is_not_called_before_it_and_it_costs_no_ret
     for (name, method, count) in [("seconds", "PATCH", 2), ("info", "ReleaseHold", 2)] {
         let gaps = gaps(name, method);
         assert_eq!(gaps.len(), count, "{name}");
-        // The stand-in's clock stops a moment before the answer is read, so no gap is shorter.
+        // The stand-in notes the time before the answer is read, so no gap may be shorter.
         assert!(gaps.iter().all(|gap| *gap >= second && *gap < LIMIT), "{name}: {gaps:?}");
     }
     let dated = world.ledger.calls_for("date");
@@ -116,7 +116,7 @@ async fn a_service_that_names_a_time_is_not_called_before_it_and_it_costs_no_ret
 }
 
 #[tokio::test]
-async fn a_paced_wait_leaves_every_retry_to_what_fails_after_it() {
+async fn paced_waits_use_up_no_retries() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.policy.retries_max = 1).await;
     let paced = || Http::status(429).header("Retry-After", "0");

@@ -1,5 +1,5 @@
-//! What stands between the worker and a stand-in where a test must see a call, or hold one: a queue that keeps
-//! count, and a gate in front of the Reservation API. Both pass everything on unchanged.
+//! Wrappers between the worker and a stand-in, to observe or delay calls: a queue that counts, and
+//! a gate in front of the Reservation API. Both pass all calls on unchanged.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use reservation_worker::queue::{
 };
 use tokio::sync::watch;
 
-/// A queue that keeps count of the calls made to it.
+/// A queue that counts the calls made to it.
 pub(crate) struct Spy {
     queue: SqsQueue,
     receives_open: AtomicUsize,
@@ -38,22 +38,22 @@ impl Spy {
         }
     }
 
-    /// Receives that are not answered yet.
+    /// Returns the number of open receives.
     pub(crate) fn receives_open(&self) -> usize {
         self.receives_open.load(Ordering::SeqCst)
     }
 
-    /// Questions about an action that were answered.
+    /// Returns the number of answered probes.
     pub(crate) fn probes(&self) -> usize {
         self.probes.load(Ordering::SeqCst)
     }
 
-    /// Entries of each call to delete so far.
+    /// Returns the number of entries of each delete call so far.
     pub(crate) fn delete_sizes(&self) -> Vec<usize> {
         self.delete_sizes.lock().unwrap().clone()
     }
 
-    /// Messages asked for by each receive so far.
+    /// Returns the number of messages requested by each receive so far.
     pub(crate) fn receive_sizes(&self) -> Vec<usize> {
         self.receive_sizes.lock().unwrap().clone()
     }
@@ -101,27 +101,27 @@ impl Queue for Spy {
     }
 }
 
-/// Holds calls back before they are made, for as long as a test likes.
+/// Holds calls back until a test opens it.
 pub(crate) struct Gate {
     api: Arc<dyn ReservationApi>,
-    /// Reservations that may not pass; `*` stands for all.
+    /// Reservations whose calls are held back; `*` stands for all.
     closed: watch::Sender<HashSet<String>>,
     entered: Mutex<Vec<String>>,
 }
 
 impl Gate {
-    /// In front of `api`, closed for these reservations.
+    /// Puts a gate in front of `api`, closed for these reservations.
     pub(crate) fn closed(api: Arc<dyn ReservationApi>, reservations: &[&str]) -> Arc<Self> {
         let closed = reservations.iter().map(|id| (*id).to_owned()).collect();
         Arc::new(Self { api, closed: watch::Sender::new(closed), entered: Mutex::default() })
     }
 
-    /// Lets everything pass from now on.
+    /// Lets all calls pass from now on.
     pub(crate) fn open(&self) {
         self.closed.send_modify(HashSet::clear);
     }
 
-    /// The reservations whose calls have come to the gate, passed or not, in order.
+    /// Returns the reservations whose calls have reached the gate, in order.
     pub(crate) fn entered(&self) -> Vec<String> {
         self.entered.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! Messages are deleted after their effects and not before, in batches, again where that failed.
+//! Messages are deleted after their effects, in batches, and failed deletes are retried.
 
 use std::time::Duration;
 
@@ -16,27 +16,28 @@ async fn deletes_go_out_in_batches_of_up_to_ten() {
     let world = World::start().await;
     let (worker, gate) = world.gated(&["*"], |settings| settings.concurrency = 200).await;
     send_many(&world, 200);
-    eventually("all are in hand", || gate.entered().len() == 200).await;
-    assert_eq!(worker.spy.delete_sizes(), [0; 0], "nothing is deleted before its effects");
+    eventually("all are being handled", || gate.entered().len() == 200).await;
+    assert_eq!(worker.spy.delete_sizes(), [0; 0], "a delete before the effects");
     assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, 0);
     gate.open();
     world.emptied().await;
     let sizes = worker.spy.delete_sizes();
     assert_eq!(sizes.iter().sum::<usize>(), 200);
     assert!(sizes.iter().all(|size| (1..=10).contains(size)), "{sizes:?}");
-    // All come within moments of each other. On a busy machine some batches are sent before they are full.
+    // All effects come nearly at once. On a busy machine some batches are sent before they are
+    // full.
     assert!(sizes.len() <= 60, "{} calls for 200 messages: {sizes:?}", sizes.len());
     worker.finish(&world).await;
 }
 
 #[tokio::test]
-async fn each_message_is_deleted_after_its_effects_and_not_before() {
+async fn messages_are_deleted_only_after_their_effects() {
     let world = World::start().await;
     let worker = world.worker().await;
     send_many(&world, 50);
     let mut deleted_max = 0;
     while world.sqs.counts(&world.queue).total() > 0 {
-        // In this order: what is deleted by now had its effects before.
+        // Deletes are read first: every message deleted by now had its effects before.
         let deleted = world.sqs.ledger(&world.queue).deletes_effective;
         let released = world.ledger.totals().effects / 2;
         assert!(deleted <= released, "{deleted} deleted, {released} done");
@@ -48,7 +49,7 @@ async fn each_message_is_deleted_after_its_effects_and_not_before() {
 }
 
 #[tokio::test]
-async fn deletes_that_fail_are_tried_again_entry_by_entry() {
+async fn failed_deletes_are_retried_entry_by_entry() {
     let world = World::start().await;
     let worker = world.worker().await;
     let faults = world.sqs.faults(&world.queue);
@@ -61,7 +62,7 @@ async fn deletes_that_fail_are_tried_again_entry_by_entry() {
     faults.fail_next(Action::DeleteMessageBatch, 1, Fault::Reset);
     let third = world.send(&expired("evt-y", "y"));
     world.emptied().await;
-    // Deleted, and the answer is lost: the second try deletes nothing and is answered with success.
+    // Deleted, but the answer is lost: the retry deletes nothing and succeeds.
     faults.fail_next(Action::DeleteMessageBatch, 1, Fault::ReplyLost);
     let fourth = world.send(&expired("evt-z", "z"));
     world.emptied().await;
@@ -77,7 +78,7 @@ async fn deletes_that_fail_are_tried_again_entry_by_entry() {
 }
 
 #[tokio::test]
-async fn a_delete_that_fails_for_longer_than_a_lease_is_carried_out_later() {
+async fn a_delete_that_fails_for_longer_than_a_lease_succeeds_later() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.visibility = Duration::from_secs(3)).await;
     let faults = world.sqs.faults(&world.queue);
@@ -85,7 +86,7 @@ async fn a_delete_that_fails_for_longer_than_a_lease_is_carried_out_later() {
     faults.fail_sometimes(Action::DeleteMessageBatch, 1.0, throttled);
     let id = world.send(&expired("evt-1", "a"));
     let extended = || worker.metric("worker_lease_extensions_total") >= 3.0;
-    eventually("its lease is extended", extended).await;
+    eventually("the lease is extended", extended).await;
     assert_eq!(worker.metric("worker_messages_in_flight{state=\"settling\"}"), 1.0);
     faults.clear();
     world.emptied().await;
@@ -96,7 +97,7 @@ async fn a_delete_that_fails_for_longer_than_a_lease_is_carried_out_later() {
 }
 
 #[tokio::test]
-async fn a_release_that_fails_is_tried_again() {
+async fn a_failed_release_is_retried() {
     let world = World::start().await;
     let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
     world.api.script_for(
@@ -112,7 +113,7 @@ async fn a_release_that_fails_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_delete_that_takes_half_of_a_short_lease_is_carried_out() {
+async fn a_delete_that_takes_nearly_half_of_a_short_lease_succeeds() {
     let world = World::start().await;
     let slow = Duration::from_secs(2);
     world.sqs.faults(&world.queue).latency(Action::DeleteMessageBatch, slow, Duration::ZERO);

@@ -1,5 +1,5 @@
-//! A store that is slow, or gives no answer at the wrong moment: what it must not spoil. On paused time, with a queue
-//! and services that answer at once, so that every delay is the store's.
+//! The effects of a store that is slow or does not answer. On paused time, with a queue and
+//! services that answer at once, so every delay is the store's.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use crate::late::Late;
 use crate::paused::{Line, SECOND, message, start};
 use crate::support::metric;
 
-/// Just within what the store is given.
+/// Just within the store's timeout.
 const SLOW_MS: u64 = 999;
 const LOST: &str = "worker_leases_lost_total";
 
@@ -22,21 +22,21 @@ fn crowd(count: usize) -> Vec<(String, String)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_store_does_not_keep_the_leases_of_others_from_being_extended() {
+async fn a_slow_store_does_not_delay_the_extension_of_leases() {
     let line = Line::with(crowd(100));
     let store = Late::new();
     store.release_ms.store(SLOW_MS, Ordering::SeqCst);
-    // Forty of a hundred slip away: each claim is to be released.
+    // The leases of forty messages are lost, so their claims are released.
     let slipped = (0..40).map(|n| ReceiptHandle(format!("m-{n}").into()));
     line.lost.lock().unwrap().extend(slipped);
     let (app, metrics) = start(&line, &store, 30);
     sleep(120 * SECOND).await;
-    assert_eq!(metric(&metrics, LOST), 40.0, "only those that slipped away");
+    assert_eq!(metric(&metrics, LOST), 40.0, "only the forty leases are lost");
     drop(app);
 }
 
 #[tokio::test(start_paused = true)]
-async fn leaving_ends_by_its_deadline_though_the_store_is_slow() {
+async fn a_drain_ends_by_its_deadline_although_the_store_is_slow() {
     let line = Line::with(crowd(900));
     let store = Late::new();
     let (app, _metrics) = start(&line, &store, 600);
@@ -49,7 +49,7 @@ async fn leaving_ends_by_its_deadline_though_the_store_is_slow() {
     assert!(account.balances());
 }
 
-/// Looks every few milliseconds, for two minutes.
+/// Tries to claim the event for two minutes, twenty times per second.
 async fn assert_never_taken(store: &Late, event: &Event) {
     let until = Instant::now() + 120 * SECOND;
     let begun = Instant::now();
@@ -61,7 +61,7 @@ async fn assert_never_taken(store: &Late, event: &Event) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_fails_once_does_not_open_a_running_event_to_others() {
+async fn a_failed_renewal_does_not_lose_the_claim_of_a_running_event() {
     let (sent, event) = message("1", "slow-200000");
     let (line, store) = (Line::with([sent]), Late::new());
     let (app, _metrics) = start(&line, &store, 30);
@@ -73,7 +73,8 @@ async fn a_renewal_that_fails_once_does_not_open_a_running_event_to_others() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_whose_lease_is_extended_while_it_is_claimed_stays_claimed() {
-    // Of one reservation: the second is claimed when the first is done, just before the extension.
+    // Both are of one reservation: the second is claimed when the first is done, just before the
+    // extension.
     let (first, _) = message("1", "slow-14400");
     let (second, event) = message("2", "slow-14400");
     let (line, store) = (Line::with([first, second]), Late::new());
@@ -93,7 +94,7 @@ async fn an_event_whose_lease_is_extended_while_it_is_claimed_stays_claimed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_whose_answer_was_lost_is_given_back_too() {
+async fn a_drain_releases_a_claim_whose_answer_was_lost() {
     let (sent, event) = message("1", "r1");
     let (line, store) = (Line::with([sent]), Late::new());
     store.claims_mute.store(true, Ordering::SeqCst);
@@ -105,7 +106,7 @@ async fn a_claim_whose_answer_was_lost_is_given_back_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_events_that_somebody_else_has_do_not_keep_the_workers_from_the_others() {
+async fn many_events_claimed_by_another_process_do_not_hold_up_others() {
     let (line, store) = (Line::with(crowd(900)), Late::new());
     for n in 0..900 {
         let (_, event) = message(&n.to_string(), &format!("r{n}"));
@@ -114,7 +115,7 @@ async fn many_events_that_somebody_else_has_do_not_keep_the_workers_from_the_oth
     }
     store.claim_ms.store(SLOW_MS, Ordering::SeqCst);
     let (app, metrics) = start(&line, &store, 600);
-    // Each was asked for, and has told how slow the store is.
+    // All events were tried to be claimed meanwhile, with slow answers.
     sleep(300 * SECOND).await;
     let (mine, _) = message("mine", "slow-10");
     line.send(&mine, 1);

@@ -1,5 +1,5 @@
-//! The idempotency store as the worker uses it: claims that last as long as leases, steps that are known before the
-//! next begins, others who have an event, and a store that is away.
+//! The idempotency store as the worker uses it: claims last as long as leases, steps are recorded
+//! before the next one starts, other processes hold claims, and the store can be down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn decoded(event: &Value) -> Event {
     decode(&event.to_string(), "m").unwrap()
 }
 
-/// Another worker claims the event.
+/// Claims the event as another worker.
 async fn claimed_elsewhere(
     store: &FlakyStore,
     event: &Value,
@@ -50,19 +50,19 @@ fn status_done() -> StepSet {
 }
 
 #[tokio::test]
-async fn while_the_store_is_away_events_wait_and_nothing_runs_unguarded() {
+async fn while_the_store_is_down_events_wait_and_no_calls_are_made() {
     let world = World::redriving(2).await;
     let (services, store) = with_store(&world);
     let worker = world.worker_of(services, |settings| settings.policy.retries_max = 0).await;
-    eventually("polling works", || worker.health.ready().is_ok()).await;
+    eventually("a receive has succeeded", || worker.health.ready().is_ok()).await;
     store.set_down(true);
     let ids: Vec<_> =
         (0..20).map(|n| world.send(&expired(&format!("evt-{n}"), &format!("r{n}")))).collect();
-    eventually("they wait for it", || worker.parked() == 20.0).await;
+    eventually("all are parked", || worker.parked() == 20.0).await;
     assert_eq!(worker.health.ready(), Err(Problem::StoreAway));
     assert_eq!(worker.breaker("store"), 2.0);
     let asked = store.asked();
-    eventually("it is tried again", || store.asked() >= asked + 2).await;
+    eventually("the store is probed", || store.asked() >= asked + 2).await;
     assert_eq!(world.ledger.totals().calls, 0);
 
     store.set_down(false);
@@ -75,7 +75,7 @@ async fn while_the_store_is_away_events_wait_and_nothing_runs_unguarded() {
 }
 
 #[tokio::test]
-async fn no_message_is_deleted_before_the_store_knows_that_its_event_is_handled() {
+async fn no_message_is_deleted_before_its_event_is_completed_in_the_store() {
     let world = World::start().await;
     let (services, store) = with_store(&world);
     let worker = world.worker_of(services, |_| {}).await;
@@ -85,17 +85,17 @@ async fn no_message_is_deleted_before_the_store_knows_that_its_event_is_handled(
     assert!(world.ledger.wait_until(|ledger| ledger.totals().effects == 2, LIMIT).await);
     store.set_down(true);
     let asked = store.asked();
-    eventually("it is tried again and again", || store.asked() >= asked + 3).await;
+    eventually("the completion is retried", || store.asked() >= asked + 3).await;
     assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, 0);
     store.set_down(false);
     world.emptied().await;
-    assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"], "no step is repeated");
+    assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"], "a step was repeated");
     assert_eq!(worker.outcomes("reservation.expired")[..3], [1.0, 0.0, 0.0]);
     worker.finish(&world).await;
 }
 
 #[tokio::test]
-async fn a_completion_whose_answer_was_lost_is_simply_made_again() {
+async fn a_completion_whose_answer_is_lost_is_repeated() {
     let world = World::start().await;
     let (services, store) = with_store(&world);
     let worker = world.worker_of(services, |_| {}).await;
@@ -108,7 +108,7 @@ async fn a_completion_whose_answer_was_lost_is_simply_made_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_was_found_superseded_is_not_asked_about_again_for_the_stores_sake() {
+async fn a_superseded_event_is_not_looked_up_again_when_its_completion_fails() {
     let world = World::start().await;
     let (services, store) = with_store(&world);
     let worker = world.worker_of(services, |_| {}).await;
@@ -122,15 +122,15 @@ async fn an_event_that_was_found_superseded_is_not_asked_about_again_for_the_sto
 }
 
 #[tokio::test]
-async fn an_event_that_another_worker_has_is_held_without_a_worker_until_it_is_handled_there() {
+async fn an_event_claimed_by_another_process_is_held_without_occupying_a_worker() {
     let world = World::start().await;
     let (services, store) = with_store(&world);
     let event = expired("evt-1", "a");
     let (other, token) = claimed_elsewhere(&store, &event, MINUTE).await;
     let worker = world.worker_of(services, |settings| settings.concurrency = 1).await;
     let id = world.send(&event);
-    eventually("it was asked for twice", || store.asked() >= 3).await;
-    // The only worker is free for others.
+    eventually("two claims were tried", || store.asked() >= 3).await;
+    // The only worker is free for other events.
     world.send(&expired("evt-2", "b"));
     assert!(world.ledger.wait_until(|ledger| ledger.totals().effects == 2, LIMIT).await);
     assert!(world.methods("a").is_empty());
@@ -142,7 +142,7 @@ async fn an_event_that_another_worker_has_is_held_without_a_worker_until_it_is_h
 }
 
 #[tokio::test]
-async fn a_claim_that_runs_out_is_taken_over_where_its_owner_stopped() {
+async fn an_expired_claim_is_taken_over_with_its_recorded_steps() {
     let world = World::start().await;
     let (services, store) = with_store(&world);
     let event = expired("evt-1", "a");
@@ -157,14 +157,14 @@ async fn a_claim_that_runs_out_is_taken_over_where_its_owner_stopped() {
 }
 
 #[tokio::test]
-async fn a_worker_that_lost_its_claim_stops_before_its_next_step() {
+async fn a_worker_whose_claim_is_lost_makes_no_further_step() {
     let world = World::start().await;
     let (services, store) = with_store(&world);
     let (worker, gate) = world.gated_of(services, &["a"], |_| {}).await;
     let event = expired("evt-1", "a");
     world.send(&event);
-    eventually("its first call is on its way", || gate.entered() == ["a"]).await;
-    // It was away for longer than its claim lasted, and somebody else has the event now.
+    eventually("the first call is at the gate", || gate.entered() == ["a"]).await;
+    // The worker outlived its claim, and another process holds the event now.
     let event = decoded(&event);
     store.lose_everything();
     let token = ClaimToken::unique();
@@ -174,7 +174,7 @@ async fn a_worker_that_lost_its_claim_stops_before_its_next_step() {
     let done = |ledger: &sandbox::ledger::Ledger| !ledger.calls_for("a").is_empty();
     assert!(world.ledger.wait_until(done, LIMIT).await);
     let asked = store.asked();
-    eventually("it asks for the event again", || store.asked() >= asked + 2).await;
+    eventually("the worker claims the event again", || store.asked() >= asked + 2).await;
     assert_eq!(world.methods("a"), ["PATCH"]);
     store.complete(&event.id, token, HandledAs::Applied).await.unwrap();
     world.emptied().await;
@@ -191,9 +191,9 @@ async fn a_claim_lasts_as_long_as_its_message_is_held() {
         world.gated_of(services, &["a"], |s| s.visibility = Duration::from_secs(5)).await;
     let event = expired("evt-1", "a");
     world.send(&event);
-    eventually("its first call is on its way", || gate.entered() == ["a"]).await;
+    eventually("the first call is at the gate", || gate.entered() == ["a"]).await;
     let extended = || worker.metric("worker_lease_extensions_total") >= 3.0;
-    eventually("its lease was extended beyond its first", extended).await;
+    eventually("the lease is extended beyond the first timeout", extended).await;
     let event = decoded(&event);
     let other = store.claim(&event.id, event.content_hash(), ClaimToken::unique(), MINUTE).await;
     assert!(matches!(other, Ok(Claim::Elsewhere(_))), "{other:?}");
@@ -204,7 +204,7 @@ async fn a_claim_lasts_as_long_as_its_message_is_held() {
 }
 
 #[tokio::test]
-async fn what_is_given_up_is_not_handled_and_a_redrive_resumes_it_where_it_stopped() {
+async fn a_redriven_event_continues_with_its_recorded_steps() {
     let world = World::start().await;
     let (services, store) = with_store(&world);
     let refused = Scripted::<RpcReply>::code(Code::FailedPrecondition);
@@ -212,14 +212,14 @@ async fn what_is_given_up_is_not_handled_and_a_redrive_resumes_it_where_it_stopp
     let worker = world.worker_of(services.clone(), |_| {}).await;
     let event = expired("evt-1", "a");
     world.send(&event);
-    eventually("it is set aside", || world.dead_letters().len() == 1).await;
+    eventually("the event is dead-lettered", || world.dead_letters().len() == 1).await;
     let known = decoded(&event);
     let claim =
         store.claim(&known.id, known.content_hash(), ClaimToken::unique(), Duration::ZERO).await;
     assert_eq!(claim, Ok(Claim::Ours(status_done())));
     worker.finish(&world).await;
 
-    // Somebody has repaired the inventory and redrives: another message, another process.
+    // The inventory is repaired and the message redriven: another message, another process.
     let worker = world.worker_of(services, |_| {}).await;
     world.send(&event);
     world.emptied().await;
@@ -228,7 +228,7 @@ async fn what_is_given_up_is_not_handled_and_a_redrive_resumes_it_where_it_stopp
 }
 
 #[tokio::test]
-async fn leaving_gives_claims_back_so_that_the_next_process_need_not_wait_for_their_end() {
+async fn a_drain_releases_claims_for_the_next_process() {
     let world = World::start().await;
     let (services, store) = with_store(&world);
     world.api.script_for("a", vec![Scripted::<Reply>::status(500); 1_000]);
@@ -236,7 +236,7 @@ async fn leaving_gives_claims_back_so_that_the_next_process_need_not_wait_for_th
     let worker = world.worker_of(services, waits).await;
     let event = expired("evt-1", "a");
     world.send(&event);
-    eventually("it is tried again and again", || world.methods("a").len() >= 3).await;
+    eventually("the event is retried", || world.methods("a").len() >= 3).await;
     worker.drain().await;
     let known = decoded(&event);
     let claim = store.claim(&known.id, known.content_hash(), ClaimToken::unique(), MINUTE).await;

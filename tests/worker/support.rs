@@ -1,4 +1,5 @@
-//! What the in-process tests share: a worker made of the app's own parts, in a world of stand-ins.
+//! Shared by the in-process tests: a worker built from the app's own parts, and the stand-ins
+//! around it.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(crate) use sandbox::testing::world::{LIMIT, approved, event, eventually, exp
 
 use crate::seams::{Gate, Spy};
 
-/// The stand-ins, and the worker's own parts to put between them.
+/// The stand-ins, and constructors for workers that use them.
 pub(crate) struct World(world::World);
 
 impl Deref for World {
@@ -43,22 +44,22 @@ impl Deref for World {
 }
 
 impl World {
-    /// A queue that redrives to a dead-letter queue.
+    /// Starts with a queue that redrives to a dead-letter queue.
     pub(crate) async fn start() -> Self {
         Self(world::World::start().await)
     }
 
-    /// The same, after so many receives.
+    /// Starts with such a queue that redrives after so many receives.
     pub(crate) async fn redriving(max_receive_count: u32) -> Self {
         Self(world::World::redriving(max_receive_count).await)
     }
 
-    /// A FIFO queue that redrives to one.
+    /// Starts with a FIFO queue that redrives to a FIFO dead-letter queue.
     pub(crate) async fn fifo() -> Self {
         Self(world::World::fifo().await)
     }
 
-    /// The same, after so many receives.
+    /// Starts with such a FIFO queue that redrives after so many receives.
     pub(crate) async fn fifo_redriving(max_receive_count: u32) -> Self {
         Self(world::World::fifo_redriving(max_receive_count).await)
     }
@@ -67,12 +68,12 @@ impl World {
         Self(world::World::with(spec).await)
     }
 
-    /// The queue as the worker sees it.
+    /// Returns a client of the source queue.
     pub(crate) async fn sqs_queue(&self, settings: &AppSettings) -> SqsQueue {
         self.sqs_queue_to(settings, None).await
     }
 
-    /// The same, with `SQS_DLQ_URL`.
+    /// Returns a client of the source queue with `SQS_DLQ_URL`.
     pub(crate) async fn sqs_queue_to(
         &self,
         settings: &AppSettings,
@@ -87,13 +88,13 @@ impl World {
         SqsQueue::load(loader, settings).await
     }
 
-    /// The app's own clients and store.
+    /// Returns the app's own clients, and a store in memory.
     pub(crate) fn services(&self) -> Services {
         self.services_with(Duration::from_secs(10))
     }
 
     pub(crate) fn services_with(&self, timeout: Duration) -> Services {
-        // Another test may have installed it already.
+        // The provider may be installed by another test.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = HttpSettings {
             base: self.api.base_url().parse().unwrap(),
@@ -129,7 +130,7 @@ impl World {
         self.worker_of(self.services(), change).await
     }
 
-    /// A worker whose calls about these reservations (`*`: all) wait at a gate.
+    /// Starts a worker whose calls for these reservations (`*`: all) wait at a gate.
     pub(crate) async fn gated(
         &self,
         closed: &[&str],
@@ -149,7 +150,7 @@ impl World {
         (self.worker_of(services, change).await, gate)
     }
 
-    /// A worker with services of your own, which outlive it where you keep a clone.
+    /// Starts a worker with the given services, which outlive it if the test keeps a clone.
     pub(crate) async fn worker_of(
         &self,
         services: Services,
@@ -158,7 +159,7 @@ impl World {
         self.worker_traced(services, Tracing::disabled(), change).await
     }
 
-    /// A worker that sends its spans somewhere.
+    /// Starts a worker that exports its spans.
     pub(crate) async fn traced(&self, tracing: Tracing) -> Worker {
         self.worker_traced(self.services(), tracing, |_| {}).await
     }
@@ -177,12 +178,12 @@ impl World {
         let health = Arc::clone(&services.records.health);
         let parts = AppParts { queue, services, tracing };
         let worker = Worker { app: App::start(parts, settings), metrics, health, spy };
-        // What a test does to the next calls is meant for others than these.
-        eventually("the actions were asked for", || worker.spy.probes() >= ACTIONS_ASKED).await;
+        // Faults that a test sets for the next calls must not hit the probes of the start.
+        eventually("the actions were probed", || worker.spy.probes() >= ACTIONS_ASKED).await;
         worker
     }
 
-    /// Waits until one message was hidden for a time of its own: neither extended nor handed back at once.
+    /// Waits until the message is released: hidden, and neither extended nor handed back at once.
     pub(crate) async fn released(&self, message_id: &str) -> u32 {
         let visibility = u32::try_from(settings().visibility.as_secs()).unwrap();
         let found =
@@ -192,15 +193,15 @@ impl World {
     }
 }
 
-/// As many calls at once as any test has workers.
+/// Returns limits above the number of workers of any test.
 pub(crate) fn limits() -> OutageSettings {
     let (calls_max, calls_min) = (1_000, 2);
     OutageSettings { calls_max, calls_min, reservation_target: None, inventory_target: None }
 }
-/// Actions of the queue that a worker asks for at its start.
+/// The number of queue actions that a worker probes at its start.
 const ACTIONS_ASKED: usize = 4;
 
-/// What a production worker has, with short waits.
+/// Returns settings like those of production, with short waits.
 pub(crate) fn settings() -> AppSettings {
     AppSettings {
         queue_name: "events".to_owned(),
@@ -217,7 +218,7 @@ pub(crate) fn settings() -> AppSettings {
     }
 }
 
-/// A running app. Dropping it is a crash.
+/// A running app. Dropping it simulates a crash.
 pub(crate) struct Worker {
     pub(crate) app: App,
     pub(crate) metrics: Arc<Metrics>,
@@ -226,13 +227,13 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Leaves in good time, and gives its account.
+    /// Drains without haste and returns the message account.
     pub(crate) async fn drain(self) -> Arc<Account> {
         let left = timeout(LIMIT, self.app.drain(Instant::now() + LIMIT / 2)).await;
-        left.expect("the worker leaves by its deadline")
+        left.expect("the worker drains by its deadline")
     }
 
-    /// Leaves; its account must balance, and agree with what SQS saw.
+    /// Drains, and checks that the account balances and agrees with the ledger of SQS.
     pub(crate) async fn finish(self, world: &World) -> Arc<Account> {
         let account = self.drain().await;
         let sqs = world.sqs.ledger(&world.queue);
@@ -244,37 +245,38 @@ impl Worker {
         account
     }
 
-    /// The value of one series, by its whole name.
+    /// Returns the value of one series, by its full name.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         metric(&self.metrics, series)
     }
 
-    /// A service's breaker: 0 closed, 1 half-open, 2 open.
+    /// Returns the state of a service's circuit breaker: 0 closed, 1 half-open, 2 open.
     pub(crate) fn breaker(&self, service: &str) -> f64 {
         self.metric(&format!("worker_breaker_state{{service=\"{service}\"}}"))
     }
 
-    /// Events that wait for a service.
+    /// Returns the number of events that wait for a service.
     pub(crate) fn parked(&self) -> f64 {
         self.metric("worker_messages_in_flight{state=\"parked\"}")
     }
 
-    /// Events that could go on if there were a worker, or room at their service.
+    /// Returns the number of events that wait for a free worker or for their service's concurrency
+    /// limit.
     pub(crate) fn buffered(&self) -> f64 {
         self.metric("worker_messages_in_flight{state=\"buffered\"}")
     }
 
-    /// Events that wait for a time of their own.
+    /// Returns the number of events that wait for a time of their own.
     pub(crate) fn waiting(&self) -> f64 {
         self.metric("worker_messages_in_flight{state=\"waiting\"}")
     }
 
-    /// Events that fail at a service while others do well there.
+    /// Returns the number of events that fail at a service while others succeed there.
     pub(crate) fn suspects(&self, service: &str) -> f64 {
         self.metric(&format!("worker_suspects{{service=\"{service}\"}}"))
     }
 
-    /// `worker_events_total` of a type: success, failed, dropped, retried.
+    /// Returns `worker_events_total` of a type: success, failed, dropped, retried.
     pub(crate) fn outcomes(&self, event_type: &str) -> [f64; 4] {
         ["success", "failed", "dropped", "retried"].map(|outcome| {
             self.metric(&format!(
@@ -284,7 +286,7 @@ impl Worker {
     }
 }
 
-/// The whole text of `/metrics`.
+/// Returns the whole text of `/metrics`.
 pub(crate) fn metrics_text(metrics: &Metrics) -> String {
     let mut text = Vec::new();
     metrics.render(&mut text).unwrap();
@@ -297,7 +299,7 @@ pub(crate) fn metric(metrics: &Metrics, series: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().unwrap()
 }
 
-/// The key that each call of a step carries.
+/// Returns the idempotency key of the calls of a step.
 pub(crate) fn key(event_id: &str, step: Step) -> String {
     idempotency_key(&EventId::new(event_id).unwrap(), step).to_string()
 }

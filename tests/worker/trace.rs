@@ -1,4 +1,5 @@
-//! One event's trace, from its producer to both services, as a collector and the services see it.
+//! The trace of one event, from its producer to both services, as the collector and the services
+//! see it.
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ fn expect(span: &Span, attributes: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn one_event_is_one_trace_from_the_producer_to_both_services() {
+async fn an_event_is_one_trace_from_the_producer_to_both_services() {
     let world = World::start().await;
     let collector = Collector::start().await;
     let worker = world.traced(collector.tracing.clone()).await;
@@ -77,7 +78,7 @@ async fn one_event_is_one_trace_from_the_producer_to_both_services() {
     expect(patches[1], &[("http.response.status_code", "200"), ("http.request.method", "PATCH")]);
     expect(commit, &[("rpc.system.name", "grpc"), ("rpc.response.status_code", "OK")]);
 
-    // Each service was told of the very span that called it.
+    // Each call passed on the span of that very call.
     let received: Vec<_> =
         world.ledger.calls_for("a").into_iter().map(|call| call.traceparent.unwrap()).collect();
     let sent: Vec<_> = [patches[0], patches[1], commit]
@@ -103,7 +104,7 @@ async fn one_event_is_one_trace_from_the_producer_to_both_services() {
     );
 }
 
-/// The same producer's span, in every place where it may stand.
+/// Returns messages that carry the producer's span in each supported place.
 fn carriers() -> Vec<(&'static str, NewMessage)> {
     let inner = |id: &str| {
         let mut event = expired(&format!("evt-{id}"), id);
@@ -134,7 +135,7 @@ fn carriers() -> Vec<(&'static str, NewMessage)> {
 }
 
 #[tokio::test]
-async fn the_producers_span_is_the_parent_wherever_it_stands() {
+async fn the_producers_span_is_the_parent_in_every_supported_place() {
     let world = World::start().await;
     let collector = Collector::start().await;
     let worker = world.traced(collector.tracing.clone()).await;
@@ -159,7 +160,7 @@ async fn the_producers_span_is_the_parent_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_sampled_leaves_no_span_and_passes_its_trace_on() {
+async fn an_unsampled_event_has_no_span_and_its_trace_is_passed_on() {
     let world = World::start().await;
     let collector = Collector::start().await;
     let worker = world.traced(collector.tracing.clone()).await;
@@ -175,7 +176,7 @@ async fn an_event_that_is_not_sampled_leaves_no_span_and_passes_its_trace_on() {
 }
 
 #[tokio::test]
-async fn an_event_that_waits_for_a_service_says_so_and_one_that_is_set_aside_says_why() {
+async fn spans_show_parked_events_and_the_errors_of_dead_lettered_ones() {
     let world = World::start().await;
     let collector = Collector::start().await;
     let worker = world.traced(collector.tracing.clone()).await;
@@ -183,13 +184,13 @@ async fn an_event_that_waits_for_a_service_says_so_and_one_that_is_set_aside_say
     for n in 0..10 {
         world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
     }
-    eventually("they wait", || worker.parked() == 10.0).await;
+    eventually("all are parked", || worker.parked() == 10.0).await;
     world.api.come_back().await.unwrap();
     world.emptied().await;
     world.api.script_for("refused", [Scripted::<Reply>::status(422)]);
     world.send(&expired("evt-refused", "refused"));
     world.sqs.send(&world.queue, "no event");
-    eventually("both are set aside", || world.dead_letters().len() == 2).await;
+    eventually("both are dead-lettered", || world.dead_letters().len() == 2).await;
     world.emptied().await;
     worker.finish(&world).await;
 
@@ -216,7 +217,7 @@ async fn an_event_that_waits_for_a_service_says_so_and_one_that_is_set_aside_say
 }
 
 #[tokio::test]
-async fn an_event_whose_lease_is_lost_says_so() {
+async fn the_span_of_an_event_shows_a_lost_lease() {
     let world = World::start().await;
     let collector = Collector::start().await;
     let mut services = world.services();
@@ -227,7 +228,7 @@ async fn an_event_whose_lease_is_lost_says_so() {
     };
     let worker = world.worker_traced(services, collector.tracing.clone(), short).await;
     world.send(&expired("evt-1", "a"));
-    eventually("it is at the gate", || gate.entered().iter().any(|id| id == "a")).await;
+    eventually("the call is at the gate", || gate.entered().iter().any(|id| id == "a")).await;
     let faults = world.sqs.faults(&world.queue);
     for action in [Action::ReceiveMessage, Action::ChangeMessageVisibilityBatch] {
         faults.fail_sometimes(action, 1.0, Fault::Http(503));
@@ -235,10 +236,10 @@ async fn an_event_whose_lease_is_lost_says_so() {
     eventually("the lease is lost", || worker.metric("worker_leases_lost_total") >= 1.0).await;
     gate.open();
     let lost = || worker.metric("worker_messages_in_flight{state=\"running\"}") == 0.0;
-    eventually("the event is left alone", lost).await;
+    eventually("no event is running", lost).await;
     worker.drain().await;
     let spans = collector.spans().await;
-    // The failed receives are told too.
+    // The failed receives have spans too.
     let failed = |span: &&Span| attribute(span, "error.type").as_deref() == Some("other");
     assert!(spans.named("receive events").iter().any(failed), "{spans:#?}");
     let process = spans.only("process events");
