@@ -1,8 +1,8 @@
-//! Two real workers on one queue and one real Redis, with a fifth of all messages handed out twice. One of the workers
-//! is killed (`kill -9`) every second, Redis once, in the middle. Nothing may be lost, nothing take effect twice, and
-//! each call that was made again must be explained.
+//! Two real workers with one queue and one real Redis; a fifth of all messages is delivered twice.
+//! Every second one of the workers is killed (`kill -9`), and Redis is killed once. No event may be
+//! lost, no effect may happen twice, and each repeated call must have a known cause.
 //!
-//! `CRASH_SECONDS` says for how long: a few seconds in `make test`, a minute in `make test-crash`.
+//! `CRASH_SECONDS` sets the duration: a few seconds in `make test`, a minute in `make test-crash`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,33 +20,33 @@ use tokio::time::{Instant, interval};
 use sandbox::testing::program::{Env, Running, env, free_port};
 use sandbox::testing::world::{World, expired};
 
-/// Events sent each second: enough that there is always something in hand to be killed with.
+/// Events sent per second: enough that a kill always hits events in progress.
 const EVENTS_A_SECOND: u64 = 40;
 
-/// How long after its effect a step may still be unknown to the store: the call's answer is on its way, then the record.
+/// The longest time between the effect of a step and its record in the store.
 const WINDOW: Duration = Duration::from_millis(400);
 
-/// How long a reply takes to be read by a busy worker on a busy machine.
+/// The longest time until a busy worker on a busy machine has read a reply.
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
 
-/// What was done to whom, and when.
+/// The kills so far.
 #[derive(Default)]
 struct Harm {
     kills: Vec<Instant>,
-    /// From the kill to when the workers have found the store again.
+    /// From the kill of the store until the workers have found it again.
     store_away: Option<(Instant, Instant)>,
 }
 
 impl Harm {
-    /// Whether the process that made this call, or what it knew, may have ended before the store knew of it.
+    /// Whether the process of this call, or the store, was killed before the step was recorded.
     fn explains(&self, call: &Call) -> bool {
         let until = call.answered_at.map_or(call.at, |at| at) + WINDOW;
         let until = match self.store_away {
-            // What cannot be recorded yet is lost with a process that is killed meanwhile.
+            // Steps that cannot be recorded yet are lost if the process is killed meanwhile.
             Some((from, to)) if call.at <= to && from <= until => to.max(until),
             Some(_) | None => until,
         };
-        // What the dead has sent may be read by the service a moment after its end.
+        // The service may read a request shortly after the end of the process that sent it.
         self.kills.iter().any(|kill| call.at <= *kill + ON_ITS_WAY && *kill <= until)
     }
 }
@@ -56,7 +56,7 @@ fn seconds() -> u64 {
         .map_or(8, |text| text.parse().expect("CRASH_SECONDS: whole seconds"))
 }
 
-/// It answers within moments, with now and then a reply that is lost after the effect.
+/// Sets short latencies, and now and then a reply that is lost after the effect.
 fn set_faults(world: &World) {
     let (least, spread) = (Duration::from_millis(2), Duration::from_millis(20));
     let faults = Faults::none().latency(least, spread).seed(7);
@@ -66,7 +66,7 @@ fn set_faults(world: &World) {
     world.sqs.faults(&world.queue).duplicate_sometimes(0.2);
 }
 
-/// Sends, kills, restarts, until the time is over; gives how many events were sent.
+/// Sends, kills and restarts until the time is over; returns the number of events sent.
 async fn rage(
     world: &World,
     redis: &mut Redis,
@@ -83,21 +83,21 @@ async fn rage(
             let victim = usize::try_from(second % 2).unwrap();
             workers[victim].kill().await;
             harm.kills.push(Instant::now());
-            assert_eq!(workers[victim].exit_code().await, None, "killed");
+            assert_eq!(workers[victim].exit_code().await, None, "an exit code after a kill");
             workers[victim] = Running::start(&environments[victim]);
         }
         if n == last / 2 {
             let from = Instant::now();
             redis.kill().await.unwrap();
             redis.start().await.unwrap();
-            // The probes come a second apart at most while it has been away for so short a time.
+            // After so short an outage, probes are at most a second apart.
             harm.store_away = Some((from, Instant::now() + Duration::from_secs(4)));
         }
     }
     last
 }
 
-/// A worker's, each with a side port of its own.
+/// Returns the environment of a worker, with its own admin port.
 fn environment(world: &World, redis: &Redis) -> Env {
     let mut variables = env(world);
     variables.insert("IDEMPOTENCY_STORE", redis.url());
@@ -107,11 +107,11 @@ fn environment(world: &World, redis: &Redis) -> Env {
 }
 
 #[tokio::test]
-async fn two_workers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_twice() {
+async fn two_workers_that_are_killed_repeatedly_lose_no_event_and_repeat_no_effect() {
     if !is_installed("redis-server") {
         return;
     }
-    // What Redis has acknowledged it still knows after a kill.
+    // Redis keeps all acknowledged writes after a kill.
     let options =
         RedisOptions::default().setting("appendonly", "yes").setting("appendfsync", "always");
     let mut redis = options.start().await.unwrap();
@@ -134,7 +134,7 @@ fn is_reply_lost(call: &Call) -> bool {
     call.fault || call.answer == Answer::Pending || call.abandoned
 }
 
-/// A gRPC reply is lost with the connection, and so are those that share it and are on their way.
+/// A cut connection loses all gRPC replies that are on their way on it.
 fn connection_was_cut(call: &Call, calls_lost: &[&Call]) -> bool {
     let until = call.answered_at.map(|at| at + ON_ITS_WAY);
     let cuts = |lost: &&&Call| {
@@ -146,7 +146,11 @@ fn connection_was_cut(call: &Call, calls_lost: &[&Call]) -> bool {
 
 fn judge(world: &World, sent: u64, harm: &Harm) {
     for n in 0..sent {
-        assert_eq!(world.ledger.effects_for(&format!("r{n}")).len(), 2, "r{n}: each effect once");
+        assert_eq!(
+            world.ledger.effects_for(&format!("r{n}")).len(),
+            2,
+            "r{n}: not each effect once"
+        );
     }
     let (calls, totals) = (world.ledger.calls(), world.ledger.totals());
     assert_eq!(totals.effects, 2 * sent);
@@ -160,8 +164,8 @@ fn judge(world: &World, sent: u64, harm: &Harm) {
         .collect();
     let mut by_key: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in &calls {
-        let key = call.key.as_deref().expect("every call carries a key");
-        assert!(keys.contains(key), "a key of no event: {call:?}");
+        let key = call.key.as_deref().expect("every call has a key");
+        assert!(keys.contains(key), "the key belongs to no event: {call:?}");
         by_key.entry(key).or_default().push(call);
     }
     let calls_lost: Vec<&Call> = calls.iter().filter(|call| is_reply_lost(call)).collect();
@@ -171,10 +175,7 @@ fn judge(world: &World, sent: u64, harm: &Harm) {
             if is_reply_lost(earlier) || connection_was_cut(earlier, &calls_lost) {
                 lost_replies += 1;
             } else {
-                assert!(
-                    harm.explains(earlier),
-                    "nothing explains why this was called again: {earlier:?}"
-                );
+                assert!(harm.explains(earlier), "repeated without a known cause: {earlier:?}");
                 by_kills += 1;
             }
         }

@@ -1,5 +1,5 @@
-//! The real program in the environments that it is put into. Apart from the other tests of the program, as it is started some
-//! hundred times at once.
+//! The real program with many different environments. Separate from the other tests of the program,
+//! because it is started some hundred times concurrently.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod any_value;

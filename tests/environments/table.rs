@@ -1,18 +1,18 @@
-//! The program in the environments that it is put into: variables of the AWS SDK, profile files, proxies, regions, endpoints. Each row
-//! holds the exit code and what is said.
+//! The program with different environments: variables of the AWS SDK, profile files, proxies,
+//! regions, endpoints. Each row has the exit code and parts of the output.
 
 use futures_util::{StreamExt, stream};
 
 use sandbox::testing::program::{SECRET, all, at_home, run};
 use sandbox::testing::world::World;
 
-/// Programs that run at once. Most wait for somebody who is not there.
+/// The number of programs that run concurrently. Most of them wait for a timeout.
 pub(crate) const AT_ONCE: usize = 12;
 
-/// Taken out of the environment.
+/// A value that stands for a variable that is not set.
 pub(crate) const UNSET: &str = "\u{1}unset";
 
-/// One environment, and what `check` makes of it.
+/// One environment, and the result of `check`.
 struct Row {
     variables: &'static [(&'static str, &'static str)],
     profiles: &'static str,
@@ -58,7 +58,7 @@ async fn hold(rows: &[Row]) {
             assert!(said.contains(word), "{what} does not say {word:?}: {said}");
         }
         assert!(!said.contains(SECRET) && !said.contains("panicked"), "{what}: {said}");
-        // What the SDK shows to those who debug it.
+        // Debug output of the SDK.
         for dump in [
             "ConnectorError",
             "source:",
@@ -73,7 +73,7 @@ async fn hold(rows: &[Row]) {
 }
 
 #[tokio::test]
-async fn what_the_sdk_would_not_survive_is_not_set_or_refused_by_name() {
+async fn values_on_which_the_sdk_would_fail_are_ignored_or_rejected() {
     hold(&[
         row(&[("AWS_ENDPOINT_URL", "")], 0, &["SQS is called at http://127.0.0.1:"]),
         row(&[("AWS_ENDPOINT_URL_SQS", "")], 0, &["SQS is called at http://127.0.0.1:"]),
@@ -101,7 +101,7 @@ async fn what_the_sdk_would_not_survive_is_not_set_or_refused_by_name() {
         row(&[("AWS_EXECUTION_ENV", "a\nb")], 2, &["AWS_EXECUTION_ENV is \"a\\nb\": must be"]),
         row(&[("AWS_USE_FIPS_ENDPOINT", "yes")], 2, &["AWS_USE_FIPS_ENDPOINT is \"yes\""]),
         row(&[("HTTPS_PROXY", "socks5://u:pw@p:1")], 2, &["HTTPS_PROXY is \"socks5://u:***@p:1\""]),
-        // All at once, and with ours.
+        // Several at once, with a variable of the worker.
         row(
             &[("AWS_MAX_ATTEMPTS", "0"), ("AWS_RETRY_MODE", "x"), ("SQS_WAIT_TIME", "21")],
             2,
@@ -124,7 +124,7 @@ async fn what_the_sdk_would_not_survive_is_not_set_or_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_region_or_a_profile_that_is_missing_is_named() {
+async fn a_missing_region_or_profile_is_reported() {
     hold(&[
         row(&[("AWS_REGION", UNSET)], 2, &["AWS_REGION is not set: must be"]),
         row(&[("AWS_REGION", "")], 2, &["AWS_REGION is not set: must be"]),
@@ -159,14 +159,14 @@ async fn a_region_or_a_profile_that_is_missing_is_named() {
 
 const LEGACY: &str = "https://eu-west-1.queue.amazonaws.com/123456789012/events";
 
-/// A proxy where nobody is: no call leaves this machine.
+/// A proxy address on which no server listens: no call leaves this machine.
 const NOWHERE: (&str, &str) = ("HTTPS_PROXY", "http://127.0.0.1:9");
 
 const FIPS_HOST: &str = "https://sqs-fips.us-east-1.amazonaws.com";
 const DUAL_HOST: &str = "https://sqs.us-east-1.api.aws";
 
 #[tokio::test]
-async fn an_empty_endpoint_is_none_where_the_sdk_finds_it() {
+async fn an_empty_endpoint_counts_as_not_set() {
     const EMPTY: (&str, &str) = ("AWS_ENDPOINT_URL", "");
     const EMPTY_OF_SQS: (&str, &str) = ("AWS_ENDPOINT_URL_SQS", "");
     const NONE: (&str, &str) = ("AWS_ENDPOINT_URL", UNSET);
@@ -190,7 +190,7 @@ async fn an_empty_endpoint_is_none_where_the_sdk_finds_it() {
             1,
             &[FIPS_HOST, "as AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint", "Connection refused"],
         ),
-        // What is set does not count where the environment or the profile says so.
+        // Configured endpoints are ignored if the environment or the profile says so.
         row(
             &[FIPS, ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"), NOWHERE],
             1,
@@ -216,7 +216,7 @@ const NO_ID: (&str, &str) = ("AWS_ACCESS_KEY_ID", UNSET);
 const NO_SECRET: (&str, &str) = ("AWS_SECRET_ACCESS_KEY", UNSET);
 
 #[tokio::test]
-async fn what_a_profile_asks_for_credentials_is_called_at_no_empty_endpoint() {
+async fn an_empty_endpoint_is_rejected_where_a_profile_needs_sts_or_sso() {
     const ROLE: &str =
         "[default]\nrole_arn = arn:aws:iam::1:role/r\ncredential_source = Environment\n";
     const SSO: &str = "[default]\nsso_start_url = https://portal.invalid/start\nsso_region = us-east-1\nsso_account_id = 1\nsso_role_name = r\n";
@@ -225,7 +225,7 @@ async fn what_a_profile_asks_for_credentials_is_called_at_no_empty_endpoint() {
     hold(&[
         with_profile(ROLE, without_keys, 2, &["AWS_ENDPOINT_URL is \"\"", "\"default\"", "STS"]),
         with_profile(SSO, without_keys, 2, &["AWS_ENDPOINT_URL is \"\"", "\"default\"", "SSO"]),
-        // The environment's own keys come first.
+        // Keys of the environment take precedence.
         with_profile(ROLE, &[EMPTY], 0, &[]),
         with_profile(SSO, &[EMPTY], 0, &[]),
     ])
@@ -233,7 +233,7 @@ async fn what_a_profile_asks_for_credentials_is_called_at_no_empty_endpoint() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_credentials_that_no_variable_names_is_told() {
+async fn faults_of_credentials_from_profiles_and_metadata_are_reported() {
     let without_keys = &[NO_ID, NO_SECRET];
     hold(&[
         with_profile(
@@ -268,7 +268,7 @@ async fn what_is_wrong_with_credentials_that_no_variable_names_is_told() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_wants_tls_is_refused_where_it_would_get_none() {
+async fn an_https_proxy_is_rejected_for_an_http_endpoint() {
     const PROXY: (&str, &str) = ("HTTP_PROXY", "https://u:pw@127.0.0.1:9");
     hold(&[
         row(&[PROXY], 2, &["HTTP_PROXY is an https URL: must be", "SQS is called at http://127"]),

@@ -1,43 +1,44 @@
-//! Reads `tests/corpus/`: its README says how the files are written. What must hold of a case is left to the tests.
+//! Reads `tests/corpus/`, whose README describes the format. The checks of a case are left to the
+//! tests.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// One body, and what it must get.
+/// One body and its expected result.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// File and name: where to look when it fails.
+    /// The file and the case's name.
     pub name: String,
-    /// What it must get.
+    /// The expected result.
     pub expected: Expected,
-    /// Message attributes that come with it, the X-Ray header among them as `AWSTraceHeader`.
+    /// The message attributes, with the X-Ray header as `AWSTraceHeader`.
     pub attributes: Vec<(String, String)>,
-    /// The body, everything expanded.
+    /// The body, expanded.
     pub body: String,
 }
 
-/// What a body must get.
+/// The expected result of a body.
 #[derive(Debug)]
 pub(crate) enum Expected {
     /// An event with these facts.
     Event(Map<String, Value>),
-    /// Nothing to be done, as the payment has this status, quoted.
+    /// An event without effect: the payment's status, quoted.
     NoChange(String),
-    /// Poison, for this reason, whose detail contains this.
+    /// Poison with this reason, whose detail contains this text.
     Poison {
-        /// As the worker names it in `dlq_reason`.
+        /// The reason as in `dlq_reason`.
         reason: String,
-        /// Part of the detail.
+        /// A part of the detail.
         says: String,
     },
 }
 
-/// Every case of the folder, file by file.
+/// Returns the cases of all files of the folder.
 ///
 /// # Panics
-/// Where a file is not written as the README says.
+/// If a file does not follow the format.
 pub(crate) fn read(folder: &Path) -> Vec<Case> {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut files: Vec<_> = entries
@@ -48,7 +49,7 @@ pub(crate) fn read(folder: &Path) -> Vec<Case> {
     let cases = files.iter().flat_map(|path| {
         let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let file = path.file_name().expect("a file").to_string_lossy().into_owned();
-        // What stands before the first case says what the file is about.
+        // The text before the first case describes the file.
         text.split("\n== ").skip(1).map(|text| case(&file, text)).collect::<Vec<_>>()
     });
     cases.collect()
@@ -79,7 +80,7 @@ fn expected(name: &str, outcome: &str) -> Expected {
         return Expected::NoChange(status.to_owned());
     }
     let (reason, says) = outcome.split_once(' ').unwrap_or((outcome, ""));
-    assert!(!says.is_empty(), "{name}: an outcome says what the detail must contain: {outcome}");
+    assert!(!says.is_empty(), "{name}: the outcome has no part of the detail: {outcome}");
     Expected::Poison { reason: reason.to_owned(), says: says.to_owned() }
 }
 

@@ -1,4 +1,5 @@
-//! Values and objects of a body as they stand, by the plainest means: part of `reference`, which says what they mean.
+//! The values and objects of a body, read in the simplest way: part of `reference`, which
+//! interprets them.
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The fields that are known: each may stand once in an object.
+/// The known fields: each may occur once in an object.
 const KNOWN: [&str; 39] = [
     "Type",
     "Message",
@@ -49,7 +50,7 @@ const KNOWN: [&str; 39] = [
     "seatIds",
 ];
 
-/// The fields that JVM producers spell otherwise.
+/// Fields with a second spelling, used by JVM producers.
 const SPELLINGS: [(&str, &str); 9] = [
     ("event_type", "eventType"),
     ("reservation_id", "reservationId"),
@@ -62,20 +63,20 @@ const SPELLINGS: [(&str, &str); 9] = [
     ("seat_ids", "seatIds"),
 ];
 
-/// Where an empty text says nothing.
+/// Fields in which an empty text counts as absent.
 const EMPTY_IS_ABSENT: [&str; 4] = ["payment_intent_id", "user_id", "error_code", "error_message"];
 
 fn says_something(name: &str, json: &str) -> bool {
     json != "null" && !(EMPTY_IS_ABSENT.contains(&name) && json == r#""""#)
 }
 
-/// A field's value, as far as any rule asks.
+/// A field's value, as far as the rules need it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Given {
     Absent,
     Text(String),
     Whole(i64),
-    /// Any other number, as it stands.
+    /// Any other number, as written.
     Number(String),
     Other,
 }
@@ -84,7 +85,7 @@ pub(crate) fn given(json: &str) -> Given {
     match serde_json::from_str::<Value>(json) {
         Ok(Value::Null) => Given::Absent,
         Ok(Value::String(text)) => Given::Text(text),
-        // `serde_json` takes this zero for a fraction.
+        // `serde_json` reads this zero as a fraction.
         Ok(Value::Number(_)) if json == "-0" => Given::Whole(0),
         Ok(Value::Number(number)) => {
             number.as_i64().map_or_else(|| Given::Number(json.to_owned()), Given::Whole)
@@ -92,16 +93,17 @@ pub(crate) fn given(json: &str) -> Given {
         Err(_) if json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
             Given::Number(json.to_owned())
         }
-        // What `Value` cannot hold (half a surrogate pair, `1e400`, great depth) fits no field either.
+        // JSON that `Value` cannot hold (half a surrogate pair, `1e400`, great depth) fits no
+        // field.
         Ok(Value::Bool(_) | Value::Array(_) | Value::Object(_)) | Err(_) => Given::Other,
     }
 }
 
-/// An object's members as they stand, those of the same name too.
+/// An object's members as written, including repeated names.
 pub(crate) struct Object(Vec<(String, String)>);
 
 impl Object {
-    /// The first value that says something, in either spelling.
+    /// Returns the first value that is not absent, in either spelling.
     pub(crate) fn json(&self, name: &str) -> Option<&str> {
         let other = SPELLINGS.iter().find(|(snake, _)| *snake == name).map(|(_, camel)| *camel);
         let members = self.0.iter().filter(|(key, _)| key == name || Some(key.as_str()) == other);
@@ -123,7 +125,7 @@ impl Object {
         })
     }
 
-    /// The first member of that name, null or not.
+    /// Returns the first member of that name, null or not.
     pub(crate) fn first(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, json)| json.as_str())
     }
@@ -137,12 +139,12 @@ impl Object {
     }
 }
 
-/// A value, or of what type it is where no field takes that: two of one type are not told apart.
+/// Returns a value; for one that no field takes, also a mark of its type.
 fn kind(json: &str) -> (Given, Option<char>) {
     let value = given(json);
     let first = if value == Given::Other { json.chars().next() } else { None };
-    // A text that UTF-8 cannot hold is of another type than a text, and true and false are of one.
-    // Two ways to write one whole number are one value.
+    // A text that UTF-8 cannot hold differs from a text, true and false are alike, and two
+    // spellings of one whole number are one value.
     let value = match &value {
         Given::Number(json) => whole(json).map_or_else(|| value.clone(), Given::Whole),
         Given::Absent | Given::Text(_) | Given::Whole(_) | Given::Other => value,
@@ -150,10 +152,10 @@ fn kind(json: &str) -> (Given, Option<char>) {
     (value, first.map(|first| if first == 'f' { 't' } else { first }))
 }
 
-/// What a list of names says: the names, that they are too many, or the first that is none and what it is.
+/// Returns the names of a list, or a mark: "many", or the first element that is no name.
 fn list(json: &str) -> (Vec<String>, String) {
     let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(json) else {
-        // A number is not told from another, nor from a text.
+        // All numbers have one mark, and all texts have one.
         let first = json.chars().next().unwrap_or_default();
         let first = match first {
             'f' => 't',
@@ -196,7 +198,7 @@ impl<'de> Visitor<'de> for Members {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
         let mut members = Vec::new();
         while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
-            // A key that no text can hold is not one of ours.
+            // A key that a text cannot hold is no known field.
             let key = serde_json::from_str(key.get()).unwrap_or_default();
             members.push((key, value.get().to_owned()));
         }
@@ -204,12 +206,12 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// The members, where it is an object.
+/// Returns the members if it is an object.
 pub(crate) fn object(json: &str) -> Option<Object> {
     serde_json::Deserializer::from_str(json).deserialize_map(Members).ok()
 }
 
-/// Whether any object that may be read names a known field twice.
+/// Whether one of the objects that the decoder reads has a known field twice.
 pub(crate) fn repeats(json: &str, objects: usize) -> bool {
     let Some(object) = object(json).filter(|_| objects > 0) else { return false };
     let times = |name: &str| object.0.iter().filter(|(key, _)| key == name).count();
@@ -220,7 +222,7 @@ pub(crate) fn repeats(json: &str, objects: usize) -> bool {
             .any(|inner| repeats(inner, objects - 1))
 }
 
-/// The value of a number, where that is whole and not far too large: its digits, with the point moved by the exponent.
+/// Returns the value of a whole number in range, from its digits and its exponent.
 pub(crate) fn whole(json: &str) -> Option<i64> {
     let json = json.to_ascii_lowercase();
     let (mantissa, exponent) = json.split_once('e').unwrap_or((&json, "0"));
@@ -229,7 +231,7 @@ pub(crate) fn whole(json: &str) -> Option<i64> {
         return Some(0);
     }
     let before = mantissa.trim_start_matches('-').split('.').next().unwrap_or_default().len();
-    // An exponent of so many digits makes every other number too large, or a fraction.
+    // An exponent that does not fit makes every other number too large or a fraction.
     let exponent: i128 = exponent.parse().ok()?;
     let point = i128::try_from(before).ok()? + exponent;
     let (mut value, mut at) = (0_i128, 0);

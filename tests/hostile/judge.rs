@@ -1,16 +1,16 @@
-//! What must hold of every body, whoever wrote it: the worker's decoder says what `reference` says, and what it says can be shown.
+//! Checks that hold for every body: the decoder and `reference` agree, and the result can be shown.
 
 use reservation_worker::event::{BodyTrace, Event, NoEvent, Poison, W3cParent, decode};
 
 use super::reference;
 
-/// The SQS id of the message that every body comes in.
+/// The SQS id of the message of every body.
 pub(crate) const MESSAGE_ID: &str = "5f1ae4ac-1b0b-4b6e-8a39-6f5f1c9a4a11";
 
-/// Decodes `body`.
+/// Decodes `body` and checks the result.
 ///
 /// # Panics
-/// Where anything does not hold.
+/// If a check fails.
 pub(crate) fn judge(body: &str) -> Result<Event, NoEvent> {
     let found = decode(body, MESSAGE_ID);
     let shown = || body.chars().take(2000).collect::<String>();
@@ -21,7 +21,7 @@ pub(crate) fn judge(body: &str) -> Result<Event, NoEvent> {
         }
         (Err(NoEvent::NoChange(_)), Err(None)) => {}
         (found, expected) => {
-            panic!("the decoder says {found:?}, the reference {expected:?}\n{}", shown())
+            panic!("the decoder returns {found:?}, the reference {expected:?}\n{}", shown())
         }
     }
     match &found {
@@ -35,7 +35,7 @@ pub(crate) fn judge(body: &str) -> Result<Event, NoEvent> {
     found
 }
 
-/// What handlers and clients rely on, without asking again.
+/// Checks what handlers and clients rely on.
 fn check_event(event: &Event) {
     let show_id = event.show_id.as_ref().map(|show_id| show_id.as_str());
     for id in [event.id.as_str(), event.reservation_id.as_str()].into_iter().chain(show_id) {
@@ -54,12 +54,12 @@ fn check_event(event: &Event) {
     assert!(trace.is_none_or(is_read_back), "{trace:?}");
 }
 
-/// One line for a log and for the dead letter, whatever the body holds.
+/// Checks that the detail is one line for a log and a dead letter.
 fn check_poison(poison: &Poison) {
     let detail = &poison.detail;
     assert!(!detail.is_empty() && detail.len() < 1000, "{detail}");
     assert!(!detail.contains(char::is_control), "{detail:?}");
-    // Nor does it show in another order than it is written.
+    // No character changes the order in which the text is shown.
     let reorders = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     assert!(!detail.contains(reorders), "{detail:?}");
 }

@@ -1,5 +1,6 @@
-//! Hostile input: the corpus of bodies, each with what it must get; what is accepted, on its way to the Reservation API; and a hundred
-//! thousand bodies made of those, which the worker's decoder and a plain one must read alike.
+//! Hostile input: the corpus of bodies with their expected results; the requests of the accepted
+//! events; and 100,000 bodies made from the corpus, on which the decoder and a plain one must
+//! agree.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod corpus;
@@ -17,14 +18,14 @@ use serde_json::{Map, Value, json};
 
 use corpus::{Case, Expected};
 
-/// SQS takes no larger message (AWS: "Amazon SQS message quotas").
+/// The largest SQS message (AWS: "Amazon SQS message quotas").
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 fn cases() -> Vec<Case> {
     corpus::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus")))
 }
 
-/// What a case may say of an event.
+/// Returns the facts of an event that a case can name.
 fn facts(event: &Event) -> Map<String, Value> {
     let mut facts = json!({
         "type": event.event_type().as_str(),
@@ -52,10 +53,10 @@ fn facts(event: &Event) -> Map<String, Value> {
     facts.as_object().unwrap().clone()
 }
 
-/// The facts that can be seen in the request alone: `requests` looks at those.
+/// Facts that only the request shows; `requests` checks them.
 const OF_THE_REQUEST: [&str; 3] = ["path", "trace_id", "tracestate"];
 
-/// What is wrong with what the case got.
+/// Returns the difference between the expected result and the result.
 fn mistake(case: &Case, found: &Result<Event, NoEvent>) -> Option<String> {
     match (&case.expected, found) {
         (Expected::Event(expected), Ok(event)) => {
@@ -84,15 +85,15 @@ fn mistake(case: &Case, found: &Result<Event, NoEvent>) -> Option<String> {
 }
 
 #[test]
-fn each_body_of_the_corpus_gets_what_it_must() {
+fn every_corpus_body_has_its_expected_result() {
     let cases = cases();
     let mut mistakes = Vec::new();
     for case in &cases {
-        assert!(case.body.len() <= BODY_BYTES_MAX, "{}: SQS carries no such body", case.name);
+        assert!(case.body.len() <= BODY_BYTES_MAX, "{}: larger than an SQS message", case.name);
         let found = std::panic::catch_unwind(|| judge::judge(&case.body));
         let mistake = match found {
             Ok(found) => mistake(case, &found),
-            Err(_) => Some("the decoders disagree, see above".to_owned()),
+            Err(_) => Some("a check failed, see above".to_owned()),
         };
         mistakes.extend(mistake.map(|mistake| format!("{}: {mistake}", case.name)));
     }
@@ -100,9 +101,9 @@ fn each_body_of_the_corpus_gets_what_it_must() {
 }
 
 #[test]
-fn the_corpus_has_no_gaps() {
+fn the_corpus_has_a_body_for_every_poison_reason() {
     let cases = cases();
-    assert!(cases.len() >= 450, "{} bodies were read", cases.len());
+    assert!(cases.len() >= 450, "only {} bodies", cases.len());
     let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
     assert_eq!(names.len(), cases.len(), "a name is used twice");
     for reason in PoisonReason::ALL {
@@ -111,9 +112,9 @@ fn the_corpus_has_no_gaps() {
     }
 }
 
-/// `make fuzz` begins with these bodies.
+/// `make fuzz` starts with these bodies.
 #[test]
-fn bodies_made_of_the_corpus_are_read_alike_by_both_decoders() {
+fn both_decoders_agree_on_bodies_made_from_the_corpus() {
     const ROUNDS: usize = 100_000;
     let mut breeder = mutate::Breeder::new(cases().into_iter().map(|case| case.body), 2025);
     let (mut events, mut changeless) = (0_usize, 0_usize);
@@ -128,7 +129,7 @@ fn bodies_made_of_the_corpus_are_read_alike_by_both_decoders() {
             }
         }
     }
-    // A comparison that only ever sees one answer compares nothing.
+    // Each kind of result must occur often enough for a meaningful comparison.
     assert!(
         events >= ROUNDS / 20
             && changeless >= ROUNDS / 2000

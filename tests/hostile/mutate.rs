@@ -1,7 +1,7 @@
-//! Makes bodies of bodies: pieces of one put into another, values exchanged, fields renamed, characters changed. Seeded, so that
-//! the same seed makes the same bodies.
+//! Makes bodies from bodies: inserts pieces, exchanges values, renames fields, repeats and cuts
+//! parts. The same seed makes the same bodies.
 
-/// What is put in places: structure, values of every type, names, halves of things.
+/// The pieces that are inserted: structure, values of every type, fields, incomplete texts.
 const PIECES: [&str; 62] = [
     "",
     "{",
@@ -67,7 +67,7 @@ const PIECES: [&str; 62] = [
     "\u{0}",
 ];
 
-/// Names of fields that are exchanged for each other.
+/// Field names that are exchanged.
 const NAMES: [&str; 26] = [
     "\"id\"",
     "\"type\"",
@@ -97,23 +97,23 @@ const NAMES: [&str; 26] = [
     "\"Value\"",
 ];
 
-/// Bodies that are bred from: large ones say little more than small ones, and take long.
+/// The largest body that is used as a parent: larger ones add little and are slow.
 const PARENT_BYTES_MAX: usize = 1000;
 
-/// Breeds bodies.
+/// Makes bodies from the parents.
 pub(crate) struct Breeder {
     parents: Vec<String>,
     random: fastrand::Rng,
 }
 
 impl Breeder {
-    /// From these, by this seed.
+    /// Uses these parents and this seed.
     pub(crate) fn new(parents: impl Iterator<Item = String>, seed: u64) -> Self {
         let parents = parents.filter(|body| body.len() <= PARENT_BYTES_MAX).collect();
         Self { parents, random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// The next one.
+    /// Makes the next body.
     pub(crate) fn next_body(&mut self) -> String {
         let mut body = self.parent();
         for _ in 0..self.random.u8(1..=3) {
@@ -139,7 +139,7 @@ impl Breeder {
         PIECES[self.random.usize(..PIECES.len())]
     }
 
-    /// A place between two characters.
+    /// Returns a random position between two characters.
     fn place(&mut self, body: &str) -> usize {
         let place = self.random.usize(..=body.len());
         (0..=place).rev().find(|at| body.is_char_boundary(*at)).unwrap_or(0)
@@ -155,7 +155,7 @@ impl Breeder {
         format!("{}{}{}", &body[..at], self.piece(), &body[at..])
     }
 
-    /// What follows some colon, up to the next comma or brace.
+    /// Replaces the text after a colon, up to the next comma or brace.
     fn exchange_value(&mut self, body: &str) -> String {
         let from = self.place(body);
         let Some(colon) = body[from..].find(':').map(|at| from + at + 1) else {
@@ -186,7 +186,7 @@ impl Breeder {
         format!("{}{}", &body[..from], &body[to..])
     }
 
-    /// The beginning of one and the end of another, both at a comma.
+    /// Joins the start of one body and the end of another, both at a comma.
     fn cross(&mut self, body: &str) -> String {
         let other = self.parent();
         let (a, b) = (self.place(body), self.place(&other));

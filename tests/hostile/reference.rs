@@ -1,6 +1,7 @@
-//! The rules of decoding once more, as plainly as they can be put: every value through `serde_json`'s `Value`, one look-up a field,
-//! nothing borrowed, nothing fast. Written from the tables of docs/events.md and the module documentation of `event`, not from its code.
-//! What the worker's own decoder says must be the same; comparing them is left to `judge`.
+//! A second decoder, as simple as possible: every value through `serde_json`'s `Value`, one look-up
+//! per field, no borrowing, no optimisation. Written from the tables of docs/events.md and the
+//! module documentation of `event`, not from its code. The worker's decoder must return the same;
+//! `judge` compares them.
 
 use reservation_worker::event::{
     BodyTrace, Event, EventId, EventType, Payload, Payment, PoisonReason, ReservationId, Seats,
@@ -14,10 +15,10 @@ mod given;
 use PoisonReason::{InvalidEnvelope, InvalidEvent, InvalidJson, NestedTooDeep, UnknownType};
 use given::{Given, Object, given, object, repeats, whole};
 
-/// Two envelopes, the event, its payload.
+/// Two envelopes, the event and its payload.
 const OBJECTS_MAX: usize = 4;
 
-/// What the envelopes so far say.
+/// The values of the envelopes so far.
 #[derive(Clone)]
 struct Around {
     id: Given,
@@ -33,10 +34,10 @@ fn or(value: Given, otherwise: &Given) -> Given {
     if value == Given::Absent { otherwise.clone() } else { value }
 }
 
-/// Why there is no event; `None` where there is nothing to be done.
+/// The reason why there is no event; `None` if the event has no effect.
 type Stop = Option<PoisonReason>;
 
-/// The event in a body, or why there is none.
+/// Returns the event of a body, or why there is none.
 pub(crate) fn decode(body: &str, message_id: &str) -> Result<Event, Stop> {
     let around = Around {
         id: Given::Absent,
@@ -50,7 +51,7 @@ pub(crate) fn decode(body: &str, message_id: &str) -> Result<Event, Stop> {
     open(body, around, 0)
 }
 
-/// A text: the body, the `Message` of a notification, or the `data` of a CloudEvent.
+/// Reads a text: the body, the `Message` of a notification, or the `data` of a CloudEvent.
 fn open(text: &str, around: Around, envelopes: usize) -> Result<Event, Stop> {
     let json: Box<RawValue> = serde_json::from_str(text).map_err(|_| InvalidJson)?;
     if repeats(json.get(), OBJECTS_MAX) {
@@ -137,7 +138,8 @@ fn event(object: &Object, around: &Around) -> Result<Event, Stop> {
     })
 }
 
-/// The show: needed where a payment names seats, else of no consequence there; what an expiry names must be one.
+/// Returns the show. It is required if a payment has seats, otherwise ignored if invalid; that of
+/// an expiry must be valid.
 fn show_id(value: Given, payload: &Payload) -> Result<Option<String>, Stop> {
     let needed = match payload {
         Payload::ReservationExpired(_) => value != Given::Absent,
@@ -151,7 +153,7 @@ fn show_id(value: Given, payload: &Payload) -> Result<Option<String>, Stop> {
     if needed { Ok(Some(required(value)?)) } else { Ok(None) }
 }
 
-/// What a payment's new status comes to.
+/// Maps a payment's status to an event type.
 fn by_status(fields: &Object) -> Result<EventType, Stop> {
     let Given::Text(status) = fields.get("status") else { return Err(InvalidEvent.into()) };
     if status.is_empty() {
@@ -232,7 +234,7 @@ fn seats(fields: &Object, zero_is_none: bool) -> Result<Option<Seats>, PoisonRea
     Ok(Some(Seats { seat_ids: names.iter().map(String::as_str).collect(), quantity }))
 }
 
-/// The rule for ids and names of seats.
+/// The rule for ids and seat names.
 fn fits(text: &str, bytes_max: usize) -> bool {
     !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
 }
@@ -306,9 +308,9 @@ fn trace(around: &Around) -> Option<BodyTrace> {
     })
 }
 
-/// What a `traceparent` of version 00 says.
+/// Reads a `traceparent` of version 00.
 fn typed(text: &str) -> W3cParent {
-    const HEX: &str = "the digits are checked";
+    const HEX: &str = "the text was checked by `w3c`";
     W3cParent {
         trace_id: u128::from_str_radix(&text[3..35], 16).expect(HEX),
         span_id: u64::from_str_radix(&text[36..52], 16).expect(HEX),
@@ -316,7 +318,7 @@ fn typed(text: &str) -> W3cParent {
     }
 }
 
-/// A `traceparent`, as version 00.
+/// Returns a valid `traceparent`, as version 00.
 pub(crate) fn w3c(text: &str) -> Option<String> {
     let hex = |from: usize, to: usize| {
         text.get(from..to)
@@ -330,7 +332,7 @@ pub(crate) fn w3c(text: &str) -> Option<String> {
         .then(|| format!("00-{id}-{parent}-{flags}"))
 }
 
-/// 32 hexadecimal digits, or X-Ray's `1-8-24`, in lower case.
+/// Returns a trace id (32 hexadecimal digits, or X-Ray's `1-8-24`) in lower case.
 fn trace_id(text: &str) -> Option<String> {
     let parts: Vec<&str> = text.split('-').collect();
     let id = match parts.as_slice() {

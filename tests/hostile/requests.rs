@@ -1,4 +1,5 @@
-//! The events of the corpus on their way out: each, as the worker's own client sends it, stays on its path, and adds no header.
+//! The requests of the corpus's events, as the worker's client sends them: none leaves its path or
+//! adds a header.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,7 @@ use super::corpus::{Case, Expected};
 
 const PATH: &str = "/internal/reservations/";
 
-/// Every header that a request may have.
+/// All headers that a request may have.
 const HEADERS: [&str; 10] = [
     "accept",
     "baggage",
@@ -31,21 +32,21 @@ const HEADERS: [&str; 10] = [
     "connection",
 ];
 
-/// Answers one connection's requests, and gives each as it came.
+/// Answers the requests of one connection and returns each as received.
 struct Server {
     listener: TcpListener,
     connection: Option<TcpStream>,
 }
 
 impl Server {
-    /// Head and body of the next request, as bytes on the wire.
+    /// Returns the next request, as bytes on the wire.
     async fn next(&mut self) -> Vec<u8> {
         if self.connection.is_none() {
             self.connection = Some(self.listener.accept().await.unwrap().0);
         }
         let connection = self.connection.as_mut().unwrap();
         let mut request = Vec::new();
-        // The body is JSON, ends with a brace, and comes after an empty line.
+        // The body is JSON and ends with a brace, after an empty line.
         while !(request.ends_with(b"}") && request.windows(4).any(|four| four == b"\r\n\r\n")) {
             assert!(connection.read_buf(&mut request).await.unwrap() > 0, "closed in a request");
         }
@@ -76,7 +77,7 @@ fn message(case: &Case) -> Message {
     message
 }
 
-/// Has the event's first step sent, and gives the request.
+/// Sends the event's first step and returns the request.
 async fn request(
     server: &mut Server,
     api: &HttpReservationApi,
@@ -118,7 +119,7 @@ async fn request(
     request
 }
 
-/// What the request says of itself, where it is as it must be.
+/// Returns the facts of a request, or what is wrong with it.
 fn read(request: &[u8], event: &Event) -> Result<Map<String, Value>, String> {
     let request = std::str::from_utf8(request).map_err(|_| "not UTF-8")?;
     let (head, body) = request.split_once("\r\n\r\n").ok_or("no empty line")?;
@@ -148,7 +149,7 @@ fn read(request: &[u8], event: &Event) -> Result<Map<String, Value>, String> {
     Ok(facts)
 }
 
-/// What a case says of the request, and is not so.
+/// Returns the difference between the case's facts and the request's.
 fn mistake(case: &Case, facts: &Map<String, Value>) -> Option<String> {
     let Expected::Event(expected) = &case.expected else { return None };
     let given = format!("{:?} {}", case.attributes, case.body).to_ascii_lowercase();
@@ -163,7 +164,7 @@ fn mistake(case: &Case, facts: &Map<String, Value>) -> Option<String> {
         let found = found(key)?;
         let is_so = match value.as_str() {
             Some(value) => value == found,
-            // A trace of its own: its id is nowhere in the message.
+            // A new trace: its id does not occur in the message.
             None if key == "trace_id" => found.len() == 32 && !given.contains(found),
             None => found.is_empty(),
         };
@@ -172,7 +173,7 @@ fn mistake(case: &Case, facts: &Map<String, Value>) -> Option<String> {
 }
 
 #[tokio::test]
-async fn whatever_an_event_holds_its_request_keeps_to_its_path_and_headers() {
+async fn no_event_changes_the_path_or_adds_headers_to_its_request() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = HttpReservationApi::new(HttpSettings {

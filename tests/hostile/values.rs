@@ -1,10 +1,10 @@
-//! Events built around one awkward value, one awkward place or one awkward size, each judged against the reference decoder.
+//! Events with one unusual value, position or size, each compared with the reference decoder.
 
 use reservation_worker::event::{NoEvent, SEATS_MAX};
 
 use super::judge::judge;
 
-/// Values that two decoders may easily read differently.
+/// Values that two decoders may read differently.
 const VALUES: [&str; 54] = [
     "null",
     "true",
@@ -62,7 +62,7 @@ const VALUES: [&str; 54] = [
     r#"{"payload":{"detail":{"payload":{"detail":{}}}}}"#,
 ];
 
-/// The fields of a good event, as JSON; those of the payload after the dot.
+/// The fields of a valid event, as JSON; those of the payload with a dot.
 const FIELDS: [(&str, &str); 12] = [
     ("id", r#""evt""#),
     ("type", r#""payment.approved""#),
@@ -78,11 +78,11 @@ const FIELDS: [(&str, &str); 12] = [
     (".error_code", r#""code""#),
 ];
 
-/// Names that JSON spells in a way of their own, or that are no field's.
+/// Field names with escapes, and names of no field.
 const NAMES: [(&str, &str); 4] =
     [("a", "a"), ("\\u0069d", "id"), ("\\u0069d\\ud83d", "none"), ("pay\\u006coad", "payload")];
 
-/// The good event, in which the member `name` has this value in place of the field `replaced`.
+/// Returns the valid event with the member `name` and this value in place of the field `replaced`.
 fn event(name: &str, replaced: &str, value: &str) -> String {
     let members = |fields: &[(&str, String)]| {
         let members = fields.iter().map(|(name, value)| format!(r#""{name}":{value}"#));
@@ -105,7 +105,7 @@ fn event(name: &str, replaced: &str, value: &str) -> String {
 }
 
 #[test]
-fn every_value_in_every_field_is_read_as_the_reference_reads_it() {
+fn both_decoders_agree_on_every_value_in_every_field() {
     let named = FIELDS.map(|(field, _)| field.trim_start_matches('.')).map(|name| (name, name));
     let (mut events, mut poison) = (0, 0);
     for value in VALUES {
@@ -115,7 +115,7 @@ fn every_value_in_every_field_is_read_as_the_reference_reads_it() {
             for body in [
                 format!(r#"{{"detail-type":"payment.failed","detail":{flat}}}"#),
                 format!(r#"{{"Type":"Notification","Message":{text}}}"#),
-                // A field of the outer object twice, the first time null.
+                // A field of the outer object twice, first with null.
                 flat.replacen('{', &format!(r#"{{"{name}":null,"#), 1),
                 flat,
             ] {
@@ -131,7 +131,7 @@ fn every_value_in_every_field_is_read_as_the_reference_reads_it() {
 }
 
 #[test]
-fn every_value_among_the_seats_is_read_as_the_reference_reads_it() {
+fn both_decoders_agree_on_every_value_among_the_seats() {
     for value in VALUES {
         for seats in [format!("[{value}]"), format!(r#"["A",{value}]"#), format!(r#"[{value},1]"#)]
         {
@@ -141,7 +141,7 @@ fn every_value_among_the_seats_is_read_as_the_reference_reads_it() {
 }
 
 #[test]
-fn whatever_stands_around_an_object_is_read_as_the_reference_reads_it() {
+fn both_decoders_agree_on_text_around_an_object() {
     let good = event("a", "a", "1");
     let inside = good.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap();
     let around =
@@ -159,14 +159,14 @@ fn whatever_stands_around_an_object_is_read_as_the_reference_reads_it() {
 }
 
 #[test]
-fn what_is_deep_or_large_is_read_as_the_reference_reads_it() {
+fn both_decoders_agree_on_deep_and_large_bodies() {
     let deep = |open: &str, close: &str| open.repeat(10_000) + "1" + &close.repeat(10_000);
     for value in [deep("[", "]"), deep("{\"a\":", "}"), deep("{\"payload\":", "}")] {
         for name in FIELDS.map(|(field, _)| field.trim_start_matches('.')).into_iter().chain(["a"])
         {
             let is_event = judge(&event(name, name, &value)).is_ok();
             let only_describes = ["a", "amount", "error_code", "ts", "traceparent"].contains(&name);
-            // A payload that is an object may hold anything in fields that are not read.
+            // An object as payload may hold any values in fields that are not read.
             assert!(is_event == only_describes || name == "payload", "{name}: {value:.20}");
         }
     }

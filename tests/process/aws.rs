@@ -1,4 +1,5 @@
-//! The program and what stands for AWS: where it calls, through whom, as whom, and what it says of answers that are no SQS's.
+//! The program's use of AWS: endpoints, proxies, credentials, and what it reports when the server
+//! is not SQS.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -12,10 +13,10 @@ use tokio::task::JoinSet;
 use sandbox::testing::program::{Env, Running, all, at_home, run, stdout};
 use sandbox::testing::world::{World, eventually};
 
-/// Answers every request with the same bytes, or never; and keeps what it was asked.
+/// A server that gives every request the same answer or none, and keeps the requests.
 struct Stub {
     address: SocketAddr,
-    /// The head of each request, and when it came.
+    /// The head of each request and its time.
     asked: Arc<Mutex<Vec<(Instant, String)>>>,
     _tasks: JoinSet<()>,
 }
@@ -37,7 +38,7 @@ impl Stub {
         Self { address, asked, _tasks: tasks }
     }
 
-    /// With this status, media type and body.
+    /// Starts a server that answers with this status, media type and body.
     async fn saying(status: &str, media_type: &str, body: &str) -> Self {
         let length = body.len();
         Self::answering(Some(&format!(
@@ -88,7 +89,7 @@ async fn serve(
     }
 }
 
-/// The line of a report that fails.
+/// Runs `check`, which must fail, and returns its line about the queue.
 async fn failing(variables: &Env) -> String {
     let output = run(&["check"], variables).await;
     let said = all(&output);
@@ -101,11 +102,11 @@ async fn failing(variables: &Env) -> String {
 }
 
 #[tokio::test]
-async fn the_queues_url_says_where_sqs_is_and_for_which_region() {
+async fn endpoint_and_region_are_taken_from_the_queue_url() {
     let world = World::start().await;
     let mut variables = at_home(&world, "");
     variables.remove("AWS_ENDPOINT_URL");
-    // As LocalStack has it: the region is in the path.
+    // A queue URL as LocalStack has it, with the region in the path.
     variables.remove("AWS_REGION");
     let path = format!("{}/queue/eu-west-2/000000000000/events", world.sqs.endpoint_url());
     variables.insert("SQS_QUEUE_URL", path);
@@ -115,7 +116,7 @@ async fn the_queues_url_says_where_sqs_is_and_for_which_region() {
     let place = format!("SQS is called at {}, for the region eu-west-2", world.sqs.endpoint_url());
     assert!(said.contains(&place), "{said}");
     assert!(!said.contains("warning"), "{said}");
-    // What is set counts, and is told.
+    // Explicit settings take precedence, and `check` reports them.
     variables.insert("AWS_REGION", "us-west-1".to_owned());
     variables
         .insert("AWS_ENDPOINT_URL_SQS", world.sqs.endpoint_url().replace("127.0.0.1", "localhost"));
@@ -130,7 +131,7 @@ async fn the_queues_url_says_where_sqs_is_and_for_which_region() {
 }
 
 #[tokio::test]
-async fn proxies_count_for_sqs_as_no_proxy_says() {
+async fn sqs_is_called_through_the_proxy_except_as_no_proxy_says() {
     let world = World::start().await;
     let proxy = Stub::saying("200 OK", "application/x-amz-json-1.0", "{}").await;
     let mut variables = at_home(&world, "");
@@ -148,7 +149,7 @@ async fn proxies_count_for_sqs_as_no_proxy_says() {
     assert!(!all(&output).contains("through"), "{}", all(&output));
     assert_eq!(proxy.asked().len(), before);
 
-    // Without a scheme, in lower case, for https.
+    // A proxy without a scheme, in a lower-case variable, for https.
     variables.remove("NO_PROXY");
     variables.insert("AWS_ENDPOINT_URL", "https://sqs.invalid".to_owned());
     variables.insert("https_proxy", proxy.address.to_string());
@@ -158,7 +159,7 @@ async fn proxies_count_for_sqs_as_no_proxy_says() {
 }
 
 #[tokio::test]
-async fn what_this_machine_is_asked_for_credentials_goes_through_no_proxy() {
+async fn credential_requests_to_the_local_machine_use_no_proxy() {
     let world = World::start().await;
     let proxy = Stub::saying("200 OK", "application/x-amz-json-1.0", "{}").await;
     let keys = r#"{"AccessKeyId":"AKIDPOD","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}"#;
@@ -174,11 +175,11 @@ async fn what_this_machine_is_asked_for_credentials_goes_through_no_proxy() {
     drop(run(&["check"], &variables).await);
     assert!(agent.asked().iter().any(|(_, head)| head.contains("pod-token")));
     let proxied = proxy.asked();
-    assert!(!proxied.is_empty(), "SQS is called through it");
+    assert!(!proxied.is_empty(), "SQS was not called through the proxy");
     assert!(proxied.iter().all(|(_, head)| !head.contains("pod-token")), "{proxied:?}");
 }
 
-/// The environment of a pod whose role comes from STS.
+/// The environment of a pod whose credentials come from STS.
 fn web_identity(world: &World, sts: &Stub) -> Env {
     let mut variables = at_home(world, "");
     let home = variables["HOME"].clone();
@@ -194,7 +195,7 @@ fn web_identity(world: &World, sts: &Stub) -> Env {
 }
 
 #[tokio::test]
-async fn an_sts_that_hangs_or_refuses_is_named() {
+async fn a_failure_of_sts_is_reported_as_such() {
     let world = World::start().await;
     let sts = Stub::answering(None).await;
     let line = failing(&web_identity(&world, &sts)).await;
@@ -211,7 +212,7 @@ async fn an_sts_that_hangs_or_refuses_is_named() {
 
 const START: &str = "https://portal.invalid/start";
 
-/// The environment of somebody who has (or has not) run `aws sso login`.
+/// The environment of a user of AWS SSO, with a token that expires at `until` or without one.
 fn signed_on(world: &World, portal: &Stub, until: Option<&str>) -> Env {
     let profile = format!(
         "[profile dev]\nsso_start_url = {START}\nsso_region = us-east-1\nsso_account_id = 123456789012\nsso_role_name = dev\n"
@@ -235,7 +236,7 @@ fn signed_on(world: &World, portal: &Stub, until: Option<&str>) -> Env {
 }
 
 #[tokio::test]
-async fn a_profile_of_sso_works_or_says_what_to_run() {
+async fn an_sso_profile_works_or_check_names_the_login_command() {
     let world = World::start().await;
     let keys = r#"{"roleCredentials":{"accessKeyId":"AKIDSSO","secretAccessKey":"s","sessionToken":"t","expiration":4070908800000}}"#;
     let portal = Stub::saying("200 OK", "application/json", keys).await;
@@ -259,7 +260,7 @@ async fn a_profile_of_sso_works_or_says_what_to_run() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_sqs_s_is_told_with_its_status() {
+async fn an_answer_that_is_not_from_sqs_is_reported_with_its_status() {
     let world = World::start().await;
     let xml = "<?xml version=\"1.0\"?><ErrorResponse><Error><Code>InvalidAction</Code></Error></ErrorResponse>";
     for (status, media_type, body, word) in [
@@ -283,7 +284,7 @@ async fn an_answer_that_is_no_sqs_s_is_told_with_its_status() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_queue_that_is_the_queue_itself_is_refused() {
+async fn the_source_queue_is_rejected_as_its_own_dead_letter_queue() {
     let world = World::start().await;
     let mut variables = at_home(&world, "");
     for spelt in [
@@ -297,20 +298,23 @@ async fn a_dead_letter_queue_that_is_the_queue_itself_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{spelt}: {}", all(&output));
         assert!(all(&output).contains("SQS_DLQ_URL is"), "{}", all(&output));
     }
-    // Another account by its URL, the same queue by its ARN.
+    // By its URL the queue is of another account; its ARN shows that it is the same queue.
     variables.insert("SQS_DLQ_URL", world.queue.replace("000000000000", "111111111111"));
     let output = run(&["check"], &variables).await;
     assert_eq!(output.status.code(), Some(1), "{}", all(&output));
     assert!(stdout(&output).contains("SQS_DLQ_URL is the queue itself"), "{}", all(&output));
     world.sqs.send(&world.queue, "poison");
     let worker = Running::started(&variables).await;
-    eventually("it is told", || worker.log().contains("SQS_DLQ_URL is the queue itself")).await;
-    eventually("the poison waits", || world.sqs.counts(&world.queue).in_flight == 1).await;
-    assert_eq!(world.sqs.counts(&world.queue).total(), 1, "no copy was made");
+    eventually("the log names the mistake", || {
+        worker.log().contains("SQS_DLQ_URL is the queue itself")
+    })
+    .await;
+    eventually("the poison is in flight", || world.sqs.counts(&world.queue).in_flight == 1).await;
+    assert_eq!(world.sqs.counts(&world.queue).total(), 1, "a copy was made");
 }
 
 #[tokio::test]
-async fn empty_answers_that_come_at_once_are_paced() {
+async fn empty_receives_that_are_answered_at_once_back_off() {
     let world = World::start().await;
     let stub = Stub::saying("200 OK", "application/x-amz-json-1.0", "{}").await;
     let mut variables = at_home(&world, "");
@@ -323,6 +327,6 @@ async fn empty_answers_that_come_at_once_are_paced() {
     let _worker = Running::started(&variables).await;
     eventually("the fifth receive is sent", || receives().len() >= 5).await;
     let at = receives();
-    // At least 100 ms each, and twice as long each time while none is slow.
+    // The first pause is at least 100 ms, and each further one is twice as long.
     assert!(at[4] - at[0] >= Duration::from_millis(400), "{:?}", at[4] - at[0]);
 }

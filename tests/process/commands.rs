@@ -1,4 +1,4 @@
-//! Arguments, configuration, `check`, `health`, the side port.
+//! Arguments, configuration, `check`, `health` and the admin port.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -8,19 +8,19 @@ use sandbox::sqs::{Action, ErrorCode, Fault, QueueSpec};
 use sandbox::testing::program::{Env, Running, SECRET, env, free_port, run, stderr, stdout};
 use sandbox::testing::world::{World, eventually, expired};
 
-/// Nobody was spoken to.
+/// Checks that neither the queue nor a service was called.
 fn assert_untouched(world: &World) {
     let seen = world.sqs.ledger(&world.queue);
     assert_eq!(
         (seen.receives, seen.delivered, seen.entries.len()),
         (0, 0, 1),
-        "only what the test sent"
+        "calls other than the test's own send"
     );
     assert_eq!(world.ledger.totals().calls, 0);
 }
 
 #[tokio::test]
-async fn bad_configuration_lists_every_bad_variable_and_sends_nothing() {
+async fn every_invalid_variable_is_reported_and_no_call_is_made() {
     let world = World::start().await;
     world.send(&expired("evt-1", "a"));
     let bad = [
@@ -59,14 +59,15 @@ async fn bad_configuration_lists_every_bad_variable_and_sends_nothing() {
         assert_eq!(output.status.code(), Some(2), "{command:?}");
         let said = stderr(&output);
         for (name, value) in bad {
-            // OpenTelemetry says of its own variables that a bad value is warned of and ignored.
+            // By OpenTelemetry's specification, invalid values of its variables lead to a warning
+            // only.
             if name.starts_with("OTEL_") {
                 continue;
             }
             let line = said.lines().find(|line| line.contains(name));
-            let line = line.unwrap_or_else(|| panic!("{name} is not named in\n{said}"));
-            assert!(line.contains(value), "what was given: {line}");
-            assert!(line.contains("must be"), "what is allowed: {line}");
+            let line = line.unwrap_or_else(|| panic!("{name} is missing in\n{said}"));
+            assert!(line.contains(value), "no value: {line}");
+            assert!(line.contains("must be"), "no rule: {line}");
         }
         assert!(!said.contains(SECRET));
     }
@@ -74,7 +75,7 @@ async fn bad_configuration_lists_every_bad_variable_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn required_variables_that_are_missing_are_all_named() {
+async fn every_missing_required_variable_is_reported() {
     let output = run(&[], &Env::new()).await;
     assert_eq!(output.status.code(), Some(2));
     for name in ["SQS_QUEUE_URL", "INVENTORY_GRPC_ADDR", "RESERVATION_API_BASE"] {
@@ -83,7 +84,7 @@ async fn required_variables_that_are_missing_are_all_named() {
 }
 
 #[tokio::test]
-async fn a_side_port_that_is_taken_is_refused_before_anything_is_received() {
+async fn a_used_admin_port_is_reported_before_any_receive() {
     let world = World::start().await;
     world.send(&expired("evt-1", "a"));
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -101,7 +102,7 @@ async fn a_side_port_that_is_taken_is_refused_before_anything_is_received() {
 }
 
 #[tokio::test]
-async fn arguments_are_understood_or_refused() {
+async fn known_arguments_are_accepted_and_others_are_rejected() {
     let none = Env::new();
     let output = run(&["--help"], &none).await;
     assert_eq!(output.status.code(), Some(0));
@@ -117,7 +118,7 @@ async fn arguments_are_understood_or_refused() {
 }
 
 #[tokio::test]
-async fn check_is_content_with_the_sandbox_and_changes_nothing() {
+async fn check_succeeds_with_the_stand_ins_and_changes_nothing() {
     let world = World::start().await;
     world.send(&expired("evt-1", "a"));
     let mut variables = env(&world);
@@ -140,7 +141,7 @@ async fn check_is_content_with_the_sandbox_and_changes_nothing() {
     assert_eq!(world.ledger.totals().effects, 0);
 }
 
-/// `check` with one thing broken: exit 1, and a line about it that says what to do.
+/// Runs `check` with one fault: it exits with 1 and its line about the fault names a remedy.
 async fn check_fails(world: &World, variables: &Env, part: &str, says: &str) {
     let output = run(&["check"], variables).await;
     let said = stdout(&output);
@@ -152,7 +153,7 @@ async fn check_fails(world: &World, variables: &Env, part: &str, says: &str) {
 }
 
 #[tokio::test]
-async fn check_finds_each_thing_that_is_broken() {
+async fn check_reports_each_fault() {
     let world = World::start().await;
     let good = env(&world);
     let with = |name: &'static str, value: String| {
@@ -180,7 +181,7 @@ async fn check_finds_each_thing_that_is_broken() {
 }
 
 #[tokio::test]
-async fn check_warns_of_a_queue_without_a_dead_letter_queue() {
+async fn check_warns_about_a_missing_dead_letter_queue() {
     let world = World::with(QueueSpec::default()).await;
     let output = run(&["check"], &env(&world)).await;
     let said = stdout(&output);
@@ -189,7 +190,7 @@ async fn check_warns_of_a_queue_without_a_dead_letter_queue() {
 }
 
 #[tokio::test]
-async fn check_warns_of_a_dead_letter_queue_that_takes_less_than_the_queue() {
+async fn check_warns_about_a_dead_letter_queue_with_a_smaller_size_limit() {
     let world = World::start().await;
     let variables = env(&world);
     world.sqs.set_attribute(&world.dlq, "MaximumMessageSize", "262144");
@@ -201,11 +202,11 @@ async fn check_warns_of_a_dead_letter_queue_that_takes_less_than_the_queue() {
 }
 
 #[tokio::test]
-async fn the_side_port_says_how_it_is() {
+async fn the_admin_port_reports_health_and_metrics() {
     let world = World::start().await;
     let variables = env(&world);
     let output = run(&["health"], &variables).await;
-    assert_eq!(output.status.code(), Some(1), "nobody is there");
+    assert_eq!(output.status.code(), Some(1), "no worker is running");
 
     let worker = Running::started(&variables).await;
     for path in ["/healthz", "/health", "/readyz", "/ready"] {
@@ -232,7 +233,7 @@ async fn the_side_port_says_how_it_is() {
     worker.answers("/healthz", 200).await;
     faults.clear();
     worker.answers("/readyz", 200).await;
-    eventually("the log says both", || {
+    eventually("the log has both lines", || {
         worker.log().contains("Polling fails") && worker.log().contains("Polling works again")
     })
     .await;

@@ -1,4 +1,4 @@
-//! The program with its queue at an `https` address: whom it believes to be SQS.
+//! The program with its queue at an `https` address: which certificates it accepts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -15,17 +15,17 @@ use tokio_rustls::TlsAcceptor;
 use sandbox::testing::program::{Env, Running, env, run, stdout};
 use sandbox::testing::world::{World, eventually, expired};
 
-/// Signs certificates, and is known to nobody.
+/// Makes a certificate authority that no client trusts by default.
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// SQS behind TLS, which is spoken until this is dropped.
+/// A TLS proxy in front of SQS, until it is dropped.
 struct Https {
     address: SocketAddr,
-    /// The authority that vouches for it: PEM.
+    /// The certificate of its authority: PEM.
     authority: String,
     _tasks: JoinSet<()>,
 }
@@ -57,10 +57,10 @@ impl Https {
                 let (client, _) = listener.accept().await.unwrap();
                 let (tls, sqs) = (tls.clone(), sqs.clone());
                 open.spawn(async move {
-                    // A client may not believe what it is shown.
+                    // The client may reject the certificate.
                     let Ok(mut client) = tls.accept(client).await else { return };
                     let mut server = TcpStream::connect(sqs).await.unwrap();
-                    // How a connection ends is seen at its other end.
+                    // Errors are seen at the other end of the connection.
                     drop(copy_bidirectional(&mut client, &mut server).await);
                 });
             }
@@ -78,7 +78,7 @@ impl Https {
 }
 
 #[tokio::test]
-async fn a_queue_over_https_is_believed_where_an_authority_that_is_trusted_vouches_for_it() {
+async fn a_queue_over_https_needs_a_certificate_of_a_trusted_authority() {
     let world = World::start().await;
     let https = Https::before(&world).await;
     let mut variables = https.env(&world);
@@ -98,7 +98,8 @@ async fn a_queue_over_https_is_believed_where_an_authority_that_is_trusted_vouch
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
     let mut worker = Running::started(&variables).await;
     world.send(&expired("evt-1", "a"));
-    eventually("it is handled", || worker.log().contains("Event processed successfully")).await;
+    eventually("the event is handled", || worker.log().contains("Event processed successfully"))
+        .await;
     world.emptied().await;
     worker.process.terminate();
     assert_eq!(worker.exit_code().await, Some(0));

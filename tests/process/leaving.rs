@@ -1,5 +1,5 @@
-//! A real SIGTERM while messages wait for a service, while the one that tries it is still waiting, and while
-//! deletes are on their way.
+//! A real SIGTERM while events are parked, while a probe has no answer yet, and while deletes are
+//! on their way.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use sandbox::testing::program::{Running, env};
 use sandbox::testing::world::{LIMIT, World, expired};
 
-/// The account, once it has left well.
+/// Sends SIGTERM and returns the message account of the clean end.
 async fn left(worker: &mut Running) -> Value {
     let begun = Instant::now();
     worker.process.terminate();
@@ -23,7 +23,7 @@ async fn left(worker: &mut Running) -> Value {
     account
 }
 
-/// Every message is visible, and none was received more than once.
+/// Checks that all messages are visible and were received once.
 fn are_back(world: &World, count: usize) {
     let messages = world.sqs.peek_all(&world.queue);
     assert_eq!(messages.len(), count);
@@ -36,11 +36,11 @@ fn are_back(world: &World, count: usize) {
 async fn parked(worker: &Running, count: usize) {
     let line = format!("worker_messages_in_flight{{state=\"parked\"}} {count}\n");
     let waiting = async { while !worker.answers("/metrics", 200).await.contains(&line) {} };
-    assert!(timeout(LIMIT, waiting).await.is_ok(), "they wait for the service: {}", worker.log());
+    assert!(timeout(LIMIT, waiting).await.is_ok(), "not all are parked: {}", worker.log());
 }
 
 #[tokio::test]
-async fn what_is_parked_is_visible_again_at_once() {
+async fn parked_events_are_visible_again_after_sigterm() {
     let world = World::start().await;
     world.api.go_down().await.unwrap();
     let mut worker = Running::started(&env(&world)).await;
@@ -54,7 +54,7 @@ async fn what_is_parked_is_visible_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_probe_that_is_not_answered_in_time_is_handed_back_with_the_others() {
+async fn an_event_whose_probe_times_out_is_handed_back_with_the_others() {
     let world = World::start().await;
     world.api.go_down().await.unwrap();
     let mut variables = env(&world);
@@ -64,7 +64,7 @@ async fn a_probe_that_is_not_answered_in_time_is_handed_back_with_the_others() {
         world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
     }
     parked(&worker, 10).await;
-    // It is there again, and does not answer: the next probe is open for two seconds.
+    // The service is back but does not answer: the next probe is open for two seconds.
     let minute = Duration::from_secs(60);
     world.api.script((0..20).map(|_| Scripted::<Reply>::hang_up().delayed(minute)));
     world.api.come_back().await.unwrap();
@@ -75,7 +75,7 @@ async fn a_probe_that_is_not_answered_in_time_is_handed_back_with_the_others() {
 }
 
 #[tokio::test]
-async fn deletes_that_are_on_their_way_arrive() {
+async fn deletes_in_progress_are_finished_after_sigterm() {
     let world = World::start().await;
     let mut worker = Running::started(&env(&world)).await;
     let second = Duration::from_secs(1);
@@ -84,7 +84,7 @@ async fn deletes_that_are_on_their_way_arrive() {
         world.send(&expired(&format!("evt-{n}"), &format!("r{n}")));
     }
     assert!(world.ledger.wait_until(|ledger| ledger.totals().effects == 60, LIMIT).await);
-    assert_eq!(world.sqs.counts(&world.queue).total(), 30, "none is deleted yet");
+    assert_eq!(world.sqs.counts(&world.queue).total(), 30, "a message is deleted already");
     let account = left(&mut worker).await;
     assert_eq!((&account["received"], &account["deleted"]), (&json!(30), &json!(30)));
     assert_eq!(world.sqs.counts(&world.queue).total(), 0);

@@ -1,4 +1,4 @@
-//! Every line of the log fits the flat schema, and no secret and no body is in it.
+//! Every log line follows the flat schema, and no line contains a secret or a message body.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use sandbox::testing::log_schema::assert_log_fits;
 use sandbox::testing::program::{Running, SECRET, env, free_port};
 use sandbox::testing::world::{World, approved, eventually, expired, failed};
 
-/// In bodies, where nothing is told from.
+/// A text in bodies, in fields that no log line may show.
 const IN_BODY: &str = "body-marker-4711";
 
 #[tokio::test]
-async fn every_line_is_flat_and_known_and_holds_no_secret() {
+async fn every_log_line_follows_the_schema_and_contains_no_secret() {
     let world = World::start().await;
     let mut variables = env(&world);
     variables.insert("LOG_LEVEL", "debug".to_owned());
     variables.insert("MAX_RETRIES", "1".to_owned());
-    // A collector that is not there.
+    // No collector is listening.
     variables.insert("OTEL_SDK_DISABLED", "false".to_owned());
     variables.insert("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", free_port()));
     let status = Scripted::<Reply>::status;
@@ -50,7 +50,8 @@ async fn every_line_is_flat_and_known_and_holds_no_secret() {
     world.emptied().await;
     world.api.script_for("used-up", [status(500), status(500)]);
     world.send(&expired("evt-used-up", "used-up"));
-    eventually("its retries are used up", || worker.log().contains("Retries used up")).await;
+    eventually("the log reports used-up retries", || worker.log().contains("Retries used up"))
+        .await;
     worker.process.terminate();
     assert_eq!(worker.exit_code().await, Some(0));
 
@@ -71,11 +72,11 @@ async fn every_line_is_flat_and_known_and_holds_no_secret() {
         assert!(done.contains_key(key), "{key}: {done:?}");
     }
     let poison = lines.iter().find(|line| line.get("reservation_id") == Some(&json!("seatless")));
-    let poison = poison.expect("the reservation of an event that was refused unread");
+    let poison = poison.expect("a line with the reservation of the invalid event");
     assert_eq!(
         (&poison["outcome"], &poison["event_id"]),
         (&json!("failed"), &json!("evt-seatless"))
     );
     let unknown = lines.iter().filter(|line| line["msg"].as_str().unwrap().contains("ollector"));
-    assert!(unknown.count() <= 1, "a collector that is down is logged once");
+    assert!(unknown.count() <= 1, "a collector that is down is logged more than once");
 }

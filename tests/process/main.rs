@@ -1,5 +1,5 @@
-//! The real program as a process of its own, between the stand-ins: its arguments, its configuration, its signals,
-//! its side port, its log, and what a `kill -9` costs.
+//! The real program in its own process, between the stand-ins: arguments, configuration, signals,
+//! admin port, log, and the effect of `kill -9`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod aws;

@@ -1,5 +1,6 @@
-//! The worker with exactly the permissions of `deploy/iam/policy.json`: they are enough; and where one is missing, the log (and
-//! `check`, as far as it tries it) names it, whatever can go on goes on, and nothing is lost.
+//! The worker with exactly the permissions of `deploy/iam/policy.json`: they suffice. If one is
+//! missing, the log names it (and `check`, if it can test it), other work continues, and no event
+//! is lost.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use sandbox::testing::world::{World, eventually, expired};
 
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/iam/policy.json");
 
-/// One value, or several in a list.
+/// Returns the value, or the values of a list.
 fn all(value: &Value) -> Vec<&str> {
     let several = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     several.iter().map(|value| value.as_str().unwrap()).collect()
 }
 
-/// What the policy allows, for the stand-in's region, account and queues.
+/// Returns what the policy allows, for the stand-in's region, account and queues.
 fn policy() -> Vec<Grant> {
     let policy: Value = serde_json::from_str(&std::fs::read_to_string(POLICY).unwrap()).unwrap();
     let mut grants = Vec::new();
@@ -40,12 +41,16 @@ fn policy() -> Vec<Grant> {
     grants
 }
 
-/// What the policy allows but for one action on one queue, which it must allow.
+/// Returns what the policy allows except for one action on one queue, which it must contain.
 fn without(action: &str, queue: &str) -> Vec<Grant> {
     let mut grants = policy();
     let before = grants.len();
     grants.retain(|grant| grant.action != action || !grant.resource.ends_with(queue));
-    assert_eq!(grants.len(), before - 1, "{action} on {queue} is in the policy, once");
+    assert_eq!(
+        grants.len(),
+        before - 1,
+        "the policy does not have {action} on {queue} exactly once"
+    );
     grants
 }
 
@@ -55,7 +60,7 @@ fn variables(world: &World) -> Env {
     variables
 }
 
-/// The lines of a log or report that say what must be allowed.
+/// Counts the lines of a log or report that name a missing permission.
 fn naming(text: &str, what: &str) -> usize {
     text.lines().filter(|line| line.contains(&format!("the role must be allowed {what}"))).count()
 }
@@ -64,7 +69,7 @@ async fn says(worker: &Running, what: &str) {
     eventually(what, || naming(&worker.log(), what) > 0).await;
 }
 
-/// Everything that was sent has had its effects, once, and the poison is in the dead-letter queue.
+/// All events have had their effects once, and the poison is in the dead-letter queue.
 async fn all_is_settled(world: &World) {
     world.emptied().await;
     assert_eq!(world.ledger.totals().effects, 4, "two steps for each of two reservations");
@@ -78,10 +83,10 @@ fn send(world: &World) {
 }
 
 #[tokio::test]
-async fn the_policy_is_enough() {
+async fn the_permissions_of_the_policy_suffice() {
     let world = World::start().await;
     world.sqs.authorize(policy());
-    // For a while one service is away: messages are held, and their visibility is extended.
+    // One service is down for a while, so that messages are held and extended.
     world
         .inventory
         .set_faults(Faults::none().with(1.0, Scripted::<Reply>::code(Code::Unavailable)));
@@ -105,7 +110,7 @@ async fn the_policy_is_enough() {
 }
 
 #[tokio::test]
-async fn without_receive_nothing_is_taken_until_it_is_allowed() {
+async fn without_receive_permission_no_message_is_received() {
     let world = World::start().await;
     world.sqs.authorize(without("sqs:ReceiveMessage", "events"));
     send(&world);
@@ -119,7 +124,7 @@ async fn without_receive_nothing_is_taken_until_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn without_delete_events_take_effect_once_and_are_held_until_it_is_allowed() {
+async fn without_delete_permission_handled_messages_are_held_until_it_is_granted() {
     let world = World::start().await;
     world.sqs.authorize(without("sqs:DeleteMessage", "events"));
     send(&world);
@@ -128,8 +133,8 @@ async fn without_delete_events_take_effect_once_and_are_held_until_it_is_allowed
     worker.answers("/readyz", 503).await;
     // Longer than a lease.
     sleep(Duration::from_secs(7)).await;
-    assert_eq!(world.sqs.counts(&world.queue).total(), 3, "none is lost");
-    assert!(world.sqs.ledger(&world.queue).delivered <= 3, "none comes again");
+    assert_eq!(world.sqs.counts(&world.queue).total(), 3, "messages are missing");
+    assert!(world.sqs.ledger(&world.queue).delivered <= 3, "a message was received again");
     world.sqs.authorize(policy());
     all_is_settled(&world).await;
     assert_eq!(world.ledger.totals().calls, 4);
@@ -138,7 +143,7 @@ async fn without_delete_events_take_effect_once_and_are_held_until_it_is_allowed
 }
 
 #[tokio::test]
-async fn without_change_visibility_few_are_taken_and_each_takes_effect_once() {
+async fn without_visibility_permission_few_messages_are_received_and_applied_once() {
     let world = World::start().await;
     world.sqs.authorize(without("sqs:ChangeMessageVisibility", "events"));
     world
@@ -149,7 +154,7 @@ async fn without_change_visibility_few_are_taken_and_each_takes_effect_once() {
     says(&worker, "sqs:ChangeMessageVisibility on the queue").await;
     worker.answers("/readyz", 503).await;
     sleep(Duration::from_secs(12)).await;
-    // Each once before that was known, then one at a time, for an hour.
+    // Each once before the failure is known, then one at a time, each for an hour.
     assert!(world.sqs.ledger(&world.queue).delivered <= 5);
     world.inventory.set_faults(Faults::none());
     world.sqs.authorize(policy());
@@ -157,13 +162,13 @@ async fn without_change_visibility_few_are_taken_and_each_takes_effect_once() {
     worker.answers("/readyz", 200).await;
 }
 
-/// The lines of `check` about permissions.
+/// Returns the lines of `check` about permissions.
 fn asked(report: &str) -> Vec<&str> {
     report.lines().filter(|line| line.contains(" permission ")).map(str::trim).collect()
 }
 
 #[tokio::test]
-async fn check_asks_for_each_permission_and_says_which_it_cannot_ask() {
+async fn check_tests_each_permission_and_names_those_it_cannot_test() {
     let world = World::start().await;
     world.sqs.authorize(policy());
     let before = world.sqs.counts(&world.queue);
@@ -195,11 +200,11 @@ async fn check_asks_for_each_permission_and_says_which_it_cannot_ask() {
         assert!(found.is_some_and(|line| line.starts_with("FAIL")), "{report}");
     }
     assert_eq!(world.sqs.counts(&world.queue), before);
-    assert!(world.dead_letters().is_empty(), "nothing was sent");
+    assert!(world.dead_letters().is_empty(), "check sent a message");
 }
 
 #[tokio::test]
-async fn without_the_ways_to_find_the_dead_letter_queue_only_poison_waits() {
+async fn without_permission_to_find_the_dead_letter_queue_only_poison_waits() {
     for (action, queue, what) in [
         ("sqs:GetQueueAttributes", "events", "sqs:GetQueueAttributes on the queue"),
         ("sqs:GetQueueUrl", "dlq", "sqs:GetQueueUrl on the dead-letter queue"),
@@ -216,19 +221,19 @@ async fn without_the_ways_to_find_the_dead_letter_queue_only_poison_waits() {
 }
 
 #[tokio::test]
-async fn without_send_only_poison_waits() {
+async fn without_send_permission_only_poison_waits() {
     let world = World::start().await;
     world.sqs.authorize(without("sqs:SendMessage", "dlq"));
     send(&world);
     let worker = Running::started(&variables(&world)).await;
     says(&worker, "sqs:SendMessage on the dead-letter queue").await;
     only_poison_waits(&world).await;
-    // It is hidden for half a minute, then set aside as if nothing had been.
+    // The poison is hidden for half a minute and dead-lettered then.
     world.sqs.authorize(policy());
     all_is_settled(&world).await;
 }
 
-/// The good events are settled, the poison is kept.
+/// The good events are settled, and the poison is still in the queue.
 async fn only_poison_waits(world: &World) {
     let settled = || world.sqs.counts(&world.queue).total() == 1;
     eventually("the good events are settled", settled).await;
@@ -238,7 +243,7 @@ async fn only_poison_waits(world: &World) {
 }
 
 #[tokio::test]
-async fn a_key_that_may_not_be_used_is_named() {
+async fn missing_kms_permissions_are_named() {
     let refused = Fault::Error(ErrorCode::KmsAccessDenied);
     let world = World::start().await;
     world.sqs.faults(&world.queue).fail_next(Action::ReceiveMessage, 1, refused);

@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT, SIGHUP, a second one, one that the parent left blocked or ignored, and `kill -9`.
+//! SIGTERM, SIGINT and SIGHUP: once, twice, blocked or ignored by the parent; and `kill -9`.
 
 use std::fs::File;
 use std::io::Read;
@@ -21,7 +21,7 @@ fn last_line(worker: &Running) -> Value {
 }
 
 #[tokio::test]
-async fn each_signal_ends_it_with_code_0_and_its_account_as_the_last_line() {
+async fn after_a_signal_the_worker_exits_with_0_and_logs_its_account_last() {
     for signal in [Process::terminate, Process::interrupt, Process::hang_up] {
         let world = World::start().await;
         let mut worker = Running::started(&env(&world)).await;
@@ -50,7 +50,7 @@ async fn each_signal_ends_it_with_code_0_and_its_account_as_the_last_line() {
 }
 
 #[tokio::test]
-async fn work_in_hand_is_finished_before_it_leaves() {
+async fn running_events_are_finished_after_a_signal() {
     let world = World::start().await;
     let slow = Scripted::<Reply>::normal().delayed(Duration::from_secs(2));
     world.api.script_for("a", [slow]);
@@ -58,8 +58,8 @@ async fn work_in_hand_is_finished_before_it_leaves() {
     world.send(&expired("evt-1", "a"));
     assert!(world.ledger.wait_until(|ledger| ledger.totals().calls == 1, LIMIT).await);
     worker.process.terminate();
-    eventually("it is leaving", || worker.log().contains("\"Leaving\"")).await;
-    // Not ready any more, and alive.
+    eventually("the drain has begun", || worker.log().contains("\"Leaving\"")).await;
+    // Not ready any more, but still alive.
     if let Some((status, _)) = worker.get("/readyz").await {
         assert_eq!(status, 503);
     }
@@ -69,7 +69,7 @@ async fn work_in_hand_is_finished_before_it_leaves() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_worker_at_once() {
     let terminate: fn(&Process) = Process::terminate;
     let signals = [(terminate, 143), (Process::interrupt, 130), (Process::hang_up, 129)];
     for (signal, code) in signals {
@@ -80,17 +80,19 @@ async fn a_second_signal_ends_it_at_once() {
         world.send(&expired("evt-1", "a"));
         assert!(world.ledger.wait_until(|ledger| ledger.totals().calls == 1, LIMIT).await);
         worker.process.terminate();
-        eventually("it is leaving", || worker.log().contains("\"Finishing what is in hand\""))
-            .await;
+        eventually("the drain has begun", || {
+            worker.log().contains("\"Finishing what is in hand\"")
+        })
+        .await;
         signal(&worker.process);
         assert_eq!(worker.exit_code().await, Some(code));
-        assert!(!worker.log().contains("\"Stopped\""), "it did not wait");
-        assert_eq!(world.sqs.counts(&world.queue).total(), 1, "the message is not lost");
+        assert!(!worker.log().contains("\"Stopped\""), "the worker finished its drain");
+        assert_eq!(world.sqs.counts(&world.queue).total(), 1, "the message is lost");
     }
 }
 
 #[tokio::test]
-async fn a_signal_that_the_parent_left_blocked_is_heard() {
+async fn signals_blocked_by_the_parent_are_handled() {
     let world = World::start().await;
     let script = "exec /usr/bin/env --block-signal=TERM --block-signal=INT \"$PROGRAM\"";
     let mut worker = Running::start_by(script, &env(&world));
@@ -101,7 +103,7 @@ async fn a_signal_that_the_parent_left_blocked_is_heard() {
 }
 
 #[tokio::test]
-async fn under_nohup_it_outlives_its_terminal() {
+async fn an_ignored_sighup_does_not_end_the_worker() {
     let world = World::start().await;
     let mut worker = Running::start_by("trap '' HUP\nexec \"$PROGRAM\"", &env(&world));
     worker.has_started().await;
@@ -113,7 +115,7 @@ async fn under_nohup_it_outlives_its_terminal() {
     assert_eq!(worker.exit_code().await, Some(0));
 }
 
-/// Starts the worker on a terminal of its own; gives what it writes there, as it comes.
+/// Starts the worker on a pseudo-terminal and collects its output.
 fn on_a_terminal(env: &Env) -> (Child, Arc<Mutex<String>>) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
     let controller = openpt(flags).unwrap();
@@ -128,7 +130,7 @@ fn on_a_terminal(env: &Env) -> (Child, Arc<Mutex<String>>) {
     let shared = Arc::clone(&written);
     std::thread::spawn(move || {
         let (mut controller, mut buf) = (File::from(controller), [0; 4096]);
-        // It fails once nobody has the terminal open any more.
+        // The read fails when no process has the terminal open any more.
         while let Ok(length @ 1..) = controller.read(&mut buf) {
             shared.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..length]));
         }
@@ -137,7 +139,7 @@ fn on_a_terminal(env: &Env) -> (Child, Arc<Mutex<String>>) {
 }
 
 #[tokio::test]
-async fn on_a_terminal_it_says_that_a_second_ctrl_c_exits_at_once() {
+async fn on_a_terminal_the_hint_about_a_second_ctrl_c_is_shown() {
     const HINT: &str = "Press Ctrl-C again to exit at once";
     let world = World::start().await;
     for level in ["info", "warn", "error"] {
@@ -153,17 +155,17 @@ async fn on_a_terminal_it_says_that_a_second_ctrl_c_exits_at_once() {
         let pid = child.id().unwrap();
         let mut kill = Command::new("/bin/sh");
         assert!(kill.args(["-c", &format!("kill -INT {pid}")]).status().await.unwrap().success());
-        eventually("it says so", has_hint).await;
+        eventually("the hint is shown", has_hint).await;
     }
 
     let mut worker = Running::started(&env(&world)).await;
     worker.process.interrupt();
     assert_eq!(worker.exit_code().await, Some(0));
-    assert!(!worker.log().contains(HINT), "nobody presses anything where there is no terminal");
+    assert!(!worker.log().contains(HINT), "the hint is shown without a terminal");
 }
 
 #[tokio::test]
-async fn killed_in_the_middle_it_loses_nothing_and_every_effect_happens_once() {
+async fn a_worker_that_is_killed_loses_no_event_and_repeats_no_effect() {
     let world = World::start().await;
     let busy = Faults::none().latency(Duration::from_millis(2), Duration::from_millis(20));
     world.api.set_faults(busy.seed(5).with(0.05, Scripted::<Reply>::lost_reply()));
@@ -179,8 +181,8 @@ async fn killed_in_the_middle_it_loses_nothing_and_every_effect_happens_once() {
             world.ledger.wait_until(|ledger| ledger.totals().effects >= target, LIMIT).await;
         assert!(middle, "{}", worker.log());
         worker.kill().await;
-        assert_eq!(worker.exit_code().await, None, "killed");
-        assert!(world.sqs.counts(&world.queue).total() > 0, "killed in the middle");
+        assert_eq!(worker.exit_code().await, None, "an exit code after a kill");
+        assert!(world.sqs.counts(&world.queue).total() > 0, "the queue was empty before the kill");
     }
     let mut worker = Running::start(&variables);
     world.emptied().await;

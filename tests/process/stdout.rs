@@ -1,5 +1,5 @@
-//! Standard output that nobody reads, or that is closed: events are handled to the end, and the lines that were lost are
-//! counted.
+//! Standard output that is not read or is closed: events are handled nevertheless, and dropped
+//! lines are counted.
 
 use std::process::Stdio;
 
@@ -11,7 +11,7 @@ use sandbox::testing::log_schema::assert_log_fits;
 use sandbox::testing::program::{Env, env, program, scrape};
 use sandbox::testing::world::{LIMIT, World, eventually, expired};
 
-/// Enough lines, at debug, to fill a pipe and the worker's own memory for lines several times.
+/// Enough events to fill a pipe and the worker's log buffer several times at level debug.
 const EVENTS: usize = 3_000;
 
 fn start(variables: &Env, stdout: Stdio) -> Child {
@@ -25,16 +25,16 @@ fn port(variables: &Env) -> u16 {
 }
 
 async fn dropped_lines(port: u16) -> u64 {
-    let (_, text) = scrape(port, "/metrics").await.expect("the side port answers");
+    let (_, text) = scrape(port, "/metrics").await.expect("the admin port answers");
     let line = text.lines().find_map(|l| l.strip_prefix("worker_log_lines_dropped_total "));
     line.unwrap().parse().unwrap()
 }
 
-/// Ends it by SIGTERM, and waits for that.
+/// Sends SIGTERM and waits for the exit.
 async fn leave(mut worker: Child) -> Option<i32> {
     let pid = worker.id().unwrap().to_string();
     assert!(Command::new("/bin/kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    timeout(LIMIT, worker.wait()).await.expect("it leaves").unwrap().code()
+    timeout(LIMIT, worker.wait()).await.expect("the worker exits").unwrap().code()
 }
 
 fn send_events(world: &World) {
@@ -45,7 +45,7 @@ fn send_events(world: &World) {
 }
 
 #[tokio::test]
-async fn a_pipe_that_nobody_reads_stops_nothing() {
+async fn an_unread_pipe_does_not_hold_up_events() {
     let world = World::start().await;
     let mut variables = env(&world);
     variables.insert("LOG_LEVEL", "debug".to_owned());
@@ -55,7 +55,7 @@ async fn a_pipe_that_nobody_reads_stops_nothing() {
     world.emptied().await;
     assert!(dropped_lines(port(&variables)).await > 0, "the pipe was not filled");
 
-    // Whoever reads again finds whole lines, and is told of the gap.
+    // A reader that continues later finds whole lines and a line about the gap.
     let reading = tokio::spawn(async move {
         let mut text = String::new();
         pipe.read_to_string(&mut text).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_pipe_that_nobody_reads_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_leaves_in_time_though_nobody_reads_its_log() {
+async fn a_drain_ends_in_time_although_the_log_is_not_read() {
     let world = World::start().await;
     let mut variables = env(&world);
     variables.insert("LOG_LEVEL", "debug".to_owned());
@@ -83,7 +83,7 @@ async fn a_worker_leaves_in_time_though_nobody_reads_its_log() {
 }
 
 #[tokio::test]
-async fn a_reader_that_leaves_after_one_line_stops_nothing() {
+async fn a_pipe_closed_by_its_reader_does_not_hold_up_events() {
     let world = World::start().await;
     let variables = env(&world);
     let mut worker = start(&variables, Stdio::piped());
@@ -96,7 +96,7 @@ async fn a_reader_that_leaves_after_one_line_stops_nothing() {
     send_events(&world);
     world.emptied().await;
     let mut dropped = 0;
-    // One line an event, and some linger.
+    // One line per event; the last ones are counted a little later.
     while dropped < u64::try_from(EVENTS).unwrap() {
         dropped = timeout(LIMIT, dropped_lines(port(&variables))).await.unwrap();
         tokio::task::yield_now().await;
@@ -105,7 +105,7 @@ async fn a_reader_that_leaves_after_one_line_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_standard_output_that_was_never_open_stops_nothing() {
+async fn a_closed_standard_output_does_not_hold_up_events() {
     let world = World::start().await;
     let variables = env(&world);
     let mut command = Command::new("/bin/sh");
@@ -117,7 +117,7 @@ async fn a_standard_output_that_was_never_open_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_pretty_log_has_no_colour_where_it_is_no_terminal() {
+async fn a_pretty_log_has_no_colours_without_a_terminal() {
     let world = World::start().await;
     let mut variables = env(&world);
     variables.insert("LOG_FORMAT", "pretty".to_owned());
@@ -125,7 +125,8 @@ async fn a_pretty_log_has_no_colour_where_it_is_no_terminal() {
     world.send(&expired("evt-1", "r1"));
     world.sqs.send(&world.queue, r#"{"type":"\u001b[31m"}"#);
     world.emptied().await;
-    eventually("it says so", || worker.log().contains("Event processed successfully")).await;
+    eventually("the event is logged", || worker.log().contains("Event processed successfully"))
+        .await;
     worker.process.terminate();
     assert_eq!(worker.exit_code().await, Some(0));
     let log = worker.log();

@@ -1,4 +1,5 @@
-//! The program with a store that pods share: `check`, its log, TLS with an authority of one's own, a duplicate in another process.
+//! The program with a shared store: `check`, the log, TLS with a private authority, and a duplicate
+//! in another process.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use tokio::process::Command;
 use sandbox::testing::program::{Env, Running, env, free_port, run, stderr, stdout};
 use sandbox::testing::world::{World, eventually, expired};
 
-/// The line of `check` about the store, and the exit code.
+/// Runs `check` and returns its line about the store and its exit code.
 async fn checked(variables: &Env) -> (String, Option<i32>) {
     let output = run(&["check"], variables).await;
     let said = stdout(&output);
@@ -26,7 +27,7 @@ fn with_store(world: &World, url: impl Into<String>) -> Env {
 }
 
 #[tokio::test]
-async fn check_says_what_store_there_is_and_what_is_wrong_with_it() {
+async fn check_describes_the_store_and_its_faults() {
     if !is_installed("`check` of a shared store") {
         return;
     }
@@ -69,7 +70,7 @@ async fn openssl(folder: &Path, arguments: &str) {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// A certificate for 127.0.0.1, signed by an authority that nobody else knows.
+/// Makes a certificate for 127.0.0.1, signed by a new authority.
 async fn certificate(folder: &Path) -> TlsFiles {
     let file = |name: &str| -> PathBuf { folder.join(name) };
     std::fs::create_dir_all(folder).unwrap();
@@ -87,7 +88,7 @@ async fn certificate(folder: &Path) -> TlsFiles {
 }
 
 #[tokio::test]
-async fn with_tls_the_server_must_be_vouched_for() {
+async fn with_tls_the_server_needs_a_certificate_of_a_trusted_authority() {
     if !is_installed("a Redis with TLS") {
         return;
     }
@@ -118,14 +119,15 @@ async fn an_event_that_another_process_handled_is_a_duplicate() {
     let mut first = Running::started(&variables).await;
     assert!(first.log().contains(&format!("redis://127.0.0.1:{}", redis.port())));
     world.send(&expired("evt-1", "a"));
-    eventually("it is handled", || first.log().contains("Event processed successfully")).await;
+    eventually("the event is handled", || first.log().contains("Event processed successfully"))
+        .await;
     first.process.terminate();
     assert_eq!(first.exit_code().await, Some(0));
     let effects = world.ledger.totals().effects;
 
     let mut second = Running::started(&variables).await;
     world.send(&expired("evt-1", "a"));
-    eventually("it is dropped", || second.log().contains("\"dropped\"")).await;
+    eventually("the copy is dropped", || second.log().contains("\"dropped\"")).await;
     second.process.terminate();
     assert_eq!(second.exit_code().await, Some(0));
     assert_eq!(world.ledger.totals().effects, effects);
@@ -136,7 +138,7 @@ async fn an_event_that_another_process_handled_is_a_duplicate() {
 }
 
 #[tokio::test]
-async fn it_starts_while_its_store_is_away_and_handles_events_when_it_is_there() {
+async fn the_worker_starts_without_its_store_and_handles_events_when_it_is_back() {
     if !is_installed("a worker that starts before its store") {
         return;
     }
@@ -145,8 +147,9 @@ async fn it_starts_while_its_store_is_away_and_handles_events_when_it_is_there()
     redis.stop().await.unwrap();
     let worker = Running::started(&with_store(&world, redis.url())).await;
     world.send(&expired("evt-1", "a"));
-    eventually("it was tried", || world.sqs.ledger(&world.queue).delivered > 0).await;
-    assert_eq!(world.ledger.totals().effects, 0, "nothing runs unguarded");
+    eventually("the event is received", || world.sqs.ledger(&world.queue).delivered > 0).await;
+    assert_eq!(world.ledger.totals().effects, 0, "an event was handled without a claim");
     redis.start().await.unwrap();
-    eventually("it is handled", || worker.log().contains("Event processed successfully")).await;
+    eventually("the event is handled", || worker.log().contains("Event processed successfully"))
+        .await;
 }

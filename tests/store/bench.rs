@@ -1,4 +1,4 @@
-//! What the cases stand on: stores of either kind, events, and how a test waits.
+//! Shared by the store's tests: stores of both kinds, events, and waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::redis::RedisStore;
 use reservation_worker::idempotency::{Claim, ClaimToken, Store};
 
-/// For what must come to pass, on a machine that is busy.
+/// The longest wait for a condition on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// A claim that does not run out within a test.
+/// The duration of a claim that does not expire within a test.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
-/// A claim, or a time to live, that runs out while a test waits.
+/// A duration or a time to live that ends while a test waits.
 pub(crate) const SHORT: Duration = Duration::from_millis(700);
 
 /// A time to live that does not end within a test.
 pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
-/// Where a case gets its stores from.
+/// The source of a case's stores.
 pub(crate) enum Bench {
-    /// Each is a new one.
+    /// Each store is a new one.
     Memory,
-    /// All share the Redis at this URL.
+    /// All stores share the Redis at this URL.
     Redis(String),
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn steps(steps: &[Step]) -> StepSet {
     set
 }
 
-/// Claims what must be free; the token and the steps that are done.
+/// Claims an event that must be free; returns the token and the steps done.
 pub(crate) async fn claimed(
     store: &dyn Store,
     id: &EventId,
@@ -72,19 +72,19 @@ pub(crate) async fn claimed(
     (token, done)
 }
 
-/// A stranger asks for it.
+/// Claims an event with another token.
 pub(crate) async fn asked(store: &dyn Store, id: &EventId) -> Claim {
     store.claim(id, HASH, ClaimToken::unique(), LONG).await.unwrap()
 }
 
-/// How long a stranger is told to wait.
+/// Returns the rest of a claim, as another process is told.
 pub(crate) async fn left(store: &dyn Store, id: &EventId) -> Duration {
     let claim = asked(store, id).await;
     let Claim::Elsewhere(left) = claim else { panic!("{id}: {claim:?}") };
     left
 }
 
-/// Asks until it is so.
+/// Repeats `ask` until it returns an answer.
 pub(crate) async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
@@ -97,5 +97,7 @@ where
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| panic!("never: {what}"))
+    tokio::time::timeout(LIMIT, asking)
+        .await
+        .unwrap_or_else(|_| panic!("{what} not within {LIMIT:?}"))
 }

@@ -1,4 +1,4 @@
-//! The contract, case by case: what is claimed, handled, given up, forgotten.
+//! The contract, case by case: claims, completed events, released events, expiry.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use crate::bench::{
     Bench, HASH, LIMIT, LONG, OTHER_HASH, SHORT, asked, claimed, eventually, id, left, steps,
 };
 
-pub(crate) async fn an_event_that_is_not_known_is_ours_and_nobody_elses(bench: &Bench) {
+pub(crate) async fn an_unknown_event_can_be_claimed_once(bench: &Bench) {
     let (store, id) = (bench.store(), id("first"));
     store.ping().await.unwrap();
     let (_, done) = claimed(&*store, &id, LONG).await;
@@ -19,7 +19,7 @@ pub(crate) async fn an_event_that_is_not_known_is_ours_and_nobody_elses(bench: &
     assert!(left <= LONG && left + LIMIT > LONG, "{left:?}");
 }
 
-pub(crate) async fn a_claim_by_the_same_token_again_renews_it(bench: &Bench) {
+pub(crate) async fn a_repeated_claim_with_the_same_token_renews_it(bench: &Bench) {
     let (store, id) = (bench.store(), id("again"));
     let (token, _) = claimed(&*store, &id, SHORT).await;
     store.record(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
@@ -28,22 +28,22 @@ pub(crate) async fn a_claim_by_the_same_token_again_renews_it(bench: &Bench) {
     assert!(left(&*store, &id).await > SHORT);
 }
 
-pub(crate) async fn a_renewed_claim_lasts_longer_and_never_shorter(bench: &Bench) {
+pub(crate) async fn a_renewal_never_shortens_a_claim(bench: &Bench) {
     let (store, id) = (bench.store(), id("renewed"));
     let (token, _) = claimed(&*store, &id, SHORT).await;
     store.renew(&id, token, LONG).await.unwrap();
     assert!(left(&*store, &id).await > SHORT);
     store.renew(&id, token, SHORT).await.unwrap();
-    assert!(left(&*store, &id).await > SHORT, "one that arrives late shortens nothing");
+    assert!(left(&*store, &id).await > SHORT, "a late renewal shortened the claim");
     store.claim(&id, HASH, token, SHORT).await.unwrap();
     assert!(left(&*store, &id).await > SHORT);
 }
 
-pub(crate) async fn a_claim_that_ran_out_goes_to_the_next_with_its_steps(bench: &Bench) {
+pub(crate) async fn an_expired_claim_is_taken_over_with_its_steps(bench: &Bench) {
     let (store, id) = (bench.store(), id("ran-out"));
     let (token, _) = claimed(&*store, &id, SHORT).await;
     store.record(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
-    let done = eventually("it runs out", || async {
+    let done = eventually("the claim expires", || async {
         let claim = asked(&*store, &id).await;
         if let Claim::Ours(done) = claim {
             return Some(done);
@@ -54,7 +54,7 @@ pub(crate) async fn a_claim_that_ran_out_goes_to_the_next_with_its_steps(bench: 
     assert_eq!(done.await, steps(&[Step::ReservationStatus]));
 }
 
-pub(crate) async fn a_claim_that_ran_out_is_its_owners_still_if_nobody_took_it(bench: &Bench) {
+pub(crate) async fn an_expired_claim_stays_with_its_owner_until_it_is_taken_over(bench: &Bench) {
     let (store, id) = (bench.store(), id("ran-out-still"));
     let (token, _) = claimed(&*store, &id, Duration::ZERO).await;
     store.record(&id, token, steps(&[Step::InventoryCommit])).await.unwrap();
@@ -62,7 +62,7 @@ pub(crate) async fn a_claim_that_ran_out_is_its_owners_still_if_nobody_took_it(b
     assert!(left(&*store, &id).await > SHORT);
 }
 
-pub(crate) async fn a_handled_event_is_handled_for_everybody(bench: &Bench) {
+pub(crate) async fn a_completed_event_is_handled_for_every_token(bench: &Bench) {
     let store = bench.store();
     for (name, how) in [("applied", HandledAs::Applied), ("superseded", HandledAs::Superseded)] {
         let id = id(name);
@@ -81,12 +81,12 @@ pub(crate) async fn a_handled_event_is_handled_for_everybody(bench: &Bench) {
     }
 }
 
-pub(crate) async fn a_handled_event_is_forgotten_after_its_time(bench: &Bench) {
+pub(crate) async fn a_completed_event_is_forgotten_after_its_time_to_live(bench: &Bench) {
     let (store, id) = (bench.store_that_keeps(SHORT), id("forgotten"));
     let (token, _) = claimed(&*store, &id, LONG).await;
     store.complete(&id, token, HandledAs::Applied).await.unwrap();
     assert!(matches!(asked(&*store, &id).await, Claim::Handled(_)));
-    let done = eventually("it is forgotten", || async {
+    let done = eventually("the record expires", || async {
         if let Claim::Ours(done) = asked(&*store, &id).await { Some(done) } else { None }
     });
     assert_eq!(done.await, StepSet::EMPTY);
@@ -96,10 +96,10 @@ pub(crate) async fn a_claim_outlives_the_time_to_live(bench: &Bench) {
     let (store, mark, id) = (bench.store_that_keeps(SHORT), id("mark"), id("outlives"));
     let (token, _) = claimed(&*store, &id, LONG).await;
     store.record(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
-    // What is handled at the same time shows when the time to live is over.
+    // The mark is completed at the same time and shows when the time to live is over.
     let (marks, _) = claimed(&*store, &mark, LONG).await;
     store.complete(&mark, marks, HandledAs::Applied).await.unwrap();
-    eventually("the mark is forgotten", || async {
+    eventually("the mark expires", || async {
         matches!(asked(&*store, &mark).await, Claim::Ours(_)).then_some(())
     })
     .await;
@@ -107,7 +107,7 @@ pub(crate) async fn a_claim_outlives_the_time_to_live(bench: &Bench) {
     store.complete(&id, token, HandledAs::Applied).await.unwrap();
 }
 
-pub(crate) async fn an_event_given_up_is_resumed_with_all_its_steps(bench: &Bench) {
+pub(crate) async fn a_released_event_keeps_its_steps(bench: &Bench) {
     let (store, id) = (bench.store(), id("given-up"));
     let (token, _) = claimed(&*store, &id, LONG).await;
     store.record(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
@@ -115,24 +115,28 @@ pub(crate) async fn an_event_given_up_is_resumed_with_all_its_steps(bench: &Benc
     store.record(&id, token, StepSet::EMPTY).await.unwrap();
     store.release(&id, token, steps(&[Step::InventoryCommit])).await.unwrap();
     let (token, done) = claimed(&*store, &id, LONG).await;
-    assert_eq!(done, steps(&Step::ALL), "those recorded, and those that came with the release");
+    assert_eq!(done, steps(&Step::ALL), "steps of `record` and of `release`");
     store.release(&id, token, StepSet::EMPTY).await.unwrap();
-    assert_eq!(claimed(&*store, &id, LONG).await.1, steps(&Step::ALL), "and they stay known");
+    assert_eq!(
+        claimed(&*store, &id, LONG).await.1,
+        steps(&Step::ALL),
+        "steps after the second release"
+    );
 }
 
-pub(crate) async fn an_event_given_up_before_its_first_step_is_free_at_once(bench: &Bench) {
+pub(crate) async fn an_event_released_before_its_first_step_is_free(bench: &Bench) {
     let (store, id) = (bench.store(), id("given-up-early"));
     let (token, _) = claimed(&*store, &id, LONG).await;
     store.release(&id, token, StepSet::EMPTY).await.unwrap();
     assert_eq!(claimed(&*store, &id, LONG).await.1, StepSet::EMPTY);
 }
 
-pub(crate) async fn steps_given_up_are_forgotten_after_their_time(bench: &Bench) {
+pub(crate) async fn the_steps_of_a_released_event_expire(bench: &Bench) {
     let (store, id) = (bench.store_that_keeps(SHORT), id("given-up-long-ago"));
     let (token, _) = claimed(&*store, &id, LONG).await;
     store.release(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
-    eventually("they are forgotten", || async {
-        // Asked with another content: that takes nothing while anything is known.
+    eventually("the steps expire", || async {
+        // With another content, the id is not claimed as long as the record exists.
         let claim = store.claim(&id, OTHER_HASH, ClaimToken::unique(), LONG).await.unwrap();
         assert!(matches!(claim, Claim::IdReused(HASH) | Claim::Ours(StepSet::EMPTY)), "{claim:?}");
         (claim == Claim::Ours(StepSet::EMPTY)).then_some(())
@@ -140,7 +144,7 @@ pub(crate) async fn steps_given_up_are_forgotten_after_their_time(bench: &Bench)
     .await;
 }
 
-pub(crate) async fn an_id_with_another_content_is_reused_in_whatever_state(bench: &Bench) {
+pub(crate) async fn an_id_with_another_content_is_reported_as_reused_in_every_state(bench: &Bench) {
     let store = bench.store();
     for state in ["in-progress", "ran-out", "given-up", "handled"] {
         let id = id(&format!("reused-{state}"));
@@ -156,7 +160,7 @@ pub(crate) async fn an_id_with_another_content_is_reused_in_whatever_state(bench
             let claim = store.claim(&id, OTHER_HASH, asks, LONG).await.unwrap();
             assert_eq!(claim, Claim::IdReused(HASH), "{state}");
         }
-        // And nothing has changed by it.
+        // The record is unchanged.
         let claim = asked(&*store, &id).await;
         let is_as_before = match state {
             "in-progress" => matches!(claim, Claim::Elsewhere(_)),
@@ -167,7 +171,7 @@ pub(crate) async fn an_id_with_another_content_is_reused_in_whatever_state(bench
     }
 }
 
-pub(crate) async fn of_a_thousand_claims_at_once_one_is_granted(bench: &Bench) {
+pub(crate) async fn one_of_a_thousand_concurrent_claims_is_granted(bench: &Bench) {
     let (store, id) = (bench.store(), id("crowd"));
     let mut crowd = JoinSet::new();
     for _ in 0..1_000 {
@@ -182,7 +186,7 @@ pub(crate) async fn of_a_thousand_claims_at_once_one_is_granted(bench: &Bench) {
     assert_eq!((ours, elsewhere), (1, 999));
 }
 
-pub(crate) async fn any_id_that_an_event_may_have_is_its_own(bench: &Bench) {
+pub(crate) async fn every_valid_id_has_its_own_record(bench: &Bench) {
     let store = bench.store();
     let long = "x".repeat(256);
     let longer_by_less = "x".repeat(255);

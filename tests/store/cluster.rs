@@ -13,7 +13,7 @@ async fn keys(node: &Redis) -> i64 {
 }
 
 #[tokio::test]
-async fn the_whole_contract_holds_on_a_cluster() {
+async fn the_contract_holds_on_a_cluster() {
     if !is_installed("the contract on a cluster") {
         return;
     }
@@ -28,7 +28,7 @@ async fn the_whole_contract_holds_on_a_cluster() {
         store.complete(&id, token, HandledAs::Applied).await.unwrap();
     }
     for node in &cluster.nodes {
-        assert!(keys(node).await > 50, "the records are spread over all nodes");
+        assert!(keys(node).await > 50, "a node has too few of the records");
     }
     for named in ["evt_1", "evt_{1}", "{}", "a}b{c}"] {
         let asked = ["CLUSTER", "KEYSLOT", &format!("test:{named}")];
@@ -38,7 +38,7 @@ async fn the_whole_contract_holds_on_a_cluster() {
     }
 }
 
-/// An event whose record a node has.
+/// Completes a new event whose record is on this node.
 async fn on(node: &Redis, store: &dyn Store, named: &str) -> EventId {
     for number in 0.. {
         let id = id(&format!("{named}_{number}"));
@@ -53,13 +53,13 @@ async fn on(node: &Redis, store: &dyn Store, named: &str) -> EventId {
 }
 
 #[tokio::test]
-async fn a_node_that_is_killed_is_missed_by_its_own_events_until_it_is_back() {
+async fn a_killed_node_affects_only_events_of_its_slots() {
     if !is_installed("a cluster that loses a node") {
         return;
     }
     let mut cluster = RedisCluster::start().await.unwrap();
     for node in &cluster.nodes {
-        // As an operator may set it: what the others have stays to be had.
+        // As an operator may set it: the other nodes stay usable.
         let set = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
         node.command(&set).await.unwrap();
     }
@@ -71,7 +71,7 @@ async fn a_node_that_is_killed_is_missed_by_its_own_events_until_it_is_back() {
         let claim = store.claim(&gone, HASH, ClaimToken::unique(), LONG).await;
         assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     }
-    eventually("what the others have is had", || async {
+    eventually("the events of the other nodes can be claimed", || async {
         store.claim(&there, HASH, ClaimToken::unique(), LONG).await.ok()
     })
     .await;
@@ -83,14 +83,14 @@ async fn a_node_that_is_killed_is_missed_by_its_own_events_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn an_event_whose_slot_is_on_the_move_is_followed() {
+async fn redirects_of_a_moving_slot_are_followed() {
     if !is_installed("a cluster that moves a slot") {
         return;
     }
     let cluster = RedisCluster::start().await.unwrap();
     let [from, _, to] = &cluster.nodes[..] else { panic!("three nodes") };
     for node in &cluster.nodes {
-        // As a user that may do no more than it must.
+        // A user with the least permissions that the store needs.
         let user =
             "ACL SETUSER worker on >hunter2 ~p:* +hello +info +evalsha +eval +get +set +time";
         let user = format!("{user} +cluster|slots +ping +asking");
@@ -104,7 +104,7 @@ async fn an_event_whose_slot_is_on_the_move_is_followed() {
     let from_name = from.command(&["CLUSTER", "MYID"]).await.unwrap().text();
     let to_name = to.command(&["CLUSTER", "MYID"]).await.unwrap().text();
     let slot = from.command(&["CLUSTER", "KEYSLOT", &key]).await.unwrap().number().to_string();
-    // As `redis-cli --cluster reshard` does it. Half-way, the first node answers ASK ...
+    // As `redis-cli --cluster reshard` does it. During the move, the first node answers ASK.
     to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_name]).await.unwrap();
     from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_name]).await.unwrap();
     let port = to.port().to_string();
@@ -112,7 +112,7 @@ async fn an_event_whose_slot_is_on_the_move_is_followed() {
     assert_eq!(moved.text(), "OK");
     let claim = store.claim(&event, HASH, ClaimToken::unique(), LONG).await.unwrap();
     assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
-    // ... and then MOVED.
+    // After the move, it answers MOVED.
     for node in [to, from] {
         node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_name]).await.unwrap();
     }

@@ -1,11 +1,11 @@
-//! Every case against the store in memory and against a real Redis, each a test of its own.
+//! Runs every case against the store in memory and against a real Redis, each as its own test.
 
 use crate::bench::Bench;
 use crate::{cases, fencing};
 
 macro_rules! contract {
     ($($module:ident: $($case:ident),* $(,)?;)*) => {
-        /// Every case, one after another, against one server.
+        /// Runs all cases against one server, one by one.
         pub(crate) async fn all(bench: &Bench) {
             $($($module::$case(bench).await;)*)*
         }
@@ -38,24 +38,24 @@ macro_rules! contract {
 
 contract! {
     cases:
-        an_event_that_is_not_known_is_ours_and_nobody_elses,
-        a_claim_by_the_same_token_again_renews_it,
-        a_renewed_claim_lasts_longer_and_never_shorter,
-        a_claim_that_ran_out_goes_to_the_next_with_its_steps,
-        a_claim_that_ran_out_is_its_owners_still_if_nobody_took_it,
-        a_handled_event_is_handled_for_everybody,
-        a_handled_event_is_forgotten_after_its_time,
+        an_unknown_event_can_be_claimed_once,
+        a_repeated_claim_with_the_same_token_renews_it,
+        a_renewal_never_shortens_a_claim,
+        an_expired_claim_is_taken_over_with_its_steps,
+        an_expired_claim_stays_with_its_owner_until_it_is_taken_over,
+        a_completed_event_is_handled_for_every_token,
+        a_completed_event_is_forgotten_after_its_time_to_live,
         a_claim_outlives_the_time_to_live,
-        an_event_given_up_is_resumed_with_all_its_steps,
-        an_event_given_up_before_its_first_step_is_free_at_once,
-        steps_given_up_are_forgotten_after_their_time,
-        an_id_with_another_content_is_reused_in_whatever_state,
-        of_a_thousand_claims_at_once_one_is_granted,
-        any_id_that_an_event_may_have_is_its_own;
+        a_released_event_keeps_its_steps,
+        an_event_released_before_its_first_step_is_free,
+        the_steps_of_a_released_event_expire,
+        an_id_with_another_content_is_reported_as_reused_in_every_state,
+        one_of_a_thousand_concurrent_claims_is_granted,
+        every_valid_id_has_its_own_record;
     fencing:
-        nobody_else_may_touch_a_claim,
-        who_lost_a_claim_may_not_touch_it_any_more,
-        of_what_is_not_known_nobody_is_the_owner,
-        a_repeated_operation_says_what_the_first_said,
-        a_claim_that_has_ended_is_nobodys;
+        another_token_cannot_change_a_claim,
+        the_former_owner_of_a_lost_claim_cannot_change_it,
+        an_unknown_event_has_no_owner,
+        a_repeated_operation_has_the_same_result,
+        a_completed_or_released_claim_has_no_owner;
 }

@@ -1,4 +1,4 @@
-//! What only a server can do to a store: be away, freeze, forget, be full, refuse.
+//! Faults of a server: down, frozen, without its data, full, or rejecting commands.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 
 use crate::bench::{HASH, LONG, TTL, asked, claimed, eventually, id, redis_store, steps};
 
-/// The store's limit for an operation, and what a busy machine adds.
+/// The store's timeout for an operation, and a margin for a busy machine.
 const AT_MOST: Duration = Duration::from_millis(1_000 + 1_500);
 
-/// What the store says when it is of no use; never any secret.
+/// Returns the error of a store that cannot be used. It contains no secret.
 async fn refusal(store: &RedisStore) -> String {
     let began = Instant::now();
     let claim = store.claim(&id("refused"), HASH, ClaimToken::unique(), LONG).await;
@@ -28,7 +28,7 @@ async fn works_again(store: &RedisStore) {
 }
 
 #[tokio::test]
-async fn it_works_again_when_the_server_is_back() {
+async fn the_store_works_again_when_the_server_is_back() {
     if !is_installed("a Redis that is killed and comes back") {
         return;
     }
@@ -41,14 +41,15 @@ async fn it_works_again_when_the_server_is_back() {
             refusal(&store).await;
         }
         redis.start().await.unwrap();
-        // The connection is known to be lost, so the first operation makes a new one. No script is known any more.
+        // The connection is known to be lost, so the next operation makes a new one. The server has
+        // lost its scripts.
         store.record(&id("kept"), token, steps(&[Step::ReservationStatus])).await.unwrap();
     }
     store.complete(&id("kept"), token, HandledAs::Applied).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_restart_between_two_operations_costs_at_most_one() {
+async fn a_restart_between_operations_fails_at_most_one() {
     if !is_installed("a Redis that restarts unseen") {
         return;
     }
@@ -63,7 +64,7 @@ async fn a_restart_between_two_operations_costs_at_most_one() {
 }
 
 #[tokio::test]
-async fn a_server_that_forgets_its_scripts_is_told_them_again() {
+async fn lost_scripts_are_loaded_again() {
     if !is_installed("a Redis without its scripts") {
         return;
     }
@@ -77,7 +78,7 @@ async fn a_server_that_forgets_its_scripts_is_told_them_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_forgets_everything_makes_us_no_owner() {
+async fn after_a_loss_of_all_data_a_claim_has_no_owner() {
     if !is_installed("a Redis without its records") {
         return;
     }
@@ -91,7 +92,7 @@ async fn a_server_that_forgets_everything_makes_us_no_owner() {
 }
 
 #[tokio::test]
-async fn it_may_start_before_its_server() {
+async fn the_store_can_be_made_before_its_server_starts() {
     if !is_installed("a store that is there before its Redis") {
         return;
     }
@@ -104,7 +105,7 @@ async fn it_may_start_before_its_server() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_costs_a_second_and_no_more() {
+async fn operations_on_a_frozen_server_time_out_after_a_second() {
     if !is_installed("a Redis that freezes") {
         return;
     }
@@ -112,12 +113,12 @@ async fn a_frozen_server_costs_a_second_and_no_more() {
     let store = redis_store(&redis.url(), "p:", TTL);
     store.ping().await.unwrap();
     redis.pause();
-    // The first on a connection that is there, the second while it makes a new one.
+    // The first operation times out on the open connection, the second while it connects.
     for what in ["has not answered", "could not be connected to"] {
         let said = refusal(&store).await;
         assert!(said.contains(what), "{said}");
     }
-    // Many at once take no longer.
+    // Many concurrent operations take no longer.
     let began = Instant::now();
     let store = std::sync::Arc::new(store);
     let mut crowd = JoinSet::new();
@@ -133,7 +134,7 @@ async fn a_frozen_server_costs_a_second_and_no_more() {
 }
 
 #[tokio::test]
-async fn many_at_once_share_one_attempt_to_connect_and_its_failure() {
+async fn concurrent_operations_share_one_attempt_to_connect() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let store = std::sync::Arc::new(redis_store(&url, "p:", TTL));
@@ -142,7 +143,7 @@ async fn many_at_once_share_one_attempt_to_connect_and_its_failure() {
         let store = std::sync::Arc::clone(&store);
         crowd.spawn(async move { store.ping().await });
     }
-    // Each connection is closed as soon as it is made, once the whole crowd waits.
+    // Each connection is closed at once, when all operations wait for it.
     let mut attempts = 0;
     while !crowd.is_empty() {
         tokio::select! {
@@ -160,7 +161,7 @@ async fn many_at_once_share_one_attempt_to_connect_and_its_failure() {
 }
 
 #[tokio::test]
-async fn many_at_once_share_one_connection() {
+async fn concurrent_operations_share_one_connection() {
     if !is_installed("one connection for all") {
         return;
     }
@@ -175,7 +176,7 @@ async fn many_at_once_share_one_connection() {
     let seen = redis.command(&["INFO", "stats"]).await.unwrap().text();
     let connections = seen.lines().find_map(|it| it.strip_prefix("total_connections_received:"));
     let connections: u32 = connections.unwrap().parse().unwrap();
-    // Ours, and those of the stand-in's handle: it looks whether the server has started, and asked just now.
+    // The other connections are those of the harness, which polls the start and sends commands.
     let named = redis.command(&["CLIENT", "LIST"]).await.unwrap().text();
     let ours = named.lines().filter(|line| line.contains("cmd=evalsha")).count();
     assert_eq!(ours, 1, "{named}");
@@ -183,7 +184,7 @@ async fn many_at_once_share_one_connection() {
 }
 
 #[tokio::test]
-async fn the_password_is_given_and_what_is_refused_says_what_to_do() {
+async fn a_rejected_password_is_reported_with_a_remedy() {
     if !is_installed("a Redis with a password") {
         return;
     }
@@ -202,7 +203,7 @@ async fn the_password_is_given_and_what_is_refused_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_user_that_may_not_run_scripts_is_told_so() {
+async fn a_missing_permission_for_scripts_is_reported() {
     if !is_installed("a Redis with users") {
         return;
     }
@@ -212,7 +213,7 @@ async fn a_user_that_may_not_run_scripts_is_told_so() {
     let url = format!("redis://reader:hunter2@127.0.0.1:{}", redis.port());
     let said = refusal(&redis_store(&url, "p:", TTL)).await;
     assert!(said.contains("NOPERM"), "{said}");
-    // All that a user needs.
+    // The least permissions that a user needs.
     let enough = [
         "ACL", "SETUSER", "worker", "on", ">hunter2", "~p:*", "+hello", "+info", "+evalsha",
         "+eval", "+get", "+set", "+time",
@@ -225,7 +226,7 @@ async fn a_user_that_may_not_run_scripts_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_full_server_takes_nothing_and_forgets_nothing() {
+async fn a_full_server_rejects_writes_and_keeps_its_records() {
     if !is_installed("a Redis that is full") {
         return;
     }
@@ -235,14 +236,14 @@ async fn a_full_server_takes_nothing_and_forgets_nothing() {
     redis.command(&["CONFIG", "SET", "maxmemory", "100kb"]).await.unwrap();
     let said = refusal(&store).await;
     assert!(said.contains("OOM"), "{said}");
-    assert!(store.ping().await.is_err(), "it is of no use, though it can be reached");
+    assert!(store.ping().await.is_err(), "a ping of a full server succeeded");
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     store.ping().await.unwrap();
     store.complete(&id("kept"), token, HandledAs::Applied).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_evicts_is_warned_of_and_a_replica_is_refused() {
+async fn probe_warns_about_eviction_and_rejects_a_replica() {
     if !is_installed("a Redis that evicts, a replica") {
         return;
     }
@@ -260,13 +261,13 @@ async fn a_server_that_evicts_is_warned_of_and_a_replica_is_refused() {
         .await
         .unwrap();
     let store = redis_store(&replica.url(), "p:", TTL);
-    eventually("it has its master's records", || async {
+    eventually("the replica rejects writes", || async {
         store.ping().await.unwrap_err().to_string().contains("READONLY").then_some(())
     })
     .await;
     let probe = store.probe().await.unwrap_err().to_string();
     assert!(probe.contains("read-only replica"), "{probe}");
-    // It is made a master: the same store goes on.
+    // The replica becomes a master, and the same store works.
     replica.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     claimed(&store, &id("e"), LONG).await;
 }

@@ -1,4 +1,5 @@
-//! The contract, case by case: who may do what to a claim, and what a repeated operation says.
+//! The contract, case by case: which token may change a claim, and the results of repeated
+//! operations.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, Store
 
 use crate::bench::{Bench, HASH, LONG, asked, claimed, id, left, steps};
 
-/// What each operation of a token's says.
+/// Returns the results of all operations with a token.
 async fn all(store: &dyn Store, id: &EventId, token: ClaimToken) -> [Result<(), StoreError>; 4] {
     [
         store.renew(id, token, Duration::ZERO).await,
@@ -19,16 +20,16 @@ async fn all(store: &dyn Store, id: &EventId, token: ClaimToken) -> [Result<(), 
 
 const NONE: [Result<(), StoreError>; 4] = [const { Err(StoreError::NotOwner) }; 4];
 
-pub(crate) async fn nobody_else_may_touch_a_claim(bench: &Bench) {
+pub(crate) async fn another_token_cannot_change_a_claim(bench: &Bench) {
     let (store, id) = (bench.store(), id("fenced"));
     let (token, _) = claimed(&*store, &id, LONG).await;
     assert_eq!(all(&*store, &id, ClaimToken::unique()).await, NONE);
-    assert!(left(&*store, &id).await > Duration::ZERO, "nothing has changed by it");
+    assert!(left(&*store, &id).await > Duration::ZERO, "the claim was changed");
     store.release(&id, token, StepSet::EMPTY).await.unwrap();
     assert_eq!(claimed(&*store, &id, LONG).await.1, StepSet::EMPTY);
 }
 
-pub(crate) async fn who_lost_a_claim_may_not_touch_it_any_more(bench: &Bench) {
+pub(crate) async fn the_former_owner_of_a_lost_claim_cannot_change_it(bench: &Bench) {
     let (store, id) = (bench.store(), id("lost"));
     let (loser, _) = claimed(&*store, &id, Duration::ZERO).await;
     let (winner, _) = claimed(&*store, &id, LONG).await;
@@ -36,16 +37,20 @@ pub(crate) async fn who_lost_a_claim_may_not_touch_it_any_more(bench: &Bench) {
     let claim = store.claim(&id, HASH, loser, LONG).await.unwrap();
     assert!(matches!(claim, Claim::Elsewhere(_)), "{claim:?}");
     store.complete(&id, winner, HandledAs::Applied).await.unwrap();
-    assert_eq!(all(&*store, &id, loser).await, NONE, "nor what came of it");
+    assert_eq!(
+        all(&*store, &id, loser).await,
+        NONE,
+        "the former owner changed the completed event"
+    );
 }
 
-pub(crate) async fn of_what_is_not_known_nobody_is_the_owner(bench: &Bench) {
+pub(crate) async fn an_unknown_event_has_no_owner(bench: &Bench) {
     let (store, id) = (bench.store(), id("not-known"));
     assert_eq!(all(&*store, &id, ClaimToken::unique()).await, NONE);
     assert_eq!(claimed(&*store, &id, LONG).await.1, StepSet::EMPTY);
 }
 
-pub(crate) async fn a_repeated_operation_says_what_the_first_said(bench: &Bench) {
+pub(crate) async fn a_repeated_operation_has_the_same_result(bench: &Bench) {
     let store = bench.store();
     for end in ["complete", "release"] {
         let id = id(&format!("repeated-{end}"));
@@ -72,21 +77,24 @@ pub(crate) async fn a_repeated_operation_says_what_the_first_said(bench: &Bench)
     }
 }
 
-pub(crate) async fn a_claim_that_has_ended_is_nobodys(bench: &Bench) {
+pub(crate) async fn a_completed_or_released_claim_has_no_owner(bench: &Bench) {
     let store = bench.store();
     let (handled, given_up) = (id("ended-handled"), id("ended-given-up"));
     let (token, _) = claimed(&*store, &handled, LONG).await;
     store.complete(&handled, token, HandledAs::Applied).await.unwrap();
     let [renew, record, complete, release] = all(&*store, &handled, token).await;
     assert_eq!([renew, record, release], [const { Err(StoreError::NotOwner) }; 3]);
-    assert_eq!(complete, Ok(()), "a repeat");
+    assert_eq!(complete, Ok(()), "a repeated completion");
     let claim = asked(&*store, &handled).await;
-    assert!(matches!(claim, Claim::Handled(it) if it.how == HandledAs::Applied), "as at first");
+    assert!(
+        matches!(claim, Claim::Handled(it) if it.how == HandledAs::Applied),
+        "the completed event was changed"
+    );
 
     let (token, _) = claimed(&*store, &given_up, LONG).await;
     store.release(&given_up, token, StepSet::EMPTY).await.unwrap();
     let [renew, record, complete, release] = all(&*store, &given_up, token).await;
     assert_eq!([renew, record, complete], [const { Err(StoreError::NotOwner) }; 3]);
-    assert_eq!(release, Ok(()), "a repeat");
+    assert_eq!(release, Ok(()), "a repeated release");
     assert_eq!(claimed(&*store, &given_up, LONG).await.1, StepSet::EMPTY);
 }

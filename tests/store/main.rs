@@ -1,8 +1,8 @@
-//! The idempotency store's contract, held against both stores: the same cases for the one in memory and for a real Redis, alone
-//! and as a cluster, with real expiry. And what only the shared one can meet: a server that is away, full, frozen, forgetful.
+//! The idempotency store's contract: the same cases for the store in memory and for a real Redis,
+//! standalone and as a cluster, with real expiry. Also faults that only a server can have.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-/// The worker's own, so that the sizes that are measured are the worker's.
+/// The worker's own allocator, so that the measured sizes are the worker's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

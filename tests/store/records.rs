@@ -1,4 +1,4 @@
-//! What the shared store writes, and how it meets what it did not write.
+//! The records that the shared store writes, and its handling of foreign and unreadable ones.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,7 +14,7 @@ async fn number(redis: &Redis, words: &[&str]) -> i64 {
 }
 
 #[tokio::test]
-async fn a_record_is_short_and_is_kept_for_its_time() {
+async fn a_record_has_36_bytes_and_the_configured_time_to_live() {
     if !is_installed("the records' size and time to live") {
         return;
     }
@@ -27,7 +27,10 @@ async fn a_record_is_short_and_is_kept_for_its_time() {
     let (token, _) = claimed(&store, &id("e"), LONG).await;
     assert_eq!(number(&redis, &["STRLEN", "p:e"]).await, 36);
     let in_progress = number(&redis, &["PTTL", "p:e"]).await;
-    assert!(is_kept(in_progress, ttl + long), "the claim's time, and the steps' after it");
+    assert!(
+        is_kept(in_progress, ttl + long),
+        "{in_progress} is not the claim and the time to live"
+    );
     store.record(&id("e"), token, steps(&[Step::ReservationStatus])).await.unwrap();
     let recorded = number(&redis, &["PTTL", "p:e"]).await;
     assert!(recorded <= in_progress && is_kept(recorded, ttl + long), "{recorded}");
@@ -36,14 +39,14 @@ async fn a_record_is_short_and_is_kept_for_its_time() {
     let (token, _) = claimed(&store, &id("e"), LONG).await;
     store.complete(&id("e"), token, HandledAs::Applied).await.unwrap();
     assert!(is_kept(number(&redis, &["PTTL", "p:e"]).await, ttl));
-    // Kept in one piece with its header (an `embstr`), as it always was.
+    // Stored in one piece with its header (an `embstr`).
     let kind = redis.command(&["OBJECT", "ENCODING", "p:e"]).await.unwrap();
     assert_eq!(kind.text(), "embstr");
     assert_eq!(number(&redis, &["DBSIZE"]).await, 1);
 }
 
 #[tokio::test]
-async fn stores_with_other_prefixes_do_not_meet() {
+async fn stores_with_different_prefixes_are_independent() {
     if !is_installed("the keys' prefixes") {
         return;
     }
@@ -56,7 +59,7 @@ async fn stores_with_other_prefixes_do_not_meet() {
 }
 
 #[tokio::test]
-async fn two_processes_share_one_truth() {
+async fn two_stores_on_one_server_share_their_records() {
     if !is_installed("two stores on one Redis") {
         return;
     }
@@ -72,7 +75,7 @@ async fn two_processes_share_one_truth() {
     assert!(matches!(claim, Claim::Handled(it) if it.how == HandledAs::Superseded), "{claim:?}");
 }
 
-/// A record of our format with one byte changed, for `redis-cli`'s own kind of script: how else would a test write bytes?
+/// Changes one byte of a record, with a script: `SETRANGE` by itself takes no arbitrary bytes here.
 async fn spoil(redis: &Redis, key: &str, at: usize, byte: u8) {
     let script = "return redis.call('SETRANGE', KEYS[1], ARGV[1], string.char(ARGV[2]))";
     let (at, byte) = (at.to_string(), byte.to_string());
@@ -81,7 +84,7 @@ async fn spoil(redis: &Redis, key: &str, at: usize, byte: u8) {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_said_and_left_as_it_is() {
+async fn an_unreadable_record_is_reported_and_not_changed() {
     if !is_installed("records that cannot be read") {
         return;
     }
@@ -121,7 +124,7 @@ async fn what_cannot_be_read_is_said_and_left_as_it_is() {
         let Err(StoreError::Unreadable(why)) = claim else { panic!("{name}: {claim:?}") };
         assert!(why.contains(word), "{name}: {why}");
         let mut said = String::new();
-        // With steps or a `how` that is not known, its owner's own record is what it is.
+        // With unknown steps or an unknown `how`, the owner can still use its record.
         if !matches!(name, "steps" | "how") {
             for answer in [
                 store.renew(&id(name), token, LONG).await,
@@ -137,9 +140,9 @@ async fn what_cannot_be_read_is_said_and_left_as_it_is() {
     }
 }
 
-/// As bytes of an older release, which wrote no length of a claim; or of a newer one.
+/// Records of an older or newer release, with another version of the hash.
 #[tokio::test]
-async fn hashes_of_two_versions_say_nothing_about_each_other() {
+async fn hashes_of_different_versions_are_not_compared() {
     if !is_installed("content hashes of two versions") {
         return;
     }
@@ -153,7 +156,7 @@ async fn hashes_of_two_versions_say_nothing_about_each_other() {
     store.complete(&id("e"), token, HandledAs::Applied).await.unwrap();
     assert!(matches!(ask(newer).await.unwrap(), Claim::Handled(_)));
 
-    // And the other way round, as an older pod finds what a newer one wrote.
+    // The other way round: an older release reads the record of a newer one.
     let token = ClaimToken::unique();
     let done = steps(&[Step::ReservationStatus]);
     let claim = store.claim(&id("n"), newer, token, LONG).await.unwrap();
@@ -163,7 +166,7 @@ async fn hashes_of_two_versions_say_nothing_about_each_other() {
     assert_eq!(number(&redis, &["STRLEN", "p:n"]).await, 36);
 }
 
-/// Moves the end of a claim further away, which is what a clock that steps back by as much does.
+/// Moves the end of a claim into the future, as a clock that steps back does.
 async fn step_back(redis: &Redis, key: &str, by: Duration) {
     let script = "local at = struct.unpack('>I8', string.sub(redis.call('GET', KEYS[1]), 29)) + ARGV[1] \
                   return redis.call('SETRANGE', KEYS[1], 28, struct.pack('>I8', at))";
@@ -173,7 +176,7 @@ async fn step_back(redis: &Redis, key: &str, by: Duration) {
 }
 
 #[tokio::test]
-async fn a_clock_that_steps_back_orphans_no_claim_for_long() {
+async fn a_claim_still_ends_after_a_clock_step_back() {
     if !is_installed("a clock that steps back") {
         return;
     }
@@ -183,12 +186,12 @@ async fn a_clock_that_steps_back_orphans_no_claim_for_long() {
     let hour = Duration::from_secs(3_600);
     let (token, _) = claimed(&store, &id("e"), lasts).await;
     step_back(&redis, "p:e", hour).await;
-    // Its owner may live: it was told that the claim stands for as long as this.
+    // The claim was granted for this duration; the owner may still be alive.
     let first = left(&store, &id("e")).await;
     assert!(first <= lasts && first > lasts / 2, "{first:?}");
     store.renew(&id("e"), token, lasts).await.unwrap();
     assert!(left(&store, &id("e")).await <= lasts);
-    // It dies now. Asked again and again, the end comes nearer.
+    // The owner ends here. Each further attempt to claim limits the rest of the claim.
     step_back(&redis, "p:e", hour).await;
     crate::bench::eventually("the claim ends", || async {
         let claim = store.claim(&id("e"), HASH, ClaimToken::unique(), lasts).await.unwrap();

@@ -1,4 +1,5 @@
-//! How much memory a million handled events take in each store. Not part of the suite: minutes. Run them one by one:
+//! The memory that a million handled events take in each store. Not part of the suite: it takes
+//! minutes. Run one by one:
 //! `cargo test --release --test store size:: -- --ignored --nocapture --test-threads 1`
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::bench::{TTL, claimed, id, redis_store};
 const RECORDS: u64 = 1_000_000;
 const AT_ONCE: u64 = 64;
 
-/// Handles a million events with ids as SQS producers make them (UUIDs: 36 characters).
+/// Handles a million events whose ids are UUIDs (36 characters), as producers make them.
 async fn fill(store: Arc<dyn Store>) {
     let mut tasks = JoinSet::new();
     for task in 0..AT_ONCE {

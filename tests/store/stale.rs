@@ -1,5 +1,5 @@
-//! A server that answers, and does not do what it is asked: an old master after a failover, or none that we know. A stand-in
-//! speaks as Redis 6 does, where no such server is at hand.
+//! A server that answers but rejects the store's scripts, such as a former master after a failover.
+//! A stand-in answers as Redis 6 does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,14 +10,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::bench::{HASH, LONG, TTL, id, redis_store};
 
-/// As Redis 6.2 says it: the code is not `READONLY`.
+/// The error of Redis 6.2, whose code is not `READONLY`.
 const READONLY: &str = "-ERR Error running script (call to f_0e1f4d): @user_script:57: @user_script: 57: -READONLY You can't write against a read only replica. \r\n";
 
-/// A script's answer: ours, no step is done.
+/// A script's answer: the claim is granted, and no step is done.
 const OURS: &str = "*2\r\n:3\r\n:0\r\n";
 
-/// A server that answers scripts on its first connection in this way, and on all others as it should. Says where it is, and how
-/// many connections were made.
+/// Starts a server that gives scripts this answer on its first connection, and the right one on all
+/// others. Returns its URL and its number of connections.
 async fn stale_once(answer: &'static str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -26,7 +26,7 @@ async fn stale_once(answer: &'static str) -> (String, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
-            // It ends with its connection.
+            // The task ends with its connection.
             tokio::spawn(serve(socket, if is_first { answer } else { OURS }));
         }
     });
@@ -50,7 +50,7 @@ async fn serve(socket: TcpStream, to_scripts: &'static str) {
     }
 }
 
-/// The first word of the next command.
+/// Returns the first word of the next command.
 async fn command(stream: &mut BufStream<TcpStream>) -> Option<String> {
     let words = number(stream, '*').await?;
     let mut first = None;
@@ -68,7 +68,7 @@ async fn number(stream: &mut BufStream<TcpStream>, sign: char) -> Option<usize> 
     line.strip_prefix(sign)?.trim_end().parse().ok()
 }
 
-/// How many claims fail before one succeeds.
+/// Returns the number of claims that fail before one succeeds.
 async fn failed_claims(url: &str) -> usize {
     let store = redis_store(url, "p:", TTL);
     for failed in 0..60 {
@@ -82,15 +82,15 @@ async fn failed_claims(url: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_master_that_became_a_replica_costs_one_claim_where_the_script_only_tells_it() {
+async fn a_readonly_error_inside_a_script_error_fails_one_claim() {
     let (url, connections) = stale_once(READONLY).await;
     assert_eq!(failed_claims(&url).await, 1);
     assert_eq!(connections.load(Ordering::SeqCst), 2);
 }
 
-/// Whoever reads it sees what is wrong, and not only where.
+/// The error shows the cause and not the position in the script.
 #[tokio::test]
-async fn what_a_script_is_told_is_said_without_its_wrapping() {
+async fn an_error_inside_a_script_error_is_shown_without_its_wrapping() {
     let (url, _) = stale_once("-ERR Error running script (call to f_0e1f4d): @user_script:57: @user_script: 57: -OOM command not allowed when used memory > 'maxmemory'. \r\n").await;
     let store = redis_store(&url, "p:", TTL);
     let said =
@@ -99,7 +99,7 @@ async fn what_a_script_is_told_is_said_without_its_wrapping() {
 }
 
 #[tokio::test]
-async fn a_connection_that_fails_again_and_again_is_given_up_whatever_it_says() {
+async fn a_connection_with_repeated_errors_is_replaced() {
     let wrapped_elsewhere = "-ERR Error running script: UNKILLABLE what nobody has heard of\r\n";
     for answer in [wrapped_elsewhere, "-BUSY Redis is busy\r\n", "+OK\r\n", "*1\r\n:99\r\n"] {
         let (url, connections) = stale_once(answer).await;
