@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn each_command_is_understood() {
+    fn every_command_is_parsed() {
         for (line, command) in [
             ("", Command::Run),
             ("check", Command::Check),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_named_with_what_is_allowed() {
+    fn unknown_arguments_are_reported_with_the_allowed_ones() {
         for (line, named) in [
             ("run\u{1b}", r#""run\u{1b}""#),
             ("--check", "\"--check\""),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_has_every_variable_with_default_and_range_in_100_columns() {
+    fn the_help_lists_every_variable_within_100_columns() {
         let help = help_text();
         let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for variable in VARIABLES {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_one_line() {
+    fn the_version_text_is_one_line() {
         let expected =
             concat!("reservation-worker ", env!("CARGO_PKG_VERSION"), env!("BUILD_NOTE"), "\n");
         assert_eq!(version_text(), expected);

@@ -74,7 +74,7 @@ mod suspension {
         use super::*;
 
         #[test]
-        fn what_two_readings_differ_by_is_no_suspension_and_a_suspension_stays_counted() {
+        fn clock_jitter_does_not_count_as_suspension() {
             assert_eq!(grown(0, 3), 0);
             assert_eq!(grown(0, 9_000), 9_000);
             assert_eq!(grown(9_000, 9_003), 9_000);
@@ -83,10 +83,10 @@ mod suspension {
         }
 
         #[test]
-        fn the_clock_that_counts_suspension_is_never_behind_the_other() {
+        fn the_boottime_clock_is_never_behind_the_monotonic_clock() {
             let awake = ms(ClockId::Monotonic);
             assert!(awake > 0 && ms(ClockId::Boottime) >= awake);
-            assert_eq!(total(), Duration::ZERO, "nobody suspends the machine of the tests");
+            assert_eq!(total(), Duration::ZERO, "the test machine was suspended");
         }
     }
 }

@@ -247,7 +247,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_stops_beating_is_named() {
+    async fn a_part_without_beats_is_stale() {
         let health = Health::new();
         let beat = health.register("poll loop", 30 * SECOND);
         advance(30 * SECOND).await;
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn idling_is_no_fault_and_vanishing_is() {
+    async fn an_idle_part_is_alive_and_a_dropped_one_is_not() {
         let health = Health::new();
         let worker = health.register("worker", SECOND);
         worker.idle();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_part_furthest_beyond_its_time_is_named() {
+    async fn the_part_furthest_past_its_limit_is_reported() {
         let health = Health::new();
         let _slow = health.register("slow", 50 * SECOND);
         let _quick = health.register("quick", SECOND);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ready_from_the_first_receive_to_the_signal() {
+    async fn ready_from_the_first_receive_until_the_stop() {
         let health = Health::new();
         let _beat = health.register("poll loop", SECOND);
         assert_eq!(health.ready(), Err(Problem::NotPolling));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_said_plainly() {
+    fn a_stale_part_is_described_with_its_silence() {
         let silent_for = Duration::from_millis(75_400);
         let problem = Problem::Stale { part: "poll loop", silent_for };
         assert_eq!(problem.to_string(), "poll loop: no progress for 75 s");

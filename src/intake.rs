@@ -292,7 +292,7 @@ mod tests {
 
     /// SQS starts to count when it hands the message out; the response arrives later.
     #[tokio::test(start_paused = true)]
-    async fn a_receipt_ends_a_while_before_its_visibility_timeout_does() {
+    async fn a_lease_ends_before_the_visibility_timeout() {
         for (visibility_s, margin_ms) in [(5, 500), (10, 1_000), (30, 1_000), (3_600, 1_000)] {
             let message = Message {
                 id: MessageId("m".into()),

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_is_full_and_stays_within_the_bound() {
+    fn full_jitter_is_between_zero_and_the_bound() {
         let mut random = fastrand::Rng::with_seed(1);
         let delays: Vec<_> = (0..1_000).map(|_| BACKOFF.delay(2, &mut random)).collect();
         assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(4)));

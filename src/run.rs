@@ -379,13 +379,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wise_queue_gets_no_advice() {
+    fn a_well_configured_queue_gets_no_advice() {
         assert_eq!(advice(&facts(Some(10)), false, Some(14 * DAY)), [""; 0]);
-        assert_eq!(advice(&facts(None), true, None), [""; 0], "poison has a place to go to");
+        assert_eq!(advice(&facts(None), true, None), [""; 0], "SQS_DLQ_URL is set");
     }
 
     #[test]
-    fn each_thing_that_is_unwise_is_said() {
+    fn each_unfavourable_setting_gets_advice() {
         let only = |lines: Vec<String>, what: &str| {
             assert!(lines.len() == 1 && lines[0].contains(what), "{what}: {lines:?}");
         };

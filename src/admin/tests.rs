@@ -56,7 +56,7 @@ async fn metrics_are_served_as_prometheus_text() {
 }
 
 #[tokio::test]
-async fn health_and_readiness_go_by_two_names_each() {
+async fn health_and_readiness_have_two_paths_each() {
     let served = serve().await;
     for path in ["/healthz", "/health", "/healthz?verbose=1"] {
         assert_eq!(served.ask(&format!("GET {path}")).await.1, "{\"status\":\"ok\"}\n");
@@ -79,7 +79,7 @@ async fn health_and_readiness_go_by_two_names_each() {
 }
 
 #[tokio::test]
-async fn readiness_tells_each_part_and_an_outage_of_a_service_does_not_count() {
+async fn readiness_reports_each_part_and_ignores_an_outage_of_a_service() {
     let served = serve().await;
     served.health.polling(true);
     served.health.store(false);
@@ -106,7 +106,7 @@ async fn readiness_tells_each_part_and_an_outage_of_a_service_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_stale_part_makes_healthz_fail_and_the_probe_says_which() {
+async fn a_stale_part_fails_healthz_and_the_probe_names_it() {
     let served = serve().await;
     assert_eq!(health_probe(served.port).await, Ok(()));
     let _beat = served.health.register("poll loop", Duration::ZERO);
@@ -120,7 +120,7 @@ async fn a_stale_part_makes_healthz_fail_and_the_probe_says_which() {
 }
 
 #[tokio::test]
-async fn other_paths_and_methods_are_refused() {
+async fn other_paths_and_methods_are_rejected() {
     let served = serve().await;
     for path in ["/", "/metrics/", "/metricsx", "//healthz", "/admin", "/%6detrics"] {
         assert_eq!(served.status(&format!("GET {path}")).await, "404", "{path}");
@@ -135,7 +135,7 @@ async fn other_paths_and_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn scrapes_at_once_all_get_their_answer() {
+async fn concurrent_scrapes_are_all_answered() {
     let served = Arc::new(serve().await);
     let mut scrapes = JoinSet::new();
     for _ in 0..3 * CONNECTIONS_MAX {
@@ -148,7 +148,7 @@ async fn scrapes_at_once_all_get_their_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_dawdles_blocks_nobody() {
+async fn slow_clients_do_not_block_others() {
     let served = serve().await;
     let mut dawdlers = Vec::new();
     for half in [
@@ -166,7 +166,7 @@ async fn a_client_that_dawdles_blocks_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dawdlers_that_fill_every_place_are_closed_in_time() {
+async fn slow_clients_at_the_connection_limit_are_closed_after_a_timeout() {
     let served = serve().await;
     let mut dawdlers = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
@@ -187,7 +187,7 @@ async fn dawdlers_that_fill_every_place_are_closed_in_time() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_is_refused() {
+async fn a_request_head_that_is_too_long_is_rejected() {
     let served = serve().await;
     let (head, _) = served.ask(&format!("GET /{}", "a".repeat(2 * HEAD_BYTES_MAX))).await;
     assert!(head.starts_with("HTTP/1.1 4"), "{head}");
@@ -195,7 +195,7 @@ async fn a_head_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn stopping_closes_idle_connections_and_ends() {
+async fn a_stop_closes_idle_connections() {
     let served = serve().await;
     let mut idle = served.connect().await;
     idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -208,7 +208,7 @@ async fn stopping_closes_idle_connections_and_ends() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_cannot_hold_up_the_stop() {
+async fn a_client_that_never_reads_does_not_delay_the_stop() {
     let served = serve().await;
     let mut deaf = served.connect().await;
     let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -221,7 +221,7 @@ async fn a_client_that_never_reads_cannot_hold_up_the_stop() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_an_error() {
+async fn a_used_port_is_an_error() {
     let first = AdminServer::bind(0).await.unwrap();
     let port = first.local_addr().unwrap().port();
     let error = AdminServer::bind(port).await.unwrap_err();
@@ -232,7 +232,7 @@ async fn a_port_that_is_taken_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_probe_says_what_is_wrong() {
+async fn a_failed_probe_names_the_fault() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     for (answer, said) in [
@@ -254,7 +254,7 @@ async fn a_probe_says_what_is_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_gets_no_answer_gives_up() {
+async fn a_probe_without_an_answer_times_out() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let probed = health_probe(listener.local_addr().unwrap().port()).await;
     assert!(probed.unwrap_err().contains("no answer within 2s"));

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_is_cut_and_a_pace_is_capped() {
+    fn the_detail_and_the_retry_time_are_limited() {
         let day = Some(Duration::from_secs(86_400));
         let error = Failure::paced("http_503", day).explain(&"\0".repeat(5_000));
         assert_eq!(error.retry_after, Some(PACE_MAX));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_shows_how_busy_a_service_is() {
+    fn each_failure_has_its_load() {
         for (failure, class, load) in [
             (Failure::new(Class::Permanent, ""), Class::Permanent, Load::Answered),
             (Failure::new(Class::Forbidden, ""), Class::Forbidden, Load::Answered),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_names_each_cause_once() {
+    fn an_error_chain_names_each_cause_once() {
         let error = std::io::Error::other(ClientError::Http("no roots".into()));
         assert_eq!(chain(&error), "the HTTP client could not be built: no roots");
     }

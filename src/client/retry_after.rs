@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_read() {
+    fn every_form_of_retry_after_is_parsed() {
         let table: &[(&str, Option<u64>)] = &[
             ("0", Some(0)),
             ("7", Some(7)),

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_pen_finds_the_name_that_was_meant() {
+    fn a_mistyped_name_leads_to_the_nearest_variable() {
         for (given, meant) in [
             ("WORKER_CONCURENCY", "WORKER_CONCURRENCY"),
             ("WROKER_CONCURRENCY", "WORKER_CONCURRENCY"),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_or_somebody_elses_is_let_be() {
+    fn known_variables_and_those_of_other_programs_lead_to_none() {
         let ours = VARIABLES.iter().map(|variable| variable.name);
         let others = [
             "",
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_told_and_no_more() {
+    fn the_number_of_warnings_is_limited() {
         let names: Vec<String> = (0..1_000).map(|_| "LOGLEVEL".to_owned()).collect();
         assert_eq!(near_names(names.iter().map(String::as_str)).len(), TOLD_MAX);
         assert_eq!(near_names(["A".repeat(1 << 20).as_str()]).len(), 0);

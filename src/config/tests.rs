@@ -33,7 +33,7 @@ fn refused(name: &str, value: &str) -> String {
 }
 
 #[test]
-fn what_is_not_set_has_the_specifications_defaults() {
+fn unset_variables_have_the_specified_defaults() {
     let config = with(&[]).unwrap();
     assert_eq!(config.sqs.queue_url.name(), "reservation-events");
     assert_eq!(config.sqs.dlq_url, None);
@@ -185,7 +185,7 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
     type Error = serde::de::value::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(serde::de::Error::custom("only structs are asked for"))
+        Err(serde::de::Error::custom("only structs are supported"))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -267,7 +267,7 @@ fn each_number_has_its_range() {
 }
 
 #[test]
-fn words_are_taken_in_any_case_and_no_others_are() {
+fn words_are_accepted_in_any_case_and_other_words_are_rejected() {
     for (name, word) in [("LOG_LEVEL", "loud"), ("LOG_LEVEL", "info "), ("LOG_FORMAT", "text")] {
         assert!(refused(name, word).contains("must be one of "));
     }
@@ -281,7 +281,7 @@ fn words_are_taken_in_any_case_and_no_others_are() {
 }
 
 #[test]
-fn key_prefixes_are_short_and_plain() {
+fn a_key_prefix_is_at_most_64_printable_ascii_characters() {
     for bad in ["a b", "a\n", "é", &"x".repeat(65)] {
         assert!(refused("IDEMPOTENCY_KEY_PREFIX", bad).contains("printable ASCII"));
     }
@@ -289,7 +289,7 @@ fn key_prefixes_are_short_and_plain() {
 }
 
 #[test]
-fn empty_means_not_set() {
+fn an_empty_variable_counts_as_not_set() {
     let empty: Vec<_> = VARIABLES.iter().map(|variable| (variable.name, "")).collect();
     let errors = with(&empty).unwrap_err();
     let names: Vec<_> = errors.as_slice().iter().map(|error| error.name).collect();
@@ -301,7 +301,7 @@ fn empty_means_not_set() {
 }
 
 #[test]
-fn every_fault_is_listed_at_once_in_the_tables_order() {
+fn all_faults_are_reported_in_the_order_of_the_table() {
     let vars = [
         ("SERVER_PORT", "http"),
         ("SQS_WAIT_TIME", "21"),
@@ -325,7 +325,7 @@ LOG_LEVEL is \"loud\": must be one of debug, info, warn, error";
 }
 
 #[test]
-fn variables_are_held_against_each_other() {
+fn limits_between_variables_are_checked() {
     assert!(refused("BACKOFF_MAX_MS", "999").ends_with("not below BACKOFF_BASE_MS: at least 1000"));
     assert!(refused("SHUTDOWN_GRACE", "22").ends_with("at least SQS_WAIT_TIME + 3: at least 23"));
     assert!(refused("MAX_IN_FLIGHT", "19").ends_with("not below WORKER_CONCURRENCY: at least 20"));
@@ -360,7 +360,7 @@ fn a_latency_target_is_below_the_timeout_of_its_service() {
 }
 
 #[test]
-fn the_least_calls_at_once_are_not_above_the_workers() {
+fn the_minimum_concurrency_is_not_above_the_worker_concurrency() {
     let least = |vars: &[(&str, &str)]| with(vars).unwrap().worker.concurrency_min.get();
     let one = ("WORKER_CONCURRENCY", "1");
     assert_eq!(least(&[one]), 1);
@@ -379,7 +379,7 @@ fn the_least_calls_at_once_are_not_above_the_workers() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_not_utf_8_is_refused_where_it_is_ours_and_passed_over_where_not() {
+fn only_known_variables_must_be_utf_8() {
     use std::os::unix::ffi::OsStringExt as _;
     let bad = || OsString::from_vec(vec![b'a', 0xff]);
     let vars = |extra: Vec<(OsString, OsString)>| {

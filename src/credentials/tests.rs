@@ -25,7 +25,7 @@ pub(crate) async fn look_again() {
 }
 
 #[test]
-fn roots_are_certificates_and_whatever_else_is_in_the_file_says_what_is_wrong() {
+fn roots_need_pem_certificates_and_faults_are_reported() {
     let folder = Folder::new();
     let (one, other) = (Authority::new("one"), Authority::new("other"));
     let both = format!("a comment\n{}\n{}", one.pem(), other.pem());
@@ -48,7 +48,7 @@ fn roots_are_certificates_and_whatever_else_is_in_the_file_says_what_is_wrong() 
 }
 
 #[test]
-fn a_certificate_needs_its_own_key() {
+fn a_client_certificate_needs_its_own_key() {
     let folder = Folder::new();
     let authority = Authority::new("one");
     let (mine, other) = (authority.signs("me"), authority.signs("me"));
@@ -90,12 +90,12 @@ fn a_token_is_one_word_and_is_never_shown() {
 }
 
 #[tokio::test]
-async fn a_change_is_seen_when_it_is_time_to_look() {
+async fn a_changed_file_is_read_after_the_interval() {
     let folder = Folder::new();
     let path = folder.write("token", "old");
     let token = token(file(path)).unwrap();
     folder.write("token", "new");
-    assert_eq!(*token.current(), "Bearer old", "nobody looks so soon");
+    assert_eq!(*token.current(), "Bearer old", "the file was read again too early");
     look_again().await;
     assert_eq!(*token.current(), "Bearer new");
 }
@@ -122,7 +122,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn a_change_for_the_worse_is_logged_once_and_what_was_there_stays() {
+async fn an_invalid_change_is_logged_once_and_the_old_value_is_kept() {
     let log = Log::default();
     let writer = log.clone();
     // With only one subscriber, tracing caches the interest in a log line from the first thread
@@ -142,13 +142,21 @@ async fn a_change_for_the_worse_is_logged_once_and_what_was_there_stays() {
     assert_eq!(kept, "Bearer s3cr3t");
     assert!(said.contains("WARN") && said.contains("THE_FILE"), "{said}");
     assert!(said.contains("something else than one token") && !said.contains("s3cr3t"), "{said}");
-    assert_eq!(look().await, ("Bearer s3cr3t".to_owned(), String::new()), "once is enough");
+    assert_eq!(
+        look().await,
+        ("Bearer s3cr3t".to_owned(), String::new()),
+        "the fault was logged twice"
+    );
     std::fs::remove_file(&path).unwrap();
-    assert!(look().await.1.contains("No such file"), "another fault is told too");
+    assert!(look().await.1.contains("No such file"), "the other fault was not logged");
     folder.write("token", "s3cr3t");
-    assert_eq!(look().await, ("Bearer s3cr3t".to_owned(), String::new()), "as before");
+    assert_eq!(
+        look().await,
+        ("Bearer s3cr3t".to_owned(), String::new()),
+        "the old token was logged as a change"
+    );
     std::fs::remove_file(&path).unwrap();
-    assert!(look().await.1.contains("No such file"), "the same fault, but anew");
+    assert!(look().await.1.contains("No such file"), "the new fault was not logged");
     folder.write("token", "next-s3cr3t");
     let (new, said) = look().await;
     assert_eq!(new, "Bearer next-s3cr3t");

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_anybodys_is_not_explained() {
+    fn only_unambiguous_foreign_bodies_are_explained() {
         for body in [
             "internationalizations",
             "internationalization",

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_found_wherever_they_stand() {
+    fn control_characters_are_rejected_at_every_position() {
         for character in '\0'..=char::MAX {
             for text in [format!("{character}"), format!("A-12 é{character}°")] {
                 let expected = character.is_control().then_some(IdError::ControlCharacter);

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_whole_by_its_value() {
+    fn a_whole_number_is_recognised_in_every_notation() {
         for (json, expected) in [
             ("2", Some(2)),
             ("2.0", Some(2)),

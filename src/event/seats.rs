@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_back_as_they_went_in() {
+    fn seat_names_are_kept_unchanged() {
         for names in [&[][..], &["A-1"], &["A", "B-22", "ö", "A"]] {
             let seats: SeatIds = names.iter().copied().collect();
             assert_eq!(seats.iter().collect::<Vec<_>>(), names);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_short_names_take_little_more_than_their_text() {
+    fn ten_thousand_short_seat_names_need_at_most_61_kb() {
         let seats: SeatIds = (0..10_000).map(|_| "A1").collect();
         assert!((60_000..=61_000).contains(&seats.bytes()), "{}", seats.bytes());
     }

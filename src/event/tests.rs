@@ -59,7 +59,7 @@ fn inner() -> Value {
 }
 
 #[test]
-fn the_three_flat_events() {
+fn flat_events_of_all_types_are_decoded() {
     let event = decode(EXPIRED).unwrap();
     assert_eq!(event.event_type(), EventType::ReservationExpired);
     assert_eq!(event.id.as_str(), "evt_123456");
@@ -84,7 +84,7 @@ fn the_three_flat_events() {
 }
 
 #[test]
-fn the_alias_is_the_same_type() {
+fn the_alias_of_a_type_is_decoded_as_the_type() {
     let mut body = value(EXPIRED);
     body["type"] = json!("reservation.hold.expired");
     assert_eq!(read(&body), decode(EXPIRED).unwrap());
@@ -100,7 +100,7 @@ fn every_type_is_found_by_its_name() {
 }
 
 #[test]
-fn a_payment_may_carry_all_its_fields() {
+fn all_fields_of_a_payment_are_decoded() {
     let mut body = value(FAILED);
     body["payload"] = json!({"payment_intent_id": "p", "amount": -1, "currency": "KRW", "user_id": "u", "error_code": "card_declined",
         "error_message": "no funds", "qty": 3, "seat_ids": [], "more": {"unknown": [1]}});
@@ -117,7 +117,7 @@ fn a_payment_may_carry_all_its_fields() {
 }
 
 #[test]
-fn seats_by_name_by_number_or_both() {
+fn seats_are_given_by_name_by_number_or_both() {
     for (payload, quantity, named) in [
         (json!({"qty": 2, "seat_ids": ["A", "B"]}), 2, 2),
         (json!({"seat_ids": ["A", "B", "C"]}), 3, 3),
@@ -139,7 +139,7 @@ fn seats_by_name_by_number_or_both() {
 }
 
 #[test]
-fn a_payment_without_seats_names_none() {
+fn a_payment_without_seats_is_decoded() {
     for payload in [json!({}), json!(null), json!({"seat_ids": []}), json!({"qty": null})] {
         let mut body = value(APPROVED);
         body["payload"] = payload;
@@ -150,7 +150,7 @@ fn a_payment_without_seats_names_none() {
 }
 
 #[test]
-fn a_whole_flat_event_wins_over_its_envelopes() {
+fn a_complete_flat_event_overrides_its_envelopes() {
     let flat = decode(EXPIRED).unwrap();
     let whole = value(EXPIRED);
     for body in [
@@ -190,7 +190,7 @@ fn inner_fields_take_type_and_id_from_the_nearest_envelope() {
 }
 
 #[test]
-fn each_of_type_and_id_falls_back_on_its_own() {
+fn type_and_id_fall_back_to_the_envelope_independently() {
     let mut detail = inner();
     detail["type"] = json!("payment.failed");
     let event = read(&event_bridge(&detail));
@@ -203,7 +203,7 @@ fn each_of_type_and_id_falls_back_on_its_own() {
 }
 
 #[test]
-fn an_sns_message_id_is_the_last_resort() {
+fn the_sns_message_id_is_used_last() {
     let mut whole = value(APPROVED);
     assert_eq!(read(&sns(&whole)).id.as_str(), "evt_123457");
     whole.as_object_mut().unwrap().remove("id");
@@ -216,7 +216,7 @@ fn an_sns_message_id_is_the_last_resort() {
 }
 
 #[test]
-fn unknown_fields_do_not_make_an_envelope_of_an_event() {
+fn an_event_with_fields_of_an_envelope_stays_an_event() {
     let mut body = value(EXPIRED);
     for (key, extra) in [
         ("Type", json!("Notification")),
@@ -232,7 +232,7 @@ fn unknown_fields_do_not_make_an_envelope_of_an_event() {
 }
 
 #[test]
-fn the_payload_wins_over_fields_beside_it() {
+fn the_payload_overrides_fields_next_to_it() {
     let mut body = value(EXPIRED);
     body["qty"] = json!(9);
     assert_eq!(read(&body).seats().unwrap().quantity, 2);
@@ -241,7 +241,7 @@ fn the_payload_wins_over_fields_beside_it() {
 }
 
 #[test]
-fn fields_that_only_describe_are_no_reason_to_refuse() {
+fn invalid_descriptive_fields_are_ignored() {
     let mut body = value(APPROVED);
     body["ts"] = json!(1_704_067_200);
     body["payload"] = json!({"amount": "120000", "currency": 410, "error_code": false, "error_message": [], "payment_intent_id": "", "user_id": ""});
@@ -254,7 +254,7 @@ fn fields_that_only_describe_are_no_reason_to_refuse() {
 ///
 /// Half of a surrogate pair results when a text with an emoji is truncated.
 #[test]
-fn a_description_that_cannot_be_held_is_no_reason_to_refuse() {
+fn descriptive_fields_that_cannot_be_represented_are_ignored() {
     let body = r#"{"id":"e","type":"payment.failed","reservation_id":"r","event_id":"s","ts":"\ud83d","\ud83d":1,"detail":"\ud83d",
         "payload":{"amount":1e400,"currency":-1e999,"error_code":"\udc00","error_message":"no funds \ud83d","user_id":"u"}}"#;
     let event = decode(body).unwrap();
@@ -268,7 +268,7 @@ fn a_description_that_cannot_be_held_is_no_reason_to_refuse() {
 }
 
 #[test]
-fn ids_hold_what_producers_write() {
+fn ids_are_kept_unchanged() {
     for id in ["a/b?c#d%2e", "예약-1", " spaces stay ", "...", "a\"b\\c", &"x".repeat(ID_BYTES_MAX)]
     {
         let mut body = value(EXPIRED);
@@ -283,7 +283,7 @@ fn ids_hold_what_producers_write() {
 }
 
 #[test]
-fn the_largest_number_of_seats_is_read() {
+fn the_maximum_number_of_seats_is_decoded() {
     let mut body = value(EXPIRED);
     let seats: Vec<String> = (0..SEATS_MAX).map(|seat| format!("{seat:0>128}")).collect();
     body["payload"] = json!({ "seat_ids": seats });
@@ -307,7 +307,7 @@ fn trace_parent(body: &Value) -> Option<String> {
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[test]
-fn the_innermost_traceparent_wins_and_a_trace_id_is_the_last_resort() {
+fn the_innermost_traceparent_is_used_and_a_trace_id_only_without_one() {
     let other = PARENT.replace("4bf9", "aaaa");
     let mut detail = inner();
     assert_eq!(read(&event_bridge(&detail)).trace, None);
@@ -322,7 +322,7 @@ fn the_innermost_traceparent_wins_and_a_trace_id_is_the_last_resort() {
 }
 
 #[test]
-fn only_usable_trace_contexts_are_kept() {
+fn only_valid_trace_contexts_are_kept() {
     let from = |key: &str, text: &str| {
         let mut body = value(APPROVED);
         body[key] = json!(text);

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cell_of_the_table() {
+    fn each_target_and_status_has_its_resolution() {
         let other = || ReservationStatus::Other("PENDING".to_owned());
         for (target, found, resolution) in [
             (TargetStatus::Expired, ReservationStatus::Expired, Resolution::Done),

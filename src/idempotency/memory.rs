@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn handled_events_are_bounded_and_those_in_progress_are_kept() {
+    async fn handled_events_are_limited_and_claimed_ones_are_kept() {
         let store = MemoryStore::new(100, TTL);
         let mut kept = Vec::new();
         for n in 0..500 {
@@ -227,7 +227,7 @@ mod tests {
         for n in 410..500 {
             let (id, hash) = event(&format!("done_{n}"));
             let again = store.claim(&id, hash, ClaimToken::unique(), LASTS).await.unwrap();
-            assert!(matches!(again, Claim::Handled(_)), "the newest are kept: {n}");
+            assert!(matches!(again, Claim::Handled(_)), "the newest events must be kept: {n}");
         }
         for (token, id) in kept {
             store.complete(&id, token, HandledAs::Applied).await.unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handled_event_is_forgotten_after_its_time() {
+    async fn a_handled_event_is_forgotten_after_its_time_to_live() {
         let store = MemoryStore::new(10, Duration::ZERO);
         let (id, hash) = event("evt_1");
         let token = claim(&store, &id, hash).await;

@@ -250,7 +250,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[tokio::test(start_paused = true)]
-    async fn a_receive_gets_a_full_batch_where_there_is_room_and_what_there_is_otherwise() {
+    async fn a_receive_gets_a_full_batch_or_what_the_limit_leaves() {
         let room = InFlightLimiter::new(13, 64 * MIB);
         let full = room.reserve().await;
         assert_eq!(full.len(), BATCH_MAX);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_room_makes_the_next_receive_wait() {
+    async fn a_reached_limit_makes_the_next_receive_wait() {
         let room = InFlightLimiter::new(1, 64 * MIB);
         let held = room.reserve().await;
         assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
@@ -271,20 +271,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_bound_what_a_receive_may_bring() {
+    async fn the_byte_limit_bounds_a_receive() {
         let room = InFlightLimiter::new(1_000, 2 * MIB);
         let mut reserved = room.reserve().await;
-        assert_eq!(reserved.len(), 2, "2 MiB are two messages of the largest size");
+        assert_eq!(reserved.len(), 2, "2 MiB must allow two messages of the largest size");
         let small = reserved.take(10).expect("room");
         drop(reserved);
         let next = room.reserve().await;
-        assert_eq!(next.len(), 1, "1 KiB is held, so a second MiB is not whole");
+        assert_eq!(next.len(), 1, "with 1 KiB held, less than 2 MiB are free");
         drop((small, next));
         assert_eq!(room.reserve().await.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_receive_is_not_to_bring_is_given_back() {
+    async fn a_shortened_reservation_returns_the_rest() {
         let room = InFlightLimiter::new(10, 64 * MIB);
         let mut reserved = room.reserve().await;
         reserved.shrink_to(20);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_taken_stays_taken_until_it_is_dropped() {
+    async fn a_permit_is_held_until_it_is_dropped() {
         let room = InFlightLimiter::new(10, 64 * MIB);
         let mut reserved = room.reserve().await;
         let permits: Vec<_> = (0..3).map_while(|_| reserved.take(5_000_000)).collect();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_wanted_is_given_back() {
+    async fn an_unused_reservation_is_returned() {
         let room = InFlightLimiter::new(10, 64 * MIB);
         let mut reserved = room.reserve().await;
         reserved.shrink_to(usize::MAX);
@@ -319,33 +319,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dropped_wait_leaves_nothing_reserved() {
+    async fn an_aborted_wait_reserves_nothing() {
         let room = InFlightLimiter::new(5, 64 * MIB);
         let mut wait = Box::pin(room.reserve());
-        assert!(timeout(Duration::from_millis(1), &mut wait).await.is_err(), "still gathering");
+        assert!(
+            timeout(Duration::from_millis(1), &mut wait).await.is_err(),
+            "the wait must not end yet"
+        );
         drop(wait);
         assert_eq!(room.taken(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_message_takes_once_it_is_read_is_owed_and_paid_before_anything_is_reserved() {
+    async fn bytes_beyond_the_limit_are_repaid_before_the_next_reservation() {
         let room = InFlightLimiter::new(1_000, 4 * MIB);
         let mut reserved = room.reserve().await;
         assert_eq!(reserved.len(), 4);
         let mut held: Vec<_> = (0..4).map_while(|_| reserved.take(600 << 10)).collect();
         held.iter_mut().for_each(|permit| permit.grow(900 << 10));
         drop(reserved);
-        assert_eq!(held.len(), 4, "they take 6,000 of 4,096 KiB");
+        assert_eq!(held.len(), 4, "four messages are held, with 6,000 of 4,096 KiB");
         assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
         drop(held.split_off(2));
         let next = room.reserve().await;
-        assert_eq!(next.len(), 1, "3,000 are held");
+        assert_eq!(next.len(), 1, "with 3,000 KiB held, one message is left");
         drop((held, next));
-        assert_eq!(room.reserve().await.len(), 4, "nothing is owed any more");
+        assert_eq!(room.reserve().await.len(), 4, "four messages must be reserved again");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_takes_more_than_sqs_can_send_counts_whole() {
+    async fn a_message_larger_than_the_sqs_limit_counts_completely() {
         let room = InFlightLimiter::new(1_000, 3 * MIB);
         let mut reserved = room.reserve().await;
         let large = reserved.take(2 << 20).expect("room");

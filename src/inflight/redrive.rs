@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_receive_is_used_up_and_the_one_before_is_not_spare() {
+    fn the_last_receive_is_used_up_and_the_second_to_last_is_not_spare() {
         let limit = ReceivesMax::Limit(3);
         assert_eq!([1, 2, 3, 4].map(|n| limit.is_used_up(n)), [false, false, true, true]);
         assert_eq!([1, 2, 3].map(|n| limit.is_spare(n)), [true, false, false]);

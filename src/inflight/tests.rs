@@ -144,12 +144,12 @@ fn extended() -> Renewal {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_started_once_and_its_room_comes_back_when_it_is_settled() {
+async fn a_job_starts_once_and_its_settlement_frees_its_permit() {
     let mut world = World::new();
     assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready));
     assert_eq!(world.room.taken(), 1);
     let job = world.start().expect("ready");
-    assert!(world.table.start(job.key).is_none(), "it is in hand");
+    assert!(world.table.start(job.key).is_none(), "a running job must not start again");
     let taken = world.table.take(&job);
     assert_eq!(taken.receipts.len(), 1);
     assert_eq!(world.table.held(), 0);
@@ -158,14 +158,14 @@ async fn a_job_is_started_once_and_its_room_comes_back_when_it_is_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_reservation_has_one_event_at_a_time_in_order_of_receipt() {
+async fn events_of_a_reservation_run_one_by_one_in_order_of_receipt() {
     let mut world = World::new();
     assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready));
     assert!(matches!(world.admit("e2", "r1").await, Admitted::InLane));
     assert!(matches!(world.admit("e3", "r1").await, Admitted::InLane));
     assert!(matches!(world.admit("other", "r2").await, Admitted::Ready));
     let first = world.start().expect("e1");
-    assert_eq!(world.start_id().as_deref(), Some("other"), "others do not wait");
+    assert_eq!(world.start_id().as_deref(), Some("other"), "other reservations must not wait");
     assert!(world.start().is_none());
     // A job in backoff keeps its turn.
     world.table.wait(first, Instant::now() + Duration::from_secs(5));
@@ -183,19 +183,19 @@ async fn one_reservation_has_one_event_at_a_time_in_order_of_receipt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_joins_and_shares_the_settlement() {
+async fn a_copy_joins_its_event_and_is_settled_with_it() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let Admitted::Joined { replaced: false, .. } = world.admit("e1", "r1").await else {
-        panic!("a copy joins");
+        panic!("expected a joined copy");
     };
     let job = world.start().expect("one of them");
-    assert!(world.start().is_none(), "and only one");
+    assert!(world.start().is_none(), "only one job must start");
     assert_eq!(world.table.take(&job).receipts.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_reply_starts_before_all_of_it_is_held() {
+async fn no_job_starts_before_all_messages_of_its_receive_are_admitted() {
     let mut world = World::new();
     let (first, original, receipt) = world.arrival("m1", "e1", "r1", "show").await;
     let second = world.arrival("m2", "e2", "r2", "show").await;
@@ -210,7 +210,7 @@ async fn nothing_of_a_reply_starts_before_all_of_it_is_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_is_used_twice_does_not_join() {
+async fn an_event_with_a_reused_id_does_not_join() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let admitted = world.admit_message("m2", "e1", "r1", "another show").await;
@@ -221,24 +221,24 @@ async fn an_id_that_is_used_twice_does_not_join() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_extended_at_half_time_for_as_long_as_the_job_is_held() {
+async fn a_lease_is_extended_at_half_time_while_the_job_is_held() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
     for _ in 0..100 {
         let next = world.table.next_renewal().expect("held");
         assert_eq!(next - Instant::now(), VISIBILITY / 2);
-        assert!(world.table.renewals_due(Instant::now()).due.is_empty(), "not yet");
+        assert!(world.table.renewals_due(Instant::now()).due.is_empty(), "too early");
         advance(VISIBILITY / 2).await;
         assert_eq!(world.renew(extended).receipts_lost, 0);
         assert!(job.lease.is_held());
     }
     drop(world.table.take(&job));
-    assert_eq!(world.table.next_renewal(), None, "never after settlement");
+    assert_eq!(world.table.next_renewal(), None, "an extension is due after the settlement");
 }
 
 #[tokio::test(start_paused = true)]
-async fn extensions_that_are_due_about_now_share_a_call_of_ten_at_most() {
+async fn extensions_due_at_about_the_same_time_share_a_batch_of_ten() {
     let mut world = World::new();
     for n in 0..12 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
@@ -251,7 +251,7 @@ async fn extensions_that_are_due_about_now_share_a_call_of_ten_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_extension_is_tried_again_while_there_is_time() {
+async fn a_failed_extension_is_retried_while_the_lease_lasts() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
@@ -266,24 +266,24 @@ async fn a_failed_extension_is_tried_again_while_there_is_time() {
     assert_eq!(renewed.receipts_lost, 1);
     assert!(!job.lease.is_held());
     let forgotten = world.table.forget_lost(job).expect("lost");
-    assert_eq!(forgotten.receipts_lost, 0, "it was booked when it was lost");
+    assert_eq!(forgotten.receipts_lost, 0, "the loss was counted twice");
     assert_eq!((world.table.held(), world.room.taken()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_ends_by_itself_when_its_time_is_up() {
+async fn a_lease_ends_at_its_time_without_any_call() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
     advance(VISIBILITY - Duration::from_millis(1)).await;
     assert!(job.lease.is_held());
     advance(Duration::from_millis(1)).await;
-    assert!(!job.lease.is_held(), "nobody had to notice");
+    assert!(!job.lease.is_held(), "the lease must end by itself");
     assert_eq!(world.table.forget_lost(job).expect("lost").receipts_lost, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_job_that_nobody_has_in_hand_leaves_and_frees_its_reservation() {
+async fn an_idle_job_with_a_lost_lease_frees_its_reservation() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     advance(Duration::from_secs(4)).await;
@@ -294,11 +294,11 @@ async fn a_lost_job_that_nobody_has_in_hand_leaves_and_frees_its_reservation() {
     let renewed = world.renew(|| Renewal::Lost);
     assert_eq!((renewed.lost.len(), renewed.receipts_lost), (1, 1));
     assert_eq!(world.start_id().as_deref(), Some("e2"));
-    assert_eq!(world.table.wake_due(Instant::now()), None, "its timer is gone");
+    assert_eq!(world.table.wake_due(Instant::now()), None, "the timer of the lost job is left");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_lives_as_long_as_one_of_its_receipts() {
+async fn a_job_keeps_its_lease_while_one_receipt_is_valid() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     advance(Duration::from_secs(10)).await;
@@ -306,12 +306,12 @@ async fn a_job_lives_as_long_as_one_of_its_receipts() {
     let job = world.start().expect("ready");
     advance(Duration::from_secs(5)).await;
     assert_eq!(world.renew(|| Renewal::Lost).receipts_lost, 1);
-    assert!(job.lease.is_held(), "the copy's receipt stands");
+    assert!(job.lease.is_held(), "the copy's receipt must keep the lease");
     assert_eq!(world.table.take(&job).receipts.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_job_that_is_received_again_goes_on() {
+async fn a_lost_job_continues_when_it_is_received_again() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let job = world.start().expect("ready");
@@ -319,19 +319,19 @@ async fn a_lost_job_that_is_received_again_goes_on() {
     world.renew(|| Renewal::Lost);
     assert!(!job.lease.is_held());
     world.admit_message("m1", "e1", "r1", "show").await;
-    assert!(world.table.forget_lost(job).is_none(), "it has a new receipt");
+    assert!(world.table.forget_lost(job).is_none(), "the job has a new receipt");
     assert_eq!(world.start_id().as_deref(), Some("e1"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_waits_for_the_extension_that_is_under_way() {
+async fn a_release_waits_for_an_extension_in_progress() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
     advance(VISIBILITY / 2).await;
     let due = world.table.renewals_due(Instant::now()).due;
     let after = Duration::from_secs(7);
-    assert!(world.table.release(&job, after).is_empty(), "an extension could overtake it");
+    assert!(world.table.release(&job, after).is_empty(), "the release must wait for the extension");
     assert_eq!(world.room.taken(), 1);
     let answers = due.into_iter().map(|due| (due.key, extended())).collect();
     let renewed = world.table.renewed(answers, Instant::now());
@@ -341,7 +341,7 @@ async fn a_release_waits_for_the_extension_that_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_message_is_not_extended_again_by_an_answer_that_comes_late() {
+async fn a_late_answer_does_not_extend_a_deleted_message() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
@@ -355,7 +355,7 @@ async fn a_deleted_message_is_not_extended_again_by_an_answer_that_comes_late() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_hands_out_every_idle_job_once_and_starts_none() {
+async fn a_stop_hands_out_every_idle_job_once_and_starts_none() {
     let mut world = World::new();
     for (id, reservation) in [("ready", "r1"), ("lane", "r1"), ("waits", "r2"), ("runs", "r3")] {
         world.admit(id, reservation).await;
@@ -373,11 +373,11 @@ async fn stopping_hands_out_every_idle_job_once_and_starts_none() {
     let idle_ids: Vec<_> =
         idle.iter().map(|(job, rest)| (job.event.id.as_str(), rest.as_secs())).collect();
     assert_eq!(idle_ids, [("ready", 0), ("lane", 0), ("waits", 9)]);
-    assert!(world.table.take_idle(Instant::now()).is_empty(), "only once");
+    assert!(world.table.take_idle(Instant::now()).is_empty(), "jobs were handed out twice");
     for (job, after) in idle {
         assert_eq!(world.table.release(&job, after).len(), 1);
     }
-    assert!(world.start().is_none(), "the key of a job that is gone starts nothing");
+    assert!(world.start().is_none(), "the key of a removed job started one");
     // A job put aside after the stop is found by the next `take_idle`, and sets no timer.
     world.table.wait(runs, Instant::now() + Duration::from_secs(3));
     assert_eq!(world.table.wake_due(Instant::now() + Duration::from_secs(60)), None);
@@ -385,13 +385,13 @@ async fn stopping_hands_out_every_idle_job_once_and_starts_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_buffer_has_room_again_when_workers_have_taken_enough() {
+async fn receives_resume_when_enough_buffered_jobs_have_started() {
     let mut world = World::new();
     for n in 0..8 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
     }
     let waiting = tokio::time::timeout(Duration::from_secs(1), world.table.buffer_room(0));
-    assert!(waiting.await.is_err(), "eight are ready, and eight is the bound");
+    assert!(waiting.await.is_err(), "eight jobs are ready, which is the limit");
     let _job = world.start().expect("ready");
     world.table.buffer_room(0).await;
 }

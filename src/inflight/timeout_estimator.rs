@@ -129,20 +129,20 @@ mod tests {
     }
 
     #[test]
-    fn calls_grow_with_what_is_held() {
+    fn the_number_of_calls_grows_with_the_held_messages() {
         assert_eq!([0, 300, 1_000, 8_000, 20_000].map(calls_max), [8, 12, 40, 256, 256]);
     }
 
     #[test]
-    fn a_call_is_given_up_near_what_calls_take() {
-        assert_eq!(after(&[]), CALL_MAX, "nothing is known");
+    fn the_timeout_follows_the_duration_of_calls() {
+        assert_eq!(after(&[]), CALL_MAX, "without samples the timeout must be the maximum");
         assert_eq!(after(&[(10, true); 20]), CALL_MIN);
         let slow = after(&[(300, true); 20]);
         assert!((ms(1_200)..ms(1_300)).contains(&slow), "{slow:?}");
     }
 
     #[test]
-    fn calls_that_hang_while_others_are_answered_are_not_slow() {
+    fn hanging_calls_among_answered_ones_do_not_raise_the_timeout() {
         let (mut estimator, began_at) = (TimeoutEstimator::default(), Instant::now());
         (0..20).for_each(|n| estimator.learn(began_at + ms(n), ms(10), None));
         (0..10).for_each(|n| {
@@ -152,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_become_slow_are_waited_for_before_long() {
+    fn slower_calls_raise_the_timeout_soon() {
         let slower = |given_up| [vec![(10, true); 20], vec![(500, false); given_up]].concat();
         assert_eq!([1, 2, 3].map(|n| after(&slower(n))), [ms(2_000), CALL_MAX, CALL_MAX]);
         assert_eq!(after(&slower(1_000)), CALL_MAX);
     }
 
     #[test]
-    fn what_is_left_of_a_lease_bounds_every_call() {
+    fn the_rest_of_the_lease_limits_the_timeout() {
         assert_eq!(TimeoutEstimator::default().for_call(ms(3_000)), ms(2_000));
         assert_eq!(TimeoutEstimator::default().for_call(ms(200)), ms(200));
         assert_eq!(TimeoutEstimator::default().for_call(Duration::ZERO), Duration::ZERO);

@@ -14,7 +14,7 @@ fn has(metrics: &Metrics, line: &str) -> bool {
 }
 
 #[test]
-fn every_known_series_stands_at_zero_from_the_start() {
+fn every_known_series_starts_at_zero() {
     let text = text(&Metrics::new(&["unknown_type", "invalid_json"]));
     let types = EventType::ALL.map(EventType::as_str);
     for kind in types.into_iter().chain(["unknown"]) {
@@ -70,7 +70,7 @@ fn each_event_type_is_counted_under_its_own_name() {
 }
 
 #[test]
-fn guards_take_back_what_they_counted() {
+fn dropped_guards_decrease_their_gauges() {
     let metrics = Metrics::new(&[]);
     let active = metrics.pool_active();
     let mut held = metrics.held(HeldState::Buffered);
@@ -86,7 +86,7 @@ fn guards_take_back_what_they_counted() {
 }
 
 #[test]
-fn calls_polls_and_reasons_are_counted_once_each() {
+fn calls_polls_and_reasons_are_counted_once() {
     let metrics = Metrics::new(&["unknown_type"]);
     metrics.call(Call::PatchReservation, CallResult::Conflict, Duration::from_millis(3));
     metrics.poll_error(QueueErrorKind::Denied);
@@ -114,7 +114,7 @@ fn calls_polls_and_reasons_are_counted_once_each() {
 }
 
 #[test]
-fn what_the_process_knows_of_itself_is_shown() {
+fn process_gauges_are_shown() {
     let metrics = Metrics::new(&[]);
     metrics.limits(20, 1000);
     metrics.concurrency_limit_min(2);
@@ -146,7 +146,7 @@ fn what_the_process_knows_of_itself_is_shown() {
 }
 
 #[test]
-fn what_a_service_is_given_is_shown() {
+fn gauges_of_a_service_are_shown() {
     let metrics = Metrics::new(&[]);
     for service in ["reservation", "inventory", "store"] {
         for line in [
@@ -197,7 +197,7 @@ fn what_a_service_is_given_is_shown() {
 }
 
 #[test]
-fn a_latency_target_is_a_series_only_while_it_is_set() {
+fn a_latency_target_has_a_series_only_if_set() {
     let metrics = Metrics::new(&[]);
     let series = "worker_latency_target_seconds{";
     metrics.latency_target(Service::Store, None);

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_keeps_what_the_table_promises() {
+    fn every_combination_follows_the_rules() {
         for snapshot in snapshots() {
             for outcome in OUTCOMES {
                 let attribution = attribute(outcome, snapshot);
@@ -131,7 +131,7 @@ mod tests {
                     }
                     FailureAttribution::Final | FailureAttribution::Service => (false, false),
                 };
-                // An outage costs time, not retries.
+                // An outage uses up no retries.
                 assert!(!(charged && outcome == CallOutcome::Outage), "{cell}");
                 assert!(!charged || snapshot.is_called, "{cell}");
                 // Only an event that fails while others succeed is a suspect.
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_charged_at_the_start_of_an_outage_is_given_back() {
+    fn retries_charged_at_the_start_of_an_outage_are_refunded() {
         let at = |begun, succeeded, outages| BreakerSnapshot {
             begun,
             succeeded,
@@ -167,11 +167,11 @@ mod tests {
         let mut charges = Charges::default();
         charges.add(at(10, 3, 0));
         charges.add(at(12, 3, 0));
-        assert_eq!(charges.refund(0), 0, "no outage yet");
+        assert_eq!(charges.refund(0), 0, "a refund without an outage");
         assert_eq!(charges.refund(1), 2);
-        assert_eq!(charges.refund(1), 0, "once");
+        assert_eq!(charges.refund(1), 0, "a second refund");
         charges.add(at(20, 15, 1));
         charges.add(at(30, 25, 1));
-        assert_eq!(charges.refund(2), 1, "others did well after the first of them");
+        assert_eq!(charges.refund(2), 1, "only the failure after the last success is refunded");
     }
 }

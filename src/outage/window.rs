@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_older_than_the_window_does_not_count() {
+    fn entries_older_than_the_window_do_not_count() {
         let mut window = CallWindow::default();
         let start = Instant::now();
         let after = |s| start + Duration::from_secs(s);

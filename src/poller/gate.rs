@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_received_where_all_works_and_nothing_where_nothing_can_be_deleted() {
+    fn all_is_received_normally_and_nothing_while_deletes_fail() {
         let all = Allowance { messages: usize::MAX, visibility: VISIBILITY };
         let busy = Situation { held: 900, parked: 900, receives_open: 7, ..well() };
         assert_eq!(gate().allows(busy), Some(all));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn without_extensions_no_more_is_held_than_workers_are_idle() {
+    fn without_extensions_at_most_one_message_per_worker_is_held() {
         let mut gate = gate();
         let mut allowed = Vec::new();
         for settled in 0..7 {
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_lease_that_was_asked_for_is_kept() {
+    fn a_longer_configured_visibility_timeout_is_kept() {
         let mut gate = Gate::new(20, Duration::from_secs(3_600));
         let allowance = gate.allows(without_extensions()).expect("some are allowed");
         assert_eq!(allowance.visibility, Duration::from_secs(3_600));
     }
 
     #[test]
-    fn a_service_that_is_away_is_asked_with_one_message_for_longer_each_time() {
+    fn during_an_outage_one_message_is_received_with_growing_timeouts() {
         let mut gate = gate();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -208,7 +208,7 @@ mod tests {
             gate.received(allowance.visibility, situation.now);
             asked.push(allowance.visibility.as_secs() / 3_600);
             let soon = Situation { now: at(hour * 3_600 + 9), ..without_extensions() };
-            assert_eq!(gate.allows(soon), None, "far apart");
+            assert_eq!(gate.allows(soon), None, "a probe too early");
             // The probe was settled in another way: the timeout does not grow.
             let later = Situation { now: at(hour * 3_600 + 10), ..without_extensions() };
             assert_eq!(gate.allows(later), Some(allowance));

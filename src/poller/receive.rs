@@ -149,24 +149,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_counts_from_before_a_pause_in_which_the_answer_came() {
+    async fn a_lease_starts_before_a_pause_during_which_the_answer_came() {
         let (began, open) = (Instant::now(), Duration::from_secs(7));
         let received = answered(open, Duration::from_secs(9)).await.received;
         let since = received.leased_at - began;
-        assert!(since <= open, "counted from {since:?}, and SQS handed it out after {open:?}");
-        assert!(since >= open - VISIBILITY / 10, "no more than two looks are lost: {since:?}");
+        assert!(since <= open, "counted from {since:?}, but delivered after {open:?}");
+        assert!(since >= open - VISIBILITY / 10, "counted too early: {since:?}");
         assert_eq!(received.received_at - began, open + Duration::from_secs(9));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_counts_from_the_asking_where_the_answer_comes_at_once() {
+    async fn a_lease_starts_at_the_request_if_the_answer_comes_at_once() {
         let began = Instant::now();
         let received = answered(Duration::from_millis(100), Duration::ZERO).await.received;
         assert_eq!(received.leased_at, began);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_comes_before_the_answer_is_read_does_not_count() {
+    async fn a_clock_reading_shortly_before_the_answer_does_not_count() {
         let mut looks = AnswerWatch::first();
         let before = looks.last;
         advance(Duration::from_secs(9)).await;

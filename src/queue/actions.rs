@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_denied_is_believed_at_the_second_call() {
+    fn an_action_fails_after_the_second_denied_call() {
         let fails = Some(ActionChange::Fails(QueueErrorKind::Denied));
         let works = Some(ActionChange::Works(9 * SECOND));
         let seen = changes(&[(0, 1, DENIED), (1, 1, DENIED), (2, 2, DENIED), (9, 10, Ok(()))]);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_counts_where_it_lasts() {
+    fn transient_errors_count_only_if_they_last() {
         let fails = Some(ActionChange::Fails(QueueErrorKind::Throttled));
         let often = [(0, 0, THROTTLED), (1, 1, THROTTLED), (2, 2, THROTTLED), (3, 3, THROTTLED)];
         assert_eq!(changes(&often), [None, None, None, fails]);
@@ -270,19 +270,19 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_fail_together_are_one_failure() {
+    fn concurrent_failed_calls_count_as_one_failure() {
         assert_eq!(changes(&[(0, 2, DENIED), (1, 2, DENIED), (1, 3, DENIED)]), [None; 3]);
     }
 
     #[test]
-    fn a_call_from_before_the_failure_cures_nothing() {
+    fn a_success_that_began_before_the_failure_does_not_count() {
         let fails = Some(ActionChange::Fails(QueueErrorKind::Denied));
         let seen = changes(&[(1, 2, DENIED), (2, 3, DENIED), (0, 4, Ok(())), (4, 5, DENIED)]);
         assert_eq!(seen, [None, fails, None, None]);
     }
 
     #[test]
-    fn after_a_probe_an_action_is_doubted_until_a_real_call_works() {
+    fn after_a_successful_probe_an_action_is_doubted_until_a_call_succeeds() {
         let visibility = 5 * SECOND;
         let (health, metrics) = (Arc::new(Health::new()), Arc::new(Metrics::new(&[])));
         let actions = QueueActions::new(health, metrics, visibility);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn another_reason_is_told() {
+    fn a_change_of_the_reason_is_reported() {
         let seen = changes(&[(0, 0, DENIED), (1, 1, DENIED), (2, 2, THROTTLED)]);
         assert_eq!(seen[2], Some(ActionChange::Fails(QueueErrorKind::Throttled)));
     }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_and_whence() {
+    fn a_dead_letter_has_the_attributes_of_its_reason_and_origin() {
         let all = letter("type: \"x\" is not known", vec![]).all_attributes();
         assert_eq!(value(&all, "dlq_reason"), "unknown_type");
         assert_eq!(value(&all, "dlq_error"), "type: \"x\" is not known");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_originals_attributes_up_to_sqs_limit_of_ten() {
+    fn own_attributes_are_kept_up_to_the_sqs_limit_of_ten() {
         let own = (0..9).map(|n| text(&format!("own{n}"), "v")).collect();
         let all = letter("e", own).all_attributes();
         assert_eq!(all.len(), ATTRIBUTES_MAX);
@@ -186,7 +186,7 @@ mod tests {
 
     /// Attributes arrive in random order; the copy must keep and drop them in a fixed order.
     #[test]
-    fn a_copy_that_is_too_long_goes_with_fewer_attributes_in_a_fixed_order() {
+    fn a_copy_that_is_too_large_drops_attributes_in_a_fixed_order() {
         let names = ["zeta", "traceparent", "alpha", "ExtendedPayloadSize", "tracestate", "beta"];
         for turn in 0..names.len() {
             let mut own: Vec<_> = names.iter().map(|name| text(name, "v")).collect();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_failed_again_carries_the_newer_reason_once() {
+    fn a_redriven_copy_has_only_the_newer_reason() {
         let all = letter("new", vec![text("dlq_error", "old"), text("own", "v")]).all_attributes();
         assert_eq!(value(&all, "dlq_error"), "new");
         assert_eq!(all.iter().filter(|a| a.name == "dlq_error").count(), 1);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn error_text_is_what_sqs_accepts() {
+    fn the_error_text_is_valid_for_sqs() {
         assert_eq!(value(&letter("", vec![]).all_attributes(), "dlq_error"), "-");
         assert_eq!(
             value(&letter("a\u{0}b\nc\u{FFFF}", vec![]).all_attributes(), "dlq_error"),

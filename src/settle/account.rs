@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn balances_only_when_all_that_came_in_went_out() {
+    fn the_account_balances_only_when_every_message_has_left() {
         let ledger = MessageAccount::default();
         assert!(ledger.balances());
         ledger.received(6);

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_final_at_once() {
+    fn final_outcomes_are_not_retried() {
         for (end, expected) in [
             (AttemptOutcome::Applied, Verdict::Delete(Outcome::Success)),
             (AttemptOutcome::Superseded { found: "CONFIRMED" }, Verdict::Delete(Outcome::Dropped)),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_retried_until_the_retries_are_used_up() {
+    fn transient_failures_are_retried_until_the_retries_are_used_up() {
         for end in [
             failed(Class::Outage, true),
             failed(Class::Transient, true),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_the_services_fault_costs_no_retry() {
+    fn uncharged_failures_use_up_no_retry() {
         for retries in [0, 2, 9] {
             let end = failed(Class::Outage, false);
             assert!(matches!(verdict(&end, retries, 1), Verdict::Retry { counted: false, .. }));
@@ -287,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn a_release_hides_longer_the_more_often_the_message_was_seen() {
+    fn the_release_delay_grows_with_the_receive_count() {
         let delays: Vec<u64> = (0..8).map(|n| release_delay(n).as_secs()).collect();
         assert_eq!(delays, [30, 30, 60, 120, 240, 480, 900, 900]);
     }
 
     #[test]
-    fn reasons_are_distinct_labels() {
+    fn dead_letter_reasons_are_distinct() {
         let mut labels: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
         labels.sort_unstable();
         labels.dedup();

@@ -188,7 +188,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_traceparent_is_read_and_written_back() {
+    fn a_traceparent_survives_a_round_trip() {
         let parent = TraceParent::parse(GOOD).unwrap();
         assert_eq!(parent.sampled, Some(true));
         let text = traceparent_text(parent.trace_id, parent.span_id.unwrap(), true);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_lowest_flag_says_sampled() {
+    fn only_the_lowest_flag_means_sampled() {
         for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("ff", true)] {
             let text = format!("{}{flags}", &GOOD[..53]);
             let parent = TraceParent::parse(&text).unwrap();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_traceparent_is_refused() {
+    fn an_invalid_traceparent_is_rejected() {
         let zero_trace = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
         let zero_span = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
         let bad = [
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tracestate_is_carried_or_left_out_whole() {
+    fn a_tracestate_is_passed_on_completely_or_not_at_all() {
         let carried =
             |text: &str| TraceParent::parse(GOOD).unwrap().with_tracestate(text).state.header();
         assert_eq!(
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_xray_header_without_a_parent_names_the_trace() {
+    fn an_xray_header_without_a_parent_sets_the_trace_id() {
         for (text, sampled) in [
             ("Root=1-5759e988-bd862e3fe1be46a994272793", None),
             ("Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0", Some(false)),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn baggage_is_carried_or_left_out_whole() {
+    fn baggage_is_passed_on_completely_or_not_at_all() {
         for good in [
             "a=1",
             "userId=alice, tenant = t%20x ;p;q=1,empty=",
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_xray_header_is_refused() {
+    fn an_invalid_xray_header_is_rejected() {
         for text in [
             "",
             ";;;===",

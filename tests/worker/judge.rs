@@ -42,7 +42,7 @@ async fn succeed_once(world: &World, name: &str) {
 }
 
 #[tokio::test]
-async fn an_event_with_outage_failures_while_others_succeed_is_held_and_uses_up_no_retries() {
+async fn an_event_that_fails_as_in_an_outage_while_others_succeed_is_held_uncharged() {
     let world = World::redriving(1).await;
     let worker = world.worker_with(|settings| settings.policy.retries_max = 0).await;
     world.api.script_for("bad", vec![Http::status(503); 20_000]);

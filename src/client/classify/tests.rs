@@ -119,7 +119,7 @@ fn every_grpc_code_has_its_class() {
 }
 
 #[test]
-fn answers_that_are_not_grpc_are_read_by_their_http_status() {
+fn answers_that_are_not_grpc_are_classified_by_their_http_status() {
     for status in 100..=999 {
         let want = match status {
             403 => Class::Forbidden,
@@ -139,7 +139,7 @@ fn answers_that_are_not_grpc_are_read_by_their_http_status() {
 }
 
 #[test]
-fn every_release_status_is_read() {
+fn every_release_status_is_classified() {
     for done in [1, 2, 3] {
         assert_eq!(classify_release_status(done), Ok(()));
     }
@@ -155,7 +155,7 @@ fn every_release_status_is_read() {
 }
 
 #[test]
-fn every_commit_status_is_read() {
+fn every_commit_status_is_classified() {
     assert_eq!(classify_commit_status(1), Ok(()));
     for (status, class, word) in [
         (0, Class::Permanent, "commit_unspecified"),

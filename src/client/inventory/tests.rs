@@ -119,7 +119,7 @@ fn message<M: Message + Default>(asked: &Asked) -> M {
 }
 
 #[tokio::test]
-async fn a_release_says_what_the_contract_asks_for() {
+async fn a_release_request_follows_the_contract() {
     let server = always(|| released(1)).await;
     let api = client(&server, LONG);
     release(&api).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_release_says_what_the_contract_asks_for() {
     // The worker's name, then the library's.
     let agent = asked[0].header("user-agent").unwrap();
     assert!(agent.starts_with(crate::client::USER_AGENT), "{agent}");
-    assert_eq!(asked[0].header("grpc-timeout"), Some("10000000u"), "the attempt's deadline");
+    assert_eq!(asked[0].header("grpc-timeout"), Some("10000000u"), "no deadline of the attempt");
     assert_eq!(
         message::<ReleaseHoldRequest>(&asked[0]),
         ReleaseHoldRequest {
@@ -146,7 +146,7 @@ async fn a_release_says_what_the_contract_asks_for() {
 }
 
 #[tokio::test]
-async fn a_commit_says_what_the_contract_asks_for() {
+async fn a_commit_request_follows_the_contract() {
     let server = always(|| committed(1)).await;
     commit(&client(&server, LONG)).await.unwrap();
     let asked = server.asked();
@@ -182,7 +182,7 @@ async fn calls_share_one_connection() {
 }
 
 #[tokio::test]
-async fn a_trace_that_cannot_be_sent_is_left_out() {
+async fn an_invalid_trace_context_is_not_sent() {
     let server = always(|| released(1)).await;
     let api = client(&server, LONG);
     let call = CallContext { traceparent: Some("00-x\r\ny"), tracestate: Some("\u{7f}"), ..call() };
@@ -192,7 +192,7 @@ async fn a_trace_that_cannot_be_sent_is_left_out() {
 }
 
 #[tokio::test]
-async fn the_status_in_an_answer_is_read_by_the_table() {
+async fn the_status_in_an_answer_is_classified_by_the_table() {
     for status in [0, 1, 2, 3, 4, 5, -1] {
         let server = always(move || released(status)).await;
         let got = release(&client(&server, LONG)).await;
@@ -214,7 +214,7 @@ async fn the_status_in_an_answer_is_read_by_the_table() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_sent_is_read_by_the_table() {
+async fn a_grpc_status_is_classified_by_the_table() {
     for in_trailers in [false, true] {
         for number in 1..=16 {
             let code = Code::from_i32(number);
@@ -235,13 +235,13 @@ async fn a_status_that_is_sent_is_read_by_the_table() {
                         .is_none_or(|detail| detail == format!("{code:?}, message \"said\\nso\""))
                 );
             }
-            assert_eq!(server.asked().len(), 2, "one call is one attempt");
+            assert_eq!(server.asked().len(), 2, "each call must be one attempt");
         }
     }
 }
 
 #[tokio::test]
-async fn retry_info_paces() {
+async fn retry_info_sets_the_retry_time() {
     let table = [
         (Code::Unavailable, 7, Class::Paced, Some(Duration::from_secs(7))),
         (Code::ResourceExhausted, 7, Class::Paced, Some(Duration::from_secs(7))),
@@ -266,7 +266,7 @@ async fn retry_info_paces() {
 
 /// Proxies that answer for a gRPC service send HTTP's `Retry-After`.
 #[tokio::test]
-async fn retry_after_beside_a_grpc_status_paces() {
+async fn retry_after_with_a_grpc_status_sets_the_retry_time() {
     let seven = Some(Duration::from_secs(7));
     for in_trailers in [false, true] {
         for (code, info, class, time) in [

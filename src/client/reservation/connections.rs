@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_keep_alive_header_says_how_long_connections_are_kept() {
+    fn the_keep_alive_header_sets_the_idle_timeout() {
         let ms = |header| told(header).map(|timeout| timeout.as_millis());
         for (header, expected) in [
             ("timeout=5", Some(4_000)),

@@ -64,7 +64,7 @@ async fn ask(api: &HttpReservationApi) -> Result<ReservationStatus, CallError> {
 }
 
 #[tokio::test]
-async fn a_patch_says_what_the_contract_asks_for() {
+async fn a_patch_request_follows_the_contract() {
     let server = always(200, "{}").await;
     let api = client_of(&server, LONG);
     set(&api).await.unwrap();
@@ -92,11 +92,11 @@ async fn a_patch_says_what_the_contract_asks_for() {
     assert_eq!(second.header("baggage"), Some("tenant=t1"));
     assert_eq!(second.header("x-amzn-trace-id"), Some("Root=1-0-0"));
     assert_eq!(third.body, r#"{"status":"CANCELLED","payment_intent_id":"p"}"#);
-    assert_eq!(server.connections(), 1, "the connection is reused");
+    assert_eq!(server.connections(), 1, "the connection was not reused");
 }
 
 #[tokio::test]
-async fn a_trace_that_cannot_be_sent_is_left_out() {
+async fn an_invalid_trace_context_is_not_sent() {
     let server = always(204, "").await;
     let api = client_of(&server, LONG);
     let call = CallContext {
@@ -111,7 +111,7 @@ async fn a_trace_that_cannot_be_sent_is_left_out() {
 }
 
 #[tokio::test]
-async fn any_id_is_one_segment_below_any_base() {
+async fn every_id_is_one_path_segment_below_every_base() {
     let server = always(200, r#"{"status":"EXPIRED"}"#).await;
     let ids = [
         "rsv_abc123",
@@ -152,7 +152,7 @@ async fn any_id_is_one_segment_below_any_base() {
 }
 
 #[tokio::test]
-async fn statuses_are_read_by_the_table() {
+async fn statuses_are_classified_by_the_table() {
     let api = API_ERROR;
     let table = [
         (200, "", None),
@@ -197,12 +197,12 @@ async fn statuses_are_read_by_the_table() {
             assert_eq!(error.code, format!("http_{status}"));
             assert_eq!(error.retry_after, None);
         }
-        assert_eq!(server.asked().len(), 1, "one call is one attempt");
+        assert_eq!(server.asked().len(), 1, "each call must be one attempt");
     }
 }
 
 #[tokio::test]
-async fn a_success_of_somebody_else_is_none() {
+async fn a_2xx_answer_of_another_server_is_an_outage() {
     for (status, content_type, body) in [
         (200, "text/html", "<html>welcome</html>"),
         (200, "application/json", "<html>welcome</html>"),
@@ -234,7 +234,7 @@ async fn a_success_of_somebody_else_is_none() {
 }
 
 #[tokio::test]
-async fn the_apis_own_words_reach_the_log_short_and_harmless() {
+async fn the_apis_error_text_is_shortened_and_escaped() {
     let server = always(409, API_ERROR).await;
     let error = set(&client_of(&server, LONG)).await.unwrap_err();
     assert_eq!(
@@ -256,7 +256,7 @@ async fn the_apis_own_words_reach_the_log_short_and_harmless() {
 }
 
 #[tokio::test]
-async fn retry_after_paces() {
+async fn retry_after_sets_the_retry_time() {
     let (api, html) = (API_ERROR, "<html>");
     let seven = Some(Duration::from_secs(7));
     for (status, body, value, class, time) in [
@@ -288,7 +288,7 @@ async fn retry_after_paces() {
 }
 
 #[tokio::test]
-async fn a_get_finds_the_status() {
+async fn a_get_reads_the_status() {
     for (body, found) in [
         (r#"{"reservation_id":"r","status":"CONFIRMED"}"#, ReservationStatus::Confirmed),
         (r#"{"status":"EXPIRED","more":[1,{"x":2}]}"#, ReservationStatus::Expired),

@@ -193,7 +193,7 @@ async fn after_a_lost_connection(client: &Client) -> Result<(), CallError> {
 }
 
 #[tokio::test]
-async fn a_service_is_trusted_for_its_name_by_the_right_authority_in_time() {
+async fn a_certificate_needs_the_right_authority_name_and_time() {
     for kind in BOTH {
         let folder = Folder::new();
         let (right, wrong) = (Authority::new("right"), Authority::new("wrong"));
@@ -211,12 +211,15 @@ async fn a_service_is_trusted_for_its_name_by_the_right_authority_in_time() {
         let other = serve(kind, &right.signs("elsewhere"), None).await;
         let said = refusal(&client(kind, &other, trusting(&folder, &right))).await;
         assert!(said.contains("not valid for"), "{said}");
-        assert!(late.asked().is_empty() && other.asked().is_empty(), "nothing was said to them");
+        assert!(
+            late.asked().is_empty() && other.asked().is_empty(),
+            "a request was sent to an untrusted server"
+        );
     }
 }
 
 #[test]
-fn without_a_file_only_public_roots_are_trusted() {
+fn without_a_ca_file_public_roots_are_trusted() {
     match client_config(&Credentials::default(), b"h2") {
         Ok(config) => assert_eq!(config.alpn_protocols, [b"h2"]),
         // This machine has no root certificates.
@@ -225,7 +228,7 @@ fn without_a_file_only_public_roots_are_trusted() {
 }
 
 #[tokio::test]
-async fn a_new_authority_is_trusted_from_the_next_connection_on() {
+async fn new_connections_trust_the_new_authority() {
     for kind in BOTH {
         let folder = Folder::new();
         let (old, new) = (Authority::new("old"), Authority::new("new"));
@@ -238,7 +241,7 @@ async fn a_new_authority_is_trusted_from_the_next_connection_on() {
         folder.write("ca.pem", new.pem());
         look_again().await;
         client.call().await.unwrap();
-        assert_eq!(server.connections(), connections, "what is open stays open");
+        assert_eq!(server.connections(), connections, "an open connection was closed");
         let address = server.address;
         server.stop().await;
         let server = serve_at(address, kind, &old.signs("localhost"), None).await;
@@ -251,7 +254,7 @@ async fn a_new_authority_is_trusted_from_the_next_connection_on() {
 }
 
 #[tokio::test]
-async fn a_service_that_wants_a_certificate_gets_the_one_of_today() {
+async fn the_current_client_certificate_is_presented() {
     for kind in BOTH {
         let folder = Folder::new();
         let (servers, old, new) =
@@ -281,7 +284,7 @@ async fn a_service_that_wants_a_certificate_gets_the_one_of_today() {
 }
 
 #[tokio::test]
-async fn each_call_carries_the_token_of_today() {
+async fn each_call_sends_the_current_token() {
     for kind in BOTH {
         let folder = Folder::new();
         let authority = Authority::new("right");

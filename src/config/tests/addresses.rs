@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn queue_urls() {
+fn queue_urls_are_validated() {
     for (url, name) in [
         ("https://sqs.eu-west-1.amazonaws.com/123456789012/orders", "orders"),
         ("http://localhost:4566/000000000000/orders-1_x", "orders-1_x"),
@@ -48,7 +48,7 @@ fn queue_urls() {
 }
 
 #[test]
-fn the_inventory() {
+fn inventory_addresses_are_validated() {
     for (given, url) in [
         ("inventory:50051", "http://inventory:50051/"),
         ("10.0.0.1:1", "http://10.0.0.1:1/"),
@@ -85,7 +85,7 @@ fn the_inventory() {
 }
 
 #[test]
-fn the_reservation_api() {
+fn reservation_api_addresses_are_validated() {
     for given in ["http://api", "https://api:8443/", "http://[::1]:80/v1", "http://api/a/b/"] {
         with(&[("RESERVATION_API_BASE", given)]).unwrap();
     }
@@ -105,7 +105,7 @@ fn the_reservation_api() {
 }
 
 #[test]
-fn the_store() {
+fn store_addresses_are_validated() {
     for given in [
         "redis://cache",
         "rediss://:secret@cache:6380/3",
@@ -132,7 +132,7 @@ fn the_store() {
 }
 
 #[test]
-fn passwords_are_shown_nowhere() {
+fn passwords_are_never_shown() {
     for (name, value, shown) in [
         (
             "IDEMPOTENCY_STORE",
@@ -166,7 +166,7 @@ fn passwords_are_shown_nowhere() {
 }
 
 #[test]
-fn a_queues_url_names_its_endpoint_and_its_region() {
+fn endpoint_and_region_are_read_from_a_queue_url() {
     for (url, origin, region) in [
         (
             "https://sqs.eu-west-1.amazonaws.com/1/q",
@@ -224,7 +224,7 @@ fn a_queues_url_names_its_endpoint_and_its_region() {
 }
 
 #[test]
-fn one_queue_has_many_spellings() {
+fn different_urls_of_one_queue_are_recognised() {
     let queue = |url: &str| super::super::address::queue(url).unwrap();
     let first = queue("https://sqs.us-east-1.amazonaws.com/123456789012/q");
     for same in [

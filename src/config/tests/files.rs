@@ -51,7 +51,7 @@ fn with_tls(vars: &[(String, String)]) -> Result<Config, ConfigErrors> {
 const SERVICES: [&str; 2] = ["INVENTORY", "RESERVATION_API"];
 
 #[test]
-fn files_that_are_right_are_read_and_shown_by_their_paths_only() {
+fn valid_files_are_read_and_shown_by_their_paths_only() {
     let files = Files::new();
     for service in SERVICES {
         let vars = files.of(service, &[]);
@@ -91,7 +91,7 @@ fn a_token_needs_no_tls_but_certificates_do() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_said_with_its_variable_and_path() {
+fn a_fault_of_a_file_is_reported_with_its_variable_and_path() {
     let files = Files::new();
     let key = files.paths["KEY_FILE"].clone();
     let other = Authority::new("other").signs("me").key;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_name_that_is_nearly_one_of_ours_is_warned_of() {
+fn a_mistyped_name_causes_a_warning() {
     let config = with(&[("WORKER_CONCURENCY", "50"), ("LOGLEVEL", ""), ("PATH", "/bin")]).unwrap();
     let said = "\"WORKER_CONCURENCY\" is set, which nobody reads: WORKER_CONCURRENCY may be meant";
     assert_eq!(config.warnings, [said]);
@@ -17,7 +17,7 @@ fn a_name_that_is_nearly_one_of_ours_is_warned_of() {
 }
 
 #[test]
-fn levels_that_other_programs_know_are_taken_as_their_nearest_and_told() {
+fn other_log_levels_are_mapped_to_the_nearest_with_a_warning() {
     for (given, level, nearest) in [
         ("trace", LogLevel::Debug, "debug"),
         ("Warning", LogLevel::Warn, "warn"),
@@ -34,7 +34,7 @@ fn levels_that_other_programs_know_are_taken_as_their_nearest_and_told() {
 }
 
 #[test]
-fn each_variable_of_the_go_worker_is_warned_of_and_says_what_to_use_instead() {
+fn each_variable_of_the_go_worker_causes_a_warning_with_its_replacement() {
     for (name, value, instead) in [
         (
             "USE_SECRET_MANAGER",
@@ -52,13 +52,17 @@ fn each_variable_of_the_go_worker_is_warned_of_and_says_what_to_use_instead() {
         };
         assert!(warning.starts_with(&format!("{name} is set, which nobody reads: ")), "{warning}");
         assert!(warning.contains(instead), "{warning}");
-        assert!(!warning.contains(value), "the value is not shown: {warning}");
-        assert_eq!(with(&[(name, "")]).unwrap().warnings, [""; 0], "{name}: empty is not set");
+        assert!(!warning.contains(value), "the value is shown: {warning}");
+        assert_eq!(
+            with(&[(name, "")]).unwrap().warnings,
+            [""; 0],
+            "{name}: a warning about an empty variable"
+        );
     }
 }
 
 #[test]
-fn a_required_variable_that_was_kept_in_secrets_manager_says_so_where_it_is_missing() {
+fn a_missing_variable_is_reported_with_a_set_use_secret_manager() {
     let vars = [("USE_SECRET_MANAGER".to_owned(), "true".to_owned())];
     let errors = Config::from_vars(vars).unwrap_err().to_string();
     for (name, _) in REQUIRED {

@@ -8,7 +8,7 @@ fn telemetry(vars: &[(&str, &str)]) -> (TelemetryConfig, Vec<String>) {
 }
 
 #[test]
-fn the_defaults_are_opentelemetrys() {
+fn unset_variables_have_opentelemetrys_defaults() {
     let (telemetry, warnings) = telemetry(&[]);
     let otlp = telemetry.otlp.unwrap();
     assert_eq!(otlp.endpoint.as_str(), "http://otel-collector:4317/");
@@ -21,7 +21,7 @@ fn the_defaults_are_opentelemetrys() {
 }
 
 #[test]
-fn the_endpoint_may_come_without_a_scheme() {
+fn the_endpoint_needs_no_scheme() {
     for (given, url) in [
         ("collector:4317", "http://collector:4317/"),
         ("[::1]:4317", "http://[::1]:4317/"),
@@ -39,7 +39,7 @@ fn the_endpoint_may_come_without_a_scheme() {
 }
 
 #[test]
-fn export_is_off_where_either_says_so() {
+fn either_variable_switches_the_export_off() {
     for (vars, is_exported, warned) in [
         (("OTEL_SDK_DISABLED", "true"), false, 0),
         (("OTEL_SDK_DISABLED", "True"), false, 0),
@@ -57,7 +57,7 @@ fn export_is_off_where_either_says_so() {
 }
 
 #[test]
-fn samplers() {
+fn samplers_are_parsed() {
     let named = |name: &str, argument: &str| {
         let vars = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)];
         let (telemetry, warnings) = telemetry(&vars);
@@ -80,7 +80,7 @@ fn samplers() {
 }
 
 #[test]
-fn propagators_are_a_list() {
+fn propagators_are_parsed_as_a_list() {
     for (given, [trace_context, baggage, xray], warned) in [
         ("tracecontext", [true, false, false], 0),
         ("baggage", [false, true, false], 0),
@@ -102,7 +102,7 @@ fn propagators_are_a_list() {
 }
 
 #[test]
-fn attributes_are_decoded_or_discarded_whole() {
+fn resource_attributes_are_decoded_or_all_discarded() {
     let attributes = |given: &str| {
         let (telemetry, warnings) = telemetry(&[("OTEL_RESOURCE_ATTRIBUTES", given)]);
         (telemetry.resource_attributes, telemetry.service_name, warnings)
@@ -122,7 +122,7 @@ fn attributes_are_decoded_or_discarded_whole() {
 }
 
 #[test]
-fn the_service_name_wins_over_the_attribute() {
+fn the_service_name_variable_overrides_the_attribute() {
     let (telemetry, _) = telemetry(&[
         ("OTEL_SERVICE_NAME", "given"),
         ("OTEL_RESOURCE_ATTRIBUTES", "service.name=attribute,a=b"),
@@ -141,7 +141,7 @@ const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
 
 #[test]
-fn traces_own_endpoint_and_protocol_win() {
+fn endpoint_and_protocol_for_traces_override_the_general_ones() {
     let http = (PROTOCOL, "http/protobuf");
     let traces_http = (TRACES_PROTOCOL, "http/protobuf");
     for (vars, url, protocol) in [
@@ -172,7 +172,7 @@ fn traces_own_endpoint_and_protocol_win() {
 }
 
 #[test]
-fn an_endpoint_without_a_scheme_is_https_where_insecure_is_false() {
+fn an_endpoint_without_a_scheme_is_https_if_insecure_is_false() {
     let insecure = "OTEL_EXPORTER_OTLP_INSECURE";
     let of_traces = "OTEL_EXPORTER_OTLP_TRACES_INSECURE";
     for (vars, url) in [
@@ -198,7 +198,7 @@ fn an_endpoint_without_a_scheme_is_https_where_insecure_is_false() {
 }
 
 #[test]
-fn what_is_not_supported_is_told_where_traces_are_exported_whatever_else_is_wrong() {
+fn unsupported_values_are_reported_only_if_traces_are_exported() {
     let certificate = "OTEL_EXPORTER_OTLP_CERTIFICATE";
     let vars = [(certificate, "/ca.pem"), ("WORKER_CONCURRENCY", "0")];
     let said = with(&vars).unwrap_err().to_string();
@@ -210,7 +210,7 @@ fn what_is_not_supported_is_told_where_traces_are_exported_whatever_else_is_wron
 }
 
 #[test]
-fn headers_timeout_and_compression_are_read() {
+fn headers_timeout_and_compression_are_parsed() {
     let transport = otlp(&[
         ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=all"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "Authorization=Basic%20c2VjcmV0, x-tenant = t1 ,"),
@@ -229,7 +229,7 @@ fn headers_timeout_and_compression_are_read() {
 }
 
 #[test]
-fn what_is_not_supported_is_an_error_by_name_and_shows_no_secret() {
+fn unsupported_values_are_errors_with_the_name_and_without_secrets() {
     for (name, value) in [
         (PROTOCOL, "http/json"),
         (TRACES_PROTOCOL, "zipkin"),

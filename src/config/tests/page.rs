@@ -24,7 +24,7 @@ fn table() -> String {
 }
 
 #[test]
-fn the_page_of_variables_is_the_table() {
+fn the_configuration_page_matches_the_table() {
     let page = std::fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("the page has the first mark");
     let (written, after) = rest.split_once(END).expect("the page has the second mark");

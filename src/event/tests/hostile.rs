@@ -28,7 +28,7 @@ fn bodies() -> Vec<String> {
 }
 
 #[test]
-fn bodies_cut_short_anywhere_are_no_json() {
+fn truncated_bodies_are_invalid_json() {
     for body in bodies() {
         for (end, _) in body.char_indices() {
             let poison = decode(&body[..end]).unwrap_err();
@@ -38,7 +38,7 @@ fn bodies_cut_short_anywhere_are_no_json() {
 }
 
 #[test]
-fn bodies_with_any_few_characters_changed_get_an_answer() {
+fn bodies_with_changed_characters_cause_no_panic() {
     const PIECES: [&str; 16] = [
         "",
         "\"",
@@ -71,7 +71,7 @@ fn bodies_with_any_few_characters_changed_get_an_answer() {
 }
 
 #[test]
-fn values_of_any_type_in_any_field_get_an_answer() {
+fn values_of_every_type_in_every_field_cause_no_panic() {
     const FIELDS: [&str; 16] = [
         "id",
         "type",
@@ -124,7 +124,7 @@ fn values_of_any_type_in_any_field_get_an_answer() {
 }
 
 #[test]
-fn no_body_needs_more_than_a_small_stack() {
+fn deep_bodies_need_only_a_small_stack() {
     let deep = |open: &str, close: &str| open.repeat(100_000) + "1" + &close.repeat(100_000);
     let bodies = [
         deep("[", "]"),

@@ -19,7 +19,7 @@ fn idempotency_keys_never_change() {
 }
 
 #[test]
-fn a_step_set_holds_each_step_on_its_own() {
+fn a_step_set_contains_exactly_the_inserted_steps() {
     let mut steps = StepSet::EMPTY;
     assert!(steps.is_empty());
     for (index, step) in Step::ALL.into_iter().enumerate() {
@@ -41,7 +41,7 @@ fn hex(event: &Event) -> String {
 }
 
 #[test]
-fn hashes_do_not_change_between_versions() {
+fn content_hashes_never_change() {
     let hashes = [EXPIRED, APPROVED, FAILED].map(|body| hex(&decode(body).unwrap()));
     assert_eq!(
         hashes,
@@ -71,7 +71,7 @@ fn the_same_event_has_the_same_hash_in_every_envelope() {
 }
 
 #[test]
-fn each_field_that_means_something_changes_the_hash() {
+fn each_field_with_an_effect_changes_the_hash() {
     let mut hashes = HashSet::new();
     let mut differs = |body: &Value| assert!(hashes.insert(read(body).content_hash()), "{body}");
     differs(&value(EXPIRED));

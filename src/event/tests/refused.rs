@@ -80,7 +80,7 @@ fn envelope_rows() -> Vec<Row> {
 }
 
 #[test]
-fn each_body_gets_its_reason() {
+fn each_rejected_body_has_its_reason() {
     let rows: Vec<Row> = [
         json_rows(),
         envelope_rows(),
@@ -106,7 +106,7 @@ fn each_body_gets_its_reason() {
 }
 
 #[test]
-fn poison_tells_what_else_could_be_read() {
+fn poison_contains_the_fields_that_could_be_read() {
     let poison = decode(&fields::with_payload(json!({"qty": 0}))).unwrap_err();
     assert_eq!(poison.event_type, Some(EventType::ReservationExpired));
     assert_eq!(poison.id.unwrap().as_str(), "evt_123456");

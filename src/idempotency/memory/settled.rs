@@ -125,7 +125,7 @@ mod tests {
     const APPLIED: SettledAs = SettledAs::Handled(HandledAs::Applied);
 
     #[test]
-    fn the_newest_are_found_and_the_oldest_are_gone() {
+    fn the_newest_events_are_kept_and_the_oldest_dropped() {
         const CAPACITY: usize = 2_055;
         const PUSHED: usize = 5_120;
         let (mut events, hash) = (SettledEvents::new(CAPACITY, Duration::from_secs(60)), hash());
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_keeps_no_event_from_being_the_oldest() {
+    fn a_lookup_does_not_renew_an_event() {
         let (mut events, hash) = (SettledEvents::new(2, Duration::from_secs(60)), hash());
         events.push(&id(1), hash, ClaimToken::unique(), APPLIED);
         events.push(&id(2), hash, ClaimToken::unique(), APPLIED);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_event_that_is_settled_again_the_latest_counts() {
+    fn the_latest_settlement_of_an_event_counts() {
         let (mut events, hash) = (SettledEvents::new(3, Duration::from_secs(60)), hash());
         let mut done = StepSet::EMPTY;
         done.insert(Step::ReservationStatus);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_given_up_again_and_again_costs_no_other_its_place() {
+    fn repeated_releases_of_one_event_displace_no_other() {
         let (mut events, hash) = (SettledEvents::new(100, Duration::from_secs(60)), hash());
         for number in 0..99 {
             events.push(&id(number), hash, ClaimToken::unique(), APPLIED);
@@ -181,12 +181,12 @@ mod tests {
         assert!((0..99).all(|number| events.get(&id(number)).is_some()));
         assert_eq!(events.get(&id(100)).unwrap().end, SettledAs::GivenUp(StepSet::EMPTY));
         events.push(&id(101), hash, ClaimToken::unique(), APPLIED);
-        assert!(events.get(&id(0)).is_none(), "the oldest goes, as ever");
+        assert!(events.get(&id(0)).is_none(), "the oldest event must be dropped");
         assert!(events.get(&id(1)).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_is_known_for_its_time() {
+    async fn each_event_is_kept_for_its_time_to_live() {
         let (mut events, hash) = (SettledEvents::new(100, Duration::from_secs(60)), hash());
         events.push(&id(1), hash, ClaimToken::unique(), APPLIED);
         tokio::time::advance(Duration::from_secs(40)).await;
@@ -197,6 +197,6 @@ mod tests {
         tokio::time::advance(Duration::from_secs(20)).await;
         assert!(events.get(&id(1)).is_none());
         events.push(&id(3), hash, ClaimToken::unique(), APPLIED);
-        assert_eq!(events.len(), 2, "the first is thrown out");
+        assert_eq!(events.len(), 2, "the expired event must be dropped");
     }
 }

@@ -72,14 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_came_during_a_pause_counts_though_its_time_is_over() {
+    fn an_answer_that_arrived_during_a_pause_counts_after_the_deadline() {
         assert_eq!(answered_in_a_pause(within), Some(Ok(())));
         let plain = answered_in_a_pause(|deadline, answer| timeout_at(deadline, answer));
-        assert!(plain.is_err(), "a plain timeout does not wait for it");
+        assert!(plain.is_err(), "a plain timeout must miss this answer");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_does_not_come_is_given_up_at_the_deadline() {
+    async fn a_missing_answer_times_out_at_the_deadline() {
         let deadline = Instant::now() + Duration::from_secs(1);
         assert_eq!(within(deadline, std::future::pending::<()>()).await, None);
         assert_eq!(Instant::now(), deadline);

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_no_script_gives_say_nothing_about_the_event() {
+    fn unexpected_replies_count_as_unavailable() {
         let strange = [
             Value::Nil,
             Value::Okay,
@@ -119,16 +119,16 @@ mod tests {
     }
 
     #[test]
-    fn a_way_of_being_handled_that_this_version_does_not_know_is_unreadable() {
+    fn an_unknown_kind_of_handling_is_unreadable() {
         let later = answer(&[Value::Int(WAS_HANDLED), Value::Int(3), Value::Int(1)]);
         assert!(matches!(claim(&later), Err(StoreError::Unreadable(_))));
     }
 
     #[test]
-    fn every_way_of_being_handled_is_read_as_it_is_stored() {
+    fn every_kind_of_handling_is_read_as_stored() {
         for how in [HandledAs::Applied, HandledAs::Superseded] {
             assert_eq!(handled_as(i64::from(stored(how))), Some(how));
         }
-        assert_eq!(handled_as(0), None, "what is in progress is not handled");
+        assert_eq!(handled_as(0), None, "a claimed event is not handled");
     }
 }

@@ -26,13 +26,13 @@ mod tests {
     use super::slot;
 
     #[test]
-    fn slots_are_those_of_the_specification() {
+    fn slots_follow_the_cluster_specification() {
         // Check value of the specification: the CRC16 of "123456789" is 0x31C3.
         assert_eq!(slot(b"123456789"), 0x31C3);
         assert_eq!(slot(b"{user1000}.following"), slot(b"user1000"));
         assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
         assert_eq!(slot(b"foo{bar}{zap}"), slot(b"bar"));
-        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"), "an empty tag is none");
+        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"), "an empty hash tag must be ignored");
         assert_ne!(slot(b"foo{bar"), slot(b"bar"));
     }
 }

@@ -21,7 +21,7 @@ async fn receive(world: &mut World, receive_count: u32) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newer_receipt_takes_the_older_ones_place() {
+async fn a_newer_receipt_replaces_the_older_one() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     assert!(receive(&mut world, 2).await);
@@ -30,7 +30,7 @@ async fn a_newer_receipt_takes_the_older_ones_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_count_lags_behind_is_kept_beside_it() {
+async fn a_receipt_with_a_lower_count_is_kept_too() {
     let mut world = World::new();
     world.receive_count = 2;
     world.admit_message("m1", "e1", "r1", "show").await;
@@ -42,7 +42,7 @@ async fn one_whose_count_lags_behind_is_kept_beside_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_are_kept_where_nothing_tells_which_is_newer() {
+async fn two_receipts_of_unknown_order_are_both_kept() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     assert!(!receive(&mut world, 1).await);
@@ -50,7 +50,7 @@ async fn both_are_kept_where_nothing_tells_which_is_newer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_leaving_a_message_that_is_in_hand_stays_with_its_job() {
+async fn during_a_drain_a_message_that_is_received_again_stays_with_its_job() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let job = world.start().expect("ready");
@@ -68,8 +68,8 @@ async fn while_leaving_a_message_that_is_in_hand_stays_with_its_job() {
     let same = receipt("m1", room.take(10).expect("room"));
     let other = receipt("m2", room.take(10).expect("room"));
     let sibling = Receipt { receive_count: 1, ..receipt("m1", room.take(10).expect("room")) };
-    assert!(!world.table.rejoin(sibling).expect("held"), "nothing tells which is newer");
-    assert!(world.table.rejoin(same).expect("held"), "the older one is dropped");
+    assert!(!world.table.rejoin(sibling).expect("held"), "both receipts must be kept");
+    assert!(world.table.rejoin(same).expect("held"), "the older receipt must be dropped");
     assert_eq!(&*world.table.rejoin(other).expect_err("not held").message_id.0, "m2");
     assert_eq!(&*world.table.take(&job).receipts[0].handle.0, "newer");
 }

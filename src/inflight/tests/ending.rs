@@ -27,24 +27,30 @@ async fn hidden(world: &mut World, age: Duration, receives: u32, after: Duration
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_seen_as_often_as_it_may_be_before_its_retention_ends() {
+async fn a_message_gets_all_its_receives_before_its_retention_ends() {
     let mut world = World::new();
     world.limit(ReceivesMax::Limit(10), Some(4 * DAY));
     let times = hidden(&mut world, Duration::ZERO, 10, LONG).await;
     let all: Duration = times.iter().sum();
     assert!(all < 4 * DAY && all > 3 * DAY, "{all:?}");
-    assert!(times.iter().all(|time| *time > Duration::from_secs(8 * 3_600)), "evenly: {times:?}");
+    assert!(
+        times.iter().all(|time| *time > Duration::from_secs(8 * 3_600)),
+        "not evenly spaced: {times:?}"
+    );
     let short = Duration::from_secs(900);
     assert_eq!(hidden(&mut world, Duration::ZERO, 10, short).await, [short; 10]);
     let times = hidden(&mut world, 4 * DAY - Duration::from_secs(1_800), 3, short).await;
     assert!(times.iter().sum::<Duration>() < Duration::from_secs(1_700), "{times:?}");
-    assert!(times.iter().all(|time| *time > Duration::from_secs(60)), "spaced: {times:?}");
+    assert!(
+        times.iter().all(|time| *time > Duration::from_secs(60)),
+        "too close together: {times:?}"
+    );
     let times = hidden(&mut world, 4 * DAY - Duration::from_secs(60), 10, short).await;
     assert!(times.iter().sum::<Duration>() < Duration::from_secs(60), "{times:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nothing_is_known_or_nothing_can_be_saved_it_is_hidden_for_a_while_all_the_same() {
+async fn a_message_of_unknown_or_ending_retention_is_still_hidden_for_a_while() {
     let mut world = World::new();
     assert_eq!(hidden(&mut world, 5 * DAY, 1, LONG).await, [LONG]);
     world.limit(ReceivesMax::Unlimited, Some(4 * DAY));

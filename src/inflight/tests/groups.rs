@@ -1,5 +1,4 @@
-//! FIFO groups and the redrive policy: a hand-back spends a receive.
-//! Also the room that one reservation takes.
+//! FIFO groups, the redrive policy, and the share of the in-flight limit per reservation.
 
 use super::*;
 use crate::inflight::redrive::ReceivesMax;
@@ -17,7 +16,7 @@ async fn group(max: ReceivesMax) -> World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_in_its_last_receive_is_dead_lettered_and_others_wait_for_theirs() {
+async fn only_a_head_in_its_last_receive_is_dead_lettered() {
     for (max, rounds, fate) in [
         (ReceivesMax::Limit(2), 0, GroupFate::LastReceive),
         (ReceivesMax::Limit(3), 0, GroupFate::Wait),
@@ -33,7 +32,7 @@ async fn a_head_in_its_last_receive_is_dead_lettered_and_others_wait_for_theirs(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_goes_back_where_nothing_waits_for_it_or_room_is_short() {
+async fn a_head_is_released_if_no_event_waits_for_it_or_the_limit_is_near() {
     let mut world = World::new();
     world.limit(ReceivesMax::Limit(3), None);
     world.admit("no group", "r0").await;
@@ -42,17 +41,25 @@ async fn a_head_goes_back_where_nothing_waits_for_it_or_room_is_short() {
     world.group = Some("g");
     world.admit("e1", "r1").await;
     let head = world.start().expect("e1");
-    assert_eq!(world.table.group_fate(&head), GroupFate::Release, "nothing is later");
+    assert_eq!(
+        world.table.group_fate(&head),
+        GroupFate::Release,
+        "no later event waits for the head"
+    );
     world.admit("e2", "r2").await;
     assert_eq!(world.table.group_fate(&head), GroupFate::Wait);
     for n in 0..48 {
         world.admit(&format!("f{n}"), &format!("s{n}")).await;
     }
-    assert_eq!(world.table.group_fate(&head), GroupFate::Release, "more than half is taken");
+    assert_eq!(
+        world.table.group_fate(&head),
+        GroupFate::Release,
+        "more than half of the limit is used"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_come_again_takes_nobody_along() {
+async fn a_head_without_receives_left_does_not_hand_back_its_group() {
     for (max, next) in [(ReceivesMax::Limit(2), Some("e2")), (ReceivesMax::Limit(3), None)] {
         let mut world = group(max).await;
         let head = world.start().expect("e1");
@@ -64,7 +71,7 @@ async fn who_does_not_come_again_takes_nobody_along() {
         let head = world.start().expect("e1");
         let taken = world.table.take(&head);
         taken.turn.expect("it is in a group").abandon();
-        assert_eq!(world.start_id().as_deref(), next, "its copy could not be sent");
+        assert_eq!(world.start_id().as_deref(), next, "after a failed copy");
 
         let mut world = group(max).await;
         let head = world.start().expect("e1");
@@ -76,7 +83,7 @@ async fn who_does_not_come_again_takes_nobody_along() {
         };
         world.table.renewed(due.into_iter().map(answer).collect(), now);
         assert!(world.table.forget_lost(head).is_some());
-        assert_eq!(world.start_id().as_deref(), next, "its lease was lost");
+        assert_eq!(world.start_id().as_deref(), next, "after a lost lease");
     }
 }
 
@@ -96,7 +103,7 @@ async fn offer(world: &mut World, reservation: &str, count: usize) -> Vec<Option
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_takes_as_much_room_as_it_leaves() {
+async fn a_reservation_uses_at_most_half_of_the_free_messages() {
     let mut world = World::new();
     let held = |offered: &[Option<Duration>]| offered.iter().filter(|it| it.is_none()).count();
     assert_eq!(held(&offer(&mut world, "hot", 80).await), 50);
@@ -112,7 +119,7 @@ async fn a_reservation_takes_as_much_room_as_it_leaves() {
 
 /// In a room of 64 MiB, 64 messages of 1 MiB would fill it.
 #[tokio::test(start_paused = true)]
-async fn a_reservation_takes_as_much_memory_as_it_leaves() {
+async fn a_reservation_uses_at_most_half_of_the_free_bytes() {
     let mut world = World::new();
     world.room = InFlightLimiter::new(100, 64 << 20);
     let mut held = 0;
@@ -128,7 +135,7 @@ async fn a_reservation_takes_as_much_memory_as_it_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_goes_back_for_room_comes_again_when_its_turn_is_near() {
+async fn a_deferred_event_is_hidden_until_its_turn_is_near() {
     let mut world = World::new();
     offer(&mut world, "hot", 50).await;
     // Ten per second for five seconds.
@@ -149,7 +156,7 @@ async fn what_goes_back_for_room_comes_again_when_its_turn_is_near() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_goes_back_for_room_that_has_no_receive_to_spare() {
+async fn an_event_without_a_spare_receive_is_not_deferred() {
     for (max, receives, goes_back) in [
         (ReceivesMax::Unknown, 1, true),
         (ReceivesMax::Unknown, 2, false),
@@ -171,9 +178,9 @@ async fn nothing_goes_back_for_room_that_has_no_receive_to_spare() {
     assert_eq!(offer(&mut world, "hot", 60).await, [None; 60]);
 }
 
-/// An outage costs time, not receives.
+/// An outage uses up no receives.
 #[tokio::test(start_paused = true)]
-async fn nothing_goes_back_for_room_while_its_service_is_away() {
+async fn no_event_is_deferred_during_an_outage_of_its_service() {
     let mut world = World::new();
     offer(&mut world, "hot", 50).await;
     let head = world.start().expect("the first");
@@ -186,7 +193,7 @@ async fn nothing_goes_back_for_room_while_its_service_is_away() {
 
 /// A head that waits for room does not stop hand-backs, unless its service is down.
 #[tokio::test(start_paused = true)]
-async fn a_backlog_goes_back_for_room_while_its_head_waits_for_room_at_a_service() {
+async fn a_backlog_is_deferred_while_its_head_waits_for_the_concurrency_limit() {
     for is_suspect in [true, false] {
         let mut world = World::new();
         offer(&mut world, "hot", 50).await;
@@ -200,7 +207,7 @@ async fn a_backlog_goes_back_for_room_while_its_head_waits_for_room_at_a_service
 }
 
 #[tokio::test(start_paused = true)]
-async fn copies_of_one_event_take_no_more_room_than_they_leave() {
+async fn copies_of_an_event_use_at_most_half_of_the_free_messages() {
     let mut world = World::new();
     let mut joined = 0;
     for n in 0..200 {

@@ -49,7 +49,7 @@ impl Queue for Slow {
     }
 
     async fn hand_back(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
-        unreachable!("leases are extended here")
+        unreachable!("only leases are extended here")
     }
 
     async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {
@@ -135,7 +135,7 @@ impl Kept {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_as_may_be_held_keep_their_leases_where_a_call_takes_100_ms() {
+async fn all_leases_are_kept_with_calls_of_100_ms() {
     let kept = held(20_000, VISIBILITY, |_| Duration::from_millis(100)).await;
     sleep(VISIBILITY * 2).await;
     assert_eq!((kept.lost(), kept.world.table.held()), (0, 20_000));
@@ -144,7 +144,7 @@ async fn as_many_as_may_be_held_keep_their_leases_where_a_call_takes_100_ms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_hang_cost_no_lease_while_others_are_answered() {
+async fn hanging_calls_lose_no_lease_while_others_are_answered() {
     let third_hangs = |call| if call % 3 == 1 { HANGS } else { Duration::from_millis(10) };
     let kept = held(1_000, VISIBILITY, third_hangs).await;
     sleep(VISIBILITY * 3).await;
@@ -153,7 +153,7 @@ async fn calls_that_hang_cost_no_lease_while_others_are_answered() {
 
 /// Half of the shortest lease has time for one call that times out and one that succeeds.
 #[tokio::test(start_paused = true)]
-async fn calls_that_become_slow_cost_no_lease() {
+async fn calls_that_become_slow_lose_no_lease() {
     let becomes_slow = |call| Duration::from_millis(if call < 20 { 10 } else { 1_000 });
     let kept = held(10, Duration::from_secs(5), becomes_slow).await;
     sleep(Duration::from_secs(300)).await;
@@ -162,7 +162,7 @@ async fn calls_that_become_slow_cost_no_lease() {
 
 /// The answer does not show when SQS began to count: it may have been at the request.
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_counted_from_when_its_extension_was_asked_for() {
+async fn an_extended_lease_lasts_from_the_request() {
     let took = Duration::from_secs(4);
     let mut kept = held(1, VISIBILITY, |_| Duration::from_secs(4)).await;
     let job = kept.world.start().expect("ready");
@@ -173,7 +173,7 @@ async fn a_lease_is_counted_from_when_its_extension_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_asked_beyond_the_twelve_hours_that_sqs_allows() {
+async fn leases_are_extended_to_at_most_twelve_hours_after_the_receipt() {
     let hour = Duration::from_secs(3_600);
     let kept = held(1, hour, |_| Duration::from_millis(10)).await;
     let began = Instant::now();
@@ -183,7 +183,7 @@ async fn nothing_is_asked_beyond_the_twelve_hours_that_sqs_allows() {
         let asked = kept.queue.asked.lock().expect("no panic")[asked_before..].to_vec();
         for time in asked {
             let until = began.elapsed() + time;
-            assert!(until <= hour * 12, "asked to hide it until {until:?} after its receipt");
+            assert!(until <= hour * 12, "extended until {until:?} after the receipt");
         }
     }
     assert_eq!((kept.told.overdue.load(Ordering::Relaxed), kept.world.table.held()), (1, 0));
@@ -191,7 +191,7 @@ async fn nothing_is_asked_beyond_the_twelve_hours_that_sqs_allows() {
 
 /// An outage may last longer than the retention period, and SQS does not report dropped messages.
 #[tokio::test(start_paused = true)]
-async fn what_sqs_is_about_to_drop_is_given_to_be_copied() {
+async fn jobs_whose_retention_ends_are_reported() {
     const DAY: Duration = Duration::from_secs(24 * 3_600);
     for (retention, age, earliest) in [
         (4 * DAY, 4 * DAY - Duration::from_secs(3_600), Duration::from_secs(3_540)),
@@ -212,19 +212,22 @@ async fn what_sqs_is_about_to_drop_is_given_to_be_copied() {
         let in_hand = kept.world.start().expect("in hand");
         sleep(retention - age).await;
         let ending: Vec<_> = std::mem::take(&mut *kept.told.ending.lock().expect("no panic"));
-        let [(at, job)] = &ending[..] else { panic!("one: {}", ending.len()) };
+        let [(at, job)] = &ending[..] else { panic!("expected one ending job: {}", ending.len()) };
         assert_eq!(job.event.id.as_str(), "idle");
         let after = *at - began;
         let second = Duration::from_secs(1);
         assert!(earliest - second <= after && after <= earliest + second, "{after:?}");
-        assert!(kept.world.table.is_ending(&in_hand, Instant::now()), "seen when its attempt ends");
+        assert!(
+            kept.world.table.is_ending(&in_hand, Instant::now()),
+            "the running job must be marked as ending"
+        );
         assert_eq!(kept.world.table.take(job).receipts.len(), 1);
     }
 }
 
 /// The queue's limits are read after its first messages arrive, and change while they are held.
 #[tokio::test(start_paused = true)]
-async fn a_retention_that_is_learnt_late_counts_for_what_is_held() {
+async fn a_retention_read_later_applies_to_held_jobs() {
     let hour = Duration::from_secs(3_600);
     let mut kept = held(0, hour, |_| Duration::from_millis(10)).await;
     let minutes = |n: u64| Duration::from_secs(n * 60);
@@ -239,7 +242,7 @@ async fn a_retention_that_is_learnt_late_counts_for_what_is_held() {
 
 /// The retention may end at the same time as SQS's maximum hold.
 #[tokio::test(start_paused = true)]
-async fn a_job_that_may_be_held_no_longer_leaves_the_table_whatever_its_retention() {
+async fn a_job_at_the_longest_hold_time_leaves_the_table() {
     for end_s in (42_590..42_610).step_by(5) {
         let mut kept = held(0, VISIBILITY, |_| Duration::from_millis(10)).await;
         kept.world.limit(ReceivesMax::Limit(10), Some(Duration::from_secs(end_s + 60)));

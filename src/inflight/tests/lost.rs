@@ -23,7 +23,7 @@ async fn two_of_a_group() -> (World, Box<Job>) {
 
 /// SQS delivers the head again, and the later messages must not be handled before it.
 #[tokio::test(start_paused = true)]
-async fn a_groups_head_that_is_lost_while_it_waits_takes_the_later_ones_along() {
+async fn a_waiting_head_with_a_lost_lease_abandons_its_group() {
     let (mut world, head) = two_of_a_group().await;
     world.table.wait(head, Instant::now() + Duration::from_secs(600));
     advance(Duration::from_secs(5)).await;
@@ -33,7 +33,7 @@ async fn a_groups_head_that_is_lost_while_it_waits_takes_the_later_ones_along() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_groups_head_that_is_lost_in_hand_takes_the_later_ones_along() {
+async fn a_running_head_with_a_lost_lease_abandons_its_group() {
     let (mut world, head) = two_of_a_group().await;
     advance(Duration::from_secs(5)).await;
     assert_eq!(world.renew(|| Renewal::Lost).receipts_lost, 1);
@@ -44,22 +44,22 @@ async fn a_groups_head_that_is_lost_in_hand_takes_the_later_ones_along() {
 
 /// The table has room for six suspects.
 #[tokio::test(start_paused = true)]
-async fn what_is_parked_for_a_service_counts_among_the_suspects_no_more() {
+async fn a_job_that_is_parked_for_an_outage_is_no_suspect() {
     let mut world = World::new();
     for n in 0..20 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
         let job = world.start().expect("ready");
         let guard = world.metrics.suspect(Service::Reservation);
         let excess = world.table.wait_as_suspect(job, guard, Instant::now());
-        assert!(excess.is_none(), "{n} before it are no suspects");
+        assert!(excess.is_none(), "{n} jobs before it must not be suspects");
         world.table.wake_due(Instant::now());
-        let job = world.start().expect("its time has come");
+        let job = world.start().expect("the wait must be over");
         world.table.park(job, Dependency::ReservationApi, PARKED);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_was_refused_says_nothing_of_a_claim_that_was_made_since() {
+async fn a_failed_renewal_does_not_affect_a_newer_claim() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let lease = world.start().expect("ready").lease;
@@ -70,14 +70,14 @@ async fn a_renewal_that_was_refused_says_nothing_of_a_claim_that_was_made_since(
     lease.claim_asked();
     lease.claimed(until());
     lease.renewal_refused(older);
-    assert!(lease.is_claimed(), "the answer is of the claim before");
+    assert!(lease.is_claimed(), "the answer belongs to the previous claim");
     let newer = lease.renewable().expect("claimed");
     lease.renewal_refused(newer);
     assert!(!lease.is_claimed() && !lease.may_be_claimed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_hand_at_the_very_end_can_be_taken_without_its_job() {
+async fn running_jobs_are_removed_at_the_end_of_a_drain() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     world.admit("e2", "r1").await;

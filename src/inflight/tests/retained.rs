@@ -34,7 +34,7 @@ fn extend(world: &World) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_is_extended_for_as_long_as_it_is() {
+async fn kept_receipts_are_extended_until_they_are_taken_back() {
     let mut world = World::new();
     let keys = keep(&mut world, BATCH_MAX + 2).await;
     assert_eq!((world.table.held(), world.table.kept()), (0, keys.len()));
@@ -46,40 +46,42 @@ async fn what_is_kept_is_extended_for_as_long_as_it_is() {
     }
     assert!(extended.iter().sum::<usize>() >= keys.len() * 6, "{extended:?}");
     for key in keys {
-        let TakenBack::Ready(receipt) = take_back(&world, key) else { panic!("it stands") };
+        let TakenBack::Ready(receipt) = take_back(&world, key) else {
+            panic!("the receipt must be ready")
+        };
         assert!(receipt.deadline > Instant::now());
     }
     assert_eq!((world.table.kept(), world.table.next_renewal()), (0, None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_taken_back_while_it_is_extended_or_with_little_time_left() {
+async fn a_receipt_is_busy_during_an_extension_and_near_its_end() {
     let mut world = World::new();
     let key = keep(&mut world, 1).await[0];
     advance(VISIBILITY * 3 / 4).await;
-    assert!(matches!(take_back(&world, key), TakenBack::Busy), "a quarter is left");
+    assert!(matches!(take_back(&world, key), TakenBack::Busy), "a quarter of the lease is left");
     let due = world.table.renewals_due(Instant::now()).due;
     assert_eq!(due.len(), 1);
-    assert!(matches!(take_back(&world, key), TakenBack::Busy), "being extended");
+    assert!(matches!(take_back(&world, key), TakenBack::Busy), "an extension is in progress");
     let again = Instant::now() + Duration::from_secs(1);
     world.table.renewed(vec![(due[0].key, Renewal::RetryAt(again))], Instant::now());
     let urgent = world.table.take_back(key, Instant::now(), true);
-    assert!(matches!(urgent, TakenBack::Ready(_)), "there is nothing to wait for");
+    assert!(matches!(urgent, TakenBack::Ready(_)), "no extension is in progress");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receipt_that_is_lost_says_so_when_it_is_taken_back() {
+async fn a_lost_receipt_is_reported_when_it_is_taken_back() {
     let mut world = World::new();
     let key = keep(&mut world, 1).await[0];
     advance(VISIBILITY / 2).await;
     let due = world.table.renewals_due(Instant::now()).due;
     let renewed = world.table.renewed(vec![(due[0].key, Renewal::Lost)], Instant::now());
-    assert_eq!(renewed.receipts_lost, 0, "it is counted where it is taken back");
+    assert_eq!(renewed.receipts_lost, 0, "the loss was counted twice");
     assert!(matches!(take_back(&world, key), TakenBack::Lost(_)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_is_extended_early_to_see_whether_that_works() {
+async fn one_receipt_is_extended_early_as_a_probe() {
     let mut world = World::new();
     assert!(!world.table.renew_one(Instant::now()));
     keep(&mut world, 1).await;
@@ -92,7 +94,7 @@ async fn one_is_extended_early_to_see_whether_that_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_extension_cuts_no_lease_that_is_longer() {
+async fn an_extension_never_shortens_a_lease() {
     let mut world = World::new();
     world.lease = Duration::from_secs(900);
     world.admit("e1", "r1").await;
@@ -110,7 +112,7 @@ async fn an_extension_cuts_no_lease_that_is_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_the_lease_keeper_is_gone_nothing_is_waited_for() {
+async fn without_a_lease_keeper_a_receipt_is_never_busy() {
     let mut world = World::new();
     let key = keep(&mut world, 1).await[0];
     advance(VISIBILITY / 2).await;

@@ -5,7 +5,7 @@ use super::*;
 const MIB: usize = 1 << 20;
 
 #[tokio::test(start_paused = true)]
-async fn what_is_learnt_of_a_job_takes_room_until_it_is_settled() {
+async fn memory_added_to_a_job_counts_until_it_is_settled() {
     let mut world = World::new();
     world.room = InFlightLimiter::new(100, 4 << 20);
     world.admit("e1", "r1").await;

@@ -29,7 +29,7 @@ impl World {
 
 /// Fresh events never run out, and jobs that have failed still get their turn.
 #[tokio::test(start_paused = true)]
-async fn each_fourth_that_is_let_go_is_the_oldest_of_those_that_have_failed() {
+async fn every_fourth_resumed_job_is_the_oldest_that_has_failed() {
     let mut world = World::new();
     for (id, how) in [("s1", SUSPECT), ("t1", TRIED), ("s2", SUSPECT), ("t2", TRIED)] {
         let job = world.started(id).await;
@@ -52,7 +52,7 @@ async fn each_fourth_that_is_let_go_is_the_oldest_of_those_that_have_failed() {
 
 /// The next suspect is tried however many wait for room, or for a service that is down or paused.
 #[tokio::test(start_paused = true)]
-async fn a_suspect_that_is_parked_leaves_its_place_to_the_next() {
+async fn a_parked_suspect_does_not_count_as_tried() {
     for how in [SUSPECT, ParkedAs { is_full: false, is_suspect: false, ..SUSPECT }] {
         let mut world = World::new();
         for n in 0..5 {
@@ -72,14 +72,18 @@ async fn a_suspect_that_is_parked_leaves_its_place_to_the_next() {
         let job = world.started("e5").await;
         world.wait_as_suspect(job, Service::Inventory);
         world.table.wake_due(Instant::now());
-        assert_eq!(world.start().is_none(), how.is_suspect, "as many are tried as may");
+        assert_eq!(
+            world.start().is_none(),
+            how.is_suspect,
+            "the number of tried suspects is limited"
+        );
         drop((world.table.take(&first), world.table.take(&second)));
-        assert_eq!(world.start().is_some(), how.is_suspect, "the next");
+        assert_eq!(world.start().is_some(), how.is_suspect, "the next suspect must start");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn suspects_of_a_service_are_tried_whatever_those_of_the_other_do() {
+async fn suspects_are_limited_per_service() {
     let mut world = World::new();
     for n in 0..3 {
         let job = world.started(&format!("api-{n}")).await;
@@ -91,7 +95,7 @@ async fn suspects_of_a_service_are_tried_whatever_those_of_the_other_do() {
     let tried =
         [world.start_id(), world.start_id(), world.start_id()].map(Option::unwrap_or_default);
     assert_eq!(tried, ["api-0", "api-1", "inventory"]);
-    assert!(world.start().is_none(), "two of each service");
+    assert!(world.start().is_none(), "more than two suspects of a service started");
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +109,7 @@ async fn a_suspect_of_one_service_is_fresh_at_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn suspects_that_wait_for_room_are_given_up_like_others() {
+async fn parked_suspects_count_towards_the_limit_of_suspects() {
     let mut world = World::new();
     for n in 0..7 {
         let mut job = world.started(&format!("e{n}")).await;
@@ -113,13 +117,13 @@ async fn suspects_that_wait_for_room_are_given_up_like_others() {
         let excess = world.table.park(job, Dependency::Inventory, SUSPECT);
         let excess: Vec<_> = excess.into_iter().collect();
         let expected: &[&str] = if n < 6 { &[] } else { &["e0"] };
-        assert_eq!(ids(&excess), expected, "six may be held");
+        assert_eq!(ids(&excess), expected, "the limit is six");
     }
 }
 
 /// A job that waits for room at a service that is called does not wait for the service.
 #[tokio::test(start_paused = true)]
-async fn only_what_waits_for_a_service_that_is_not_called_is_parked() {
+async fn only_jobs_that_wait_for_a_service_in_outage_are_parked() {
     let away = ParkedAs { is_full: false, ..FRESH };
     for how in [away, FRESH, TRIED, SUSPECT] {
         let mut world = World::new();
@@ -133,7 +137,7 @@ async fn only_what_waits_for_a_service_that_is_not_called_is_parked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn suspects_that_wait_for_room_go_last() {
+async fn suspects_at_the_concurrency_limit_are_resumed_last() {
     let mut world = World::new();
     for n in 0..4 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
@@ -151,7 +155,7 @@ async fn suspects_that_wait_for_room_go_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_few_suspects_are_tried_at_once_and_the_next_when_one_is_put_aside() {
+async fn a_limited_number_of_suspects_runs_concurrently() {
     let mut world = World::new();
     for n in 0..5 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
@@ -161,10 +165,10 @@ async fn a_few_suspects_are_tried_at_once_and_the_next_when_one_is_put_aside() {
     }
     world.admit("good", "r9").await;
     world.table.wake_due(Instant::now());
-    assert_eq!(world.start_id().as_deref(), Some("good"), "it was ready before");
+    assert_eq!(world.start_id().as_deref(), Some("good"), "jobs that were ready before come first");
     let first = world.start().expect("a suspect");
     let second = world.start().expect("another one");
-    assert!(world.start().is_none(), "two at once, of five");
+    assert!(world.start().is_none(), "only two of five suspects may run");
     let guard = world.metrics.suspect(Service::Inventory);
     assert!(world.table.wait_as_suspect(first, guard, Instant::now() + HOUR).is_none());
     let third = world.start().expect("the next one");
@@ -175,7 +179,7 @@ async fn a_few_suspects_are_tried_at_once_and_the_next_when_one_is_put_aside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn suspects_take_a_part_of_the_room_and_the_oldest_that_was_tried_goes_first() {
+async fn suspects_beyond_their_limit_are_released_oldest_first() {
     let mut world = World::new();
     let mut gone = Vec::new();
     for n in 0..10 {
@@ -188,7 +192,7 @@ async fn suspects_take_a_part_of_the_room_and_the_oldest_that_was_tried_goes_fir
             gone.push(excess);
         }
     }
-    assert_eq!(ids(&gone), ["e0", "e2", "e3", "e4"], "six may be held");
+    assert_eq!(ids(&gone), ["e0", "e2", "e3", "e4"], "the limit is six");
     // A job that is no longer a suspect does not count.
     world.admit("e10", "r10").await;
     let job = world.start().expect("ready");

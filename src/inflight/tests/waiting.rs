@@ -15,7 +15,7 @@ fn ids(jobs: &[Box<Job>]) -> Vec<&str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn parked_jobs_are_let_go_in_order_as_many_as_may() {
+async fn parked_jobs_resume_in_order_up_to_the_given_number() {
     let mut world = World::new();
     for n in 1..=3 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
@@ -25,7 +25,7 @@ async fn parked_jobs_are_let_go_in_order_as_many_as_may() {
     world.admit("later", "r1").await;
     assert!(world.start().is_none(), "a parked event keeps its turn");
     world.table.unpark(Dependency::ReservationApi, usize::MAX);
-    assert!(world.start().is_none(), "they wait for the other one");
+    assert!(world.start().is_none(), "they wait for the other service");
     world.table.unpark(Dependency::Inventory, 2);
     assert_eq!(world.table.parked(Dependency::Inventory).total(), 1);
     let first = world.start().expect("one");
@@ -41,7 +41,7 @@ async fn parked_jobs_are_let_go_in_order_as_many_as_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_job_that_is_lost_or_handed_back_leaves_nothing_behind() {
+async fn a_parked_job_that_is_lost_or_handed_back_is_removed() {
     let mut world = World::new();
     for n in 1..=2 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
@@ -54,14 +54,14 @@ async fn a_parked_job_that_is_lost_or_handed_back_leaves_nothing_behind() {
     assert_eq!(world.table.parked(Dependency::Inventory).total(), 1);
     world.table.stop();
     world.table.unpark(Dependency::Inventory, usize::MAX);
-    assert!(world.start().is_none(), "nothing is let go while stopping");
+    assert!(world.start().is_none(), "no job may be resumed during a drain");
     let idle = world.table.take_idle(Instant::now());
     assert_eq!((idle.len(), idle[0].1), (1, Duration::ZERO));
     assert_eq!(world.table.parked(Dependency::Inventory).total(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_has_one_event_at_a_time_whatever_the_reservation() {
+async fn a_group_runs_one_event_at_a_time_over_its_reservations() {
     let mut world = World::new();
     world.group = Some("g");
     world.admit("e1", "r1").await;
@@ -74,7 +74,7 @@ async fn a_group_has_one_event_at_a_time_whatever_the_reservation() {
     assert_eq!(other.event.id.as_str(), "other group");
     assert!(world.start().is_none());
     drop(world.table.take(&other));
-    assert!(world.start().is_none(), "first of its group, not of its reservation");
+    assert!(world.start().is_none(), "only the head of its group, not of its reservation");
     drop(world.table.take(&first));
     let mut next = [world.start_id(), world.start_id()].map(Option::unwrap_or_default);
     next.sort();
@@ -82,20 +82,20 @@ async fn a_group_has_one_event_at_a_time_whatever_the_reservation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_moves_on_when_its_dead_letter_is_settled_and_not_before() {
+async fn a_group_continues_only_after_its_dead_letter_is_settled() {
     let mut world = World::new();
     world.group = Some("g");
     world.admit("e1", "r1").await;
     world.admit("e2", "r2").await;
     let first = world.start().expect("e1");
     let taken = world.table.take(&first);
-    assert!(world.start().is_none(), "its copy is on its way");
+    assert!(world.start().is_none(), "the copy is not settled yet");
     drop(taken);
     assert_eq!(world.start_id().as_deref(), Some("e2"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_goes_back_takes_the_later_ones_of_its_group_with_it() {
+async fn a_released_event_abandons_the_later_ones_of_its_group() {
     let mut world = World::new();
     world.group = Some("g");
     for n in 1..=3 {
@@ -117,7 +117,7 @@ async fn what_goes_back_takes_the_later_ones_of_its_group_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn poison_takes_its_turn_in_its_group() {
+async fn poison_keeps_its_position_in_its_group() {
     let mut world = World::new();
     world.group = Some("g");
     world.admit("e1", "r1").await;
@@ -133,7 +133,7 @@ async fn poison_takes_its_turn_in_its_group() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_lease_takes_the_later_ones_of_its_group_with_it() {
+async fn a_lost_lease_abandons_the_later_events_of_its_group() {
     let mut world = World::new();
     world.group = Some("g");
     world.admit("e1", "r1").await;
@@ -147,7 +147,7 @@ async fn a_lost_lease_takes_the_later_ones_of_its_group_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_abandoned_is_found_by_the_shutdown_too() {
+async fn abandoned_jobs_are_handed_out_on_a_stop() {
     let mut world = World::new();
     world.group = Some("g");
     world.admit("e1", "r1").await;
@@ -162,7 +162,7 @@ async fn what_was_abandoned_is_found_by_the_shutdown_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_given_back_before_sqs_takes_it() {
+async fn a_message_is_handed_back_before_the_longest_hold_time() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let started_at = Instant::now();
@@ -189,7 +189,7 @@ async fn a_message_is_given_back_before_sqs_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_in_a_workers_hands_is_given_back_after_the_attempt() {
+async fn a_running_message_is_handed_back_after_its_attempt() {
     let mut world = World::new();
     world.admit("e1", "r1").await;
     let job = world.start().expect("ready");
@@ -201,7 +201,10 @@ async fn a_message_in_a_workers_hands_is_given_back_after_the_attempt() {
             world.renew(extended);
         }
     }
-    assert!(world.table.renewals_due(Instant::now()).overdue.is_empty(), "it is in use");
+    assert!(
+        world.table.renewals_due(Instant::now()).overdue.is_empty(),
+        "a running message must stay with its job"
+    );
     assert!(job.lease.is_held());
     world.table.wait(job, Instant::now() + HOUR);
     advance(Duration::from_secs(1)).await;
@@ -240,7 +243,7 @@ async fn held_messages_are_counted_by_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_is_any_of_those_who_wait_and_a_fresh_one_if_there_is_one() {
+async fn fresh_jobs_are_probed_before_tried_ones() {
     let mut world = World::new();
     let mut probes = std::collections::BTreeSet::new();
     for n in 0..30 {
@@ -259,11 +262,11 @@ async fn a_probe_is_any_of_those_who_wait_and_a_fresh_one_if_there_is_one() {
         assert!(world.start().is_none());
         world.table.park(job, Dependency::Inventory, FRESH);
     }
-    assert_eq!(probes.len(), 10, "each of the fresh ones, in time: {probes:?}");
+    assert_eq!(probes.len(), 10, "each fresh job must be probed: {probes:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_room_at_a_service_is_buffered_unless_nobody_calls_it() {
+async fn jobs_at_the_concurrency_limit_are_buffered_unless_the_service_is_down() {
     let mut world = World::new();
     for n in 0..8 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
@@ -285,7 +288,7 @@ async fn what_waits_for_room_at_a_service_is_buffered_unless_nobody_calls_it() {
 /// A pause or a call rate limit.
 /// Other processes can take the jobs beyond what the service can soon take.
 #[tokio::test(start_paused = true)]
-async fn what_a_limit_refused_is_buffered_unless_it_is_a_suspect() {
+async fn jobs_paced_by_a_limit_are_buffered_unless_they_are_suspects() {
     let mut world = World::new();
     let later = Instant::now() + 2 * HOUR;
     for n in 0..8 {
@@ -301,21 +304,21 @@ async fn what_a_limit_refused_is_buffered_unless_it_is_a_suspect() {
         let table = Arc::clone(&world.table);
         async move { tokio::time::timeout(HOUR, table.buffer_room(0)).await.is_ok() }
     };
-    assert!(has_room(&world).await, "each waits for a time of its own");
+    assert!(has_room(&world).await, "jobs with their own retry times are not buffered");
     world.table.set_rationed(true);
     assert!(!has_room(&world).await, "eight may be buffered");
     world.table.set_buffer_max(9);
-    assert!(has_room(&world).await, "the suspect is none of them");
+    assert!(has_room(&world).await, "a suspect is not buffered");
     assert_eq!(world.table.wake_due(later), None);
     while let Some(job) = world.start() {
         drop(world.table.take(&job));
     }
     world.table.set_buffer_max(1);
-    assert!(has_room(&world).await, "nobody waits any more");
+    assert!(has_room(&world).await, "no job waits any more");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_be_buffered_for_a_small_service_is_never_passed() {
+async fn the_buffer_limit_of_a_small_service_is_never_exceeded() {
     let mut world = World::new();
     world.table.set_buffer_max(6);
     for n in 0..2 {
@@ -326,8 +329,8 @@ async fn what_may_be_buffered_for_a_small_service_is_never_passed() {
         async move { tokio::time::timeout(HOUR, table.buffer_room(coming)).await.ok() }
     };
     assert_eq!(room(&world, 0).await, Some(4));
-    assert_eq!(room(&world, 1).await, Some(3), "one is on its way");
-    assert_eq!(room(&world, 2).await, None, "not worth a receive");
+    assert_eq!(room(&world, 1).await, Some(3), "one message is on its way");
+    assert_eq!(room(&world, 2).await, None, "too few free places for a receive");
     world.table.set_buffer_max(8);
-    assert_eq!(room(&world, 0).await, Some(crate::queue::BATCH_MAX), "as many as workers can use");
+    assert_eq!(room(&world, 0).await, Some(crate::queue::BATCH_MAX), "limited only by the workers");
 }

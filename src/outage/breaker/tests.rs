@@ -85,7 +85,7 @@ impl World {
 }
 
 #[test]
-fn five_fresh_reservations_without_a_success_take_it_down() {
+fn five_failed_reservations_without_a_success_open_the_breaker() {
     for (outcome, trouble) in [
         (CallOutcome::Outage, Trouble::Away),
         (CallOutcome::Failing, Trouble::Failing),
@@ -95,14 +95,14 @@ fn five_fresh_reservations_without_a_success_take_it_down() {
         assert_eq!(world.calls(0..4, outcome), None);
         let within = Duration::ZERO;
         let down = Change::Down { trouble, reservations: 5, within };
-        assert_eq!(world.call(4, outcome), Some(down), "the fifth");
+        assert_eq!(world.call(4, outcome), Some(down), "at the fifth failure");
         assert_eq!(world.trouble(), Some(trouble));
         assert!(world.is_away(9));
     }
 }
 
 #[test]
-fn a_few_that_go_on_failing_never_do() {
+fn repeated_failures_of_few_reservations_do_not_open_the_breaker() {
     for outcome in [CallOutcome::Outage, CallOutcome::Failing, CallOutcome::Refused] {
         let mut world = World::new();
         for n in 0..10_000 {
@@ -112,13 +112,13 @@ fn a_few_that_go_on_failing_never_do() {
 }
 
 #[test]
-fn a_success_that_began_later_starts_the_count_anew_and_an_earlier_one_does_not() {
+fn only_a_success_that_began_after_the_failures_resets_the_count() {
     let mut world = World::new();
     let early = world.begin(100);
     assert_eq!(world.calls(0..4, CallOutcome::Outage), None);
     assert_eq!(world.end(early, CallOutcome::Done), None);
     let down = world.call(4, CallOutcome::Outage);
-    assert!(matches!(down, Some(Change::Down { .. })), "what began before proves nothing");
+    assert!(matches!(down, Some(Change::Down { .. })), "after an earlier success");
 
     let mut world = World::new();
     for round in 0..100 {
@@ -129,7 +129,7 @@ fn a_success_that_began_later_starts_the_count_anew_and_an_earlier_one_does_not(
 }
 
 #[test]
-fn failures_that_are_twenty_seconds_apart_prove_nothing() {
+fn failures_spread_over_more_than_twenty_seconds_do_not_open_the_breaker() {
     let mut world = World::new();
     for n in 0..100 {
         assert_eq!(world.after(Duration::from_secs(6)).call(n, CallOutcome::Failing), None);
@@ -137,7 +137,7 @@ fn failures_that_are_twenty_seconds_apart_prove_nothing() {
 }
 
 #[test]
-fn the_more_fails_as_a_rule_the_longer_a_run_must_be() {
+fn a_higher_failure_rate_needs_a_longer_run_to_open_the_breaker() {
     let mut world = World::new();
     for n in 0..200 {
         let outcome = if n % 2 == 0 { CallOutcome::Outage } else { CallOutcome::Done };
@@ -149,7 +149,7 @@ fn the_more_fails_as_a_rule_the_longer_a_run_must_be() {
 }
 
 #[test]
-fn it_is_probed_by_several_in_a_round_and_ever_more_rarely() {
+fn probe_rounds_have_several_probes_and_growing_intervals() {
     let mut world = World::down(Trouble::Away);
     let mut waits = Vec::new();
     for round in 0..150 {
@@ -160,7 +160,7 @@ fn it_is_probed_by_several_in_a_round_and_ever_more_rarely() {
             if due == Due::Probe {
                 break;
             }
-            world.now = again.expect("it is probed again");
+            world.now = again.expect("a further probe");
         }
         waits.push((world.now - began).as_secs_f64());
         for probe in 0..PROBES_A_ROUND {
@@ -179,7 +179,7 @@ fn it_is_probed_by_several_in_a_round_and_ever_more_rarely() {
 }
 
 #[test]
-fn a_probe_that_is_silent_does_not_hold_up_the_next_round() {
+fn an_unanswered_probe_does_not_delay_the_next_round() {
     let mut world = World::down(Trouble::Away);
     let waiting = Waiting { fresh: 9, tried: 0, suspects: 0 };
     let mut silent = Vec::new();
@@ -189,18 +189,18 @@ fn a_probe_that_is_silent_does_not_hold_up_the_next_round() {
         silent.push(world.begin(100 + n));
     }
     world.after(Duration::from_secs(20));
-    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0), "enough are open");
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0), "the round is complete");
     let (last, _) = (silent.pop().expect("some"), silent);
     assert!(matches!(world.end(last, CallOutcome::Done), Some(Change::Back { .. })));
 }
 
 #[test]
-fn fresh_events_probe_first_and_the_first_fresh_one_at_once() {
+fn fresh_events_are_probed_first_and_the_first_at_once() {
     let mut world = World::down(Trouble::Failing);
     world.after(Duration::from_secs(1));
     let waiting = Waiting { fresh: 2, tried: 5, suspects: 0 };
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe);
-    assert!(world.is_away(3), "3 has failed before");
+    assert!(world.is_away(3), "reservation 3 has failed before");
     assert_eq!(world.call(50, CallOutcome::Failing), None);
     // A long outage with only tried events: probes are rare.
     for n in 0..300 {
@@ -216,7 +216,7 @@ fn fresh_events_probe_first_and_the_first_fresh_one_at_once() {
 }
 
 #[test]
-fn a_service_that_is_back_is_called_by_twice_as_many_with_each_round() {
+fn the_slow_start_doubles_the_calls_with_each_round() {
     let mut world = World::down(Trouble::Away);
     world.after(Duration::from_secs(1));
     assert!(world.probe(50, 9, CallOutcome::Done).is_some());
@@ -232,12 +232,12 @@ fn a_service_that_is_back_is_called_by_twice_as_many_with_each_round() {
             assert_eq!(world.end(call, CallOutcome::Done), None);
         }
     }
-    assert_eq!(rounds, [4, 7, 8], "up to what it was given before");
+    assert_eq!(rounds, [4, 7, 8], "up to the limit before the outage");
     assert_eq!(world.breaker.shown(world.now), BreakerState::Closed);
 }
 
 #[test]
-fn a_service_that_is_back_is_called_normally_once_nobody_waits_for_it() {
+fn the_breaker_closes_when_no_event_waits_for_the_service() {
     let mut world = World::down(Trouble::Away);
     world.after(Duration::from_secs(1));
     assert!(world.probe(50, 9, CallOutcome::Done).is_some());
@@ -249,7 +249,7 @@ fn a_service_that_is_back_is_called_normally_once_nobody_waits_for_it() {
 }
 
 #[test]
-fn those_who_go_on_failing_alone_do_not_take_it_down_again() {
+fn events_that_fail_alone_do_not_open_the_breaker_again() {
     let mut world = World::new();
     assert!(world.calls(0..5, CallOutcome::Outage).is_some());
     world.after(Duration::from_secs(1));
@@ -265,12 +265,12 @@ fn those_who_go_on_failing_alone_do_not_take_it_down_again() {
         assert_eq!(world.end(call, CallOutcome::Outage), None);
         assert_eq!(world.call(50, CallOutcome::Done), None);
         let is_suspect = world.breaker.snapshot(call, world.now).is_suspect;
-        assert!(is_suspect, "others did well since");
+        assert!(is_suspect, "others succeeded since");
     }
 }
 
 #[test]
-fn an_answer_from_before_it_was_down_does_not_bring_it_back() {
+fn a_success_that_began_before_the_outage_does_not_end_it() {
     let mut world = World::new();
     let late = world.begin(100);
     assert!(world.calls(0..5, CallOutcome::Outage).is_some());
@@ -279,7 +279,7 @@ fn an_answer_from_before_it_was_down_does_not_bring_it_back() {
 }
 
 #[test]
-fn a_refusal_ends_an_outage_and_begins_its_own_count() {
+fn a_rejection_ends_an_outage_and_starts_the_count_of_rejections() {
     let mut world = World::down(Trouble::Away);
     world.after(Duration::from_secs(1));
     let back = world.probe(50, 9, CallOutcome::Refused);
@@ -294,7 +294,7 @@ fn a_refusal_ends_an_outage_and_begins_its_own_count() {
 }
 
 #[test]
-fn one_that_is_told_to_wait_holds_up_nobody() {
+fn a_retry_time_for_one_event_does_not_pause_the_service() {
     let mut world = World::new();
     let wait = Some(Duration::from_secs(300));
     for n in 0..1_000 {
@@ -304,22 +304,22 @@ fn one_that_is_told_to_wait_holds_up_nobody() {
 }
 
 #[test]
-fn several_that_are_told_to_wait_pause_the_service() {
+fn retry_times_for_several_events_pause_the_service() {
     let mut world = World::new();
     let paced = CallOutcome::Paced(Some(Duration::from_secs(3)));
     let change = world.calls(0..9, paced).expect("several");
     assert_eq!(change, Change::Paced { wait: Duration::from_secs(3) });
-    assert!(!world.is_away(100), "who comes waits for room, as it is a short time");
+    assert!(!world.is_away(100), "a short pause must not count as an outage");
     assert!(matches!(world.breaker.enter(100, world.now), Entered::Full { .. }));
     let waiting = Waiting { fresh: 9, tried: 0, suspects: 0 };
     let until = world.now + Duration::from_secs(3);
     assert_eq!(world.breaker.due(waiting, world.now), (Due::Calls(0), Some(until)));
     world.after(Duration::from_secs(3));
-    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(4), "slowly");
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(4), "the slow start");
 }
 
 #[test]
-fn a_service_that_is_paused_for_long_is_away() {
+fn a_long_pause_counts_as_an_outage() {
     let mut world = World::new();
     let paced = CallOutcome::Paced(Some(Duration::from_secs(300)));
     world.calls(0..9, paced).expect("several");
@@ -329,7 +329,7 @@ fn a_service_that_is_paused_for_long_is_away() {
 }
 
 #[test]
-fn a_fifth_that_is_told_to_wait_at_random_does_not() {
+fn retry_times_for_a_random_fifth_do_not_pause_the_service() {
     let mut world = World::new();
     let mut random = fastrand::Rng::with_seed(3);
     let paced = CallOutcome::Paced(Some(Duration::from_secs(1)));
@@ -344,7 +344,7 @@ fn a_fifth_that_is_told_to_wait_at_random_does_not() {
 }
 
 #[test]
-fn more_calls_than_the_limit_wait_and_go_in_turn() {
+fn calls_beyond_the_limit_wait() {
     let mut world = World::new();
     let open: Vec<_> = (0..CALLS_MAX as u64).map(|n| world.begin(n)).collect();
     assert_eq!(
@@ -357,13 +357,13 @@ fn more_calls_than_the_limit_wait_and_go_in_turn() {
         world.end(call, CallOutcome::Done);
     }
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(2));
-    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0), "they are on their way");
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0), "the calls are resumed");
     world.after(LOST_AFTER);
-    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(2), "and lost there");
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(2), "after a loss");
 }
 
 #[test]
-fn no_more_suspects_are_let_go_than_may_be_called_and_others_before_them() {
+fn suspects_are_resumed_last_and_up_to_their_share() {
     let mut world = World::new();
     for suspect in 0..9 {
         world.call(suspect, CallOutcome::Failing);
@@ -372,7 +372,7 @@ fn no_more_suspects_are_let_go_than_may_be_called_and_others_before_them() {
     let open: Vec<_> = (0..CALLS_MAX as u64 / 4).map(|n| world.begin(n)).collect();
     assert!(open.iter().all(|call| call.is_suspect));
     let suspects = Waiting { fresh: 0, tried: 0, suspects: 4 };
-    assert_eq!(world.breaker.due(suspects, world.now).0, Due::Calls(0), "their part is used up");
+    assert_eq!(world.breaker.due(suspects, world.now).0, Due::Calls(0), "their share is used up");
     let full = Entered::Full { is_fresh: false, is_suspect: true };
     assert_eq!(world.breaker.enter(8, world.now), full);
     let waiting = Waiting { fresh: 1, tried: 9, suspects: 4 };
@@ -384,7 +384,7 @@ fn no_more_suspects_are_let_go_than_may_be_called_and_others_before_them() {
 }
 
 #[test]
-fn what_a_suspect_is_refused_says_nothing_of_how_much_the_service_takes() {
+fn paced_answers_to_suspects_do_not_set_a_rate() {
     let mut world = World::new();
     let paced = CallOutcome::Paced(None);
     world.call(0, paced);

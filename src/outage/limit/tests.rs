@@ -74,7 +74,7 @@ fn with_target(min: usize, max: usize, target_ms: u64) -> Limit {
 }
 
 #[test]
-fn with_a_target_a_service_is_used_whole_and_stays_near_it() {
+fn with_a_target_the_capacity_is_used_and_the_latency_stays_near_the_target() {
     // Capacity 400 calls/s: 8 servers, 20 ms each.
     let seen = run(&mut with_target(2, 200, 100), &mut Server::new(8, 20), 60);
     assert!(seen.done_a_second >= 0.97 * 400.0, "{} a second", seen.done_a_second);
@@ -82,13 +82,13 @@ fn with_a_target_a_service_is_used_whole_and_stays_near_it() {
 }
 
 #[test]
-fn a_service_that_is_slow_at_any_load_is_given_the_minimum() {
+fn a_service_that_is_always_slow_gets_the_minimum() {
     let seen = run(&mut with_target(3, 100, 100), &mut Server::new(100, 400), 60);
     assert_eq!(seen.limit, 3);
 }
 
 #[test]
-fn a_limit_that_is_not_reached_does_not_rise() {
+fn an_unreached_limit_does_not_rise() {
     let mut limit = with_target(2, 100, 100);
     let origin = Instant::now();
     for n in 0..10_000 {
@@ -101,7 +101,7 @@ fn a_limit_that_is_not_reached_does_not_rise() {
 }
 
 #[test]
-fn fast_failures_are_no_samples() {
+fn fast_failures_do_not_raise_the_limit() {
     let mut limit = with_target(2, 100, 100);
     let at = Instant::now();
     for number in 1..1_000 {
@@ -115,14 +115,14 @@ fn fast_failures_are_no_samples() {
 }
 
 #[test]
-fn without_a_target_a_slow_service_keeps_all_that_it_is_given() {
+fn without_a_target_a_slow_service_keeps_the_maximum() {
     let mut limit = Limit::new(Bounds::new(2, 20), None);
     let seen = run(&mut limit, &mut Server::new(1_000, 2_000), 60);
     assert_eq!((seen.limit, seen.timed_out), (20, 0));
 }
 
 #[test]
-fn without_a_target_timeouts_bring_it_down_to_what_is_answered() {
+fn without_a_target_timeouts_lower_the_limit_to_the_capacity() {
     // Capacity 20 calls/s: with 200 in flight, half of the calls time out.
     let mut limit = Limit::new(Bounds::new(2, 200), None);
     let seen = run(&mut limit, &mut Server::new(2, 100), 300);
@@ -131,7 +131,7 @@ fn without_a_target_timeouts_bring_it_down_to_what_is_answered() {
 }
 
 #[test]
-fn timeouts_beside_quick_answers_lower_nothing() {
+fn timeouts_among_quick_answers_do_not_lower_the_limit() {
     let mut limit = without_target();
     let (mut at, mut number) = (Instant::now(), 0);
     for round in 0..1_000 {
@@ -151,7 +151,7 @@ fn without_target() -> Limit {
 }
 
 #[test]
-fn after_an_outage_it_begins_small_and_doubles_up_to_what_it_was() {
+fn after_an_outage_the_limit_doubles_from_the_minimum_to_its_old_value() {
     let mut limit = Limit::new(Bounds::new(2, 20), None);
     limit.after_outage(100);
     let (mut rounds, mut number) = (Vec::new(), 100);
@@ -177,7 +177,7 @@ fn after_an_outage_it_begins_small_and_doubles_up_to_what_it_was() {
 }
 
 #[test]
-fn bounds_are_kept_whatever_is_given() {
+fn invalid_bounds_are_corrected() {
     assert_eq!(Limit::new(Bounds::new(9, 3), None).calls(), 3);
     assert_eq!(Limit::new(Bounds::new(0, 0), None).calls(), 1);
     assert_eq!(with_target(2, 1, 5).calls(), 1);
@@ -204,7 +204,7 @@ fn rises_within(limit: &mut Limit, from: Instant, mut number: u64) -> Duration {
 
 /// A conflict or a missing reservation may be answered much faster than all other calls.
 #[test]
-fn one_quick_answer_after_an_outage_holds_nothing_back() {
+fn a_few_quick_answers_after_an_outage_do_not_hold_back_the_limit() {
     for quick in [1, 3] {
         let mut limit = without_target();
         limit.go_down(Instant::now());
@@ -228,7 +228,7 @@ fn one_quick_answer_after_an_outage_holds_nothing_back() {
 }
 
 #[test]
-fn a_few_quick_answers_do_not_say_how_quick_a_service_is() {
+fn a_few_quick_answers_do_not_set_the_base_latency() {
     let ms = Duration::from_millis;
     let mut fastest = Fastest::default();
     for (took, answers) in [(ms(300), 95), (ms(5), 5)] {
@@ -245,7 +245,7 @@ fn a_few_quick_answers_do_not_say_how_quick_a_service_is() {
 }
 
 #[test]
-fn a_stray_refusal_at_a_quiet_time_is_forgotten() {
+fn a_single_paced_answer_at_low_load_is_forgotten() {
     let mut limit = Limit::new(Bounds::new(2, 20), None);
     let mut at = Instant::now();
     for number in 1..=600 {
@@ -260,7 +260,7 @@ fn a_stray_refusal_at_a_quiet_time_is_forgotten() {
 }
 
 #[test]
-fn after_outages_by_timeouts_all_calls_are_given_before_the_ceiling_would_be_old() {
+fn after_outages_with_timeouts_the_limit_is_restored_before_the_ceiling_expires() {
     for outages in 1..=3 {
         let mut limit = Limit::new(Bounds::new(2, 20), None);
         let (mut at, mut number) = (Instant::now(), 0);

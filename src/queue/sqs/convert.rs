@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn system_attributes_are_read_and_garbage_in_them_is_survived() {
+    fn invalid_system_attributes_are_ignored() {
         let raw = |count: &str, sent: &str| {
             types::Message::builder()
                 .message_id("m")
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_go_there_and_back() {
+    fn attributes_survive_a_round_trip() {
         for value in [AttributeValue::Text("t".into()), AttributeValue::Binary(vec![0, 255])] {
             let there = Attribute { name: "n".into(), data_type: "String.x".into(), value };
             let back = to_attribute(("n".into(), to_sdk_attribute(there.clone())));

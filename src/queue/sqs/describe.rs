@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redrive_policy_is_read_with_its_count_as_number_or_text() {
+    fn a_redrive_policy_may_have_its_count_as_number_or_text() {
         for count in ["3", "\"3\""] {
             let json = format!(
                 r#"{{"deadLetterTargetArn":"arn:aws:sqs:r:1:d","maxReceiveCount":{count}}}"#

@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_that_calls_for_an_answer_of_its_own_is_known() {
+    fn every_error_code_has_its_kind() {
         for (code, status, kind) in [
             ("ThrottlingException", 400, QueueErrorKind::Throttled),
             ("RequestThrottled", 403, QueueErrorKind::Throttled),
@@ -342,11 +342,14 @@ mod tests {
         assert!(matches!(answers[1], Err(EntryError::Lost(_))));
         assert_eq!(answers[2], Ok(()));
         assert!(matches!(answers[3], Err(EntryError::Retry(_))));
-        assert!(matches!(answers[4], Err(EntryError::Retry(_))), "named by nobody");
+        assert!(
+            matches!(answers[4], Err(EntryError::Retry(_))),
+            "an entry that is missing in the answer"
+        );
     }
 
     #[test]
-    fn a_handle_that_expired_is_lost_and_a_throttled_entry_is_not() {
+    fn an_expired_receipt_is_lost_and_a_throttled_entry_is_retried() {
         for (code, lost) in [
             ("MessageNotInflight", true),
             ("InvalidParameterValue", true),

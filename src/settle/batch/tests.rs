@@ -107,7 +107,7 @@ fn is_about(seen: &[Sent], wanted: &[Sent]) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn full_batches_go_in_pairs_and_no_batch_waits_long() {
+async fn full_batches_are_sent_in_pairs_and_no_batch_waits_long() {
     let table: [(&[usize], u64, &[Sent]); 6] = [
         (&[3], 0, &[(100, 3)]),
         (&[20], 0, &[(0, 10), (0, 10)]),

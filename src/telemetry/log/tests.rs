@@ -48,7 +48,7 @@ fn json(log: impl FnOnce()) -> Sink {
 }
 
 #[test]
-fn a_line_has_the_promised_keys_in_the_promised_order() {
+fn a_line_has_its_keys_in_a_fixed_order() {
     let line = json(|| {
         tracing::info!(
             trace_id = "4bf92f3577b34da6a3ce929d0e0e4736",
@@ -89,7 +89,7 @@ fn times_are_rfc_3339_in_utc_with_milliseconds() {
 }
 
 #[test]
-fn hostile_texts_come_back_as_they_were() {
+fn hostile_texts_survive_a_round_trip() {
     let every_control: String = (0..0x100).filter_map(char::from_u32).collect();
     for text in [
         "quote \" backslash \\ slash / end\\",
@@ -144,7 +144,7 @@ fn numbers_stay_numbers() {
 }
 
 #[test]
-fn a_long_line_is_cut_and_still_json() {
+fn a_long_line_is_shortened_and_stays_valid_json() {
     for unit in ["x", "\u{0}", "\"", "한", "😀", "\u{2028}x"] {
         let text = unit.repeat(20_000);
         let sink = json(|| {
@@ -177,7 +177,7 @@ fn a_long_line_is_cut_and_still_json() {
 }
 
 #[test]
-fn long_keys_count_too() {
+fn long_keys_count_towards_the_line_length() {
     let mut fields = LogFields::default();
     fields.clear();
     for n in 0..32 {
@@ -190,7 +190,7 @@ fn long_keys_count_too() {
 }
 
 #[test]
-fn fields_cannot_pose_as_the_lines_own_keys_nor_come_twice() {
+fn fields_cannot_replace_or_repeat_the_keys_of_a_line() {
     let line = json(|| {
         tracing::warn!(level = "fake", ts = 1, msg = "fake", attempt = 1, attempt = 2, "true")
     });
@@ -208,7 +208,7 @@ fn a_line_without_a_text_has_an_empty_msg() {
 }
 
 #[test]
-fn others_are_heard_from_warnings_up_and_never_below_our_level() {
+fn other_crates_log_from_warn_and_never_below_the_own_level() {
     let log = || {
         tracing::info!(target: "h2::client", "noise");
         tracing::warn!(target: "h2::client", "trouble");
@@ -226,20 +226,20 @@ fn others_are_heard_from_warnings_up_and_never_below_our_level() {
 }
 
 #[test]
-fn the_module_is_named_at_debug_only() {
+fn the_target_is_shown_only_at_debug() {
     let debug = logged(LogLevel::Debug, LogFormat::Json, || tracing::debug!("x")).json();
     assert_eq!(debug["target"], "reservation_worker::telemetry::log::tests");
     assert!(json(|| tracing::info!("x")).json().get("target").is_none());
 }
 
 #[test]
-fn span_fields_stay_out() {
+fn span_fields_are_not_logged() {
     let line = json(|| tracing::info_span!("s", body = "secret").in_scope(|| tracing::info!("x")));
     assert!(!line.only().contains("secret"));
 }
 
 #[test]
-fn a_line_made_while_another_is_made_is_not_lost() {
+fn a_line_logged_during_another_is_not_lost() {
     let sink = json(|| {
         BUFFERS.with(|shared| {
             let _in_use = shared.borrow_mut();
@@ -250,7 +250,7 @@ fn a_line_made_while_another_is_made_is_not_lost() {
 }
 
 #[test]
-fn pretty_is_one_readable_line() {
+fn a_pretty_event_is_one_readable_line() {
     let log = || {
         tracing::error!(
             reservation_id = "rsv 1",
@@ -268,7 +268,7 @@ fn pretty_is_one_readable_line() {
 }
 
 #[test]
-fn a_panic_is_one_line_with_its_place() {
+fn a_panic_is_one_line_with_its_location() {
     let sink = Sink::default();
     let lines = sink.clone();
     let settings = LogSettings { level: LogLevel::Info, format: LogFormat::Json, color: false };

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_in_order_and_a_burst_is_few_writes() {
+    fn lines_keep_their_order_and_a_burst_needs_few_writes() {
         let Stage { writer, allow, came, metrics } = stage();
         (0..1000).for_each(|_| allow.send(Ok(())).unwrap());
         let lines: Vec<String> = (0..500).map(|n| format!("line {n}\n")).collect();
@@ -251,7 +251,7 @@ mod tests {
 
     /// Without a flush or a further line, a line waits only for the pause.
     #[test]
-    fn no_line_waits_for_another() {
+    fn a_line_is_written_without_waiting_for_another() {
         const { assert!(PAUSE.as_millis() < 50, "a line at warn must be out within 50 ms") };
         let Stage { writer, allow, came, .. } = stage();
         for line in ["one\n", "two\n", "three\n"] {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_stuck_costs_lines_and_no_time() {
+    fn a_blocked_reader_causes_dropped_lines_and_no_delay() {
         let Stage { writer, allow, came, metrics } = stage();
         let line = "x".repeat(1023) + "\n";
         // The thread takes this line and blocks in the write.
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_costs_lines_and_one_that_comes_back_gets_the_next() {
+    fn a_closed_output_drops_lines_and_a_reopened_one_gets_the_next() {
         let Stage { writer, allow, came, metrics } = stage();
         allow.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
         writer.put("lost\n");
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_that_did_not_end_count_as_lost() {
+    fn only_incomplete_lines_count_as_dropped() {
         let awkward = |breaks_at| Awkward { taken: 0, breaks_at, is_ready: false };
         let text = b"one two\nthree\nfour\n";
         assert_eq!(write_lines(&mut awkward(usize::MAX), text), 0);

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_endpoint_needs_no_scheme_and_may_ask_for_tls() {
+    async fn an_endpoint_needs_no_scheme_and_supports_tls() {
         for good in [
             "otel-collector:4317",
             "http://[::1]:4317",

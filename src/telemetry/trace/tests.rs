@@ -83,7 +83,7 @@ impl Kept {
 }
 
 #[tokio::test]
-async fn a_call_is_a_child_of_its_event_and_the_event_of_its_sender() {
+async fn a_call_is_a_child_of_its_event_and_the_event_of_its_producer() {
     let (kept, tracing) = Kept::tracing(Sampling::DEFAULT);
     let sender = parent(PARENT).with_tracestate("vendor=1");
     let mut event = tracing.start_event(start(Some(&sender)));
@@ -117,7 +117,7 @@ async fn a_call_is_a_child_of_its_event_and_the_event_of_its_sender() {
 }
 
 #[tokio::test]
-async fn without_a_parent_a_trace_begins() {
+async fn without_a_parent_a_new_trace_starts() {
     let (kept, tracing) = Kept::tracing(Sampling::DEFAULT);
     let first = tracing.start_event(start(None));
     let second = tracing.start_event(start(None));
@@ -135,7 +135,7 @@ async fn without_a_parent_a_trace_begins() {
 }
 
 #[tokio::test]
-async fn a_span_that_nobody_ends_is_exported_as_abandoned() {
+async fn an_unfinished_span_is_exported_as_abandoned() {
     let (kept, tracing) = Kept::tracing(Sampling::DEFAULT);
     let event = tracing.start_event(start(None));
     let call = event.start_call(http_call());
@@ -153,7 +153,7 @@ async fn a_span_that_nobody_ends_is_exported_as_abandoned() {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_set_back_makes_no_span_of_negative_length() {
+async fn a_clock_step_back_makes_no_span_of_negative_length() {
     let (kept, tracing) = Kept::tracing(Sampling::DEFAULT);
     let received_at = SystemTime::now() + Duration::from_secs(3600);
     tracing.start_event(EventStart { received_at, ..start(None) }).end("success", 1, None);
@@ -162,7 +162,7 @@ async fn a_clock_that_was_set_back_makes_no_span_of_negative_length() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_sampled_has_ids_and_no_span() {
+async fn an_unsampled_event_has_ids_and_no_span() {
     let (kept, tracing) = Kept::tracing(Sampling::DEFAULT);
     let sender = parent(UNSAMPLED);
     let event = tracing.start_event(start(Some(&sender)));
@@ -177,7 +177,7 @@ async fn an_event_that_is_not_sampled_has_ids_and_no_span() {
 }
 
 #[test]
-fn disabled_tracing_passes_on_what_came_and_invents_what_did_not() {
+fn disabled_tracing_passes_a_context_on_or_makes_a_new_one() {
     let tracing = Tracing::disabled();
     let sender = parent(PARENT).with_tracestate("vendor=1");
     let event = tracing.start_event(start(Some(&sender)));
@@ -194,7 +194,7 @@ fn disabled_tracing_passes_on_what_came_and_invents_what_did_not() {
 }
 
 #[tokio::test]
-async fn without_propagation_parents_are_not_read() {
+async fn without_propagators_parents_are_ignored() {
     let off =
         TraceSettings { enabled: false, propagators: Propagators::NONE, ..settings(String::new()) };
     let tracing = Tracing::new(&off, metrics()).unwrap();
@@ -206,7 +206,7 @@ async fn without_propagation_parents_are_not_read() {
 const ROOT: &str = "Root=1-5759e988-bd862e3fe1be46a994272793";
 
 #[tokio::test]
-async fn what_xray_says_of_sampling_counts_where_its_propagator_is_asked_for() {
+async fn the_xray_sampling_decision_counts_with_the_xray_propagator() {
     for (xray, sampled, is_recorded) in [
         (false, "Sampled=0", true),
         (false, "Sampled=1", true),
@@ -226,7 +226,7 @@ async fn what_xray_says_of_sampling_counts_where_its_propagator_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_trace_without_a_parent_is_joined_at_its_root() {
+async fn an_xray_trace_without_a_parent_is_joined_at_its_root() {
     let (kept, tracing) = Kept::tracing(Sampling::DEFAULT);
     let sender = TraceParent::from_xray(ROOT).unwrap();
     let event = tracing.start_event(start(Some(&sender)));
@@ -245,7 +245,7 @@ async fn a_trace_without_a_parent_is_joined_at_its_root() {
 }
 
 #[test]
-fn baggage_goes_along_where_it_is_asked_for() {
+fn baggage_is_passed_on_with_the_baggage_propagator() {
     let begin = |baggage, propagators| {
         let tracing = Tracing::with(None, Sampling::DEFAULT, propagators);
         let event = tracing.start_event(EventStart { baggage: Some(baggage), ..start(None) });
@@ -257,7 +257,7 @@ fn baggage_goes_along_where_it_is_asked_for() {
 }
 
 #[test]
-fn a_parent_decides_only_where_samplers_are_parent_based() {
+fn the_parent_decides_only_with_a_parent_based_sampler() {
     let low = TraceId::from(1_u128);
     let high = TraceId::from(u128::MAX);
     let half = |parent_based| Sampling { ratio: 0.5, parent_based };
@@ -275,11 +275,14 @@ fn a_parent_decides_only_where_samplers_are_parent_based() {
         assert!(!sampled || sampling.records_any(), "{sampling:?}");
     }
     assert!(!Sampling { ratio: 0.0, parent_based: false }.records_any());
-    assert!(Sampling { ratio: 0.0, parent_based: true }.records_any(), "a parent may want it");
+    assert!(
+        Sampling { ratio: 0.0, parent_based: true }.records_any(),
+        "a sampled parent may exist"
+    );
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_holds_nobody_past_the_deadline() {
+async fn a_shutdown_with_a_silent_collector_ends_at_the_deadline() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tracing =
         Tracing::new(&settings(listener.local_addr().unwrap().to_string()), metrics()).unwrap();

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_is_away_is_logged_when_it_begins_and_when_it_ends() {
+    fn an_outage_of_the_collector_is_logged_at_its_start_and_end() {
         let lines = logged(|| {
             let backlog = Backlog::new(Arc::new(Metrics::new(&[])));
             for _ in 0..2 {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_is_too_slow_is_logged_when_it_begins_and_when_it_has_caught_up() {
+    fn a_slow_collector_is_logged_at_its_start_and_end() {
         let lines = logged(|| {
             let backlog = Backlog::new(Arc::new(Metrics::new(&[])));
             let admitted = (0..QUEUE_SPANS_MAX + 5).filter(|_| backlog.admit()).count();

@@ -1,4 +1,4 @@
-//! Addresses of a name, on paused time: which get calls, and how often a dead one is tried.
+//! The addresses of a name, on paused time: which get calls, and how often failing ones are tried.
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,7 +20,7 @@ async fn calls_for(channel: &BalancedChannel, time: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_address_has_one_connection_and_its_share_of_the_calls() {
+async fn each_address_has_one_connection_and_an_equal_share_of_the_calls() {
     let network = Network::of(4);
     let channel = network.channel();
     calls_for(&channel, 40 * SECOND).await;
@@ -31,14 +31,14 @@ async fn each_address_has_one_connection_and_its_share_of_the_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_address_gets_calls_within_30_s_and_one_that_is_gone_gets_none() {
+async fn a_new_address_gets_calls_within_30_s_and_a_removed_one_gets_none() {
     let network = Network::of(2);
     let channel = network.channel();
     calls_for(&channel, SECOND).await;
     network.host(3, Manner::Serves);
     network.name_leads_to(&[2, 3]);
     calls_for(&channel, RESOLVE_INTERVAL).await;
-    assert!(network.calls(3) > 0, "no connection has ended meanwhile");
+    assert!(network.calls(3) > 0, "the new address got no calls");
     let gone = network.calls(1);
     calls_for(&channel, 60 * SECOND).await;
     assert_eq!(network.calls(1), gone);
@@ -47,7 +47,7 @@ async fn a_new_address_gets_calls_within_30_s_and_one_that_is_gone_gets_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_a_connection_fails_the_name_is_resolved_at_once() {
+async fn a_failed_connection_leads_to_a_new_lookup_at_once() {
     let network = Network::of(2);
     let channel = network.channel();
     calls_for(&channel, 5 * SECOND).await;
@@ -59,7 +59,7 @@ async fn when_a_connection_fails_the_name_is_resolved_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_that_dies_gets_no_call_and_is_tried_now_and_then_until_it_is_back() {
+async fn a_failing_address_gets_no_call_and_is_tried_with_backoff() {
     let network = Network::of(3);
     let channel = network.channel();
     calls_for(&channel, 20 * SECOND).await;
@@ -75,17 +75,17 @@ async fn an_address_that_dies_gets_no_call_and_is_tried_now_and_then_until_it_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_that_accepts_and_says_nothing_gets_no_call() {
+async fn a_silent_address_gets_no_call() {
     let network = Network::of(2);
     network.host(1, Manner::Silent);
     let channel = network.channel();
     calls_for(&channel, 60 * SECOND).await;
-    assert!(network.attempts(1) > 1, "it is tried again");
+    assert!(network.attempts(1) > 1, "the address was not tried again");
     assert_eq!(network.calls(2), 600);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_that_stalls_gets_few_calls() {
+async fn a_stalling_address_gets_few_calls() {
     let network = Network::of(2);
     network.host(1, Manner::Stalls);
     let channel = network.channel();
@@ -96,11 +96,11 @@ async fn an_address_that_stalls_gets_few_calls() {
         given_up += ended.iter().filter(|end| end.is_err()).count();
     }
     assert_eq!(given_up, network.calls(1));
-    assert!(given_up <= 200, "of 400 calls {given_up} went to the host that answers none");
+    assert!(given_up <= 200, "{given_up} of 400 calls went to the stalling host");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_finds_nothing_connected_waits_for_no_backoff() {
+async fn a_call_without_a_connection_does_not_wait_for_the_backoff() {
     let network = Network::of(2);
     let channel = network.channel();
     calls_for(&channel, SECOND).await;
@@ -122,7 +122,7 @@ async fn a_call_that_finds_nothing_connected_waits_for_no_backoff() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_told_of_a_failure_before_each_address_was_tried() {
+async fn a_call_fails_only_after_each_address_was_tried() {
     let network = Network::of(3);
     network.host(1, Manner::Refuses);
     network.host(2, Manner::Silent);
@@ -135,7 +135,7 @@ async fn nobody_is_told_of_a_failure_before_each_address_was_tried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_nobody_resolves_the_name_what_was_known_stays() {
+async fn known_addresses_are_kept_while_the_name_cannot_be_resolved() {
     let network = Network::of(2);
     let channel = network.channel();
     calls_for(&channel, SECOND).await;
@@ -143,15 +143,15 @@ async fn while_nobody_resolves_the_name_what_was_known_stays() {
     calls_for(&channel, 90 * SECOND).await;
     network.host(1, Manner::Serves);
     calls_for(&channel, 30 * SECOND).await;
-    assert!(network.calls(1) > 0, "its address is connected to again");
+    assert!(network.calls(1) > 0, "no call after the host was back");
     network.host(3, Manner::Serves);
     network.name_leads_to(&[3]);
     calls_for(&channel, 2 * SECOND).await;
-    assert!(network.calls(3) > 0, "the name is asked for again and again");
+    assert!(network.calls(3) > 0, "the name was not resolved again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_nobody_resolves_is_no_connection() {
+async fn a_name_that_cannot_be_resolved_is_a_connection_error() {
     let network = Network::default();
     let channel = network.channel();
     for _ in 0..2 {

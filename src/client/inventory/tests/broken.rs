@@ -1,4 +1,4 @@
-//! Answers that do not come, are incomplete, or come from another server.
+//! Missing or incomplete answers, and answers of another server.
 
 use super::*;
 use crate::client::error::Load;
@@ -9,7 +9,7 @@ fn class_and_code(result: Result<(), CallError>) -> (Class, String) {
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn an_unreachable_service_is_an_outage() {
     for uri in
         [format!("http://{}", TestServer::nobody().await), "http://name.invalid:1".to_owned()]
     {
@@ -28,7 +28,7 @@ async fn nobody_there() {
 }
 
 #[tokio::test]
-async fn a_service_that_comes_back_is_found_again() {
+async fn a_service_that_is_back_is_called_again() {
     let server = always(|| released(1)).await;
     let api = client(&server, LONG);
     let address = server.address;
@@ -44,7 +44,7 @@ async fn a_service_that_comes_back_is_found_again() {
 }
 
 #[tokio::test]
-async fn no_answer_in_time() {
+async fn a_call_without_an_answer_times_out() {
     // Accepts and sends nothing; sends only headers; sends half a message.
     let silent = TestServer::raw(b"", End::Hang).await;
     let headers = always(|| with_body(TestBody::new("", End::Hang))).await;
@@ -58,7 +58,7 @@ async fn no_answer_in_time() {
 }
 
 #[tokio::test]
-async fn what_is_not_http2() {
+async fn a_server_without_http2_is_an_outage() {
     for bytes in [&b""[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"] {
         let server = TestServer::raw(bytes, End::Clean).await;
         let (class, code) = class_and_code(release(&client(&server, LONG)).await);
@@ -68,7 +68,7 @@ async fn what_is_not_http2() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_is_the_ways_fault() {
+async fn a_broken_stream_is_an_outage() {
     for body in ["", "\0\0\0\0\x02\x10"] {
         let server = always(move || with_body(TestBody::new(body, End::Break))).await;
         assert_eq!(
@@ -79,7 +79,7 @@ async fn a_stream_that_breaks_off_is_the_ways_fault() {
 }
 
 #[tokio::test]
-async fn a_connection_lost_in_flight_is_the_ways_fault() {
+async fn a_connection_lost_during_a_call_is_an_outage() {
     let server = always(|| with_body(TestBody::new("", End::Hang))).await;
     let api = client(&server, LONG);
     let lost = tokio::spawn(async move { release(&api).await });
@@ -91,10 +91,10 @@ async fn a_connection_lost_in_flight_is_the_ways_fault() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_is_retried() {
+async fn an_unreadable_answer_is_transient() {
     type Make = fn() -> Response<TestBody>;
     let answers: [(&str, Make); 7] = [
-        ("no status at the end", || {
+        ("no status in the trailers", || {
             with_body(TestBody::new(&b"\0\0\0\0\x02\x10\x01"[..], End::Clean))
         }),
         ("no message", || with_body(TestBody::empty().with_trailers(trailers("0")))),
@@ -128,7 +128,7 @@ async fn an_answer_that_cannot_be_read_is_retried() {
 }
 
 #[tokio::test]
-async fn details_that_are_not_base64_do_no_harm() {
+async fn invalid_status_details_are_ignored() {
     for in_trailers in [false, true] {
         let server = always(move || {
             let mut answer = refusal(Status::unavailable("x"), false);
@@ -148,7 +148,7 @@ async fn details_that_are_not_base64_do_no_harm() {
 }
 
 #[tokio::test]
-async fn somebody_else_who_answers_is_no_success() {
+async fn an_answer_of_another_server_is_no_success() {
     for (status, class) in [
         (200, Class::Outage),
         (302, Class::Outage),
@@ -182,7 +182,7 @@ async fn somebody_else_who_answers_is_no_success() {
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_be_one_is_refused() {
+async fn an_invalid_address_is_rejected() {
     for uri in ["", "not a url", "http://", "http://a b:1"] {
         let error = GrpcInventory::new(GrpcSettings {
             uri: uri.into(),

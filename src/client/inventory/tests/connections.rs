@@ -76,7 +76,7 @@ async fn a_while() {
 }
 
 #[tokio::test]
-async fn calls_that_wait_share_an_attempt_that_goes_on_without_them() {
+async fn waiting_calls_share_an_attempt_that_continues_without_them() {
     let listener = listener().await;
     let address = listener.local_addr().unwrap();
     let (asked, found) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
@@ -106,7 +106,7 @@ async fn calls_that_wait_share_an_attempt_that_goes_on_without_them() {
 }
 
 #[tokio::test]
-async fn calls_that_are_given_up_while_the_server_takes_no_more_are_not_sent() {
+async fn calls_abandoned_at_the_stream_limit_are_not_sent() {
     let listener = listener().await;
     let api = client_to(&listener);
     let first = spawn_call(&api);
@@ -124,11 +124,11 @@ async fn calls_that_are_given_up_while_the_server_takes_no_more_are_not_sent() {
     drop(api);
     let sent = rest.await.unwrap();
     // One call is handed to HTTP/2 in advance, and may be sent and reset.
-    assert!((1..=2).contains(&sent), "{sent} calls, of which one waited to the end");
+    assert!((1..=2).contains(&sent), "{sent} calls were sent, one waited to the end");
 }
 
 #[tokio::test]
-async fn calls_beyond_a_servers_limit_wait_for_their_turn() {
+async fn calls_beyond_the_stream_limit_wait() {
     let listener = listener().await;
     let api = client_to(&listener);
     let calls: Vec<_> = (0..50).map(|_| spawn_call(&api)).collect();
@@ -138,11 +138,11 @@ async fn calls_beyond_a_servers_limit_wait_for_their_turn() {
         assert_eq!(timeout(LONG, call).await.unwrap().unwrap(), Ok(()));
     }
     drop(api);
-    assert_eq!(server.await.unwrap(), 50, "none was refused and sent again");
+    assert_eq!(server.await.unwrap(), 50, "calls were rejected and sent again");
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_in_good_order_finishes_its_calls_while_the_next_has_another() {
+async fn a_closing_connection_finishes_its_calls_while_a_new_one_takes_others() {
     let listener = listener().await;
     let api = client_to(&listener);
     let first = spawn_call(&api);
@@ -168,7 +168,7 @@ async fn a_connection_that_ends_in_good_order_finishes_its_calls_while_the_next_
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_room_leaves_a_connection_that_is_being_ended() {
+async fn a_call_that_waits_for_a_stream_leaves_a_closing_connection() {
     let listener = listener().await;
     let api = client_to(&listener);
     let _hangs = spawn_call(&api);
@@ -186,7 +186,7 @@ async fn a_call_that_waits_for_room_leaves_a_connection_that_is_being_ended() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_without_having_taken_a_call_is_followed_by_another() {
+async fn a_connection_that_ends_before_any_call_is_replaced() {
     let listener = listener().await;
     let api = client_to(&listener);
     let calls = [0; 3].map(|_| spawn_call(&api));
@@ -194,7 +194,7 @@ async fn a_connection_that_ends_without_having_taken_a_call_is_followed_by_anoth
     tokio::select! {
         // The settings are sent, and the calls wait for the stream limit.
         () = a_while() => {}
-        _ = connection.accept() => panic!("nothing may be called"),
+        _ = connection.accept() => panic!("a call beyond the stream limit"),
     }
     drop(connection);
     tokio::spawn(answer_all(accept(&listener).await));
@@ -204,8 +204,7 @@ async fn a_connection_that_ends_without_having_taken_a_call_is_followed_by_anoth
 }
 
 #[tokio::test]
-async fn a_call_that_is_refused_unread_is_sent_again_and_one_that_is_refused_for_ever_is_an_outage()
-{
+async fn a_refused_stream_is_retried_and_repeated_refusals_are_an_outage() {
     let listener = listener().await;
     let api = client_to(&listener);
     let call = spawn_call(&api);

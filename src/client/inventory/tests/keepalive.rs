@@ -1,4 +1,4 @@
-//! Connections on which the server becomes silent, on paused time.
+//! Connections on which the server stops sending, on paused time.
 
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -36,7 +36,7 @@ async fn kept_for(manner: Manner, each: Duration, pause: Duration) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_is_given_up_when_calls_are_made() {
+async fn a_silent_connection_is_replaced_when_calls_are_made() {
     let took = kept_for(Manner::FallsSilent, HOUR, Duration::ZERO).await;
     assert!((INTERVAL..=INTERVAL + PATIENCE + MARGIN).contains(&took), "{took:?}");
     let each = Duration::from_secs(2);
@@ -48,12 +48,16 @@ async fn a_silent_connection_is_given_up_when_calls_are_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_lives_is_kept() {
+async fn a_working_connection_is_kept() {
     let (each, pause) = (Duration::from_secs(2), Duration::from_secs(3));
     assert_eq!(kept_for(Manner::Serves, each, Duration::from_millis(500)).await, HOUR);
-    assert_eq!(kept_for(Manner::Stalls, HOUR, pause).await, HOUR, "it answers pings");
+    assert_eq!(
+        kept_for(Manner::Stalls, HOUR, pause).await,
+        HOUR,
+        "a connection that answers pings was replaced"
+    );
     assert_eq!(kept_for(Manner::Stalls, each, pause).await, HOUR);
     // One call that opens the connection, and no other.
     let took = kept_for(Manner::FallsSilent, Duration::ZERO, 2 * HOUR).await;
-    assert_eq!(took, HOUR, "an idle connection is not pinged");
+    assert_eq!(took, HOUR, "an idle connection was pinged");
 }

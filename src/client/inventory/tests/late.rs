@@ -84,7 +84,7 @@ fn spawn_call(channel: &BalancedChannel) -> JoinHandle<Result<Bytes, String>> {
 }
 
 #[tokio::test]
-async fn answers_to_calls_that_were_given_up_do_not_end_the_connection() {
+async fn late_answers_to_abandoned_calls_do_not_end_the_connection() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let uri = format!("http://{}", listener.local_addr().unwrap());
     let name = service_name(&uri, Lookup::system(), &Credentials::default(), LONG).unwrap();

@@ -9,7 +9,7 @@ fn health(status: u8) -> Response<TestBody> {
 }
 
 #[tokio::test]
-async fn any_server_that_answers_will_do() {
+async fn any_grpc_answer_passes_the_probe() {
     let serving = always(|| health(1)).await;
     assert!(client(&serving, LONG).probe().await.unwrap().contains("serving"));
     assert_eq!(serving.asked()[0].head.uri.path(), "/grpc.health.v1.Health/Check");
@@ -20,7 +20,7 @@ async fn any_server_that_answers_will_do() {
 }
 
 #[tokio::test]
-async fn other_answers_say_what_to_do() {
+async fn other_answers_fail_the_probe_with_a_remedy() {
     type Make = fn() -> Response<TestBody>;
     let answers: [(&str, Make); 4] = [
         ("not serving", || health(2)),

@@ -1,4 +1,4 @@
-//! Answers that do not come, or are incomplete.
+//! Missing and incomplete answers.
 
 use super::*;
 use crate::client::ANSWER_BYTES_MAX;
@@ -13,20 +13,20 @@ async fn ends(status: u16, body: &'static str, end: End) -> TestServer {
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn an_unreachable_service_is_an_outage() {
     let api = client(&format!("http://{}", TestServer::nobody().await), LONG);
     let error = set(&api).await.unwrap_err();
     assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "connect"));
     assert_eq!(error.load, Load::Unknown);
     assert!(error.detail.contains("refused"), "{error}");
-    assert!(!error.detail.contains("rsv_abc123"), "the URL stays out: {error}");
+    assert!(!error.detail.contains("rsv_abc123"), "the URL is shown: {error}");
 
     let error = set(&client("http://name.invalid", LONG)).await.unwrap_err();
     assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "connect"));
 }
 
 #[tokio::test]
-async fn no_answer_in_time() {
+async fn a_call_without_an_answer_times_out() {
     let server = TestServer::raw(b"", End::Hang).await;
     let error = set(&client_of(&server, SHORT)).await.unwrap_err();
     assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "timeout"));
@@ -35,7 +35,7 @@ async fn no_answer_in_time() {
 }
 
 #[tokio::test]
-async fn what_is_not_http() {
+async fn a_server_without_http_is_an_outage() {
     for bytes in [
         &b""[..],
         b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -47,12 +47,12 @@ async fn what_is_not_http() {
         let server = TestServer::raw(bytes, End::Clean).await;
         let error = set(&client_of(&server, LONG)).await.unwrap_err();
         assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "transport"), "{error}");
-        assert_eq!(server.connections(), 1, "one call is one attempt");
+        assert_eq!(server.connections(), 1, "each call must be one attempt");
     }
 }
 
 #[tokio::test]
-async fn a_patch_that_succeeded_is_done_however_its_body_ends() {
+async fn a_patch_with_a_success_status_is_done_with_an_incomplete_body() {
     for body in ["{", " \n[", "\u{feff}{"] {
         for end in [End::Hang, End::Break, End::Repeat] {
             let server = ends(200, body, end).await;
@@ -60,13 +60,13 @@ async fn a_patch_that_succeeded_is_done_however_its_body_ends() {
             let start = tokio::time::Instant::now();
             assert_eq!(set(&api).await, Ok(()), "{body:?} {end:?}");
             assert!(start.elapsed() < LONG / 2, "{end:?}");
-            assert_eq!(set(&api).await, Ok(()), "the next call is not harmed");
+            assert_eq!(set(&api).await, Ok(()), "the next call failed");
         }
     }
 }
 
 #[tokio::test]
-async fn a_success_that_is_longer_than_what_is_read_is_judged_by_its_beginning() {
+async fn a_long_success_body_is_classified_by_its_start() {
     let long = |begin: &str| format!("{begin}{}", "x".repeat(3 * ANSWER_BYTES_MAX));
     for (body, done) in [(long("{"), true), (long(" ["), true), (long("<"), false)] {
         let sent = body.clone();
@@ -83,7 +83,7 @@ async fn a_success_that_is_longer_than_what_is_read_is_judged_by_its_beginning()
 }
 
 #[tokio::test]
-async fn what_is_plainly_no_json_is_not_read_to_its_end() {
+async fn a_body_that_is_not_json_is_not_read_to_its_end() {
     // Large frames, so that the test is fast on a busy machine.
     const BLANK: &str = match std::str::from_utf8(&[b' '; 1_024]) {
         Ok(blank) => blank,
@@ -99,7 +99,7 @@ async fn what_is_plainly_no_json_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_success_whose_body_does_not_begin_is_judged_by_its_content_type() {
+async fn a_success_without_a_body_start_is_classified_by_its_content_type() {
     for body in ["", " "] {
         let server = ends(200, body, End::Break).await;
         let error = set(&client_of(&server, LONG)).await.unwrap_err();
@@ -124,7 +124,7 @@ async fn a_success_whose_body_does_not_begin_is_judged_by_its_content_type() {
 }
 
 #[tokio::test]
-async fn a_get_needs_a_whole_body() {
+async fn a_get_needs_a_complete_body() {
     let server = ends(200, r#"{"status":"CONFIRMED"}"#, End::Break).await;
     let error = ask(&client_of(&server, LONG)).await.unwrap_err();
     assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "transport"));
@@ -145,7 +145,7 @@ async fn a_get_needs_a_whole_body() {
 }
 
 #[tokio::test]
-async fn nothing_is_given_up_for_good_on_half_an_answer() {
+async fn an_incomplete_error_answer_is_never_permanent() {
     for status in [400, 403, 404, 422] {
         let server = ends(status, API_ERROR, End::Break).await;
         let error = set(&client_of(&server, LONG)).await.unwrap_err();
@@ -164,7 +164,7 @@ async fn nothing_is_given_up_for_good_on_half_an_answer() {
 }
 
 #[tokio::test]
-async fn an_endless_error_is_not_read_to_its_end() {
+async fn an_endless_error_body_is_not_read_to_its_end() {
     for status in [400, 404] {
         let server = ends(status, "xxxxxxxxxxxxxxxx", End::Repeat).await;
         let error = set(&client_of(&server, LONG)).await.unwrap_err();

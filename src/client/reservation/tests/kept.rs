@@ -55,7 +55,7 @@ async fn closes_after(answers: usize) -> (HttpReservationApi, mpsc::UnboundedRec
 }
 
 #[tokio::test]
-async fn a_call_that_meets_a_connection_being_closed_is_made_again_at_once() {
+async fn a_call_on_a_closing_idle_connection_is_repeated_at_once() {
     let (api, mut requests) = closes_after(1).await;
     set(&api).await.unwrap();
     set(&api).await.unwrap();
@@ -79,7 +79,7 @@ fn acceptor(leaf: &Leaf) -> TlsAcceptor {
 
 /// A call may open a connection, but use an idle one that becomes free first.
 #[tokio::test]
-async fn a_call_that_began_a_connection_and_meets_a_kept_one_being_closed_is_made_again() {
+async fn a_call_that_switches_to_a_closing_idle_connection_is_repeated() {
     install_crypto_provider();
     let (folder, authority) = (Folder::new(), Authority::new("authority"));
     let ca = CredentialFile { variable: "THE_FILE", path: folder.write("ca.pem", authority.pem()) };
@@ -116,15 +116,15 @@ async fn a_call_that_began_a_connection_and_meets_a_kept_one_being_closed_is_mad
 }
 
 #[tokio::test]
-async fn a_call_that_is_cut_off_on_a_new_connection_has_failed() {
+async fn a_call_that_is_cut_off_on_a_new_connection_fails() {
     let (api, mut requests) = closes_after(0).await;
     let error = set(&api).await.unwrap_err();
     assert_eq!((error.class, error.code.as_ref()), (Class::Outage, "transport"));
-    assert!(requests.recv().await.is_some() && requests.try_recv().is_err(), "one call");
+    assert!(requests.recv().await.is_some() && requests.try_recv().is_err(), "more than one call");
 }
 
 #[tokio::test]
-async fn connections_are_kept_as_long_as_the_service_says() {
+async fn connections_are_kept_as_long_as_the_keep_alive_header_allows() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = client(&format!("http://{}", listener.local_addr().unwrap()), LONG);
     let shown = |api: &HttpReservationApi| format!("{:?}", api.connections);

@@ -12,14 +12,14 @@ async fn probe(status: u16, body: &'static str) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn any_answer_of_this_api_will_do() {
+async fn any_answer_of_the_api_passes_the_probe() {
     assert!(probe(200, r#"{"status":"EXPIRED"}"#).await.is_ok());
     assert!(probe(404, API_ERROR).await.is_ok());
     assert!(probe(400, API_ERROR).await.is_ok());
 }
 
 #[tokio::test]
-async fn other_answers_say_what_to_do() {
+async fn other_answers_fail_the_probe_with_a_remedy() {
     for (status, body, said) in [
         (404, "<html>", "check the path of RESERVATION_API_BASE"),
         (200, "<html>", "check the path of RESERVATION_API_BASE"),

@@ -19,7 +19,7 @@ fn client_of(kind: Kind, servers: &[TestServer; 2]) -> Client {
 }
 
 #[tokio::test]
-async fn grpc_calls_take_turns_between_the_addresses_of_a_name() {
+async fn grpc_calls_alternate_between_the_addresses_of_a_name() {
     let servers = pair(Kind::Grpc).await;
     let client = client_of(Kind::Grpc, &servers);
     // The first call waits for one connection only.
@@ -38,7 +38,7 @@ async fn grpc_calls_take_turns_between_the_addresses_of_a_name() {
 }
 
 #[tokio::test]
-async fn when_one_address_dies_the_other_has_all_grpc_calls() {
+async fn a_stopped_address_leaves_all_grpc_calls_to_the_other() {
     let servers = pair(Kind::Grpc).await;
     let client = client_of(Kind::Grpc, &servers);
     while servers.iter().any(|server| server.asked().is_empty()) {
@@ -51,7 +51,7 @@ async fn when_one_address_dies_the_other_has_all_grpc_calls() {
     for _ in 0..10 {
         lost += usize::from(client.call().await.is_err());
     }
-    assert!(lost <= 1, "the call that found the connection dead, at most: {lost}");
+    assert!(lost <= 1, "more than one call lost: {lost}");
     let before = living.asked().len();
     for _ in 0..20 {
         client.call().await.unwrap();
@@ -64,12 +64,12 @@ async fn when_one_address_dies_the_other_has_all_grpc_calls() {
     for _ in 0..20 {
         lost += usize::from(client.call().await.is_err());
     }
-    assert!(lost <= 2, "one for each connection, at most: {lost}");
+    assert!(lost <= 2, "more than one call per connection lost: {lost}");
     assert!(back.asked().len() >= 18);
 }
 
 #[tokio::test]
-async fn http_connections_go_to_any_address_and_past_a_dead_one() {
+async fn http_connections_use_every_address_except_stopped_ones() {
     let servers = pair(Kind::Http).await;
     for _ in 0..40 {
         client_of(Kind::Http, &servers).call().await.unwrap();

@@ -45,7 +45,7 @@ fn run(at_once: usize, part: f64, outcome: CallOutcome, took: Duration, lasts: D
 }
 
 #[test]
-fn a_tenth_that_fails_at_once_stops_nobody() {
+fn a_tenth_of_fast_failures_does_not_open_the_breaker() {
     for outcome in [CallOutcome::Outage, CallOutcome::Failing, CallOutcome::Refused] {
         for (at_once, took_ms) in [(4, 900), (20, 300), (20, 50), (100, 500)] {
             let took = Duration::from_millis(took_ms);
@@ -59,14 +59,14 @@ fn a_tenth_that_fails_at_once_stops_nobody() {
 }
 
 #[test]
-fn a_fifth_that_is_told_to_wait_at_once_pauses_nobody() {
+fn a_fifth_of_fast_paced_answers_does_not_pause_the_service() {
     let paced = CallOutcome::Paced(Some(Duration::from_secs(1)));
     let seen = run(20, 0.2, paced, Duration::from_millis(100), Duration::from_secs(600));
     assert!(seen.done > 110_000 && seen.changes <= 5, "{seen:?}");
 }
 
 #[test]
-fn two_that_are_told_to_wait_long_stop_nobody_whom_the_service_serves() {
+fn two_long_retry_times_among_successes_do_not_pause_the_service() {
     let mut world = World { breaker: Breaker::new(None), now: Instant::now() };
     world.calls(0..15, CallOutcome::Done);
     let calls: Vec<_> = (100..120).map(|subject| world.begin(subject)).collect();
@@ -78,7 +78,7 @@ fn two_that_are_told_to_wait_long_stop_nobody_whom_the_service_serves() {
 }
 
 #[test]
-fn a_pause_ends_where_a_call_is_served_that_began_later() {
+fn a_success_of_a_later_call_ends_a_pause() {
     let mut world = World { breaker: Breaker::new(None), now: Instant::now() };
     world.calls(0..400, CallOutcome::Done);
     let calls: Vec<_> = (1_000..1_010).map(|subject| world.begin(subject)).collect();
@@ -90,8 +90,12 @@ fn a_pause_ends_where_a_call_is_served_that_began_later() {
             1 | 2 => assert_eq!(world.end(call, CallOutcome::Done), None),
             _ => {
                 let wait = Duration::from_secs(7);
-                assert_eq!(change, Some(Change::Paced { wait }), "not what one alone was told");
-                assert_eq!(world.is_away(2_000), n == 6, "until one is served");
+                assert_eq!(
+                    change,
+                    Some(Change::Paced { wait }),
+                    "the retry time of a single event must not count"
+                );
+                assert_eq!(world.is_away(2_000), n == 6, "the pause must end with a success");
                 assert_eq!(world.end(call, CallOutcome::Done), None);
             }
         }
@@ -99,7 +103,7 @@ fn a_pause_ends_where_a_call_is_served_that_began_later() {
 }
 
 #[test]
-fn a_service_that_refuses_everybody_from_one_moment_on_costs_five() {
+fn a_service_that_starts_to_reject_all_calls_costs_five_events() {
     let mut world = World { breaker: Breaker::new(None), now: Instant::now() };
     world.calls(0..1_000, CallOutcome::Done);
     let slow: Vec<_> = (2_000..2_015).map(|subject| world.begin(subject)).collect();
@@ -112,7 +116,7 @@ fn a_service_that_refuses_everybody_from_one_moment_on_costs_five() {
 
 /// Models a service of which nearly all pods are gone, and then all.
 #[test]
-fn a_service_that_fails_wholly_after_it_failed_nearly_wholly_is_found_to_be_down() {
+fn the_breaker_opens_when_a_nearly_complete_outage_becomes_complete() {
     let mut world = World { breaker: Breaker::new(None), now: Instant::now() };
     let mut random = fastrand::Rng::with_seed(5);
     for n in 0..12_000_u32 {
@@ -121,7 +125,7 @@ fn a_service_that_fails_wholly_after_it_failed_nearly_wholly_is_found_to_be_down
         let call = world.after(Duration::from_millis(50)).begin(n.into());
         world.end(call, outcome);
     }
-    assert_eq!(world.trouble(), None, "a twentieth is done");
+    assert_eq!(world.trouble(), None, "a twentieth of the calls succeeds");
     for n in 20_000..20_420 {
         if world.trouble().is_some() {
             return;
@@ -129,11 +133,11 @@ fn a_service_that_fails_wholly_after_it_failed_nearly_wholly_is_found_to_be_down
         let call = world.after(Duration::from_millis(50)).begin(n);
         world.end(call, CallOutcome::Failing);
     }
-    panic!("not within 21 s");
+    panic!("the breaker did not open within 21 s");
 }
 
 #[test]
-fn one_that_waits_alone_probes_once_a_round() {
+fn a_single_waiting_event_is_probed_once_per_round() {
     let mut world = World::down(Trouble::Away);
     let waiting = Waiting { fresh: 0, tried: 1, suspects: 0 };
     let mut probes = 0;

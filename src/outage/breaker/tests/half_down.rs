@@ -26,14 +26,14 @@ fn down_for_all(trouble: Trouble, subjects: u64, outcome: CallOutcome) -> World 
             world.call(subject, outcome);
             subject += 1;
         } else {
-            world.now = again.expect("somebody waits");
+            world.now = again.expect("an event waits");
         }
     }
     world
 }
 
 #[test]
-fn a_service_that_is_back_and_refuses_everybody_gives_up_a_few() {
+fn a_service_that_rejects_all_calls_after_an_outage_costs_few_events() {
     let mut world = down_for_all(Trouble::Away, 300, CallOutcome::Outage);
     let mut given_up = 0;
     for subject in 0..300 {
@@ -53,7 +53,7 @@ fn a_service_that_is_back_and_refuses_everybody_gives_up_a_few() {
 }
 
 #[test]
-fn one_success_within_an_outage_ends_it_for_a_moment_though_nobody_new_comes() {
+fn one_success_during_an_outage_ends_it_only_briefly() {
     for (trouble, outcome) in
         [(Trouble::Failing, CallOutcome::Failing), (Trouble::Away, CallOutcome::Outage)]
     {
@@ -72,7 +72,7 @@ fn one_success_within_an_outage_ends_it_for_a_moment_though_nobody_new_comes() {
 }
 
 #[test]
-fn suspects_that_time_out_do_not_lower_the_limit_and_others_do() {
+fn only_timeouts_of_non_suspects_lower_the_limit() {
     const HANG: Duration = Duration::from_secs(5);
     let time_out = |world: &mut World, call| {
         world.breaker.report(call, CallOutcome::Outage, Load::TimedOut, HANG, world.now);
@@ -109,12 +109,12 @@ fn suspects_that_time_out_do_not_lower_the_limit_and_others_do() {
     }
     assert!(
         world.breaker.limit().map(Limit::calls) < Some(CALLS_MAX),
-        "half of the others' calls timed out, and the rest hardly did not"
+        "half of the other calls timed out"
     );
 }
 
 #[test]
-fn where_nobody_waits_those_who_come_find_out_that_it_is_back() {
+fn without_waiting_events_new_ones_probe_the_service() {
     let mut world = World::down(Trouble::Away);
     let mut seconds = 0;
     while world.breaker.is_away(world.now) {
@@ -127,7 +127,7 @@ fn where_nobody_waits_those_who_come_find_out_that_it_is_back() {
 }
 
 #[test]
-fn how_long_it_took_to_go_down_is_told_without_failures_of_long_ago() {
+fn the_reported_duration_ignores_old_failures() {
     let mut world = World::new();
     world.call(100, CallOutcome::Done);
     world.call(101, CallOutcome::Outage);

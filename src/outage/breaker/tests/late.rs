@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_success_that_began_before_the_service_went_down_does_not_bring_it_back() {
+fn a_late_success_from_before_the_outage_does_not_end_it() {
     for (outcome, trouble) in [
         (CallOutcome::Outage, Trouble::Away),
         (CallOutcome::Failing, Trouble::Failing),
@@ -28,15 +28,15 @@ fn a_success_that_began_before_the_service_went_down_does_not_bring_it_back() {
 }
 
 #[test]
-fn a_probe_that_was_never_made_is_made_by_another() {
+fn a_lost_probe_is_replaced_by_another() {
     let mut world = World::down(Trouble::Away);
     world.after(Duration::from_secs(1));
     let waiting = Waiting { fresh: 3, tried: 0, suspects: 0 };
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe);
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Calls(0));
     world.after(LOST_AFTER);
-    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe, "lost on its way");
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe, "after a lost probe");
     let probe = world.begin(50);
     world.breaker.cancel(probe, world.now);
-    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe, "given up by ourselves");
+    assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe, "after an abandoned probe");
 }

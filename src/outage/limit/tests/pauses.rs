@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_few_calls_between_two_pauses_are_no_measure() {
+fn few_calls_between_two_pauses_do_not_set_a_rate() {
     let mut limit = without_target();
     let mut at = Instant::now();
     let mut number = 0;
@@ -24,7 +24,7 @@ fn a_few_calls_between_two_pauses_are_no_measure() {
         at += Duration::from_secs(1);
         limit.after_outage(number);
     }
-    // Random refusals from then on are left alone in the end. A low rate shows little in a minute.
+    // After that, random refusals leave no low rate. A low rate shows little within a minute.
     let mut dice = fastrand::Rng::with_seed(1);
     let began = at;
     while at - began < Duration::from_secs(600) {

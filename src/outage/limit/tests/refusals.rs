@@ -1,4 +1,4 @@
-//! Tests of refusals: a true limit of calls/s is found, and random refusals are left alone.
+//! Tests of refusals: a real limit of calls/s is found, and random refusals set no rate.
 
 use super::*;
 use crate::outage::CallOutcome;
@@ -99,7 +99,7 @@ fn run_now_and_then(
 }
 
 #[test]
-fn a_true_limit_is_found() {
+fn a_real_rate_limit_is_found() {
     for (rate, processes) in [(200.0, 1), (1_000.0, 1), (3_000.0, 1), (1_000.0, 10)] {
         let mut limits: Vec<Limit> = (0..processes).map(|_| without_target()).collect();
         let mut bucket = TokenBucket::new(rate);
@@ -115,7 +115,7 @@ fn a_true_limit_is_found() {
 }
 
 #[test]
-fn a_limit_that_changes_is_found_again() {
+fn a_changed_rate_limit_is_found_again() {
     let mut limits = [without_target()];
     let mut bucket = TokenBucket::new(1_000.0);
     let (let_in, refused) = run_refusing(
@@ -136,7 +136,7 @@ fn a_limit_that_changes_is_found_again() {
 }
 
 #[test]
-fn a_small_rate_rises_within_minutes_once_the_limit_is_gone() {
+fn a_low_rate_rises_within_minutes_after_the_limit_is_removed() {
     let mut limits: Vec<Limit> = (0..50).map(|_| without_target()).collect();
     let mut bucket = TokenBucket::new(20.0);
     let mut dice = fastrand::Rng::with_seed(6);
@@ -147,7 +147,7 @@ fn a_small_rate_rises_within_minutes_once_the_limit_is_gone() {
 
 /// Applies to any share of random refusals: unlike at a limit, a lower rate does not help.
 #[test]
-fn refusals_at_random_are_left_alone() {
+fn random_refusals_do_not_set_a_rate() {
     let (without, _) = run_refusing(&mut [without_target()], |_| false, 0, 60);
     // With most calls refused, an experiment waits until other processes have found their rates.
     for (percent, from_s) in [(2, 0), (5, 0), (10, 0), (20, 0), (35, 0), (50, 60), (70, 60)] {
@@ -162,7 +162,7 @@ fn refusals_at_random_are_left_alone() {
 
 /// The limit is 20 calls/s for 50 processes: less than one call/s each.
 #[test]
-fn a_limit_that_many_processes_share_is_found() {
+fn a_rate_limit_shared_by_many_processes_is_found() {
     let mut limits: Vec<Limit> = (0..50).map(|_| without_target()).collect();
     let mut bucket = TokenBucket::new(20.0);
     let mut dice = fastrand::Rng::with_seed(5);
@@ -210,7 +210,7 @@ fn behind_s(calls_a_second: u32, refused: impl Fn(u64) -> f64, seed: u64) -> f64
 }
 
 #[test]
-fn refusals_at_random_are_left_alone_at_any_rate() {
+fn random_refusals_do_not_set_a_rate_at_any_call_rate() {
     // The fewer calls there are, the longer an experiment takes.
     for (calls_a_second, behind_max_s) in [(5, 60.0), (50, 30.0), (330, 1.0), (2_000, 1.0)] {
         for refused in [0.02, 0.05, 0.1, 0.2] {
@@ -223,7 +223,7 @@ fn refusals_at_random_are_left_alone_at_any_rate() {
 }
 
 #[test]
-fn once_nobody_is_refused_any_more_nobody_is_held_back_before_long() {
+fn after_the_last_refusal_calls_are_soon_not_held_back() {
     for calls_a_second in [1, 5, 50, 330] {
         for refused in [0.1, 0.3, 0.6] {
             for seed in 0..4 {
@@ -238,7 +238,7 @@ fn once_nobody_is_refused_any_more_nobody_is_held_back_before_long() {
 
 /// Other calls succeed in between, as a limit accepts some calls all the time.
 #[test]
-fn who_is_refused_while_others_are_is_no_suspect() {
+fn an_event_refused_together_with_others_is_no_suspect() {
     for (refused, is_suspect) in [(1, true), (2, false)] {
         let mut breaker = Breaker::new(Some(without_target()));
         let (now, took) = (Instant::now(), Duration::from_millis(5));

@@ -122,7 +122,7 @@ pub(super) fn check_spans(spans: &[WireSpan]) {
 }
 
 #[tokio::test]
-async fn one_events_spans_arrive_whole() {
+async fn all_spans_of_an_event_arrive() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut requests = collect(listener);
@@ -146,7 +146,7 @@ async fn one_events_spans_arrive_whole() {
 }
 
 #[tokio::test]
-async fn a_probe_tells_a_collector_from_none() {
+async fn a_probe_fails_without_a_collector() {
     let deadline = Duration::from_secs(5);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -169,7 +169,7 @@ async fn a_probe_tells_a_collector_from_none() {
 }
 
 #[tokio::test]
-async fn a_collector_that_comes_late_gets_what_is_sent_then() {
+async fn a_collector_that_starts_late_gets_later_spans() {
     // Bound but not listening: the port is reserved, and connections are refused.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -60,7 +60,7 @@ async fn over_http(gzip: bool, statuses: &[&str]) -> (String, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn over_http_a_batch_is_posted_with_its_headers_and_again_where_the_collector_is_away() {
+async fn over_http_a_batch_has_its_headers_and_is_retried_in_an_outage() {
     let (head, body) = over_http(false, &["503 Service Unavailable", "200 OK"]).await;
     assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
     assert!(head.contains("\r\ncontent-type: application/x-protobuf\r\n"), "{head}");
@@ -71,14 +71,14 @@ async fn over_http_a_batch_is_posted_with_its_headers_and_again_where_the_collec
 }
 
 #[tokio::test]
-async fn over_http_a_batch_is_compressed_where_that_is_asked_for() {
+async fn over_http_a_batch_is_compressed_if_configured() {
     let (head, body) = over_http(true, &["200 OK"]).await;
     assert!(head.contains("\r\ncontent-encoding: gzip\r\n"), "{head}");
     assert_eq!(body[..2], [0x1f, 0x8b]);
 }
 
 #[tokio::test]
-async fn over_grpc_headers_and_compression_go_along() {
+async fn over_grpc_headers_and_compression_are_applied() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut requests = collect_with_metadata(listener);
@@ -94,7 +94,7 @@ async fn over_grpc_headers_and_compression_go_along() {
 }
 
 #[tokio::test]
-async fn a_collector_that_does_not_answer_in_the_time_allowed_is_given_up() {
+async fn an_export_without_an_answer_times_out() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for protocol in [OtlpProtocol::Grpc, OtlpProtocol::HttpProtobuf] {
