@@ -1,4 +1,4 @@
-"""Renders the chart with every set in `values/` and checks what comes out: against the schemas, the rules, and the values themselves."""
+"""Renders the chart with every set in `values/` and checks the result against the schemas, the rules and the values."""
 
 import math
 import re
@@ -17,12 +17,12 @@ MONITORS = ("--set", "podMonitor.enabled=true", "--set", "prometheusRule.enabled
 
 
 def variable(key):
-    """The worker's name for a value below `config`."""
+    """The worker's variable name of a value below `config`."""
     return re.sub("([A-Z])", r"_\1", key).upper()
 
 
 def text(value):
-    """A value as the worker is to read it."""
+    """A value as the worker reads it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -51,7 +51,7 @@ def value_sets(checks):
 
 
 def config_is_taken(checks, path, documents):
-    """What a set says below `config` is in the container's environment, and what it does not say is not."""
+    """Checks that the container's environment has the variables of a set's `config`, and no others."""
     given = yaml.safe_load(path.read_text()).get("config", {})
     variables = environment(documents)
     for key, value in given.items():
@@ -74,7 +74,7 @@ def config_is_taken(checks, path, documents):
 
 
 def documented_command(checks):
-    """The README's own command: its release, its two values, and the names that the issue gives."""
+    """Checks the README's command: its release, its two values, and the names from the issue."""
     url = "https://sqs.ap-northeast-2.amazonaws.com/123456789012/reservations"
     code, out, err = template("--set", "image.tag=v1.0.0", "--set", f"config.sqsQueueUrl={url}")
     checks.expect("the documented command", code == 0, err)
@@ -97,7 +97,7 @@ def documented_command(checks):
 
 
 def particulars(checks):
-    """Single things that only one set of values shows."""
+    """Checks details that only one set of values shows."""
     def rendered(name, *more, release="reservation-worker"):
         code, out, err = template("--values", HERE / f"values/{name}.yaml", *more, release=release)
         checks.expect(f"{name}: helm template", code == 0, err)
@@ -155,7 +155,7 @@ def particulars(checks):
 
 
 def right_values_are_taken(checks):
-    """What is unusual and right: regions of every partition, the older form of a queue's URL, names as long as Kubernetes allows."""
+    """Checks unusual valid values: regions of every partition, old queue URLs, the longest names."""
     urls = {
         "https://eu-west-1.queue.amazonaws.com/123456789012/q": "eu-west-1",
         "https://queue.amazonaws.com/123456789012/q": "us-east-1",
@@ -183,7 +183,7 @@ def right_values_are_taken(checks):
 
 
 def notes_say(checks):
-    """`helm template` leaves NOTES.txt out; a dry run that asks no cluster renders it."""
+    """Checks NOTES.txt: `helm template` leaves it out, a dry run on the client renders it."""
     code, out, err = helm(
         "install", "reservation-worker", CHART, "--namespace", "tickets", "--dry-run=client", "--values", HERE / "values/minimal.yaml"
     )
@@ -205,7 +205,7 @@ def memory_has_room(checks):
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     limit = values["resources"]["limits"]["memory"]
     checks.expect("values.yaml: the memory limit is in Mi", limit.endswith("Mi"))
-    # The most that was measured to be held with default settings, in MB: see the comment in values.yaml.
+    # The largest measured memory with default settings, in MB: see the comment in values.yaml.
     held_mb = 636
     checks.expect("values.yaml: the memory limit", int(limit[:-2]) >= math.ceil(held_mb * 1e6 / 2**20))
 

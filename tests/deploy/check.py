@@ -1,4 +1,4 @@
-"""Runs every deployment check; `run` calls it. Prints `N passed, N failed`, and fails where one did."""
+"""Runs every deployment check; `run` calls it. Prints `N passed, N failed`, and fails if a check failed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the deployment checks share: counting, running helm, reading YAML. What is checked is left to the modules that use it."""
+"""Shared by the deployment checks: counting, running helm, reading YAML. The checks are left to the other modules."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ HELM_S_MAX = 60
 
 
 class Checks:
-    """Counts what held and what did not; a failure is printed where it is found."""
+    """Counts passed and failed checks, and prints each failure at once."""
 
     def __init__(self):
         self.passed = 0
@@ -31,14 +31,14 @@ class Checks:
         print(f"deploy: {what}{': ' if detail else ''}{detail}", file=sys.stderr)
 
     def none(self, what, findings):
-        """Expects an empty list; what is in it is printed."""
+        """Expects an empty list, and prints what it contains."""
         self.expect(what, not findings, "; ".join(findings))
 
 
 def helm(*arguments, helm_name="helm 4"):
-    """Runs helm: exit code, stdout, stderr."""
+    """Runs helm and returns exit code, stdout and stderr."""
     command = [HELMS[helm_name], *map(str, arguments)]
-    # Helm would read a cluster's address and plugins from the user's own files.
+    # Otherwise helm would read the user's own cluster address and plugins.
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["DEPLOY_SCRATCH"], "KUBECONFIG": "/dev/null"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=HELM_S_MAX, env=environment, check=False)
     return done.returncode, done.stdout, done.stderr
@@ -58,7 +58,7 @@ def of_kind(documents, kind):
 
 
 def pod_specs(documents):
-    """Each pod's metadata and spec, with the kind that it stands in."""
+    """The metadata and spec of each pod, with the kind of its object."""
     for document in documents:
         if document["kind"] == "Pod":
             yield document, document["metadata"], document["spec"]

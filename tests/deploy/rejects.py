@@ -1,12 +1,12 @@
-"""Wrong values are refused, each with a message that says what is wrong."""
+"""Checks that invalid values are rejected with a message that names the fault."""
 
 from harness import HELMS, HERE, template
 
 URL = "https://sqs.ap-northeast-2.amazonaws.com/123456789012/reservations"
 
-# What is set, and part of what must be said.
+# The settings, and a part of the message.
 WRONG = [
-    # The schema's: types, ranges, names.
+    # Rejected by the schema: types, ranges, names.
     (["config.maxRetries=11"], "'/config/maxRetries': maximum: got 11, want 10"),
     (["config.sqsWaitTime=-1"], "'/config/sqsWaitTime': minimum: got -1, want 0"),
     (["config.workerConcurrency=many"], "'/config/workerConcurrency': got string, want null or integer"),
@@ -23,7 +23,7 @@ WRONG = [
     (["resources.limits.memory=lots"], "'/resources/limits/memory'"),
     (["networkPolicy.awsCidrs[0]=everywhere"], "'/networkPolicy/awsCidrs/0'"),
     (["config.otelResourceAttributes=team"], "'/config/otelResourceAttributes'"),
-    # The templates': what ties values together.
+    # Rejected by the templates: limits between values.
     (["podMonitor.interval=5s", "podMonitor.scrapeTimeout=10s"], "podMonitor.scrapeTimeout is 10s; allowed: at most podMonitor.interval, which is 5s"),
     (["config.sqsQueueUrl=null"], "config.sqsQueueUrl is required, e.g. https://"),
     (["config.sqsQueueUrl=reservations"], 'config.sqsQueueUrl is "reservations"; allowed: an http or https URL'),
@@ -79,7 +79,7 @@ def run(checks):
         for name in HELMS:
             code, out, err = template("--values", minimal, *arguments, helm_name=name)
             checks.expect(f"{name}: {settings} is not refused", code != 0 and not out)
-            # Helm 3 words the schema's faults in another way.
+            # Helm 3 words the schema's errors differently.
             if name == "helm 4":
                 checks.expect(f"{settings}: {expected!r} is not said", expected in err, err)
                 checks.expect(f"{settings}: the password is shown", "hush" not in err)

@@ -1,13 +1,13 @@
-"""What no schema can say about the rendered objects: how they hang together, and what KEDA, Pod Security and the worker ask for.
+"""Rules for rendered objects that no schema checks: references between them, KEDA, Pod Security, the worker's needs.
 
-`findings` takes the objects of one release and returns what is wrong, as text. `sabotage` proves that each rule can fail.
+`findings` takes the objects of one release and returns the faults as text. `sabotage` proves that each rule can fail.
 """
 
 import re
 
 from harness import of_kind, pod_specs
 
-# KEDA's documentation of the aws-sqs-queue scaler. It ignores a name that it does not know.
+# From KEDA's documentation of the aws-sqs-queue scaler, which ignores unknown names.
 SQS_METADATA = {
     "queueURL", "queueURLFromEnv", "queueLength", "activationQueueLength", "awsRegion", "awsEndpoint", "scaleOnInFlight", "scaleOnDelayed",
 }
@@ -16,7 +16,7 @@ SIDE_PATHS = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readines
 
 
 def findings(documents):
-    """Every rule over the objects of one release."""
+    """Applies every rule to the objects of one release."""
     found = [text for rule in (names, scaling, alerts, selectors, pods, network, references) for text in rule(documents)]
     for document, metadata, spec in pod_specs(documents):
         where = f"{document['kind']}/{document['metadata']['name']}"
@@ -32,7 +32,8 @@ def names(documents):
         if key in seen:
             yield f"{key} is there twice"
         seen.add(key)
-        # RFC 1035, which the API server asks of a Service; what is named after a host or a label must be as short.
+        # RFC 1035, which the API server requires for a Service; names of hosts and labels have the
+        # same limit.
         if document["kind"] == "Service" and not re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", key[1]):
             yield f"{key}: no name for a Service"
     for _, metadata, _ in [*pod_specs(documents), *[(None, document["metadata"], None) for document in documents]]:
@@ -91,7 +92,7 @@ def sqs_trigger(trigger, documents):
 
 
 def alerts(documents):
-    """An alert on KEDA's metrics is about the ScaledObject of this release: another name never fires."""
+    """Alerts on KEDA's metrics name the ScaledObject of this release; with another name they never fire."""
     scaled = {one["metadata"]["name"] for one in of_kind(documents, "ScaledObject")}
     for document in of_kind(documents, "PrometheusRule"):
         rules = [rule["expr"] for group in document["spec"]["groups"] for rule in group["rules"]]
@@ -105,7 +106,7 @@ def within(selector, labels):
 
 
 def selectors(documents):
-    """Every selector takes the worker's pods; only the network policy takes the test's pod too."""
+    """Every selector selects the worker's pods; only the network policy also selects the test's pod."""
     (deployment,) = of_kind(documents, "Deployment")
     pod = deployment["spec"]["template"]
     tests = [document["metadata"].get("labels", {}) for document in of_kind(documents, "Pod")]
@@ -127,7 +128,7 @@ def selectors(documents):
 
 
 def pods(documents):
-    """The worker's own pod: ports, probes and the time it has to leave."""
+    """The worker's pod: ports, probes and the termination grace period."""
     (deployment,) = of_kind(documents, "Deployment")
     spec = deployment["spec"]["template"]["spec"]
     (container,) = spec["containers"]
@@ -152,7 +153,7 @@ def pods(documents):
 
 
 def restricted(spec):
-    """Pod Security Standards, `restricted` (kubernetes.io/docs/concepts/security/pod-security-standards), and a little more."""
+    """Pod Security Standards, level `restricted` (kubernetes.io/docs/concepts/security/pod-security-standards), and more."""
     pod = spec.get("securityContext", {})
     if pod.get("seccompProfile", {}).get("type") != "RuntimeDefault":
         yield "seccompProfile is not RuntimeDefault"
@@ -198,7 +199,7 @@ def environment(container):
 
 
 def network(documents):
-    """Both directions are denied but for rules that name peers and ports."""
+    """All traffic is denied in both directions, except by rules that name peers and ports."""
     for policy in of_kind(documents, "NetworkPolicy"):
         spec = policy["spec"]
         if sorted(spec.get("policyTypes", [])) != ["Egress", "Ingress"]:
@@ -223,7 +224,7 @@ def network(documents):
 
 
 def references(documents):
-    """What one object names of another is there."""
+    """Every object that another one names exists."""
     accounts = {one["metadata"]["name"] for one in of_kind(documents, "ServiceAccount")} | {"default"}
     for document, _, spec in pod_specs(documents):
         if spec["serviceAccountName"] not in accounts:

@@ -1,4 +1,4 @@
-"""Breaks good objects, one thing at a time: each rule must say so. A rule that cannot fail is no rule."""
+"""Breaks valid objects, one fault at a time, and checks that the rules find it. This proves that each rule can fail."""
 
 import copy
 
@@ -31,7 +31,7 @@ def rename(mapping, old, new):
     mapping[new] = mapping.pop(old)
 
 
-# What is done to the objects, and part of what must be found.
+# The fault, and a part of the finding.
 BROKEN = [
     (lambda d: d.append(copy.deepcopy(d[0])), "is there twice"),
     (lambda d: of_kind(d, "Service")[0]["metadata"].update(name="my.worker"), "no name for a Service"),
@@ -92,7 +92,7 @@ BROKEN = [
     (lambda d: of_kind(d, "TriggerAuthentication")[0]["spec"]["podIdentity"].update(roleArn="a"), "exclude each other"),
 ]
 
-# The same for the schemas: one for Kubernetes' own, one for each CRD.
+# The same for the schemas: one fault for Kubernetes' schemas, one for each CRD.
 MISFIT = [
     (lambda d: pod(d).update(terminationGracePeriod=30), "terminationGracePeriod"),
     (lambda d: worker(d)["resources"]["limits"].update(memory=[1]), "memory"),
@@ -105,7 +105,7 @@ MISFIT = [
 
 
 def run(checks, documents):
-    """`documents` are objects of a release with everything in it, and without a fault."""
+    """`documents` are the valid objects of a release with everything enabled."""
     for break_it, expected in BROKEN:
         broken = copy.deepcopy(documents)
         break_it(broken)

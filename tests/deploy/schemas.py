@@ -1,4 +1,4 @@
-"""Validates objects against Kubernetes' own schemas and against CRDs, strictly: a field that the schema does not have is a finding."""
+"""Validates objects against Kubernetes' schemas and against CRDs, strictly: an unknown field is a finding."""
 
 import copy
 
@@ -12,7 +12,7 @@ KUBERNETES_VERSION = "1.33"
 
 
 def strict(schema):
-    """A CRD's schema that refuses what the API server would silently drop."""
+    """A CRD's schema that rejects fields that the API server would silently drop."""
     schema = copy.deepcopy(schema)
     todo = [schema]
     while todo:
@@ -30,13 +30,13 @@ def strict(schema):
 
 
 def crd_validators():
-    """A validator for each kind that a CRD in `schemas/` defines, by apiVersion and kind."""
+    """A validator for each kind of the CRDs in `schemas/`, by apiVersion and kind."""
     validators = {}
     for path in sorted((HERE / "schemas").glob("*.yaml")):
         spec = yaml.safe_load(path.read_text())["spec"]
         for version in spec["versions"]:
             schema = strict(version["schema"]["openAPIV3Schema"])
-            # Every object has metadata; the schema only says that it is an object.
+            # Every object has metadata; the schema only requires an object.
             schema["properties"]["metadata"] = {"type": "object"}
             key = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
             validators[key] = jsonschema.Draft202012Validator(schema)
@@ -47,7 +47,7 @@ CRDS = crd_validators()
 
 
 def findings(document):
-    """What is wrong with one object, as text."""
+    """The faults of one object, as text."""
     key = document["apiVersion"], document["kind"]
     name = f"{document['kind']}/{document['metadata']['name']}"
     if key in CRDS:

@@ -1,4 +1,4 @@
-"""What stands beside the chart: IAM policies, the compose file, the burst's calculation and the README that quotes it."""
+"""Checks the files beside the chart: IAM policies, compose file, the burst's calculation, and the README that quotes it."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ from harness import CHART, HERE, ROOT
 DEPLOY = ROOT / "deploy"
 PLACEHOLDERS = {"REGION", "ACCOUNT", "QUEUE", "DLQ", "QUEUE_KEY", "DLQ_KEY", "CLUSTER", "OIDC_ID", "NAMESPACE"}
 
-# Whom each statement allows what: no more than that, and no less.
+# Who may do what by each statement: exactly this.
 WORKER_MAY = {
     "arn:aws:sqs:REGION:ACCOUNT:QUEUE": {
         "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
@@ -31,7 +31,7 @@ def as_list(value):
 
 
 def allowed(policy):
-    """What a policy allows: actions by resource."""
+    """The allowed actions by resource."""
     may = {}
     for statement in policy["Statement"]:
         for resource in as_list(statement["Resource"]):
@@ -84,7 +84,7 @@ def compose(checks):
             checks.expect(f"compose.yaml: {name}: {port} is open to the network", port.startswith("127.0.0.1:"))
         for volume in service.get("volumes", []):
             source = DEPLOY / volume.split(":")[0]
-            # Dashboards are a folder that may be empty.
+            # The folder of dashboards may be empty.
             checks.expect(f"compose.yaml: {name}: no {source.name}", source.exists() or source == DEPLOY / "grafana")
         image = service.get("image", "")
         checks.expect(f"compose.yaml: {name}: an image without a version", not image or re.search(r":[^:/}]+}?$", image))
@@ -145,7 +145,7 @@ def burst(checks):
 
 
 def links(checks):
-    """Every relative link of deploy/README.md leads to a file, and every make target that it names is there."""
+    """Every relative link of deploy/README.md leads to a file, and every make target that it names exists."""
     readme = (DEPLOY / "README.md").read_text()
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         checks.expect(f"deploy/README.md: {link} does not exist", (DEPLOY / link).exists())
@@ -155,7 +155,7 @@ def links(checks):
 
 
 def dockerfile(checks):
-    """cargo reads the manifest of every member of the workspace, built or not: the image's build needs them all."""
+    """The image's build has all manifests of the workspace: cargo reads them even for members it does not build."""
     manifest = (ROOT / "Cargo.toml").read_text()
     members = re.search(r"^members = \[(.*)\]", manifest, re.MULTILINE).group(1)
     dockerfile, ignored = (ROOT / "Dockerfile").read_text(), (ROOT / ".dockerignore").read_text()
@@ -167,11 +167,11 @@ def dockerfile(checks):
 
 
 def workflow(checks):
-    """The workflow runs every part of .ci/run, and by it: it installs what the tests need, without which they fail in CI."""
+    """The workflow runs every part of .ci/run through that script, and installs what the tests need."""
     parts = re.search(r"parts=\((check [a-z -]+)\)", (ROOT / ".ci/run").read_text()).group(1).split()
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
     commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
-    # Its tools come from npm and PyPI, which the runner has.
+    # Its tools come from npm and PyPI, which the runner can reach.
     run_by_it = {"test-deploy"} if "make test-deploy" in commands else set()
     run_by_it |= {part for command in commands if command.startswith(".ci/run ") for part in command.split()[1:]}
     checks.none("ci.yml: parts of .ci/run that no job runs", sorted(set(parts) - run_by_it))

@@ -11,14 +11,14 @@ import yaml
 from chart import variable
 from harness import CHART, ROOT
 
-# Beside the worker's own: the AWS SDK's, and the name of a Secret.
+# Besides the worker's own variables: those of the AWS SDK, and the name of a Secret.
 NOT_IN_TABLE = {"AWS_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "IDEMPOTENCY_STORE_SECRET"}
-# The values that the chart sets to something else than the worker's default, because it has one that fits a cluster.
+# Values for which the chart has another default than the worker, because it suits a cluster.
 OWN_DEFAULT = {"SQS_QUEUE_URL": None, "INVENTORY_GRPC_ADDR": "inventory:50051", "RESERVATION_API_BASE": "http://reservation-api:8080"}
 
 
 def table():
-    """Each variable's default and range: `None` where it has none."""
+    """Default and range of each variable; `None` without one."""
     source = (ROOT / "src/config/table.rs").read_text()
     body = source[source.index("\nvariables! {") :]
     entries = re.findall(r"^    ([A-Z][A-Z_]+): (.*?);$", body, re.MULTILINE | re.DOTALL)

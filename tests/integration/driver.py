@@ -1,5 +1,5 @@
-"""The whole path: boto3 sends events to a real SQS server, the worker's own binary handles them, and the stand-ins' ledger and
-the queues are asked what came of it. Never the worker's own counters, except to compare them with the truth.
+"""The whole path: boto3 sends events to an independent SQS server, the worker's binary handles them, and the results are
+read from the stand-ins' ledger and the queues. The worker's own counters are only compared with them.
 
 Prints one line for each check that fails, and `N passed, N failed` at the end. Exit code 0 only if all passed.
 Starting LocalStack is left to `run`.
@@ -26,7 +26,7 @@ TIME = "2025-01-01T12:00:00Z"
 
 
 def body(kind, envelope, event_id, reservation_id):
-    """An event of a type in an envelope, as its producers write it. All of them name two seats."""
+    """An event of a type in an envelope, as its producers write it. Each has two seats."""
     payload = {"qty": 2, "seat_ids": ["A-12", "A-13"]}
     if kind != "reservation.expired":
         payload |= {"payment_intent_id": f"pay_{event_id}", "amount": 120000, "user_id": "usr_1", "unheard_of": {"x": 1}}
@@ -55,7 +55,7 @@ def body(kind, envelope, event_id, reservation_id):
 
 
 def expected_effects(kind):
-    """What an event with seats must bring about: (service, method, how the sandbox words it)."""
+    """The expected calls of an event with seats: (service, method, wording of the sandbox)."""
     seats = {
         "reservation.expired": ("inventory", "ReleaseHold", "EXPIRED x2"),
         "payment.approved": ("inventory", "CommitReservation", "x2"),
@@ -65,7 +65,7 @@ def expected_effects(kind):
 
 
 def effects(calls):
-    """How often each effect took place, by reservation."""
+    """The number of times that each effect took place, by reservation."""
     return collections.Counter(
         (call["reservation"], call["service"], call["method"], call["asked"]) for call in calls if call["applied"]
     )
@@ -86,7 +86,7 @@ def message(text, **attributes):
 
 
 def burst(check, sqs, sandbox, options, run_id):
-    """Every type in every envelope, with traces, duplicates, an overtaken event and poison."""
+    """Every type in every envelope, with traces, duplicates, an event that is too late, and poison."""
     queue = Queue(sqs, f"it-{run_id}-burst")
     worker = Worker(options.worker, worker_variables(options, sandbox, queue))
     worker.wait_until_ready()
@@ -120,7 +120,7 @@ def burst(check, sqs, sandbox, options, run_id):
     messages[20:20] = [message(text, tenant="seoul") for text in poison.values()]
     queue.send(messages)
 
-    # Sold first, so that its expiry comes too late; sent one at a time, to see SendMessage too.
+    # Sold before its expiry arrives; sent one by one, to test SendMessage too.
     late = f"rsv_{run_id}_late"
     sqs.send_message(QueueUrl=queue.url, **message(body("payment.approved", "flat", f"evt_{run_id}_sold", late)))
     sold = ("reservation-api", "PATCH", "CONFIRMED")
@@ -149,7 +149,7 @@ def burst(check, sqs, sandbox, options, run_id):
 
 
 def dead_letters(check, queue, poison):
-    """The poison is aside, whole, with what one needs to know about it."""
+    """The poison is in the dead-letter queue, unchanged and with its attributes."""
     letters = queue.dead_letters()
     check.equal("the dead-letter queue holds the poison, whole, and nothing else",
                 sorted(letter["Body"] for letter in letters), sorted(poison.values()))  # fmt: skip
@@ -161,7 +161,7 @@ def dead_letters(check, queue, poison):
 
 
 def log_lines(check, log, traces):
-    """One flat JSON object a line; traces are those that the messages named."""
+    """The log has one flat JSON object per line, with the trace ids of the messages."""
     check.that("each line of the log is a JSON object", log and all(isinstance(line, dict) for line in log))
     log = [line for line in log if isinstance(line, dict)]
     check.that("each has ts, level and msg", all({"ts", "level", "msg"} <= line.keys() for line in log))
@@ -173,7 +173,7 @@ def log_lines(check, log, traces):
 
 
 def crash(check, sqs, sandbox, options, run_id):
-    """`kill -9` in the middle of the work loses nothing, and the next process repeats calls with the same keys only."""
+    """After `kill -9` no event is lost, and the next process repeats calls with the same keys only."""
     queue = Queue(sqs, f"it-{run_id}-crash")
     before = len(sandbox.calls())
     variables = worker_variables(options, sandbox, queue) | {"SQS_VISIBILITY_TIMEOUT": "5", "WORKER_CONCURRENCY": "4"}
@@ -234,7 +234,7 @@ def main():
         began = time.monotonic()
         try:
             part(check, sqs, sandbox, options, run_id)
-        except Exception as error:  # A part that breaks must not keep the next from running, nor the count from being printed.
+        except Exception as error:  # The other parts still run.
             check.that(f"{part.__name__}: {type(error).__name__}: {error}", False)
         print(f"{part.__name__}: {time.monotonic() - began:.1f} s")
     check.equal("the sandbox's exit code after Ctrl-C", sandbox.stop(), 0)

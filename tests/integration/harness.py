@@ -1,5 +1,5 @@
-"""What the driver works with: checks that are counted, the sandbox, queues, the worker's process.
-What is sent and expected is left to `driver`.
+"""Shared by the driver: counted checks, the sandbox, queues, the worker's process.
+The events and expectations are left to `driver`.
 """
 
 import itertools
@@ -19,13 +19,14 @@ CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
 }
-# An empty queue must be seen so often in a row: LocalStack's counts are approximate, as SQS's are.
+# An empty queue must be seen so often in a row: the counts of LocalStack, as of SQS, are
+# approximate.
 EMPTY_SIGHTINGS = 3
 PATIENCE_S = 90
-# None of them outlives this program.
+# No child outlives this program.
 CHILDREN = []
 
-# A line of the sandbox: seconds, service, method, reservation, what was asked, the answer, what it changed.
+# A line of the sandbox: seconds, service, method, reservation, request, answer, effect.
 CALL = re.compile(
     r"^ *[\d.]+s (?P<service>reservation-api|inventory) +(?P<method>\w+) +(?P<reservation>\S+) "
     r"(?P<asked>.*?)-> (?P<answer>.*?)(?P<applied>, applied)?(?P<repeated>, key seen before)?$"
@@ -33,7 +34,7 @@ CALL = re.compile(
 
 
 class Checks:
-    """Counts what held and says what did not."""
+    """Counts passed and failed checks, and prints the failed ones."""
 
     def __init__(self):
         self.passed = 0
@@ -55,7 +56,7 @@ class Checks:
 
 
 def wait_until(what, condition, patience_s=PATIENCE_S):
-    """Waits for a condition; one that never comes true ends the run."""
+    """Waits for a condition; ends the run on a timeout."""
     deadline = time.monotonic() + patience_s
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -71,7 +72,7 @@ def start(command, **options):
 
 
 class Lines:
-    """A child's stdout, gathered while it runs."""
+    """A child's stdout, collected while it runs."""
 
     def __init__(self, process):
         self.lines = []
@@ -83,7 +84,7 @@ class Lines:
             self.lines.append(line.rstrip("\n"))
 
     def all(self):
-        """Everything, once the child has ended."""
+        """The whole text, after the child has ended."""
         self.thread.join(timeout=10)
         return list(self.lines)
 
@@ -114,7 +115,7 @@ class Sandbox:
 
 
 class Queue:
-    """A queue of this run's own, with a dead-letter queue."""
+    """A queue of this run, with a dead-letter queue."""
 
     def __init__(self, sqs, name, max_receive_count=10):
         self.sqs = sqs
@@ -124,7 +125,7 @@ class Queue:
         self.url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": json.dumps(redrive)})["QueueUrl"]
 
     def held(self, url):
-        """Messages in a queue: visible, in flight, delayed."""
+        """The numbers of messages in a queue: visible, in flight, delayed."""
         names = ("", "NotVisible", "Delayed")
         names = [f"ApproximateNumberOfMessages{name}" for name in names]
         attributes = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
@@ -143,7 +144,7 @@ class Queue:
         wait_until("the queue is empty", empty)
 
     def send(self, messages):
-        """Sends in batches of ten; every entry must be taken."""
+        """Sends in batches of ten; every entry must be accepted."""
         for batch in tens(messages):
             entries = [{"Id": str(index), **message} for index, message in enumerate(batch)]
             answer = self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
@@ -165,13 +166,13 @@ class Queue:
 
 
 def tens(messages):
-    """In batches of ten at most, which is what SQS takes."""
+    """In batches of at most ten, the limit of SQS."""
     messages = list(messages)
     return (messages[at : at + 10] for at in range(0, len(messages), 10))
 
 
 class Worker:
-    """The worker's binary, a process of its own that sees these variables and no others."""
+    """The worker's binary, in a process that has these environment variables only."""
 
     def __init__(self, binary, variables):
         with socket.socket() as free:
@@ -182,7 +183,7 @@ class Worker:
         self.output = Lines(self.process)
 
     def get(self, path):
-        """Status and body of a page of the side port; status 0 where nobody listens."""
+        """Status and body of a page of the admin port; status 0 if no process listens."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
@@ -201,7 +202,7 @@ class Worker:
         wait_until("the worker is ready", ready, 30)
 
     def metric(self, name, **labels):
-        """The sum of a metric's series that have these labels."""
+        """The sum of the series of a metric that have these labels."""
         total = 0.0
         for line in self.get("/metrics")[1].splitlines():
             series, _, value = line.rpartition(" ")
@@ -210,7 +211,7 @@ class Worker:
         return total
 
     def stop(self):
-        """SIGTERM: the exit code, and the log as parsed lines (None where a line is not JSON)."""
+        """Sends SIGTERM; returns the exit code and the log as parsed lines (None for a line that is not JSON)."""
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=40)
         return code, [parsed(line) for line in self.output.all()]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A Reservation API that is half well: it refuses everybody, or answers 503 for a tenth of the reservations. Remembers nothing.
+"""A Reservation API in a partial outage: it rejects all calls, or answers 503 for a tenth of the reservations.
 
   tests/observe/half_well.py PORT refuses|fails-for-a-tenth
 """

@@ -1,4 +1,4 @@
-"""Draws the dashboard's graphs from the data of a run, as one SVG. Our own drawing, not Grafana's; the queries are the dashboard's."""
+"""Draws the dashboard's graphs from the data of a run as one SVG, with the dashboard's queries but without Grafana."""
 
 import math
 import re
@@ -8,7 +8,7 @@ COLUMNS, WIDTH, HEIGHT, GAP = 3, 400, 220, 16
 LEFT, RIGHT, TOP, BOTTOM = 60, 12, 34, 62
 HEAD = 58
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
-# By title, in this order: what an on-call engineer looks at first.
+# The titles in the order in which an on-call engineer reads them.
 SHOWN = (
     "Events by outcome",
     "Latency",
@@ -87,13 +87,13 @@ def graph(panel, results, times):
 
 
 def all_lines(panel, results):
-    """Each series with its legend, the busiest first; those that are 0 throughout are left out, but for states."""
+    """Each series with its legend, highest first; series that are always 0 are left out, except for states."""
     lines = []
     for target in panel["targets"]:
         for one in results[panel["id"], target["refId"]]:
             name = re.sub(r"\{\{(\w+)\}\}", lambda label: one["metric"].get(label[1], ""), target["legendFormat"])
             points = [(at, float(value)) for at, value in one["values"] if math.isfinite(float(value))]
-            # The limit of messages in flight would flatten all the rest.
+            # The limit of messages in flight would flatten all other lines.
             if name != "most" and points and (panel["title"] == "Breakers" or any(value for _, value in points)):
                 lines.append((name or panel["title"], points))
     lines.sort(key=lambda line: -max(value for _, value in line[1]))
@@ -127,7 +127,7 @@ def legend(lines, y):
 
 
 def nice(most):
-    """A round number not below `most`."""
+    """A round number of at least `most`."""
     if most <= 0:
         return 1
     power = 10 ** math.floor(math.log10(most))

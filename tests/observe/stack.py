@@ -1,4 +1,4 @@
-"""What `run`, `live` and `bench` share: the queue and the services (two processes, so that the services can go away alone),
+"""Shared by `run`, `live` and `bench`: the queue, the services (two processes, so that the services can go down alone),
 workers, a load, Prometheus. Standard library only.
 """
 
@@ -24,7 +24,7 @@ RUNBOOK = os.path.join(ROOT, "docs/runbook.md")
 SANDBOX = os.path.join(ROOT, "target/debug/sandbox")
 HALF_WELL = os.path.join(ROOT, "tests/observe/half_well.py")
 PATIENCE_S = 60
-# No proxy is asked for what is on this machine.
+# No proxy for this machine.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -35,7 +35,7 @@ def free_port():
 
 
 def wait_until(what, condition, patience_s=PATIENCE_S):
-    """Waits for a condition; one that never comes true ends the run."""
+    """Waits for a condition; ends the run on a timeout."""
     deadline = time.monotonic() + patience_s
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -45,7 +45,7 @@ def wait_until(what, condition, patience_s=PATIENCE_S):
 
 
 def fetch(url, data=None, headers=None):
-    """The answer's body, or None where there is no answer or no success."""
+    """Returns the answer's body, or None without an answer or a success."""
     request = urllib.request.Request(url, data=data, headers=headers or {})
     try:
         with OPENER.open(request, timeout=10) as answer:
@@ -55,12 +55,12 @@ def fetch(url, data=None, headers=None):
 
 
 class Child:
-    """A program whose output goes to a file, ended with this one."""
+    """A program whose output goes to a file; it ends with this one."""
 
     def __init__(self, command, log, **options):
         self.log = log
         with open(log, "ab") as out:
-            # In a session of its own: Ctrl-C reaches this program alone.
+            # In its own session, so that only this program gets a Ctrl-C.
             self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, **options)
 
     def output(self):
@@ -78,7 +78,7 @@ class Child:
 
 
 class Stack:
-    """Everything that one run starts, in a folder of its own."""
+    """All processes of a run, with their own folder."""
 
     def __init__(self, folder, worker):
         self.folder, self.worker = folder, worker
@@ -120,14 +120,14 @@ class Stack:
         return self.sandbox("services", 0, self.reservation_port, self.inventory_port)
 
     def outage(self, seconds):
-        """The services are away, and come back."""
+        """Takes the services down or brings them back."""
         self.services.stop(signal.SIGKILL)
         time.sleep(seconds)
         os.remove(self.services.log)
         self.services = self.start_services()
 
     def half_well(self, how, seconds):
-        """The Reservation API refuses everybody, or fails for a tenth of the reservations; Inventory is well."""
+        """Makes the Reservation API reject all calls, or fail for a tenth of the reservations; Inventory works."""
         self.services.stop(signal.SIGKILL)
         os.remove(self.services.log)
         inventory = self.sandbox("services", 0, 0, self.inventory_port)
@@ -150,7 +150,7 @@ class Stack:
         return child
 
     def send(self, bodies):
-        """Sends in batches of ten, as the AWS SDKs do, unsigned."""
+        """Sends in batches of ten, unsigned, as the AWS SDKs do."""
         for at in range(0, len(bodies), 10):
             entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[at : at + 10])]
             answer = self.sqs("SendMessageBatch", Entries=entries)
@@ -158,7 +158,7 @@ class Stack:
                 raise RuntimeError(f"not sent: {answer}")
 
     def left(self):
-        """Messages in the queue, seen or hidden."""
+        """The number of messages in the queue, visible or not."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = self.sqs("GetQueueAttributes", AttributeNames=names)
         return sum(int(answer["Attributes"][name]) for name in names)
@@ -226,7 +226,7 @@ KINDS = ("reservation.expired", "payment.approved", "payment.failed")
 
 
 class Load(threading.Thread):
-    """Sends so many events a second until told to stop: all types, one in twenty a copy, one in fifty poison."""
+    """Sends so many events per second until stopped: all types, one in twenty a copy, one in fifty poison."""
 
     def __init__(self, stack, per_s):
         super().__init__(daemon=True)
@@ -252,14 +252,14 @@ class Load(threading.Thread):
 
 
 def panels():
-    """The dashboard's panels that have queries: title, unit, and each query with its legend."""
+    """The dashboard's panels with queries: title, unit, and each query with its legend."""
     with open(DASHBOARD, encoding="utf-8") as text:
         dashboard = json.load(text)
     return dashboard, [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def expression(target, range_s):
-    """A panel's query as Grafana would send it, with everything selected."""
+    """A panel's query as Grafana sends it, with all values selected."""
     values = {"$__rate_interval": "5s", "$__range_s": str(range_s), "$__range": f"{range_s}s", "$job": ".*", "$instance": ".*"}
     expr = target["expr"]
     for name, value in values.items():
