@@ -45,7 +45,7 @@ async fn a_renewed_claim_lasts_from_the_request_and_not_from_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_a_renewal_finds_lost_is_taken_again_before_the_next_call() {
+async fn a_claim_that_a_renewal_finds_lost_is_requested_again_before_the_next_call() {
     let (sent, event) = paid("1", "paced-20000");
     let (line, store) = (Line::with([sent]), Late::new());
     let running = start_with(&line, &store, |_| {});
@@ -59,7 +59,7 @@ async fn a_claim_that_a_renewal_finds_lost_is_taken_again_before_the_next_call()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_is_found_lost_on_completion_is_taken_again() {
+async fn a_claim_that_is_found_lost_on_completion_is_requested_again() {
     let (sent, event) = paid("1", "slow-2000");
     let (line, store) = (Line::with([sent]), Late::new());
     let running = start_with(&line, &store, |settings| {
