@@ -16,8 +16,9 @@ const READONLY: &str = "-ERR Error running script (call to f_0e1f4d): @user_scri
 /// A script's answer: the claim is granted, and no step is done.
 const OURS: &str = "*2\r\n:3\r\n:0\r\n";
 
-/// Starts a server that gives scripts this answer on its first connection, and the right one on all
-/// others. Returns its URL and its number of connections.
+/// Starts a server whose first connection gives scripts this answer; all others give the right one.
+///
+/// Returns its URL and its number of connections.
 async fn stale_once(answer: &'static str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());

@@ -29,8 +29,9 @@ async fn a_claim_whose_answer_arrives_after_its_expiry_makes_no_calls() {
     assert_eq!(metric(&running.metrics, SUCCESS), 1.0);
 }
 
-/// The first renewal is sent at about 14 s for 30 s and answered at 42 s, the next is answered at
-/// 57 s. The first step ends in between.
+/// The first renewal is sent at about 14 s, for 30 s, and answered at 42 s.
+///
+/// The next one is answered at 57 s. The first step ends in between.
 #[tokio::test(start_paused = true)]
 async fn a_renewed_claim_lasts_from_the_request_and_not_from_the_answer() {
     let (sent, _) = message("1", "slow-50000");

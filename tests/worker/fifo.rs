@@ -32,8 +32,7 @@ fn send_all<const N: usize>(world: &World, group: &str, names: [&str; N]) -> [St
     })
 }
 
-/// Returns the reservations of the calls from call number `since` on, in order; repeats in a row
-/// count once.
+/// Returns the reservations of the calls since call number `since`, without repeats in a row.
 fn turns(world: &World, names: &[&str], since: u64) -> Vec<String> {
     let mut turns = Vec::new();
     for call in world.ledger.calls_since(since) {
@@ -267,8 +266,7 @@ async fn a_head_without_receives_left_is_dead_lettered_and_its_group_continues()
     worker.finish(&world).await;
 }
 
-/// SQS delivers no more of a group until its messages are deleted: the delete does not wait for a
-/// batch.
+/// SQS delivers no more of a group until its messages are deleted. The delete waits for no batch.
 #[tokio::test]
 async fn a_handled_message_of_a_fifo_queue_is_deleted_at_once() {
     let world = World::fifo().await;

@@ -50,8 +50,7 @@ fn with_20_calls(services: Services) -> Services {
     Services { outages, records, ..services }
 }
 
-/// Waits until all events of an outage have made a call: those after the breaker opened were
-/// probes.
+/// Waits until all events have made a call. Those after the breaker opened were probes.
 async fn all_have_called(world: &World, worker: &Worker) {
     let has_called = |n| !world.ledger.calls_for(&format!("r-{n}")).is_empty();
     eventually("all events have made a call", || (0..EVENTS).all(has_called)).await;

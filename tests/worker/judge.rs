@@ -334,8 +334,7 @@ impl ReservationApi for Small {
     }
 }
 
-/// The target is ten times the latency of a call that does not queue, so that a busy machine does
-/// not exceed it.
+/// The target is ten times the latency of a lone call. A busy machine does not exceed it.
 #[tokio::test]
 async fn a_latency_target_limits_the_calls_to_a_small_service_and_the_buffered_events() {
     const EVENTS: usize = 300;

@@ -160,8 +160,7 @@ async fn a_dead_lettered_or_released_event_does_not_block_its_reservation() {
     worker.finish(&world).await;
 }
 
-/// `maxReceiveCount` is 3: events that are handed back to make way for others must not use up their
-/// receives.
+/// `maxReceiveCount` is 3. Events handed back to make way for others must keep their receives.
 #[tokio::test]
 async fn the_backlog_of_one_reservation_does_not_hold_up_others() {
     let world = World::redriving(3).await;

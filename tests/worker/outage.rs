@@ -98,8 +98,10 @@ fn assert_slow_start(calls: &[Call]) {
 const PROBES_EVERY: Duration = Duration::from_millis(500);
 const PROBES_A_ROUND: u32 = 5;
 
-/// Returns the most calls that may have failed so far: those in progress when the breaker opened,
-/// the retries of the first four, and the probes.
+/// Returns the most calls that may have failed so far.
+///
+/// These are the calls in progress when the breaker opened, the retries of the first four, and the
+/// probes.
 fn calls_failed_max(begun: Instant) -> f64 {
     let rounds = u32::try_from(begun.elapsed().as_millis() / PROBES_EVERY.as_millis()).unwrap() + 1;
     f64::from(2 * 20 + PROBES_A_ROUND * rounds)

@@ -6,8 +6,7 @@ use sandbox::sqs::{Action, ErrorCode, Fault, Outcome};
 
 use crate::support::{World, eventually, expired};
 
-/// Returns the most messages that were delivered and not deleted at the same time, by the ledger of
-/// SQS.
+/// Returns the most messages in flight at the same time, by the ledger of SQS.
 fn in_flight_peak(world: &World) -> usize {
     let (mut now, mut peak) = (0_usize, 0);
     for entry in world.sqs.ledger(&world.queue).entries {

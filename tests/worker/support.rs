@@ -260,8 +260,7 @@ impl Worker {
         self.metric("worker_messages_in_flight{state=\"parked\"}")
     }
 
-    /// Returns the number of events that wait for a free worker or for their service's concurrency
-    /// limit.
+    /// Returns the number of events that wait for a worker or for the concurrency limit.
     pub(crate) fn buffered(&self) -> f64 {
         self.metric("worker_messages_in_flight{state=\"buffered\"}")
     }
