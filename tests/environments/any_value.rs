@@ -1,7 +1,7 @@
-//! Values that nobody thought of, of every variable and every key of a profile, end no process by a panic.
+//! No value of any variable or profile key makes the process panic.
 //!
-//! A thousand processes. Outside CI (`CI` is not set) every fifth of them: each name still meets some of the values, and each
-//! value some of the names.
+//! A thousand processes. Outside CI (`CI` is not set) every fifth of them: each name still meets
+//! some of the values, and each value some of the names.
 
 use futures_util::{StreamExt, stream};
 
@@ -9,7 +9,7 @@ use crate::table::{AT_ONCE, UNSET};
 use sandbox::testing::program::{Env, all, at_home, run};
 use sandbox::testing::world::World;
 
-/// Every variable that the SDK reads, or that this program reads beside its table.
+/// The variables that the SDK reads, and those that the worker reads outside its table.
 const VARIABLES: &[&str] = &[
     "ALL_PROXY",
     "AWS_ACCESS_KEY_ID",
@@ -99,10 +99,11 @@ const KEYS: &[&str] = &[
     "web_identity_token_file",
 ];
 
-/// Values that somebody has set, or will: none, a file's line end, numbers at their ends, half of a URL, what no header takes.
+/// Values from bug reports, and others like them: nothing, a line end, numbers out of range, half
+/// of a URL, bytes that no header allows.
 const VALUES: &[&str] = &["", "\n", "x\r\n", "-1", "http://[::1", "\u{e9} \u{7f}"];
 
-/// Which credentials are asked for: what one asks never sees what another would stumble over.
+/// Sources of credentials. A fault in one source hides faults in the sources after it.
 const CREDENTIALS: &[&[(&str, &str)]] = &[
     &[],
     &[
@@ -112,11 +113,11 @@ const CREDENTIALS: &[&[(&str, &str)]] = &[
     ],
 ];
 
-/// Outside CI one of so many environments is tried. It divides neither the number of values nor that of credentials,
-/// so all names and all values are met.
+/// Outside CI, one in this many environments is tried. It has no factor in common with the number of
+/// values and of credentials, so all names and all values occur.
 const STRIDE: usize = 5;
 
-/// Runs `check` in each of these environments: it ends by itself, and not by a panic.
+/// Runs `check` in each environment. It must exit by itself, without a panic.
 async fn survives(environments: Vec<(String, Env)>) {
     let stride = if std::env::var_os("CI").is_some() { 1 } else { STRIDE };
     let environments = environments.into_iter().step_by(stride);
