@@ -1,5 +1,6 @@
-//! Compiles `proto/` into client code, in Rust alone: no system `protoc` is needed. Notes for `--version` whether the build
-//! follows a profile.
+//! Compiles `proto/` into client code, in Rust alone: no system `protoc` is needed.
+//!
+//! Notes for `--version` whether the build follows a profile.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
