@@ -37,7 +37,6 @@ use crate::poller::{self, Poller};
 use crate::queue::Queue;
 use crate::queue::actions::QueueActions;
 use crate::queue::instrumented::InstrumentedQueue;
-use crate::sabotage::{Sabotage, on};
 use crate::scheduler::{BUFFERED_PER_CALL, wake_parked, wake_waiting};
 use crate::settle::account::{Disposition, MessageAccount};
 use crate::settle::batch::{Batcher, Settlement};
@@ -291,9 +290,6 @@ impl App {
     /// Hands idle jobs back. Stops waiting for the release of claims at `limit`.
     async fn hand_back_idle(&self, limit: Instant) {
         let idle = self.inflight.take_idle(Instant::now());
-        if on(Sabotage::ReleaseForgotten) {
-            return;
-        }
         let hand_back = |(job, after)| self.settler.hand_back_by(job, after, limit);
         let answered = stream::iter(idle).map(hand_back).buffer_unordered(HAND_BACKS_MAX);
         let late = answered.filter(|is_answered| ready(!is_answered)).count().await;

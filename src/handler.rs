@@ -19,12 +19,11 @@ use std::time::Duration;
 
 use crate::client::{CallError, Class, Inventory, ReservationApi};
 use crate::config::Propagators;
-use crate::event::{Payload, StepSet};
+use crate::event::Payload;
 use crate::idempotency::{IdempotencyClient, StoreError};
 use crate::inflight::{Job, ParkedAs};
 use crate::metrics::{Metrics, RetryReason, Service};
 use crate::outage::{Dependency, Outages};
-use crate::sabotage::{Sabotage, on};
 
 use self::attempt::Attempt;
 
@@ -173,9 +172,6 @@ pub async fn handle(job: &mut Job, services: &Services) -> AttemptOutcome {
         return AttemptOutcome::Superseded { found };
     }
     let Job { event, reservation, done, recorded, lease, span, charges, retries, .. } = job;
-    if on(Sabotage::RetryFromStepOne) {
-        *done = StepSet::EMPTY;
-    }
     let mut attempt =
         Attempt { event, reservation, done, recorded, lease, span, charges, retries, services };
     let ended = match &event.payload {

@@ -28,9 +28,8 @@ use crate::inflight::capacity::{InFlightLimiter, Permit, ReservedPermits};
 use crate::intake::{Intake, Received};
 use crate::metrics::{Metrics, QueueAction};
 use crate::queue::actions::QueueActions;
-use crate::queue::{BATCH_MAX, Message, Queue, QueueError, QueueErrorKind};
+use crate::queue::{Message, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
-use crate::sabotage::{Sabotage, on};
 use crate::settle::account::{Disposition, MessageAccount};
 
 /// Concurrent receives at most. Eight receives of ten messages every ten milliseconds are 8,000
@@ -135,16 +134,12 @@ impl Poller {
                 }
                 room = self.room_for_a_receive(&gate, receives_open, &pace), if receives_open < pace.receives => {
                     if let Some((room, visibility)) = room {
-                        pace.coming += asked(&room);
-                        let (queue, asked) = (Arc::clone(&self.queue), asked(&room));
+                        let (queue, asked) = (Arc::clone(&self.queue), room.len());
+                        pace.coming += asked;
                         open.spawn(receive(queue, room, asked, self.wait, visibility));
                     }
                 }
             }
-        }
-        if on(Sabotage::ReceiveAborted) {
-            open.abort_all();
-            return;
         }
         if !open.is_empty() {
             info!(receives = open.len(), "Waiting for the receive that is open");
@@ -222,10 +217,6 @@ impl Poller {
             Err(error) => return self.failed(&error, received.began_at, pace),
         };
         self.succeeded(messages.len(), asked, received.began_at, pace);
-        if on(Sabotage::DeleteBeforeHandling) && !messages.is_empty() {
-            let handles: Vec<_> = messages.iter().map(|message| message.handle.clone()).collect();
-            drop(self.queue.delete(&handles).await);
-        }
         let messages = self.with_room(messages, room);
         self.intake.take_in(messages, received).await;
     }
@@ -302,11 +293,6 @@ impl Poller {
             self.health.polling(false);
         }
     }
-}
-
-/// Returns the number of messages to request.
-fn asked(room: &ReservedPermits) -> usize {
-    if on(Sabotage::RoomIgnored) { BATCH_MAX } else { room.len() }
 }
 
 fn note_received(gate: &Mutex<Gate>, reply: &ReceiveReply) {

@@ -7,44 +7,10 @@
 /// A deliberate fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Deletes messages when they are received.
-    DeleteBeforeHandling,
-    /// Never extends a lease.
-    LeaseNotExtended,
-    /// Drops the receipt of a copy that joins an event in flight.
-    JoinDropped,
-    /// Starts each attempt at the first step.
-    RetryFromStepOne,
-    /// Lists the first message of a batch twice.
-    HandlesNotDistinct,
-    /// Does not hand back idle jobs at shutdown.
-    ReleaseForgotten,
     /// Does not serialize the events of one reservation.
     ReservationLockDropped,
-    /// Continues an attempt after its lease is lost.
-    LeaseLossIgnored,
-    /// Deletes a message as dead-lettered without sending the copy.
-    CopyNotSent,
-    /// Treats a sold reservation as an expired or cancelled one.
-    SupersededIgnored,
-    /// Drops an open receive at shutdown.
-    ReceiveAborted,
     /// Does not park an event whose service is away; the event spends its retries.
     BreakerSpendsRetries,
-    /// Requests ten messages regardless of the room.
-    RoomIgnored,
-    /// Handles an event although the store did not answer the claim.
-    UnclaimedHandled,
-    /// Handles an event that another process has claimed.
-    ElsewhereIgnored,
-    /// Starts a step before the earlier steps are recorded in the store.
-    RecordSkipped,
-    /// Assumes that claims are renewed without renewing them.
-    ClaimNotRenewed,
-    /// Deletes a message before the store records its event as handled.
-    CompletedAfterDelete,
-    /// Keeps the claim of an event that is given up.
-    ClaimNotReleased,
     /// Counts a failure of a reservation that failed before as fresh evidence.
     SuspectCounted,
     /// Probes a service with the event that has waited longest.
@@ -81,29 +47,6 @@ mod active {
     }
 
     impl Sabotage {
-        /// Faults that break the guarantees of each event in every run.
-        pub const ENGINE: [Self; 19] = [
-            Self::DeleteBeforeHandling,
-            Self::LeaseNotExtended,
-            Self::JoinDropped,
-            Self::RetryFromStepOne,
-            Self::HandlesNotDistinct,
-            Self::ReleaseForgotten,
-            Self::ReservationLockDropped,
-            Self::LeaseLossIgnored,
-            Self::CopyNotSent,
-            Self::SupersededIgnored,
-            Self::ReceiveAborted,
-            Self::BreakerSpendsRetries,
-            Self::RoomIgnored,
-            Self::UnclaimedHandled,
-            Self::ElsewhereIgnored,
-            Self::RecordSkipped,
-            Self::ClaimNotRenewed,
-            Self::CompletedAfterDelete,
-            Self::ClaimNotReleased,
-        ];
-
         /// Faults that break the judgement of services.
         pub const JUDGING: [Self; 11] = [
             Self::SuspectCounted,

@@ -12,14 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::clock;
-use crate::event::StepSet;
 use crate::handler::{self, AttemptOutcome, Services};
 use crate::health::Health;
 use crate::idempotency::{Claim, StoreError};
 use crate::inflight::{InFlight, Job, JobKey, log_job};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
-use crate::sabotage::{Sabotage, on};
 use crate::settle::Settler;
 
 /// Backoff while another process has claimed the event. Shorter than the claim: the claim mostly
@@ -117,7 +115,6 @@ impl Worker {
         let records = &self.services.records;
         job.lease.claim_asked();
         let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await;
-        let claim = believe(claim);
         match claim {
             Ok(Claim::Ours(done)) => {
                 job.lease.claimed(asked_at + lasts);
@@ -152,14 +149,4 @@ impl Worker {
         job.waits = job.waits.saturating_add(1);
         self.inflight.wait(job, Instant::now() + after);
     }
-}
-
-/// Returns the response unchanged, unless a deliberate fault is active.
-fn believe(claim: Result<Claim, StoreError>) -> Result<Claim, StoreError> {
-    let is_ignored = match &claim {
-        Err(_) => on(Sabotage::UnclaimedHandled),
-        Ok(Claim::Elsewhere(_)) => on(Sabotage::ElsewhereIgnored),
-        Ok(Claim::Ours(_) | Claim::Handled(_) | Claim::IdReused(_)) => false,
-    };
-    if is_ignored { Ok(Claim::Ours(StepSet::EMPTY)) } else { claim }
 }

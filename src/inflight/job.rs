@@ -15,7 +15,6 @@ use crate::idempotency::ClaimToken;
 use crate::metrics::{HeldGuard, SuspectGuard};
 use crate::outage::attribution::ServiceCharges;
 use crate::queue::{Attribute, Message, MessageGroup, MessageId, ReceiptHandle};
-use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{EventSpan, SpanLink};
 
 /// Key of a job in the table; never reused.
@@ -163,7 +162,7 @@ impl Lease {
     /// Returns whether at least one receipt of the job is still valid.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        on(Sabotage::LeaseLossIgnored) || !self.remaining().is_zero()
+        !self.remaining().is_zero()
     }
 
     /// Returns for how long the last receipt is still valid.
@@ -182,9 +181,7 @@ impl Lease {
     /// Returns whether this process holds the claim, as far as is known.
     #[must_use]
     pub fn is_claimed(&self) -> bool {
-        let claim = self.claim();
-        // Ignores only the end of a claim. If all claims counted as held, none would be requested.
-        on(Sabotage::LeaseLossIgnored) && claim.may_stand || claim.stands()
+        self.claim().stands()
     }
 
     /// Returns whether the store may hold this job's claim: requested, and not found lost.

@@ -18,7 +18,6 @@ use crate::clock;
 use crate::event::EventId;
 use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
-use crate::sabotage::{Sabotage, on};
 
 /// Backoff between attempts of an extension.
 /// It is short, because only half of the visibility timeout is left.
@@ -81,7 +80,7 @@ impl LeaseKeeper {
         let mut estimator = TimeoutEstimator::default();
         loop {
             let calls_max = calls_max(self.inflight.extended());
-            while calls.len() < calls_max && !on(Sabotage::LeaseNotExtended) {
+            while calls.len() < calls_max {
                 let renewals = self.inflight.renewals_due(clock::now());
                 if renewals.is_empty() {
                     break;
@@ -99,7 +98,7 @@ impl LeaseKeeper {
             for job in self.inflight.take_abandoned() {
                 self.events.hand_back(job).await;
             }
-            let next = self.inflight.next_renewal().filter(|_| !on(Sabotage::LeaseNotExtended));
+            let next = self.inflight.next_renewal();
             // A timer does not run while the machine is suspended.
             let pause = next.map_or(LOOK_EVERY, |at| clock::left(at).min(LOOK_EVERY));
             tokio::select! {

@@ -19,7 +19,6 @@ use crate::inflight::lease_keeper::LeaseEvents;
 use crate::inflight::{InFlight, Job, ParkedAs, Receipt, RemovedJob, log_job};
 use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
 use crate::outage::{Dependency, Outages};
-use crate::sabotage::{Sabotage, on};
 
 /// Maximum wait in turn after a service refused a call for now. A longer wait uses a timer instead.
 const TURN_MAX: Duration = Duration::from_secs(5);
@@ -50,7 +49,6 @@ impl Settler {
         // The store comes first: a crash before the delete causes a duplicate delivery, not a
         // second effect. A message is not deleted until the store has its event as handled.
         if let Verdict::Delete(outcome) = verdict
-            && !on(Sabotage::CompletedAfterDelete)
             && let Err(error) = self.complete(&job, outcome).await
         {
             end = error.into();
@@ -190,9 +188,6 @@ impl Settler {
             log_fate(&job, outcome, "Event processed successfully");
         }
         self.delete_messages(&job).await;
-        if on(Sabotage::CompletedAfterDelete) {
-            drop(self.complete(&job, outcome).await);
-        }
         end_span(job, outcome, None);
     }
 
@@ -294,7 +289,7 @@ impl Settler {
     }
 
     pub(super) async fn release_claim(&self, job: &Job) {
-        if !job.lease.may_be_claimed() || on(Sabotage::ClaimNotReleased) {
+        if !job.lease.may_be_claimed() {
             return;
         }
         match self.records.release(&job.event.id, job.lease.token(), job.done).await {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use reservation_worker::metrics::Metrics;
-use reservation_worker::sabotage::Sabotage;
 use reservation_worker::settle::DeadLetterReason;
 
 use super::coverage::Coverage;
 use super::plan::Plan;
 use super::run::run;
+use super::sabotage::Sabotage;
 
 /// What many seeds came to.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@
 //!   its checks, and how calls to it travel. `turn`: what may be called, and when. `judge`: what the engine must make of an answer. `order`: who goes first.
 //! - `store`: the state of the store that all pods share; `shared`: how operations travel to it;
 //!   `other`: who else uses it; `guard`: what it forbids; `store_plan`: what a seed says of it.
-//! - `run`: one seed. `check`: what is asked at the end. `coverage`: what was met. `crowd`: many
+//! - `run`: one seed. `sabotage`: engines that are broken on purpose. `check`: what is asked at the end. `coverage`: what was met. `crowd`: many
 //!   seeds on all cores.
 
 // A soak shows how far it is, and a replay what happened.
@@ -30,6 +30,7 @@ mod plan;
 mod queue;
 mod rows;
 mod run;
+mod sabotage;
 mod services;
 mod shared;
 mod sqs;
@@ -45,10 +46,9 @@ use std::env;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use reservation_worker::sabotage::Sabotage;
-
 use crowd::{explain, metrics, run_all};
 use run::run;
+use sabotage::Sabotage;
 
 /// The seeds of `make test`.
 const SEEDS: u64 = 1_000;
@@ -98,7 +98,7 @@ fn the_same_seed_gives_the_same_log() {
 
 #[test]
 fn a_broken_engine_is_caught() {
-    for sabotage in Sabotage::ENGINE {
+    for sabotage in Sabotage::ALL {
         let crowd = run_all(0, SEEDS, Some(sabotage), |_| ());
         let Some((seed, violations)) = crowd.failure else {
             panic!("{sabotage:?} was not caught in {SEEDS} seeds");

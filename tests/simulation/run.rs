@@ -11,7 +11,6 @@ use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{IdempotencyClient, Store};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{OutageSettings, Outages};
-use reservation_worker::sabotage::{self, Sabotage};
 use reservation_worker::settle::account::{Disposition, MessageAccount};
 use reservation_worker::telemetry::Tracing;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -21,6 +20,7 @@ use super::coverage::Coverage;
 use super::expect;
 use super::other;
 use super::plan::{CALM_MAX, Plan, What};
+use super::sabotage::{self, Sabotage};
 use super::shared::SimStore;
 use super::sqs::SimQueue;
 use super::world::Sim;
@@ -48,22 +48,29 @@ pub(crate) fn run(
     metrics: &Arc<Metrics>,
 ) -> Report {
     fastrand::seed(seed);
-    sabotage::set(sabotage);
+    if let Some(Sabotage::Engine(hook)) = sabotage {
+        reservation_worker::sabotage::set(Some(hook));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O");
-    let report = runtime.block_on(story(Plan::draw(seed), logged, metrics));
-    sabotage::set(None);
+    let report = runtime.block_on(story(Plan::draw(seed), sabotage, logged, metrics));
+    reservation_worker::sabotage::set(None);
     report
 }
 
-async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> Report {
+async fn story(
+    plan: Plan,
+    sabotage: Option<Sabotage>,
+    logged: bool,
+    metrics: &Arc<Metrics>,
+) -> Report {
     let sim = Arc::new(Sim::new(plan, logged));
     other::spawn_all(&sim);
     loop {
-        let (mut app, health) = start(&sim, metrics);
+        let (mut app, health) = start(&sim, sabotage, metrics);
         match live(&sim, &mut app, &health).await {
             Ending::Crash => {
                 note_ledger(&sim, app.ledger());
@@ -87,7 +94,7 @@ async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> Report {
     Report { violations, cover, log: sim.take_log() }
 }
 
-fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
+fn start(sim: &Arc<Sim>, sabotage: Option<Sabotage>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
     let (life, settings, is_shared) = {
         let mut world = sim.lock();
         world.begin_life();
@@ -98,16 +105,17 @@ fn start(sim: &Arc<Sim>, metrics: &Arc<Metrics>) -> (App, Arc<Health>) {
     } else {
         Arc::new(MemoryStore::new(10_000, Duration::from_secs(86_400)))
     };
+    let queue = Arc::new(SimQueue { sim: Arc::clone(sim), life });
     let services = Arc::new(SimServices { sim: Arc::clone(sim), life });
     let health = Arc::new(Health::new());
     let outages = Arc::new(Outages::new(limits(settings.concurrency), Arc::clone(metrics)));
     let parts = AppParts {
-        queue: Arc::new(SimQueue { sim: Arc::clone(sim), life }),
+        queue: sabotage::queue(sabotage, queue, sim),
         services: Services {
-            reservations: Arc::clone(&services) as _,
+            reservations: sabotage::reservations(sabotage, Arc::clone(&services) as _),
             inventory: services,
             records: IdempotencyClient {
-                store,
+                store: sabotage::store(sabotage, store),
                 outages: Arc::clone(&outages),
                 metrics: Arc::clone(metrics),
                 health: Arc::clone(&health),

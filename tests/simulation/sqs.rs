@@ -269,7 +269,7 @@ impl World {
     }
 }
 
-fn receipt(handle: &ReceiptHandle) -> usize {
+pub(crate) fn receipt(handle: &ReceiptHandle) -> usize {
     let number = handle.0.strip_prefix('r').and_then(|n| n.parse().ok());
     number.expect("a handle that was handed out")
 }

@@ -2,7 +2,6 @@
 
 use super::{JobEntry, JobState, Placement, TableState, WaitReason};
 use crate::inflight::job::{Job, JobKey, Lane, OriginalMessage, Receipt};
-use crate::sabotage::{Sabotage, on};
 
 impl TableState {
     pub(in crate::inflight) fn admit(
@@ -21,9 +20,6 @@ impl TableState {
             let lane = entry.lane.clone();
             if !is_known && let Some(deferral) = self.deferral(&lane, copies, &original, &receipt) {
                 return deferral.of(job, receipt);
-            }
-            if on(Sabotage::JoinDropped) {
-                return Placement::Joined { job, replaced: false, is_earlier: false };
             }
             let (replaced, is_earlier) = self.join(key, receipt);
             return Placement::Joined { job, replaced, is_earlier };

@@ -14,7 +14,6 @@ use crate::metrics::{Metrics, QueueAction, SettlementKind};
 use crate::queue::actions::QueueActions;
 use crate::queue::{BatchAnswer, EntryError, Queue, QueueError, QueueErrorKind, ReceiptHandle};
 use crate::retry::Backoff;
-use crate::sabotage::{Sabotage, on};
 use crate::settle::account::{Disposition, MessageAccount};
 use crate::telemetry::{QueueSpan, QueueSpans, SpanFailure, SpanLink};
 
@@ -67,10 +66,7 @@ pub(super) async fn delete(
     if batch.is_empty() {
         return DeleteOutcome { failed: batch, settled: count, is_again, has_hung: false };
     }
-    let mut handles: Vec<ReceiptHandle> = batch.iter().map(|(r, _)| r.handle.clone()).collect();
-    if on(Sabotage::HandlesNotDistinct) {
-        handles.fill(batch[0].0.handle.clone());
-    }
+    let handles: Vec<ReceiptHandle> = batch.iter().map(|(r, _)| r.handle.clone()).collect();
     let share = if again == Some(true) { TimeShare::Most } else { TimeShare::Third };
     let deadline = first_deadline(batch.iter().map(|(receipt, _)| receipt));
     let span = context.spans.settle("delete", batch.len(), links(&batch));

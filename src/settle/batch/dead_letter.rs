@@ -11,7 +11,6 @@ use crate::clock;
 use crate::inflight::{GroupTurn, InFlight, Receipt, RemovedJob};
 use crate::metrics::SettlementKind;
 use crate::queue::{DeadLetter, QueueError, QueueErrorKind};
-use crate::sabotage::{Sabotage, on};
 use crate::settle::account::Disposition;
 use crate::settle::decide::{DeadLetterReason, release_delay};
 
@@ -130,9 +129,6 @@ async fn send_with_span(
     letter: &mut DeadLetterCopy,
     deadline: Instant,
 ) -> Result<(), QueueError> {
-    if on(Sabotage::CopyNotSent) {
-        return Ok(());
-    }
     let link = letter.receipts.iter().find_map(|receipt| receipt.span.as_ref());
     let span = context.spans.send_dead_letter(link);
     let sent = send_copy(context, letter, deadline).await;

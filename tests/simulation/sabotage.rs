@@ -1,0 +1,84 @@
+//! Engines that are broken on purpose, each of which the simulation must notice.
+//!
+//! A fault stands between the engine and its world where it can: a decorator of the queue, of the store
+//! or of the services does, or leaves out, what a broken engine would.
+
+mod queue;
+mod services;
+mod store;
+
+use std::sync::Arc;
+
+use reservation_worker::client::ReservationApi;
+use reservation_worker::idempotency::Store;
+use reservation_worker::queue::Queue;
+use reservation_worker::sabotage::Sabotage as Hook;
+
+use self::queue::{BrokenQueue, QueueFault};
+use self::services::SupersededIgnored;
+use self::store::{BrokenStore, StoreFault};
+use super::world::Sim;
+
+/// How the engine is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// It uses the queue wrongly.
+    Queue(QueueFault),
+    /// It uses the store wrongly.
+    Store(StoreFault),
+    /// It treats a sold reservation as an expired or cancelled one.
+    SupersededIgnored,
+    /// It is wrong inside, where no decorator reaches.
+    Engine(Hook),
+}
+
+impl Sabotage {
+    pub(crate) const ALL: [Self; 19] = [
+        Self::Queue(QueueFault::DeleteBeforeHandling),
+        Self::Queue(QueueFault::LeaseNotExtended),
+        Self::Queue(QueueFault::JoinDropped),
+        Self::Queue(QueueFault::HandlesNotDistinct),
+        Self::Queue(QueueFault::ReleaseForgotten),
+        Self::Queue(QueueFault::LeaseLossIgnored),
+        Self::Queue(QueueFault::CopyNotSent),
+        Self::Queue(QueueFault::ReceiveAborted),
+        Self::Queue(QueueFault::RoomIgnored),
+        Self::Store(StoreFault::RetryFromStepOne),
+        Self::Store(StoreFault::UnclaimedHandled),
+        Self::Store(StoreFault::ElsewhereIgnored),
+        Self::Store(StoreFault::RecordSkipped),
+        Self::Store(StoreFault::ClaimNotRenewed),
+        Self::Store(StoreFault::CompletedAfterDelete),
+        Self::Store(StoreFault::ClaimNotReleased),
+        Self::SupersededIgnored,
+        Self::Engine(Hook::ReservationLockDropped),
+        Self::Engine(Hook::BreakerSpendsRetries),
+    ];
+}
+
+/// The queue as that engine uses it; a sound one uses it as it is.
+pub(crate) fn queue(
+    sabotage: Option<Sabotage>,
+    whole: Arc<dyn Queue>,
+    sim: &Arc<Sim>,
+) -> Arc<dyn Queue> {
+    let Some(Sabotage::Queue(fault)) = sabotage else { return whole };
+    Arc::new(BrokenQueue { whole, fault, sim: Arc::clone(sim) })
+}
+
+/// The store as that engine uses it.
+pub(crate) fn store(sabotage: Option<Sabotage>, whole: Arc<dyn Store>) -> Arc<dyn Store> {
+    let Some(Sabotage::Store(fault)) = sabotage else { return whole };
+    Arc::new(BrokenStore { whole, fault })
+}
+
+/// The Reservation API as that engine uses it.
+pub(crate) fn reservations(
+    sabotage: Option<Sabotage>,
+    whole: Arc<dyn ReservationApi>,
+) -> Arc<dyn ReservationApi> {
+    if sabotage != Some(Sabotage::SupersededIgnored) {
+        return whole;
+    }
+    Arc::new(SupersededIgnored { whole })
+}

@@ -1,0 +1,117 @@
+//! The store of an engine that uses it wrongly.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reservation_worker::event::{ContentHash, EventId, StepSet};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::outage::Shard;
+use tokio::time::sleep;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreFault {
+    /// An event begins at its first step, whatever is done of it.
+    RetryFromStepOne,
+    /// An event is handled although the store did not answer the claim.
+    UnclaimedHandled,
+    /// An event is handled although somebody else has claimed it.
+    ElsewhereIgnored,
+    /// Steps are taken to be recorded, and are not.
+    RecordSkipped,
+    /// Claims are taken to be renewed, and are not.
+    ClaimNotRenewed,
+    /// An event is recorded as handled after its message is deleted.
+    CompletedAfterDelete,
+    /// The claim of an event that is given up is kept.
+    ClaimNotReleased,
+}
+
+/// Longer than it takes to delete a message, if nothing goes wrong.
+const LATER: Duration = Duration::from_secs(1);
+
+pub(super) struct BrokenStore {
+    pub(super) whole: Arc<dyn Store>,
+    pub(super) fault: StoreFault,
+}
+
+#[async_trait]
+impl Store for BrokenStore {
+    async fn claim(
+        &self,
+        id: &EventId,
+        hash: ContentHash,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<Claim, StoreError> {
+        let claim = self.whole.claim(id, hash, token, lasts).await;
+        let is_ignored = match &claim {
+            Err(_) => self.fault == StoreFault::UnclaimedHandled,
+            Ok(Claim::Elsewhere(_)) => self.fault == StoreFault::ElsewhereIgnored,
+            Ok(Claim::Ours(_)) => self.fault == StoreFault::RetryFromStepOne,
+            Ok(Claim::Handled(_) | Claim::IdReused(_)) => false,
+        };
+        if is_ignored { Ok(Claim::Ours(StepSet::EMPTY)) } else { claim }
+    }
+
+    async fn renew(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
+        if self.fault == StoreFault::ClaimNotRenewed {
+            return Ok(());
+        }
+        self.whole.renew(id, token, lasts).await
+    }
+
+    async fn record(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
+        if self.fault == StoreFault::RecordSkipped {
+            return Ok(());
+        }
+        self.whole.record(id, token, done).await
+    }
+
+    async fn complete(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError> {
+        if self.fault == StoreFault::CompletedAfterDelete {
+            let (whole, id) = (Arc::clone(&self.whole), id.clone());
+            tokio::spawn(async move {
+                sleep(LATER).await;
+                drop(whole.complete(&id, token, how).await);
+            });
+            return Ok(());
+        }
+        self.whole.complete(id, token, how).await
+    }
+
+    async fn release(
+        &self,
+        id: &EventId,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
+        if self.fault == StoreFault::ClaimNotReleased {
+            return Ok(());
+        }
+        self.whole.release(id, token, done).await
+    }
+
+    fn shard(&self, id: &EventId) -> Shard {
+        self.whole.shard(id)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.whole.ping().await
+    }
+}
