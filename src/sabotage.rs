@@ -23,10 +23,6 @@ pub enum Sabotage {
     SamplesBeforeDecrease,
     /// Raises a limit that is not reached.
     IncreaseUnreached,
-    /// Charges retries for outage-class errors.
-    OutageCharged,
-    /// Pauses a service for all events when it asks one event to come later.
-    PauseForOne,
     /// Restores the full limit at once when a service is back.
     RampAtOnce,
     /// Tries any number of suspects at once.
@@ -44,23 +40,6 @@ mod active {
     thread_local! {
         /// Thread-local: each simulated run has its own thread, so the fault needs no parameter.
         static ACTIVE: Cell<Option<Sabotage>> = const { Cell::new(None) };
-    }
-
-    impl Sabotage {
-        /// Faults that break the judgement of services.
-        pub const JUDGING: [Self; 11] = [
-            Self::SuspectCounted,
-            Self::ProbesOldestFirst,
-            Self::PermanentUngated,
-            Self::RefusalsUnseen,
-            Self::SamplesBeforeDecrease,
-            Self::IncreaseUnreached,
-            Self::OutageCharged,
-            Self::PauseForOne,
-            Self::RampAtOnce,
-            Self::SuspectsUnbounded,
-            Self::HoardsAtLimit,
-        ];
     }
 
     /// Sets the fault on this thread, or none.

@@ -49,7 +49,7 @@ pub fn attribute(outcome: CallOutcome, snapshot: BreakerSnapshot) -> FailureAttr
         (CallOutcome::Outage | CallOutcome::Failing | CallOutcome::Refused, false) => {
             FailureAttribution::Service
         }
-        (CallOutcome::Outage, true) => event(on(Sabotage::OutageCharged), is_suspect),
+        (CallOutcome::Outage, true) => event(false, is_suspect),
         (CallOutcome::Failing, true) => event(true, is_suspect),
         (CallOutcome::Paced(_), true) => {
             let is_alone = is_suspect && !are_others_paced;

@@ -231,8 +231,7 @@ impl Evidence {
     /// Returns the conclusion from the run, with this number of calls open.
     pub(super) fn proof(&mut self, in_flight: usize, now: Instant) -> Option<Proof> {
         self.run.retain(|failure| now.saturating_duration_since(failure.at) < RUN_LASTS);
-        let paced_min = if on(Sabotage::PauseForOne) { 1 } else { PACED_MIN };
-        if self.run.len() < paced_min {
+        if self.run.len() < PACED_MIN {
             return None;
         }
         let seen = self.window.totals(now);
@@ -260,25 +259,22 @@ impl Evidence {
         let paced = self.count(|kind| matches!(kind, FailureKind::Paced(_)));
         let is_paced = |failure: &&RecordedFailure| matches!(failure.kind, FailureKind::Paced(_));
         let fresh = self.run.iter().filter(is_paced).filter(|failure| failure.is_fresh).count();
-        if fresh >= paced_min
-            && (on(Sabotage::PauseForOne)
-                || is_improbable(paced, seen.paced, seen.calls, open, prior))
-        {
-            return self.paced_until(paced_min, now).map(Proof::Paced);
+        if fresh >= PACED_MIN && is_improbable(paced, seen.paced, seen.calls, open, prior) {
+            return self.paced_until(now).map(Proof::Paced);
         }
         None
     }
 
-    /// Returns the latest time until which at least `paced_min` reservations were paced.
+    /// Returns the latest time until which at least [`PACED_MIN`] reservations were paced.
     /// The time of one reservation may apply to that one alone.
-    fn paced_until(&self, paced_min: usize, now: Instant) -> Option<Instant> {
+    fn paced_until(&self, now: Instant) -> Option<Instant> {
         let times = self.run.iter().filter_map(|failure| match failure.kind {
             FailureKind::Paced(until) => (until > now).then_some(until),
             FailureKind::Outage | FailureKind::Failing | FailureKind::Refused => None,
         });
         let mut times: Vec<_> = times.collect();
         times.sort_unstable();
-        times.into_iter().nth_back(paced_min - 1)
+        times.into_iter().nth_back(PACED_MIN - 1)
     }
 
     fn is_just_back(&self, now: Instant) -> bool {

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use reservation_worker::metrics::Metrics;
-use reservation_worker::sabotage::Sabotage;
 use reservation_worker::settle::DeadLetterReason;
 
 use super::judge::{Measured, judge};
 use super::run::run;
+use super::sabotage::Sabotage;
 use super::scenario::{Scenario, Size};
 
 /// What one bound of a scenario came to, over all seeds.

@@ -11,11 +11,11 @@ use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{IdempotencyClient, Store};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{Dependency, OutageSettings, Outages};
-use reservation_worker::sabotage::{self, Sabotage};
 use reservation_worker::telemetry::Tracing;
 use tokio::time::sleep_until;
 
 use super::plan::{Plan, StorePlan, millis, secs};
+use super::sabotage::{self, Sabotage};
 use super::service::SimServices;
 use super::sqs::{SimQueue, wake_receives};
 use super::store::SharedStore;
@@ -36,23 +36,30 @@ pub(crate) fn run(
     logged: bool,
     metrics: &Arc<Metrics>,
 ) -> Outcome {
-    sabotage::set(sabotage);
+    if let Some(Sabotage::Engine(hook)) = sabotage {
+        reservation_worker::sabotage::set(Some(hook));
+    }
     fastrand::seed(plan.seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O");
-    let (sim, ended) = runtime.block_on(story(plan, logged, metrics));
+    let (sim, ended) = runtime.block_on(story(plan, sabotage, logged, metrics));
     // Whatever is left of the tasks goes with it.
     drop(runtime);
-    sabotage::set(None);
+    reservation_worker::sabotage::set(None);
     let mut world = sim.into_world().expect("nobody else has it");
     let log = world.take_log();
     Outcome { world, ended, log }
 }
 
-async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> (Arc<Sim>, Duration) {
+async fn story(
+    plan: Plan,
+    sabotage: Option<Sabotage>,
+    logged: bool,
+    metrics: &Arc<Metrics>,
+) -> (Arc<Sim>, Duration) {
     const LOOK_EVERY: Duration = millis(500);
     let sim = Arc::new(Sim::new(plan, logged));
     let plan = Arc::clone(&sim.lock().plan);
@@ -66,7 +73,7 @@ async fn story(plan: Plan, logged: bool, metrics: &Arc<Metrics>) -> (Arc<Sim>, D
         let now = sim.lock().now();
         while apps.len() < starts.len() && starts[apps.len()] <= now {
             let judge = Arc::new(outages(&plan, metrics));
-            apps.push(start(&sim, &plan, apps.len(), &shared, (&judge, metrics)));
+            apps.push(start(&sim, sabotage, apps.len(), &shared, (&judge, metrics)));
             judges.push(judge);
         }
         let services = [Dependency::ReservationApi, Dependency::Inventory];
@@ -104,11 +111,12 @@ fn outages(plan: &Plan, metrics: &Arc<Metrics>) -> Outages {
 
 fn start(
     sim: &Arc<Sim>,
-    plan: &Plan,
+    sabotage: Option<Sabotage>,
     process: usize,
     shared: &Arc<MemoryStore>,
     (outages, metrics): (&Arc<Outages>, &Arc<Metrics>),
 ) -> App {
+    let plan = Arc::clone(&sim.lock().plan);
     let store: Arc<dyn Store> = match plan.store {
         StorePlan::Memory => Arc::new(MemoryStore::new(100_000, secs(86_400))),
         StorePlan::Shards { .. } => {
@@ -116,11 +124,12 @@ fn start(
         }
     };
     let services = Arc::new(SimServices { sim: Arc::clone(sim), process });
+    let (reservations, inventory) = sabotage::services(sabotage, services);
     let parts = AppParts {
         queue: Arc::new(SimQueue { sim: Arc::clone(sim), process }),
         services: Services {
-            reservations: Arc::clone(&services) as _,
-            inventory: services,
+            reservations,
+            inventory,
             records: IdempotencyClient {
                 store,
                 outages: Arc::clone(outages),

@@ -1,0 +1,114 @@
+//! Engines that judge services wrongly on purpose, each of which a scenario must notice.
+//!
+//! A fault is a decorator of the services where it can be: it does what a broken engine would.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use reservation_worker::client::{
+    CallContext, CallError, Class, Commit, Inventory, ReleaseHold, Reservation, ReservationApi,
+    TargetStatus,
+};
+use reservation_worker::event::ReservationId;
+use reservation_worker::sabotage::Sabotage as Hook;
+use tokio::time::Instant;
+
+use super::answers;
+use super::plan::{Side, Trouble};
+use super::service::SimServices;
+
+/// How the engine is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// It charges retries for errors of the outage class.
+    OutageCharged,
+    /// It pauses a service for all events when it asks one event to come later.
+    PauseForOne,
+    /// It is wrong inside, where no decorator reaches.
+    Engine(Hook),
+}
+
+/// Both services as that engine uses them; a sound one uses them as they are.
+pub(crate) fn services(
+    sabotage: Option<Sabotage>,
+    whole: Arc<SimServices>,
+) -> (Arc<dyn ReservationApi>, Arc<dyn Inventory>) {
+    match sabotage {
+        None | Some(Sabotage::Engine(_)) => (Arc::clone(&whole) as _, whole),
+        Some(fault @ (Sabotage::OutageCharged | Sabotage::PauseForOne)) => {
+            let broken = Arc::new(BrokenServices { whole, fault, paused: Mutex::default() });
+            (Arc::clone(&broken) as _, broken)
+        }
+    }
+}
+
+struct BrokenServices {
+    whole: Arc<SimServices>,
+    fault: Sabotage,
+    /// By [`Side`]: until when a service asked an event to wait.
+    paused: Mutex<[Option<Instant>; 2]>,
+}
+
+impl BrokenServices {
+    /// Fails if the service is not to be called.
+    fn enter(&self, side: Side) -> Result<(), CallError> {
+        let paused = self.paused.lock().expect("no panic under it")[side.index()];
+        let rest = paused.and_then(|until| until.checked_duration_since(Instant::now()));
+        match rest {
+            Some(rest) if !rest.is_zero() => Err(answers::error(side, Trouble::Paced(Some(rest)))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn read(&self, side: Side, answer: Result<(), CallError>) -> Result<(), CallError> {
+        let Err(mut error) = answer else { return Ok(()) };
+        if self.fault == Sabotage::OutageCharged && error.class == Class::Outage {
+            // That a call fails by itself is charged.
+            error.class = Class::Transient;
+        }
+        if self.fault == Sabotage::PauseForOne && error.class == Class::Paced {
+            let until = error.retry_after.map(|after| Instant::now() + after);
+            let mut paused = self.paused.lock().expect("no panic under it");
+            paused[side.index()] = paused[side.index()].max(until);
+        }
+        Err(error)
+    }
+}
+
+#[async_trait]
+impl ReservationApi for BrokenServices {
+    async fn set_status(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+        target: TargetStatus,
+        payment_intent_id: Option<&str>,
+    ) -> Result<(), CallError> {
+        self.enter(Side::Api)?;
+        self.read(Side::Api, self.whole.set_status(call, id, target, payment_intent_id).await)
+    }
+
+    async fn reservation(
+        &self,
+        call: &CallContext<'_>,
+        id: &ReservationId,
+    ) -> Result<Reservation, CallError> {
+        self.whole.reservation(call, id).await
+    }
+}
+
+#[async_trait]
+impl Inventory for BrokenServices {
+    async fn release_hold(
+        &self,
+        call: &CallContext<'_>,
+        release: ReleaseHold<'_>,
+    ) -> Result<(), CallError> {
+        self.enter(Side::Inventory)?;
+        self.read(Side::Inventory, self.whole.release_hold(call, release).await)
+    }
+
+    async fn commit(&self, call: &CallContext<'_>, commit: Commit<'_>) -> Result<(), CallError> {
+        self.whole.commit(call, commit).await
+    }
+}
