@@ -17,6 +17,17 @@
 //!
 //! [`app`] builds all parts, owns every task, and ends the tasks in order.
 
+#[cfg(feature = "simulation")]
+#[macro_use(fail_point)]
+extern crate fail;
+
+/// Stands where the simulation can break the engine on purpose: nothing, without the feature
+/// `simulation`, which no image enables. `docs/adr/fail-points.md` has more.
+#[cfg(not(feature = "simulation"))]
+macro_rules! fail_point {
+    ($($point:tt)*) => {};
+}
+
 pub mod check;
 pub mod cli;
 pub mod run;
@@ -49,5 +60,4 @@ pub mod credentials;
 pub mod health;
 pub mod metrics;
 pub mod retry;
-pub mod sabotage;
 pub mod telemetry;

@@ -16,7 +16,6 @@ use crate::inflight::{Lease, ParkedAs};
 use crate::metrics::{Call, CallResult};
 use crate::outage::attribution::{FailureAttribution, ServiceCharges, attribute};
 use crate::outage::{BreakerSnapshot, CallOutcome, CallPermit, Dependency};
-use crate::sabotage::{Sabotage, on};
 use crate::telemetry::{CallEnd, CallSpan, CallStart, EventSpan, SpanFailure};
 
 /// URL template of the Reservation API, for spans.
@@ -318,11 +317,11 @@ impl Attempt<'_> {
         let charges = &mut self.charges[dependency.index()];
         *self.retries = self.retries.saturating_sub(charges.refund(snapshot.outages));
         let (is_charged, is_suspect) = match attribute(outcome, snapshot) {
-            FailureAttribution::Service if !on(Sabotage::BreakerSpendsRetries) => {
+            FailureAttribution::Service => {
                 let how = ParkedAs { is_fresh: false, is_full: false, is_suspect: false };
                 return Err(AttemptOutcome::Parked { dependency, error: Some(error), how });
             }
-            FailureAttribution::Service | FailureAttribution::Final => (true, false),
+            FailureAttribution::Final => (true, false),
             FailureAttribution::Event { is_charged, is_suspect } => (is_charged, is_suspect),
         };
         if is_charged {

@@ -31,7 +31,6 @@ use crate::event::{ContentHash, EventId};
 use crate::metrics::{HeldState, Service};
 use crate::outage::Dependency;
 use crate::queue::MessageId;
-use crate::sabotage::{Sabotage, on};
 
 /// Where an incoming message was placed.
 #[derive(Debug)]
@@ -205,8 +204,13 @@ impl TableState {
         }
     }
 
+    fn is_first_in_lane(&self, lane: &Lane, key: JobKey) -> bool {
+        fail_point!("inflight::reservations-not-serialized", |_| true);
+        self.lanes.is_first(lane, key)
+    }
+
     fn is_first(&self, entry: &JobEntry, key: JobKey) -> bool {
-        (self.lanes.is_first(&entry.lane, key) || on(Sabotage::ReservationLockDropped))
+        self.is_first_in_lane(&entry.lane, key)
             && entry.group.as_ref().is_none_or(|group| self.lanes.is_first(group, key))
     }
 

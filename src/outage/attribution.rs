@@ -17,7 +17,6 @@
 //! [`Charges`].
 
 use super::{BreakerSnapshot, CallOutcome};
-use crate::sabotage::{Sabotage, on};
 
 /// What is done with an event after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +42,13 @@ pub fn attribute(outcome: CallOutcome, snapshot: BreakerSnapshot) -> FailureAttr
     match (outcome, is_called) {
         (CallOutcome::Done | CallOutcome::Conflict, true | false)
         | (CallOutcome::Refused, true) => FailureAttribution::Final,
-        (CallOutcome::Refused, false) if on(Sabotage::PermanentUngated) => {
-            FailureAttribution::Final
-        }
         (CallOutcome::Outage | CallOutcome::Failing | CallOutcome::Refused, false) => {
+            fail_point!("attribution::outage-spends-retries", |_| event(true, false));
+            fail_point!(
+                "attribution::refusal-always-final",
+                outcome == CallOutcome::Refused,
+                |_| { FailureAttribution::Final }
+            );
             FailureAttribution::Service
         }
         (CallOutcome::Outage, true) => event(false, is_suspect),

@@ -19,7 +19,6 @@ use super::evidence::{BegunCall, Evidence, FailureKind, Proof};
 use super::limit::{Limit, LimitStep, Sample};
 use super::{CallOutcome, Waiting};
 use crate::client::Load;
-use crate::sabotage::{Sabotage, on};
 
 /// Calls of the limit per suspect: a quarter of the permits is for suspects.
 const CALLS_PER_SUSPECT: usize = 4;
@@ -322,9 +321,7 @@ impl Breaker {
 
     /// Returns the free permits of suspects: a quarter of the limit, at least one in total.
     fn free_for_suspects(&self) -> usize {
-        if on(Sabotage::SuspectsUnbounded) {
-            return usize::MAX;
-        }
+        fail_point!("suspects::unbounded", |_| usize::MAX);
         self.limit.as_ref().map_or(usize::MAX, |limit| {
             (limit.calls() / CALLS_PER_SUSPECT).max(1).saturating_sub(self.suspects_in_flight)
         })

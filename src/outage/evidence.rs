@@ -15,7 +15,6 @@ use ahash::{HashMap, HashMapExt};
 use tokio::time::Instant;
 
 use super::window::CallWindow;
-use crate::sabotage::{Sabotage, on};
 
 /// How long a failure counts as evidence.
 const RUN_LASTS: Duration = Duration::from_secs(20);
@@ -164,11 +163,7 @@ impl Evidence {
             }
         }
         let is_paced = matches!(kind, FailureKind::Paced(_));
-        // A repeated paced answer still counts while no other subject succeeds. It adds to the
-        // fresh ones.
-        let is_fresh = call.is_fresh
-            || is_paced && !self.is_suspect(call.subject)
-            || on(Sabotage::SuspectCounted);
+        let is_fresh = self.counts_as_fresh(call, is_paced);
         if (is_fresh || is_paced) && call.number > self.succeeded {
             let BegunCall { number, subject, .. } = call;
             self.add_to_run(RecordedFailure { number, subject, at: now, kind, is_fresh });
@@ -177,6 +172,14 @@ impl Evidence {
             self.failing_since.get_or_insert(now);
         }
         self.failed.add(call.subject, self.begun);
+    }
+
+    /// Returns whether a failure counts as fresh.
+    /// A repeated paced answer still does while no other subject succeeds. It adds to the fresh
+    /// ones.
+    fn counts_as_fresh(&self, call: BegunCall, is_paced: bool) -> bool {
+        fail_point!("evidence::repeats-are-fresh", |_| true);
+        call.is_fresh || is_paced && !self.is_suspect(call.subject)
     }
 
     fn add_to_run(&mut self, failure: RecordedFailure) {
@@ -238,9 +241,8 @@ impl Evidence {
         // Only calls that began after the latest success count as open.
         let since = usize::try_from(self.begun - self.succeeded).unwrap_or(usize::MAX);
         let open = in_flight.min(since.saturating_sub(self.run.len()));
-        let refusals = self.count(|kind| kind == FailureKind::Refused);
+        let refusals = self.refusals();
         if refusals >= REFUSALS_MIN
-            && !on(Sabotage::RefusalsUnseen)
             && (open == 0
                 || seen.refused == seen.calls
                 || is_improbable(refusals, seen.refused, seen.calls, open, UNKNOWN))
@@ -263,6 +265,12 @@ impl Evidence {
             return self.paced_until(now).map(Proof::Paced);
         }
         None
+    }
+
+    /// Counts the distinct reservations in the run that were refused.
+    fn refusals(&self) -> usize {
+        fail_point!("evidence::refusals-unseen", |_| 0);
+        self.count(|kind| kind == FailureKind::Refused)
     }
 
     /// Returns the latest time until which at least [`PACED_MIN`] reservations were paced.

@@ -13,6 +13,7 @@
 
 mod aimd;
 mod pacing;
+mod sample;
 #[cfg(test)]
 mod tests;
 mod timeouts;
@@ -23,9 +24,9 @@ use tokio::time::Instant;
 
 use self::aimd::{Aimd, AimdAdvice};
 use self::pacing::Pacing;
+pub(super) use self::sample::Sample;
 use self::timeouts::{Fastest, Quickest, Speed, TimedAnswer, TimeoutAdvice, TimeoutLimit};
 use crate::client::Load;
-use crate::sabotage::{Sabotage, on};
 
 /// Initial limit of a slow start. The first round costs little; three rounds later it is 32.
 const START: f64 = 4.0;
@@ -56,23 +57,6 @@ const LATE_LASTS: Duration = Duration::from_secs(180);
 
 /// Time horizon of [`Limit::calls_soon`].
 const SOON: Duration = Duration::from_millis(250);
-
-/// One answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
-    /// Sequence number of the call in order of beginning.
-    pub(super) number: u64,
-    /// Number of calls begun by now.
-    pub(super) begun: u64,
-    /// Duration of the call.
-    pub(super) took: Duration,
-    /// What the answer shows about the load of the service.
-    pub(super) load: Load,
-    /// In-flight calls when it was answered, this one included.
-    pub(super) in_flight: usize,
-    /// Time of the answer.
-    pub(super) at: Instant,
-}
 
 /// Direction of a change of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,9 +250,7 @@ impl Limit {
     /// Starts a slow start up to the previous limit, after an outage or a pause. Calls that began
     /// before are no samples.
     pub(super) fn after_outage(&mut self, begun: u64) {
-        if on(Sabotage::RampAtOnce) {
-            return;
-        }
+        fail_point!("limit::ramp-at-once", |_| ());
         let before = self.slow_start.map_or(self.value, |up_to| up_to.max(self.value));
         self.start_slowly(START.min(before / 2.0), before, begun);
     }
@@ -291,8 +273,7 @@ impl Limit {
         if sample.load != Load::Unknown {
             self.pacing.count(sample.load == Load::Refused, sample.at);
         }
-        let is_late = sample.number <= self.mark && !on(Sabotage::SamplesBeforeDecrease);
-        if sample.load == Load::Unknown || is_late {
+        if sample.load == Load::Unknown || sample.is_from_before(self.mark) {
             return None;
         }
         let before = self.calls();
@@ -339,7 +320,7 @@ impl Limit {
             self.value = (self.value + 1.0).min(up_to);
             self.slow_start = (self.value < up_to).then_some(up_to);
         }
-        let is_reached = sample.in_flight >= self.calls() || on(Sabotage::IncreaseUnreached);
+        let is_reached = sample.is_limit_reached(self.calls());
         let (is_starting, at) = (self.slow_start.is_some(), sample.at);
         match &mut self.law {
             Algorithm::Aimd(law) => {

@@ -19,6 +19,8 @@ mod crowd;
 mod judge;
 mod load;
 mod plan;
+#[path = "../simulation/points.rs"]
+mod points;
 mod queue;
 mod run;
 mod sabotage;
@@ -33,7 +35,6 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crowd::{catch_all, explain, metrics, run_all};
-use reservation_worker::sabotage::Sabotage as Hook;
 use sabotage::Sabotage;
 use scenario::{SCENARIOS, Scenario, Size};
 
@@ -88,17 +89,26 @@ const SEEDS_TO_CATCH: u64 = 4;
 
 /// The scenario that catches each sabotage.
 const TRAPS: [(Sabotage, &str); 11] = [
-    (Sabotage::Engine(Hook::SuspectCounted), "few-bad-apples"),
-    (Sabotage::Engine(Hook::ProbesOldestFirst), "outage-then-thirty"),
-    (Sabotage::Engine(Hook::PermanentUngated), "refusing-all"),
-    (Sabotage::Engine(Hook::RefusalsUnseen), "refusing-all"),
-    (Sabotage::Engine(Hook::SamplesBeforeDecrease), "silent-moment"),
-    (Sabotage::Engine(Hook::IncreaseUnreached), "quiet-between"),
+    // The failure of a reservation that failed before is fresh evidence.
+    (Sabotage::Engine("evidence::repeats-are-fresh"), "few-bad-apples"),
+    // A service is probed with the event that has waited longest.
+    (Sabotage::Engine("probes::oldest-first"), "outage-then-thirty"),
+    // A permanent error is final although the service is not called.
+    (Sabotage::Engine("attribution::refusal-always-final"), "refusing-all"),
+    // Refusals are no evidence about the service, however many there are.
+    (Sabotage::Engine("evidence::refusals-unseen"), "refusing-all"),
+    // Calls that began before a decrease of the limit are samples after it.
+    (Sabotage::Engine("limit::late-samples-count"), "silent-moment"),
+    // A limit that is not reached is raised.
+    (Sabotage::Engine("limit::raised-unreached"), "quiet-between"),
     (Sabotage::OutageCharged, "half-away"),
     (Sabotage::PauseForOne, "one-bad-apple"),
-    (Sabotage::Engine(Hook::RampAtOnce), "back-after-a-minute"),
-    (Sabotage::Engine(Hook::SuspectsUnbounded), "slow-and-sick"),
-    (Sabotage::Engine(Hook::HoardsAtLimit), "twenty-a-second"),
+    // The full limit holds at once when a service is back.
+    (Sabotage::Engine("limit::ramp-at-once"), "back-after-a-minute"),
+    // Any number of suspects is tried at once.
+    (Sabotage::Engine("suspects::unbounded"), "slow-and-sick"),
+    // Events that wait for room at a service do not count as buffered.
+    (Sabotage::Engine("waiting::full-not-buffered"), "twenty-a-second"),
 ];
 
 #[test]

@@ -15,6 +15,7 @@ use reservation_worker::telemetry::Tracing;
 use tokio::time::sleep_until;
 
 use super::plan::{Plan, StorePlan, millis, secs};
+use super::points;
 use super::sabotage::{self, Sabotage};
 use super::service::SimServices;
 use super::sqs::{SimQueue, wake_receives};
@@ -36,19 +37,18 @@ pub(crate) fn run(
     logged: bool,
     metrics: &Arc<Metrics>,
 ) -> Outcome {
-    if let Some(Sabotage::Engine(hook)) = sabotage {
-        reservation_worker::sabotage::set(Some(hook));
-    }
     fastrand::seed(plan.seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O");
-    let (sim, ended) = runtime.block_on(story(plan, sabotage, logged, metrics));
-    // Whatever is left of the tasks goes with it.
-    drop(runtime);
-    reservation_worker::sabotage::set(None);
+    let (sim, ended) = points::with(sabotage.and_then(Sabotage::point), || {
+        let done = runtime.block_on(story(plan, sabotage, logged, metrics));
+        // Whatever is left of the tasks goes with it.
+        drop(runtime);
+        done
+    });
     let mut world = sim.into_world().expect("nobody else has it");
     let log = world.take_log();
     Outcome { world, ended, log }

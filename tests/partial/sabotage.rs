@@ -1,6 +1,7 @@
 //! Engines that judge services wrongly on purpose, each of which a scenario must notice.
 //!
-//! A fault is a decorator of the services where it can be: it does what a broken engine would.
+//! A fault is a decorator of the services where it can be: it does what a broken engine would. Else
+//! it is a fail point in `src/`.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +11,6 @@ use reservation_worker::client::{
     TargetStatus,
 };
 use reservation_worker::event::ReservationId;
-use reservation_worker::sabotage::Sabotage as Hook;
 use tokio::time::Instant;
 
 use super::answers;
@@ -24,8 +24,18 @@ pub(crate) enum Sabotage {
     OutageCharged,
     /// It pauses a service for all events when it asks one event to come later.
     PauseForOne,
-    /// It is wrong inside, where no decorator reaches.
-    Engine(Hook),
+    /// It is wrong inside, at this fail point, where no decorator reaches.
+    Engine(&'static str),
+}
+
+impl Sabotage {
+    /// Its fail point, if it has one.
+    pub(crate) fn point(self) -> Option<&'static str> {
+        match self {
+            Self::Engine(point) => Some(point),
+            Self::OutageCharged | Self::PauseForOne => None,
+        }
+    }
 }
 
 /// Both services as that engine uses them; a sound one uses them as they are.

@@ -27,6 +27,7 @@ mod judge;
 mod order;
 mod other;
 mod plan;
+mod points;
 mod queue;
 mod rows;
 mod run;

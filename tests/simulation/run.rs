@@ -20,6 +20,7 @@ use super::coverage::Coverage;
 use super::expect;
 use super::other;
 use super::plan::{CALM_MAX, Plan, What};
+use super::points;
 use super::sabotage::{self, Sabotage};
 use super::shared::SimStore;
 use super::sqs::SimQueue;
@@ -48,17 +49,14 @@ pub(crate) fn run(
     metrics: &Arc<Metrics>,
 ) -> Report {
     fastrand::seed(seed);
-    if let Some(Sabotage::Engine(hook)) = sabotage {
-        reservation_worker::sabotage::set(Some(hook));
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O");
-    let report = runtime.block_on(story(Plan::draw(seed), sabotage, logged, metrics));
-    reservation_worker::sabotage::set(None);
-    report
+    points::with(sabotage.and_then(Sabotage::point), || {
+        runtime.block_on(story(Plan::draw(seed), sabotage, logged, metrics))
+    })
 }
 
 async fn story(

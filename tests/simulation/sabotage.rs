@@ -1,7 +1,8 @@
 //! Engines that are broken on purpose, each of which the simulation must notice.
 //!
 //! A fault stands between the engine and its world where it can: a decorator of the queue, of the store
-//! or of the services does, or leaves out, what a broken engine would.
+//! or of the services does, or leaves out, what a broken engine would. Else it is a fail point in
+//! `src/`.
 
 mod queue;
 mod services;
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use reservation_worker::client::ReservationApi;
 use reservation_worker::idempotency::Store;
 use reservation_worker::queue::Queue;
-use reservation_worker::sabotage::Sabotage as Hook;
 
 use self::queue::{BrokenQueue, QueueFault};
 use self::services::SupersededIgnored;
@@ -28,8 +28,8 @@ pub(crate) enum Sabotage {
     Store(StoreFault),
     /// It treats a sold reservation as an expired or cancelled one.
     SupersededIgnored,
-    /// It is wrong inside, where no decorator reaches.
-    Engine(Hook),
+    /// It is wrong inside, at this fail point, where no decorator reaches.
+    Engine(&'static str),
 }
 
 impl Sabotage {
@@ -51,9 +51,17 @@ impl Sabotage {
         Self::Store(StoreFault::CompletedAfterDelete),
         Self::Store(StoreFault::ClaimNotReleased),
         Self::SupersededIgnored,
-        Self::Engine(Hook::ReservationLockDropped),
-        Self::Engine(Hook::BreakerSpendsRetries),
+        Self::Engine("inflight::reservations-not-serialized"),
+        Self::Engine("attribution::outage-spends-retries"),
     ];
+
+    /// Its fail point, if it has one.
+    pub(crate) fn point(self) -> Option<&'static str> {
+        match self {
+            Self::Engine(point) => Some(point),
+            Self::Queue(_) | Self::Store(_) | Self::SupersededIgnored => None,
+        }
+    }
 }
 
 /// The queue as that engine uses it; a sound one uses it as it is.

@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["telemetry", "health", "metrics"],
     &["event", "retry", "config"],
     &["credentials"],
-    &["clock", "escaped", "sabotage"],
+    &["clock", "escaped"],
 ];
 
 const FILE_LINES_MAX: usize = 400;
@@ -330,6 +330,21 @@ fn the_aws_sdk_is_used_only_by_the_sqs_module() {
     let elsewhere: Vec<_> =
         found.iter().filter(|line| !line.starts_with("src/queue/sqs")).collect();
     assert!(elsewhere.is_empty() && !found.is_empty(), "{elsewhere:#?}");
+}
+
+#[test]
+fn only_fail_points_are_there_for_the_simulation() {
+    let found = offences(&["feature = \"simulation\""], &["src/lib.rs"]);
+    assert!(found.is_empty(), "{found:#?}");
+    let tests: String = sources("tests").into_iter().map(|source| source.text).collect();
+    let mut points = BTreeSet::new();
+    for source in sources("src") {
+        let calls = source.text.split("fail_point!(").skip(1);
+        points.extend(calls.map(|rest| rest.split('"').nth(1).unwrap().to_owned()));
+    }
+    let idle: Vec<_> =
+        points.iter().filter(|point| !tests.contains(&format!("Engine(\"{point}\")"))).collect();
+    assert!(points.len() > 5 && idle.is_empty(), "switched on by no test: {idle:?}");
 }
 
 /// Returns the text between `before` and the first of `ends` in a file of the root folder.

@@ -9,7 +9,6 @@ use std::mem;
 use super::{JobState, TableState, WaitReason};
 use crate::inflight::job::{Job, JobKey};
 use crate::metrics::{HeldState, Service, SuspectGuard};
-use crate::sabotage::{Sabotage, on};
 
 /// Limits of the number of suspects.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +49,12 @@ impl Suspects {
         self.bounds.held_max
     }
 
+    /// Returns whether as many are tried at the service as may be.
+    fn is_full(&self, service: Service) -> bool {
+        fail_point!("suspects::unbounded", |_| false);
+        self.tried[service.index()] >= self.bounds.tried_max
+    }
+
     pub(super) fn clear(&mut self) {
         self.due.iter_mut().for_each(VecDeque::clear);
     }
@@ -59,8 +64,7 @@ impl TableState {
     /// Starts the trial of a suspect whose wait is over, and returns whether it may start now.
     /// Otherwise it starts when another trial has ended.
     pub(super) fn begin_trial(&mut self, key: JobKey, service: Service) -> bool {
-        let is_full = self.suspects.tried[service.index()] >= self.suspects.bounds.tried_max;
-        if is_full && !on(Sabotage::SuspectsUnbounded) {
+        if self.suspects.is_full(service) {
             self.suspects.due[service.index()].push_back(key);
             return false;
         }

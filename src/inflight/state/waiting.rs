@@ -8,7 +8,6 @@ use super::{JobState, TableState, WaitReason};
 use crate::inflight::job::{Job, JobKey};
 use crate::metrics::HeldState;
 use crate::outage::{Dependency, Waiting};
-use crate::sabotage::{Sabotage, on};
 
 /// One of this many resumed jobs is the oldest of those that have failed.
 /// It is chosen even if fresh jobs wait, because there may always be fresh ones.
@@ -79,9 +78,7 @@ impl Pool {
     /// In half of the calls it is the newest job, which came after those that showed the service
     /// down.
     fn any(&self) -> Option<JobKey> {
-        if on(Sabotage::ProbesOldestFirst) {
-            return self.oldest();
-        }
+        fail_point!("probes::oldest-first", |_| self.oldest());
         let set =
             [&self.fresh, &self.tried, &self.suspects].into_iter().find(|set| !set.is_empty())?;
         let (first, last) = (set.first()?, set.last()?);
@@ -101,7 +98,8 @@ impl Pool {
 
     /// Counts the jobs that count as buffered.
     pub(super) fn buffered(&self) -> usize {
-        if self.is_away || on(Sabotage::HoardsAtLimit) { 0 } else { self.full }
+        fail_point!("waiting::full-not-buffered", self.full > 0, |_| 0);
+        if self.is_away { 0 } else { self.full }
     }
 
     /// Counts the jobs that wait while the service is not called.

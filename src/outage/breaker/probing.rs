@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::{Due, Trouble};
 use crate::outage::Waiting;
-use crate::sabotage::{Sabotage, on};
 
 /// Interval between probe rounds: a twelfth of the outage so far, from 1 to 10 s. With the duration
 /// of the last round, it is a tenth at most. Half of it is random, so that pods do not probe
@@ -86,7 +85,7 @@ impl Down {
         if now < at {
             return (Due::Calls(0), Some(at));
         }
-        self.wants_fresh = waiting.fresh > 0 && !on(Sabotage::ProbesOldestFirst);
+        self.wants_fresh = wants_fresh(waiting);
         self.is_out_of_fresh = waiting.fresh <= 1;
         let until = now + LOST_AFTER;
         self.granted = Some(until);
@@ -120,6 +119,12 @@ impl Down {
             self.goes_on = true;
         }
     }
+}
+
+/// Returns whether the next probe must be a fresh event.
+fn wants_fresh(waiting: Waiting) -> bool {
+    fail_point!("probes::oldest-first", |_| false);
+    waiting.fresh > 0
 }
 
 /// Returns the wait before the next round of probes, after an outage of this length so far.
