@@ -1,6 +1,6 @@
-//! How a call to a service travels: how long it takes, whether it fails, whether its answer is lost,
-//! whether its effect comes after the caller has gone. The client's deadline is kept here too: no
-//! call takes effect later than that, which is what the engine counts on.
+//! How a call to a service travels: its latency, its failure, a lost response, an effect that comes
+//! after the caller has died. The client's timeout is applied here too: no call takes effect after
+//! it, and the engine relies on that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,21 +19,21 @@ use super::rows::{self, Row};
 use super::services::{Answer, Ask, Service, What};
 use super::world::{Sim, World};
 
-/// Both services, as one process sees them.
+/// The two services as one process reaches them.
 pub(crate) struct SimServices {
     pub(crate) sim: Arc<Sim>,
     pub(crate) life: u32,
 }
 
-/// What happens to one call.
+/// The outcome of one call.
 enum Journey {
-    /// Does what it should.
+    /// The call takes effect and is answered.
     Well { there: Duration, back: Duration },
-    /// Is answered with this, and has no effect.
+    /// The call is answered with this error and has no effect.
     Refused(Duration, CallError),
     /// Takes effect; the answer is lost with the connection.
     AnswerLost(Duration),
-    /// Nobody answers. Where there is a time, the effect comes then.
+    /// No response. With a duration: the call takes effect after it.
     Silent(Option<Duration>),
 }
 
@@ -41,11 +41,11 @@ struct Travel {
     id: usize,
     journey: Journey,
     timeout: Duration,
-    /// The service is down for everybody, and says so.
+    /// The service is down for all callers, with answers of the outage class or with none.
     down: bool,
 }
 
-/// An open call; it is closed when the caller lets go of it.
+/// An open call, closed on drop.
 struct OpenCall<'a> {
     sim: &'a Sim,
     life: u32,
@@ -109,7 +109,7 @@ impl SimServices {
         answer
     }
 
-    /// The request is on its way, whatever becomes of the process that sent it.
+    /// Applies the request later, even if the process that sent it has died.
     fn apply_later(&self, id: usize, ask: &Ask, after: Duration) {
         let (sim, ask) = (Arc::clone(&self.sim), ask.clone());
         tokio::spawn(async move {
@@ -143,7 +143,8 @@ impl World {
         } else {
             self.well(slow, timeout)
         };
-        // What needs a second witness to count as an outage may cost retries.
+        // The other kinds count as an outage only after failures of a second reservation, and may
+        // cost retries before that.
         let down = matches!(down, Some(Down::Answers | Down::Silent));
         Travel { id, journey, timeout, down }
     }
@@ -157,12 +158,12 @@ impl World {
         down.iter().find(|(from, to, _)| *from <= now && now < *to).map(|(_, _, how)| *how)
     }
 
-    /// Whether it is down for everybody.
+    /// Whether the service is down for all callers.
     pub(crate) fn is_down(&self, service: Service) -> bool {
         self.down_how(service).is_some()
     }
 
-    /// An answer, with the time that it names where it names one.
+    /// The row as an error. A row that names a time gets a random one.
     fn row(&mut self, row: Row) -> CallError {
         self.cover.met(row.name);
         let longest_s = if self.chance(10) { 300 } else { 20 };
@@ -170,7 +171,7 @@ impl World {
         row.error(after)
     }
 
-    /// What the services say to this event whatever the weather.
+    /// The plan's fixed error for this step of the event.
     fn fate_of(&self, id: usize, ask: &Ask) -> Option<Row> {
         let specs = &self.services.ids[id].specs;
         let spec = specs.iter().map(|n| &self.plan.events[*n]).find(|spec| {
@@ -214,7 +215,7 @@ impl World {
         Journey::Refused(self.draw_ms(1, 20), self.row(row))
     }
 
-    /// A fault of this one call.
+    /// A random fault of one call.
     fn fault(&mut self, service: Service, timeout: Duration) -> Journey {
         let api = service == Service::Api;
         let row = match self.rng.u8(0..16) {
@@ -230,7 +231,7 @@ impl World {
             7..=11 => self.pick(&rows::INV_TRANSIENT),
             12..=14 if api => self.pick(&rows::API_PACED),
             12..=14 => self.pick(&rows::INV_PACED),
-            // Rare: it is final.
+            // These errors are final, so they are rare.
             _ if self.chance(80) => return self.well(false, timeout),
             _ if api => rows::API_FORBIDDEN[0],
             _ => rows::INV_FORBIDDEN[0],
@@ -245,7 +246,7 @@ impl World {
 
 fn ask(context: &CallContext<'_>, id: &ReservationId, what: What) -> Ask {
     let number = id.as_str().strip_prefix("rsv_").and_then(|n| n.parse().ok());
-    let reservation = number.expect("a reservation of the plan");
+    let reservation = number.expect("the reservation is in the plan");
     Ask { what, key: context.idempotency_key, reservation }
 }
 

@@ -1,5 +1,5 @@
-//! The questions asked of the queue's state: while the process works, when it has left, and at the
-//! very end. Is more held than may be, is anything kept, is anything lost?
+//! Checks on the state of the queue: while the process runs, after it has stopped, and at the end
+//! of the run. Not too many messages are held, none is kept, and none is lost.
 
 use reservation_worker::queue::DeadLetter;
 
@@ -8,10 +8,10 @@ use super::queue::{Msg, State};
 use super::world::World;
 
 impl World {
-    /// Whether every message is where it can stay.
+    /// Whether every message has reached a state in which it may stay.
     pub(crate) fn all_settled(&self) -> bool {
         let live = |n: &usize| self.queue.msgs[*n].state == State::Live;
-        // What was refused for good may be tried once more, where everybody was refused.
+        // After a refusal of all calls, a permanently refused message may be tried once more.
         let now = self.now();
         let is_tried = |n: usize| {
             let held = self.queue.in_hand(n, self.life).is_some_and(|receipt| !receipt.settling);
@@ -20,8 +20,9 @@ impl World {
         (0..self.queue.msgs.len()).filter(live).all(|n| self.may_stay(n) && !is_tried(n))
     }
 
-    /// Without a dead-letter queue, what can never succeed stays, spaced out; and so does what is
-    /// behind it in its group.
+    /// Whether the message may stay live. Without a dead-letter queue, a message that can never
+    /// succeed stays in the queue with growing delays, and so do the messages behind it in its
+    /// group.
     fn may_stay(&self, n: usize) -> bool {
         let group = self.queue.msgs[n].group;
         let earlier = self.queue.msgs[..n].iter();
@@ -44,14 +45,14 @@ impl World {
             }
     }
 
-    /// In a FIFO group, what was released comes before what follows it.
+    /// Checks that a released message of a FIFO group comes before those that follow it.
     pub(crate) fn check_groups(&mut self, event: &str) {
         let is_it = |kind| matches!(kind, Kind::Event(n) if self.plan.events[n].id == event);
         let life = Some(self.life);
         let of_event = self.queue.msgs.iter().enumerate().filter(|(_, m)| is_it(m.kind));
         let passed = of_event.into_iter().find_map(|(n, msg)| {
             msg.group?;
-            // Several copies in one group: the last one says when it is its turn.
+            // Several copies in one group: the last copy determines the turn of the event.
             let last = self.queue.msgs.iter().rposition(|m| is_it(m.kind) && m.group == msg.group);
             if last != Some(n) {
                 return None;
@@ -69,7 +70,7 @@ impl World {
         }
     }
 
-    /// No more is in flight than may be.
+    /// Checks that the in-flight limit is kept.
     pub(crate) fn check_room(&mut self, max: usize) {
         self.check((1..=10).contains(&max), || format!("a receive for {max}"));
         let now = self.now();
@@ -89,7 +90,8 @@ impl World {
         });
     }
 
-    /// A process that has left holds nothing, unless its calls to the queue failed.
+    /// Checks that a process that has stopped holds no message, unless its calls to the queue
+    /// failed.
     pub(crate) fn check_nothing_kept(&mut self) {
         let (now, life) = (self.now(), self.life);
         let kept = self.queue.msgs.iter().position(|msg| {
@@ -103,7 +105,8 @@ impl World {
         }
     }
 
-    /// Nothing is lost: each event took effect, gave way, or lies where somebody finds it.
+    /// Checks that nothing is lost: each event took effect, was superseded, or is in the
+    /// dead-letter queue.
     pub(crate) fn check_end(&mut self) {
         for n in 0..self.queue.msgs.len() {
             let msg = &self.queue.msgs[n];
@@ -135,7 +138,7 @@ impl World {
         }
     }
 
-    /// Whether a copy in the dead-letter queue is deserved.
+    /// Checks that a copy in the dead-letter queue has a reason.
     pub(crate) fn check_letter(&mut self, n: usize, letter: &DeadLetter) {
         let reason = letter.reason;
         let fine = match self.queue.msgs[n].kind {

@@ -1,11 +1,11 @@
-//! What a run has met: named counts. A simulation that injects nothing proves nothing, so the least
-//! of each is stated, over the thousand seeds of `make test`.
+//! Coverage of a run: named counts. Each has a minimum over the seeds of `make test`, so that a
+//! simulation that stops injecting faults fails.
 
 use std::collections::BTreeMap;
 
 use super::rows;
 
-/// Counts by name. Ordered, so that it prints the same way each time.
+/// Counts by name, sorted so that the output is always in the same order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Coverage(BTreeMap<&'static str, u64>);
 
@@ -28,7 +28,7 @@ impl Coverage {
         self.0.iter().map(|(what, n)| format!("{n:>9}  {what}"))
     }
 
-    /// What was met less often than it must be.
+    /// The counts that are below their minimum.
     pub(crate) fn missing(&self) -> Vec<String> {
         let rows = rows::all().map(|row| (row.name, ROW_MIN));
         rows.chain(MINIMUM)
@@ -39,12 +39,13 @@ impl Coverage {
     }
 }
 
-/// Each row of the answer tables.
+/// The minimum of each row of the answer tables.
 const ROW_MIN: u64 = 20;
 
-/// Everything else, in the order of a message's life. About a third of what is seen.
+/// The minimum of everything else, in the order of a message's life. About a third of the usual
+/// count.
 const MINIMUM: [(&str, u64); 86] = [
-    // Of the queue.
+    // The queue.
     ("a held message is delivered again", 1000),
     ("a deleted message comes back", 90),
     ("a handle that is stale", 300),
@@ -60,7 +61,7 @@ const MINIMUM: [(&str, u64); 86] = [
     ("queue unreachable", 700),
     ("queue's answer lost", 1000),
     ("batch fails partly", 300),
-    // Of the services.
+    // The services.
     ("no answer in time", 1000),
     ("answer lost", 300),
     ("an effect that comes late", 100),
@@ -72,7 +73,7 @@ const MINIMUM: [(&str, u64); 86] = [
     ("inv release not found", 500),
     ("inv committed", 700),
     ("learned what an expiry leaves out", 300),
-    // What a refused change of status finds.
+    // The status found after a refused status change.
     ("api 409", 2000),
     ("api 412", 2000),
     ("expired finds EXPIRED", 100),
@@ -87,7 +88,7 @@ const MINIMUM: [(&str, u64); 86] = [
     ("approved finds CONFIRMED", 100),
     ("approved finds CANCELLED", 600),
     ("approved finds another", 300),
-    // A message's states.
+    // The states of a message.
     ("took effect", 4000),
     ("half done", 200),
     ("redriven half done", 5),
@@ -112,7 +113,7 @@ const MINIMUM: [(&str, u64); 86] = [
     ("left: unsettled", 5),
     ("left in time", 500),
     ("left at the last moment", 2),
-    // An outage, a group, a day.
+    // Outages, groups, long runs.
     ("went on after an outage", 200),
     ("a call to see whether a service is back", 2000),
     ("waited for its group", 1000),
@@ -138,9 +139,9 @@ const MINIMUM: [(&str, u64); 86] = [
     ("term while settling", 50),
 ];
 
-/// The same of the half of the seeds in which the pods share a store.
+/// The minimums for the half of the seeds in which the pods share a store.
 const STORE_MINIMUM: [(&str, u64); 51] = [
-    // Of the store that pods share.
+    // The shared store.
     ("store refuses", 700),
     ("store's answer lost", 400),
     ("store does not answer", 200),
@@ -151,7 +152,7 @@ const STORE_MINIMUM: [(&str, u64); 51] = [
     ("store slow", 400),
     ("store slower than its client's patience", 100),
     ("a write that a failover lost", 90),
-    // What it answers.
+    // Its answers.
     ("claim: ours, the first", 3000),
     ("claim: ours already", 300),
     ("claim: ours, given up", 400),
@@ -170,7 +171,7 @@ const STORE_MINIMUM: [(&str, u64); 51] = [
     ("store: completed by a stranger", 2),
     ("store: given up", 1000),
     ("store: given up by a stranger", 3),
-    // What follows from it.
+    // Consequences.
     ("a call for an event whose record was lost", 100),
     ("repeated: nobody knew", 300),
     ("repeated: the one who knew could not say", 10),
@@ -190,7 +191,7 @@ const STORE_MINIMUM: [(&str, u64); 51] = [
     ("the other waits in vain", 10),
     ("the other has lost its claim", 1),
     ("the other is too late", 1),
-    // Interrupts there.
+    // Interrupts around the store.
     ("crash before a store operation", 5),
     ("crash after a store operation", 8),
     ("crash while the store is down", 9),

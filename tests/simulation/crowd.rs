@@ -1,4 +1,4 @@
-//! Many seeds on all cores.
+//! Runs many seeds on all cores.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,22 +13,23 @@ use super::plan::Plan;
 use super::run::run;
 use super::sabotage::Sabotage;
 
-/// What many seeds came to.
+/// The result of many seeds.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     pub(crate) runs: u64,
     pub(crate) cover: Coverage,
-    /// The lowest seed that failed, and what it did.
+    /// The lowest seed that failed, and its violations.
     pub(crate) failure: Option<(u64, Vec<String>)>,
 }
 
-/// The metrics of a thread's runs; a registry is too dear to make one for each.
+/// The metrics of one thread's runs. A registry per run would be too expensive.
 pub(crate) fn metrics() -> Arc<Metrics> {
     let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
     Arc::new(Metrics::new(&reasons))
 }
 
-/// Runs seeds `first..first + count` until one fails. `tick` is called after each with how many are done.
+/// Runs the seeds `first..first + count` until one fails. Calls `tick` after each with the number
+/// of finished runs.
 pub(crate) fn run_all(
     first: u64,
     count: u64,
@@ -55,7 +56,7 @@ pub(crate) fn run_all(
                     tick(done.fetch_add(1, Ordering::Relaxed) + 1);
                     if !report.violations.is_empty() {
                         stop.store(true, Ordering::Relaxed);
-                        let mut crowd = crowd.lock().expect("no panic under it");
+                        let mut crowd = crowd.lock().expect("the lock is not poisoned");
                         let lowest =
                             crowd.failure.as_ref().is_none_or(|(seed, _)| first + n < *seed);
                         if lowest {
@@ -63,16 +64,16 @@ pub(crate) fn run_all(
                         }
                     }
                 }
-                let mut crowd = crowd.lock().expect("no panic under it");
+                let mut crowd = crowd.lock().expect("the lock is not poisoned");
                 crowd.cover.add(&cover);
                 crowd.runs += runs;
             });
         }
     });
-    crowd.into_inner().expect("no panic under it")
+    crowd.into_inner().expect("the lock is not poisoned")
 }
 
-/// All that is known of a failing seed: its schedule, its log, and how to see it again.
+/// The full report on a failed seed: violations, schedule, log and the command that replays it.
 pub(crate) fn explain(seed: u64, violations: &[String]) -> String {
     let log = run(seed, None, true, &metrics()).log;
     let schedule = Plan::draw(seed).describe();

@@ -1,4 +1,4 @@
-//! Draws a plan from a seed: how likely each thing is stands here.
+//! Draws a plan from a seed. All probabilities are in this file.
 
 use std::time::Duration;
 
@@ -26,8 +26,10 @@ impl Plan {
         if seed < half_well::FIRST { plan } else { plan.half_well() }
     }
 
-    /// A service that refused everybody is believed to go on so, until it takes an event. What it refuses for good may be
-    /// all that is left by then: one more event comes once all is well. Without a dead-letter queue it could only stay.
+    /// Adds one more event after the last fault. After a refusal of all calls, the engine treats
+    /// the service as refusing until a call succeeds. The remaining events may all be permanently
+    /// refused, so none of them could show the recovery. Without a dead-letter queue those events
+    /// stay anyway.
     fn show_who_is_well_again(&mut self) {
         let mut down = self.api.down.iter().chain(&self.inventory.down);
         if !self.has_dlq || !down.any(|(.., how)| *how == Down::Forbidden) {
@@ -41,7 +43,7 @@ impl Plan {
         event.fate = Fate::Normal;
         event.reservation = reservation;
         event.body = event.body.replace("rsv_0", &format!("rsv_{reservation}"));
-        event.hash = decode(&event.body, "m").expect("an event").content_hash();
+        event.hash = decode(&event.body, "m").expect("the body is an event").content_hash();
         self.messages.push(MessageSpec {
             at: self.calm_at + secs(10),
             kind: Kind::Event(n),
@@ -58,7 +60,7 @@ impl Plan {
         let reservations = rng.usize(1..=8);
         let events = events(rng, reservations);
         let messages = messages(rng, &events, span, fifo);
-        // Rarely, an outage lasts longer than SQS lets anybody hold a message.
+        // Rarely, an outage outlasts the longest time for which SQS lets a message be held.
         let endless = rng.u8(..) == 0;
         let outages = rng.u8(0..3) == 0;
         let longest_s = pick(rng, &[20, 60, 180, 600]);
@@ -68,7 +70,7 @@ impl Plan {
         settings.call_timeout_max = api_timeout.max(inventory_timeout);
         let mut api = weather(rng, span, outages, longest_s);
         if endless {
-            // With a short backoff, an event that fails alone would be tried a million times.
+            // A short backoff would lead to about a million attempts for an event that fails alone.
             settings.policy.backoff = Backoff { base: secs(1), cap: secs(30) };
             settings.wait = secs(20);
             api.down = vec![(secs(10), secs(rng.u64(45_000..50_000)), Down::Answers)];
@@ -138,10 +140,11 @@ fn event(
     reservations: usize,
 ) -> EventSpec {
     let reservation = rng.usize(0..reservations);
-    // Payments may name no seats; the number also tells two contents of one id apart.
+    // A payment may name no seats. The number of seats also distinguishes two contents with the
+    // same id.
     let named = event_type == EventType::ReservationExpired || rng.u8(0..4) != 0;
-    let seats = if named { 1 + u32::try_from(n).expect("small") } else { 0 };
-    let key_id = EventId::new(&id).expect("a good id");
+    let seats = if named { 1 + u32::try_from(n).expect("the number is small") } else { 0 };
+    let key_id = EventId::new(&id).expect("the id is valid");
     let mut steps = vec![Step::ReservationStatus];
     match event_type {
         EventType::PaymentApproved if named => steps.push(Step::InventoryCommit),
@@ -156,28 +159,29 @@ fn event(
     let body = format!(
         r#"{{"id":"{id}","type":"{event_type}","reservation_id":"rsv_{reservation}","event_id":"show","payload":{{{qty}"payment_intent_id":"pay_{n}"}}}}"#
     );
-    let hash = decode(&body, "m").expect("an event").content_hash();
+    let hash = decode(&body, "m").expect("the body is an event").content_hash();
     let asks = false;
     EventSpec { number: n, id, event_type, reservation, seats, steps, fate, asks, body, hash }
 }
 
 impl EventSpec {
-    /// It names no seats any more, and perhaps no show: the worker asks the Reservation API.
+    /// Removes the seats from the body, and for half of the events the show: the worker must ask
+    /// the Reservation API for them.
     fn leave_hold_to_the_api(&mut self) {
         let (id, reservation) = (&self.id, self.reservation);
         let show = if self.number.is_multiple_of(2) { r#""event_id":"show","# } else { "" };
         self.body = format!(
             r#"{{"id":"{id}","type":"reservation.expired",{show}"reservation_id":"rsv_{reservation}"}}"#
         );
-        self.hash = decode(&self.body, "m").expect("an event").content_hash();
+        self.hash = decode(&self.body, "m").expect("the body is an event").content_hash();
         self.seats = hold_of(reservation);
         self.asks = true;
     }
 }
 
-/// How many seats the Reservation API knows of. No event names so many.
+/// The number of seats that the Reservation API returns. No event names as many.
 pub(crate) fn hold_of(reservation: usize) -> u32 {
-    1_000 + u32::try_from(reservation).expect("small")
+    1_000 + u32::try_from(reservation).expect("the number is small")
 }
 
 fn fate(rng: &mut Rng, steps: &[(Step, Uuid)]) -> Fate {
@@ -193,11 +197,12 @@ fn messages(rng: &mut Rng, events: &[EventSpec], span: Duration, fifo: bool) -> 
     let at = |rng: &mut Rng| span.mul_f64(rng.f64());
     let mut messages = Vec::new();
     for (n, event) in events.iter().enumerate() {
-        let group = fifo.then(|| u32::try_from(event.reservation % 3).expect("small"));
+        let group =
+            fifo.then(|| u32::try_from(event.reservation % 3).expect("the number is small"));
         let copies = if rng.u8(0..6) == 0 { 2 } else { 1 };
         let first = at(rng);
         for copy in 0..copies {
-            // A copy comes soon, or much later.
+            // The copy follows soon or much later.
             let later = if copy == 0 { secs(0) } else { span.mul_f64(rng.f64() * rng.f64()) };
             messages.push(MessageSpec {
                 at: first + later,
@@ -263,7 +268,7 @@ fn queue_weather(rng: &mut Rng, span: Duration) -> QueueWeather {
 fn interrupts(rng: &mut Rng, span: Duration) -> Vec<Interrupt> {
     let mut all = Vec::new();
     for (what, most) in [(What::Crash, 3), (What::Term, 2)] {
-        // Half of the seeds have none of a kind, so that long lives are seen too.
+        // Half of the seeds have no interrupt of this kind, so that long lives are covered too.
         let count = if rng.bool() { 0 } else { rng.usize(1..=most) };
         for _ in 0..count {
             let when = match (rng.u8(0..4), what) {

@@ -1,11 +1,11 @@
-//! What the engine is not held to yet: each of these is a fault that the simulation has found. Turn
-//! one on with its fix.
+//! Switches for checks that the engine once failed. `true`: the engine must pass the check.
 
-/// Where the replies of two receives cross, the newer handle of a message is kept.
+/// When the responses of two receives cross, the newer receipt handle of a message is kept.
 pub(crate) const NEWEST: bool = true;
 
-/// A copy that comes in while leaving joins its event in hand; it is not made visible under it.
+/// A copy received during shutdown joins its event in flight; it is not made visible again
+/// meanwhile.
 pub(crate) const REJOINS: bool = true;
 
-/// The account balances even where the time to leave ran out.
+/// The account balances even if the shutdown deadline passed.
 pub(crate) const BALANCES_LATE: bool = true;

@@ -1,8 +1,9 @@
-//! What the shared store's true state forbids: a step while somebody else has the event, or nobody;
-//! a step that the store knows as done; one whose predecessor it does not know; an effect of what is
-//! handled; a deletion of what is not; a claim that is left standing by a hand-back.
+//! Checks calls against the true state of the shared store. A step must not run without a claim of
+//! this process or under another claim, when the store already has it as done, or before the
+//! previous step is recorded. A handled event must get no more calls. A message must not be deleted
+//! before its event is handled. A message that is handed back must leave no claim behind.
 //!
-//! And what explains that a step is repeated though somebody knew that it was done: see [`Watch`].
+//! [`Watch`] holds the reasons why a step may be repeated although its first call was answered.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,34 +16,34 @@ use super::services::{Ask, OTHER, What};
 use super::store::{Holder, Op, Phase, Record, Reply, StoreState};
 use super::world::World;
 
-/// What is known about the store's dealings with one event id, beside its record.
+/// What is known about one event id beside its record in the store.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
-    /// A step may be done, known, and not recorded: the process died or was cut off before it could
-    /// say so, the store did not hear it, or did not hear in time that the claim goes on.
+    /// A step may be done and answered but not recorded: the process died or was cut off first, the
+    /// store did not get the record, or it did not get the renewal of the claim in time.
     is_excused: bool,
-    /// A claim of this life may stand though nobody works on the event: a claim that was not
-    /// answered, a release that was not heard.
+    /// A claim of this life may remain although no worker has the event: the response to the claim
+    /// was lost, or the release did not arrive.
     is_stray: bool,
-    /// Failures of the store since the event's last settlement.
+    /// Failures of the store since the last settlement of the event.
     failed: u32,
-    /// The last life that had to wait for the store, or for somebody else.
+    /// The last life that had to wait for the store or for another owner.
     waited_in: u32,
 }
 
-/// Whether the engine may think that the store is away, and not even ask it.
+/// Whether the engine may treat the store as down and send it no requests.
 #[derive(Clone, Debug, Default)]
 struct Doubt {
-    /// Failures in a row.
+    /// Consecutive failures.
     streak: u32,
-    /// When operations failed lately.
+    /// Times of recent failures.
     recent: VecDeque<Duration>,
-    /// Successes that it may take to be sure again.
+    /// Successes after which the engine certainly uses the store again.
     left: usize,
 }
 
 impl Doubt {
-    /// Fewer than the engine needs to be sure, over as long as it looks back.
+    /// Lower than the engine's own thresholds, over at least the same window.
     const STREAK: u32 = 5;
     const RECENT: usize = 10;
     const LOOKS_BACK: Duration = Duration::from_secs(20);
@@ -60,19 +61,19 @@ impl Doubt {
         }
         let doubtful = self.streak >= Self::STREAK || self.recent.len() >= Self::RECENT;
         if doubtful || self.left > 0 {
-            // It is asked by one at a time at first, by one more with each answer.
+            // The limit starts at one request and rises by one with each answer.
             self.left = 2 * calls_max + 2;
         }
     }
 }
 
-/// The store that all pods share, and what is watched about it.
+/// The store that all pods share, with the state of the checks.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) state: StoreState,
     watches: Vec<Watch>,
     doubt: Doubt,
-    /// For the log: tokens differ from run to run, their order does not.
+    /// Numbers the tokens for the log. Tokens differ between runs; their order does not.
     tokens: Vec<ClaimToken>,
 }
 
@@ -82,7 +83,7 @@ impl Shared {
         Self { state, watches, doubt: Doubt::default(), tokens: Vec::new() }
     }
 
-    /// `left`: the life before this one left in good order.
+    /// Begins a life. `left`: the previous life shut down in good order.
     pub(crate) fn begin_life(&mut self, left: bool) {
         for watch in &mut self.watches {
             watch.is_excused |= !left;
@@ -91,7 +92,7 @@ impl Shared {
         self.doubt = Doubt::default();
     }
 
-    /// A holder's name in the log.
+    /// The name of a holder in the log.
     fn name(&mut self, holder: Holder) -> String {
         let Holder::Worker { token, life } = holder else { return format!("{holder:?}") };
         let known = self.tokens.iter().position(|seen| *seen == token);
@@ -103,22 +104,22 @@ impl Shared {
     }
 }
 
-/// What the engine might be excused for, at one event.
+/// Explanations for how one event was settled.
 pub(crate) struct Excuses {
-    /// Failures of the store since its last settlement.
+    /// Failures of the store since the last settlement.
     pub(crate) failed: u32,
-    /// It had to wait for the store, or for somebody else, in this life.
+    /// Whether the event had to wait for the store or for another owner in this life.
     pub(crate) waited: bool,
-    /// The engine may think that the store is away.
+    /// Whether the engine may treat the store as down.
     pub(crate) doubt: bool,
 }
 
 impl World {
-    /// Carries an operation out on the shared store.
+    /// Applies an operation to the shared store.
     pub(crate) fn store_apply(&mut self, id: usize, holder: Holder, op: Op) -> Reply {
         self.fail_over();
         let now = self.now();
-        let Some(shared) = &mut self.store else { unreachable!("a seed with a shared store") };
+        let Some(shared) = &mut self.store else { unreachable!("the seed has no shared store") };
         let is_new = shared.state.record(id).is_none_or(|record| record.holder != holder);
         let outcome = shared.state.apply(id, holder, op, now);
         let holder_name = shared.name(holder);
@@ -134,15 +135,15 @@ impl World {
         if outcome.reply.is_ok() {
             self.check_true(id, op);
             if matches!(op, Op::Release { .. }) || is_new {
-                // That it is superseded is known to the store only where it is handled: another
-                // delivery, after a lease that was lost meanwhile, must find it out for itself.
+                // The store knows of a superseded event only once it is handled. After a lost
+                // lease, another delivery must detect it again.
                 self.services.ids[id].superseded_in = None;
             }
         }
         outcome.reply
     }
 
-    /// The event that the store's record is about: an id may have been used twice.
+    /// The store's record and the event that it is about. An id may be used by two events.
     fn recorded(&self, id: usize) -> Option<(&Record, &EventSpec)> {
         let record = self.store.as_ref()?.state.record(id)?;
         let specs = self.services.ids[id].specs.iter().map(|n| &self.plan.events[*n]);
@@ -150,7 +151,7 @@ impl World {
         Some((record, spec))
     }
 
-    /// Whether the store knows of each step that anybody knows to be done.
+    /// Whether the store has a record of every step whose answer a pod received.
     fn is_all_known(&self, id: usize) -> bool {
         let Some((record, spec)) = self.recorded(id) else { return false };
         let known = |place: usize| {
@@ -162,7 +163,7 @@ impl World {
             || steps.all(|(place, step)| !known(place) || record.done.contains(*step))
     }
 
-    /// What the store is told is so.
+    /// Checks that an operation reports only steps that took effect.
     fn check_true(&mut self, id: usize, op: Op) {
         let Some((_, spec)) = self.recorded(id) else { return };
         let fine = match op {
@@ -185,7 +186,7 @@ impl World {
         }
     }
 
-    /// An operation had no effect when it should have had, or its caller does not know of it.
+    /// Notes that an operation had no effect, or that its caller does not know of its effect.
     pub(crate) fn store_missed(&mut self, id: usize, op: Op) {
         let Some(shared) = &mut self.store else { return };
         let watch = &mut shared.watches[id];
@@ -197,7 +198,7 @@ impl World {
         }
     }
 
-    /// A step may be known, and not to the store.
+    /// Notes that a step may be known to a pod and missing in the store.
     pub(crate) fn excuse(&mut self, id: usize) {
         if let Some(shared) = &mut self.store {
             shared.watches[id].is_excused = true;
@@ -210,14 +211,14 @@ impl World {
         }
     }
 
-    /// The engine has the answer now.
+    /// Takes note of an answer that the engine has received.
     pub(crate) fn store_answered(&mut self, id: usize, reply: &Reply) {
         let (now, life) = (self.now(), self.life);
         let Some(shared) = &mut self.store else { return };
         let well = !matches!(reply, Err(StoreError::Unavailable(_)));
         shared.doubt.answered(well, now, self.plan.settings.concurrency);
         if shared.doubt.left > 0 {
-            // Whatever is to be said to the store now may never be said.
+            // From now on, the engine may skip any operation.
             for watch in &mut shared.watches {
                 (watch.is_excused, watch.is_stray) = (true, true);
             }
@@ -229,13 +230,13 @@ impl World {
             Err(_) => {
                 watch.failed += 1;
                 watch.waited_in = life;
-                // A claim that is lost cannot be told what is done.
+                // Without its claim, the process cannot record what is done.
                 watch.is_excused = true;
             }
         }
     }
 
-    /// What the store has to do with an event's settlement, which begins the count anew.
+    /// The explanations for an event's settlement. Resets the count of failures.
     pub(crate) fn take_excuses(&mut self, id: usize) -> Excuses {
         let life = self.life;
         let Some(shared) = &mut self.store else {
@@ -247,14 +248,14 @@ impl World {
         Excuses { failed, waited: watch.waited_in == life, doubt }
     }
 
-    /// Whether a step that somebody knew to be done may be repeated.
+    /// Whether a step may be repeated although its first call was answered.
     pub(crate) fn may_repeat(&self, id: usize) -> bool {
         self.store
             .as_ref()
             .is_some_and(|shared| shared.watches[id].is_excused || shared.state.is_forgotten(id))
     }
 
-    /// Whether a step of that event was done, and its doer knew.
+    /// Whether a step of the event took effect and its caller got the answer.
     pub(crate) fn was_known(&self, id: usize, step: usize, ask: &Ask) -> bool {
         let life = Some(self.life);
         let progress = &self.services.ids[id];
@@ -268,7 +269,8 @@ impl World {
         states.any(|all| all[step].known_in == life)
     }
 
-    /// A step begins: the event must be ours in the store, and the store must know all before it.
+    /// Checks a call as it begins: this process must hold the claim, and the store must have all
+    /// earlier steps.
     pub(crate) fn check_guarded(&mut self, id: usize, step: usize, ask: &Ask) {
         self.fail_over();
         let (now, life) = (self.now(), self.life);
@@ -305,7 +307,7 @@ impl World {
         }
     }
 
-    /// An earlier step of the event that the store does not know as done.
+    /// An earlier step of the event that the store does not have as done.
     fn missing_before(
         &self,
         id: usize,
@@ -320,7 +322,7 @@ impl World {
         earlier.map(|(one, _)| *one).find(|one| !done.contains(*one))
     }
 
-    /// A message of an event is deleted, with no copy in the dead-letter queue.
+    /// Checks the deletion of an event's message that has no copy in the dead-letter queue.
     pub(crate) fn check_handled(&mut self, id: usize, n: usize) {
         self.fail_over();
         let Some(shared) = &self.store else { return };
@@ -328,8 +330,8 @@ impl World {
         self.check(fine, || format!("m-{n} deleted before the store knows that it is handled"));
     }
 
-    /// An event is out of this process's hands, and not handled: its claim must not outlast that,
-    /// unless it was cut off in a call, which may still take effect.
+    /// Checks that no claim remains when the process gives up an event that is not handled. A call
+    /// that was cut off may still take effect, so its claim may remain.
     pub(crate) fn check_let_go(&mut self, id: usize) {
         self.fail_over();
         if self.out_of_time() {
@@ -348,7 +350,7 @@ impl World {
         self.check(!kept || is_stray, || format!("{name}: let go with its claim standing"));
     }
 
-    /// The process has left in good order: no claim of it stands.
+    /// Checks that a process that shut down in good order left no claim.
     pub(crate) fn check_nothing_claimed(&mut self) {
         for id in 0..self.services.ids.len() {
             self.check_let_go(id);

@@ -1,8 +1,8 @@
-//! What goes wrong with a call to the queue: the faults of its weather, and, in seeds from [`FIRST`] on, one action that
-//! fails whole for a time while the queue is well otherwise.
+//! Faults of calls to the queue: random ones from the plan's weather, and in seeds from [`FIRST`]
+//! on one action that always fails for a time while the rest of the queue works.
 //!
-//! Those seeds have a question of their own: nothing else costs a message its receives, so that a good event in the
-//! dead-letter queue is there because an action failed.
+//! In those seeds nothing else uses up the receives of a message. A good event in the dead-letter
+//! queue is therefore there because the action failed.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use super::plan::{Plan, pick, secs};
 use super::queue::Receipt;
 use super::world::World;
 
-/// The first of the seeds with a queue that is half well.
+/// The first seed in which one action of the queue fails.
 pub(crate) const FIRST: u64 = 1 << 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Refused at once.
+    /// The call is refused at once.
     Error(QueueErrorKind),
-    /// It took effect, and nobody says so.
+    /// The call takes effect, and its response is lost.
     AnswerLost,
-    /// It never ends.
+    /// The call never ends.
     Hangs,
     /// Some entries of the batch fail.
     Partly,
-    /// All of them do.
+    /// All entries of the batch fail.
     Entries,
 }
 
-/// An action that fails from one time to another.
+/// An action of the queue that fails between two times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HalfWell {
     action: QueueAction,
@@ -52,7 +52,7 @@ const FAULTS: [Fault; 6] = [
 ];
 
 impl Plan {
-    /// The same, with a queue that is well but for one action.
+    /// The plan with only one fault of the queue: one action fails.
     pub(crate) fn half_well(mut self) -> Self {
         let rng = &mut Rng::with_seed(self.seed);
         let from = if rng.bool() { Duration::ZERO } else { secs(rng.u64(0..200)) };
@@ -71,8 +71,8 @@ impl Plan {
 }
 
 impl World {
-    /// The engine never hears of these. Where they hide their message for less long than its earlier receipt, nobody can
-    /// know that either.
+    /// Notes receipts whose response was lost. If one hides its message for less time than an
+    /// earlier receipt, the holder of that one cannot know it.
     pub(crate) fn lost_on_the_way(&mut self, receipts: &[usize]) {
         for number in receipts {
             let Receipt { msg, until, .. } = self.queue.receipts[*number];
@@ -82,7 +82,7 @@ impl World {
         }
     }
 
-    /// How a call of that action fails, if it does.
+    /// The fault of a call of that action, if any.
     pub(crate) fn queue_fault(&mut self, action: QueueAction) -> Option<Fault> {
         let now = self.now();
         if let Some(HalfWell { action: which, fault, from, to }) = self.plan.half_well {

@@ -1,5 +1,5 @@
-//! What the engine has been told, and what it must make of it: the answers as they arrive, and what a
-//! status means after 409 or 412, written a second time.
+//! Tracks which answers the engine has received. Also holds a second, independent version of the
+//! rule for what a status means after 409 or 412.
 
 use reservation_worker::client::{Class, ReservationStatus};
 use reservation_worker::event::EventType;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::services::{Answer, Ask};
 use super::world::World;
 
-/// What a status that was found means for an event.
+/// The meaning of a found status for an event.
 pub(crate) enum Verdict {
     Done,
     Superseded,
@@ -16,17 +16,17 @@ pub(crate) enum Verdict {
     Unclear,
 }
 
-/// Answers of the outage class in a row, from one service.
+/// Consecutive answers of the outage class from one service.
 #[derive(Debug, Default)]
 pub(crate) struct Streak {
     failures: u32,
     first: Option<usize>,
-    /// Several reservations had them.
+    /// Several reservations were affected.
     shared: bool,
 }
 
 impl Streak {
-    /// Later than the engine must have noticed.
+    /// Higher than the engine's own threshold.
     const NOTICED: u32 = 8;
 
     pub(crate) fn is_outage(&self) -> bool {
@@ -44,7 +44,7 @@ impl Streak {
 }
 
 impl World {
-    /// The engine has the answer now.
+    /// Takes note of an answer that the engine has received.
     pub(crate) fn answered(&mut self, id: usize, ask: &Ask, answer: &Answer, down: bool) {
         let (life, step) = (self.life, self.services.keys[&ask.key].1);
         let fails = answer.as_ref().err().is_some_and(|error| {
@@ -54,7 +54,7 @@ impl World {
         self.services.streaks[ask.service() as usize].answered(ask.reservation, outage);
         let progress = &mut self.services.ids[id];
         if !fails && std::mem::take(&mut progress.failed_down) > 0 {
-            // Whatever becomes of it now, it is not for the outage.
+            // From here on, the outage does not explain a failure.
             progress.failed_other += 1;
             self.cover.met("went on after an outage");
         }
@@ -66,7 +66,8 @@ impl World {
             }
             Err(error) => {
                 match error.class {
-                    // What is dead-lettered is not handled: a copy of it begins anew.
+                    // A dead-lettered event is not handled, so a copy of it starts from the first
+                    // step.
                     Class::Permanent => (progress.told_permanent, progress.asked) = (true, false),
                     Class::Forbidden => progress.told_forbidden = true,
                     Class::MoneyWithoutSeat => progress.told_money = true,
@@ -120,7 +121,7 @@ impl World {
     }
 }
 
-/// What the status that is found after 409 or 412 means: the case's name, and the verdict.
+/// The meaning of a status found after 409 or 412: the name of the case and the verdict.
 pub(crate) fn verdict(event_type: EventType, found: &ReservationStatus) -> (&'static str, Verdict) {
     use EventType::{PaymentApproved as Approved, PaymentFailed as Failed};
     match (event_type, found) {

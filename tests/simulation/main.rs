@@ -1,18 +1,22 @@
-//! The proof of the engine: it runs in a simulated world where everything goes wrong that may, and
-//! must keep each of its promises. Every choice comes from one seed, so that a failure can be seen
-//! again: `SIM_SEED=n cargo test --features simulation --test simulation replay -- --exact --nocapture`.
+//! Simulation of the engine with faults of every kind: crashes, lost responses, outages,
+//! duplicates. The engine must keep all its guarantees. Every choice comes from one seed, so a
+//! failure can be replayed: `SIM_SEED=n cargo test --features simulation --test simulation replay
+//! -- --exact --nocapture`.
 //!
-//! `soak` runs as many seeds as `SIM_SEEDS` says, from `SIM_START` on.
+//! `soak` runs `SIM_SEEDS` seeds from `SIM_START` on.
 //!
-//! - `plan`: what a seed says will happen, drawn by `draw`. `rows`: the answers that services give.
-//! - `world`: what all parts share. `queue`, `visible` and `sqs`, `services` and `calls`: a part's state and
-//!   its checks, and how calls to it travel. `turn`: what may be called, and when. `judge`: what the engine must make of an answer. `order`: who goes first.
-//! - `store`: the state of the store that all pods share; `shared`: how operations travel to it;
-//!   `other`: who else uses it; `guard`: what it forbids; `store_plan`: what a seed says of it.
-//! - `run`: one seed. `sabotage`: engines that are broken on purpose. `check`: what is asked at the end. `coverage`: what was met. `crowd`: many
-//!   seeds on all cores.
+//! - `plan`: the contents of a seed, drawn by `draw`. `rows`: the errors of the services.
+//! - `world`: shared state. `queue`, `visible` and `sqs`, `services` and `calls`: the state of a
+//!   part, its checks, and how calls to it travel. `half_well`: the faults of the queue. `turn`:
+//!   which calls may be made, and when. `judge`: what an answer means for the engine. `order`: the
+//!   order of events.
+//! - `store`: the state of the shared store. `shared`: how operations travel to it. `other`: other
+//!   pods that use it. `guard`: the checks against its state. `store_plan`: its part of a plan.
+//! - `run`: one seed. `sabotage`: engines that are broken on purpose, `points`: their fail points.
+//!   `check`: the checks on the queue. `expect`: switches for checks. `coverage`: the counts of
+//!   what happened. `crowd`: many seeds on all cores.
 
-// A soak shows how far it is, and a replay what happened.
+// `soak` prints its progress, and `replay` prints its log.
 #![allow(clippy::print_stdout)]
 
 mod calls;
@@ -51,10 +55,10 @@ use crowd::{explain, metrics, run_all};
 use run::run;
 use sabotage::Sabotage;
 
-/// The seeds of `make test`.
+/// The number of seeds in `make test`.
 const SEEDS: u64 = 1_000;
 
-/// Those of them in which one action of the queue fails.
+/// The number of seeds in which one action of the queue fails.
 const SEEDS_HALF_WELL: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {
@@ -63,18 +67,18 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn a_thousand_seeds_keep_every_promise() {
+fn a_thousand_seeds_pass_every_check() {
     let crowd = run_all(0, SEEDS, None, |_| ());
     if let Some((seed, violations)) = &crowd.failure {
         panic!("{}", explain(*seed, violations));
     }
     println!("{}", crowd.cover.lines().collect::<Vec<_>>().join("\n"));
     let missing = crowd.cover.missing();
-    assert!(missing.is_empty(), "met too seldom to prove anything: {missing:#?}");
+    assert!(missing.is_empty(), "coverage below the minimum: {missing:#?}");
 }
 
 #[test]
-fn a_queue_that_is_half_well_costs_no_good_event() {
+fn a_failing_queue_action_dead_letters_no_good_event() {
     let crowd = run_all(half_well::FIRST, SEEDS_HALF_WELL, None, |_| ());
     if let Some((seed, violations)) = &crowd.failure {
         panic!("{}", explain(*seed, violations));
@@ -98,7 +102,7 @@ fn the_same_seed_gives_the_same_log() {
 }
 
 #[test]
-fn a_broken_engine_is_caught() {
+fn every_broken_engine_is_caught() {
     for sabotage in Sabotage::ALL {
         let crowd = run_all(0, SEEDS, Some(sabotage), |_| ());
         let Some((seed, violations)) = crowd.failure else {
@@ -132,7 +136,7 @@ fn soak() {
     let began = Instant::now();
     let said = Mutex::new(began);
     let crowd = run_all(first, seeds, None, |done| {
-        let mut said = said.lock().expect("no panic under it");
+        let mut said = said.lock().expect("the lock is not poisoned");
         if said.elapsed() >= Duration::from_secs(1) {
             *said = Instant::now();
             println!("{done} of {seeds} seeds, {:.0} s", began.elapsed().as_secs_f64());
@@ -145,7 +149,7 @@ fn soak() {
     }
 }
 
-/// What each of the seeds that fail does wrong first: for finding out what they have in common.
+/// Prints the first violation of each failed seed, to show what failures have in common.
 fn survey(first: u64, seeds: u64) {
     let metrics = metrics();
     for seed in first..first + seeds {
