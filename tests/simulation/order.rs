@@ -1,13 +1,14 @@
-//! Checks the order of events, within one process's life: of one reservation, and of one FIFO group.
+//! Checks the order of events within one life of the process: per reservation, and per FIFO group.
 //!
-//! A *stint* of an event goes from its receipt to its settlement. An event whose stint began later
-//! must not be called for between the calls of one whose stint began earlier. Where a message came
-//! in again while it was held, the engine may have forgotten the first receipt or not; then the
-//! stint's place is anywhere between the two, and nothing is claimed in between.
+//! A *stint* of an event lasts from its receipt to its settlement. An event whose stint began later
+//! must not be called between the calls of an event whose stint began earlier. If a message is
+//! received again while it is held, the engine may or may not have dropped the first receipt. The
+//! stint's place is then anywhere between the two receipts, and no order is checked within that
+//! range.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whose order is kept.
+/// The scope of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     Reservation(usize),
@@ -20,7 +21,7 @@ struct Stint {
     first_receipt: u64,
     last_receipt: u64,
     first_call: Option<u64>,
-    /// The messages that are not settled; the stint ends with the last of them.
+    /// The messages that are not settled. The stint ends with the last of them.
     messages: BTreeSet<usize>,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// A message of this event came in.
+    /// Records the receipt of a message.
     pub(crate) fn received(&mut self, lane: Lane, event: &str, message: usize) {
         self.clock += 1;
         let now = self.clock;
@@ -51,7 +52,7 @@ impl Order {
         }
     }
 
-    /// This message was settled, in whatever way.
+    /// Records the settlement of a message, in any way.
     pub(crate) fn settled(&mut self, lane: Lane, event: &str, message: usize) {
         let stints = self.lanes.entry(lane).or_default();
         for stint in stints.iter_mut().filter(|stint| stint.event == event) {
@@ -59,8 +60,8 @@ impl Order {
         }
     }
 
-    /// A call is made for this event: names the event that has overtaken it, if one has; and says
-    /// whether it had to wait for an earlier one.
+    /// Records a call for an event. Returns whether the event waited for an earlier one, or as an
+    /// error the event that overtook it.
     pub(crate) fn called(&mut self, lane: Lane, event: &str) -> Result<bool, String> {
         self.clock += 1;
         let now = self.clock;

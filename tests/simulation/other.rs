@@ -1,6 +1,6 @@
-//! Another pod: it was delivered a copy of an event from outside of the simulated queue, claims the
-//! event in the shared store, and takes its steps as the engine must: it holds to the contract's
-//! words, but not to the end. It completes, gives up, or vanishes.
+//! Another pod. It gets a copy of an event from outside the simulated queue, claims the event in
+//! the shared store and takes its steps by the same rules as the engine. It completes the event,
+//! gives it up, or stops half-way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use super::store::{Holder, Op};
 use super::store_plan::{OtherEnd, OtherSpec};
 use super::world::{Sim, World};
 
-/// How often it asks for an event that somebody else has.
+/// The number of claims that it tries while another owner has the event.
 const CLAIMS_MAX: u32 = 8;
 
-/// What it comes to when a step was tried.
+/// The result of a step.
 enum Tried {
     Done,
     Superseded,
-    /// It failed, in whatever way.
+    /// The step failed, for any reason.
     Failed,
 }
 
-/// Its story is over, for the reason that the coverage has noted.
+/// The pod has stopped; the coverage has the reason.
 struct Over;
 
 struct Other {
@@ -36,14 +36,14 @@ struct Other {
     number: usize,
     spec: OtherSpec,
     event: EventSpec,
-    /// The place of the event's id.
+    /// The index of the event's id.
     id: usize,
     done: StepSet,
-    /// When its claim ends.
+    /// The end of its claim.
     until: Duration,
 }
 
-/// Sets every other pod of the plan going.
+/// Spawns every other pod of the plan.
 pub(crate) fn spawn_all(sim: &Arc<Sim>) {
     let world = sim.lock();
     let others = world.plan.store.iter().flat_map(|store| &store.others);
@@ -55,7 +55,7 @@ pub(crate) fn spawn_all(sim: &Arc<Sim>) {
             number,
             spec: *spec,
             event,
-            id: id.expect("an id of the plan"),
+            id: id.expect("the id is in the plan"),
             done: StepSet::EMPTY,
             until: Duration::ZERO,
         };
@@ -103,12 +103,12 @@ impl Other {
         Err(Over)
     }
 
-    /// Waits for its turn, as a pod does that holds its message meanwhile.
+    /// Claims the event, and waits while another owner has it.
     async fn claim(&mut self) -> Result<(), Over> {
         for _ in 0..CLAIMS_MAX {
             let (hash, lasts) = (self.event.hash, self.spec.lasts);
             let claim = self.say(Op::Claim { hash, lasts }).await?;
-            match claim.expect("a claim is answered with one") {
+            match claim.expect("the answer to a claim is a claim") {
                 Claim::Ours(done) => {
                     self.done = done;
                     self.until = self.sim.lock().now() + lasts;
@@ -122,7 +122,7 @@ impl Other {
         self.over("the other waits in vain")
     }
 
-    /// Takes its time, and renews its claim meanwhile, where the store can be reached.
+    /// Waits before a step, and renews its claim meanwhile if the store is up.
     async fn think(&mut self) -> Result<(), Over> {
         let until = self.sim.lock().now() + self.spec.pace;
         loop {
@@ -138,7 +138,7 @@ impl Other {
         }
     }
 
-    /// Takes one step; stops where its claim has run out, or the step cannot be taken.
+    /// Takes one step. Stops if the claim has expired or the step fails.
     async fn take(&mut self, place: usize, step: Step) -> Result<(), Over> {
         let tried = {
             let mut world = self.sim.lock();
@@ -171,7 +171,7 @@ impl Other {
         }
     }
 
-    /// Says something to the store, as often as it takes.
+    /// Sends an operation to the store, after the end of any outage.
     async fn say(&self, op: Op) -> Result<Option<Claim>, Over> {
         const AGAIN: Duration = Duration::from_millis(500);
         while self.sim.lock().store_down().is_some() {
@@ -186,10 +186,11 @@ impl Other {
 }
 
 impl World {
-    /// The other pod's call: it finds the services as they are, but for the faults of one call.
+    /// The other pod's call. It sees the real state of the services and their outages, but no
+    /// faults of single calls.
     fn other_tries(&mut self, id: usize, event: &EventSpec, place: usize) -> Tried {
         let (step, key) = event.steps[place];
-        let quantity = i32::try_from(event.seats).expect("small");
+        let quantity = i32::try_from(event.seats).expect("the number is small");
         let what = match step {
             Step::ReservationStatus => What::Patch(target_of(event.event_type)),
             Step::InventoryCommit => What::Commit(quantity),

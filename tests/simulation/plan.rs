@@ -1,5 +1,5 @@
-//! What a seed says will happen: the events, the weather, the interrupts, the settings. Drawn before
-//! the run begins (by `draw`), so that it can be printed as the run's schedule.
+//! The contents of a seed: events, faults, interrupts, settings. `draw` draws them before the run
+//! begins, so that they can be printed as its schedule.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::half_well::HalfWell;
 use super::rows::Row;
 use super::store_plan::StorePlan;
 
-/// After the last fault, everything must be settled within this time: the longest release (15 min)
-/// and, on top, what a breaker, a pace or a lost receive may still cost.
+/// The time after the last fault within which everything must be settled: the longest release (15
+/// min), and the time that a circuit breaker, a retry time or a lost receive may add.
 pub(crate) const CALM_MAX: Duration = Duration::from_secs(20 * 60);
 
-/// One logical event. Two of them may have the same id (an id that was used twice).
+/// One logical event. Two events may have the same id (a reused id).
 #[derive(Clone, Debug)]
 pub(crate) struct EventSpec {
-    /// Its place in [`Plan::events`].
+    /// Its index in [`Plan::events`].
     pub(crate) number: usize,
     pub(crate) id: String,
     pub(crate) event_type: EventType,
@@ -27,27 +27,26 @@ pub(crate) struct EventSpec {
     pub(crate) seats: u32,
     pub(crate) steps: Vec<(Step, Uuid)>,
     pub(crate) fate: Fate,
-    /// It leaves to the Reservation API what is held.
+    /// Whether the worker must ask the Reservation API for the seats.
     pub(crate) asks: bool,
-    /// The body.
     pub(crate) body: String,
-    /// By which the store tells it from another event with its id.
+    /// The hash by which the store distinguishes it from another event with the same id.
     pub(crate) hash: ContentHash,
 }
 
-/// What the services say to an event whatever the weather.
+/// The fixed answers of the services to an event, independent of faults.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fate {
     Normal,
-    /// This answer at the step with that place.
+    /// This error at the step with that index.
     Refused(usize, Row),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// An event, by its place in [`Plan::events`].
+    /// An event, by its index in [`Plan::events`].
     Event(usize),
-    /// No event, and the reason that the engine must give.
+    /// A message that is no event, and the dead-letter reason that the engine must give.
     Poison(&'static str),
 }
 
@@ -65,7 +64,7 @@ pub(crate) enum What {
     Term,
 }
 
-/// The kinds of interaction: before a call to the queue, a service or the store, and between its
+/// The points of interruption: before a call to the queue, a service or the store, and between its
 /// effect and its answer.
 pub(crate) const POINTS: [&str; 12] = [
     "before receive",
@@ -84,11 +83,11 @@ pub(crate) const POINTS: [&str; 12] = [
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
-    /// At that interaction with the world, counted from the start.
+    /// At the n-th interaction since the start.
     Gate(u64),
-    /// The same, counted from when the process was told to leave.
+    /// At the n-th interaction since the process was told to stop.
     Leaving(u64),
-    /// At that interaction of one kind.
+    /// At the n-th interaction of one kind.
     Point(&'static str, u64),
     At(Duration),
 }
@@ -99,35 +98,35 @@ pub(crate) struct Interrupt {
     pub(crate) when: When,
 }
 
-/// How a service that is down shows it.
+/// How a service that is down behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Down {
-    /// Answers of the outage class.
+    /// Errors of the outage class.
     Answers,
-    /// No answer at all.
+    /// No response.
     Silent,
-    /// A transient answer to everybody.
+    /// A transient error for all calls.
     Shared500,
-    /// "You may not", to everybody.
+    /// Permission denied for all calls.
     Forbidden,
 }
 
-/// What a service suffers.
+/// The faults of a service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Weather {
-    /// Calls of a hundred that fail.
+    /// Percentage of calls that fail.
     pub(crate) faults_pct: u8,
     pub(crate) down: Vec<(Duration, Duration, Down)>,
-    /// Latencies are multiplied meanwhile.
+    /// Periods of higher latency.
     pub(crate) slow: Vec<(Duration, Duration)>,
 }
 
-/// What the queue suffers.
+/// The faults of the queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QueueWeather {
     pub(crate) faults_pct: u8,
     pub(crate) duplicates_pct: u8,
-    /// Most calls fail meanwhile.
+    /// Periods in which most calls fail.
     pub(crate) bad: Vec<(Duration, Duration)>,
 }
 
@@ -144,9 +143,9 @@ pub(crate) struct Plan {
     pub(crate) api: Weather,
     pub(crate) inventory: Weather,
     pub(crate) queue: QueueWeather,
-    /// Instead of that weather: one action fails for a time.
+    /// One action that fails for a time. Replaces the faults of `queue`.
     pub(crate) half_well: Option<HalfWell>,
-    /// The store that all pods share; `None`: each process has its own, in memory.
+    /// The store that all pods share. `None`: each process has its own in-memory store.
     pub(crate) store: Option<StorePlan>,
     pub(crate) interrupts: Vec<Interrupt>,
     pub(crate) grace: Duration,
@@ -173,7 +172,7 @@ impl Plan {
         self.settings.visibility
     }
 
-    /// The schedule, for people.
+    /// The schedule as text.
     pub(crate) fn describe(&self) -> Vec<String> {
         let mut lines = vec![
             format!("seed {}: {:?}", self.seed, self.settings),

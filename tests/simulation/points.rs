@@ -1,5 +1,5 @@
-//! The engine's fail points. They are the whole process's, and tests run at the same time: a run with
-//! one of them on is alone, all others share.
+//! The engine's fail points. They are global to the process, and tests run in parallel: a run with
+//! a fail point has an exclusive lock, all other runs share it.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -7,13 +7,13 @@ use fail::FailGuard;
 
 static RUNS: RwLock<()> = RwLock::new(());
 
-/// Runs with this fail point on, or with none.
+/// Runs `run` with this fail point on, or with none.
 pub(crate) fn with<T>(point: Option<&str>, run: impl FnOnce() -> T) -> T {
     let Some(point) = point else {
         let _shared = RUNS.read().unwrap_or_else(PoisonError::into_inner);
         return run();
     };
     let _alone = RUNS.write().unwrap_or_else(PoisonError::into_inner);
-    let _on = FailGuard::new(point, "return").expect("an action that is known");
+    let _on = FailGuard::new(point, "return").expect("the fail action is valid");
     run()
 }

@@ -1,9 +1,9 @@
-//! The simulated queue's state, in the terms of Amazon SQS: who sees what and when, what a receipt
-//! handle still does, when a message goes to the dead-letter queue. And what must never be done to
-//! it. How calls travel is `sqs`'.
+//! The state of the simulated queue, by the rules of Amazon SQS: which messages are visible and
+//! when, what a receipt handle is still good for, when a message is redriven to the dead-letter
+//! queue. Also checks for changes that are never allowed. How calls travel is in `sqs`.
 //!
-//! One thing is kept within bounds that the engine counts on: a reply is on its way for less than a
-//! tenth of a visibility timeout.
+//! One property that the engine relies on always holds: a response arrives within a tenth of the
+//! visibility timeout.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::order::Lane;
 use super::plan::{Kind, Plan};
 use super::world::World;
 
-/// SQS lets nobody hold a message for longer (AWS: "Amazon SQS visibility timeout").
+/// The longest time for which SQS lets a message be held (AWS: "Amazon SQS visibility timeout").
 pub(crate) const HOLD_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Live,
     Deleted,
-    /// Seen too often: SQS itself moved it to the dead-letter queue.
+    /// Received too often: SQS redrove it to the dead-letter queue.
     Redriven,
 }
 
@@ -31,19 +31,19 @@ pub(crate) struct Msg {
     pub(crate) visible_at: Duration,
     pub(crate) receives: u32,
     pub(crate) latest: Option<usize>,
-    /// The receipt that came in last: replies may cross.
+    /// The receipt that arrived last. Responses may cross.
     last_in: Option<usize>,
-    /// Copies in the dead-letter queue that the engine sent.
+    /// Copies that the engine sent to the dead-letter queue.
     pub(crate) copies: u32,
-    /// Receives that are nobody's fault, or a crash's, or a failing service's.
+    /// Receives explained by a crash, a failing service or SQS itself.
     pub(crate) excuses: u32,
-    /// Receives that ran out while a process held them, and did not try to hand them back.
+    /// Receives that expired while a process held them, without an attempt to hand them back.
     slips: u32,
-    /// Releases while a service was down for everybody, and nothing else went wrong.
+    /// Releases for which an outage was the only cause.
     pub(crate) outage_releases: u32,
-    /// It was deleted and came back, once.
+    /// Whether it was deleted and reappeared. Happens at most once.
     reappeared: bool,
-    /// Released by this life, and not received again.
+    /// The life that released it, until it is received again.
     pub(crate) released_in: Option<u32>,
 }
 
@@ -52,25 +52,27 @@ pub(crate) struct Receipt {
     pub(crate) msg: usize,
     pub(crate) life: u32,
     pub(crate) at: Duration,
-    /// When it runs out, for all that its holder can know.
+    /// The time at which it expires, as far as its holder can know.
     pub(crate) until: Duration,
-    /// The engine has it.
+    /// Whether the engine has received it.
     pub(crate) delivered: bool,
-    /// No call about it failed, so the engine must think what we think.
+    /// Whether no call about it failed. The engine's view then matches the true state.
     pub(crate) clean: bool,
-    /// It was to be deleted or released.
+    /// Whether the engine asked to delete or release it.
     pub(crate) settling: bool,
-    /// It was to be released: no extension may follow.
+    /// Whether the engine asked to release it. No extension may follow.
     pub(crate) released: bool,
-    /// When that was said first, many of its reservation were held.
+    /// Whether many messages of its reservation were held at the first such request.
     pub(crate) in_backlog: bool,
-    /// A call that deletes it is open. One that failed may be followed by extensions, until the next.
+    /// Whether a call that deletes it is open. After a failed delete, the lease may be extended
+    /// until the next one.
     pub(crate) deleting: bool,
-    /// Its message was settled, or shown earlier, by another receipt on its way: nobody can know.
+    /// Whether a receipt that is still on its way settled its message or made it visible earlier.
+    /// The holder cannot know.
     pub(crate) crossed: bool,
 }
 
-/// What SQS did for one life, as the engine was told.
+/// What SQS did for one life, by the answers that the engine received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) received: u64,
@@ -83,12 +85,11 @@ pub(crate) struct Totals {
 pub(crate) struct Sqs {
     pub(crate) msgs: Vec<Msg>,
     pub(crate) receipts: Vec<Receipt>,
-    /// What the open receives of this life have asked for.
+    /// The number of messages that the open receives of this life have asked for.
     pub(crate) asked: usize,
     pub(crate) totals: Totals,
 }
 
-/// A change to one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Delete,
@@ -97,7 +98,7 @@ pub(crate) enum Change {
 }
 
 impl Msg {
-    /// Whether the engine must think of the latest receipt as the newest.
+    /// Whether the engine must treat the latest receipt as the newest.
     pub(crate) fn knows_newest(&self) -> bool {
         expect::NEWEST || self.last_in == self.latest
     }
@@ -126,19 +127,19 @@ impl Sqs {
     pub(crate) fn begin_life(&mut self) {
         self.asked = 0;
         self.totals = Totals::default();
-        // Whatever the last process held, it let slip.
+        // The last process lost everything that it held.
         for msg in self.msgs.iter_mut().filter(|msg| msg.state == State::Live) {
             msg.excuses += u32::from(msg.latest.is_some());
         }
     }
 
-    /// The first instant after `now` at which a message may become visible.
+    /// The first time after `now` at which a message may become visible.
     pub(crate) fn next_visible(&self, now: Duration) -> Option<Duration> {
         let live = self.msgs.iter().filter(|msg| msg.state == State::Live);
         live.map(|msg| msg.visible_at).filter(|at| *at > now).min()
     }
 
-    /// What a receive could be given at `now`, in the order in which it must be given if order counts.
+    /// The messages that a receive can return at `now`, in the order that FIFO requires.
     pub(crate) fn visible(&self, now: Duration, fifo: bool) -> Vec<usize> {
         let live = |n: &usize| self.msgs[*n].state == State::Live;
         let visible = |n: &usize| self.msgs[*n].visible_at <= now;
@@ -154,7 +155,8 @@ impl Sqs {
         all.filter(visible).filter(|n| !locked(self.msgs[*n].group)).collect()
     }
 
-    /// Until when what earlier lives held is hidden: a process that could not extend its leases asked for longer ones.
+    /// The time until which messages of earlier lives are hidden. A process that cannot extend its
+    /// leases requests longer ones.
     pub(crate) fn hidden_until(&self, life: u32) -> Duration {
         let live = self.msgs.iter().filter(|msg| msg.state == State::Live);
         let earlier = |msg: &&Msg| msg.latest.is_some_and(|r| self.receipts[r].life != life);
@@ -172,13 +174,13 @@ impl Sqs {
         groups
     }
 
-    /// Whether this message, or another one with the same event, was copied to the dead-letter queue.
+    /// Whether this message, or another with the same event, was copied to the dead-letter queue.
     pub(crate) fn is_dead_lettered(&self, kind: Kind, n: usize) -> bool {
         let joined = |m: &Msg| matches!(kind, Kind::Event(_)) && m.kind == kind;
         self.msgs.iter().enumerate().any(|(other, m)| m.copies > 0 && (other == n || joined(m)))
     }
 
-    /// The last receipt of a message that the engine has, if this life has one.
+    /// The last receipt of the message that this life has received.
     pub(crate) fn in_hand(&self, msg: usize, life: u32) -> Option<&Receipt> {
         let of_msg = self.receipts.iter().rev().filter(|r| r.msg == msg && r.life == life);
         of_msg.into_iter().find(|receipt| receipt.delivered)
@@ -186,7 +188,7 @@ impl Sqs {
 }
 
 impl World {
-    /// Whether a message of one of these events is this life's, and stands.
+    /// Whether this life has a valid lease on a message of one of these events.
     pub(crate) fn holds_any(&self, specs: &[usize]) -> bool {
         let now = self.now();
         self.queue.msgs.iter().enumerate().any(|(n, msg)| {
@@ -199,7 +201,8 @@ impl World {
         })
     }
 
-    /// Hands a message out: its new receipt, or `None` where it has been seen too often.
+    /// Hands out a message and returns its new receipt. Redrives a message that was received too
+    /// often and returns `None`.
     pub(crate) fn hand_out(&mut self, n: usize, visibility: Duration) -> Option<usize> {
         let (now, life) = (self.now(), self.life);
         if self.plan.has_dlq && self.queue.msgs[n].receives >= self.plan.max_receives {
@@ -208,7 +211,7 @@ impl World {
         }
         let msg = &mut self.queue.msgs[n];
         if msg.latest.is_some() && msg.visible_at <= now && msg.released_in.is_none() {
-            // It ran out while somebody held it.
+            // Its visibility timeout expired while a process held it.
             msg.excuses += 1;
             msg.slips += u32::from(msg.latest.is_none_or(|r| !self.queue.receipts[r].released));
             self.cover.met("visibility ran out");
@@ -244,12 +247,13 @@ impl World {
         Some(number)
     }
 
-    /// Another delivery may begin anew, where the one before was lost.
+    /// Forgets retry times and answers of an earlier delivery: after a lost lease, a new delivery
+    /// starts again.
     pub(crate) fn forget_pace(&mut self, n: usize) {
         let Kind::Event(spec) = self.queue.msgs[n].kind else { return };
         let id = self.services.place(&self.plan.events[spec].id);
         self.services.pace_until.retain(|(_, of), _| *of != id);
-        // What was asked for it may be asked again, too.
+        // The Reservation API may be asked again too.
         self.services.ids[id].asked = false;
     }
 
@@ -260,7 +264,7 @@ impl World {
             (msg.excuses, msg.outage_releases, matches!(msg.kind, Kind::Event(_)));
         self.cover.met("redriven");
         self.log(|| format!("m-{n} redriven, excuses {excuses}, outage {outage}"));
-        // The last receive ran out too, unless it was to be handed back.
+        // The last receive expired too, unless the message was to be handed back.
         let msg = &self.queue.msgs[n];
         let is_released = msg.latest.is_some_and(|r| self.queue.receipts[r].released);
         let slips = msg.slips + u32::from(!is_released);
@@ -274,7 +278,7 @@ impl World {
         });
     }
 
-    /// The engine has these now.
+    /// Takes note of receipts that have reached the engine.
     pub(crate) fn delivered(&mut self, receipts: &[usize]) {
         if !receipts.is_empty() {
             self.log(|| format!("received {receipts:?}"));
@@ -285,7 +289,7 @@ impl World {
             let crossed = self.queue.msgs[number].state != State::Live;
             let receipt_now = &mut self.queue.receipts[*receipt];
             (receipt_now.delivered, receipt_now.crossed) = (true, crossed);
-            // The one before may have been given up while this one was on its way.
+            // The previous receipt may have been given up while this one was on its way.
             self.forget_pace(number);
             self.queue.msgs[number].last_in = Some(*receipt);
             let msg = &self.queue.msgs[number];
@@ -310,7 +314,7 @@ impl World {
         }
     }
 
-    /// The event of a message is out of the engine's hands.
+    /// Ends the message's part in the order of events.
     pub(crate) fn settled(&mut self, n: usize) {
         let msg = &self.queue.msgs[n];
         if let Kind::Event(spec) = msg.kind {
@@ -323,14 +327,14 @@ impl World {
         }
     }
 
-    /// Carries out one entry of a batch. `false`: the receipt does not stand.
+    /// Applies one entry of a batch. Returns `false` if the receipt is stale.
     pub(crate) fn change(&mut self, receipt: usize, change: Change) -> bool {
         let now = self.now();
         let Receipt { msg: n, at, .. } = self.queue.receipts[receipt];
         let msg = &self.queue.msgs[n];
         if msg.latest != Some(receipt) || msg.state != State::Live {
             self.cover.met("a handle that is stale");
-            // A delete with an old handle "succeeds", and deletes nothing.
+            // A delete with an old handle is answered with success and deletes nothing.
             return change == Change::Delete && self.chance(70);
         }
         let in_flight = msg.visible_at > now;
@@ -360,7 +364,7 @@ impl World {
 
     fn delete(&mut self, n: usize) {
         let msg = &self.queue.msgs[n];
-        // Copies of one event share their settlement: one of them in the dead-letter queue is enough.
+        // Copies of one event share their settlement: one copy in the dead-letter queue is enough.
         let is_copied = self.queue.is_dead_lettered(msg.kind, n);
         let kind = msg.kind;
         let fine = is_copied
@@ -383,7 +387,7 @@ impl World {
         let now = self.now();
         let msg = &mut self.queue.msgs[n];
         msg.state = State::Deleted;
-        // One server had not heard of it (AWS: "Amazon SQS at-least-once delivery").
+        // One SQS server missed the deletion (AWS: "Amazon SQS at-least-once delivery").
         if back && !msg.reappeared && msg.receives < 3 {
             msg.reappeared = true;
             msg.state = State::Live;

@@ -1,11 +1,11 @@
-//! The classes of answers, one by one, as the simulated services give them. What the engine
-//! makes of each class is its own business; this is what it is told.
+//! The errors that the simulated services return, by class. The engine must react to each class as
+//! documented.
 
 use std::time::Duration;
 
 use reservation_worker::client::{CallError, Class, Load};
 
-/// One answer that a service may give in place of success.
+/// One error that a service may return.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     /// Its name in the coverage.
@@ -19,7 +19,7 @@ const fn row(name: &'static str, class: Class) -> Row {
 
 use Class::{Forbidden, MoneyWithoutSeat, Outage, Paced, Permanent, Transient};
 
-/// The Reservation API: the service, or the way to it, is at fault.
+/// The Reservation API. Its outage class: the service, or the connection to it, fails.
 pub(crate) const API_OUTAGE: [Row; 10] = [
     row("api connect", Outage),
     row("api 200 foreign", Outage),
@@ -92,7 +92,7 @@ pub(crate) const INV_MONEY: [Row; 3] = [
 ];
 
 impl Row {
-    /// As the client would have said it.
+    /// The error as the client reports it.
     pub(crate) fn error(self, retry_after: Option<Duration>) -> CallError {
         CallError {
             class: self.class,
@@ -110,13 +110,13 @@ impl Row {
         }
     }
 
-    /// Whether it names the time of the next call.
+    /// Whether the error names the time of the next call.
     pub(crate) fn names_time(self) -> bool {
         self.name.ends_with(" paced")
     }
 }
 
-/// Every row but those that follow from a service's state.
+/// All rows except those that depend on the state of a service.
 pub(crate) fn all() -> impl Iterator<Item = Row> {
     [
         &API_OUTAGE[..],

@@ -1,5 +1,5 @@
-//! One seed, from its plan to its verdict: starts the worker in the simulated world, kills it, tells
-//! it to leave, starts it anew, and asks at the end whether all is settled.
+//! Runs one seed, from its plan to its result: starts the worker in the simulated world, kills it,
+//! tells it to stop, restarts it, and checks at the end that everything is settled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,22 +26,22 @@ use super::shared::SimStore;
 use super::sqs::SimQueue;
 use super::world::Sim;
 
-/// What became of a seed.
+/// The result of a seed.
 pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
     pub(crate) cover: Coverage,
-    /// Empty unless asked for.
+    /// Empty unless the run is logged.
     pub(crate) log: Vec<String>,
 }
 
 enum Ending {
     Crash,
     Term,
-    /// All is settled, or never will be.
+    /// Everything is settled, or the run has failed.
     Over,
 }
 
-/// Runs a seed on this thread. The same seed gives the same report.
+/// Runs a seed on this thread. The same seed always gives the same report.
 pub(crate) fn run(
     seed: u64,
     sabotage: Option<Sabotage>,
@@ -53,7 +53,7 @@ pub(crate) fn run(
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("a runtime without I/O");
+        .expect("a runtime without I/O can be built");
     points::with(sabotage.and_then(Sabotage::point), || {
         runtime.block_on(story(Plan::draw(seed), sabotage, logged, metrics))
     })
@@ -131,11 +131,11 @@ fn limits(calls_max: usize) -> OutageSettings {
     OutageSettings { calls_max, calls_min: 2, reservation_target: None, inventory_target: None }
 }
 
-/// Lets the process live until something ends it, or there is nothing left for it to do.
+/// Runs the process until something ends it or no work is left.
 async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
     const LOOK_EVERY: Duration = Duration::from_secs(5);
     let began = sim.lock().now();
-    // Seen twice: what is just being settled may have kept others waiting.
+    // Must be seen twice: a message that is just being settled may have blocked others.
     let mut settled_at = None;
     let mut hidden = Duration::ZERO;
     loop {
@@ -178,7 +178,7 @@ async fn live(sim: &Sim, app: &mut App, health: &Health) -> Ending {
     }
 }
 
-/// Tells the process to leave, and checks what it leaves behind.
+/// Tells the process to stop, and checks what it leaves behind.
 async fn leave(sim: &Sim, app: App, health: &Health) {
     let grace = {
         let mut world = sim.lock();
@@ -230,11 +230,11 @@ fn note_ledger(sim: &Sim, ledger: &MessageAccount) {
     }
 }
 
-/// The engine's account against the queue's own.
+/// Compares the engine's account with the queue's.
 fn check_account(sim: &Sim, ledger: &MessageAccount) {
     let mut world = sim.lock();
     if world.out_of_time() {
-        // What was cut off is neither settled nor counted.
+        // Work that was cut off is neither settled nor counted.
         world.cover.met("left at the last moment");
         let fine = !expect::BALANCES_LATE || ledger.balances();
         world.check(fine, || {

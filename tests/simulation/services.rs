@@ -1,7 +1,9 @@
-//! The state of the two simulated services, what a call does to it, and what may never be called.
+//! The state of the two simulated services, the effects of calls, and checks for effects that are
+//! never allowed.
 //!
-//! A reservation has one status and one lot of seats. A key that has succeeded succeeds again and
-//! changes nothing, as both services promise. How a call travels, fails and gets lost is `calls`'.
+//! A reservation has one status and one set of seats. As both services guarantee, a repeated call
+//! with the key of a successful one succeeds and changes nothing. How a call travels and fails is
+//! in `calls`.
 
 use std::collections::HashMap;
 
@@ -23,7 +25,7 @@ pub(crate) enum Service {
     Inventory,
 }
 
-/// The life of whoever is not the process: of another pod.
+/// Stands for another pod in place of a life of the process.
 pub(crate) const OTHER: u32 = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ enum SeatState {
     Released,
 }
 
-/// What is asked of a service.
+/// An operation of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Patch(TargetStatus),
@@ -50,7 +52,7 @@ pub(crate) enum What {
     Commit(i32),
 }
 
-/// A call as the service sees it.
+/// A call as the service receives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) what: What,
@@ -69,26 +71,26 @@ impl Ask {
 
 pub(crate) type Answer = Result<Option<ReservationStatus>, CallError>;
 
-/// What is known of a step of an event.
+/// The state of one step of an event.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StepState {
-    /// It took effect, or was found to be in effect.
+    /// Whether it took effect, or its effect was found.
     pub(crate) applied: bool,
-    /// The life that knows so.
+    /// The life whose process knows this.
     pub(crate) known_in: Option<u32>,
 }
 
-/// What is known of one event id.
+/// The state of one event id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) id: String,
-    /// The events that have it; more than one where it was used twice.
+    /// The events with this id. More than one if the id was reused.
     pub(crate) specs: Vec<usize>,
-    /// For each of these, by [`Step::ALL`]: what is known of the step.
+    /// For each of `specs`, by [`Step::ALL`].
     steps: Vec<[StepState; 3]>,
-    /// It leaves to the Reservation API what is held.
+    /// Whether the worker must ask the Reservation API for the seats.
     pub(crate) asks: bool,
-    /// The answer to that is known, in this delivery.
+    /// Whether that was answered in this delivery.
     pub(crate) asked: bool,
     pub(crate) superseded: bool,
     pub(crate) superseded_in: Option<u32>,
@@ -97,7 +99,8 @@ pub(crate) struct Progress {
     pub(crate) told_money: bool,
     /// The last life that made a call for it.
     pub(crate) called_in: u32,
-    /// Failed calls since its last settlement: while the service was down for everybody, and others.
+    /// Failed calls since its last settlement: while the service was down for all callers, and
+    /// others.
     pub(crate) failed_down: u32,
     pub(crate) failed_other: u32,
 }
@@ -115,13 +118,13 @@ pub(crate) struct ServicesState {
     pub(crate) keys: HashMap<Uuid, (usize, usize)>,
     pub(crate) open: Vec<Open>,
     pub(crate) last_number: u64,
-    /// By [`Service`] and event: when the engine was told to come back.
+    /// By [`Service`] and event: the earliest time of the next call, as the service requested.
     pub(crate) pace_until: HashMap<(usize, usize), Instant>,
     pub(crate) streaks: [Streak; 2],
 }
 
 fn index(step: Step) -> usize {
-    Step::ALL.iter().position(|s| *s == step).expect("a step")
+    Step::ALL.iter().position(|s| *s == step).expect("the step is in Step::ALL")
 }
 
 impl ServicesState {
@@ -162,28 +165,28 @@ impl ServicesState {
         self.streaks = Default::default();
     }
 
-    /// The place of an id.
+    /// The index of an id.
     pub(crate) fn place(&self, id: &str) -> usize {
-        self.ids.iter().position(|p| p.id == id).expect("an id of the plan")
+        self.ids.iter().position(|p| p.id == id).expect("the id is in the plan")
     }
 
     pub(crate) fn progress(&self, id: &str) -> &Progress {
         &self.ids[self.place(id)]
     }
 
-    /// Whether each of its steps is in effect.
+    /// Whether each step of the event is in effect.
     pub(crate) fn complete(&self, spec: &EventSpec) -> bool {
         let states = self.step_states(spec);
         spec.steps.iter().all(|(step, _)| states[index(*step)].applied)
     }
 
-    /// Whether each of these steps is in effect.
+    /// Whether each step of `done` is in effect.
     pub(crate) fn applied(&self, spec: &EventSpec, done: StepSet) -> bool {
         let states = self.step_states(spec);
         Step::ALL.iter().all(|step| !done.contains(*step) || states[index(*step)].applied)
     }
 
-    /// Whether any of its steps is.
+    /// Whether any step of the event is in effect.
     pub(crate) fn begun(&self, spec: &EventSpec) -> bool {
         self.step_states(spec).iter().any(|state| state.applied)
     }
@@ -191,7 +194,7 @@ impl ServicesState {
     fn step_states(&self, spec: &EventSpec) -> &[StepState; 3] {
         let progress = self.progress(&spec.id);
         let at = progress.specs.iter().position(|n| *n == spec.number);
-        &progress.steps[at.expect("an event of the plan")]
+        &progress.steps[at.expect("the event is in the plan")]
     }
 
     pub(crate) fn close(&mut self, number: u64) {
@@ -204,7 +207,7 @@ impl ServicesState {
 }
 
 impl World {
-    /// The steps of the events that have this id and this reservation.
+    /// The steps of the events with this id and this reservation.
     pub(crate) fn states(
         &self,
         id: usize,
@@ -215,7 +218,7 @@ impl World {
         all.filter(move |(n, _)| self.plan.events[**n].reservation == reservation).map(|(_, s)| s)
     }
 
-    /// A step is in effect, and that life knows it.
+    /// Marks a step as in effect, and as known to that life.
     pub(crate) fn learn(&mut self, id: usize, reservation: usize, step: usize, life: Option<u32>) {
         let progress = &mut self.services.ids[id];
         for (n, states) in progress.specs.iter().zip(&mut progress.steps) {
@@ -226,7 +229,7 @@ impl World {
         }
     }
 
-    /// What the call does. It may come later than the engine's patience.
+    /// Applies a call. The engine may have given it up before.
     pub(crate) fn apply(&mut self, id: usize, ask: &Ask) -> Answer {
         let step = self.services.keys[&ask.key].1;
         let locked = self.now() < self.plan.locked_until[ask.reservation];
@@ -257,7 +260,7 @@ impl World {
             TargetStatus::Cancelled => Status::Cancelled,
         };
         let status = self.services.status[reservation];
-        // What has the status already may be refused it, or not.
+        // A service may refuse to set a status that is already set.
         if status == Status::Held || (status == wanted && self.chance(70)) {
             self.services.status[reservation] = wanted;
             Ok(None)

@@ -1,5 +1,5 @@
-//! How an operation travels to the store that all pods share: how long it takes, whether it is
-//! refused, whether its answer is lost, whether it takes effect after its caller has given up.
+//! How an operation travels to the store that all pods share: its latency, a refusal, a lost
+//! response, an effect that comes after the caller has given up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,24 @@ use super::store::{Holder, Op, Reply};
 use super::store_plan::{StoreDown, StorePlan};
 use super::world::{Sim, World};
 
-/// The shared store, as one process sees it.
+/// The shared store as one process reaches it.
 pub(crate) struct SimStore {
     pub(crate) sim: Arc<Sim>,
     pub(crate) life: u32,
 }
 
-/// What happens to one operation.
+/// The outcome of one operation.
 enum Trip {
     Well {
         there: Duration,
         back: Duration,
     },
-    /// Has no effect, and the caller is told so.
+    /// The operation has no effect, and the caller gets an error.
     Refused(Duration),
     /// Takes effect; the answer is lost with the connection.
     AnswerLost(Duration),
-    /// Nobody answers. Where there is a time, the effect comes then, perhaps after the caller's.
+    /// No response. With a duration: the operation takes effect after it, possibly after the
+    /// caller's timeout.
     Silent(Option<Duration>),
 }
 
@@ -39,7 +40,8 @@ fn unavailable(why: &str) -> StoreError {
 
 impl SimStore {
     async fn ask(&self, id: &EventId, token: ClaimToken, op: Op) -> Reply {
-        // Renewals are many, and between two of them nothing happens: no place to die at.
+        // Renewals are frequent and nothing happens between two of them, so they are no interrupt
+        // points.
         let is_gate = !matches!(op, Op::Renew { .. });
         if is_gate {
             self.sim.gate(self.life, "before store").await;
@@ -65,7 +67,6 @@ impl SimStore {
             }
             Trip::AnswerLost(there) => {
                 sleep(there).await;
-                // What it says is lost.
                 let _lost = self.sim.lock().store_apply(place, holder, op);
                 if is_gate {
                     self.sim.gate(self.life, "after store").await;
@@ -87,7 +88,7 @@ impl SimStore {
         reply
     }
 
-    /// The operation is on its way, whatever becomes of the process that sent it.
+    /// Applies the operation later, even if the process that sent it has died.
     fn apply_later(&self, place: usize, holder: Holder, op: Op, after: Duration) {
         let sim = Arc::clone(&self.sim);
         tokio::spawn(async move {
@@ -102,14 +103,14 @@ impl SimStore {
 }
 
 impl World {
-    /// Whether the shared store is down now, and how.
+    /// The outage of the shared store at this time, if any.
     pub(crate) fn store_down(&self) -> Option<StoreDown> {
         let now = self.now();
         let down = self.plan.store.iter().flat_map(|store| &store.down);
         down.into_iter().find(|down| down.from <= now && now < down.to).copied()
     }
 
-    /// The place of the event's id, what happens to the operation, and the client's patience.
+    /// The index of the event's id, the outcome of the operation, and the client's timeout.
     fn depart(&mut self, id: &EventId, op: Op) -> Option<(usize, Trip, Duration)> {
         let place = self.services.ids.iter().position(|progress| progress.id == id.as_str());
         let Some(place) = place else {
@@ -120,7 +121,7 @@ impl World {
         match trip {
             Trip::Well { .. } => {}
             Trip::Refused(_) | Trip::Silent(_) => self.store_missed(place, op),
-            // Whoever does not know that he has a claim will not release it.
+            // A process that does not know of its claim does not release it.
             Trip::AnswerLost(_) if matches!(op, Op::Claim { .. }) => self.store_missed(place, op),
             Trip::AnswerLost(_) => {}
         }
@@ -129,7 +130,7 @@ impl World {
 
     fn store_trip(&mut self) -> (Trip, Duration) {
         let now = self.now();
-        let store = self.plan.store.as_ref().expect("a seed with a shared store");
+        let store = self.plan.store.as_ref().expect("the seed has a shared store");
         let StorePlan { faults_pct, slow, timeout, .. } = store;
         let (faults_pct, timeout) = (*faults_pct, *timeout);
         let slow = slow.iter().any(|(from, to)| *from <= now && now < *to);
@@ -161,7 +162,7 @@ impl World {
         Trip::Silent(Some(there))
     }
 
-    /// A fault of this one operation.
+    /// A random fault of one operation.
     fn store_fault(&mut self, timeout: Duration) -> Trip {
         let (name, trip) = match self.rng.u8(0..8) {
             0..=2 => ("store refuses", Trip::Refused(self.draw_ms(0, 20))),
@@ -189,7 +190,7 @@ impl Store for SimStore {
         lasts: Duration,
     ) -> Result<Claim, StoreError> {
         let claim = self.ask(id, token, Op::Claim { hash, lasts }).await?;
-        Ok(claim.expect("a claim is answered with one"))
+        Ok(claim.expect("the answer to a claim is a claim"))
     }
 
     async fn renew(

@@ -1,5 +1,5 @@
-//! How calls to the simulated queue travel: long polls, latency, throttling, errors, answers that
-//! are lost after the call took effect, batches of which a part fails, calls that hang.
+//! How calls to the simulated queue travel: long polls, latency, throttling, errors, lost
+//! responses, batches that fail in part, calls that hang.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::half_well::Fault;
 use super::queue::{Change, HOLD_MAX, Receipt, State};
 use super::world::{Sim, World};
 
-/// The queue, as one process sees it.
+/// The queue as one process reaches it.
 pub(crate) struct SimQueue {
     pub(crate) sim: Arc<Sim>,
     pub(crate) life: u32,
@@ -26,7 +26,7 @@ fn error(kind: QueueErrorKind) -> QueueError {
     QueueError { kind, detail: "simulated".to_owned() }
 }
 
-/// A receive that is open. Only a crash, or the end of a drain's time, may cut it off.
+/// An open receive. Only a crash or the end of the shutdown time may cut it off.
 struct OpenReceive<'a> {
     queue: &'a SimQueue,
     max: usize,
@@ -45,7 +45,7 @@ impl Drop for OpenReceive<'_> {
     }
 }
 
-/// A batch that is on its way; what becomes of it is unknown where it is cut off.
+/// An open batch. If it is cut off, its result is unknown.
 struct OpenBatch<'a> {
     queue: &'a SimQueue,
     receipts: Vec<usize>,
@@ -65,7 +65,7 @@ impl Drop for OpenBatch<'_> {
 }
 
 impl SimQueue {
-    /// Waits until a message is visible, for the long poll's time at most.
+    /// Waits until a message is visible, at most for the time of a long poll.
     async fn long_poll(&self) {
         let (until, fifo) = {
             let world = self.sim.lock();
@@ -126,28 +126,29 @@ impl SimQueue {
 }
 
 impl World {
-    /// Whether an extension stays under 12 hours, and cuts no longer lease. SQS began to count the time
-    /// of a receive a little later than the engine, which knows of less time than there is.
+    /// Whether an extension stays within 12 hours and does not cut a longer lease. The engine
+    /// counts from an earlier time than SQS, so for the engine a lease ends a little earlier.
     fn may_extend(&self, receipt: usize, after: Duration) -> bool {
         let until = self.now() + after;
         let Receipt { at, until: held_until, .. } = self.queue.receipts[receipt];
         until <= at + HOLD_MAX && until + self.plan.visibility() >= held_until
     }
 
-    /// Whether the process is leaving and its time is as good as over.
+    /// Whether the process is stopping and its time is almost over.
     pub(crate) fn out_of_time(&self) -> bool {
         const FLUSH: Duration = Duration::from_secs(2);
         self.draining && self.drain_until.is_some_and(|until| self.now() + FLUSH >= until)
     }
 
-    /// Calls about these receipts failed: what the engine makes of them is not known any more.
+    /// Notes that calls about these receipts failed: the engine's view of them is unknown from now
+    /// on.
     fn soil(&mut self, receipts: &[usize]) {
         for receipt in receipts {
             self.queue.receipts[*receipt].clean = false;
         }
     }
 
-    /// Takes what a receive gets: the messages, with their receipts.
+    /// Selects the messages of a receive and returns their receipts.
     fn take(&mut self, max: usize, visibility: Duration) -> Vec<usize> {
         let (now, fifo) = (self.now(), self.plan.fifo);
         let mut visible = self.queue.visible(now, fifo);
@@ -158,13 +159,13 @@ impl World {
                 visible.extend(self.duplicate());
             }
         }
-        // SQS may give fewer than it has.
+        // SQS may return fewer messages than it has.
         let most = if self.chance(70) { max } else { self.rng.usize(1..=max) };
         visible.truncate(most);
         visible.into_iter().filter_map(|n| self.hand_out(n, visibility)).collect()
     }
 
-    /// A message that somebody holds is handed out once more.
+    /// Selects a held message to be delivered once more.
     fn duplicate(&mut self) -> Option<usize> {
         let now = self.now();
         let most = self.plan.max_receives;
@@ -203,7 +204,8 @@ impl World {
             self.check(!twice, || format!("r{receipt} twice in a batch"));
             let Receipt { released, deleting, .. } = self.queue.receipts[*receipt];
             if let Change::Extend(after) = *change {
-                // What could not be deleted is held, and extended, until it can be.
+                // A message that could not be deleted is held, and its lease extended, until the
+                // next delete.
                 self.check(!released && !deleting, || {
                     format!("r{receipt} extended after it was settled")
                 });
@@ -218,7 +220,7 @@ impl World {
                 receipt.deleting = *change == Change::Delete;
                 receipt.in_backlog |= in_backlog && !released;
                 receipt.released |= *change != Change::Delete;
-                // Another delivery begins anew, whether SQS carries this out or not.
+                // A new delivery starts again, even if SQS does not apply this change.
                 if receipt.released {
                     let n = receipt.msg;
                     self.forget_pace(n);
@@ -253,7 +255,7 @@ impl World {
         changes.iter().map(|(receipt, change)| one(self, *receipt, *change)).collect()
     }
 
-    /// The engine has the answer now.
+    /// Takes note of an answer that the engine has received.
     fn acknowledged(&mut self, receipt: usize, change: Change, answer: &Result<(), EntryError>) {
         let totals = &mut self.queue.totals;
         match (answer, change) {
@@ -271,7 +273,7 @@ impl World {
 
 pub(crate) fn receipt(handle: &ReceiptHandle) -> usize {
     let number = handle.0.strip_prefix('r').and_then(|n| n.parse().ok());
-    number.expect("a handle that was handed out")
+    number.expect("the handle is from this queue")
 }
 
 #[async_trait]
@@ -327,7 +329,7 @@ impl Queue for SimQueue {
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
         self.sim.gate(self.life, "before copy").await;
         let id = letter.message_id.0.strip_prefix("m-").and_then(|n| n.parse().ok());
-        let n: usize = id.expect("a message of the plan");
+        let n: usize = id.expect("the message is in the plan");
         let (fault, there) = {
             let mut world = self.sim.lock();
             world.check_letter(n, letter);
