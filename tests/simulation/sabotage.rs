@@ -1,8 +1,7 @@
-//! Engines that are broken on purpose, each of which the simulation must notice.
+//! Engines that are broken on purpose. The simulation must catch each of them.
 //!
-//! A fault stands between the engine and its world where it can: a decorator of the queue, of the store
-//! or of the services does, or leaves out, what a broken engine would. Else it is a fail point in
-//! `src/`.
+//! Where possible, a fault is a decorator of the queue, the store or the services: it behaves as a
+//! broken engine would use them. Otherwise it is a fail point in `src/`.
 
 mod queue;
 mod services;
@@ -19,7 +18,7 @@ use self::services::SupersededIgnored;
 use self::store::{BrokenStore, StoreFault};
 use super::world::Sim;
 
-/// How the engine is broken.
+/// The way in which the engine is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sabotage {
     /// It uses the queue wrongly.
@@ -28,7 +27,7 @@ pub(crate) enum Sabotage {
     Store(StoreFault),
     /// It treats a sold reservation as an expired or cancelled one.
     SupersededIgnored,
-    /// It is wrong inside, at this fail point, where no decorator reaches.
+    /// It has an internal fault, at this fail point.
     Engine(&'static str),
 }
 
@@ -55,7 +54,7 @@ impl Sabotage {
         Self::Engine("attribution::outage-spends-retries"),
     ];
 
-    /// Its fail point, if it has one.
+    /// The fail point, if the fault is one.
     pub(crate) fn point(self) -> Option<&'static str> {
         match self {
             Self::Engine(point) => Some(point),
@@ -64,7 +63,7 @@ impl Sabotage {
     }
 }
 
-/// The queue as that engine uses it; a sound one uses it as it is.
+/// The queue with the fault, or unchanged.
 pub(crate) fn queue(
     sabotage: Option<Sabotage>,
     whole: Arc<dyn Queue>,
@@ -74,13 +73,13 @@ pub(crate) fn queue(
     Arc::new(BrokenQueue { whole, fault, sim: Arc::clone(sim) })
 }
 
-/// The store as that engine uses it.
+/// The store with the fault, or unchanged.
 pub(crate) fn store(sabotage: Option<Sabotage>, whole: Arc<dyn Store>) -> Arc<dyn Store> {
     let Some(Sabotage::Store(fault)) = sabotage else { return whole };
     Arc::new(BrokenStore { whole, fault })
 }
 
-/// The Reservation API as that engine uses it.
+/// The Reservation API with the fault, or unchanged.
 pub(crate) fn reservations(
     sabotage: Option<Sabotage>,
     whole: Arc<dyn ReservationApi>,

@@ -1,30 +1,30 @@
-//! The state of the store that all pods share, written from the contract's words and not from the
-//! memory store: a second opinion on them. How an operation travels is `shared`'s, who else is there
-//! `other`'s, and what the store's state forbids `guard`'s.
+//! The state of the store that all pods share. It follows the contract of the store and is
+//! independent of the in-memory store. How operations travel is in `shared`, other users are in
+//! `other`, and the checks are in `guard`.
 //!
-//! A failover loses the writes of its last second, acknowledged or not. What may then happen to an
-//! event whose record was among them: its claim is gone, so that two owners may run at once; a step
-//! whose record is gone is repeated, with its key; an event that was handled is handled again, with
-//! its keys. What may not: an event that is lost, or an effect that happens twice.
+//! A failover loses the writes of the last second, acknowledged or not. For an event with a lost
+//! write this is allowed: two owners at once, because its claim is lost; a repeated step with its
+//! key; a second handling, with the same keys. Never allowed: a lost event, or an effect that
+//! happens twice.
 
 use std::time::{Duration, SystemTime};
 
 use reservation_worker::event::{ContentHash, StepSet};
 use reservation_worker::idempotency::{Claim, ClaimToken, Handled, HandledAs, StoreError};
 
-/// What a failover loses.
+/// The period whose writes a failover loses.
 const LOST_BY_FAILOVER: Duration = Duration::from_secs(1);
 
-/// Who has claimed an event.
+/// The owner of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
     /// The worker in one of its lives.
     Worker { token: ClaimToken, life: u32 },
-    /// Another pod, by its place in the plan.
+    /// Another pod, by its index in the plan.
     Other(usize),
 }
 
-/// What is asked of the store.
+/// An operation of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Claim { hash: ContentHash, lasts: Duration },
@@ -41,27 +41,27 @@ pub(crate) enum Phase {
     Handled(Handled),
 }
 
-/// What is known of an event.
+/// The record of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) hash: ContentHash,
-    /// Who claimed it last.
+    /// The owner of the latest claim.
     pub(crate) holder: Holder,
     pub(crate) phase: Phase,
     pub(crate) done: StepSet,
 }
 
-/// The answer to an operation; only a claim is answered with more than that it was done.
+/// The answer to an operation. Only a claim returns a value.
 pub(crate) type Reply = Result<Option<Claim>, StoreError>;
 
-/// An operation's outcome, and its name in the coverage.
+/// The result of an operation, and its name in the coverage.
 pub(crate) struct Outcome {
     pub(crate) reply: Reply,
     pub(crate) name: &'static str,
 }
 
 impl Record {
-    /// The later of its claim's end, if it stands, and this one.
+    /// The later of `until` and the end of an unexpired claim.
     fn not_before(&self, until: Duration) -> Duration {
         match self.phase {
             Phase::InProgress { until: was } => was.max(until),
@@ -70,7 +70,7 @@ impl Record {
     }
 }
 
-/// A record as it was before a write.
+/// A record before a write.
 #[derive(Debug)]
 struct Written {
     at: Duration,
@@ -78,11 +78,11 @@ struct Written {
     before: Option<Record>,
 }
 
-/// The records, by the place of their event's id.
+/// The records, by the index of their event's id.
 #[derive(Debug)]
 pub(crate) struct StoreState {
     records: Vec<Option<Record>>,
-    /// Whether a failover lost a write of it, ever.
+    /// Whether a failover ever lost a write of the record.
     forgotten: Vec<bool>,
     /// The writes that the next failover may lose.
     written: Vec<Written>,
@@ -105,7 +105,7 @@ impl StoreState {
         self.records[id].as_ref()
     }
 
-    /// Whether what the store says of it may be older than what it said before.
+    /// Whether the record may be older than an earlier state of it.
     pub(crate) fn is_forgotten(&self, id: usize) -> bool {
         self.forgotten[id]
     }
@@ -114,7 +114,7 @@ impl StoreState {
         self.record(id).is_some_and(|record| matches!(record.phase, Phase::Handled(_)))
     }
 
-    /// Who holds a claim that stands.
+    /// The owner of an unexpired claim.
     pub(crate) fn holder(&self, id: usize, now: Duration) -> Option<Holder> {
         let record = self.record(id)?;
         let stands = matches!(record.phase, Phase::InProgress { until } if until > now);
@@ -125,7 +125,7 @@ impl StoreState {
         self.records.len()
     }
 
-    /// Lets the failovers happen whose time has come; gives the events that lost a write.
+    /// Applies the failovers that are due. Returns the events that lost a write.
     pub(crate) fn fail_over(&mut self, now: Duration) -> Vec<usize> {
         let mut lost = Vec::new();
         while let Some(&at) = self.failovers.last()
@@ -143,7 +143,7 @@ impl StoreState {
         lost
     }
 
-    /// Carries an operation out. The failovers up to `now` must have happened.
+    /// Applies an operation. The failovers up to `now` must have been applied.
     pub(crate) fn apply(&mut self, id: usize, holder: Holder, op: Op, now: Duration) -> Outcome {
         let before = self.records[id];
         let (outcome, after) = match op {
@@ -214,7 +214,7 @@ fn claim(
             Phase::InProgress { .. } => (record.done, "claim: ours, run out half-way"),
         },
     };
-    // One that arrives late, after a newer one, shortens nothing.
+    // A claim that arrives after a newer one does not shorten it.
     let until = match before {
         Some(record) if record.holder == holder => record.not_before(until),
         Some(_) | None => until,
@@ -223,7 +223,7 @@ fn claim(
     (Outcome { reply: Ok(Some(Claim::Ours(done))), name }, Some(after))
 }
 
-/// The names of a change: made, and refused.
+/// The coverage names of a change: made, and refused.
 type Names = (&'static str, &'static str);
 
 const RENEWED: Names = ("store: renewed", "store: renewed by a stranger");
@@ -231,7 +231,7 @@ const RECORDED: Names = ("store: recorded", "store: recorded by a stranger");
 const COMPLETED: Names = ("store: completed", "store: completed by a stranger");
 const RELEASED: Names = ("store: given up", "store: given up by a stranger");
 
-/// A change that only the owner of a claim may make.
+/// Makes a change that only the owner of a claim may make.
 fn owned(
     before: Option<Record>,
     holder: Holder,
@@ -251,7 +251,7 @@ fn owned(
     }
 }
 
-/// The claim was ended in that way by the same owner: the second time says what the first said.
+/// The answer to a repeated end of a claim by the same owner: the same as the first time.
 fn ended(
     before: Option<Record>,
     holder: Holder,

@@ -1,6 +1,5 @@
-//! What a seed says of the store that all pods share: whether there is one, what it suffers, and
-//! which other pods there are. Drawn from dice of its own, so that the rest of a plan is the same
-//! with it and without.
+//! The part of a plan about the shared store: whether there is one, its faults, and the other pods.
+//! Drawn from a random sequence of its own, so that it does not change the rest of the plan.
 
 use std::time::Duration;
 
@@ -8,60 +7,60 @@ use fastrand::Rng;
 
 use super::plan::{Kind, MessageSpec, millis, pick, secs};
 
-/// What the shared store suffers, and who else uses it.
+/// The faults of the shared store, and its other users.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StorePlan {
-    /// Operations of a hundred that fail.
+    /// Percentage of operations that fail.
     pub(crate) faults_pct: u8,
     pub(crate) down: Vec<StoreDown>,
-    /// Latencies are longer meanwhile.
+    /// Periods of higher latency.
     pub(crate) slow: Vec<(Duration, Duration)>,
-    /// When a replica takes over that has not heard of the last second.
+    /// The times at which a replica takes over that lacks the writes of the last second.
     pub(crate) failovers: Vec<Duration>,
-    /// How long the client waits for an answer.
+    /// The client's timeout.
     pub(crate) timeout: Duration,
     pub(crate) others: Vec<OtherSpec>,
 }
 
-/// All operations fail.
+/// A period in which all operations fail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoreDown {
     pub(crate) from: Duration,
     pub(crate) to: Duration,
-    /// Nobody answers; else everybody is refused.
+    /// Operations get no response. Otherwise they are refused.
     pub(crate) is_silent: bool,
 }
 
-/// A pod that was delivered a copy of an event, from outside of the simulated queue.
+/// A pod that gets a copy of an event from outside the simulated queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OtherSpec {
-    /// When it begins.
+    /// The time at which it starts.
     pub(crate) at: Duration,
-    /// The event, by its place in the plan.
+    /// The event, by its index in the plan.
     pub(crate) event: usize,
     pub(crate) end: OtherEnd,
-    /// How long it thinks before each step, its claim renewed meanwhile.
+    /// The pause before each step. The claim is renewed meanwhile.
     pub(crate) pace: Duration,
-    /// How long its claims last.
+    /// The duration of its claims.
     pub(crate) lasts: Duration,
 }
 
-/// How far another pod gets.
+/// Where another pod stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OtherEnd {
     Completes,
-    /// After its first step, which it makes known.
+    /// After its first step, which it records.
     GivesUp,
-    /// With a claim, and nothing done.
+    /// With a claim, before its first step.
     VanishesAtOnce,
-    /// Between its first step's effect and the record of it.
+    /// Between the effect of its first step and the record of it.
     VanishesUnrecorded,
     /// Before its second step.
     VanishesRecorded,
 }
 
 impl StorePlan {
-    /// `None`: the processes share no store.
+    /// Draws the plan. `None`: the processes share no store.
     pub(crate) fn draw(seed: u64, span: Duration, messages: &[MessageSpec]) -> Option<Self> {
         let rng = &mut Rng::with_seed(seed ^ 0x0DD5_EED5_70FE_0001);
         if rng.bool() {
@@ -83,10 +82,10 @@ impl StorePlan {
         let mut failovers = Vec::new();
         let rolls = if rng.u8(0..5) == 0 { rng.usize(1..=4) } else { 0 };
         for _ in 0..rolls {
-            // When it hurts: just after something has come in.
+            // Soon after the arrival of a message, so that there are writes to lose.
             let at = messages[rng.usize(0..messages.len())].at + millis(rng.u64(0..1_500));
             failovers.push(at);
-            // Nobody is the primary for a moment.
+            // The store has no primary for a moment.
             down.push(StoreDown { from: at, to: at + millis(rng.u64(1..3_000)), is_silent: false });
         }
         let others = if rng.u8(0..5) < 2 { 0 } else { rng.usize(1..=8) };
@@ -101,7 +100,7 @@ impl StorePlan {
         })
     }
 
-    /// When the last of its faults is over.
+    /// The end of its last fault.
     pub(crate) fn ends(&self) -> Duration {
         let ends = self.down.iter().map(|down| down.to).chain(self.failovers.iter().copied());
         ends.max().unwrap_or_default()
@@ -111,14 +110,14 @@ impl StorePlan {
 fn other(rng: &mut Rng, messages: &[MessageSpec], down: &[StoreDown]) -> Option<OtherSpec> {
     use OtherEnd::{Completes, GivesUp, VanishesAtOnce, VanishesRecorded, VanishesUnrecorded};
     let (message, at) = if !down.is_empty() && rng.bool() {
-        // While the store is down, claims run out; whoever asks first when it is back has the event.
+        // While the store is down, claims expire. The first claim after that gets the event.
         let down = pick(rng, down);
         let before = messages.partition_point(|message| message.at < down.from);
         let place = rng.usize(before.saturating_sub(4)..=before).min(messages.len() - 1);
         (&messages[place], down.from + (down.to - down.from).mul_f64(rng.f64()))
     } else {
         let message = &messages[rng.usize(0..messages.len())];
-        // First, or at about the same time, or later.
+        // Before the worker, at about the same time, or later.
         let at = match rng.u8(0..3) {
             0 => message.at.saturating_sub(millis(rng.u64(0..2_000))),
             1 => message.at + millis(rng.u64(0..2_000)),

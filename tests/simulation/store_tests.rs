@@ -1,4 +1,4 @@
-//! The shared store, how its operations travel, the other pod and the guard, tried by hand.
+//! Tests of the shared store, of how its operations travel, of the other pod and of the guard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn first_step() -> StepSet {
     done
 }
 
-/// A store with one event and its clock.
+/// A store with one event, and its clock.
 struct Bench {
     state: StoreState,
     now: Duration,
@@ -43,7 +43,7 @@ impl Bench {
 
     fn claim(&mut self, holder: usize) -> Claim {
         let op = Op::Claim { hash: HASH, lasts: secs(10) };
-        self.say(holder, op).expect("claims are answered").expect("with a claim")
+        self.say(holder, op).expect("the claim is answered").expect("the answer is a claim")
     }
 
     fn release(&mut self, holder: usize, done: StepSet) -> Reply {
@@ -52,17 +52,25 @@ impl Bench {
 }
 
 #[test]
-fn a_claim_stands_until_it_runs_out_and_may_be_renewed_until_somebody_takes_it() {
+fn a_claim_excludes_others_until_expiry_and_is_renewable_until_taken() {
     let mut bench = Bench::new(vec![]);
     assert_eq!(bench.claim(1), Claim::Ours(StepSet::EMPTY));
     bench.now += secs(4);
     assert_eq!(bench.claim(2), Claim::Elsewhere(secs(6)));
-    assert_eq!(bench.claim(1), Claim::Ours(StepSet::EMPTY), "the answer may have been lost");
+    assert_eq!(
+        bench.claim(1),
+        Claim::Ours(StepSet::EMPTY),
+        "a repeated claim of the owner succeeds"
+    );
     bench.now += secs(10);
-    assert_eq!(bench.say(1, Op::Renew { lasts: secs(10) }), Ok(None), "nobody took it");
+    assert_eq!(
+        bench.say(1, Op::Renew { lasts: secs(10) }),
+        Ok(None),
+        "an expired claim can be renewed"
+    );
     assert_eq!(bench.say(1, Op::Record { done: first_step() }), Ok(None));
     bench.now += secs(10);
-    assert_eq!(bench.claim(2), Claim::Ours(first_step()), "it ran out");
+    assert_eq!(bench.claim(2), Claim::Ours(first_step()), "the claim has expired");
     for op in [
         Op::Renew { lasts: secs(1) },
         Op::Record { done: first_step() },
@@ -75,7 +83,7 @@ fn a_claim_stands_until_it_runs_out_and_may_be_renewed_until_somebody_takes_it()
 }
 
 #[test]
-fn what_is_given_up_or_handled_says_the_same_again_to_its_owner_alone() {
+fn release_and_completion_can_be_repeated_by_their_owner_only() {
     let mut bench = Bench::new(vec![]);
     bench.claim(1);
     assert_eq!(bench.release(1, first_step()), Ok(None));
@@ -92,27 +100,27 @@ fn what_is_given_up_or_handled_says_the_same_again_to_its_owner_alone() {
 }
 
 #[test]
-fn a_failover_loses_the_last_second_and_nothing_else() {
+fn a_failover_loses_only_the_writes_of_the_last_second() {
     let mut bench = Bench::new(vec![secs(105)]);
     bench.claim(1);
     bench.now = secs(104);
-    bench.say(1, Op::Record { done: first_step() }).expect("it is the owner");
+    bench.say(1, Op::Record { done: first_step() }).expect("the caller is the owner");
     assert!(bench.state.fail_over(bench.now).is_empty());
     bench.now = Duration::from_millis(104_001);
-    bench.say(1, Op::Complete { how: HandledAs::Applied }).expect("it is the owner");
+    bench.say(1, Op::Complete { how: HandledAs::Applied }).expect("the caller is the owner");
     bench.now = secs(200);
     assert_eq!(bench.state.fail_over(bench.now), [0]);
     assert!(bench.state.is_forgotten(0) && !bench.state.is_handled(0));
-    assert_eq!(bench.claim(2), Claim::Ours(first_step()), "what is older is there");
+    assert_eq!(bench.claim(2), Claim::Ours(first_step()), "the older write is kept");
 }
 
-/// A world with the plan of a seed, one event of two steps that meets no fault, and a shared store
-/// that suffers what is given.
+/// A world with one event of two steps, no faults of the services, and a shared store with the
+/// given faults.
 fn sim(store: StorePlan) -> Arc<Sim> {
     let mut plan = (0..)
         .map(Plan::draw)
         .find(|plan| plan.events[0].steps.len() == 2)
-        .expect("every other plan begins so");
+        .expect("some plan begins with an event of two steps");
     plan.events.truncate(1);
     plan.events[0].fate = Fate::Normal;
     plan.messages.clear();
@@ -135,7 +143,7 @@ struct Client {
 impl Client {
     fn new(sim: &Arc<Sim>) -> Self {
         let name = sim.lock().plan.events[0].id.clone();
-        let id = EventId::new(&name).expect("a good id");
+        let id = EventId::new(&name).expect("the id is valid");
         Self { store: SimStore { sim: Arc::clone(sim), life: 1 }, id, token: ClaimToken::unique() }
     }
 
@@ -148,7 +156,7 @@ impl Client {
         self.store.complete(&self.id, self.token, HandledAs::Applied).await
     }
 
-    /// Asks for the first step, as the engine would.
+    /// The call of the first step, as the engine makes it.
     fn patch(&self) -> Ask {
         let event = self.store.sim.lock().plan.events[0].clone();
         let what = What::Patch(super::services::target_of(event.event_type));
@@ -159,7 +167,7 @@ impl Client {
         std::mem::take(&mut self.store.sim.lock().violations)
     }
 
-    /// What the guard says to the first step now.
+    /// The violations that the guard reports for the first step now.
     fn guard(&self) -> Vec<String> {
         let ask = self.patch();
         self.store.sim.lock().check_guarded(0, 0, &ask);
@@ -168,7 +176,7 @@ impl Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_fails_and_one_that_is_silent_takes_the_clients_patience() {
+async fn a_down_store_refuses_and_a_silent_store_fails_at_the_timeout() {
     let down = |from, to, is_silent| StoreDown { from: secs(from), to: secs(to), is_silent };
     let down = vec![down(0, 10, false), down(10, 20, true)];
     let client = Client::new(&sim(StorePlan { down, ..StorePlan::default() }));
@@ -184,7 +192,7 @@ async fn a_store_that_is_down_fails_and_one_that_is_silent_takes_the_clients_pat
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_fault_of_an_operation_is_met_and_some_of_them_take_effect() {
+async fn each_fault_of_an_operation_occurs_and_some_take_effect() {
     let sim = sim(StorePlan { faults_pct: 100, ..StorePlan::default() });
     let client = Client::new(&sim);
     for _ in 0..100 {
@@ -205,60 +213,64 @@ async fn each_fault_of_an_operation_is_met_and_some_of_them_take_effect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_guard_wants_a_claim_that_stands_and_is_ours() {
+async fn the_guard_requires_an_own_unexpired_claim() {
     let sim = sim(StorePlan::default());
     let client = Client::new(&sim);
     assert!(client.guard()[0].contains("nobody has its claim"));
-    client.claim().await.expect("no faults");
+    client.claim().await.expect("no faults are planned");
     assert!(client.guard().is_empty());
     sleep(secs(10)).await;
-    assert!(client.guard()[0].contains("nobody has its claim"), "it ran out");
+    assert!(client.guard()[0].contains("nobody has its claim"), "the claim has expired");
     let hash = sim.lock().plan.events[0].hash;
     let claim = Op::Claim { hash, lasts: secs(10) };
-    sim.lock().store_apply(0, Holder::Other(0), claim).expect("no faults");
+    sim.lock().store_apply(0, Holder::Other(0), claim).expect("no faults are planned");
     assert!(client.guard()[0].contains("somebody else has its claim"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_guard_wants_records_that_are_true_and_steps_that_are_not_done() {
+async fn the_guard_rejects_untrue_records_and_repeated_steps() {
     let sim = sim(StorePlan::default());
     let client = Client::new(&sim);
-    client.claim().await.expect("no faults");
+    client.claim().await.expect("no faults are planned");
     let done = first_step();
-    client.store.record(&client.id, client.token, done).await.expect("no faults");
+    client.store.record(&client.id, client.token, done).await.expect("no faults are planned");
     assert!(client.violations()[0].contains("told what is not so"));
     assert!(client.guard()[0].contains("knows as done"));
-    client.complete().await.expect("no faults");
+    client.complete().await.expect("no faults are planned");
     assert!(client.violations()[0].contains("told what is not so"));
     assert!(client.guard()[0].contains("says it is handled"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_guard_wants_the_first_step_recorded_before_the_second_begins() {
+async fn the_guard_requires_the_first_step_recorded_before_the_second() {
     let sim = sim(StorePlan::default());
     let client = Client::new(&sim);
-    client.claim().await.expect("no faults");
+    client.claim().await.expect("no faults are planned");
     let ask = client.patch();
     assert!(matches!(
         ask.what,
         What::Patch(TargetStatus::Expired | TargetStatus::Confirmed | TargetStatus::Cancelled)
     ));
-    sim.lock().apply(0, &ask).expect("nothing is in its way");
+    sim.lock().apply(0, &ask).expect("the reservation is held and not locked");
     let (step, key) = sim.lock().plan.events[0].steps[1];
     let second = Ask { what: What::Commit(1), key, ..ask };
-    let place = Step::ALL.iter().position(|one| *one == step).expect("a step");
+    let place = Step::ALL.iter().position(|one| *one == step).expect("the step is in Step::ALL");
     sim.lock().check_guarded(0, place, &second);
     assert!(client.violations()[0].contains("before the store knows"));
-    client.store.record(&client.id, client.token, first_step()).await.expect("no faults");
+    client
+        .store
+        .record(&client.id, client.token, first_step())
+        .await
+        .expect("no faults are planned");
     sim.lock().check_guarded(0, place, &second);
     assert!(client.violations().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_guard_wants_claims_released_unless_the_store_did_not_hear() {
+async fn the_guard_requires_a_release_unless_the_store_missed_it() {
     let sim = sim(StorePlan::default());
     let client = Client::new(&sim);
-    client.claim().await.expect("no faults");
+    client.claim().await.expect("no faults are planned");
     sim.lock().check_nothing_claimed();
     assert!(client.violations()[0].contains("with its claim standing"));
     sim.lock().store_missed(0, Op::Release { done: StepSet::EMPTY });
@@ -266,7 +278,7 @@ async fn the_guard_wants_claims_released_unless_the_store_did_not_hear() {
     assert!(client.violations().is_empty());
 }
 
-/// What the store and the services come to when another pod has ended in that way.
+/// Runs another pod that stops in that way. Returns the world and a client of the store.
 async fn ends(end: OtherEnd) -> (Arc<Sim>, Client) {
     let (at, pace, lasts) = (secs(1), secs(12), secs(5));
     let others = vec![OtherSpec { at, event: 0, end, pace, lasts }];
@@ -295,7 +307,7 @@ async fn another_pod_gives_up_after_its_first_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_pod_vanishes_with_its_claim() {
+async fn the_claim_of_a_vanished_pod_is_taken_over_after_expiry() {
     for (end, known, begun) in [
         (OtherEnd::VanishesAtOnce, StepSet::EMPTY, false),
         (OtherEnd::VanishesUnrecorded, StepSet::EMPTY, true),

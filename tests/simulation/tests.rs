@@ -1,4 +1,4 @@
-//! The simulated queue and the order check, tried by hand: a fake is tested like a product.
+//! Tests of the simulated queue and of the order check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::world::Sim;
 
 const LANE: Lane = Lane::Reservation(0);
 
-/// A world with three poison messages and no faults, in which a process lives.
+/// A world with three poison messages, no faults and a running process.
 fn sim(fifo: bool, max_receives: u32) -> Arc<Sim> {
     let mut plan = Plan::draw(0);
     plan.fifo = fifo;
@@ -43,24 +43,24 @@ fn queue(sim: &Arc<Sim>) -> SimQueue {
     SimQueue { sim: Arc::clone(sim), life: 1 }
 }
 
-/// Receives until that many are held.
+/// Receives until `count` messages are held.
 async fn receive(queue: &SimQueue, count: usize) -> Vec<ReceiptHandle> {
     let mut handles = Vec::new();
     while handles.len() < count {
-        let messages = queue.receive(10, secs(30)).await.expect("no faults");
+        let messages = queue.receive(10, secs(30)).await.expect("no faults are planned");
         handles.extend(messages.into_iter().map(|message| message.handle));
     }
     handles
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_hidden_until_its_visibility_ends() {
+async fn a_message_is_hidden_until_its_visibility_timeout() {
     let sim = sim(false, 10);
     let queue = queue(&sim);
     assert_eq!(receive(&queue, 3).await.len(), 3);
     assert!(
-        queue.receive(10, secs(30)).await.expect("no faults").is_empty(),
-        "a long poll of 20 s"
+        queue.receive(10, secs(30)).await.expect("no faults are planned").is_empty(),
+        "all messages are hidden for longer than the long poll"
     );
     advance(secs(31)).await;
     assert_eq!(receive(&queue, 3).await.len(), 3);
@@ -74,11 +74,11 @@ async fn a_stale_handle_deletes_nothing_and_extends_nothing() {
     advance(secs(31)).await;
     receive(&queue, 3).await;
     for _ in 0..20 {
-        let answers = queue.delete(&old).await.expect("no faults");
+        let answers = queue.delete(&old).await.expect("no faults are planned");
         assert!(answers.iter().all(|a| !matches!(a, Err(EntryError::Retry(_)))), "{answers:?}");
     }
     let changes: Vec<_> = old.iter().map(|handle| (handle.clone(), Duration::ZERO)).collect();
-    let answers = queue.hand_back(&changes).await.expect("no faults");
+    let answers = queue.hand_back(&changes).await.expect("no faults are planned");
     assert!(answers.iter().all(|answer| matches!(answer, Err(EntryError::Lost(_)))));
     assert!(sim.lock().queue.msgs.iter().all(|msg| msg.state == State::Live));
 }
@@ -88,20 +88,25 @@ async fn a_deletion_without_a_copy_or_an_effect_is_a_violation() {
     let sim = sim(false, 10);
     let queue = queue(&sim);
     let handles = receive(&queue, 1).await;
-    queue.delete(&handles[..1]).await.expect("no faults").remove(0).expect("it stands");
+    queue
+        .delete(&handles[..1])
+        .await
+        .expect("no faults are planned")
+        .remove(0)
+        .expect("the receipt is valid");
     let violations = sim.lock().violations.clone();
     assert!(violations[0].contains("deleted before its effects"), "{violations:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_was_seen_too_often_is_redriven() {
+async fn a_message_received_too_often_is_redriven() {
     let sim = sim(false, 2);
     let queue = queue(&sim);
     for _ in 0..2 {
         receive(&queue, 3).await;
         advance(secs(31)).await;
     }
-    assert!(queue.receive(10, secs(30)).await.expect("no faults").is_empty());
+    assert!(queue.receive(10, secs(30)).await.expect("no faults are planned").is_empty());
     assert!(sim.lock().queue.msgs.iter().all(|msg| msg.state == State::Redriven));
 }
 
@@ -111,7 +116,7 @@ async fn a_group_is_locked_while_one_of_its_messages_is_in_flight() {
     {
         let mut world = sim.lock();
         assert_eq!(world.queue.visible(secs(0), true), [0, 1, 2]);
-        let receipt = world.hand_out(0, secs(30)).expect("seen once");
+        let receipt = world.hand_out(0, secs(30)).expect("the message is not redriven");
         assert!(world.queue.visible(secs(1), true).is_empty());
         assert!(world.change(receipt, Change::Extend(secs(9))));
         assert!(world.queue.visible(secs(8), true).is_empty());
@@ -120,13 +125,13 @@ async fn a_group_is_locked_while_one_of_its_messages_is_in_flight() {
 }
 
 #[test]
-fn overtaking_is_seen_and_waiting_is_not_overtaking() {
+fn overtaking_is_detected_and_waiting_is_allowed() {
     let mut order = Order::default();
     order.received(LANE, "a", 0);
     order.received(LANE, "b", 1);
     assert_eq!(order.called(LANE, "a"), Ok(false));
     order.settled(LANE, "a", 0);
-    assert_eq!(order.called(LANE, "b"), Ok(true), "it waited for a");
+    assert_eq!(order.called(LANE, "b"), Ok(true), "b waited for a");
     order.received(LANE, "c", 2);
     order.received(LANE, "d", 3);
     assert_eq!(order.called(LANE, "d"), Ok(false));
@@ -134,7 +139,7 @@ fn overtaking_is_seen_and_waiting_is_not_overtaking() {
 }
 
 #[test]
-fn what_came_in_again_may_have_lost_its_place() {
+fn a_message_received_again_may_lose_its_place() {
     let mut order = Order::default();
     order.received(LANE, "a", 0);
     order.received(LANE, "b", 1);

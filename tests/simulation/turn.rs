@@ -1,5 +1,5 @@
-//! What is asked of each call as it begins: is there an event that wants it, is it this step's turn, may
-//! the service be called now?
+//! Checks on each call as it begins: an event requires it, its step is next, and the service may be
+//! called now.
 
 use reservation_worker::client::ReleaseReason;
 use reservation_worker::event::EventType;
@@ -11,7 +11,8 @@ use super::services::{Ask, Open, What, target_of};
 use super::world::World;
 
 impl World {
-    /// The id and the step that a call is for; `None` (and a violation) where there are none.
+    /// Checks a call and opens it. Returns the index of its event's id and the number of the call,
+    /// or `None` after a call that belongs to no event.
     pub(crate) fn begin_call(&mut self, ask: &Ask) -> Option<(usize, u64)> {
         let Some(&(id, step)) = self.services.keys.get(&ask.key) else {
             self.violation(|| format!("an effect without an event: {ask:?}"));
@@ -44,11 +45,11 @@ impl World {
         Some((id, number))
     }
 
-    /// The call says what the event says.
+    /// Checks that the call has the contents of its event.
     fn check_fits(&mut self, id: usize, ask: &Ask) {
         let fits = self.services.ids[id].specs.iter().any(|n| {
             let spec = &self.plan.events[*n];
-            let quantity = i32::try_from(spec.seats).expect("small");
+            let quantity = i32::try_from(spec.seats).expect("the number is small");
             spec.reservation == ask.reservation
                 && match (ask.what, spec.event_type) {
                     (What::Get, _) => true,
@@ -66,7 +67,8 @@ impl World {
         self.check(fits, || format!("a call that no event asks for: {ask:?}"));
     }
 
-    /// It is this step's turn: held, not done, not superseded, and the one before is done.
+    /// Checks that the step is next: the message is held, the step is not done, the event is not
+    /// superseded, and the previous step is done.
     fn check_turn(&mut self, id: usize, step: usize, ask: &Ask) {
         let life = self.life;
         let progress = &self.services.ids[id];

@@ -1,4 +1,4 @@
-//! What it means that a message is handed back, and whether there is a reason to.
+//! Effects of a hand-back, and the check that it has a reason.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::plan::Kind;
 use super::queue::{HOLD_MAX, Msg};
 use super::world::World;
 
-/// A suspect that takes too much of the room is hidden for so long, whatever it failed with.
+/// The time for which a suspect event is hidden if it takes up too much of the in-flight limit.
 const GIVEN_UP_FOR_OTHERS: Duration = Duration::from_secs(15 * 60);
 
 impl World {
-    /// Carries out a change of visibility.
+    /// Applies a change of visibility.
     pub(crate) fn visible_after(&mut self, n: usize, after: Duration) {
         // SQS counts whole seconds; the client rounds up.
         let whole = Duration::from_secs(after.as_secs() + u64::from(after.subsec_nanos() > 0));
@@ -21,13 +21,14 @@ impl World {
         self.log(|| format!("m-{n} visible in {after:?}"));
     }
 
-    /// Judges that a message was handed back.
+    /// Records a hand-back and checks that it has a reason.
     pub(crate) fn handed_back(&mut self, n: usize, after: Duration) {
         let (now, life, draining) = (self.now(), self.life, self.draining);
         self.settled(n);
         let held_for = self.queue.msgs[n].latest.map(|r| now - self.queue.receipts[r].at);
         let too_long = held_for.is_some_and(|time| time > HOLD_MAX - Duration::from_secs(1_800));
-        // The answer was lost, and it is said again; or a copy that shares its settlement came first.
+        // A repeated hand-back after a lost response, or a copy that shares its settlement came
+        // first.
         let kind = self.queue.msgs[n].kind;
         let is_released = |msg: &Msg| msg.kind == kind && msg.released_in == Some(life);
         let again = self.queue.msgs.iter().any(is_released);
@@ -37,7 +38,7 @@ impl World {
             return;
         };
         let id = self.services.place(&self.plan.events[spec].id);
-        // Another delivery begins anew.
+        // A new delivery starts again.
         self.services.pace_until.retain(|(_, of), _| *of != id);
         let Excuses { failed: failed_store, waited, doubt } = self.take_excuses(id);
         let progress = &mut self.services.ids[id];
@@ -45,19 +46,19 @@ impl World {
         let store_only = !told && !again && (failed_store > 0 || doubt);
         let is_down = progress.failed_down > 0 || store_only;
         let only_down = is_down && progress.failed_other == 0 && progress.specs.len() == 1;
-        // Or because an earlier one of its group slipped away.
+        // The lease of an earlier message of its group may have been lost.
         let follows = self.queue.msgs[n].group.is_some() && after.is_zero();
         let specs = progress.specs.clone();
-        // An id that was used twice is judged without a call.
+        // A reused id is decided without a call.
         let called = progress.called_in == life || specs.len() > 1 || waited;
         (progress.failed_down, progress.failed_other) = (0, 0);
-        // Its lease may be lost while a call is open: the claim is given up when that has ended.
+        // A lease may be lost during a call. The claim is then released after the call.
         let reservation = self.plan.events[specs[0]].reservation;
         let in_call = self.services.open.iter().any(|open| open.reservation == reservation);
         if !in_call && !self.holds_any(&specs) {
             self.check_let_go(id);
         }
-        // What was called in an earlier delivery is handed back as soon as it comes again.
+        // An event that was called in an earlier delivery is handed back right after its receive.
         let is_new = !called || held_for.is_some_and(|time| time.as_secs() == 0);
         let for_room = is_new && !after.is_zero() && self.was_in_backlog(n);
         let why = || format!("m-{n} hidden for {after:?} though it was never begun");
@@ -87,8 +88,8 @@ impl World {
         latest.is_some_and(|receipt| receipt.in_backlog)
     }
 
-    /// Whether so many others of its reservation are held that a message may be handed back for the room that it takes,
-    /// and it has a receive to spare.
+    /// Whether a message may be handed back to free in-flight capacity: many others of its
+    /// reservation are held, and it has a receive to spare.
     pub(crate) fn is_in_backlog(&self, n: usize) -> bool {
         let Kind::Event(spec) = self.queue.msgs[n].kind else { return false };
         let reservation = self.plan.events[spec].reservation;

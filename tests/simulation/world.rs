@@ -1,5 +1,5 @@
-//! One run's world: the clock's origin, the dice, the log, and what all parts share. The parts
-//! themselves are in `queue`, `services` and `order`; who interrupts, and when, is here.
+//! The world of one run: the clock, the random numbers, the log, the interrupts, and the state that
+//! all parts share. The parts are in `queue`, `services`, `store` and `order`.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -17,16 +17,16 @@ use super::queue::Sqs;
 use super::services::ServicesState;
 use super::store::StoreState;
 
-/// More interactions than this in one second are a loop that does not wait: some thousand are made where a hundred events
-/// ask the store again each ten milliseconds, the shortest backoff.
+/// More interactions than this in one second mean a loop that does not wait. Some thousand are
+/// normal when a hundred events retry the store every ten milliseconds, the shortest backoff.
 const GATES_MAX: u64 = 20_000;
 
-/// A run's world, shared by all that takes part in it.
+/// The world of a run, shared by all its parts.
 pub(crate) struct Sim {
     world: Mutex<World>,
     /// A message may have become visible.
     pub(crate) arrivals: Notify,
-    /// The run is to be interrupted.
+    /// An interrupt is pending.
     pub(crate) interrupted: Notify,
 }
 
@@ -37,28 +37,28 @@ pub(crate) struct World {
     log: Option<Vec<String>>,
     pub(crate) violations: Vec<String>,
     pub(crate) cover: Coverage,
-    /// The process that lives, or lived last.
+    /// The number of the current or last process.
     pub(crate) life: u32,
-    /// Whether it does.
+    /// Whether that process is alive.
     pub(crate) alive: bool,
     pub(crate) draining: bool,
-    /// When it must be gone.
+    /// The end of the shutdown time.
     pub(crate) drain_until: Option<Duration>,
     gates: u64,
-    /// The second of the latest interaction, and how many were in it.
+    /// The second of the latest interaction, and the number of interactions in it.
     gates_of_second: (u64, u64),
-    /// Those since the process was told to leave.
+    /// Interactions since the process was told to stop.
     leaving_gates: u64,
-    /// Those of each kind.
+    /// Interactions by kind.
     point_gates: BTreeMap<&'static str, u64>,
     interrupts: Vec<Interrupt>,
-    /// An interrupt that the run has not seen to yet.
+    /// An interrupt that the run has not handled yet.
     pub(crate) pending: Option<What>,
     pub(crate) queue: Sqs,
     pub(crate) services: ServicesState,
-    /// The store that all pods share, where there is one: it outlives each process.
+    /// The store that all pods share, if the plan has one. It outlives each process.
     pub(crate) store: Option<Shared>,
-    /// The last process left in good order, and in time, if there was one.
+    /// Whether the previous process, if any, shut down in good order and in time.
     pub(crate) left: bool,
     pub(crate) order: Order,
 }
@@ -72,7 +72,7 @@ impl Sim {
             .as_ref()
             .map(|store| Shared::new(StoreState::new(services.ids.len(), store.failovers.clone())));
         let world = World {
-            // Not the plan's own sequence.
+            // A sequence independent of the plan's.
             rng: Rng::with_seed(plan.seed ^ 0x5EED_0F3A_11D1_CE00),
             started: Instant::now(),
             log: logged.then(Vec::new),
@@ -99,10 +99,11 @@ impl Sim {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("no check panics under this lock")
+        self.world.lock().expect("the lock is not poisoned")
     }
 
-    /// A point at which the process may die, or be told to stop. Never returns in a dead one.
+    /// An interrupt point: the process may be killed or told to stop here. Never returns in a dead
+    /// process.
     pub(crate) async fn gate(&self, life: u32, point: &'static str) {
         let (dead, interrupted) = self.lock().gate(life, point);
         if interrupted {
@@ -119,7 +120,7 @@ impl Sim {
 }
 
 impl World {
-    /// Since the run began.
+    /// The time since the run began.
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -133,17 +134,17 @@ impl World {
         self.now() >= self.plan.calm_at
     }
 
-    /// Draws: true in `percent` of a hundred cases.
+    /// Returns true with a probability of `percent`.
     pub(crate) fn chance(&mut self, percent: u8) -> bool {
         self.rng.u8(0..100) < percent
     }
 
-    /// Milliseconds from `from` to `to`.
+    /// Draws a duration from `from` to `to` milliseconds.
     pub(crate) fn draw_ms(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(self.rng.u64(from..=to))
     }
 
-    /// Writes a line, where anybody wants the log.
+    /// Adds a line if the run is logged.
     pub(crate) fn log(&mut self, line: impl FnOnce() -> String) {
         let now = self.started.elapsed();
         if let Some(log) = &mut self.log {
@@ -152,9 +153,9 @@ impl World {
         }
     }
 
-    /// Something that must never happen did.
+    /// Records a violation.
     pub(crate) fn violation(&mut self, what: impl FnOnce() -> String) {
-        /// The first ones tell the story.
+        /// Later violations are usually consequences of the first ones.
         const KEPT: usize = 5;
         if self.violations.len() < KEPT {
             let text = format!("{:.3} s, life {}: {}", self.now().as_secs_f64(), self.life, what());
@@ -163,14 +164,14 @@ impl World {
         }
     }
 
-    /// Checks `fine`, and says what is wrong where it is not.
+    /// Records a violation unless `fine`.
     pub(crate) fn check(&mut self, fine: bool, what: impl FnOnce() -> String) {
         if !fine {
             self.violation(what);
         }
     }
 
-    /// Whether this life is over, and whether an interrupt has just come up.
+    /// Counts an interaction. Returns whether this life is over, and whether an interrupt is due.
     fn gate(&mut self, life: u32, point: &'static str) -> (bool, bool) {
         if !self.alive || life != self.life {
             return (true, false);
@@ -194,14 +195,14 @@ impl World {
             When::At(_) => false,
         };
         let Some(at) = self.interrupts.iter().position(due) else { return (false, false) };
-        // A process that is leaving is not told to leave again.
+        // A process that is already stopping ignores this interrupt.
         let what = self.interrupts.swap_remove(at).what;
         self.cover.met(name_of(what, point, self.draining));
         self.interrupt(what);
         (!self.alive, true)
     }
 
-    /// Ends the life at once, or asks it to end.
+    /// Kills the process, or tells it to stop.
     pub(crate) fn interrupt(&mut self, what: What) {
         if what == What::Term && self.draining {
             return;
@@ -229,7 +230,7 @@ impl World {
         }
     }
 
-    /// The next interrupt that has a time, and that time.
+    /// The time of the next timed interrupt.
     pub(crate) fn next_timed(&self) -> Option<Duration> {
         let times = self.interrupts.iter().filter_map(|interrupt| match interrupt.when {
             When::At(at) => Some(at),
@@ -238,7 +239,7 @@ impl World {
         times.min()
     }
 
-    /// Interrupts whose time has come.
+    /// Carries out the timed interrupts that are due.
     pub(crate) fn interrupt_timed(&mut self) {
         let now = self.now();
         let due = |interrupt: &Interrupt| matches!(interrupt.when, When::At(at) if at <= now);
@@ -252,7 +253,7 @@ impl World {
         }
     }
 
-    /// No more of them: the run is ending.
+    /// Clears the remaining interrupts at the end of the run.
     pub(crate) fn no_more_interrupts(&mut self) {
         self.interrupts.clear();
     }
@@ -275,7 +276,7 @@ impl World {
     }
 }
 
-/// An interrupt's name in the coverage.
+/// The coverage name of an interrupt.
 fn name_of(what: What, point: &str, draining: bool) -> &'static str {
     match (what, point, draining) {
         (What::Crash, _, true) => "crash while leaving",

@@ -18,21 +18,21 @@ use crate::world::Sim;
 pub(crate) enum QueueFault {
     /// Messages are deleted as soon as they are received.
     DeleteBeforeHandling,
-    /// Leases are taken to be extended, and are not.
+    /// Leases are reported as extended without being extended.
     LeaseNotExtended,
     /// The receipt of a copy of an event in flight is dropped.
     JoinDropped,
-    /// The first message of a batch is deleted as often as there are messages.
+    /// A batch of deletes has the first handle in every entry.
     HandlesNotDistinct,
-    /// A process that leaves keeps what it should hand back.
+    /// A process that stops keeps messages that it should hand back.
     ReleaseForgotten,
-    /// A lease that is found lost counts as extended.
+    /// A lost lease is reported as extended.
     LeaseLossIgnored,
-    /// A copy for the dead-letter queue is taken to be sent, and is not.
+    /// A copy for the dead-letter queue is reported as sent without being sent.
     CopyNotSent,
-    /// A process that leaves drops its open receive.
+    /// A process that stops drops its open receive.
     ReceiveAborted,
-    /// As many messages are asked for as SQS gives, whatever the room.
+    /// Every receive asks for a full batch, beyond the in-flight limit.
     RoomIgnored,
 }
 
@@ -43,14 +43,14 @@ pub(super) struct BrokenQueue {
 }
 
 impl BrokenQueue {
-    /// Returns once the process has been told to leave.
+    /// Returns after the process has been told to stop.
     async fn leaving(&self) {
         while !self.sim.lock().draining {
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// Whether the process has the message's event by an earlier receipt.
+    /// Whether the process already holds the message's event by an earlier receipt.
     fn is_copy(&self, message: &Message) -> bool {
         let world = self.sim.lock();
         let number = receipt(&message.handle);

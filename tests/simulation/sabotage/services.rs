@@ -8,7 +8,7 @@ use reservation_worker::client::{
 };
 use reservation_worker::event::ReservationId;
 
-/// A reservation that is sold counts as expired or cancelled, whichever was asked for.
+/// A sold reservation counts as expired or cancelled, whichever was requested.
 pub(super) struct SupersededIgnored {
     pub(super) whole: Arc<dyn ReservationApi>,
 }

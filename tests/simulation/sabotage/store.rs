@@ -11,23 +11,23 @@ use tokio::time::sleep;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreFault {
-    /// An event begins at its first step, whatever is done of it.
+    /// An event always begins at its first step.
     RetryFromStepOne,
-    /// An event is handled although the store did not answer the claim.
+    /// An event is handled although the store did not answer its claim.
     UnclaimedHandled,
-    /// An event is handled although somebody else has claimed it.
+    /// An event is handled although another owner has claimed it.
     ElsewhereIgnored,
-    /// Steps are taken to be recorded, and are not.
+    /// Steps are reported as recorded without being recorded.
     RecordSkipped,
-    /// Claims are taken to be renewed, and are not.
+    /// Claims are reported as renewed without being renewed.
     ClaimNotRenewed,
-    /// An event is recorded as handled after its message is deleted.
+    /// An event is recorded as handled only after its message is deleted.
     CompletedAfterDelete,
-    /// The claim of an event that is given up is kept.
+    /// The claim of an event that is given up is not released.
     ClaimNotReleased,
 }
 
-/// Longer than it takes to delete a message, if nothing goes wrong.
+/// Longer than the deletion of a message without faults.
 const LATER: Duration = Duration::from_secs(1);
 
 pub(super) struct BrokenStore {
