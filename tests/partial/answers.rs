@@ -1,5 +1,5 @@
-//! What a trouble looks like to the engine: the real tables read the status, and nothing else is made up here. The one place that
-//! knows how a call's error is built.
+//! The errors of calls, as the engine gets them. The real classification tables decide on each
+//! status; nothing is made up here. This is the only file that knows how a call's error is built.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::plan::{Side, Trouble};
 
-/// The error that a call ends with.
+/// The error of a call with this trouble.
 pub(crate) fn error(side: Side, trouble: Trouble) -> CallError {
     let away = |code, load| Failure {
         class: Class::Outage,
@@ -40,11 +40,11 @@ fn http(trouble: Trouble) -> Failure {
         Trouble::Forbidden => (403, true, None),
         Trouble::Paced(after) => (429, true, after),
         Trouble::Foreign(status) => (status, false, None),
-        Trouble::Html | Trouble::Silent => unreachable!("no status says so"),
+        Trouble::Html | Trouble::Silent => unreachable!("this trouble has no status"),
     };
-    let status = StatusCode::from_u16(status).expect("a status");
+    let status = StatusCode::from_u16(status).expect("the status is valid");
     let answer = classify_http(status, from_api, retry_after, HttpCall::SetStatus);
-    answer.expect_err("a failure")
+    answer.expect_err("the status is a failure")
 }
 
 fn grpc(trouble: Trouble) -> Failure {
@@ -58,7 +58,7 @@ fn grpc(trouble: Trouble) -> Failure {
         Trouble::Paced(after) => (Code::ResourceExhausted, after),
         Trouble::Foreign(_) => (Code::Unimplemented, None),
         Trouble::Html => return classify_not_grpc(StatusCode::OK, None),
-        Trouble::Silent => unreachable!("no status says so"),
+        Trouble::Silent => unreachable!("this trouble has no status"),
     };
-    classify_grpc(code, retry_info, Rpc::ReleaseHold).expect_err("a failure")
+    classify_grpc(code, retry_info, Rpc::ReleaseHold).expect_err("the status is a failure")
 }

@@ -1,4 +1,4 @@
-//! Many seeds of many scenarios on all cores, and the worst of each bound.
+//! Runs many seeds of many scenarios on all cores, and keeps the worst value of each bound.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use super::run::run;
 use super::sabotage::Sabotage;
 use super::scenario::{Scenario, Size};
 
-/// What one bound of a scenario came to, over all seeds.
+/// The worst value of one bound of a scenario over all seeds.
 struct Worst {
     measured: Measured,
     seed: u64,
@@ -22,19 +22,19 @@ struct Worst {
     runs: usize,
 }
 
-/// What many seeds came to, by scenario and bound.
+/// The results of many seeds, by scenario and bound.
 #[derive(Default)]
 pub(crate) struct Crowd {
     bounds: BTreeMap<(&'static str, String), Worst>,
 }
 
-/// The metrics of a thread's runs; a registry is too dear to make one for each process.
+/// The metrics of one thread's runs. A registry per process would be too expensive.
 pub(crate) fn metrics() -> Arc<Metrics> {
     let reasons: Vec<_> = DeadLetterReason::all().map(DeadLetterReason::as_str).collect();
     Arc::new(Metrics::new(&reasons))
 }
 
-/// Runs each of these seeds of each of these scenarios.
+/// Runs each scenario with each of its seeds.
 pub(crate) fn run_all(jobs: &[(Scenario, u64)], size: Size) -> Crowd {
     let (next, crowd) = (AtomicUsize::new(0), Mutex::new(Crowd::default()));
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -44,7 +44,7 @@ pub(crate) fn run_all(jobs: &[(Scenario, u64)], size: Size) -> Crowd {
                 let metrics = metrics();
                 while let Some((scenario, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = run(scenario.plan(*seed, size), None, false, &metrics);
-                    let mut crowd = crowd.lock().expect("no panic under it");
+                    let mut crowd = crowd.lock().expect("the lock is not poisoned");
                     for measured in judge(&outcome) {
                         crowd.add(measured, &outcome.world.plan);
                     }
@@ -52,10 +52,11 @@ pub(crate) fn run_all(jobs: &[(Scenario, u64)], size: Size) -> Crowd {
             });
         }
     });
-    crowd.into_inner().expect("no panic under it")
+    crowd.into_inner().expect("the lock is not poisoned")
 }
 
-/// The first bounds that a broken engine does not keep, and the sound one does, in that many seeds of each sabotage's scenario.
+/// Runs each sabotage's scenario until a seed breaks a bound, for at most `seeds` seeds. Returns
+/// the broken bounds, with and without the sabotage.
 pub(crate) fn catch_all(traps: &[(Sabotage, Scenario)], seeds: u64) -> Vec<(Sabotage, Caught)> {
     let (next, all) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -70,15 +71,15 @@ pub(crate) fn catch_all(traps: &[(Sabotage, Scenario)], seeds: u64) -> Vec<(Sabo
                         (!broken.is_empty()).then(|| Caught { broken, sound: failures(seed, None) })
                     });
                     let caught = caught.unwrap_or_default();
-                    all.lock().expect("no panic under it").push((*sabotage, caught));
+                    all.lock().expect("the lock is not poisoned").push((*sabotage, caught));
                 }
             });
         }
     });
-    all.into_inner().expect("no panic under it")
+    all.into_inner().expect("the lock is not poisoned")
 }
 
-/// What the broken engine does not keep, and what the sound one does not with the same seed.
+/// The bounds broken with the sabotage, and without it, by the same seed.
 #[derive(Default)]
 pub(crate) struct Caught {
     pub(crate) broken: Vec<String>,
@@ -120,12 +121,12 @@ impl Crowd {
         }
     }
 
-    /// A line for each bound.
+    /// One line per bound.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.bounds.iter().map(|(key, worst)| worst.line(key.0)).collect()
     }
 
-    /// A line for each bound that does not hold.
+    /// One line per bound that does not hold.
     pub(crate) fn failures(&self) -> Vec<String> {
         let failed = self.bounds.iter().filter(|(_, worst)| worst.failures > 0);
         failed.map(|(key, worst)| worst.line(key.0)).collect()
@@ -144,7 +145,7 @@ impl Worst {
     }
 }
 
-/// All that is known of one seed of a scenario.
+/// The log and the bounds of one seed of a scenario, and whether all bounds hold.
 pub(crate) fn explain(
     scenario: &Scenario,
     seed: u64,

@@ -1,4 +1,4 @@
-//! What must hold of a run, and by how much it did.
+//! The bounds of a run, and their measurement.
 
 use std::time::Duration;
 
@@ -7,44 +7,48 @@ use super::queue::State;
 use super::run::Outcome;
 use super::service::{Sample, Went};
 
-/// What must hold.
+/// A bound on a run.
 #[derive(Clone, Debug)]
 pub(crate) enum Bound {
-    /// Each good event is done so long after it arrived; one that arrived while it could not be done, after the end of that time.
+    /// Each good event is done within that duration of its arrival. For an event that arrived in
+    /// one of the periods, within that duration of the end of the period.
     Within(Duration, Vec<Times>),
-    /// All events that are to be done and arrive before then are done by then.
+    /// All events that are to be done and arrive before that time are done by it.
     DoneBy(Duration),
-    /// So many calls a second are served at least, in that time, and the client is told.
+    /// At least that many calls a second are answered with success in the period.
     Served(Side, f64, Times),
-    /// So many events a second are done at least, in that time.
+    /// At least that many events a second are done in the period.
     Done(f64, Times),
-    /// So many calls a second are made at most, in that time.
+    /// At most that many calls a second are made in the period.
     Asked(Side, f64, Times),
-    /// That share of the calls that end in that time is told to come back later, at most.
+    /// At most that share of the calls that end in the period is told to retry later.
     Paced(Side, f64, Times),
-    /// 99 of 100 calls that end in that time take so long at most.
+    /// 99 of 100 calls that end in the period take at most that long.
     P99(Side, Duration, Times),
-    /// 99 of 100 events that are received in that time wait so long at most for their first call.
+    /// 99 of 100 events that are received in the period wait at most that long for their first
+    /// call.
     Idle(Duration, Times),
-    /// Nobody takes a service to be away for longer than that, all told.
+    /// In total, processes treat a service as down for at most that long.
     Away(Duration),
-    /// In the time of its first call that is served after then, each process begins so many more at most.
+    /// Each process begins at most that many calls during its first call that is served after that
+    /// time.
     Ramp(Side, usize, Duration),
-    /// Each event is done at most so long after its turn, if so many a second are done in the order of receipt.
+    /// Each event is done at most that long after its turn, if the given number of events a second
+    /// is done in the order of receipt.
     InTurn(f64, Duration),
-    /// Jain's index of what is served to each process in that time, at least.
+    /// Jain's fairness index of the calls served to each process in the period is at least that.
     Fair(Side, f64, Times),
 }
 
-/// A bound as it was measured.
+/// A bound and its measured value.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) value: f64,
     pub(crate) limit: f64,
-    /// The value is to be as large as the limit, or not larger.
+    /// Whether the limit is a minimum.
     pub(crate) at_least: bool,
-    /// More of it, where it does not hold.
+    /// Details for the report.
     pub(crate) detail: String,
 }
 
@@ -53,7 +57,7 @@ impl Measured {
         if self.at_least { self.value >= self.limit } else { self.value <= self.limit }
     }
 
-    /// How much of the limit is used: above 1, it does not hold.
+    /// The used share of the limit. Above 1, the bound does not hold.
     pub(crate) fn strain(&self) -> f64 {
         let (part, whole) =
             if self.at_least { (self.limit, self.value) } else { (self.value, self.limit) };
@@ -61,7 +65,7 @@ impl Measured {
     }
 }
 
-/// Measures each bound of the plan, and what holds of every run.
+/// Measures the bounds of the plan, and those that hold for every run.
 pub(crate) fn judge(outcome: &Outcome) -> Vec<Measured> {
     let plan = &outcome.world.plan;
     let mut all: Vec<_> = plan.bounds.iter().map(|bound| measure(outcome, bound)).collect();
@@ -131,7 +135,7 @@ fn measure(outcome: &Outcome, bound: &Bound) -> Measured {
     }
 }
 
-/// The good event that took longest.
+/// The slowest good event.
 fn within(outcome: &Outcome, limit: Duration, closed: &[Times]) -> Measured {
     let (mut worst, mut late, mut undone, mut good) = (Duration::ZERO, 0, 0, 0);
     let mut which = None;
@@ -181,7 +185,7 @@ fn idle(outcome: &Outcome, limit: Duration, times: &Times) -> Measured {
     at_most("from receive to call, p99, s", p99, limit.as_secs_f64(), detail)
 }
 
-/// The event that waits longest for others that were received after it.
+/// The event that waits longest for events received after it.
 fn in_turn(outcome: &Outcome, per_s: f64, limit: Duration) -> Measured {
     let events = outcome.world.events.iter().enumerate();
     let mut received: Vec<_> =
@@ -198,7 +202,7 @@ fn in_turn(outcome: &Outcome, per_s: f64, limit: Duration) -> Measured {
     at_most("the longest after its turn, s", worst.as_secs_f64(), limit.as_secs_f64(), detail)
 }
 
-/// The process that takes to a service most suddenly.
+/// The process that resumes calls most abruptly.
 fn ramp(outcome: &Outcome, side: Side, limit: usize, back: Duration) -> Measured {
     let all = &outcome.world.services[side.index()].samples;
     let by_process = (0..outcome.world.plan.starts.len()).map(|process| {
@@ -252,7 +256,7 @@ fn samples<'a>(
     all.filter(|sample| inside(sample.ended, times))
 }
 
-/// What the service saw in that time.
+/// The calls that the service saw in the period.
 fn describe(outcome: &Outcome, side: Side, times: &Times) -> String {
     let went = |went| samples(outcome, side, times).filter(|sample| sample.went == went).count();
     let at = |part| percentile(outcome, side, times, part) * 1_000.0;
@@ -268,7 +272,7 @@ fn describe(outcome: &Outcome, side: Side, times: &Times) -> String {
     )
 }
 
-/// Of what calls that were served or thrown away took, in seconds.
+/// A percentile of the duration of calls that were served or thrown away, in seconds.
 fn percentile(outcome: &Outcome, side: Side, times: &Times, part: f64) -> f64 {
     let waited = |s: &&Sample| matches!(s.went, Went::Served | Went::ThrownAway);
     let mut took: Vec<_> = samples(outcome, side, times).filter(waited).map(|s| s.took).collect();
@@ -276,13 +280,14 @@ fn percentile(outcome: &Outcome, side: Side, times: &Times, part: f64) -> f64 {
     of_sorted(&took, part)
 }
 
-/// The smallest that so many are not above, in seconds; 0 where there are none.
+/// The smallest duration with that share of all durations at or below it, in seconds. 0 without
+/// durations.
 fn of_sorted(all: &[Duration], part: f64) -> f64 {
     let enough = all.iter().enumerate().find(|(n, _)| count(n + 1) >= count(all.len()) * part);
     enough.map_or(0.0, |(_, time)| time.as_secs_f64())
 }
 
-/// 1: all have the same. One in `n`: one has all.
+/// Jain's fairness index: 1 if all values are equal, `1/n` if one of `n` has everything.
 fn jain(of: &[f64]) -> f64 {
     let (sum, squares) = (of.iter().sum::<f64>(), of.iter().map(|x| x * x).sum::<f64>());
     if squares == 0.0 { 0.0 } else { sum * sum / (count(of.len()) * squares) }
@@ -297,5 +302,5 @@ fn span((from, to): &Times) -> f64 {
 }
 
 fn count(of: usize) -> f64 {
-    f64::from(u32::try_from(of).expect("few"))
+    f64::from(u32::try_from(of).expect("the number is small"))
 }

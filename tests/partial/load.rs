@@ -1,6 +1,7 @@
-//! How much a service takes: a number of servers with one line before them, and a limit of calls a second.
+//! The capacity of a service: a number of servers with one queue of calls, and a rate limit.
 //!
-//! A client that gives up keeps its place in the line: its call is served, and the answer is thrown away.
+//! A call whose client gives up keeps its place in the queue: it is served, and its response is
+//! thrown away.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use super::plan::{Bucket, Stage};
 
-/// The servers, by when each will be free.
+/// The servers, by the time at which each becomes free.
 #[derive(Debug, Default)]
 pub(crate) struct Servers {
     free_at: BinaryHeap<Reverse<Duration>>,
@@ -20,12 +21,12 @@ impl Servers {
         Self { free_at: BinaryHeap::new(), stages: stages.to_vec() }
     }
 
-    /// When a call that joins the line now will have been served.
+    /// The time at which a call that joins the queue now has been served.
     pub(crate) fn served_at(&mut self, now: Duration) -> Duration {
         let Some(stage) = self.stages.iter().rev().find(|stage| stage.from <= now).copied() else {
             return now;
         };
-        // Fewer servers: those that are free first go first.
+        // With fewer servers, the ones that become free first are removed.
         while self.free_at.len() > stage.servers {
             self.free_at.pop();
         }
@@ -39,7 +40,7 @@ impl Servers {
     }
 }
 
-/// The limit's tokens.
+/// The tokens of the rate limit.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     bucket: Option<Bucket>,
@@ -52,7 +53,7 @@ impl Tokens {
         Self { bucket, left: bucket.map_or(0.0, |bucket| bucket.capacity), at: Duration::ZERO }
     }
 
-    /// `Some`: refused, come back then.
+    /// Takes a token. Returns the retry time if there is none.
     pub(crate) fn refuses(&mut self, now: Duration) -> Option<Duration> {
         let bucket = self.bucket?;
         let more = (now - self.at).as_secs_f64() * bucket.per_s;
@@ -76,16 +77,16 @@ mod tests {
     }
 
     #[test]
-    fn calls_wait_in_one_line() {
+    fn calls_wait_in_one_queue() {
         let mut servers = Servers::new(&[stage(secs(0), 2, millis(100))]);
         let served: Vec<_> = (0..5).map(|_| servers.served_at(secs(1))).collect();
         let after = |ms: &[u64]| ms.iter().map(|ms| millis(1_000 + ms)).collect::<Vec<_>>();
         assert_eq!(served, after(&[100, 100, 200, 200, 300]));
-        assert_eq!(servers.served_at(secs(9)), millis(9_100), "nobody waits");
+        assert_eq!(servers.served_at(secs(9)), millis(9_100), "a free server serves at once");
     }
 
     #[test]
-    fn capacity_changes() {
+    fn capacity_changes_with_each_stage() {
         let mut servers =
             Servers::new(&[stage(secs(0), 2, millis(100)), stage(secs(5), 1, millis(100))]);
         assert_eq!(servers.served_at(secs(1)), millis(1_100));
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_come_back() {
+    fn tokens_are_refilled_over_time() {
         let bucket = Bucket { per_s: 10.0, capacity: 2.0, retry_after: secs(1) };
         let mut tokens = Tokens::new(Some(bucket));
         assert_eq!(tokens.refuses(secs(0)), None);

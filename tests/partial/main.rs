@@ -1,17 +1,27 @@
-//! The engine where the world is half well: services of which a part fails, that take only so much, or that refuse everybody; a
-//! store of which a shard is away; an action of SQS that is denied. 1 to 50 processes share one simulated queue. What must hold
-//! are the bounds that each scenario names. Every choice comes from the scenario and one seed, so that a run can be seen again:
-//! `PARTIAL_SCENARIO=name PARTIAL_SEED=n cargo test --features simulation --test partial replay -- --exact --nocapture`.
-//! `PARTIAL_SIZE=full` makes it as long as a soak's, and `PARTIAL_SABOTAGE=name` breaks the engine in that way.
+//! Simulation of the engine with partial failures: services that fail for some reservations, have
+//! little capacity or refuse all calls; a store with a shard down; an action of SQS that is denied.
+//! 1 to 50 processes share one simulated queue. Each scenario states the bounds that must hold.
+//! Every choice comes from the scenario and one seed, so a run can be replayed:
 //!
-//! `soak` runs as many seeds of every scenario as `PARTIAL_SEEDS` says, from `PARTIAL_START` on, each at its full length.
-//! What crashes do, and that effects happen once, is `tests/simulation`' to prove.
+//! ```sh
+//! PARTIAL_SCENARIO=name PARTIAL_SEED=n \
+//!   cargo test --features simulation --test partial replay -- --exact --nocapture
+//! ```
 //!
-//! - `plan`: what will happen; `scenario`: which plans there are, and their bounds; `judge`: whether they hold.
-//! - `world`: what all parts share. `queue` and `sqs`, `service`, `load` and `answers`, `store`: what the engine talks to.
-//! - `run`: one seed of one scenario. `sabotage`: engines that are broken on purpose. `crowd`: many of them on all cores.
+//! `PARTIAL_SIZE=full` makes the replay as long as a run of `soak`, and `PARTIAL_SABOTAGE=name`
+//! breaks the engine in that way.
+//!
+//! `soak` runs `PARTIAL_SEEDS` seeds of every scenario from `PARTIAL_START` on, each at full
+//! length. Crashes, and effects that happen exactly once, are the subject of `tests/simulation`.
+//!
+//! - `plan`: the contents of a run. `scenario`: the plans and their bounds. `judge`: whether the
+//!   bounds hold.
+//! - `world`: shared state. `queue` and `sqs`, `service`, `load` and `answers`, `store`: the
+//!   dependencies of the engine.
+//! - `run`: one seed of one scenario. `sabotage`: engines that are broken on purpose. `crowd`: many
+//!   seeds on all cores.
 
-// A soak shows its figures, and a replay what happened.
+// `soak` prints the measured bounds, and `replay` prints its log.
 #![allow(clippy::print_stdout)]
 
 mod answers;
@@ -38,7 +48,7 @@ use crowd::{catch_all, explain, metrics, run_all};
 use sabotage::Sabotage;
 use scenario::{SCENARIOS, Scenario, Size};
 
-/// The seeds of `make test`, of each scenario that takes next to no time, and of each other one.
+/// The number of seeds in `make test`, for short scenarios and for the others.
 const SEEDS: u64 = 2;
 const SEEDS_LONG: u64 = 1;
 
@@ -47,36 +57,36 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text}: not a whole number")))
 }
 
-/// Those whose names contain what `PARTIAL_SCENARIO` says, or all.
+/// The scenarios whose names contain the value of `PARTIAL_SCENARIO`. All without it.
 fn chosen() -> Vec<Scenario> {
     let wanted = env::var("PARTIAL_SCENARIO").unwrap_or_default();
     let chosen = SCENARIOS.iter().filter(|scenario| scenario.name.contains(&wanted));
     let chosen: Vec<_> = chosen.copied().collect();
-    assert!(!chosen.is_empty(), "PARTIAL_SCENARIO={wanted}: there is none of that name");
+    assert!(!chosen.is_empty(), "PARTIAL_SCENARIO={wanted}: no scenario has this name");
     chosen
 }
 
-/// Those that are chosen, each with its seeds.
+/// The chosen scenarios with their seeds.
 fn jobs(seeds: impl Fn(&Scenario) -> Range<u64>) -> Vec<(Scenario, u64)> {
     let all = chosen().into_iter();
     all.flat_map(|scenario| seeds(&scenario).map(move |seed| (scenario, seed))).collect()
 }
 
-/// `PARTIAL_SIZE=full` makes a replay as long as a soak's runs.
+/// The size of a replay, from `PARTIAL_SIZE`.
 fn size() -> Size {
     if env::var("PARTIAL_SIZE").is_ok_and(|size| size == "full") { Size::Full } else { Size::Small }
 }
 
-/// `PARTIAL_SABOTAGE` breaks the engine of a replay in that way.
+/// The sabotage of a replay, from `PARTIAL_SABOTAGE`.
 fn broken() -> Option<Sabotage> {
     let name = env::var("PARTIAL_SABOTAGE").ok()?;
     let found = TRAPS.iter().find(|(sabotage, _)| format!("{sabotage:?}").contains(&name));
-    assert!(found.is_some(), "PARTIAL_SABOTAGE={name}: there is none of that name");
+    assert!(found.is_some(), "PARTIAL_SABOTAGE={name}: no sabotage has this name");
     found.map(|(sabotage, _)| *sabotage)
 }
 
 #[test]
-fn what_is_half_well_keeps_its_bounds() {
+fn every_scenario_keeps_its_bounds() {
     let seeds = |scenario: &Scenario| 0..if scenario.is_short { SEEDS } else { SEEDS_LONG };
     let crowd = run_all(&jobs(seeds), size());
     println!("{}", crowd.lines().join("\n"));
@@ -84,35 +94,35 @@ fn what_is_half_well_keeps_its_bounds() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// The seeds in one of which a sabotage is caught.
+/// The number of seeds, one of which must catch the sabotage.
 const SEEDS_TO_CATCH: u64 = 4;
 
 /// The scenario that catches each sabotage.
 const TRAPS: [(Sabotage, &str); 11] = [
-    // The failure of a reservation that failed before is fresh evidence.
+    // A repeated failure of one reservation counts as new evidence.
     (Sabotage::Engine("evidence::repeats-are-fresh"), "few-bad-apples"),
     // A service is probed with the event that has waited longest.
     (Sabotage::Engine("probes::oldest-first"), "outage-then-thirty"),
-    // A permanent error is final although the service is not called.
+    // A permanent error is final even while the service is treated as refusing all calls.
     (Sabotage::Engine("attribution::refusal-always-final"), "refusing-all"),
-    // Refusals are no evidence about the service, however many there are.
+    // Permanent errors never count as evidence about the service.
     (Sabotage::Engine("evidence::refusals-unseen"), "refusing-all"),
-    // Calls that began before a decrease of the limit are samples after it.
+    // Calls that began before the limit was lowered count as samples after it.
     (Sabotage::Engine("limit::late-samples-count"), "silent-moment"),
-    // A limit that is not reached is raised.
+    // The limit is raised even if it is not reached.
     (Sabotage::Engine("limit::raised-unreached"), "quiet-between"),
     (Sabotage::OutageCharged, "half-away"),
     (Sabotage::PauseForOne, "one-bad-apple"),
-    // The full limit holds at once when a service is back.
+    // The full limit applies at once after an outage.
     (Sabotage::Engine("limit::ramp-at-once"), "back-after-a-minute"),
-    // Any number of suspects is tried at once.
+    // The number of suspects that are tried at once has no bound.
     (Sabotage::Engine("suspects::unbounded"), "slow-and-sick"),
-    // Events that wait for room at a service do not count as buffered.
+    // Events that wait for the concurrency limit of a service do not count as buffered.
     (Sabotage::Engine("waiting::full-not-buffered"), "twenty-a-second"),
 ];
 
 #[test]
-fn an_engine_that_judges_wrongly_is_caught() {
+fn every_sabotage_is_caught_by_its_scenario() {
     let traps = TRAPS.map(|(sabotage, name)| {
         let scenario = SCENARIOS.into_iter().find(|scenario| scenario.name == name);
         (sabotage, scenario.unwrap_or_else(|| panic!("there is no scenario {name}")))

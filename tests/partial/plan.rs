@@ -1,4 +1,4 @@
-//! What will happen in a run, and what must hold of it: data only. Which of it is drawn from the seed is the scenarios' to say.
+//! The contents of a run and its bounds, as data. The scenarios decide what is drawn from the seed.
 
 use std::time::Duration;
 
@@ -38,67 +38,68 @@ impl Side {
     }
 }
 
-/// What is expected of an event.
+/// The expectation for an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grade {
-    /// Done in time.
+    /// It is done in time.
     Good,
-    /// Done before the run ends, as it has to wait for others.
+    /// It waits for others, and is done before the run ends.
     Late,
-    /// Nothing: it may be dead-lettered, or wait for ever.
+    /// None: it may be dead-lettered or wait forever.
     Bad,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct EventSpec {
-    /// When its sender hands it to the queue.
+    /// The time at which it is sent to the queue.
     pub(crate) at: Duration,
     pub(crate) reservation: u32,
-    /// Which part of the reservations it belongs to; faults may hit one part only. 0 is the healthy one.
+    /// The part of the reservations to which it belongs. A fault may affect one part only; part 0
+    /// has no faults of its own.
     pub(crate) part: u8,
     pub(crate) grade: Grade,
-    /// Whether the Inventory service is needed too.
+    /// Whether the event needs the Inventory service too.
     pub(crate) seats: bool,
     pub(crate) group: Option<u32>,
-    /// The body is no event.
+    /// Whether the body is invalid.
     pub(crate) poison: bool,
 }
 
-/// In place of success.
+/// The failure of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// 503; UNAVAILABLE.
     Away,
-    /// The same, with the time at which to come back.
+    /// The same, with a retry time.
     AwayUntil(Duration),
     /// 500; INTERNAL.
     Failing,
-    /// 500 with a time; ABORTED with `RetryInfo`.
+    /// 500 with a retry time; ABORTED with `RetryInfo`.
     FailingUntil(Duration),
     /// 422 with the API's error body; FAILED_PRECONDITION.
     Refused,
     /// 403; PERMISSION_DENIED.
     Forbidden,
-    /// 429; RESOURCE_EXHAUSTED. With or without a time.
+    /// 429; RESOURCE_EXHAUSTED. With or without a retry time.
     Paced(Option<Duration>),
     /// That status without the API's error body; UNIMPLEMENTED.
     Foreign(u16),
-    /// 200 with a body that is not JSON; an answer that is not gRPC.
+    /// 200 with a body that is not JSON; a response that is not gRPC.
     Html,
-    /// No answer.
+    /// No response.
     Silent,
 }
 
-/// Which calls a fault hits.
+/// The calls that a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     All,
     Part(u8),
-    /// That many of a hundred calls.
+    /// That percentage of the calls.
     Random(u8),
 }
 
-/// From one time to another, some calls of a service fail.
+/// A failure of some calls to a service between two times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     pub(crate) side: Side,
@@ -108,7 +109,8 @@ pub(crate) struct Fault {
     pub(crate) trouble: Trouble,
 }
 
-/// From then on, that many calls are served at once, each for so long; the others wait in one line.
+/// The capacity of a service from that time on: the number of calls that are served at once, and
+/// the time for each. All others wait in one queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stage {
     pub(crate) from: Duration,
@@ -116,7 +118,7 @@ pub(crate) struct Stage {
     pub(crate) service_time: Duration,
 }
 
-/// A limit of so many calls a second.
+/// A rate limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     pub(crate) per_s: f64,
@@ -126,20 +128,20 @@ pub(crate) struct Bucket {
 
 #[derive(Clone, Debug)]
 pub(crate) struct ServicePlan {
-    /// What a call takes beside its service time.
+    /// The duration of a call beside its service time.
     pub(crate) latency: (Duration, Duration),
-    /// What an answer that says no takes, where that is another time.
+    /// The duration of a failed call, if it differs.
     pub(crate) fails_in: Option<Duration>,
-    /// The client's.
+    /// The client's timeout.
     pub(crate) timeout: Duration,
-    /// What the engine is told that an attempt should take.
+    /// The latency target in the engine's settings.
     pub(crate) target: Option<Duration>,
-    /// Empty: any number is served at once.
+    /// Empty: the number of calls served at once has no limit.
     pub(crate) stages: Vec<Stage>,
     pub(crate) bucket: Option<Bucket>,
 }
 
-/// What is done to SQS.
+/// An action of SQS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Receive,
@@ -153,13 +155,13 @@ pub(crate) enum SqsTrouble {
     Denied,
     Throttled,
     Failing,
-    /// Takes that long.
+    /// Takes that much longer.
     Slow(Duration),
-    /// That many of a hundred entries fail.
+    /// That percentage of the entries fails.
     Partly(u8),
 }
 
-/// From one time to another, one action of SQS is not what it should be.
+/// A fault of one action of SQS between two times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SqsFault {
     pub(crate) action: Action,
@@ -168,12 +170,12 @@ pub(crate) struct SqsFault {
     pub(crate) trouble: SqsTrouble,
 }
 
-/// Where events are remembered.
+/// The store of the events' records.
 #[derive(Clone, Debug)]
 pub(crate) enum StorePlan {
-    /// In each process.
+    /// One in-memory store per process.
     Memory,
-    /// In three shards that all processes share; one of them is away from one time to another.
+    /// Three shards shared by all processes. One of them is down between two times.
     Shards { away: u16, from: Duration, to: Duration },
 }
 
@@ -181,9 +183,9 @@ pub(crate) enum StorePlan {
 pub(crate) struct Plan {
     pub(crate) scenario: &'static str,
     pub(crate) seed: u64,
-    /// What the seed chose, in words.
+    /// The seed's choices as text.
     pub(crate) choice: String,
-    /// When each process starts.
+    /// The start time of each process.
     pub(crate) starts: Vec<Duration>,
     pub(crate) settings: AppSettings,
     pub(crate) calls_min: usize,
@@ -193,17 +195,19 @@ pub(crate) struct Plan {
     pub(crate) sqs: Vec<SqsFault>,
     pub(crate) max_receives: u32,
     pub(crate) store: StorePlan,
-    /// In the order of their times.
+    /// Sorted by time.
     pub(crate) events: Vec<EventSpec>,
-    /// The run ends when all that are to be done are, but not before the one time, and at the other whatever is left.
+    /// The run ends between these times: as soon as all events that are to be done are done, and at
+    /// the second time in any case.
     pub(crate) lasts: (Duration, Duration),
-    /// Good events that may be in the dead-letter queue.
+    /// The number of good events that may be in the dead-letter queue.
     pub(crate) dead_letters_max: usize,
     pub(crate) bounds: Vec<Bound>,
 }
 
 impl Plan {
-    /// In half of the runs calls that go well take so long, and those that fail a moment.
+    /// For half of the seeds, sets the latency of successful calls, and a short duration of failed
+    /// calls.
     pub(crate) fn slow_where_well(&mut self, rng: &mut Rng, latency: Duration) {
         if rng.bool() {
             return;
@@ -214,7 +218,8 @@ impl Plan {
         }
     }
 
-    /// The worker's defaults, one process, services that are quick and well, no events.
+    /// A plan with the worker's default settings, one process, fast services without faults, and no
+    /// events.
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let most = rng.u64(4..=12);
         let service = |timeout| ServicePlan {
@@ -244,7 +249,7 @@ impl Plan {
         }
     }
 
-    /// That many processes, started within a second, which is what a roll-out of pods that were waited for looks like.
+    /// Sets the number of processes. They start within one second, as in a rollout of pods.
     pub(crate) fn processes(&mut self, rng: &mut Rng, count: usize) {
         self.starts = (0..count).map(|_| millis(rng.u64(0..1_000))).collect();
     }
@@ -253,9 +258,9 @@ impl Plan {
         self.faults.push(Fault { side, from: times.0, to: times.1, who, trouble });
     }
 
-    /// One more event of a reservation of its own.
+    /// Adds an event with a reservation of its own.
     pub(crate) fn event(&mut self, at: Duration) -> &mut EventSpec {
-        let reservation = u32::try_from(self.events.len()).expect("few events");
+        let reservation = u32::try_from(self.events.len()).expect("the number is small");
         self.events.push(EventSpec {
             at,
             reservation,
@@ -265,10 +270,10 @@ impl Plan {
             group: None,
             poison: false,
         });
-        self.events.last_mut().expect("it was pushed")
+        self.events.last_mut().expect("an event was added")
     }
 
-    /// So many events a second, at random times.
+    /// Adds events at random times, at that rate. Returns the index of the first.
     pub(crate) fn steady(&mut self, rng: &mut Rng, per_s: f64, times: Times) -> usize {
         let first = self.events.len();
         let mut at = times.0.as_secs_f64();
@@ -282,7 +287,7 @@ impl Plan {
     }
 }
 
-/// From the first to the second.
+/// A period, from the first time to the second.
 pub(crate) type Times = (Duration, Duration);
 
 fn settings() -> AppSettings {

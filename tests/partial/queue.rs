@@ -1,4 +1,5 @@
-//! The simulated queue's state, in the terms of Amazon SQS. All processes share it. How calls travel is `sqs`'.
+//! The state of the simulated queue that all processes share, by the rules of Amazon SQS. How calls
+//! travel is in `sqs`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -13,7 +14,7 @@ pub(crate) enum State {
     Visible,
     InFlight,
     Deleted,
-    /// Received too often: SQS moved it to the dead-letter queue.
+    /// Received too often: SQS redrove it to the dead-letter queue.
     Redriven,
 }
 
@@ -21,31 +22,32 @@ pub(crate) enum State {
 pub(crate) struct Msg {
     pub(crate) state: State,
     pub(crate) receives: u32,
-    /// When it will be visible again, or since when it is.
+    /// The time at which it becomes, or became, visible again.
     visible_at: Duration,
     group: Option<u32>,
     at: Duration,
-    /// Copies in the dead-letter queue that the engine sent.
+    /// Copies that the engine sent to the dead-letter queue.
     pub(crate) copies: u32,
 }
 
-/// Since when it is visible, and which it is: what comes back goes to the end of the line. A FIFO queue keeps the order of sending.
+/// The time since which a message is visible, and its number. A message that returns goes to the
+/// end of the queue. A FIFO queue keeps the order of sending.
 type Place = (Duration, usize);
 
-/// The messages, one for each event and by its number.
+/// The messages, one per event and with its number.
 pub(crate) struct QueueState {
     pub(crate) msgs: Vec<Msg>,
-    /// The first that has not been sent.
+    /// The first message that has not been sent.
     next: usize,
-    /// By their place in the line.
+    /// In the order of receipt.
     visible: BTreeSet<Place>,
     hidden: BinaryHeap<Reverse<(Duration, usize)>>,
-    /// How many of a group are in flight.
+    /// The number of messages in flight per group.
     groups: HashMap<u32, usize>,
-    /// When whoever waits for the next visible message will look again.
+    /// The time of the next check for visible messages.
     pub(crate) looks_at: Duration,
     max_receives: u32,
-    /// What was redriven since somebody asked.
+    /// The messages redriven since they were last taken from this list.
     pub(crate) redriven: Vec<usize>,
 }
 
@@ -77,7 +79,7 @@ impl QueueState {
         }
     }
 
-    /// Lets become visible what is to be by `now`.
+    /// Makes all messages visible that are due by `now`.
     pub(crate) fn advance(&mut self, now: Duration) {
         while let Some(msg) = self.msgs.get_mut(self.next)
             && msg.at <= now
@@ -99,7 +101,7 @@ impl QueueState {
         }
     }
 
-    /// When the next message will become visible.
+    /// The time at which the next message becomes visible.
     pub(crate) fn next_at(&self) -> Duration {
         let arrives = self.msgs.get(self.next).map_or(NEVER, |msg| msg.at);
         self.hidden.peek().map_or(NEVER, |Reverse((at, _))| *at).min(arrives)
@@ -109,7 +111,7 @@ impl QueueState {
         !self.visible.is_empty()
     }
 
-    /// Hands out up to `max`.
+    /// Hands out up to `max` messages.
     pub(crate) fn take(&mut self, max: usize, now: Duration, visibility: Duration) -> Vec<usize> {
         let mut taken = Vec::new();
         let mut own = HashSet::new();
@@ -119,7 +121,7 @@ impl QueueState {
         {
             from = (since, n + 1);
             if let Some(group) = self.msgs[n].group {
-                // A group waits for what is in flight, but not for what comes with it.
+                // A group waits for its messages in flight, except for those of the same receive.
                 if !own.contains(&group) && self.groups.contains_key(&group) {
                     continue;
                 }
@@ -148,12 +150,12 @@ impl QueueState {
         self.hidden.push(Reverse((until, n)));
     }
 
-    /// It is in flight no more.
+    /// Ends the message's time in flight.
     fn landed(&mut self, n: usize, state: State) {
         let msg = &mut self.msgs[n];
         msg.state = state;
         if let Some(group) = msg.group {
-            let count = self.groups.get_mut(&group).expect("it was in flight");
+            let count = self.groups.get_mut(&group).expect("the group has a message in flight");
             *count -= 1;
             if *count == 0 {
                 self.groups.remove(&group);
@@ -161,7 +163,7 @@ impl QueueState {
         }
     }
 
-    /// Whether the receipt stands.
+    /// Whether the receipt is valid.
     fn stands(&self, (n, receive): (usize, u32)) -> bool {
         self.msgs[n].state == State::InFlight && self.msgs[n].receives == receive
     }
@@ -174,7 +176,8 @@ impl QueueState {
         stands
     }
 
-    /// What is visible again can still be deleted, as long as nobody else has received it.
+    /// Deletes a message. A message that is visible again can be deleted until it is received
+    /// again.
     pub(crate) fn delete(&mut self, (n, receive): (usize, u32)) -> bool {
         if self.stands((n, receive)) {
             self.landed(n, State::Deleted);

@@ -1,5 +1,6 @@
-//! The two simulated services: which calls fail and how, how long the others take, and the samples of all of them. The client's
-//! timeout is kept here: the answer of a call that takes longer is thrown away.
+//! The two simulated services: which calls fail and how, the duration of the others, and samples of
+//! all calls. The client's timeout is applied here too: the response of a call that takes longer is
+//! thrown away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +19,20 @@ use super::load::{Servers, Tokens};
 use super::plan::{Fault, ServicePlan, Side, Trouble, Who};
 use super::world::{Sim, World};
 
-/// How a call went.
+/// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Went {
-    /// It was served, and the client was told.
+    /// Served, and the client got the response.
     Served,
-    /// It was served, and the client had given up.
+    /// Served after the client's timeout.
     ThrownAway,
-    /// It was told to come back later.
+    /// Told to retry later.
     Paced,
-    /// It failed in another way.
+    /// Failed in another way.
     Failed,
 }
 
-/// One call that ended.
+/// A call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) process: usize,
@@ -60,13 +61,13 @@ impl ServiceState {
     }
 }
 
-/// Both services, as one process sees them.
+/// The two services as one process reaches them.
 pub(crate) struct SimServices {
     pub(crate) sim: Arc<Sim>,
     pub(crate) process: usize,
 }
 
-/// What will become of a call.
+/// The outcome of a call.
 struct Journey {
     event: usize,
     took: Duration,
@@ -74,7 +75,7 @@ struct Journey {
     went: Went,
 }
 
-/// A call that is open, until its caller lets go of it.
+/// An open call, closed on drop.
 struct Open<'a> {
     sim: &'a Sim,
     side: Side,

@@ -1,5 +1,5 @@
-//! How calls to the simulated queue travel: long polls that wake on arrival, latency, and actions that are denied, fail, are slow,
-//! or fail for some entries.
+//! How calls to the simulated queue travel: long polls that wake up on arrival, latency, and
+//! actions that are denied, fail, are slow, or fail for some entries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use tokio::time::{sleep, sleep_until};
 use super::plan::{Action, SqsTrouble, millis};
 use super::world::{Sim, World, event_id};
 
-/// The queue, as one process sees it.
+/// The queue as one process reaches it.
 pub(crate) struct SimQueue {
     pub(crate) sim: Arc<Sim>,
     pub(crate) process: usize,
 }
 
-/// Wakes a receive whenever a message becomes visible. Never ends.
+/// Wakes a receive whenever a message becomes visible. Never returns.
 pub(crate) async fn wake_receives(sim: Arc<Sim>) {
     loop {
         let next = {
@@ -43,7 +43,7 @@ pub(crate) async fn wake_receives(sim: Arc<Sim>) {
 }
 
 impl SimQueue {
-    /// What is to be done to this call: it fails as a whole, or that many of a hundred entries do.
+    /// Applies the planned fault to a call: fails, or returns the percentage of entries that fail.
     async fn travel(&self, action: Action) -> Result<u8, QueueError> {
         let (trouble, latency) = {
             let mut world = self.sim.lock();
@@ -100,7 +100,8 @@ impl SimQueue {
         Ok(answers)
     }
 
-    /// Wakes whoever waits for the next visible message, where it comes sooner than it did.
+    /// Wakes a receive if a message is visible, and the timer if the next one is visible earlier
+    /// than expected.
     fn look_again(&self, world: &mut World) {
         let now = world.now();
         world.queue.advance(now);
@@ -128,7 +129,8 @@ impl SimQueue {
             world.log(|| format!("m-{n} redriven"));
             world.close(n);
         }
-        // What is visible and was not given is another's to ask for; of a group that is locked, nobody's.
+        // Visible messages that were not handed out are left for another receive. Those of a locked
+        // group stay locked.
         if !taken.is_empty() {
             self.look_again(world);
         }
@@ -167,8 +169,11 @@ fn body(n: usize, spec: &super::plan::EventSpec) -> String {
 }
 
 fn receipt(handle: &ReceiptHandle) -> (usize, u32) {
-    let parts = handle.0.split_once('/').expect("a handle of this queue");
-    (parts.0.parse().expect("a number"), parts.1.parse().expect("a number"))
+    let parts = handle.0.split_once('/').expect("the handle is from this queue");
+    (
+        parts.0.parse().expect("the handle has two numbers"),
+        parts.1.parse().expect("the handle has two numbers"),
+    )
 }
 
 impl World {
@@ -242,7 +247,7 @@ impl Queue for SimQueue {
     async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
         self.travel(Action::DeadLetter).await?;
         let number = letter.message_id.0.strip_prefix("m-").and_then(|n| n.parse::<usize>().ok());
-        let n = number.expect("a message of this queue");
+        let n = number.expect("the message is in this queue");
         let mut world = self.sim.lock();
         world.queue.msgs[n].copies += 1;
         world.close(n);

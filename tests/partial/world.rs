@@ -1,4 +1,5 @@
-//! What all parts of the simulated world share: the clock, the draws, the log, and what became of each event.
+//! The state that all parts of the simulated world share: the clock, the random numbers, the log,
+//! and the progress of each event.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,19 +15,19 @@ use super::plan::{Plan, Side};
 use super::queue::QueueState;
 use super::service::ServiceState;
 
-/// Calls in one run, beyond which something loops.
+/// More calls than this in one run mean a loop that does not wait.
 const CALLS_MAX: u64 = 20_000_000;
 
-/// What became of an event.
+/// The progress of an event.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Became {
-    /// By [`Side`]: the step is done.
+    /// Whether the step is done, by [`Side`].
     pub(crate) steps: [bool; 2],
     pub(crate) done_at: Option<Duration>,
-    /// When it was received first, and when the first call for it began.
+    /// The times of its first receive and of its first call.
     pub(crate) received_at: Option<Duration>,
     pub(crate) called_at: Option<Duration>,
-    /// The run waits for it no more.
+    /// Whether the run has stopped waiting for it.
     closed: bool,
 }
 
@@ -37,24 +38,24 @@ pub(crate) struct World {
     log: Option<Vec<String>>,
     calls: u64,
     pub(crate) events: Vec<Became>,
-    /// Events that are to be done and are not.
+    /// The number of events that are to be done and are not.
     pub(crate) open: usize,
-    /// Which event a key belongs to, and which side.
+    /// The event and the service of each idempotency key.
     pub(crate) keys: HashMap<Uuid, (usize, Side)>,
     pub(crate) queue: QueueState,
     /// By [`Side`].
     pub(crate) services: [ServiceState; 2],
     pub(crate) violations: Vec<String>,
-    /// For how long a process took one of the services to be away.
+    /// For how long a process treated a service as down.
     pub(crate) away: Duration,
 }
 
-/// The world, for whoever calls it.
+/// The world, shared by all its parts.
 pub(crate) struct Sim {
     world: Mutex<World>,
     /// A message can be received.
     pub(crate) arrivals: Notify,
-    /// A message will be visible earlier than whoever waits for that knows.
+    /// A message becomes visible earlier than the pending timer.
     pub(crate) sooner: Notify,
 }
 
@@ -67,7 +68,7 @@ impl Sim {
         let plan = Arc::new(plan);
         let mut keys = HashMap::with_capacity(plan.events.len() * 2);
         for (n, event) in plan.events.iter().enumerate() {
-            let id = EventId::new(&event_id(n)).expect("a good id");
+            let id = EventId::new(&event_id(n)).expect("the id is valid");
             keys.insert(idempotency_key(&id, Step::ReservationStatus), (n, Side::Api));
             if event.seats {
                 keys.insert(idempotency_key(&id, Step::InventoryRelease), (n, Side::Inventory));
@@ -91,11 +92,11 @@ impl Sim {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("no panic happens under this lock")
+        self.world.lock().expect("the lock is not poisoned")
     }
 
     pub(crate) fn into_world(self: Arc<Self>) -> Option<World> {
-        Some(Arc::into_inner(self)?.world.into_inner().expect("no panic happened under it"))
+        Some(Arc::into_inner(self)?.world.into_inner().expect("the lock is not poisoned"))
     }
 }
 
@@ -108,7 +109,7 @@ impl World {
         self.started + at
     }
 
-    /// True in `percent` of a hundred cases.
+    /// Returns true with a probability of `percent`.
     pub(crate) fn chance(&mut self, percent: u8) -> bool {
         self.rng.u8(0..100) < percent
     }
@@ -131,10 +132,10 @@ impl World {
     /// Counts a call of any kind.
     pub(crate) fn called(&mut self) {
         self.calls += 1;
-        assert!(self.calls < CALLS_MAX, "a loop that does not wait");
+        assert!(self.calls < CALLS_MAX, "too many calls: some loop does not wait");
     }
 
-    /// A step is done, and the engine is being told so.
+    /// Marks a step as done, as the engine gets its response.
     pub(crate) fn step_done(&mut self, event: usize, side: Side) {
         let now = self.now();
         let spec = &self.plan.events[event];
@@ -147,7 +148,7 @@ impl World {
         }
     }
 
-    /// The run waits for this event no more.
+    /// Stops waiting for this event.
     pub(crate) fn close(&mut self, event: usize) {
         let was_closed = std::mem::replace(&mut self.events[event].closed, true);
         self.open -= usize::from(!was_closed && self.plan.events[event].awaited());
@@ -155,7 +156,7 @@ impl World {
 }
 
 impl super::plan::EventSpec {
-    /// Whether the run waits for it.
+    /// Whether the run waits for this event.
     pub(crate) fn awaited(&self) -> bool {
         use super::plan::Grade::{Bad, Good, Late};
         match self.grade {

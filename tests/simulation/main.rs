@@ -1,7 +1,10 @@
 //! Simulation of the engine with faults of every kind: crashes, lost responses, outages,
 //! duplicates. The engine must keep all its guarantees. Every choice comes from one seed, so a
-//! failure can be replayed: `SIM_SEED=n cargo test --features simulation --test simulation replay
-//! -- --exact --nocapture`.
+//! failure can be replayed:
+//!
+//! ```sh
+//! SIM_SEED=n cargo test --features simulation --test simulation replay -- --exact --nocapture
+//! ```
 //!
 //! `soak` runs `SIM_SEEDS` seeds from `SIM_START` on.
 //!
