@@ -1,10 +1,12 @@
-//! Services of a known capacity, with a latency target: what is served, how long it takes, and who gets it.
+//! Services of a known capacity, with a latency target. The bounds are on throughput, latency and
+//! fairness.
 //!
-//! The best fixed concurrency is as many calls as there are servers: all of the capacity, and nobody waits. No process can know how
-//! many others there are, so latency is held to the target and not to that. 99 of 100 calls take at most 1.25 times the longest of
-//! three times: the target; a call's time when nobody waits; and what the least concurrency that each process keeps makes
-//! inevitable, with the one call more that it tries now and then (by Little's law). And one service time more, as latencies come in
-//! steps of that.
+//! The best fixed concurrency is one call per server: it uses the whole capacity, and no call
+//! waits. A process does not know the number of other processes, so the bound on latency follows
+//! from the target instead. 99 of 100 calls take at most 1.25 times the longest of: the target; the
+//! duration of a call that does not wait; the latency that results, by Little's law, from the
+//! minimum concurrency of each process plus the one additional call that it tries at times. One
+//! service time is added, because latencies rise in steps of it.
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use crate::plan::{Grade, Plan, Side, Stage, Times, millis, pick, secs};
 
 const TARGET: Duration = millis(100);
 
-/// What a run is made of.
+/// The service of a run.
 #[derive(Clone, Copy)]
 struct Service {
     servers: usize,
@@ -29,10 +31,10 @@ impl Service {
     }
 
     fn calls(self, count: usize) -> f64 {
-        f64::from(u32::try_from(count).expect("few"))
+        f64::from(u32::try_from(count).expect("the number is small"))
     }
 
-    /// What 99 of 100 calls take at most.
+    /// The bound on the latency of 99 of 100 calls.
     fn p99(self, plan: &Plan) -> Duration {
         let inevitable = self.calls(plan.starts.len() * (plan.calls_min + 1)) / self.per_s();
         let best = self.service_time + plan.services[0].latency.1;
@@ -48,7 +50,7 @@ impl Service {
 
 const EIGHT: Service = Service { servers: 8, service_time: millis(20) };
 
-/// A backlog that outlasts the run, and a service that is told a target.
+/// A backlog that outlasts the run, and a service with a latency target.
 fn plan(rng: &mut Rng, processes: usize, service: Service, lasts: Duration) -> Plan {
     let mut plan = Plan::new(rng);
     plan.processes(rng, processes);
@@ -87,7 +89,7 @@ pub(super) fn adaptive(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// As many processes again start when the others have found their limits.
+/// The same number of processes starts again after the others have found their limits.
 pub(super) fn late_joiners(rng: &mut Rng, size: Size) -> Plan {
     let processes = pick(rng, &size.of([2, 2], [4, 10]));
     let (joins, from, lasts) =
@@ -102,7 +104,7 @@ pub(super) fn late_joiners(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// Half of the servers go, and come back; both are absorbed in two seconds.
+/// Half of the servers disappear and return. The engine adapts to each change within two seconds.
 pub(super) fn halved(rng: &mut Rng, size: Size) -> Plan {
     let processes = pick(rng, &size.of([1, 4], [4, 10]));
     let half = Service { servers: 4, ..EIGHT };
@@ -115,22 +117,24 @@ pub(super) fn halved(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// Twenty calls a second in all: two at once, 100 ms each.
+/// A capacity of twenty calls a second: two at once, 100 ms each.
 pub(super) fn twenty(rng: &mut Rng, size: Size) -> Plan {
     let service = Service { servers: 2, service_time: millis(100) };
     let processes = pick(rng, &[1, 4, 10]);
     let lasts = size.of(secs(90), secs(300));
     let mut plan = plan(rng, processes, service, lasts);
     plan.calls_min = 1;
-    // A target below what one call takes when nobody waits could not be met.
+    // A target below the duration of a call that does not wait cannot be met.
     plan.services[0].target = Some(millis(300));
     plan.bounds = bounds(&plan, service, 0.95, (secs(30), lasts));
-    // Four times the limit that each starts with, and that limit, at a tenth of twenty a second.
+    // Each process holds up to four times its initial limit, and the limit itself, and is served at
+    // two calls a second: a tenth of the capacity.
     plan.bounds.push(Bound::Idle(secs(10), (secs(0), lasts - secs(10))));
     plan
 }
 
-/// A backlog, then so little that no limit is reached, then a backlog again: what was found in the first holds in the second.
+/// A backlog, then too few events to reach any limit, then a backlog again. The limit found in the
+/// first backlog must still hold in the second.
 pub(super) fn quiet_between(rng: &mut Rng, size: Size) -> Plan {
     let processes = pick(rng, &[2, 4]);
     let (quiet, busy) = size.of((secs(8), secs(30)), (secs(20), secs(120)));

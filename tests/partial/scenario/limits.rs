@@ -1,4 +1,4 @@
-//! Services that say *not so fast*, and one that does not say so.
+//! Services with a rate limit, and one whose overload shows only in its latency.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use super::Size;
 use crate::judge::Bound;
 use crate::plan::{Bucket, NEVER, Plan, Side, Stage, Trouble, Who, millis, pick, secs};
 
-/// A random fifth of the calls is told to come back in a second; three fifths of the throughput without that is the least.
+/// A random fifth of the calls is told to retry in one second. At least three fifths of the
+/// throughput without these answers must remain.
 pub(super) fn throttled_fifth(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let latency = millis(pick(rng, &[5, 100]));
@@ -16,9 +17,9 @@ pub(super) fn throttled_fifth(rng: &mut Rng, size: Size) -> Plan {
         service.latency = (latency, latency);
         service.fails_in = Some(millis(1));
     }
-    // It takes some seconds to find out that fewer calls do not help.
+    // The engine needs some seconds to detect that fewer calls do not help.
     let lasts = size.of(secs(15), secs(30));
-    // Twenty workers, two calls an event.
+    // Twenty workers, two calls per event.
     let without = 20.0 / (2.0 * latency.as_secs_f64());
     backlog(&mut plan, without * 0.9, lasts, true);
     let side = pick(rng, &Side::BOTH);
@@ -28,7 +29,7 @@ pub(super) fn throttled_fifth(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// As many events as are done at that rate, there from the start.
+/// Adds the events that are done at that rate in that time, all sent at the start.
 fn backlog(plan: &mut Plan, per_s: f64, lasts: Duration, seats: bool) {
     for n in 0..20_000_000 {
         if f64::from(n) > per_s * lasts.as_secs_f64() {
@@ -37,7 +38,7 @@ fn backlog(plan: &mut Plan, per_s: f64, lasts: Duration, seats: bool) {
         plan.event(secs(0)).seats = seats;
     }
     plan.lasts = (lasts, lasts);
-    // What is left over when time is up was never to be done.
+    // Events that remain at the end are not expected to be done.
     for event in &mut plan.events {
         event.grade = crate::plan::Grade::Bad;
     }
@@ -56,7 +57,7 @@ pub(super) fn token_bucket(rng: &mut Rng, size: Size) -> Plan {
     plan.services[side.index()].bucket = Some(bucket);
     plan.choice = format!("{side:?}, {per_s}/s");
     let times = (from, lasts);
-    // One that is refused waits a second, and then for its turn among fresh ones, of which there are always some.
+    // A call that is refused waits for a second, and then for its turn among new calls.
     let late = secs(12);
     plan.bounds = vec![
         Bound::Served(side, per_s * 0.95, times),
@@ -64,7 +65,7 @@ pub(super) fn token_bucket(rng: &mut Rng, size: Size) -> Plan {
         Bound::InTurn(per_s * 0.95, late),
         Bound::DoneBy(lasts.mul_f64(1.3 / 0.95) + late),
     ];
-    // All are done in the end.
+    // Here, all events must be done in the end.
     for event in &mut plan.events {
         event.grade = crate::plan::Grade::Good;
     }
@@ -73,7 +74,7 @@ pub(super) fn token_bucket(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// A limit that many processes share: of each, less than a call a second, or a few.
+/// A rate limit shared by many processes: less than one call a second for each, or a few.
 pub(super) fn shared_bucket(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let processes = pick(rng, &size.of([10, 10], [10, 50]));
@@ -88,14 +89,16 @@ pub(super) fn shared_bucket(rng: &mut Rng, size: Size) -> Plan {
     plan.services[0].bucket = Some(bucket);
     plan.choice = format!("{per_s}/s, {processes} processes");
     let times = (from, lasts);
-    // One process cannot tell what the others do from chance, which makes it somewhat more than the 5% of one process that is alone.
+    // A process cannot tell the other processes' calls from chance. The share is therefore higher
+    // than the 5% of a single process.
     plan.bounds =
         vec![Bound::Served(Side::Api, per_s * 0.95, times), Bound::Paced(Side::Api, 0.08, times)];
     plan.max_receives = 1_000;
     plan
 }
 
-/// Everybody is told to come back later, for a while: the service is left alone, and then used again.
+/// For a time, all calls are told to retry later. The engine must pause its calls to the service
+/// and resume them afterwards.
 pub(super) fn paced_all(rng: &mut Rng, _size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let processes = pick(rng, &[1, 4]);
@@ -107,18 +110,18 @@ pub(super) fn paced_all(rng: &mut Rng, _size: Size) -> Plan {
     plan.fault(side, Who::All, Trouble::Paced(after), (from, to));
     plan.choice = format!("{side:?} {after:?}, {processes} processes");
     plan.lasts = (to, to + secs(120));
-    // The last to be told waits that long, or for the longest backoff.
+    // The last event to be refused waits for the retry time, or for the longest backoff.
     let told = after.unwrap_or(plan.settings.policy.backoff.cap);
     plan.bounds = vec![Bound::Within(secs(6) + told, vec![(from - secs(1), to)])];
-    // Where no time is named, each event's own backoff is all that spares the service.
+    // Without a retry time, only the backoff of each event limits the calls.
     if after.is_some() {
-        let asked = 20.0 * f64::from(u32::try_from(processes).expect("few"));
+        let asked = 20.0 * f64::from(u32::try_from(processes).expect("the number is small"));
         plan.bounds.push(Bound::Asked(side, asked, (from + secs(5), to)));
     }
     plan
 }
 
-/// Two calls at once, 100 ms each, for ten processes of twenty workers that were told no target.
+/// Two calls at once, 100 ms each, for ten processes of twenty workers without a latency target.
 pub(super) fn small_service(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     plan.processes(rng, 10);
@@ -127,15 +130,15 @@ pub(super) fn small_service(rng: &mut Rng, size: Size) -> Plan {
     plan.services[0].stages = vec![Stage { from: secs(0), servers: 2, service_time: millis(100) }];
     plan.choice = "20/s, ten processes, no target".to_owned();
     plan.max_receives = 1_000;
-    // In each minute, and not only on the whole.
+    // The bound holds in each minute, not only in total.
     let minutes = (lasts - secs(30)).as_secs() / 60;
     let minute = |n| (secs(30 + 60 * n), secs(90 + 60 * n));
     plan.bounds = (0..minutes).map(|n| Bound::Served(Side::Api, 17.0, minute(n))).collect();
     plan
 }
 
-/// For a few seconds most calls of a slow service get no answer. That is known late and piece by piece, and is one reason to make
-/// fewer calls, not one a second.
+/// For a few seconds, most calls to a slow service get no response. The timeouts arrive late and
+/// one by one. They must lower the limit once, not once a second.
 pub(super) fn silent_moment(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     plan.settings.concurrency = 100;

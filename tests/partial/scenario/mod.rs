@@ -1,5 +1,5 @@
-//! Which worlds there are. Each scenario draws a plan from a seed: what the scenario leaves open (which service, which class, which
-//! rates and times) is the seed's choice, and is told in the plan's words.
+//! The scenarios. Each draws a plan from a seed. The seed chooses what the scenario leaves open
+//! (service, error class, rates, times), and the plan describes the choice.
 
 mod capacity;
 mod limits;
@@ -13,17 +13,17 @@ use fastrand::Rng;
 
 use super::plan::Plan;
 
-/// How long runs are.
+/// The length of runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// As long as shows what is wrong.
+    /// Long enough to show a fault.
     Small,
-    /// As long as the requirement says: up to an hour.
+    /// As long as the requirement states: up to an hour.
     Full,
 }
 
 impl Size {
-    /// One of the two.
+    /// Selects the value for this size.
     pub(crate) fn of<T>(self, small: T, full: T) -> T {
         match self {
             Self::Small => small,
@@ -35,7 +35,7 @@ impl Size {
 #[derive(Clone, Copy)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// Whether a small run takes next to no time.
+    /// Whether a small run takes almost no time.
     pub(crate) is_short: bool,
     draw: fn(&mut Rng, Size) -> Plan,
 }

@@ -1,4 +1,5 @@
-//! A service, or a shard of the store, is away for everybody, or refuses everybody; and comes back.
+//! Outages of a service or of a shard of the store, and services that refuse all calls. All of them
+//! recover.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::judge::Bound;
 use crate::plan::{Grade, NEVER, Plan, Side, StorePlan, Trouble, Who, millis, pick, secs};
 use crate::store::shard_of;
 
-/// An outage of three seconds; thirty events go on failing alone.
+/// An outage of three seconds, after which thirty events continue to fail alone.
 pub(super) fn then_thirty(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let outage = (secs(10), secs(13));
@@ -26,7 +27,7 @@ pub(super) fn then_thirty(rng: &mut Rng, size: Size) -> Plan {
     plan.fault(side, Who::Part(1), trouble, (secs(0), NEVER));
     plan.choice = format!("{side:?} {class:?}, then {trouble:?}");
     plan.lasts = (lasts, lasts + secs(30));
-    // What is just being asked when it ends is waited for in vain.
+    // A call that is open when the outage ends waits for its timeout.
     let hung = if class == Trouble::Silent { plan.services[side.index()].timeout } else { secs(0) };
     let closed = (outage.0 - secs(1), outage.1 + hung);
     plan.bounds = vec![Bound::Within(secs(5), vec![closed])];
@@ -41,13 +42,14 @@ pub(super) fn after_an_hour(rng: &mut Rng, size: Size) -> Plan {
     back(rng, size, size.of(secs(600), secs(3_600)), secs(12))
 }
 
-/// An outage of that length, in which events arrive and are held; done so much later than the least possible.
+/// An outage of that length, in which events arrive and are held. They are done at most `limit`
+/// later than the shortest possible time.
 fn back(rng: &mut Rng, size: Size, outage: Duration, limit: Duration) -> Plan {
     let mut plan = Plan::new(rng);
     let processes = pick(rng, &size.of([1, 1, 10], [1, 10, 50]));
     plan.processes(rng, processes);
     let held: usize = size.of(600, 3_000);
-    // One process may not hold three thousand by default.
+    // The default in-flight limit is below three thousand events in one process.
     plan.settings.in_flight_max = if processes == 1 { 4_000 } else { 1_000 };
     let latency = pick(rng, &[millis(5), millis(50), millis(300)]);
     for service in &mut plan.services {
@@ -63,14 +65,14 @@ fn back(rng: &mut Rng, size: Size, outage: Duration, limit: Duration) -> Plan {
     plan.fault(side, Who::All, class, (from, to));
     let steps = if side == Side::Api { 2 } else { 1 };
     let rounds = held.div_ceil(processes * plan.settings.concurrency);
-    // A call that is open when it ends gets no answer.
+    // A call that is open when the outage ends waits for its timeout.
     let hung = if class == Trouble::Silent { plan.services[side.index()].timeout } else { secs(0) };
-    let least = latency * steps * u32::try_from(rounds).expect("few") + hung;
+    let least = latency * steps * u32::try_from(rounds).expect("the number is small") + hung;
     plan.choice = format!(
         "{side:?} {class:?}, {held} held in {processes} processes, {latency:?} a call, least possible {least:?}"
     );
     plan.lasts = (to, to + least + secs(120));
-    let asked = 3.0 * f64::from(u32::try_from(processes).expect("few"));
+    let asked = 3.0 * f64::from(u32::try_from(processes).expect("the number is small"));
     plan.bounds = vec![
         Bound::DoneBy(to + least + limit),
         Bound::Asked(side, asked, (from + secs(30), to)),
@@ -79,7 +81,7 @@ fn back(rng: &mut Rng, size: Size, outage: Duration, limit: Duration) -> Plan {
     plan
 }
 
-/// Two hundred events are answered by somebody else than the service.
+/// Two hundred events get responses of another system.
 pub(super) fn foreign(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     for _ in 0..200 {
@@ -98,7 +100,8 @@ pub(super) fn foreign(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// Suddenly everybody is refused, for a while. Five dead letters in each process are the price.
+/// For a time, all calls are refused. Each process may dead-letter five good events before it
+/// detects this.
 pub(super) fn refusing_all(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let processes = pick(rng, &[1, 1, 4]);
@@ -111,19 +114,21 @@ pub(super) fn refusing_all(rng: &mut Rng, size: Size) -> Plan {
     let class = pick(rng, &[Trouble::Refused, Trouble::Forbidden]);
     plan.fault(side, Who::All, class, (from, to));
     plan.choice = format!("{side:?} {class:?}, {per_s}/s, {processes} processes");
-    // What is held in full makes the queue wait: not with so few.
+    // Large enough that receives never stop at the in-flight limit.
     plan.settings.in_flight_max = 20_000;
     plan.lasts = (to, to + secs(120));
     plan.dead_letters_max = 5 * processes;
-    // Two calls each, at most so many at once.
-    let held = per_s * refuses.as_secs_f64() / f64::from(u32::try_from(processes).expect("few"));
+    // Two calls per event, at most twenty events at once.
+    let held = per_s * refuses.as_secs_f64()
+        / f64::from(u32::try_from(processes).expect("the number is small"));
     let least = (plan.services[0].latency.1 * 2).mul_f64(held / 20.0);
     let limit = if refuses > secs(60) { secs(12) } else { secs(6) };
     plan.bounds = vec![Bound::Within(limit + least, vec![(from - secs(1), to)])];
     plan
 }
 
-/// One of three shards of the store is away. What waits for it must not hold up the others, whatever there is room for.
+/// One of three shards of the store is down. Its events must not delay the others, with a large
+/// in-flight limit or a small one.
 pub(super) fn shard_away(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let processes = pick(rng, &[1, 1, 4]);
@@ -134,7 +139,7 @@ pub(super) fn shard_away(rng: &mut Rng, size: Size) -> Plan {
     let away = rng.u16(0..3);
     let from = secs(rng.u64(0..5));
     plan.store = StorePlan::Shards { away, from, to };
-    // With little room, some of those that wait are handed back, and come much later.
+    // With a small in-flight limit, some waiting events are handed back and come much later.
     let is_roomy = rng.bool();
     plan.settings.in_flight_max = if is_roomy { 20_000 } else { size.of(100, 1_000) };
     for (n, event) in plan.events.iter_mut().enumerate() {
@@ -149,7 +154,7 @@ pub(super) fn shard_away(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// Half of all calls fail at random, by the outage class: that costs time, and no receive.
+/// Half of all calls fail at random with the outage class. This may cost time, but no receives.
 pub(super) fn half_away(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let lasts = size.of(secs(30), secs(300));

@@ -1,4 +1,4 @@
-//! A part of the reservations fails, alone; the others must not notice.
+//! Failures of a part of the reservations. The other reservations must not be affected.
 
 use fastrand::Rng;
 
@@ -6,11 +6,11 @@ use super::Size;
 use crate::judge::Bound;
 use crate::plan::{Grade, NEVER, Plan, Side, Trouble, Who, millis, pick, secs};
 
-/// Answers that are an event's own fault as far as anybody can see.
+/// Failures that look like the fault of a single event.
 const CLASSES: [Trouble; 4] =
     [Trouble::Away, Trouble::Failing, Trouble::Refused, Trouble::Forbidden];
 
-/// Nothing is wrong: what the bounds would be without the trouble.
+/// No faults: shows the bounds without them.
 pub(super) fn all_well(rng: &mut Rng, _size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     plan.steady(rng, 20.0, (secs(0), secs(20)));
@@ -18,7 +18,7 @@ pub(super) fn all_well(rng: &mut Rng, _size: Size) -> Plan {
     plan
 }
 
-/// A tenth of the reservations always fails, by one class, or each by its own.
+/// A tenth of the reservations always fails, with one error class, or each with its own.
 pub(super) fn sick_tenth(rng: &mut Rng, size: Size) -> Plan {
     let lasts = size.of(secs(180), secs(3_600));
     let mut plan = Plan::new(rng);
@@ -27,7 +27,7 @@ pub(super) fn sick_tenth(rng: &mut Rng, size: Size) -> Plan {
     let mixed = rng.u8(0..4) == 0;
     let side = pick(rng, &Side::BOTH);
     let class = pick(rng, &CLASSES);
-    // Half of them are cured in the end.
+    // For half of the seeds, the failures end before the run does.
     let to = if rng.bool() { NEVER } else { lasts.mul_f64(0.7) };
     for (part, trouble) in (1..).zip(CLASSES) {
         let trouble = if mixed { trouble } else { class };
@@ -44,7 +44,7 @@ fn name(mixed: bool, class: Trouble) -> String {
     if mixed { "all classes".to_owned() } else { format!("{class:?}") }
 }
 
-/// That many of a hundred events are bad.
+/// Marks that percentage of the events as bad.
 fn sicken(rng: &mut Rng, plan: &mut Plan, percent: u8) {
     for event in &mut plan.events {
         if rng.u8(0..100) < percent {
@@ -69,7 +69,7 @@ pub(super) fn six_percent(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// Fifty bad ones first. Good ones that come with them wait for the end of the burst at most.
+/// Fifty bad events first. Good events that arrive with them wait at most for the end of the burst.
 pub(super) fn burst(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let (side, class) = (pick(rng, &Side::BOTH), pick(rng, &CLASSES));
@@ -107,12 +107,13 @@ pub(super) fn few_bad(rng: &mut Rng, size: Size) -> Plan {
     plan.fault(side, Who::Part(1), Trouble::Failing, (secs(0), NEVER));
     plan.choice = format!("{side:?}, {bad} bad, again {again}");
     plan.lasts = (lasts, lasts + secs(30));
-    // Before the first good event has come nothing tells whose fault it is; from then on their failures say nothing.
+    // Before the first good event, nothing shows whether the service or the events are at fault.
+    // After it, their failures are no evidence about the service.
     plan.bounds = vec![Bound::Within(secs(2), vec![]), Bound::Away(secs(3))];
     plan
 }
 
-/// One good event every five seconds.
+/// Adds a good event every five seconds.
 fn rare(plan: &mut Plan, lasts: std::time::Duration) {
     let mut at = millis(2_500);
     while at < lasts {
@@ -121,10 +122,10 @@ fn rare(plan: &mut Plan, lasts: std::time::Duration) {
     }
 }
 
-/// The same on a FIFO queue, where events behind a bad one wait for it, and nobody else does.
+/// The same on a FIFO queue. Only the events behind a bad one in its group wait for it.
 pub(super) fn few_bad_fifo(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
-    // The head goes to the dead-letter queue with its last receive.
+    // The first message of a group goes to the dead-letter queue with its last receive.
     plan.max_receives = 3;
     let bad = pick(rng, &[2, 10]);
     let lasts = size.of(secs(340), secs(3_600));
@@ -145,12 +146,13 @@ pub(super) fn few_bad_fifo(rng: &mut Rng, size: Size) -> Plan {
     plan.fault(side, Who::Part(1), Trouble::Failing, (secs(0), NEVER));
     plan.choice = format!("{side:?}, {bad} groups");
     plan.lasts = (lasts, lasts + secs(30));
-    // The retries of each of a head's receives take 31 s at most, and after them it is hidden for 30, 60 and 120 s.
+    // The retries of each receive take 31 s at most. After them the message is hidden for 30, 60
+    // and 120 s.
     plan.bounds = vec![Bound::Within(secs(2), vec![]), Bound::DoneBy(secs(330))];
     plan
 }
 
-/// One event is always told to come back later; ten good ones a second.
+/// One event is always told to retry later, among ten good events a second.
 pub(super) fn one_bad(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let lasts = size.of(secs(30), secs(600));
@@ -174,7 +176,8 @@ pub(super) fn one_bad(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// Calls take so long that half of the workers are busy, and a fifth of the reservations always fails.
+/// Calls are so slow that half of the workers are busy, and a fifth of the reservations always
+/// fails.
 pub(super) fn slow_and_sick(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let lasts = size.of(secs(180), secs(1_200));
@@ -194,7 +197,8 @@ pub(super) fn slow_and_sick(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// A twentieth of the reservations gets no answer, which takes a worker as long as the client waits.
+/// A twentieth of the reservations gets no response. Each such call occupies a worker until its
+/// timeout.
 pub(super) fn silent(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let lasts = size.of(secs(180), secs(1_800));

@@ -1,4 +1,5 @@
-//! SQS half well: one action is denied, fails, is slow, or fails for some entries, while the others work.
+//! Partial failures of SQS: one action is denied, fails, is slow, or fails for some entries, while
+//! the others work.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::plan::{
 
 const WHOLE: [SqsTrouble; 3] = [SqsTrouble::Denied, SqsTrouble::Throttled, SqsTrouble::Failing];
 
-/// Short leases, and few receives.
+/// A plan with a short visibility timeout and few receives.
 fn strict(rng: &mut Rng) -> Plan {
     let mut plan = Plan::new(rng);
     plan.settings.visibility = secs(5);
@@ -25,7 +26,7 @@ fn sqs(plan: &mut Plan, action: Action, trouble: SqsTrouble, times: (Duration, D
     plan.choice = format!("{action:?} {trouble:?} from {:?} to {:?}", times.0, times.1);
 }
 
-/// No extension, and a service that is away.
+/// Extensions fail while a service is down.
 pub(super) fn no_extend(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = strict(rng);
     let long = size.of(false, rng.bool());
@@ -44,7 +45,7 @@ pub(super) fn no_extend(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// No delete: what is done stays held.
+/// Deletes fail. Messages of finished events stay held.
 pub(super) fn no_delete(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = strict(rng);
     let to = secs(pick(rng, &size.of([25, 25], [25, 3_600])));
@@ -57,7 +58,7 @@ pub(super) fn no_delete(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// No copy to the dead-letter queue: poison waits, and good events do not.
+/// Copies to the dead-letter queue fail. Poison messages wait, and good events do not.
 pub(super) fn no_dead_letter(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
     let to = size.of(secs(40), secs(600));
@@ -76,21 +77,21 @@ pub(super) fn no_dead_letter(rng: &mut Rng, size: Size) -> Plan {
     plan
 }
 
-/// No receive for a while; it recovers within ten seconds.
+/// Receives fail for a time. The engine recovers within ten seconds.
 pub(super) fn no_receive(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = strict(rng);
     let (from, to) = (secs(5), secs(5) + size.of(secs(30), secs(600)));
     plan.steady(rng, 10.0, (secs(0), to + secs(15)));
     sqs(&mut plan, Action::Receive, pick(rng, &WHOLE), (from, to));
     plan.lasts = (to, to + secs(60));
-    // Then all that has come meanwhile is caught up with.
-    let come = u32::try_from(plan.events.len()).expect("few");
+    // The time to process the backlog of that period.
+    let come = u32::try_from(plan.events.len()).expect("the number is small");
     let least = plan.services[0].latency.1 * 2 * come / 20;
     plan.bounds = vec![Bound::Within(secs(11) + least, vec![(from, to)])];
     plan
 }
 
-/// Some entries of each batch of extensions fail, and a service is away.
+/// Some entries of each batch of extensions fail while a service is down.
 pub(super) fn half_extend(rng: &mut Rng, _size: Size) -> Plan {
     let mut plan = strict(rng);
     sqs(&mut plan, Action::Extend, SqsTrouble::Partly(pick(rng, &[20, 50])), (secs(0), NEVER));
