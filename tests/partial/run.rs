@@ -1,4 +1,5 @@
-//! One run: starts the processes, each the real engine, lets them live, and keeps what became of everything.
+//! One run: starts the processes, each with the real engine, lets them run, and returns the final
+//! state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +23,16 @@ use super::sqs::{SimQueue, wake_receives};
 use super::store::SharedStore;
 use super::world::{Sim, World};
 
-/// What a run left behind.
+/// The final state of a run.
 pub(crate) struct Outcome {
     pub(crate) world: World,
     pub(crate) ended: Duration,
-    /// Empty unless asked for.
+    /// Empty unless the run is logged.
     pub(crate) log: Vec<String>,
 }
 
-/// Runs a plan on this thread, with the engine broken in that way, or in none. The same plan gives the same outcome.
+/// Runs a plan on this thread, with the engine broken by the sabotage, if any. The same plan always
+/// gives the same outcome.
 pub(crate) fn run(
     plan: Plan,
     sabotage: Option<Sabotage>,
@@ -45,7 +47,7 @@ pub(crate) fn run(
         .expect("a runtime without I/O");
     let (sim, ended) = points::with(sabotage.and_then(Sabotage::point), || {
         let done = runtime.block_on(story(plan, sabotage, logged, metrics));
-        // Whatever is left of the tasks goes with it.
+        // Drops the remaining tasks.
         drop(runtime);
         done
     });
@@ -97,7 +99,7 @@ async fn story(
     }
 }
 
-/// The engine's own idea of when a service may be called.
+/// The engine's circuit breakers and concurrency limits.
 fn outages(plan: &Plan, metrics: &Arc<Metrics>) -> Outages {
     let [api, inventory] = &plan.services;
     let settings = OutageSettings {

@@ -1,7 +1,7 @@
-//! Engines that judge services wrongly on purpose, each of which a scenario must notice.
+//! Engines that judge services wrongly on purpose. A scenario must catch each of them.
 //!
-//! A fault is a decorator of the services where it can be: it does what a broken engine would. Else
-//! it is a fail point in `src/`.
+//! Where possible, a fault is a decorator of the services: it behaves as a broken engine would use
+//! them. Otherwise it is a fail point in `src/`.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,19 +17,19 @@ use super::answers;
 use super::plan::{Side, Trouble};
 use super::service::SimServices;
 
-/// How the engine is broken.
+/// The way in which the engine is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sabotage {
     /// It charges retries for errors of the outage class.
     OutageCharged,
-    /// It pauses a service for all events when it asks one event to come later.
+    /// It pauses a service for all events when the service tells one event to retry later.
     PauseForOne,
-    /// It is wrong inside, at this fail point, where no decorator reaches.
+    /// It has an internal fault, at this fail point.
     Engine(&'static str),
 }
 
 impl Sabotage {
-    /// Its fail point, if it has one.
+    /// The fail point, if the fault is one.
     pub(crate) fn point(self) -> Option<&'static str> {
         match self {
             Self::Engine(point) => Some(point),
@@ -38,7 +38,7 @@ impl Sabotage {
     }
 }
 
-/// Both services as that engine uses them; a sound one uses them as they are.
+/// Both services with the fault, or unchanged.
 pub(crate) fn services(
     sabotage: Option<Sabotage>,
     whole: Arc<SimServices>,
@@ -55,12 +55,12 @@ pub(crate) fn services(
 struct BrokenServices {
     whole: Arc<SimServices>,
     fault: Sabotage,
-    /// By [`Side`]: until when a service asked an event to wait.
+    /// By [`Side`]: the latest time to which a service deferred an event.
     paused: Mutex<[Option<Instant>; 2]>,
 }
 
 impl BrokenServices {
-    /// Fails if the service is not to be called.
+    /// Fails if calls to the service are paused.
     fn enter(&self, side: Side) -> Result<(), CallError> {
         let paused = self.paused.lock().expect("no panic under it")[side.index()];
         let rest = paused.and_then(|until| until.checked_duration_since(Instant::now()));
@@ -73,7 +73,7 @@ impl BrokenServices {
     fn read(&self, side: Side, answer: Result<(), CallError>) -> Result<(), CallError> {
         let Err(mut error) = answer else { return Ok(()) };
         if self.fault == Sabotage::OutageCharged && error.class == Class::Outage {
-            // That a call fails by itself is charged.
+            // Errors of this class are charged to the event.
             error.class = Class::Transient;
         }
         if self.fault == Sabotage::PauseForOne && error.class == Class::Paced {

@@ -1,5 +1,5 @@
-//! The store that all processes share, in three shards by the event's id, of which one may be away for a time. What it remembers
-//! is the memory store's to keep.
+//! The store that all processes share, in three shards by the event's id, one of which may be down
+//! for a time. Its records are kept by the in-memory store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use super::world::Sim;
 
 const SHARDS: u16 = 3;
 
-/// The shared store, as one process sees it.
+/// The shared store as one process reaches it.
 pub(crate) struct SharedStore {
     pub(crate) sim: Arc<Sim>,
     pub(crate) records: Arc<MemoryStore>,
 }
 
-/// Which shard knows of the event of that number.
+/// The shard of the event with that number.
 pub(crate) fn shard_of(event: usize) -> u16 {
     u16::try_from(event * 7 / 5 % usize::from(SHARDS)).expect("few shards")
 }
