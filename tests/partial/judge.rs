@@ -30,8 +30,8 @@ pub(crate) enum Bound {
     Idle(Duration, Times),
     /// In total, processes treat a service as down for at most that long.
     Away(Duration),
-    /// Each process begins at most that many calls during its first call that is served after that
-    /// time.
+    /// After its first call that is served after that time, each process begins at most that many
+    /// calls within the duration of that call.
     Ramp(Side, usize, Duration),
     /// Each event is done at most that long after its turn, if the given number of events a second
     /// is done in the order of receipt.

@@ -39,7 +39,7 @@ pub(crate) struct QueueState {
     pub(crate) msgs: Vec<Msg>,
     /// The first message that has not been sent.
     next: usize,
-    /// In the order of receipt.
+    /// In the order in which they will be received.
     visible: BTreeSet<Place>,
     hidden: BinaryHeap<Reverse<(Duration, usize)>>,
     /// The number of messages in flight per group.

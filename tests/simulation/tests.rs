@@ -54,7 +54,7 @@ async fn receive(queue: &SimQueue, count: usize) -> Vec<ReceiptHandle> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_hidden_until_its_visibility_timeout() {
+async fn a_message_is_hidden_until_its_visibility_timeout_ends() {
     let sim = sim(false, 10);
     let queue = queue(&sim);
     assert_eq!(receive(&queue, 3).await.len(), 3);

@@ -27,7 +27,7 @@ impl World {
         self.settled(n);
         let held_for = self.queue.msgs[n].latest.map(|r| now - self.queue.receipts[r].at);
         let too_long = held_for.is_some_and(|time| time > HOLD_MAX - Duration::from_secs(1_800));
-        // A repeated hand-back after a lost response, or a copy that shares its settlement came
+        // `again`: a repetition after a lost response, or a copy that shares its settlement came
         // first.
         let kind = self.queue.msgs[n].kind;
         let is_released = |msg: &Msg| msg.kind == kind && msg.released_in == Some(life);

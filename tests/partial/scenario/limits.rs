@@ -1,4 +1,4 @@
-//! Services with a rate limit, and one whose overload shows only in its latency.
+//! Overloaded services: some tell calls to retry later, others give no such answer.
 
 use std::time::Duration;
 

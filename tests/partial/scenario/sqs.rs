@@ -114,7 +114,7 @@ pub(super) fn half_delete(rng: &mut Rng, _size: Size) -> Plan {
     plan
 }
 
-/// One action takes a second or two.
+/// One action takes up to 1.5 s longer.
 pub(super) fn slow(rng: &mut Rng, _size: Size) -> Plan {
     let mut plan = strict(rng);
     let action = pick(rng, &[Action::Receive, Action::Extend, Action::Delete]);
