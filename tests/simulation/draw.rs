@@ -1,4 +1,5 @@
-//! Draws a plan from a seed. All probabilities are in this file.
+//! Draws a plan from a seed. All probabilities are in this file, except those of `store_plan` and
+//! `half_well`.
 
 use std::time::Duration;
 
