@@ -2,7 +2,8 @@
 //!
 //! A handler lists the steps of its event in order. [`Attempt`] executes each step at most once: it
 //! skips steps that are done, stops when the lease on the message is lost, and records what
-//! succeeded. A handler returns only how the attempt [ended](AttemptOutcome); `settle` decides what follows.
+//! succeeded. A handler returns only how the attempt [ended](AttemptOutcome); `settle` decides what
+//! follows.
 //!
 //! A new event type needs a variant of [`Payload`], a file here, and the match arm that the
 //! compiler then requires.

@@ -215,7 +215,9 @@ impl HealthPart {
     }
 }
 
-/// Heartbeat of a part. Dropping it does not count as idle: a finished part calls [`Heartbeat::idle`].
+/// Heartbeat of a part.
+///
+/// Dropping it does not count as idle: a finished part calls [`Heartbeat::idle`].
 #[derive(Clone, Debug)]
 #[must_use = "a part that is registered and never beats goes stale"]
 pub struct Heartbeat {

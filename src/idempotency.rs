@@ -10,9 +10,9 @@
 //! ```
 //!
 //! An event is *claimed* before its first step, for as long as its message's lease lasts; each
-//! lease extension renews the claim. The [`ClaimToken`] fences the claim: only its owner can renew it,
-//! record steps, complete or release it. A completed event is *handled*, and further deliveries of
-//! it have no effect. A released event is not handled, but its finished steps stay recorded: the
+//! lease extension renews the claim. The [`ClaimToken`] fences the claim: only its owner can renew
+//! it, record steps, complete or release it. A completed event is *handled*, and further deliveries
+//! of it have no effect. A released event is not handled, but its finished steps stay recorded: the
 //! next owner continues after them.
 //!
 //! Each operation may be repeated with the same token, because its answer may be lost. The
@@ -120,7 +120,8 @@ pub enum StoreError {
     /// The stored record has a format that this version cannot read.
     #[error("the record cannot be read: {0}")]
     Unreadable(String),
-    /// The store was not called, because it is known to be away. Returned only by [`IdempotencyClient`].
+    /// The store was not called, because it is known to be away. Returned only by
+    /// [`IdempotencyClient`].
     #[error("the idempotency store is away")]
     Away {
         /// The unavailable shard.

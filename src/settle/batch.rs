@@ -8,9 +8,9 @@
 //! delivery, which the idempotency keys and the store make harmless.
 //! On a FIFO queue a message group waits for each delete, so one is sent at once; deletes that
 //! arrive during the call go with the next.
-//! A delete that fails is kept ([`retry_queue`]) and retried while its lease can be extended. A release
-//! that fails is retried until its lease ends. After that SQS delivers the message again. [`call`]
-//! makes the calls.
+//! A delete that fails is kept ([`retry_queue`]) and retried while its lease can be extended. A
+//! release that fails is retried until its lease ends. After that SQS delivers the message again.
+//! [`call`] makes the calls.
 
 mod call;
 mod dead_letter;

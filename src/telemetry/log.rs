@@ -60,7 +60,7 @@ pub enum LogError {
 /// The writer of this process, set by [`init_logging`].
 static STDOUT: OnceLock<Writer> = OnceLock::new();
 
-/// Sends this process's `tracing` events to stdout. LineLayer that cannot be written are counted in
+/// Sends this process's `tracing` events to stdout. Lines that cannot be written are counted in
 /// `metrics`.
 ///
 /// # Errors

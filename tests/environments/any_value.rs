@@ -113,8 +113,8 @@ const CREDENTIALS: &[&[(&str, &str)]] = &[
     ],
 ];
 
-/// Outside CI, one in this many environments is tried. It has no factor in common with the number of
-/// values and of credentials, so all names and all values occur.
+/// Outside CI, one in this many environments is tried. It has no factor in common with the number
+/// of values and of credentials, so all names and all values occur.
 const STRIDE: usize = 5;
 
 /// Runs `check` in each environment. It must exit by itself, without a panic.

@@ -27,6 +27,7 @@ const FLOORS: &[&[&str]] = &[
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
+const COMMENT_COLUMNS_MAX: usize = 100;
 
 /// Functions that are one flat table and may exceed the limit.
 const TABLES: &[&str] = &["src/metrics/build.rs new"];
@@ -288,7 +289,8 @@ fn a_type_name_means_one_type() {
         }
     }
     assert!(places.len() > 200, "the sources were not understood: {} types", places.len());
-    // A type that only tests use may share its name with one of other tests, but not with the product's.
+    // A type that only tests use may share its name with one of other tests, but not with the
+    // product's.
     for source in &sources {
         let in_tests = source
             .text
@@ -303,6 +305,20 @@ fn a_type_name_means_one_type() {
     }
     let twice: Vec<_> = places.into_iter().filter(|(_, places)| places.len() > 1).collect();
     assert!(twice.is_empty(), "{twice:#?}");
+}
+
+#[test]
+fn comments_are_at_most_100_columns_wide() {
+    let mut wide = Vec::new();
+    for source in all() {
+        for (at, line) in source.text.lines().enumerate() {
+            let is_wide = line.chars().count() > COMMENT_COLUMNS_MAX && !line.contains("://");
+            if line.trim_start().starts_with("//") && is_wide {
+                wide.push(format!("{}:{}", source.path, at + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "more than {COMMENT_COLUMNS_MAX} columns: {wide:#?}");
 }
 
 #[test]

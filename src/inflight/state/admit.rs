@@ -73,8 +73,8 @@ impl TableState {
         (true, self.add_receipt(key, receipt))
     }
 
-    /// Joins another receipt of a held message, whatever its event. Returns as [`TableState::join`].
-    /// Returns the receipt as the error if the message is not held.
+    /// Joins another receipt of a held message, whatever its event.
+    /// Returns as [`TableState::join`], or the receipt as the error if the message is not held.
     pub(in crate::inflight) fn rejoin(
         &mut self,
         receipt: Receipt,

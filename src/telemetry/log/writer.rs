@@ -1,8 +1,8 @@
 //! Writes lines to standard output on the thread of `tracing-appender`. A reader that is slow,
-//! blocked or closed (`| head`, a full pipe, a full disk) never blocks the caller. LineBatch that
+//! blocked or closed (`| head`, a full pipe, a full disk) never blocks the caller. Lines that
 //! cannot be written are dropped and counted. [`super::format`] formats the lines.
 //!
-//! LineBatch keep their order. After each write there is a pause of [`PAUSE`], during which lines are
+//! Lines keep their order. After each write there is a pause of [`PAUSE`], during which lines are
 //! batched: a burst causes one write per pause and not one per line, and no line waits longer.
 //! [`Writer::flush`] ends the pause.
 
@@ -43,9 +43,9 @@ pub(super) struct Writer {
 
 #[derive(Debug)]
 struct Shared {
-    /// LineBatch passed to [`Writer::put`].
+    /// Lines passed to [`Writer::put`].
     put: AtomicU64,
-    /// LineBatch dropped because the queue was full, as already counted in the metric.
+    /// Lines dropped because the queue was full, as already counted in the metric.
     refused: AtomicU64,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -54,7 +54,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// LineBatch taken from the queue and then written or dropped.
+    /// Lines taken from the queue and then written or dropped.
     finished: u64,
     /// Set by [`Writer::flush`] to end the pause.
     is_hurried: bool,
@@ -132,7 +132,7 @@ impl Shared {
 struct LineBatch<W> {
     out: W,
     text: Vec<u8>,
-    /// LineBatch in `text`.
+    /// Lines in `text`.
     count: u64,
     /// The total of dropped lines at the last successful write.
     dropped_before: u64,
