@@ -71,6 +71,8 @@ struct Told {
     extended: AtomicUsize,
     lost: AtomicUsize,
     overdue: AtomicUsize,
+    /// For how long each released message is hidden.
+    released: Mutex<Vec<Duration>>,
     /// Jobs whose messages end, with the time of the report.
     ending: Mutex<Vec<(Instant, Box<Job>)>>,
 }
@@ -82,7 +84,9 @@ impl LeaseEvents for Told {
         self.lost.fetch_add(lost, Ordering::Relaxed);
     }
 
-    async fn release(&self, _: Receipt, _: Duration) {}
+    async fn release(&self, _: Receipt, after: Duration) {
+        self.released.lock().expect("no panic").push(after);
+    }
 
     async fn lost(&self, forgotten: LostJob) {
         self.lost.fetch_add(forgotten.receipts_lost, Ordering::Relaxed);
@@ -170,6 +174,18 @@ async fn an_extended_lease_lasts_from_the_request() {
     assert_eq!(kept.told.extended.load(Ordering::Relaxed), 1);
     let remaining = job.lease.remaining();
     assert!(remaining <= VISIBILITY - took, "{remaining:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_arrives_during_an_extension_is_passed_on_after_it() {
+    let took = Duration::from_millis(100);
+    let mut kept = held(1, VISIBILITY, |_| Duration::from_millis(100)).await;
+    let job = kept.world.start().expect("ready");
+    sleep(VISIBILITY / 2 + took / 2).await;
+    let after = Duration::from_secs(7);
+    assert!(kept.world.table.release(&job, after).is_empty(), "an extension could overtake it");
+    sleep(took).await;
+    assert_eq!(*kept.told.released.lock().expect("no panic"), [after]);
 }
 
 #[tokio::test(start_paused = true)]
