@@ -61,3 +61,14 @@ async fn a_message_of_unknown_or_ending_retention_is_still_hidden_for_a_while() 
     let (_, _, receipt) = world.arrival("m", "e", "r", "show").await;
     assert_eq!(world.table.hidden(&receipt, LONG, Instant::now()), LONG);
 }
+
+/// The copy would come days after the end of the lease.
+#[tokio::test(start_paused = true)]
+async fn a_retention_that_is_far_puts_off_no_extension() {
+    let mut world = World::new();
+    world.age = Some(Duration::ZERO);
+    world.admit("e1", "r1").await;
+    let next = world.table.next_renewal();
+    world.limit(ReceivesMax::Limit(3), Some(4 * DAY));
+    assert_eq!(world.table.next_renewal(), next);
+}
