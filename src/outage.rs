@@ -29,6 +29,8 @@ mod dependency;
 mod evidence;
 mod limit;
 mod log;
+#[cfg(test)]
+mod tests;
 mod troubled;
 mod window;
 
@@ -360,13 +362,11 @@ impl CallPermit {
             outages.metrics.paced(service, PaceScope::Event);
         }
         if let Some(step) = step {
-            outages.metrics.limit_changed(
-                service,
-                match step {
-                    LimitStep::Up => LimitChange::Up,
-                    LimitStep::Down => LimitChange::Down,
-                },
-            );
+            let direction = match step {
+                LimitStep::Up => LimitChange::Up,
+                LimitStep::Down => LimitChange::Down,
+            };
+            outages.metrics.limit_changed(service, direction);
         }
         log::rate(service, found_before, found);
         if let Some(change) = change {
