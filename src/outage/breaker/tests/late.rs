@@ -40,3 +40,15 @@ fn a_lost_probe_is_replaced_by_another() {
     world.breaker.cancel(probe, world.now);
     assert_eq!(world.breaker.due(waiting, world.now).0, Due::Probe, "after an abandoned probe");
 }
+
+#[test]
+fn a_service_that_times_out_is_given_half_of_its_calls_once_it_is_back() {
+    let mut world = World::new();
+    let (load, took) = (Load::TimedOut, Duration::from_secs(5));
+    for subject in 0..5 {
+        let call = world.begin(subject);
+        world.breaker.report(call, CallOutcome::Outage, load, took, world.now);
+    }
+    assert_eq!(world.trouble(), Some(Trouble::Away));
+    assert_eq!(world.breaker.limit().map(Limit::calls), Some(CALLS_MAX / 2));
+}
