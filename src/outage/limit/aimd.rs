@@ -82,3 +82,36 @@ impl Aimd {
         value * DECREASE_TO
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the advice of a window of 20 answers within 190 ms, at a limit of 20 calls.
+    fn advice(slow: u32, is_reached: bool) -> Option<AimdAdvice> {
+        let mut law = Aimd::new(Duration::from_millis(100));
+        let from = Instant::now();
+        let answer = |n: u32| {
+            let at = from + Duration::from_millis(10) * n;
+            law.add(n < slow, is_reached && n == 7, false, 20.0, at)
+        };
+        let given: Vec<_> = (0..20).map(answer).collect();
+        assert!(given[..19].iter().all(Option::is_none), "a window is not over before its end");
+        given[19]
+    }
+
+    #[test]
+    fn only_a_limit_that_is_reached_by_quick_calls_is_raised() {
+        for (slow, when_reached, otherwise) in [
+            (0, Some(AimdAdvice::Raise), None),
+            (2, Some(AimdAdvice::Raise), None),
+            (3, None, None),
+            (5, None, None),
+            (6, Some(AimdAdvice::Lower), Some(AimdAdvice::Lower)),
+            (20, Some(AimdAdvice::Lower), Some(AimdAdvice::Lower)),
+        ] {
+            assert_eq!(advice(slow, true), when_reached, "{slow} of 20 slow");
+            assert_eq!(advice(slow, false), otherwise, "{slow} of 20 slow, not reached");
+        }
+    }
+}

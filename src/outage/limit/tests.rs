@@ -281,3 +281,13 @@ fn after_outages_with_timeouts_the_limit_is_restored_before_the_ceiling_expires(
         assert!(within < CEILING_LASTS, "after {outages}: {within:?}");
     }
 }
+
+#[test]
+fn near_the_limit_at_which_calls_timed_out_it_rises_once_in_ten_seconds() {
+    let from = Instant::now();
+    let mut ceiling = Ceiling::new(20.0, from);
+    let rises = |second: u64| {
+        ceiling.allows(18.0, Speed::Fast, from + Duration::from_secs(second)).then_some(second)
+    };
+    assert_eq!((0..45).filter_map(rises).collect::<Vec<_>>(), [10, 20, 30, 40]);
+}
