@@ -326,3 +326,43 @@ fn may_pass(kind: Option<QueueErrorKind>) -> bool {
         | None => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a round of calls, and returns how long after it the next one begins.
+    fn pause_after(queue: &mut DelayQueue<()>, calls: &[bool]) -> Duration {
+        queue.begin();
+        queue.began(calls.len());
+        for has_worked in calls {
+            assert_eq!(queue.next_at, None, "the round goes on");
+            queue.ended(*has_worked);
+        }
+        queue.next_at.expect("an item waits").saturating_duration_since(Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_begins_at_once_only_after_one_in_which_a_call_worked() {
+        let mut queue = DelayQueue::new();
+        queue.push(());
+        for _ in 0..3 {
+            assert_eq!(pause_after(&mut queue, &[true]), Duration::ZERO);
+            assert!(pause_after(&mut queue, &[false]) >= TRY_MIN);
+            assert_eq!(pause_after(&mut queue, &[false, true, false]), Duration::ZERO);
+            assert!(pause_after(&mut queue, &[false, false]) >= TRY_MIN);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_that_fail_are_ever_further_apart() {
+        let mut queue = DelayQueue::new();
+        queue.push(());
+        let pauses: Vec<_> = (0..100).map(|_| pause_after(&mut queue, &[false])).collect();
+        assert!(pauses.iter().all(|pause| *pause <= RETRY_FAILING), "{pauses:?}");
+        assert!(pauses[..2].iter().all(|pause| *pause <= 4 * TRY.base), "{pauses:?}");
+        assert!(pauses[10..].iter().any(|pause| *pause > RETRY_FAILING / 2), "{pauses:?}");
+        pause_after(&mut queue, &[true]);
+        assert!(pause_after(&mut queue, &[false]) <= 2 * TRY.base, "it has worked since");
+    }
+}

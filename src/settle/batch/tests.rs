@@ -5,13 +5,15 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::health::Health;
 use crate::inflight::SuspectBounds;
 use crate::inflight::capacity::InFlightLimiter;
-use crate::queue::{BatchAnswer, DeadLetter, Message, MessageId, QueueError, ReceiptHandle};
+use crate::queue::{
+    BatchAnswer, DeadLetter, Message, MessageId, QueueError, QueueErrorKind, ReceiptHandle,
+};
 use crate::telemetry::Tracing;
 
 const SUSPECTS: SuspectBounds = SuspectBounds { held_max: 50, tried_max: 5 };
@@ -20,6 +22,8 @@ const SUSPECTS: SuspectBounds = SuspectBounds { held_max: 50, tried_max: 5 };
 struct Noted {
     began_at: Instant,
     deletes: Mutex<Vec<(Duration, usize)>>,
+    /// The number of first calls that fail.
+    fail: usize,
 }
 
 #[async_trait]
@@ -29,7 +33,12 @@ impl Queue for Noted {
     }
 
     async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
-        self.deletes.lock().unwrap().push((self.began_at.elapsed(), handles.len()));
+        let mut deletes = self.deletes.lock().unwrap();
+        deletes.push((self.began_at.elapsed(), handles.len()));
+        if deletes.len() <= self.fail {
+            let detail = "no connection".to_owned();
+            return Err(QueueError { kind: QueueErrorKind::Network, detail });
+        }
         Ok(vec![Ok(()); handles.len()])
     }
 
@@ -49,14 +58,15 @@ impl Queue for Noted {
 /// Time of a call in milliseconds, and number of entries.
 type Sent = (u128, usize);
 
-/// Hands in groups of deletes, `apart` from each other. Returns the calls.
-async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
+/// Hands in groups of deletes, `apart` from each other, to a queue whose first calls `fail`.
+/// Returns the calls.
+async fn sent(counts: &[usize], apart: Duration, fail: usize) -> Vec<Sent> {
     let room = InFlightLimiter::new(100, 1 << 30);
     let mut permits = Vec::new();
     for _ in 0..counts.iter().sum() {
         permits.push(room.reserve().await.take(10).unwrap());
     }
-    let queue = Arc::new(Noted { began_at: Instant::now(), deletes: Mutex::default() });
+    let queue = Arc::new(Noted { began_at: Instant::now(), deletes: Mutex::default(), fail });
     let (batches, batcher) = Batcher::new(
         Arc::clone(&queue) as Arc<dyn Queue>,
         Arc::new(Metrics::new(&[])),
@@ -89,9 +99,12 @@ async fn sent(counts: &[usize], apart: Duration) -> Vec<Sent> {
             batches.send(Settlement::Delete(receipt, Disposition::Deleted)).await;
         }
     }
-    while batches.outstanding().count() > 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    let settled = async {
+        while batches.outstanding().count() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), settled).await.expect("all are settled");
     drop(batches);
     running.await.unwrap();
     let deletes = queue.deletes.lock().unwrap();
@@ -120,7 +133,15 @@ async fn full_batches_are_sent_in_pairs_and_no_batch_waits_long() {
         (&[9, 2], 95, &[(100, 10), (200, 1)]),
     ];
     for (counts, apart_ms, wanted) in table {
-        let seen = sent(counts, Duration::from_millis(apart_ms)).await;
+        let seen = sent(counts, Duration::from_millis(apart_ms), 0).await;
         assert!(is_about(&seen, wanted), "{counts:?} {apart_ms} ms apart: {seen:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_fails_is_tried_again_until_it_works_and_not_at_once() {
+    let calls = sent(&[3], Duration::ZERO, 4).await;
+    assert_eq!(calls.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [3; 5]);
+    let pauses = calls.windows(2).map(|calls| calls[1].0 - calls[0].0);
+    assert!(pauses.min() >= Some(100), "{calls:?}");
 }
