@@ -98,6 +98,41 @@ mod tests {
     }
 
     #[test]
+    fn each_answer_of_a_script_is_read() {
+        let (hash, at) = ([7; 16], SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
+        for (answer, expected) in [
+            (answer(&[Value::Int(OURS), Value::Int(0)]), Ok(Claim::Ours(StepSet::EMPTY))),
+            (
+                answer(&[Value::Int(OURS), Value::Int(2)]),
+                Ok(Claim::Ours(StepSet::from_bits(2).unwrap())),
+            ),
+            (
+                answer(&[Value::Int(WAS_HANDLED), Value::Int(2), Value::Int(1_500)]),
+                Ok(Claim::Handled(Handled { how: HandledAs::Superseded, at })),
+            ),
+            (
+                answer(&[Value::Int(ID_REUSED), Value::BulkString(hash.to_vec())]),
+                Ok(Claim::IdReused(ContentHash::from_bytes(hash))),
+            ),
+            (
+                answer(&[Value::Int(ELSEWHERE), Value::Int(250)]),
+                Ok(Claim::Elsewhere(Duration::from_millis(250))),
+            ),
+            (answer(&[Value::Int(NOT_OWNER)]), Err(StoreError::NotOwner)),
+            (
+                answer(&[Value::Int(UNREADABLE), Value::BulkString(b"why".to_vec())]),
+                Err(StoreError::Unreadable("why".to_owned())),
+            ),
+        ] {
+            assert_eq!(claim(&answer), expected, "{answer:?}");
+            if let Err(error) = expected {
+                assert_eq!(done(&answer), Err(error), "{answer:?}");
+            }
+        }
+        assert_eq!(done(&answer(&[Value::Int(DONE)])), Ok(()));
+    }
+
+    #[test]
     fn unexpected_replies_count_as_unavailable() {
         let strange = [
             Value::Nil,
