@@ -9,6 +9,7 @@ mod retained;
 mod room;
 mod suspects;
 mod waiting;
+mod wakes;
 
 use std::sync::Arc;
 use std::time::SystemTime;
