@@ -1,6 +1,7 @@
 //! State transitions of the in-flight table.
 
 mod again;
+mod claims;
 mod ending;
 mod groups;
 mod keeper;
