@@ -70,6 +70,8 @@ impl Drop for Closed<'_> {
 struct Told {
     extended: AtomicUsize,
     lost: AtomicUsize,
+    /// Jobs whose last receipt was lost.
+    forgotten: AtomicUsize,
     overdue: AtomicUsize,
     /// For how long each released message is hidden.
     released: Mutex<Vec<Duration>>,
@@ -90,6 +92,7 @@ impl LeaseEvents for Told {
 
     async fn lost(&self, forgotten: LostJob) {
         self.lost.fetch_add(forgotten.receipts_lost, Ordering::Relaxed);
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn overdue(&self, _: Box<Job>) {
@@ -155,6 +158,14 @@ async fn hanging_calls_lose_no_lease_while_others_are_answered() {
     assert_eq!((kept.lost(), kept.world.table.held()), (0, 1_000));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_lease_cannot_be_extended_is_reported_once() {
+    let kept = held(1, VISIBILITY, |_| HANGS).await;
+    sleep(VISIBILITY * 2).await;
+    let forgotten = kept.told.forgotten.load(Ordering::Relaxed);
+    assert_eq!((kept.lost(), forgotten, kept.world.table.held()), (1, 1, 0));
+}
+
 /// Half of the shortest lease has time for one call that times out and one that succeeds.
 #[tokio::test(start_paused = true)]
 async fn calls_that_become_slow_lose_no_lease() {
@@ -203,6 +214,30 @@ async fn leases_are_extended_to_at_most_twelve_hours_after_the_receipt() {
         }
     }
     assert_eq!((kept.told.overdue.load(Ordering::Relaxed), kept.world.table.held()), (1, 0));
+}
+
+/// The keeper has no timer while nothing is held.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_begins_while_no_other_is_held_is_extended() {
+    let mut kept = held(0, VISIBILITY, |_| Duration::from_millis(10)).await;
+    sleep(VISIBILITY).await;
+    kept.world.admit("e1", "r1").await;
+    sleep(VISIBILITY * 2).await;
+    assert_eq!((kept.lost(), kept.world.table.held()), (0, 1));
+    assert!(kept.told.extended.load(Ordering::Relaxed) >= 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_of_a_reservation_starts_once_the_first_may_be_held_no_longer() {
+    let hour = Duration::from_secs(3_600);
+    let mut kept = held(0, hour, |_| Duration::from_millis(10)).await;
+    for id in ["e1", "e2"] {
+        kept.world.admit(id, "r1").await;
+        sleep(hour * 6).await;
+    }
+    assert_eq!(kept.told.overdue.load(Ordering::Relaxed), 1);
+    assert_eq!(*kept.told.released.lock().expect("no panic"), [Duration::ZERO]);
+    assert_eq!(kept.world.start_id().as_deref(), Some("e2"));
 }
 
 /// An outage may last longer than the retention period, and SQS does not report dropped messages.
