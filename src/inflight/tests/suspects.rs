@@ -83,6 +83,20 @@ async fn a_parked_suspect_does_not_count_as_tried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_suspect_whose_service_is_at_fault_after_all_leaves_its_place_to_the_next() {
+    let mut world = World::new();
+    for n in 0..3 {
+        let job = world.started(&format!("e{n}")).await;
+        world.wait_as_suspect(job, Service::Inventory);
+    }
+    world.table.wake_due(Instant::now());
+    let (first, _second) = (world.start().expect("one"), world.start().expect("another"));
+    assert!(world.start().is_none(), "as many are tried as may");
+    world.table.wait(first, Instant::now() + HOUR);
+    assert_eq!(world.start_id().as_deref(), Some("e2"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn suspects_are_limited_per_service() {
     let mut world = World::new();
     for n in 0..3 {
@@ -198,4 +212,39 @@ async fn suspects_beyond_their_limit_are_released_oldest_first() {
     let job = world.start().expect("ready");
     world.table.wait(job, Instant::now() + HOUR);
     assert_eq!(world.table.held(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_no_suspect_any_more_is_not_counted_as_one() {
+    for n in 0..3 {
+        let mut world = World::new();
+        for event in 0..20 {
+            let mut job = world.started(&format!("e{event}")).await;
+            job.failures = 1;
+            world.wait_as_suspect(job, Service::Inventory);
+            world.table.wake_due(Instant::now());
+            let job = world.start().expect("its trial");
+            match n {
+                0 => drop(world.table.take(&job)),
+                1 => drop(world.table.park(job, Dependency::Inventory, TRIED)),
+                _ => world.table.wait(job, Instant::now() + HOUR),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_is_given_up_is_not_let_go_later() {
+    let mut world = World::new();
+    let mut excess = Vec::new();
+    for n in 0..8 {
+        let mut job = world.started(&format!("e{n}")).await;
+        job.failures = 1;
+        excess.extend(world.table.park(job, Dependency::Inventory, SUSPECT));
+    }
+    assert_eq!(ids(&excess), ["e0", "e1"]);
+    excess.iter().for_each(|job| drop(world.table.release(job, HOUR)));
+    world.table.unpark(Dependency::Inventory, usize::MAX);
+    let started: Vec<_> = std::iter::from_fn(|| world.start()).collect();
+    assert_eq!(started.len(), 6);
 }
