@@ -334,3 +334,22 @@ async fn the_buffer_limit_of_a_small_service_is_never_exceeded() {
     world.table.set_buffer_max(8);
     assert_eq!(room(&world, 0).await, Some(crate::queue::BATCH_MAX), "limited only by the workers");
 }
+
+/// Otherwise the poller would wait for room for ever.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_has_waited_takes_no_room_of_the_buffer_any_more() {
+    let mut world = World::new();
+    world.table.set_rationed(true);
+    for n in 0..20 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+        let job = world.start().expect("ready");
+        world.table.park(job, Dependency::Inventory, FULL);
+        world.table.unpark(Dependency::Inventory, 1);
+        let job = world.start().expect("let go");
+        world.table.wait_in_turn(job, Instant::now());
+        world.table.wake_due(Instant::now());
+        let job = world.start().expect("its time is up");
+        drop(world.table.take(&job));
+    }
+    assert_eq!(world.table.lock().buffered(), 0);
+}
