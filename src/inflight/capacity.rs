@@ -357,4 +357,23 @@ mod tests {
         drop(large);
         assert_eq!(room.reserve().await.len(), 3);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_receive_may_bring_is_not_promised_to_another() {
+        let room = InFlightLimiter::new(1_000, 10 * MIB);
+        let first = room.reserve().await;
+        assert_eq!(first.len(), BATCH_MAX);
+        assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
+        drop(first);
+        assert_eq!(room.reserve().await.len(), BATCH_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_that_have_left_do_not_count_beside_those_held() {
+        let room = InFlightLimiter::new(1_000, 64 * MIB);
+        for _ in 0..100 {
+            let permit = room.reserve().await.take(1 << 20).expect("room");
+            assert_eq!(permit.alike(), Alike { left: 63, all: 64 });
+        }
+    }
 }
