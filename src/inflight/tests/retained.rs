@@ -121,3 +121,43 @@ async fn without_a_lease_keeper_a_receipt_is_never_busy() {
     assert!(matches!(take_back(&world, key), TakenBack::Ready(_)));
     assert_eq!(world.table.next_renewal(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_for_longer_than_sqs_allows() {
+    let mut world = World::new();
+    let key = keep(&mut world, 1).await[0];
+    let (began, hour) = (Instant::now(), Duration::from_secs(3_600));
+    while let Some(at) = world.table.next_renewal() {
+        advance(at - Instant::now()).await;
+        assert!(began.elapsed() < 12 * hour);
+        extend(&world);
+    }
+    assert!(began.elapsed() > 11 * hour);
+    assert!(matches!(take_back(&world, key), TakenBack::Ready(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_back_during_its_extension_however_much_time_is_left() {
+    let mut world = World::new();
+    let key = keep(&mut world, 1).await[0];
+    advance(VISIBILITY / 2).await;
+    let due = world.table.renewals_due(Instant::now()).due;
+    assert!(matches!(take_back(&world, key), TakenBack::Busy));
+    let answers = due.into_iter().map(|due| (due.key, extended())).collect();
+    world.table.renewed(answers, Instant::now());
+    assert!(matches!(take_back(&world, key), TakenBack::Ready(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_that_was_brought_forward_is_forgotten_with_its_receipt() {
+    let mut world = World::new();
+    let key = keep(&mut world, 1).await[0];
+    assert!(world.table.renew_one(Instant::now()));
+    assert!(matches!(take_back(&world, key), TakenBack::Ready(_)));
+    assert_eq!(world.table.next_renewal(), None);
+    world.admit("e1", "r1").await;
+    assert!(world.table.renew_one(Instant::now()));
+    let job = world.start().expect("ready");
+    drop(world.table.take(&job));
+    assert_eq!(world.table.next_renewal(), None);
+}
