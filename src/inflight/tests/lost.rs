@@ -86,3 +86,47 @@ async fn running_jobs_are_removed_at_the_end_of_a_drain() {
     assert_eq!(world.table.take_all().len(), 2);
     assert_eq!((world.table.held(), world.table.next_renewal()), (0, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_lost_while_it_waits_for_its_turn_holds_up_nobody() {
+    let mut world = World::new();
+    for id in ["e1", "e2", "e3"] {
+        world.admit(id, "r1").await;
+    }
+    let first = world.start().expect("e1");
+    advance(VISIBILITY / 2).await;
+    let due = world.table.renewals_due(Instant::now()).due;
+    let answer = |due: DueRenewal| {
+        let is_second = &*due.handle.0 == "handle-4";
+        (due.key, if is_second { Renewal::Lost } else { extended() })
+    };
+    let answers = due.into_iter().map(answer).collect();
+    assert_eq!(world.table.renewed(answers, Instant::now()).lost.len(), 1);
+    drop(world.table.take(&first));
+    assert_eq!(world.start_id().as_deref(), Some("e3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_extensions_have_ended_a_release_waits_for_none() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    advance(VISIBILITY / 2).await;
+    assert_eq!(world.table.renewals_due(Instant::now()).due.len(), 1);
+    assert!(world.table.end_extensions().is_empty());
+    assert_eq!(world.table.release(&job, Duration::ZERO).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_job_that_has_left_is_extended() {
+    let mut world = World::new();
+    world.admit("e1", "r1").await;
+    let job = world.start().expect("ready");
+    drop(world.table.release(&job, Duration::ZERO));
+    assert_eq!(world.table.next_renewal(), None);
+    assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready), "it comes again");
+    let job = world.start().expect("ready");
+    advance(VISIBILITY).await;
+    assert!(world.table.forget_lost(job).is_some());
+    assert_eq!(world.table.next_renewal(), None);
+}
