@@ -217,4 +217,31 @@ mod tests {
         let back = Situation { settled: 1, now: at(60_000), ..without_extensions() };
         assert_eq!(gate.allows(back), Some(Allowance { messages: 2, visibility: LEASE_MIN }));
     }
+
+    #[test]
+    fn more_is_received_only_if_something_was_settled_and_since_extensions_fail() {
+        let mut gate = gate();
+        let settled = |settled| Situation { settled, ..without_extensions() };
+        let allowed = [1, 1, 2, 2, 3, 3].map(|n| messages(gate.allows(settled(n))));
+        assert_eq!(allowed, [2, 2, 4, 4, 8, 8]);
+        gate.allows(Situation { settled: 3, ..well() });
+        assert_eq!(messages(gate.allows(settled(3))), 1, "they have worked since");
+    }
+
+    #[test]
+    fn a_service_that_is_away_again_is_asked_as_if_for_the_first_time() {
+        let mut gate = gate();
+        let settled = |settled| Situation { settled, ..without_extensions() };
+        for n in 1..=3 {
+            gate.allows(settled(n));
+        }
+        for n in [3, 4] {
+            assert_eq!(gate.allows(Situation { held: 9, parked: 9, ..settled(n) }), None);
+            let probe = Some(Allowance { messages: 1, visibility: LEASE_AWAY_MIN });
+            assert_eq!(gate.allows(settled(n)), probe);
+            gate.received(LEASE_AWAY_MIN, settled(n).now);
+            assert_eq!(gate.allows(settled(n)), None, "it has just been asked");
+            assert_eq!(messages(gate.allows(settled(n + 1))), 2, "it is back");
+        }
+    }
 }
