@@ -18,12 +18,26 @@ use crate::telemetry::Tracing;
 
 const SUSPECTS: SuspectBounds = SuspectBounds { held_max: 50, tried_max: 5 };
 
+/// How a queue behaves.
+#[derive(Clone, Copy)]
+struct Course {
+    /// The number of first calls that fail.
+    fail: usize,
+    /// The time that each call takes.
+    takes: Duration,
+    is_fifo: bool,
+    /// The lease of each message.
+    lease: Duration,
+}
+
+const USUAL: Course =
+    Course { fail: 0, takes: Duration::ZERO, is_fifo: false, lease: Duration::from_secs(30) };
+
 /// A queue that records each delete: time after the start, and number of entries.
 struct Noted {
     began_at: Instant,
     deletes: Mutex<Vec<(Duration, usize)>>,
-    /// The number of first calls that fail.
-    fail: usize,
+    course: Course,
 }
 
 #[async_trait]
@@ -33,9 +47,13 @@ impl Queue for Noted {
     }
 
     async fn delete(&self, handles: &[ReceiptHandle]) -> BatchAnswer {
-        let mut deletes = self.deletes.lock().unwrap();
-        deletes.push((self.began_at.elapsed(), handles.len()));
-        if deletes.len() <= self.fail {
+        let calls = {
+            let mut deletes = self.deletes.lock().unwrap();
+            deletes.push((self.began_at.elapsed(), handles.len()));
+            deletes.len()
+        };
+        sleep(self.course.takes).await;
+        if calls <= self.course.fail {
             let detail = "no connection".to_owned();
             return Err(QueueError { kind: QueueErrorKind::Network, detail });
         }
@@ -53,30 +71,33 @@ impl Queue for Noted {
     async fn dead_letter(&self, _: &DeadLetter) -> Result<(), QueueError> {
         unreachable!("only deletes are settled here")
     }
+
+    fn is_fifo(&self) -> bool {
+        self.course.is_fifo
+    }
 }
 
 /// Time of a call in milliseconds, and number of entries.
 type Sent = (u128, usize);
 
-/// Hands in groups of deletes, `apart` from each other, to a queue whose first calls `fail`.
-/// Returns the calls.
-async fn sent(counts: &[usize], apart: Duration, fail: usize) -> Vec<Sent> {
+/// Hands in groups of deletes, `apart` from each other. Returns the calls.
+async fn sent(counts: &[usize], apart: Duration, course: Course) -> Vec<Sent> {
     let room = InFlightLimiter::new(100, 1 << 30);
     let mut permits = Vec::new();
     for _ in 0..counts.iter().sum() {
         permits.push(room.reserve().await.take(10).unwrap());
     }
-    let queue = Arc::new(Noted { began_at: Instant::now(), deletes: Mutex::default(), fail });
+    let queue = Arc::new(Noted { began_at: Instant::now(), deletes: Mutex::default(), course });
     let (batches, batcher) = Batcher::new(
         Arc::clone(&queue) as Arc<dyn Queue>,
         Arc::new(Metrics::new(&[])),
         Arc::new(MessageAccount::default()),
         QueueSpans::new(Tracing::disabled(), "q"),
-        Arc::new(InFlight::new(100, 100, SUSPECTS, Duration::from_secs(30)).0),
+        Arc::new(InFlight::new(100, 100, SUSPECTS, course.lease).0),
         Arc::new(QueueActions::new(
             Arc::new(Health::new()),
             Arc::new(Metrics::new(&[])),
-            Duration::from_secs(30),
+            course.lease,
         )),
         100,
     );
@@ -91,7 +112,7 @@ async fn sent(counts: &[usize], apart: Duration, fail: usize) -> Vec<Sent> {
                 handle: ReceiptHandle("handle".into()),
                 receive_count: 1,
                 leased_at: Instant::now(),
-                deadline: Instant::now() + Duration::from_secs(30),
+                deadline: Instant::now() + course.lease,
                 age_s: None,
                 room: permits.pop().unwrap(),
                 span: None,
@@ -111,10 +132,10 @@ async fn sent(counts: &[usize], apart: Duration, fail: usize) -> Vec<Sent> {
     deletes.iter().map(|(after, count)| (after.as_millis(), *count)).collect()
 }
 
-/// Allows 2 ms, because timers fire up to a millisecond late.
+/// Allows 3 ms, because each timer fires up to a millisecond late.
 fn is_about(seen: &[Sent], wanted: &[Sent]) -> bool {
     let near = |(seen, wanted): (&Sent, &Sent)| {
-        (wanted.0..=wanted.0 + 2).contains(&seen.0) && seen.1 == wanted.1
+        (wanted.0..=wanted.0 + 3).contains(&seen.0) && seen.1 == wanted.1
     };
     seen.len() == wanted.len() && seen.iter().zip(wanted).all(near)
 }
@@ -133,15 +154,37 @@ async fn full_batches_are_sent_in_pairs_and_no_batch_waits_long() {
         (&[9, 2], 95, &[(100, 10), (200, 1)]),
     ];
     for (counts, apart_ms, wanted) in table {
-        let seen = sent(counts, Duration::from_millis(apart_ms), 0).await;
+        let seen = sent(counts, Duration::from_millis(apart_ms), USUAL).await;
         assert!(is_about(&seen, wanted), "{counts:?} {apart_ms} ms apart: {seen:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_fails_is_tried_again_until_it_works_and_not_at_once() {
-    let calls = sent(&[3], Duration::ZERO, 4).await;
+    let calls = sent(&[3], Duration::ZERO, Course { fail: 4, ..USUAL }).await;
     assert_eq!(calls.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [3; 5]);
     let pauses = calls.windows(2).map(|calls| calls[1].0 - calls[0].0);
     assert!(pauses.min() >= Some(100), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_of_a_fifo_queue_waits_for_the_call_before_it_only() {
+    let course = Course { takes: Duration::from_millis(20), is_fifo: true, ..USUAL };
+    let table: [(&[usize], u64, &[Sent]); 3] = [
+        (&[1, 1], 50, &[(0, 1), (50, 1)]),
+        (&[1, 2, 3], 5, &[(0, 1), (20, 5)]),
+        (&[12], 0, &[(0, 10), (0, 2)]),
+    ];
+    for (counts, apart_ms, wanted) in table {
+        let seen = sent(counts, Duration::from_millis(apart_ms), course).await;
+        assert!(is_about(&seen, wanted), "{counts:?} {apart_ms} ms apart: {seen:?}");
+    }
+}
+
+/// A third of a short lease may never be enough for SQS.
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_timed_out_is_given_more_time() {
+    let (takes, lease) = (Duration::from_millis(3_500), Duration::from_secs(9));
+    let calls = sent(&[1], Duration::ZERO, Course { takes, lease, ..USUAL }).await;
+    assert_eq!(calls.len(), 2, "{calls:?}");
 }
