@@ -92,7 +92,6 @@ impl Charges {
         if outages == self.outages {
             return 0;
         }
-        self.outages = outages;
         std::mem::take(&mut self.retries)
     }
 }
@@ -173,6 +172,7 @@ mod tests {
         assert_eq!(charges.refund(1), 2);
         assert_eq!(charges.refund(1), 0, "a second refund");
         charges.add(at(20, 15, 1));
+        assert_eq!(charges.refund(1), 0, "it was over by then");
         charges.add(at(30, 25, 1));
         assert_eq!(charges.refund(2), 1, "only the failure after the last success is refunded");
     }
