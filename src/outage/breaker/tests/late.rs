@@ -52,3 +52,45 @@ fn a_service_that_times_out_is_given_half_of_its_calls_once_it_is_back() {
     assert_eq!(world.trouble(), Some(Trouble::Away));
     assert_eq!(world.breaker.limit().map(Limit::calls), Some(CALLS_MAX / 2));
 }
+
+#[test]
+fn a_conflict_shows_that_the_service_works() {
+    let mut world = World::new();
+    assert_eq!(world.calls(0..4, CallOutcome::Outage), None);
+    assert_eq!(world.call(50, CallOutcome::Conflict), None);
+    assert_eq!(world.calls(4..8, CallOutcome::Outage), None, "four since");
+}
+
+#[test]
+fn who_succeeds_is_fresh_again() {
+    let mut world = World::new();
+    world.call(7, CallOutcome::Failing);
+    world.call(50, CallOutcome::Done);
+    let call = world.begin(7);
+    assert!(call.is_suspect && !call.is_fresh);
+    world.end(call, CallOutcome::Done);
+    let call = world.begin(7);
+    assert!(call.is_fresh && !call.is_suspect);
+}
+
+#[test]
+fn a_service_that_was_down_is_called_since_it_is_back() {
+    let mut world = World::down(Trouble::Away);
+    world.after(Duration::from_secs(1));
+    let lasts = |world: &World, is_down| world.breaker.lasts(is_down, world.now);
+    assert_eq!(lasts(&world, true), Some(Duration::from_secs(1)));
+    assert!(world.probe(50, 9, CallOutcome::Done).is_some());
+    world.after(Duration::from_secs(2));
+    assert_eq!((lasts(&world, true), lasts(&world, false)), (None, Some(Duration::from_secs(2))));
+}
+
+/// The longest time may apply to one reservation alone.
+#[test]
+fn a_pause_lasts_as_long_as_two_reservations_were_told_to_wait() {
+    let mut world = World::new();
+    let told_s = [300, 3, 1, 1, 1, 1, 1, 1, 1];
+    let changes = (0..).zip(told_s).find_map(|(subject, wait_s)| {
+        world.call(subject, CallOutcome::Paced(Some(Duration::from_secs(wait_s))))
+    });
+    assert_eq!(changes, Some(Change::Paced { wait: Duration::from_secs(3) }));
+}
