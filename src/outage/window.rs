@@ -107,13 +107,14 @@ mod tests {
         window.add_failure(start);
         window.add_success(after(1));
         window.add_paced(after(10));
+        window.add_refused(after(11));
         assert_eq!(
-            window.totals(after(10)),
-            Counts { calls: 3, failures: 1, paced: 1, refused: 0 }
+            window.totals(after(11)),
+            Counts { calls: 4, failures: 1, paced: 1, refused: 1 }
         );
         assert_eq!(
             window.totals(after(21)),
-            Counts { calls: 1, failures: 0, paced: 1, refused: 0 }
+            Counts { calls: 2, failures: 0, paced: 1, refused: 1 }
         );
         assert_eq!(window.totals(after(40)), Counts::default());
         window.add_success(after(100));
