@@ -279,3 +279,35 @@ impl Pacing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns whether a window shows a limit, after `part` of the calls was refused at random.
+    fn shows_limit(part: f64, answers: u32, refused: u32) -> bool {
+        let now = Instant::now();
+        let until = now + LEFT_ALONE_MIN;
+        let mut pacing = Pacing {
+            pace: Some(CallRate::new(100.0, now)),
+            left_alone: Some(LeftAlone { until, from: 100.0, part, windows: 0 }),
+            ..Pacing::default()
+        };
+        pacing.go_on_alone(Count { answers, refused }, now);
+        pacing.found().is_some()
+    }
+
+    #[test]
+    fn random_refusals_show_a_limit_only_if_they_double_by_more_than_chance() {
+        for (part, answers, refused, shows) in [
+            (0.05, 100, 10, false),
+            (0.05, 100, 12, true),
+            (0.2, 2_000, 640, false),
+            (0.2, 2_000, 700, true),
+            (0.2, 2_000, 0, false),
+        ] {
+            let seen = format!("{refused} of {answers} refused, {part} before");
+            assert_eq!(shows_limit(part, answers, refused), shows, "{seen}");
+        }
+    }
+}

@@ -160,3 +160,45 @@ impl Measure {
         Some(f64::from(counted) / lasted.as_secs_f64())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count((refused, answers): (u32, u32)) -> Count {
+        Count { answers, refused }
+    }
+
+    /// The difference of two shares has a standard deviation of at most
+    /// `sqrt(p * (1 - p) * (1 / n + 1 / m))`.
+    #[test]
+    fn a_share_is_more_than_another_only_if_chance_does_not_explain_it() {
+        for (ours, others, is_more) in [
+            ((14, 100), (0, 100), false),
+            ((15, 100), (0, 100), true),
+            ((33, 100), (10, 100), false),
+            ((34, 100), (10, 100), true),
+            ((1, 100), (0, 1_000), false),
+            ((2, 100), (0, 1_000), true),
+            ((10, 100), (100, 1_000), false),
+            ((50, 50), (50, 50), false),
+            ((0, 0), (0, 0), false),
+        ] {
+            let more = count(ours).is_more_than_of(count(others));
+            assert_eq!(more, is_more, "{ours:?} and {others:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_more_than_is_allowed_only_if_chance_does_not_explain_it() {
+        for (ours, allowed, is_more) in [
+            ((9, 100), 0.04, false),
+            ((10, 100), 0.04, true),
+            ((24, 50), 0.3, false),
+            ((25, 50), 0.3, true),
+            ((0, 0), 0.04, false),
+        ] {
+            assert_eq!(count(ours).is_more_than(allowed), is_more, "{ours:?} and {allowed}");
+        }
+    }
+}

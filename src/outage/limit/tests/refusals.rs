@@ -115,6 +115,31 @@ fn a_real_rate_limit_is_found() {
 }
 
 #[test]
+fn calls_are_rationed_at_a_true_limit_and_not_where_refusals_are_random() {
+    let mut limits = [without_target()];
+    let mut bucket = Bucket::new(200.0);
+    run_refusing(&mut limits, |now| bucket.refuses(now), 0, 10);
+    assert!(limits[0].is_rationed() && limits[0].rate_found().is_some());
+    let mut dice = fastrand::Rng::with_seed(5);
+    let mut limits = [without_target()];
+    run_refusing(&mut limits, |_| dice.u8(0..100) < 20, 0, 60);
+    assert!(!limits[0].is_rationed() && limits[0].rate_found().is_none());
+}
+
+#[test]
+fn calls_are_rationed_while_most_are_refused() {
+    let mut dice = fastrand::Rng::with_seed(5);
+    for (seconds, is_rationed) in [(5, false), (10, true), (15, false)] {
+        let mut limits = [without_target()];
+        let percent = |now: Duration| if (5..10).contains(&now.as_secs()) { 90 } else { 40 };
+        let refuses = |now| dice.u8(0..100) < percent(now);
+        run_refusing(&mut limits, refuses, 0, seconds);
+        assert_eq!(limits[0].is_rationed(), is_rationed, "after {seconds} s");
+        assert_eq!(limits[0].rate_found(), None, "no lower rate has helped");
+    }
+}
+
+#[test]
 fn a_changed_rate_limit_is_found_again() {
     let mut limits = [without_target()];
     let mut bucket = TokenBucket::new(1_000.0);
