@@ -351,5 +351,16 @@ async fn a_job_that_has_waited_takes_no_room_of_the_buffer_any_more() {
         let job = world.start().expect("its time is up");
         drop(world.table.take(&job));
     }
+    // Nor does one that is lost while it is ready, or waits.
+    for n in 0..4 {
+        world.admit(&format!("f{n}"), &format!("s{n}")).await;
+    }
+    for _ in 0..2 {
+        let job = world.start().expect("ready");
+        world.table.wait_in_turn(job, Instant::now() + HOUR);
+    }
+    assert_eq!(world.table.lock().buffered(), 4);
+    advance(VISIBILITY / 2).await;
+    assert_eq!(world.renew(|| Renewal::Lost).lost.len(), 4);
     assert_eq!(world.table.lock().buffered(), 0);
 }

@@ -12,17 +12,27 @@ use crate::health::Health;
 use crate::inflight::SuspectBounds;
 use crate::inflight::capacity::InFlightLimiter;
 use crate::queue::{
-    BatchAnswer, DeadLetter, Message, MessageId, QueueError, QueueErrorKind, ReceiptHandle,
+    BatchAnswer, DeadLetter, EntryError, Message, MessageId, QueueError, QueueErrorKind,
+    ReceiptHandle,
 };
 use crate::telemetry::Tracing;
 
 const SUSPECTS: SuspectBounds = SuspectBounds { held_max: 50, tried_max: 5 };
+
+/// How a call fails.
+#[derive(Clone, Copy)]
+enum Fault {
+    NoConnection,
+    EntriesRefused,
+    EntriesLost,
+}
 
 /// How a queue behaves.
 #[derive(Clone, Copy)]
 struct Course {
     /// The number of first calls that fail.
     fail: usize,
+    fault: Fault,
     /// The time that each call takes.
     takes: Duration,
     is_fifo: bool,
@@ -30,8 +40,13 @@ struct Course {
     lease: Duration,
 }
 
-const USUAL: Course =
-    Course { fail: 0, takes: Duration::ZERO, is_fifo: false, lease: Duration::from_secs(30) };
+const USUAL: Course = Course {
+    fail: 0,
+    fault: Fault::NoConnection,
+    takes: Duration::ZERO,
+    is_fifo: false,
+    lease: Duration::from_secs(30),
+};
 
 /// A queue that records each delete: time after the start, and number of entries.
 struct Noted {
@@ -53,11 +68,15 @@ impl Queue for Noted {
             deletes.len()
         };
         sleep(self.course.takes).await;
-        if calls <= self.course.fail {
-            let detail = "no connection".to_owned();
-            return Err(QueueError { kind: QueueErrorKind::Network, detail });
+        if calls > self.course.fail {
+            return Ok(vec![Ok(()); handles.len()]);
         }
-        Ok(vec![Ok(()); handles.len()])
+        let detail = "as it is to".to_owned();
+        match self.course.fault {
+            Fault::NoConnection => Err(QueueError { kind: QueueErrorKind::Network, detail }),
+            Fault::EntriesRefused => Ok(vec![Err(EntryError::Retry(detail)); handles.len()]),
+            Fault::EntriesLost => Ok(vec![Err(EntryError::Lost(detail)); handles.len()]),
+        }
     }
 
     async fn extend(&self, _: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
@@ -161,10 +180,12 @@ async fn full_batches_are_sent_in_pairs_and_no_batch_waits_long() {
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_fails_is_tried_again_until_it_works_and_not_at_once() {
-    let calls = sent(&[3], Duration::ZERO, Course { fail: 4, ..USUAL }).await;
-    assert_eq!(calls.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [3; 5]);
-    let pauses = calls.windows(2).map(|calls| calls[1].0 - calls[0].0);
-    assert!(pauses.min() >= Some(100), "{calls:?}");
+    for fault in [Fault::NoConnection, Fault::EntriesRefused] {
+        let calls = sent(&[3], Duration::ZERO, Course { fail: 4, fault, ..USUAL }).await;
+        assert_eq!(calls.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [3; 5]);
+        let pauses = calls.windows(2).map(|calls| calls[1].0 - calls[0].0);
+        assert!(pauses.min() >= Some(100), "{calls:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,4 +208,13 @@ async fn a_delete_that_timed_out_is_given_more_time() {
     let (takes, lease) = (Duration::from_millis(3_500), Duration::from_secs(9));
     let calls = sent(&[1], Duration::ZERO, Course { takes, lease, ..USUAL }).await;
     assert_eq!(calls.len(), 2, "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_whose_receipt_is_lost_or_runs_out_is_given_up() {
+    let fail = usize::MAX;
+    let course = Course { fail, fault: Fault::EntriesLost, ..USUAL };
+    assert_eq!(sent(&[3], Duration::ZERO, course).await.len(), 1);
+    let course = Course { fail, lease: Duration::from_secs(3), ..USUAL };
+    assert!(sent(&[3], Duration::ZERO, course).await.len() > 1);
 }
