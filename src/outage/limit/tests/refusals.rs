@@ -117,7 +117,7 @@ fn a_real_rate_limit_is_found() {
 #[test]
 fn calls_are_rationed_at_a_true_limit_and_not_where_refusals_are_random() {
     let mut limits = [without_target()];
-    let mut bucket = Bucket::new(200.0);
+    let mut bucket = TokenBucket::new(200.0);
     run_refusing(&mut limits, |now| bucket.refuses(now), 0, 10);
     assert!(limits[0].is_rationed() && limits[0].rate_found().is_some());
     let mut dice = fastrand::Rng::with_seed(5);
