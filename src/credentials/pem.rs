@@ -1,5 +1,6 @@
 //! Parses certificates and keys from PEM text.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -38,6 +39,32 @@ pub(super) fn identity(files: &[Vec<u8>]) -> Result<Arc<CertifiedKey>, FileFault
     })?;
     let certified = CertifiedKey::from_der(chain, key, &default_provider());
     certified.map(Arc::new).map_err(|error| fault(error.to_string()))
+}
+
+/// PEM text of a certificate with its private key. `Debug` shows neither.
+pub struct IdentityText {
+    /// The certificate, then intermediate certificates, if any.
+    pub certificate: Vec<u8>,
+    /// The private key.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for IdentityText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdentityText")
+    }
+}
+
+/// Returns the text of the first file, if it contains root certificates.
+pub(super) fn roots_text(files: &[Vec<u8>]) -> Result<Arc<Vec<u8>>, FileFault> {
+    roots(files)?;
+    Ok(Arc::new(files[0].clone()))
+}
+
+/// Returns the texts of both files, if they are a certificate and its key.
+pub(super) fn identity_text(files: &[Vec<u8>]) -> Result<Arc<IdentityText>, FileFault> {
+    identity(files)?;
+    Ok(Arc::new(IdentityText { certificate: files[0].clone(), key: files[1].clone() }))
 }
 
 fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

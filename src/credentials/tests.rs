@@ -90,6 +90,30 @@ fn a_token_is_one_word_and_is_never_shown() {
 }
 
 #[tokio::test]
+async fn a_password_is_one_line_and_is_read_again_at_each_login() {
+    let folder = Folder::new();
+    let with = |text: &[u8]| password(file(folder.write("password", text)));
+    let read = with(" p@ss/w#rd \u{ac00}\r\n".as_bytes()).unwrap();
+    assert_eq!(read.current().expose(), " p@ss/w#rd \u{ac00}");
+    let shown = format!("{read:?} {:?}", read.current());
+    assert!(!shown.contains("p@ss"), "{shown}");
+    folder.write("password", "new");
+    assert_eq!(PasswordSource::password(&read).await.unwrap().expose(), "new");
+    // A file that cannot be used changes nothing.
+    folder.write("password", "");
+    assert_eq!(PasswordSource::password(&read).await.unwrap().expose(), "new");
+    for (text, what) in [
+        (&b"\r\n"[..], "is empty"),
+        (b"two\nlines", "something else than one line"),
+        (b"nul\0", "something else than one line"),
+        (b"caf\xe9", "is not UTF-8"),
+        (&[b'x'; 7 * 1024 + 1], "longer than 7 KiB"),
+    ] {
+        assert!(wrong(with(text)).contains(what), "{what}");
+    }
+}
+
+#[tokio::test]
 async fn a_changed_file_is_read_after_the_interval() {
     let folder = Folder::new();
     let path = folder.write("token", "old");

@@ -114,6 +114,12 @@ impl<T> Watched<T> {
         self.current.load_full()
     }
 
+    /// Returns the value after a check of the files, whenever the last check was.
+    pub fn latest(&self) -> Arc<T> {
+        self.look();
+        self.current.load_full()
+    }
+
     fn look(&self) {
         // Poisoning is ignored: no panic can leave a partial update.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
