@@ -14,6 +14,8 @@ mod otlp;
 mod parts;
 mod raw;
 mod read;
+mod store;
+mod store_url;
 mod table;
 
 use std::collections::BTreeMap;
@@ -31,9 +33,10 @@ pub use otel::{Propagators, RootSampler, Sampler, TelemetryConfig};
 pub use otlp::{OtlpConfig, OtlpProtocol, OtlpTransport};
 use raw::Raw;
 use read::Reader;
+pub use store::{AwsCache, AwsCacheService, StoreAuth};
 pub use table::{Allowed, Fallback, VARIABLES, Variable};
 
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, StoreCertificates};
 
 /// The complete configuration. `Debug` shows no passwords.
 #[derive(Clone, Debug)]
@@ -135,6 +138,10 @@ pub struct ReservationConfig {
 pub struct IdempotencyConfig {
     /// `IDEMPOTENCY_STORE`.
     pub store: IdempotencyStore,
+    /// `IDEMPOTENCY_STORE_AUTH` and its variables, for the shared store.
+    pub auth: StoreAuth,
+    /// `IDEMPOTENCY_STORE_*_FILE` of TLS, for the shared store.
+    pub certificates: StoreCertificates,
     /// `IDEMPOTENCY_TTL`.
     pub ttl: Duration,
     /// `IDEMPOTENCY_CAPACITY`, for the memory store.

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::error::mask;
@@ -120,10 +121,21 @@ impl fmt::Display for QueueUrl {
 pub struct SecretUrl(Url);
 
 impl SecretUrl {
+    pub(super) const fn new(url: Url) -> Self {
+        Self(url)
+    }
+
     /// Returns the URL with its password. Use it to connect only; never show it.
     #[must_use]
     pub const fn expose(&self) -> &Url {
         &self.0
+    }
+
+    /// Returns the user's name, decoded, if the URL has one.
+    #[must_use]
+    pub fn user(&self) -> Option<String> {
+        let user = Some(self.0.username()).filter(|user| !user.is_empty())?;
+        Some(percent_decode_str(user).decode_utf8_lossy().into_owned())
     }
 
     /// Returns scheme, host and port, which are safe to show.
@@ -163,7 +175,7 @@ const QUEUE_NAME_LENGTH_MAX: usize = 80;
 /// Parses a URL that contains only characters allowed in a URL.
 ///
 /// `Url::parse` alone silently removes tabs, line ends and outer spaces.
-fn parse(text: &str) -> Option<Url> {
+pub(super) fn parse(text: &str) -> Option<Url> {
     let is_plain = !text.contains(|character: char| {
         character.is_whitespace() || character.is_control() || character == '\\'
     });
@@ -231,20 +243,4 @@ pub(super) fn base(text: &str) -> Option<Url> {
 /// Parses the URL of a collector; without a scheme, `is_insecure` selects http instead of https.
 pub(super) fn collector(text: &str, is_insecure: bool) -> Option<Url> {
     web_or_host_port(text, if is_insecure { "http" } else { "https" })
-}
-
-/// Returns whether the path is empty, or a slash with an optional database number.
-fn is_database(path: &str) -> bool {
-    let number = path.strip_prefix('/').unwrap_or(path);
-    number.is_empty() || number.parse::<u16>().is_ok()
-}
-
-pub(super) fn redis(text: &str) -> Option<SecretUrl> {
-    let url = parse(text)?;
-    let is_redis = matches!(url.scheme(), "redis" | "rediss")
-        && url.host_str().is_some_and(|host| !host.is_empty())
-        && url.port() != Some(0)
-        && url.fragment().is_none()
-        && is_database(url.path());
-    is_redis.then_some(SecretUrl(url))
 }

@@ -9,17 +9,14 @@ use super::raw::Raw;
 use super::read::Reader;
 use super::table::{self, Variable};
 use super::{
-    IdempotencyConfig, IdempotencyStore, InventoryConfig, LogConfig, LogFormat, LogLevel,
-    ReservationConfig, RetryConfig, ServerConfig, SqsConfig, WorkerConfig,
+    InventoryConfig, LogConfig, LogFormat, LogLevel, ReservationConfig, RetryConfig, ServerConfig,
+    SqsConfig, WorkerConfig,
 };
 
 const BYTES_PER_MIB: u64 = 1024 * 1024;
 
 /// The minimum shutdown time after the longest poll has returned.
 const GRACE_AFTER_POLL: Duration = Duration::from_secs(3);
-
-/// The maximum length of the key prefix, in bytes; short, because every key contains the prefix.
-const KEY_PREFIX_BYTES_MAX: usize = 64;
 
 /// Records that `variable` is below the minimum that another variable sets.
 fn below(reader: &mut Reader, variable: &Variable, value: impl ToString, least: &str) {
@@ -167,26 +164,6 @@ impl ReservationConfig {
         );
         let credentials = credentials::reservation_api(reader, raw, base.as_ref());
         Some(Self { base: base?, timeout: timeout?, latency_target, credentials })
-    }
-}
-
-impl IdempotencyConfig {
-    pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
-        let store = |value: &str| match value {
-            "memory" => Some(IdempotencyStore::Memory),
-            url => address::redis(url).map(IdempotencyStore::Redis),
-        };
-        let store = reader.parsed(&table::IDEMPOTENCY_STORE, &raw.idempotency_store, store);
-        let ttl = reader.seconds(&table::IDEMPOTENCY_TTL, &raw.idempotency_ttl);
-        let capacity = reader.count(&table::IDEMPOTENCY_CAPACITY, &raw.idempotency_capacity);
-        let prefix = |value: &str| {
-            let fits = value.len() <= KEY_PREFIX_BYTES_MAX
-                && value.bytes().all(|byte| byte.is_ascii_graphic());
-            fits.then(|| value.to_owned())
-        };
-        let key_prefix =
-            reader.parsed(&table::IDEMPOTENCY_KEY_PREFIX, &raw.idempotency_key_prefix, prefix);
-        Some(Self { store: store?, ttl: ttl?, capacity: capacity?, key_prefix: key_prefix? })
     }
 }
 

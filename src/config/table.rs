@@ -183,7 +183,19 @@ variables! {
     RESERVATION_API_TOKEN_FILE: Fallback::Told("none"), "the bearer token for the Reservation API",
         Told("a file that holds one token");
     IDEMPOTENCY_STORE: Value("memory"), "where handled events are remembered: in memory, or shared by all pods",
-        Told("`memory`, or a redis:// or rediss:// URL"), with_secret;
+        Told("`memory`, or a URL of Redis or Valkey (redis://, valkey://; with TLS rediss://, valkeys://)"), with_secret;
+    IDEMPOTENCY_STORE_AUTH: Value("url"), "how the worker logs in to the shared store: user and password in the URL, the password in a file, or tokens of AWS IAM",
+        OneOf(&["url", "file", "aws-iam"]);
+    IDEMPOTENCY_STORE_PASSWORD_FILE: Fallback::Told("none"), "the password for the shared store, read again for each connection; the user stays in the URL",
+        Told("a file that holds one password, where IDEMPOTENCY_STORE_AUTH is file");
+    IDEMPOTENCY_STORE_AWS_CACHE: Fallback::Told("none"), "the cache of AWS that tokens of AWS IAM are made for",
+        Told("NAME or serverless/NAME (ElastiCache), or memorydb/NAME, in lower case, where IDEMPOTENCY_STORE_AUTH is aws-iam");
+    IDEMPOTENCY_STORE_CA_FILE: Fallback::Told("the machine's roots, or SSL_CERT_FILE"), "roots that the shared store's certificate must come from, and no others",
+        Told("a file of PEM certificates, where IDEMPOTENCY_STORE is a rediss:// URL");
+    IDEMPOTENCY_STORE_CLIENT_CERT_FILE: Fallback::Told("none"), "the worker's own certificate for the shared store (mTLS)",
+        Told("a file of PEM certificates, the worker's own first, where IDEMPOTENCY_STORE is a rediss:// URL");
+    IDEMPOTENCY_STORE_KEY_FILE: Fallback::Told("none"), "the private key of IDEMPOTENCY_STORE_CLIENT_CERT_FILE",
+        Told("a file with a PEM private key, unencrypted, together with IDEMPOTENCY_STORE_CLIENT_CERT_FILE");
     IDEMPOTENCY_TTL: Value("86400"), "seconds that a handled event is remembered", whole(60, 2_592_000);
     IDEMPOTENCY_CAPACITY: Value("100000"), "handled events that the memory store remembers", whole(1, 100_000_000);
     IDEMPOTENCY_KEY_PREFIX: Value("reservation-worker:"), "begins each key in the shared store",

@@ -110,10 +110,14 @@ fn store_addresses_are_validated() {
         "redis://cache",
         "rediss://:secret@cache:6380/3",
         "redis://user:secret@[::1]:1/0?protocol=resp3",
+        "valkey://cache",
+        "valkeys://:s%2Fe%23c@cache:6380",
+        "redis://:p@ss@cache",
     ] {
         let config = with(&[("IDEMPOTENCY_STORE", given)]).unwrap();
         let IdempotencyStore::Redis(url) = &config.idempotency.store else { panic!("{given}") };
-        assert_eq!(url.expose().as_str(), given);
+        assert_eq!(url.expose().as_str().replace("p%40ss", "p@ss"), given);
+        assert_eq!(url.uses_tls(), given.contains("s://"), "{given}");
     }
     for bad in [
         "Memory",
@@ -123,8 +127,8 @@ fn store_addresses_are_validated() {
         "http://cache",
         "redis://cache:0",
         "redis://cache#x",
-        "redis+unix:///x",
         "redis://cache/zero",
+        "redis://user:%ff@cache",
         "redis://cache/0/1",
     ] {
         assert!(refused("IDEMPOTENCY_STORE", bad).contains("must be `memory`"), "{bad}");
