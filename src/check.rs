@@ -113,7 +113,7 @@ async fn findings(config: &Config, queue: &SqsQueue) -> Vec<(&'static str, Findi
             Err(why) => Finding::Wrong(why.to_string()),
         },
     ));
-    findings.push(("idempotency store", about_store(config).await));
+    findings.push(("idempotency store", about_store(config, queue).await));
     findings.push(("collector", about_collector(config).await));
     findings
 }
@@ -192,7 +192,7 @@ fn queue_trouble(error: &QueueError) -> String {
     format!("{error}; {what_to_do}")
 }
 
-async fn about_store(config: &Config) -> Finding {
+async fn about_store(config: &Config, queue: &SqsQueue) -> Finding {
     let url = match &config.idempotency.store {
         IdempotencyStore::Memory => {
             return Finding::Ok(
@@ -201,17 +201,22 @@ async fn about_store(config: &Config) -> Finding {
         }
         IdempotencyStore::Redis(url) => url,
     };
-    let store = match shared_store(config, url) {
-        Ok(store) => store,
+    let shared = match shared_store(config, url, queue) {
+        Ok(shared) => shared,
         Err(why) => return Finding::Wrong(format!("IDEMPOTENCY_STORE: {why}")),
     };
-    match store.probe().await {
+    if let Some(tokens) = &shared.tokens {
+        // A first lookup of credentials may take longer than the store's own timeout.
+        tokens.prepare().await;
+    }
+    let (at, login) = (url.without_user(), &shared.login);
+    match shared.store.probe().await {
         Ok(facts) => match facts.advice() {
-            None => Finding::Ok(format!("{} takes records: {facts}", url.without_user())),
-            Some(advice) => Finding::Warning(format!("{}: {facts}; {advice}", url.without_user())),
+            None => Finding::Ok(format!("{at} takes records: {facts}; {login}")),
+            Some(advice) => Finding::Warning(format!("{at}: {facts}; {login}; {advice}")),
         },
         Err(why) => Finding::Wrong(format!(
-            "{why}; check IDEMPOTENCY_STORE and the way there: events wait until it answers"
+            "{why}; check IDEMPOTENCY_STORE and the way there: events wait until it answers ({login})"
         )),
     }
 }

@@ -1,5 +1,7 @@
 //! The command that runs the worker: builds the parts, serves the admin port, waits for a signal.
 
+mod store;
+
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,12 +18,11 @@ use crate::app::{App, AppParts, AppSettings};
 use crate::client::inventory::GrpcSettings;
 use crate::client::reservation::HttpSettings;
 use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
-use crate::config::{Config, IdempotencyStore, LogLevel, RootSampler, SecretUrl};
+use crate::config::{Config, IdempotencyStore, LogLevel, RootSampler};
 use crate::handler::{ServiceEndpoints, Services};
 use crate::health::Health;
-use crate::idempotency::memory::MemoryStore;
-use crate::idempotency::redis::{BadUrl, RedisStore};
-use crate::idempotency::{IdempotencyClient, Store};
+use crate::idempotency::IdempotencyClient;
+use crate::idempotency::redis::BadUrl;
 use crate::metrics::Metrics;
 use crate::outage::{OutageSettings, Outages};
 use crate::queue::sqs::{AwsError, QueueAttributes, SqsQueue, SqsSettings};
@@ -29,6 +30,9 @@ use crate::retry::Backoff;
 use crate::settle::{DeadLetterReason, RetryPolicy};
 use crate::signals::Signals;
 use crate::telemetry::{Sampling, TraceError, TraceSettings, Tracing};
+
+pub(crate) use self::store::shared_store;
+use self::store::{store, store_name};
 
 /// The exit code for unusable arguments, configuration or admin port.
 pub const EXIT_USAGE: u8 = 2;
@@ -89,8 +93,8 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     let tracing = Tracing::new(&trace_settings(config), Arc::clone(&metrics))?;
     metrics.limits(config.worker.concurrency.get(), config.worker.max_in_flight.get());
     let health = Arc::new(Health::new());
-    let services = services(config, Arc::clone(&metrics), Arc::clone(&health))?;
     let queue = Arc::new(sqs_queue(config).await?);
+    let services = services(config, &queue, Arc::clone(&metrics), Arc::clone(&health))?;
 
     let stop_side_port = CancellationToken::new();
     let mut side = JoinSet::new();
@@ -210,6 +214,7 @@ pub fn advice(
 /// Fails if one of them cannot be built from this configuration.
 fn services(
     config: &Config,
+    queue: &SqsQueue,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 ) -> Result<Services, StartError> {
@@ -221,7 +226,7 @@ fn services(
     };
     let outages = Arc::new(Outages::new(settings, Arc::clone(&metrics)));
     let records = IdempotencyClient {
-        store: store(config)?,
+        store: store(config, queue)?,
         outages: Arc::clone(&outages),
         metrics: Arc::clone(&metrics),
         health,
@@ -234,36 +239,6 @@ fn services(
         metrics,
         peers: Arc::new(peers(config)),
     })
-}
-
-/// Builds the idempotency store.
-///
-/// # Errors
-/// Fails if the URL of the shared store is not valid.
-fn store(config: &Config) -> Result<Arc<dyn Store>, BadUrl> {
-    Ok(match &config.idempotency.store {
-        IdempotencyStore::Memory => {
-            let capacity = u64::try_from(config.idempotency.capacity.get()).unwrap_or(u64::MAX);
-            Arc::new(MemoryStore::new(capacity, config.idempotency.ttl))
-        }
-        IdempotencyStore::Redis(url) => Arc::new(shared_store(config, url)?),
-    })
-}
-
-/// Builds the shared store at `url`; opens no connection yet.
-///
-/// # Errors
-/// Fails if the URL is not valid.
-pub fn shared_store(config: &Config, url: &SecretUrl) -> Result<RedisStore, BadUrl> {
-    RedisStore::new(url.expose(), &config.idempotency.key_prefix, config.idempotency.ttl)
-}
-
-/// Returns the name of the store, without credentials.
-fn store_name(config: &Config) -> String {
-    match &config.idempotency.store {
-        IdempotencyStore::Memory => "memory".to_owned(),
-        IdempotencyStore::Redis(url) => url.without_user(),
-    }
 }
 
 /// Builds the client of the Reservation API.

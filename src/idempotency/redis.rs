@@ -12,6 +12,7 @@
 //! server must not evict records (`maxmemory-policy noeviction`); when its memory is full, the
 //! store is unavailable.
 
+mod access;
 mod deadline;
 mod fault;
 mod link;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use redis::{IntoConnectionInfo, Value};
 use url::Url;
 
+pub use self::access::StoreAccess;
 use self::link::RedisConnector;
 use self::script::{Call, Script, Scripts};
 pub use self::server::ServerInfo;
@@ -51,16 +53,29 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Creates the store without network access.
+    /// Creates the store without network access; it logs in with what the URL has.
     /// `key_prefix` begins every key; records live for `time_to_live` after they were settled.
     ///
     /// # Errors
     /// If `url` is not a valid Redis URL.
     pub fn new(url: &Url, key_prefix: &str, time_to_live: Duration) -> Result<Self, BadUrl> {
+        Self::with_access(url, StoreAccess::default(), key_prefix, time_to_live)
+    }
+
+    /// Creates the store as [`RedisStore::new`] does, with another way to get in.
+    ///
+    /// # Errors
+    /// If `url` is not a valid Redis URL.
+    pub fn with_access(
+        url: &Url,
+        access: StoreAccess,
+        key_prefix: &str,
+        time_to_live: Duration,
+    ) -> Result<Self, BadUrl> {
         // The library's error text contains no part of the URL.
         let info = url.clone().into_connection_info().map_err(|why| BadUrl(why.to_string()))?;
         Ok(Self {
-            connector: RedisConnector::new(info),
+            connector: RedisConnector::new(info, access),
             scripts: Scripts::new(),
             key_prefix: key_prefix.to_owned(),
             time_to_live_ms: millis(time_to_live),

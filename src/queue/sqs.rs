@@ -4,6 +4,7 @@
 //! because they know how long a lease still lasts. Region, credentials and endpoint follow the
 //! SDK's rules; `environment` covers the cases that those rules leave open.
 
+mod cache_login;
 mod convert;
 mod credentials;
 mod describe;
@@ -21,6 +22,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{ConfigLoader, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
@@ -35,9 +37,10 @@ use super::{
     BatchAnswer, DeadLetter, Message, MessageGroup, Permission, Queue, QueueError, QueueErrorKind,
     QueueLimits, ReceiptHandle,
 };
-use crate::config::{AwsConfig, Proxies, QueueUrl};
+use crate::config::{AwsCache, AwsConfig, Proxies, QueueUrl};
 use crate::metrics::QueueAction;
 
+pub use self::cache_login::CacheLogin;
 pub use self::describe::{QueueAttributes, Redrive};
 pub use self::environment::{AwsError, Called};
 
@@ -86,6 +89,8 @@ pub struct SqsQueue {
     has_received: AtomicBool,
     /// The dead-letter target.
     dlq: target::KnownTarget,
+    /// The source of the credentials that sign the calls.
+    credentials: Option<SharedCredentialsProvider>,
 }
 
 impl SqsQueue {
@@ -129,13 +134,20 @@ impl SqsQueue {
         let (called, dlq) = (Called::default(), target::KnownTarget::default());
         let has_received = AtomicBool::new(false);
         let client = client(CALL_TIMEOUT);
-        Self { client, long_polls, settings, is_fifo, called, has_received, dlq }
+        let credentials = shared.credentials_provider();
+        Self { client, long_polls, settings, is_fifo, called, has_received, dlq, credentials }
     }
 
     /// Returns the endpoint that is called, and its contradictions to the queue's URL.
     #[must_use]
     pub const fn called(&self) -> &Called {
         &self.called
+    }
+
+    /// Returns a login to a cache of AWS, with the credentials and the region of the calls to SQS.
+    #[must_use]
+    pub fn cache_login(&self, cache: &AwsCache, user: &str) -> CacheLogin {
+        CacheLogin::new(self.credentials.clone(), &self.called.region, cache, user)
     }
 
     async fn receive_call(

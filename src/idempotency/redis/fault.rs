@@ -9,23 +9,31 @@ use crate::idempotency::StoreError;
 /// Error codes of a server that denies access: the configuration must be changed.
 const REFUSALS: &[&str] = &["NOAUTH", "WRONGPASS", "NOPERM", "DENIED"];
 
+/// Error code of a server that knows the user, but does not allow a command or a key.
+const NOT_PERMITTED: &str = "NOPERM";
+
+/// What to do about a missing permission.
+const PERMIT: &str = "give that user the permissions in docs/idempotency.md, for keys that begin with IDEMPOTENCY_KEY_PREFIX";
+
 /// Error codes that a new connection may not get: the master has moved, or the server lost our
 /// login.
 const STALE: &[&str] = &["READONLY", "MASTERDOWN", "NOAUTH"];
 
 /// Converts an error into [`StoreError::Unavailable`]: it is not known whether the operation took
-/// place.
-pub(super) fn unavailable(server: &str, error: &RedisError) -> StoreError {
+/// place. `check` says what to check if the login is refused.
+pub(super) fn unavailable(server: &str, check: &str, error: &RedisError) -> StoreError {
     let text = match (error.kind(), answer(error)) {
-        (ErrorKind::AuthenticationFailed, _) => refused(server, "WRONGPASS or the like"),
+        (ErrorKind::AuthenticationFailed, _) => refused(server, "WRONGPASS or the like", check),
         (_, Some(ServerError { code, detail })) => {
             let said = if detail.is_empty() {
                 code.to_owned()
             } else {
                 format!("{code} {}", Escaped(detail))
             };
-            if REFUSALS.contains(&code) {
-                refused(server, &said)
+            if code == NOT_PERMITTED {
+                refused(server, &said, PERMIT)
+            } else if REFUSALS.contains(&code) {
+                refused(server, &said, check)
             } else {
                 format!("Redis at {server} answers {said}")
             }
@@ -35,10 +43,8 @@ pub(super) fn unavailable(server: &str, error: &RedisError) -> StoreError {
     StoreError::Unavailable(text)
 }
 
-fn refused(server: &str, what: &str) -> String {
-    format!(
-        "Redis at {server} refuses us ({what}): check the user and password in IDEMPOTENCY_STORE, and what that user may do"
-    )
+fn refused(server: &str, what: &str, check: &str) -> String {
+    format!("Redis at {server} refuses us ({what}): {check}")
 }
 
 /// An error reply of the server.

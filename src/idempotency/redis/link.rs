@@ -2,19 +2,24 @@
 //!
 //! A failed operation is not retried here; the caller retries it, and the next operation
 //! reconnects.
+//!
+//! A connection that is due for renewal (because of its age, or because a certificate has changed)
+//! is replaced by a new one. Operations under way end on the old one. Where no new one can be made,
+//! the old one stays in use, so that a renewal is never a fault.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use super::access::{AccessError, CertificatesInUse, StoreAccess};
 use super::deadline::within;
 use super::fault::{is_no_script, is_of_the_connection, unavailable};
 use super::script::Call;
@@ -47,6 +52,13 @@ const CLUSTER_PAUSE_MS: std::ops::Range<u64> = 10..20;
 /// nodes work meanwhile; within this many operations, some reach another node.
 const FAILURES_MAX: u32 = 16;
 
+/// Pause after a failed renewal. The old connection stays in use.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// Timeout of a renewal: half of an operation's, so that the operation that renews can still use
+/// the old connection.
+const RENEWAL_TIMEOUT: Duration = Duration::from_millis(500);
+
 #[derive(Clone)]
 enum RedisConnection {
     Standalone(MultiplexedConnection),
@@ -75,6 +87,14 @@ impl RedisConnection {
 struct RedisLink {
     connection: RedisConnection,
     failures: Arc<AtomicU32>,
+    opened: Instant,
+    certificates: CertificatesInUse,
+}
+
+impl RedisLink {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.failures, &other.failures)
+    }
 }
 
 /// Time and error of the last failed connection attempt.
@@ -83,6 +103,7 @@ type ConnectFailure = Option<(Instant, StoreError)>;
 /// The server's address, and the connection to it.
 pub(super) struct RedisConnector {
     info: ConnectionInfo,
+    access: StoreAccess,
     /// `host:port`, for messages.
     server: String,
     link: Mutex<Option<RedisLink>>,
@@ -93,11 +114,12 @@ pub(super) struct RedisConnector {
 }
 
 impl RedisConnector {
-    pub(super) fn new(info: ConnectionInfo) -> Self {
+    pub(super) fn new(info: ConnectionInfo, access: StoreAccess) -> Self {
         let server = info.addr().to_string();
         let info = info.set_tcp_settings(tcp_settings());
         Self {
             info,
+            access,
             server,
             link: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
@@ -149,7 +171,7 @@ impl RedisConnector {
                 let is_its_own = is_of_the_connection(&error);
                 let own_max = link.connection.failures_max();
                 self.doubt(&link, if is_its_own { own_max } else { FAILURES_MAX });
-                Err(unavailable(&self.server, &error))
+                Err(self.unavailable(&error))
             }
             None => {
                 // The peer may have disappeared silently: only a new connection shows it.
@@ -161,7 +183,8 @@ impl RedisConnector {
 
     /// Reads the server's facts on a separate connection.
     pub(super) async fn facts(&self) -> Result<ServerInfo, StoreError> {
-        let asked = timeout_at(Instant::now() + OPERATION_TIMEOUT, self.open());
+        let certificates = self.access.certificates();
+        let asked = timeout_at(Instant::now() + OPERATION_TIMEOUT, self.open(&certificates));
         match asked.await {
             Ok(opened) => opened.map(|(_, facts)| facts),
             Err(_) => Err(self.silent("could not be connected to")),
@@ -169,8 +192,9 @@ impl RedisConnector {
     }
 
     async fn link(&self, deadline: Instant) -> Result<RedisLink, StoreError> {
-        if let Some(link) = self.current().clone() {
-            return Ok(link);
+        let current = self.current().clone();
+        if let Some(link) = current {
+            return Ok(if self.is_due(&link) { self.renewed(link).await } else { link });
         }
         let came = Instant::now();
         let late = |_| self.silent("could not be connected to");
@@ -187,9 +211,7 @@ impl RedisConnector {
         }
         let connected = timeout_at(deadline, self.connect()).await.map_err(late).flatten();
         match connected {
-            Ok(connection) => {
-                let link = RedisLink { connection, failures: Arc::default() };
-                *self.current() = Some(link.clone());
+            Ok(link) => {
                 *failure = None;
                 Ok(link)
             }
@@ -200,8 +222,52 @@ impl RedisConnector {
         }
     }
 
-    async fn connect(&self) -> Result<RedisConnection, StoreError> {
-        let (connection, facts) = self.open().await?;
+    fn is_due(&self, link: &RedisLink) -> bool {
+        let is_old = self.access.renew_after.is_some_and(|age| link.opened.elapsed() >= age);
+        is_old || !self.access.are_current(&link.certificates)
+    }
+
+    /// Replaces a connection that is due. Returns the old one if another operation is at it, or if
+    /// no new one can be made now.
+    async fn renewed(&self, old: RedisLink) -> RedisLink {
+        let Ok(mut failure) = self.connecting.try_lock() else { return old };
+        let replaced = self.current().clone().filter(|current| !current.is(&old));
+        if let Some(current) = replaced {
+            return current;
+        }
+        if failure.as_ref().is_some_and(|(at, _)| at.elapsed() < RENEWAL_PAUSE) {
+            return old;
+        }
+        let deadline = Instant::now() + RENEWAL_TIMEOUT;
+        let late = |_| self.silent("could not be connected to");
+        match timeout_at(deadline, self.connect()).await.map_err(late).flatten() {
+            Ok(link) => {
+                *failure = None;
+                link
+            }
+            Err(why) => {
+                warn!(server = self.server, error = %why, "The connection to the shared store could not be renewed yet: the old one is used");
+                *failure = Some((Instant::now(), why));
+                old
+            }
+        }
+    }
+
+    /// Makes a connection, which is the current one from then on.
+    async fn connect(&self) -> Result<RedisLink, StoreError> {
+        let opened = Instant::now();
+        let certificates = self.access.certificates();
+        let connection = self.connected(&certificates).await?;
+        let link = RedisLink { connection, failures: Arc::default(), opened, certificates };
+        *self.current() = Some(link.clone());
+        Ok(link)
+    }
+
+    async fn connected(
+        &self,
+        certificates: &CertificatesInUse,
+    ) -> Result<RedisConnection, StoreError> {
+        let (connection, facts) = self.open(certificates).await?;
         if facts.is_sentinel() {
             return Err(StoreError::Unavailable(format!(
                 "{} is a Sentinel, which keeps no records: name the master, or a cluster, in IDEMPOTENCY_STORE",
@@ -210,9 +276,8 @@ impl RedisConnector {
         }
         self.is_cluster.store(facts.is_cluster(), Ordering::Relaxed);
         let connection = if facts.is_cluster() {
-            let cluster = self.cluster().map_err(|error| unavailable(&self.server, &error))?;
-            let connected = cluster.get_async_connection().await;
-            RedisConnection::Cluster(connected.map_err(|error| unavailable(&self.server, &error))?)
+            let connected = self.cluster(certificates).await;
+            RedisConnection::Cluster(connected.map_err(|error| self.unavailable(&error))?)
         } else {
             RedisConnection::Standalone(connection)
         };
@@ -223,29 +288,43 @@ impl RedisConnector {
         Ok(connection)
     }
 
-    async fn open(&self) -> Result<(MultiplexedConnection, ServerInfo), StoreError> {
+    async fn open(
+        &self,
+        certificates: &CertificatesInUse,
+    ) -> Result<(MultiplexedConnection, ServerInfo), StoreError> {
         // No timeouts of the client itself: `OPERATION_TIMEOUT` covers the whole operation.
         let unlimited =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let opened = async {
-            let client = Client::open(self.info.clone())?;
+            let client = self.access.client(&self.info, certificates).await?;
             let mut connection =
                 client.get_multiplexed_async_connection_with_config(&unlimited).await?;
             let facts = server::ask(&mut connection).await?;
-            RedisResult::Ok((connection, facts))
+            Result::<_, AccessError>::Ok((connection, facts))
         };
-        opened.await.map_err(|error| unavailable(&self.server, &error))
+        opened.await.map_err(|error| match error {
+            AccessError::Redis(error) => self.unavailable(&error),
+            AccessError::NoPassword(why) => StoreError::Unavailable(format!(
+                "Redis at {} cannot be logged in to: {why}",
+                self.server
+            )),
+        })
     }
 
-    fn cluster(&self) -> RedisResult<ClusterClient> {
-        ClusterClientBuilder::new([self.info.clone()])
+    async fn cluster(&self, certificates: &CertificatesInUse) -> RedisResult<ClusterConnection> {
+        let builder = ClusterClientBuilder::new([self.info.clone()])
             .tcp_settings(tcp_settings())
             .connection_timeout(NODE_CONNECT_TIMEOUT)
             .response_timeout(OPERATION_TIMEOUT)
             .retries(CLUSTER_REDIRECTIONS_MAX)
             .min_retry_wait(CLUSTER_PAUSE_MS.start)
-            .max_retry_wait(CLUSTER_PAUSE_MS.end)
-            .build()
+            .max_retry_wait(CLUSTER_PAUSE_MS.end);
+        let client = self.access.for_cluster(builder, &self.info, certificates).build()?;
+        client.get_async_connection().await
+    }
+
+    fn unavailable(&self, error: &RedisError) -> StoreError {
+        unavailable(&self.server, &self.access.check, error)
     }
 
     /// Counts a failure, and closes the connection after too many.
@@ -256,7 +335,7 @@ impl RedisConnector {
         }
         let mut current = self.current();
         // Another operation may have replaced the connection already.
-        if current.as_ref().is_some_and(|it| Arc::ptr_eq(&it.failures, &link.failures)) {
+        if current.as_ref().is_some_and(|it| it.is(link)) {
             *current = None;
         }
     }
