@@ -153,3 +153,66 @@ async fn the_worker_starts_without_its_store_and_handles_events_when_it_is_back(
     eventually("the event is handled", || worker.log().contains("Event processed successfully"))
         .await;
 }
+
+/// What the store's user may do, as words of `ACL SETUSER`.
+const PERMISSIONS: &str = "~reservation-worker:* +hello +info +evalsha +eval +get +set +time";
+
+#[tokio::test]
+async fn check_says_how_the_worker_logs_in_with_a_file() {
+    if !is_installed("`check` of a login by file") {
+        return;
+    }
+    let world = World::start().await;
+    let redis = Redis::plain().await.unwrap();
+    let user = format!("ACL SETUSER worker on >hunter2/# {PERMISSIONS}");
+    redis.command(&user.split(' ').collect::<Vec<_>>()).await.unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join(format!("password-{}", std::process::id()));
+    std::fs::write(&file, "hunter2/#\n").unwrap();
+    let mut variables = with_store(&world, format!("redis://worker@127.0.0.1:{}", redis.port()));
+    variables.insert("IDEMPOTENCY_STORE_AUTH", "file".to_owned());
+    variables.insert("IDEMPOTENCY_STORE_PASSWORD_FILE", file.to_str().unwrap().to_owned());
+    let (line, code) = checked(&variables).await;
+    let login = "logged in as \"worker\", with the password in IDEMPOTENCY_STORE_PASSWORD_FILE";
+    assert!(line.contains("ok ") && line.contains(login), "{line}");
+    assert_eq!(code, Some(0));
+    std::fs::write(&file, "not-hunter2").unwrap();
+    let (line, code) = checked(&variables).await;
+    let cure = "and the password in the file that IDEMPOTENCY_STORE_PASSWORD_FILE names";
+    assert!(line.contains("FAIL") && line.contains("WRONGPASS") && line.contains(cure), "{line}");
+    assert_eq!(code, Some(1));
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn check_says_how_the_worker_logs_in_with_tokens_of_aws() {
+    if !is_installed("`check` of a login with tokens") {
+        return;
+    }
+    let world = World::start().await;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("iam-{}", std::process::id()));
+    let files = certificate(&folder).await;
+    // A user without a password takes every token, as AWS does with a valid one.
+    let redis = RedisOptions::default()
+        .tls(files.clone())
+        .setting("user", &format!("worker on nopass {PERMISSIONS}"))
+        .start()
+        .await
+        .unwrap();
+    let url = format!("rediss://worker@127.0.0.1:{}", redis.port());
+    let mut variables = with_store(&world, url.clone());
+    variables.insert("IDEMPOTENCY_STORE_AUTH", "aws-iam".to_owned());
+    variables.insert("IDEMPOTENCY_STORE_AWS_CACHE", "serverless/my-cache".to_owned());
+    variables.insert("IDEMPOTENCY_STORE_CA_FILE", files.authority.to_str().unwrap().to_owned());
+    let (line, code) = checked(&variables).await;
+    let login = "logged in as \"worker\", with tokens of AWS IAM for the serverless ElastiCache cache my-cache, signed for the region ";
+    assert!(line.contains("ok ") && line.contains(login), "{line}");
+    assert_eq!(code, Some(0));
+    variables.insert("IDEMPOTENCY_STORE", url.replace("worker", "nobody"));
+    let (line, code) = checked(&variables).await;
+    assert!(line.contains("FAIL") && line.contains("WRONGPASS"), "{line}");
+    assert!(line.contains("elasticache:Connect") && line.contains("AWS_REGION"), "{line}");
+    assert!(!line.contains("X-Amz"), "a token is shown: {line}");
+    assert_eq!(code, Some(1));
+    std::fs::remove_dir_all(folder).unwrap();
+}

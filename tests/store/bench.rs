@@ -1,11 +1,13 @@
 //! Shared by the store's tests: stores of both kinds, events, and waiting.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use reservation_worker::event::{ContentHash, EventId, Step, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::redis::RedisStore;
+use reservation_worker::idempotency::redis::{RedisStore, StoreAccess};
 use reservation_worker::idempotency::{Claim, ClaimToken, Store};
 
 /// The longest wait for a condition on a busy machine.
@@ -43,6 +45,40 @@ impl Bench {
 
 pub(crate) fn redis_store(url: &str, prefix: &str, time_to_live: Duration) -> RedisStore {
     RedisStore::new(&url.parse().unwrap(), prefix, time_to_live).unwrap()
+}
+
+/// Returns a store that gets in by `access`.
+pub(crate) fn store_with(url: &str, access: StoreAccess) -> RedisStore {
+    RedisStore::with_access(&url.parse().unwrap(), access, "p:", TTL).unwrap()
+}
+
+/// A temporary folder, removed on drop.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("rw-store-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Writes a file, or replaces it atomically.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let (draft, path) = (self.0.join(".draft"), self.0.join(name));
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(draft, &path).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A failed cleanup does not matter.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }
 
 pub(crate) fn id(text: &str) -> EventId {
