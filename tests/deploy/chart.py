@@ -172,6 +172,9 @@ def right_values_are_taken(checks):
     right = [
         "config.awsRegion=eusc-de-east-1,config.sqsQueueUrl=null,existingConfigMap=worker",
         f"config.idempotencyStoreSecret.name={long_name},networkPolicy.redis.to[0].ipBlock.cidr=10.0.0.0/8",
+        "config.idempotencyStore=valkeys://worker@redis.cache,config.idempotencyStoreAuth=aws-iam,config.idempotencyStoreAwsCache=serverless/c",
+        "config.idempotencyStore=redis://worker@redis,config.idempotencyStoreAuth=file,config.idempotencyStorePasswordFile=/etc/reservation-worker/idempotency-store/p,serviceSecrets.idempotencyStore=redis",
+        "config.idempotencyStoreSecret.name=r,config.idempotencyStoreCaFile=/ca,networkPolicy.redis.to[0].ipBlock.cidr=10.0.0.0/8",
         f"serviceAccount.name={long_name}",
         f"keda.authentication.existing={long_name}",
         "config.otelResourceAttributes=team=tickets\\,site=a%20b",

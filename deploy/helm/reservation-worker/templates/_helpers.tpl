@@ -138,10 +138,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* Where the services' Secrets are mounted: each its folder and its name. */}}
+{{/* Where the Secrets of the services and of the store are mounted: each its folder and its name. */}}
 {{- define "reservation-worker.serviceSecrets" -}}
 {{- with .Values.serviceSecrets -}}
-{{- dict "inventory" .inventory "reservation-api" .reservationApi | toJson -}}
+{{- dict "inventory" .inventory "reservation-api" .reservationApi "idempotency-store" .idempotencyStore | toJson -}}
 {{- end -}}
 {{- end -}}
 

@@ -11,7 +11,7 @@
 {{- define "reservation-worker.port" -}}
 {{- $url := ternary . (printf "http://%s" .) (contains "://" .) | urlParse -}}
 {{- $given := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
-{{- $known := dict "https" "443" "redis" "6379" "rediss" "6379" -}}
+{{- $known := dict "https" "443" "redis" "6379" "rediss" "6379" "valkey" "6379" "valkeys" "6379" -}}
 {{- default (default "80" (get $known $url.scheme)) $given -}}
 {{- end -}}
 
@@ -43,7 +43,7 @@
 {{- /* An existing Secret may name the store: then the way to it is open where it is said. */ -}}
 {{- if or $config.idempotencyStoreSecret.name (and $policy.redis.to (not $config.idempotencyStore)) -}}
 {{- $_ := set $peers "redis" (dict "said" $policy.redis "address" "" "fallbackPort" 6379) -}}
-{{- else if hasPrefix "redis" (default "" $config.idempotencyStore) -}}
+{{- else if regexMatch "^(redis|valkey)" (default "" $config.idempotencyStore) -}}
 {{- $_ := set $peers "redis" (dict "said" $policy.redis "address" $config.idempotencyStore "fallbackPort" 6379) -}}
 {{- end -}}
 {{- toJson $peers -}}

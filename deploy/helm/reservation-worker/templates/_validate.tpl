@@ -2,6 +2,7 @@
 {{- define "reservation-worker.validate" -}}
 {{- $errors := list -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongAddresses" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "reservation-worker.wrongStore" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongFiles" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongNumbers" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongScaling" . | fromJsonArray) -}}
@@ -48,14 +49,38 @@
 {{- $errors = append $errors (printf "config.reservationApiBase is %q; allowed: an http or https URL without user, query or fragment" .) -}}
 {{- end -}}
 {{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
+{{/* The rules about the shared store. What a Secret holds, nobody knows here: the worker holds it to the same rules. */}}
+{{- define "reservation-worker.wrongStore" -}}
+{{- $errors := list -}}
+{{- $config := .Values.config -}}
 {{- $store := default "memory" $config.idempotencyStore -}}
-{{- if contains "@" $store -}}
+{{- $auth := default "url" $config.idempotencyStoreAuth -}}
+{{- if regexMatch "^[^@]*//[^@]*:[^@]*@" $store -}}
+{{- $errors = append $errors "config.idempotencyStore holds a password, which would be readable in the Deployment; put the URL in a Secret and name it in config.idempotencyStoreSecret, or the password alone: config.idempotencyStoreAuth=file" -}}
+{{- else if and (contains "@" $store) (eq $auth "url") -}}
 {{- $errors = append $errors "config.idempotencyStore holds a user or password, which would be readable in the Deployment; put the URL in a Secret and name it in config.idempotencyStoreSecret" -}}
-{{- else if not (regexMatch "^(memory|rediss?://[^@#\\s]+)$" $store) -}}
-{{- $errors = append $errors (printf "config.idempotencyStore is %q; allowed: memory, or a redis:// or rediss:// URL" $store) -}}
+{{- else if not (regexMatch "^(memory|(redis|valkey)s?://([^@/?#:\\s]+@)?[^@#\\s]+)$" $store) -}}
+{{- $errors = append $errors (printf "config.idempotencyStore is %q; allowed: memory, or a redis:// or rediss:// URL (or valkey://, valkeys://)" $store) -}}
 {{- end -}}
 {{- if and $config.idempotencyStore $config.idempotencyStoreSecret.name -}}
 {{- $errors = append $errors "config.idempotencyStore and config.idempotencyStoreSecret.name are both set; keep one" -}}
+{{- end -}}
+{{- $elsewhere := or $config.idempotencyStoreSecret.name .Values.existingConfigMap .Values.existingSecret .Values.extraEnvFrom -}}
+{{- if and (ne $auth "url") (eq $store "memory") (not $elsewhere) -}}
+{{- $errors = append $errors (printf "config.idempotencyStoreAuth is %s, but config.idempotencyStore is memory, which nobody logs in to" $auth) -}}
+{{- end -}}
+{{- if and (eq $auth "aws-iam") $config.idempotencyStore (not (regexMatch "^(rediss|valkeys)://[^@]+@" $store)) -}}
+{{- $errors = append $errors (printf "config.idempotencyStore is %q; allowed with config.idempotencyStoreAuth aws-iam: rediss://USER@HOST:PORT" $store) -}}
+{{- end -}}
+{{- range $key, $word := dict "idempotencyStorePasswordFile" "file" "idempotencyStoreAwsCache" "aws-iam" -}}
+{{- if and (get $config $key) (ne $auth $word) -}}
+{{- $errors = append $errors (printf "config.%s is set; allowed only where config.idempotencyStoreAuth is %s" $key $word) -}}
+{{- else if and (not (get $config $key)) (eq $auth $word) (not $elsewhere) -}}
+{{- $errors = append $errors (printf "config.%s is required, as config.idempotencyStoreAuth is %s" $key $word) -}}
+{{- end -}}
 {{- end -}}
 {{- toJson $errors -}}
 {{- end -}}
@@ -64,14 +89,17 @@
 {{- define "reservation-worker.wrongFiles" -}}
 {{- $errors := list -}}
 {{- $config := .Values.config -}}
-{{- range $prefix, $service := dict "inventory" (dict "address" "inventoryGrpcAddr" "folder" "inventory") "reservationApi" (dict "address" "reservationApiBase" "folder" "reservation-api") -}}
+{{- range $prefix, $service := dict "inventory" (dict "address" "inventoryGrpcAddr" "folder" "inventory") "reservationApi" (dict "address" "reservationApiBase" "folder" "reservation-api") "idempotencyStore" (dict "address" "idempotencyStore" "folder" "idempotency-store") -}}
 {{- $address := default "" (get $config $service.address) -}}
+{{- $isStore := eq $prefix "idempotencyStore" -}}
+{{- $hasTls := regexMatch (ternary "^(rediss|valkeys)://" "^https://" $isStore) $address -}}
+{{- $isElsewhere := and $isStore (not $address) (or $config.idempotencyStoreSecret.name $.Values.existingConfigMap $.Values.existingSecret $.Values.extraEnvFrom) -}}
 {{- $folder := printf "/etc/reservation-worker/%s/" $service.folder -}}
-{{- range $suffix := list "CaFile" "ClientCertFile" "KeyFile" "TokenFile" -}}
+{{- range $suffix := list "CaFile" "ClientCertFile" "KeyFile" "TokenFile" "PasswordFile" -}}
 {{- $key := printf "%s%s" $prefix $suffix -}}
 {{- with get $config $key -}}
-{{- if and (ne $suffix "TokenFile") (not (hasPrefix "https://" $address)) -}}
-{{- $errors = append $errors (printf "config.%s is set, but config.%s is %q; allowed: an https URL with it" $key $service.address $address) -}}
+{{- if not (or (has $suffix (list "TokenFile" "PasswordFile")) $hasTls $isElsewhere) -}}
+{{- $errors = append $errors (printf "config.%s is set, but config.%s is %q; allowed: %s URL with it" $key $service.address $address (ternary "a rediss://" "an https" $isStore)) -}}
 {{- end -}}
 {{- if and (hasPrefix $folder .) (not (get $.Values.serviceSecrets $prefix)) -}}
 {{- $errors = append $errors (printf "config.%s is %s, where nothing is mounted; set serviceSecrets.%s to the name of a Secret" $key . $prefix) -}}
