@@ -131,10 +131,10 @@ async fn a_refusal_names_the_way_out() {
     if !is_installed("a login that is refused") {
         return;
     }
-    let folder = Folder::new();
+    let (folder, wrong) = (Folder::new(), Folder::new());
     let redis = Redis::plain().await.unwrap();
     set_password(&redis, "hunter2").await;
-    let wrong_password = store_with(&url(&redis), by_file(&folder, "hunter1"));
+    let wrong_password = store_with(&url(&redis), by_file(&wrong, "hunter1"));
     let wrong_user = url(&redis).replace("worker", "nobody");
     for store in [wrong_password, store_with(&wrong_user, by_file(&folder, "hunter2"))] {
         let said = refusal(&store).await;
