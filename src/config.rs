@@ -148,6 +148,8 @@ pub struct IdempotencyConfig {
     pub capacity: NonZeroUsize,
     /// `IDEMPOTENCY_KEY_PREFIX`, for the shared store.
     pub key_prefix: String,
+    /// `SHARED_ORDER`, for the shared store; `None`: unless the queue is FIFO.
+    pub shared_order: Option<bool>,
 }
 
 /// The kind of idempotency store.
@@ -245,6 +247,13 @@ impl Config {
     /// Returns the effective value of each variable, in the table's order, without passwords.
     pub fn effective(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.effective.iter().cloned()
+    }
+
+    /// Returns whether processes order the events of a reservation among themselves.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        let is_shared = self.idempotency.store != IdempotencyStore::Memory;
+        is_shared && self.idempotency.shared_order.unwrap_or(!self.sqs.queue_url.is_fifo())
     }
 
     /// Reads every part before it returns `None` for a missing one, so that all faults are noted.

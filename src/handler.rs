@@ -127,9 +127,10 @@ impl From<StoreError> for AttemptOutcome {
                 error: None,
                 how: ParkedAs { is_fresh, is_full: false, is_suspect: false },
             },
-            StoreError::Unavailable(_) | StoreError::NotOwner | StoreError::Unreadable(_) => {
-                Self::Store(error)
-            }
+            StoreError::Unavailable(_)
+            | StoreError::NotOwner
+            | StoreError::LaneLost
+            | StoreError::Unreadable(_) => Self::Store(error),
         }
     }
 }

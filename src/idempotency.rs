@@ -32,7 +32,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 pub use self::client::IdempotencyClient;
-use crate::event::{ContentHash, EventId, StepSet};
+use crate::event::{ContentHash, Event, EventId, ReservationId, StepSet};
 use crate::outage::Shard;
 
 /// The owner of a claim: one delivery of one event in one process.
@@ -65,6 +65,44 @@ impl fmt::Debug for ClaimToken {
     }
 }
 
+/// The record of an event, and the lane of its reservation.
+///
+/// Of the events in a lane one is worked on at a time, in all processes.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordKey<'a> {
+    /// The event.
+    pub id: &'a EventId,
+    /// The reservation whose lane it is; `None` if processes do not order their events.
+    pub lane: Option<&'a ReservationId>,
+}
+
+/// A record with its lane.
+impl<'a> From<&'a Event> for RecordKey<'a> {
+    fn from(event: &'a Event) -> Self {
+        Self { id: &event.id, lane: Some(&event.reservation_id) }
+    }
+}
+
+/// A record without a lane.
+impl<'a> From<&'a EventId> for RecordKey<'a> {
+    fn from(id: &'a EventId) -> Self {
+        Self { id, lane: None }
+    }
+}
+
+/// What a delivery of an event says when it claims the event.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimRequest {
+    /// The hash of the event's content.
+    pub hash: ContentHash,
+    /// The delivery.
+    pub token: ClaimToken,
+    /// For how long the claim is wanted.
+    pub lasts: Duration,
+    /// When the message was sent: of the events that wait in a lane the one sent first is next.
+    pub sent_at: SystemTime,
+}
+
 /// The result of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -77,6 +115,9 @@ pub enum Claim {
     IdReused(ContentHash),
     /// Claimed by another process; the claim expires after this duration unless renewed.
     Elsewhere(Duration),
+    /// Another event of the reservation comes first. Its turn, or its ticket, ends after this
+    /// duration unless renewed. The event's record is unchanged.
+    Behind(Duration),
 }
 
 /// How and when an event was handled.
@@ -114,6 +155,10 @@ pub enum StoreError {
     /// The claim is not ours any more, or the record is gone.
     #[error("the claim is not ours any more")]
     NotOwner,
+    /// Another event of the reservation has the lane. Returned only by stores: [`IdempotencyClient`]
+    /// counts it, and returns [`StoreError::NotOwner`].
+    #[error("another event of the reservation has its turn")]
+    LaneLost,
     /// No answer, or no valid one: it is not known whether the operation took place.
     #[error("{0}")]
     Unavailable(String),
@@ -136,46 +181,42 @@ pub enum StoreError {
 /// Cancel-safety: if a future is dropped, it is not known whether the operation took place.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Claims an event for `lasts`.
+    /// Claims an event, and its lane if it has one.
+    /// The event comes first: the lane of an event that cannot be claimed is left alone.
     /// A claim of the same token is renewed, and never shortened: of two requests the earlier may
     /// arrive last.
-    async fn claim(
-        &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
-    ) -> Result<Claim, StoreError>;
+    async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError>;
 
-    /// Renews a claim until at least `lasts` from now; never shortens it.
+    /// Renews a claim, and its lane, until at least `lasts` from now; never shortens them.
     /// An expired claim can be renewed if no other token has claimed the event.
     async fn renew(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError>;
 
-    /// Records the finished steps, before the next step begins.
+    /// Records the finished steps, before the next step begins. The lane must still be ours.
     async fn record(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError>;
 
-    /// Marks the event as handled; its claim ends.
+    /// Marks the event as handled; its claim ends, and its lane is free.
     async fn complete(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError>;
 
-    /// Releases the claim of an event that is not handled; the finished steps stay recorded.
+    /// Releases the claim of an event that is not handled; the finished steps stay recorded, and
+    /// its lane is free.
     async fn release(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError>;

@@ -36,6 +36,7 @@
 mod admission;
 pub mod capacity;
 mod job;
+mod lease;
 pub mod lease_keeper;
 mod log;
 pub mod probe;
@@ -57,12 +58,14 @@ use tokio::time::Instant;
 pub use self::admission::{Admission, Admitted};
 use self::job::Lane;
 pub use self::job::{
-    GroupTurn, Job, JobKey, Lease, OriginalMessage, Receipt, ReceiptKey, RemovedJob,
+    GroupTurn, Job, JobKey, OriginalMessage, Receipt, ReceiptKey, RemovedJob, TurnWait,
 };
+pub use self::lease::Lease;
 pub(crate) use self::log::log_job;
 use self::redrive::{ReceivesMax, RedriveLimits};
 pub use self::state::{
-    DueRenewal, GroupFate, LostJob, ParkedAs, Renewal, Renewals, Renewed, SuspectBounds, TakenBack,
+    DueRenewal, GroupFate, HeldClaim, LostJob, ParkedAs, Renewal, Renewals, Renewed, SuspectBounds,
+    TakenBack,
 };
 use self::state::{Promoted, TableState};
 use crate::queue::{BATCH_MAX, QueueLimits};

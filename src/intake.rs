@@ -148,7 +148,7 @@ impl Intake {
         );
         let held = self.metrics.held(HeldState::Buffered);
         let link = span.link();
-        let job = Box::new(Job::new(event, &message, received.received_at, span, held));
+        let mut job = Box::new(Job::new(event, &message, received.received_at, span, held));
         log_job!(
             debug,
             job,
@@ -159,6 +159,7 @@ impl Intake {
         );
         let (mut receipt, original) = split(message, room, received);
         receipt.span = link;
+        job.order = job.sent_at.filter(|_| self.settler.records.is_ordered);
         DecodedMessage::Event(job, original, receipt)
     }
 

@@ -65,6 +65,9 @@ pub struct Metrics {
     duplicates: [IntCounter; DuplicateReason::ALL.len()],
     superseded: IntCounter,
     deferred: IntCounter,
+    order_waits: IntCounter,
+    order_wait: Histogram,
+    order_lost: IntCounter,
     without_id: [IntCounter; EventType::ALL.len()],
     money_without_seat: IntCounter,
     dead_letters: Vec<(&'static str, IntCounter)>,
@@ -144,6 +147,21 @@ impl Metrics {
     /// Observes how long a message was in the queue before its first receive.
     pub fn queue_lag(&self, lag: Duration) {
         self.queue_lag.observe(lag.as_secs_f64());
+    }
+
+    /// Counts an event that begins to wait for another one of its reservation in another process.
+    pub fn order_wait_began(&self) {
+        self.order_waits.inc();
+    }
+
+    /// Observes how long an event waited for its turn.
+    pub fn order_waited(&self, waited: Duration) {
+        self.order_wait.observe(waited.as_secs_f64());
+    }
+
+    /// Counts an event in progress whose turn another process has taken.
+    pub fn order_lost(&self) {
+        self.order_lost.inc();
     }
 
     /// Counts a settlement that SQS acknowledged.

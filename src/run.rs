@@ -227,6 +227,7 @@ fn services(
     let outages = Arc::new(Outages::new(settings, Arc::clone(&metrics)));
     let records = IdempotencyClient {
         store: store(config, queue)?,
+        is_ordered: config.is_ordered(),
         outages: Arc::clone(&outages),
         metrics: Arc::clone(&metrics),
         health,

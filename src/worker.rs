@@ -4,6 +4,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc};
@@ -14,8 +15,8 @@ use tracing::error;
 use crate::clock;
 use crate::handler::{self, AttemptOutcome, Services};
 use crate::health::Health;
-use crate::idempotency::{Claim, StoreError};
-use crate::inflight::{InFlight, Job, JobKey, log_job};
+use crate::idempotency::{Claim, ClaimRequest, StoreError};
+use crate::inflight::{InFlight, Job, JobKey, TurnWait, log_job};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
 use crate::settle::Settler;
@@ -24,6 +25,11 @@ use crate::settle::Settler;
 /// ends well before it expires, and the next event of the reservation waits too.
 const CLAIMED_ELSEWHERE: Backoff =
     Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) };
+
+/// Backoff while another event of the reservation comes first. The cap is shorter than a ticket
+/// lasts in the store (1.25 s): a waiting event that asks keeps its place.
+const TURN_ASKED: Backoff =
+    Backoff { base: Duration::from_millis(20), cap: Duration::from_secs(1) };
 
 /// Margin after the expiry of another claim, so that the next request finds it expired.
 const CLAIM_RUNS_OUT: Duration = Duration::from_millis(10);
@@ -84,7 +90,13 @@ impl Worker {
             Ok(Claim::Elsewhere(rest)) => {
                 return self.wait_for_other(job, rest, asked_at.elapsed());
             }
+            Ok(Claim::Behind(rest)) => {
+                return self.wait_for_turn(job, rest, asked_at.elapsed());
+            }
             Err(error) => return self.settler.settle(job, error.into()).await,
+        }
+        if let Some(TurnWait { since, .. }) = job.turn.take() {
+            self.metrics.order_waited(since.elapsed());
         }
         job.attempt += 1;
         let known = job.bytes_learnt();
@@ -114,15 +126,24 @@ impl Worker {
         let (asked_at, lasts) = (clock::now(), job.lease.remaining());
         let records = &self.services.records;
         job.lease.claim_asked();
-        let claim = records.claim(&job.event.id, job.hash, job.lease.token(), lasts).await;
+        let request = ClaimRequest {
+            hash: job.hash,
+            token: job.lease.token(),
+            lasts,
+            // Without its time it counts as old: it waits for nobody who has one.
+            sent_at: job.sent_at.unwrap_or(SystemTime::UNIX_EPOCH),
+        };
+        let claim = records.claim((&job.event).into(), request).await;
         match claim {
             Ok(Claim::Ours(done)) => {
                 job.lease.claimed(asked_at + lasts);
                 job.recorded = done;
                 job.done = job.done.union(done);
             }
-            Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_))
-            | Err(StoreError::NotOwner | StoreError::Unreadable(_)) => job.lease.claim_lost(),
+            Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_) | Claim::Behind(_))
+            | Err(StoreError::NotOwner | StoreError::LaneLost | StoreError::Unreadable(_)) => {
+                job.lease.claim_lost()
+            }
             // The claim may have been made, with its response lost.
             Err(StoreError::Away { .. } | StoreError::Unavailable(_)) => {}
         }
@@ -132,8 +153,7 @@ impl Worker {
     /// Delays a job whose event another process has claimed.
     ///
     /// `rest` is the time until that claim expires unless renewed; `asking` is the duration of the
-    /// claim call. The pause is long enough that, if every held job waited like this, the claim
-    /// calls would occupy at most half of the workers.
+    /// claim call.
     fn wait_for_other(&self, mut job: Box<Job>, rest: Duration, asking: Duration) {
         if job.waits == 0 {
             log_job!(
@@ -143,10 +163,32 @@ impl Worker {
                 "Another worker has this event: waiting for what becomes of it"
             );
         }
-        let shares = u32::try_from(2 * self.inflight.held() / self.pool).unwrap_or(u32::MAX);
-        let pause = CLAIMED_ELSEWHERE.bound(job.waits).max(asking.saturating_mul(shares));
+        let pause = self.affordable(CLAIMED_ELSEWHERE.bound(job.waits), asking);
         let after = pause.min(rest + CLAIM_RUNS_OUT);
         job.waits = job.waits.saturating_add(1);
         self.inflight.wait(job, Instant::now() + after);
+    }
+
+    /// Delays a job whose reservation another process works on.
+    ///
+    /// `rest` is the time until its turn or its ticket expires unless renewed; `asking` is the
+    /// duration of the claim call.
+    fn wait_for_turn(&self, mut job: Box<Job>, rest: Duration, asking: Duration) {
+        if job.turn.is_none() {
+            self.metrics.order_wait_began();
+        }
+        let wait = job.turn.get_or_insert(TurnWait { since: Instant::now(), asked: 0 });
+        let pause = TURN_ASKED.bound(wait.asked);
+        wait.asked = wait.asked.saturating_add(1);
+        let after = self.affordable(pause, asking).min(rest + CLAIM_RUNS_OUT);
+        self.inflight.wait(job, Instant::now() + after);
+    }
+
+    /// Returns a pause before the store is asked again.
+    ///
+    /// If every held job waited like this, the calls would occupy at most half of the workers.
+    fn affordable(&self, pause: Duration, asking: Duration) -> Duration {
+        let shares = u32::try_from(2 * self.inflight.held() / self.pool).unwrap_or(u32::MAX);
+        pause.max(asking.saturating_mul(shares))
     }
 }

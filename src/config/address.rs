@@ -28,6 +28,12 @@ impl QueueUrl {
     pub const fn name(&self) -> &str {
         &self.name
     }
+
+    /// Returns whether the queue is FIFO: its name ends in `.fifo`.
+    #[must_use]
+    pub fn is_fifo(&self) -> bool {
+        self.name().ends_with(FIFO_SUFFIX)
+    }
 }
 
 impl QueueUrl {

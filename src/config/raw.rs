@@ -47,6 +47,7 @@ pub(super) struct Raw {
     pub(super) idempotency_ttl: Option<String>,
     pub(super) idempotency_capacity: Option<String>,
     pub(super) idempotency_key_prefix: Option<String>,
+    pub(super) shared_order: Option<String>,
     pub(super) shutdown_grace: Option<String>,
     pub(super) server_port: Option<String>,
     pub(super) log_level: Option<String>,

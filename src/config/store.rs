@@ -66,6 +66,9 @@ impl IdempotencyConfig {
         };
         let key_prefix =
             reader.parsed(&table::IDEMPOTENCY_KEY_PREFIX, &raw.idempotency_key_prefix, prefix);
+        let shared_order = reader.parsed(&table::SHARED_ORDER, &raw.shared_order, |value| {
+            value.to_ascii_lowercase().parse().ok()
+        });
         Some(Self {
             store: store?,
             auth: auth?,
@@ -73,6 +76,7 @@ impl IdempotencyConfig {
             ttl: ttl?,
             capacity: capacity?,
             key_prefix: key_prefix?,
+            shared_order,
         })
     }
 }

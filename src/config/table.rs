@@ -200,6 +200,7 @@ variables! {
     IDEMPOTENCY_CAPACITY: Value("100000"), "handled events that the memory store remembers", whole(1, 100_000_000);
     IDEMPOTENCY_KEY_PREFIX: Value("reservation-worker:"), "begins each key in the shared store",
         Told("1 to 64 printable ASCII characters without spaces");
+    SHARED_ORDER: Fallback::Told("true where the store is shared and the queue is not FIFO"), "whether the pods that share a store work on one event of a reservation at a time, the one sent first next", OneOf(&["true", "false"]);
     SHUTDOWN_GRACE: Value("25"), "seconds for the whole exit",
         Allowed::Whole { min: 3, max: 900, also: "at least SQS_WAIT_TIME + 3" };
     SERVER_PORT: Value("8040"), "side HTTP port: metrics and health", whole(1, 65_535);

@@ -198,7 +198,7 @@ impl Attempt<'_> {
         if *self.recorded != *self.done {
             self.check_ours()?;
             let (records, token) = (&self.services.records, self.lease.token());
-            if let Err(error) = records.record(&self.event.id, token, *self.done).await {
+            if let Err(error) = records.record(self.event.into(), token, *self.done).await {
                 if error == StoreError::NotOwner {
                     self.lease.claim_lost();
                 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use super::{Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError};
 use crate::client::Load;
-use crate::event::{ContentHash, EventId, StepSet};
+use crate::event::StepSet;
 use crate::health::Health;
 use crate::metrics::{Call, CallResult, Metrics};
 use crate::outage::{CallOutcome, Dependency, Outages};
@@ -22,6 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub struct IdempotencyClient {
     /// The store.
     pub store: Arc<dyn Store>,
+    /// Whether the events of a reservation are ordered across processes.
+    pub is_ordered: bool,
     /// The circuit breakers.
     pub outages: Arc<Outages>,
     /// The metrics.
@@ -37,12 +39,11 @@ impl IdempotencyClient {
     /// Any [`StoreError`] except [`StoreError::NotOwner`].
     pub async fn claim(
         &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
+        key: RecordKey<'_>,
+        request: ClaimRequest,
     ) -> Result<Claim, StoreError> {
-        self.ask(id, Call::Claim, self.store.claim(id, hash, token, lasts)).await
+        let key = self.ordered(key);
+        self.ask(key, Call::Claim, self.store.claim(key, request)).await
     }
 
     /// Calls [`Store::renew`].
@@ -51,11 +52,12 @@ impl IdempotencyClient {
     /// Any [`StoreError`] except [`StoreError::Unreadable`].
     pub async fn renew(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
-        self.ask(id, Call::Renew, self.store.renew(id, token, lasts)).await
+        let key = self.ordered(key);
+        self.ask(key, Call::Renew, self.store.renew(key, token, lasts)).await
     }
 
     /// Calls [`Store::record`].
@@ -64,11 +66,12 @@ impl IdempotencyClient {
     /// Any [`StoreError`].
     pub async fn record(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.ask(id, Call::Record, self.store.record(id, token, done)).await
+        let key = self.ordered(key);
+        self.ask(key, Call::Record, self.store.record(key, token, done)).await
     }
 
     /// Calls [`Store::complete`].
@@ -77,11 +80,12 @@ impl IdempotencyClient {
     /// Any [`StoreError`].
     pub async fn complete(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        self.ask(id, Call::Complete, self.store.complete(id, token, how)).await
+        let key = self.ordered(key);
+        self.ask(key, Call::Complete, self.store.complete(key, token, how)).await
     }
 
     /// Calls [`Store::release`].
@@ -90,11 +94,12 @@ impl IdempotencyClient {
     /// Any [`StoreError`].
     pub async fn release(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.ask(id, Call::Release, self.store.release(id, token, done)).await
+        let key = self.ordered(key);
+        self.ask(key, Call::Release, self.store.release(key, token, done)).await
     }
 
     /// Checks a shared store periodically, so that an idle worker also knows its state. Never
@@ -117,14 +122,19 @@ impl IdempotencyClient {
         }
     }
 
+    /// Returns the key without its lane, if processes do not order their events.
+    fn ordered<'a>(&self, key: RecordKey<'a>) -> RecordKey<'a> {
+        RecordKey { lane: key.lane.filter(|_| self.is_ordered), ..key }
+    }
+
     async fn ask<T>(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         call: Call,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let shard = self.store.shard(id);
-        let permit = match self.outages.enter(Dependency::Store(shard), id) {
+        let shard = self.store.shard(key.id);
+        let permit = match self.outages.enter(Dependency::Store(shard), key.id) {
             Ok(permit) => permit,
             Err(not_now) => return Err(StoreError::Away { shard, is_fresh: not_now.is_fresh }),
         };
@@ -132,7 +142,9 @@ impl IdempotencyClient {
         let answer = operation.await;
         let (outcome, result) = match &answer {
             Ok(_) => (CallOutcome::Done, CallResult::Ok),
-            Err(StoreError::NotOwner) => (CallOutcome::Done, CallResult::Conflict),
+            Err(StoreError::NotOwner | StoreError::LaneLost) => {
+                (CallOutcome::Done, CallResult::Conflict)
+            }
             Err(StoreError::Unreadable(_)) => (CallOutcome::Done, CallResult::Permanent),
             Err(StoreError::Unavailable(_) | StoreError::Away { .. }) => {
                 (CallOutcome::Outage, CallResult::Outage)
@@ -145,6 +157,10 @@ impl IdempotencyClient {
             self.health.store(is_called && !self.outages.is_store_away());
         }
         match answer {
+            Err(StoreError::LaneLost) => {
+                self.metrics.order_lost();
+                Err(StoreError::NotOwner)
+            }
             Err(StoreError::Unavailable(_)) if !is_called => {
                 Err(StoreError::Away { shard, is_fresh: false })
             }

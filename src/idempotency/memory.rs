@@ -15,10 +15,11 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::settled::{Settled, SettledAs, SettledEvents};
-use super::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use super::{Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError};
 use crate::event::{ContentHash, EventId, StepSet};
 
-/// A [`Store`] in this process's memory.
+/// A [`Store`] in this process's memory. It has no lanes: the in-flight table already works on one
+/// event of a reservation at a time.
 #[derive(Debug)]
 pub struct MemoryStore {
     records: Mutex<Records>,
@@ -108,10 +109,8 @@ impl MemoryStore {
 impl Store for MemoryStore {
     async fn claim(
         &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
+        RecordKey { id, .. }: RecordKey<'_>,
+        ClaimRequest { hash, token, lasts, .. }: ClaimRequest,
     ) -> Result<Claim, StoreError> {
         let mut records = self.lock();
         let now = Instant::now();
@@ -144,41 +143,42 @@ impl Store for MemoryStore {
 
     async fn renew(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
         let until = Instant::now() + lasts;
-        self.owned(id, token, |claimed| claimed.until = claimed.until.max(until))
+        self.owned(key.id, token, |claimed| claimed.until = claimed.until.max(until))
     }
 
     async fn record(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.owned(id, token, |claimed| claimed.done = claimed.done.union(done))
+        self.owned(key.id, token, |claimed| claimed.done = claimed.done.union(done))
     }
 
     async fn complete(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        self.end(id, token, SettledAs::Handled(how), |end| matches!(end, SettledAs::Handled(_)))
+        self.end(key.id, token, SettledAs::Handled(how), |end| matches!(end, SettledAs::Handled(_)))
     }
 
     async fn release(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        let known = self.lock().in_progress.get(id).map_or(StepSet::EMPTY, |claimed| claimed.done);
+        let known =
+            self.lock().in_progress.get(key.id).map_or(StepSet::EMPTY, |claimed| claimed.done);
         let given_up = SettledAs::GivenUp(known.union(done));
-        self.end(id, token, given_up, |end| matches!(end, SettledAs::GivenUp(_)))
+        self.end(key.id, token, given_up, |end| matches!(end, SettledAs::GivenUp(_)))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -189,6 +189,8 @@ impl Store for MemoryStore {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::event::decode;
 
@@ -205,9 +207,13 @@ mod tests {
         (event.id, hash)
     }
 
+    fn request(hash: ContentHash, token: ClaimToken) -> ClaimRequest {
+        ClaimRequest { hash, token, lasts: LASTS, sent_at: SystemTime::UNIX_EPOCH }
+    }
+
     async fn claim(store: &MemoryStore, id: &EventId, hash: ContentHash) -> ClaimToken {
         let token = ClaimToken::unique();
-        let claim = store.claim(id, hash, token, LASTS).await.unwrap();
+        let claim = store.claim(id.into(), request(hash, token)).await.unwrap();
         assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
         token
     }
@@ -221,16 +227,17 @@ mod tests {
             kept.push((claim(&store, &id, hash).await, id));
             let (id, hash) = event(&format!("done_{n}"));
             let token = claim(&store, &id, hash).await;
-            store.complete(&id, token, HandledAs::Applied).await.unwrap();
+            store.complete((&id).into(), token, HandledAs::Applied).await.unwrap();
         }
         assert!(store.len() <= 600, "{}", store.len());
         for n in 410..500 {
             let (id, hash) = event(&format!("done_{n}"));
-            let again = store.claim(&id, hash, ClaimToken::unique(), LASTS).await.unwrap();
+            let again =
+                store.claim((&id).into(), request(hash, ClaimToken::unique())).await.unwrap();
             assert!(matches!(again, Claim::Handled(_)), "the newest events must be kept: {n}");
         }
         for (token, id) in kept {
-            store.complete(&id, token, HandledAs::Applied).await.unwrap();
+            store.complete((&id).into(), token, HandledAs::Applied).await.unwrap();
         }
     }
 
@@ -239,7 +246,7 @@ mod tests {
         let store = MemoryStore::new(10, Duration::ZERO);
         let (id, hash) = event("evt_1");
         let token = claim(&store, &id, hash).await;
-        store.complete(&id, token, HandledAs::Applied).await.unwrap();
+        store.complete((&id).into(), token, HandledAs::Applied).await.unwrap();
         claim(&store, &id, hash).await;
     }
 }

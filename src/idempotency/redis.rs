@@ -1,8 +1,8 @@
 //! The store that all pods share: Redis 6 or later, or Valkey; standalone or cluster; with or
 //! without TLS.
 //!
-//! Each operation is one script on one key: one round trip, and atomic. The time is the server's. A
-//! record is a string of 36 bytes (`format.lua`). It takes about 210 bytes in Redis 7.0, with its
+//! Each operation is one script: one round trip, and atomic; in a cluster the lane of a reservation
+//! is a second one (`operations`). The time is the server's. A record is a string of 36 bytes (`format.lua`). It takes about 210 bytes in Redis 7.0, with its
 //! key of 55 bytes and its expiry (measured with a million records). A record in progress expires
 //! when the claim has ended and the time to live has passed; a handled or given-up record expires
 //! after the time to live.
@@ -16,6 +16,7 @@ mod access;
 mod deadline;
 mod fault;
 mod link;
+mod operations;
 mod reply;
 mod script;
 mod server;
@@ -24,18 +25,15 @@ mod slot;
 use std::fmt;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use redis::{IntoConnectionInfo, Value};
+use redis::IntoConnectionInfo;
 use url::Url;
 
 pub use self::access::StoreAccess;
 use self::link::RedisConnector;
-use self::script::{Call, Script, Scripts};
+use self::script::Scripts;
 pub use self::server::ServerInfo;
-use super::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use super::{Store, StoreError};
 use crate::clock::millis;
-use crate::event::{ContentHash, EventId, Step, StepSet};
-use crate::outage::Shard;
 
 /// The error for a URL that is not a valid Redis URL. Its text does not contain the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,17 +95,6 @@ impl RedisStore {
         self.ping().await?;
         Ok(facts)
     }
-
-    async fn run<'a, T>(
-        &'a self,
-        script: &'a Script,
-        id: &str,
-        read: impl Fn(&Value) -> Result<T, StoreError>,
-        arguments: impl FnOnce(Call<'_>) -> Call<'_>,
-    ) -> Result<T, StoreError> {
-        let key = format!("{}{id}", self.key_prefix);
-        self.connector.run(&arguments(Call::new(script, key.as_bytes())), read).await
-    }
 }
 
 /// Omits the password.
@@ -116,95 +103,5 @@ impl fmt::Debug for RedisStore {
         f.debug_struct("RedisStore")
             .field("server", &self.connector.server())
             .finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl Store for RedisStore {
-    async fn claim(
-        &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
-    ) -> Result<Claim, StoreError> {
-        let known = Step::ALL.iter().fold(0, |known, step| known | step.bit());
-        let script = &self.scripts.claim;
-        self.run(script, id.as_str(), reply::claim, |call| {
-            call.bytes(&hash.to_bytes())
-                .bytes(&token.to_bytes())
-                .number(millis(lasts))
-                .number(self.time_to_live_ms)
-                .number(known)
-                .number(hash.version())
-        })
-        .await
-    }
-
-    async fn renew(
-        &self,
-        id: &EventId,
-        token: ClaimToken,
-        lasts: Duration,
-    ) -> Result<(), StoreError> {
-        let script = &self.scripts.renew;
-        self.run(script, id.as_str(), reply::done, |call| {
-            call.bytes(&token.to_bytes()).number(millis(lasts)).number(self.time_to_live_ms)
-        })
-        .await
-    }
-
-    async fn record(
-        &self,
-        id: &EventId,
-        token: ClaimToken,
-        done: StepSet,
-    ) -> Result<(), StoreError> {
-        let script = &self.scripts.record;
-        self.run(script, id.as_str(), reply::done, |call| {
-            call.bytes(&token.to_bytes()).number(done.bits())
-        })
-        .await
-    }
-
-    async fn complete(
-        &self,
-        id: &EventId,
-        token: ClaimToken,
-        how: HandledAs,
-    ) -> Result<(), StoreError> {
-        let script = &self.scripts.complete;
-        self.run(script, id.as_str(), reply::done, |call| {
-            call.bytes(&token.to_bytes()).number(reply::stored(how)).number(self.time_to_live_ms)
-        })
-        .await
-    }
-
-    async fn release(
-        &self,
-        id: &EventId,
-        token: ClaimToken,
-        done: StepSet,
-    ) -> Result<(), StoreError> {
-        let script = &self.scripts.release;
-        self.run(script, id.as_str(), reply::done, |call| {
-            call.bytes(&token.to_bytes()).number(done.bits()).number(self.time_to_live_ms)
-        })
-        .await
-    }
-
-    fn shard(&self, id: &EventId) -> Shard {
-        if !self.connector.is_cluster() {
-            return Shard::default();
-        }
-        let key = format!("{}{}", self.key_prefix, id.as_str());
-        Shard::new(slot::slot(key.as_bytes()), slot::SLOTS)
-    }
-
-    /// Checks whether a record could be written: a server that is full or read-only counts as
-    /// unreachable.
-    async fn ping(&self) -> Result<(), StoreError> {
-        // The prefix alone is not the key of an event.
-        self.run(&self.scripts.ping, "", reply::done, |call| call).await
     }
 }

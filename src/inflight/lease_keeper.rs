@@ -13,9 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::timeout_estimator::{TimeoutEstimator, calls_max};
-use super::{DueRenewal, InFlight, Job, Lease, LostJob, Receipt, ReceiptKey, Renewal, Renewed};
+use super::{DueRenewal, HeldClaim, InFlight, Job, LostJob, Receipt, ReceiptKey, Renewal, Renewed};
 use crate::clock;
-use crate::event::EventId;
 use crate::queue::{EntryError, Queue, QueueError, QueueErrorKind};
 use crate::retry::Backoff;
 
@@ -41,7 +40,7 @@ pub trait LeaseEvents: Send + Sync {
     /// Reports a job whose messages SQS soon drops: copy it to the dead-letter queue.
     async fn ending(&self, job: Box<Job>);
     /// Renews the claims of these events, because the leases of their messages were extended.
-    async fn renew_claims(&self, claims: Vec<(EventId, Lease)>);
+    async fn renew_claims(&self, claims: Vec<HeldClaim>);
     /// Hands back a job at once, because an earlier one of its group went back.
     async fn hand_back(&self, job: Box<Job>);
 }
@@ -150,7 +149,7 @@ impl LeaseKeeper {
         answers: ExtensionAnswers,
         failures: &mut u32,
         farewells: &mut JoinSet<()>,
-    ) -> Vec<(EventId, Lease)> {
+    ) -> Vec<HeldClaim> {
         let ExtensionAnswers { renewals: answers, error, .. } = answers;
         match error {
             Some(error) => {

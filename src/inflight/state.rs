@@ -18,14 +18,15 @@ use tokio::time::Instant;
 
 pub use self::groups::GroupFate;
 use self::lanes::Lanes;
-pub use self::leases::{DueRenewal, Renewal, Renewals, Renewed};
+pub use self::leases::{DueRenewal, HeldClaim, Renewal, Renewals, Renewed};
 use self::retained::KeptReceipts;
 pub use self::retained::TakenBack;
 pub use self::suspects::SuspectBounds;
 use self::suspects::Suspects;
 pub use self::waiting::ParkedAs;
 use self::waiting::Pool;
-use super::job::{Job, JobKey, Lane, Lease, OriginalMessage, Receipt, ReceiptKey};
+use super::job::{Job, JobKey, Lane, OriginalMessage, Receipt, ReceiptKey};
+use super::lease::Lease;
 use super::redrive::RedriveLimits;
 use crate::event::{ContentHash, EventId};
 use crate::metrics::{HeldState, Service};

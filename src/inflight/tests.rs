@@ -6,6 +6,7 @@ mod ending;
 mod groups;
 mod keeper;
 mod lost;
+mod order;
 mod retained;
 mod room;
 mod suspects;

@@ -105,6 +105,19 @@ impl Metrics {
                 "reason",
                 DuplicateReason::ALL.map(DuplicateReason::as_str),
             ),
+            order_waits: make.counter(
+                "worker_order_waits_total",
+                "Events that waited because another process was working on their reservation, or an event sent earlier was next.",
+            ),
+            order_wait: make.histogram(
+                "worker_order_wait_seconds",
+                "Time that events waited for their turn in the order that all processes share.",
+                &LATENCY_BUCKETS,
+            ),
+            order_lost: make.counter(
+                "worker_order_lost_total",
+                "Events that stopped before their next step because another process had taken their reservation's turn.",
+            ),
             deferred: make.counter(
                 "worker_events_deferred_total",
                 "Events handed back, until their turn is near, so that one reservation leaves room for others.",

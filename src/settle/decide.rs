@@ -140,7 +140,10 @@ pub fn decide(
         AttemptOutcome::Parked { dependency, how, .. } => Verdict::Park(*dependency, *how),
         // The store operation is retried; meanwhile no step runs without a claim.
         AttemptOutcome::Store(
-            StoreError::Away { .. } | StoreError::Unavailable(_) | StoreError::NotOwner,
+            StoreError::Away { .. }
+            | StoreError::Unavailable(_)
+            | StoreError::NotOwner
+            | StoreError::LaneLost,
         ) => retry_or_release(false, record, policy, random),
         AttemptOutcome::Store(StoreError::Unreadable(_))
         | AttemptOutcome::Unclear { .. }

@@ -12,10 +12,9 @@ use super::batch::Settlement;
 use super::decide::DeadLetterReason;
 use super::report::attempt_begun;
 use crate::clock;
-use crate::event::EventId;
-use crate::idempotency::StoreError;
+use crate::idempotency::{RecordKey, StoreError};
 use crate::inflight::lease_keeper::LeaseEvents;
-use crate::inflight::{Job, Lease, LostJob, Receipt, log_job};
+use crate::inflight::{HeldClaim, Job, LostJob, Receipt, log_job};
 use crate::retry::Backoff;
 use crate::telemetry::SpanFailure;
 
@@ -26,16 +25,17 @@ const RENEW_AGAIN: Backoff =
 
 impl Settler {
     /// Renews a claim while its lease lasts. Returns whether no retry is needed.
-    async fn renew_claim(&self, id: &EventId, lease: &Lease) -> bool {
+    async fn renew_claim(&self, HeldClaim { id, reservation_id, lease }: &HeldClaim) -> bool {
         let Some(claim) = lease.renewable() else {
             // A claim request is in progress, perhaps with the lease's duration before its
             // extension.
             return !lease.is_claim_asked();
         };
         let (asked_at, lasts) = (clock::now(), lease.remaining());
-        match self.records.renew(id, lease.token(), lasts).await {
+        let key = RecordKey { id, lane: Some(reservation_id) };
+        match self.records.renew(key, lease.token(), lasts).await {
             Ok(()) => lease.renewed(claim, asked_at + lasts),
-            Err(StoreError::NotOwner) => lease.renewal_refused(claim),
+            Err(StoreError::NotOwner | StoreError::LaneLost) => lease.renewal_refused(claim),
             Err(StoreError::Unreadable(_)) => {}
             // If the claim expires, the event is claimed again before its next step.
             Err(StoreError::Away { .. } | StoreError::Unavailable(_)) => return false,
@@ -91,12 +91,12 @@ impl LeaseEvents for Settler {
         self.dead_letter(job, DeadLetterReason::RetentionEnds, error).await;
     }
 
-    async fn renew_claims(&self, claims: Vec<(EventId, Lease)>) {
-        let renewals = claims.iter().map(|(id, lease)| async move {
+    async fn renew_claims(&self, claims: Vec<HeldClaim>) {
+        let renewals = claims.iter().map(|claim| async move {
             // At this time the lease and its claim are due for the next extension.
-            let next = Instant::now() + lease.remaining() / 2;
+            let next = Instant::now() + claim.lease.remaining() / 2;
             let mut failures = 0;
-            while !self.renew_claim(id, lease).await && Instant::now() < next {
+            while !self.renew_claim(claim).await && Instant::now() < next {
                 sleep(RENEW_AGAIN.delay(failures, &mut fastrand::Rng::new())).await;
                 failures += 1;
             }

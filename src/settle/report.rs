@@ -91,9 +91,9 @@ pub(super) fn describe(end: &AttemptOutcome) -> (String, String) {
             ("money_without_seat".to_owned(), detail.clone())
         }
         AttemptOutcome::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
-        AttemptOutcome::Store(error @ (StoreError::NotOwner | StoreError::Away { .. })) => {
-            ("store".to_owned(), error.to_string())
-        }
+        AttemptOutcome::Store(
+            error @ (StoreError::NotOwner | StoreError::LaneLost | StoreError::Away { .. }),
+        ) => ("store".to_owned(), error.to_string()),
         AttemptOutcome::Store(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
             ("store".to_owned(), format!("idempotency store: {error}"))
         }

@@ -100,7 +100,7 @@ impl Settler {
             Outcome::Success | Outcome::Failed => HandledAs::Applied,
             Outcome::Dropped => HandledAs::Superseded,
         };
-        let completed = self.records.complete(&job.event.id, job.lease.token(), how).await;
+        let completed = self.records.complete((&job.event).into(), job.lease.token(), how).await;
         if completed == Err(StoreError::NotOwner) {
             job.lease.claim_lost();
         }
@@ -292,9 +292,10 @@ impl Settler {
         if !job.lease.may_be_claimed() {
             return;
         }
-        match self.records.release(&job.event.id, job.lease.token(), job.done).await {
+        match self.records.release((&job.event).into(), job.lease.token(), job.done).await {
             // Another process has claimed the event since, or the store is known to be away.
-            Ok(()) | Err(StoreError::NotOwner | StoreError::Away { .. }) => {}
+            Ok(()) | Err(StoreError::NotOwner | StoreError::LaneLost | StoreError::Away { .. }) => {
+            }
             Err(why @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
                 log_job!(
                     warn,

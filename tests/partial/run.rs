@@ -134,6 +134,7 @@ fn start(
             inventory,
             records: IdempotencyClient {
                 store,
+                is_ordered: false,
                 outages: Arc::clone(outages),
                 metrics: Arc::clone(metrics),
                 health: Arc::new(Health::new()),

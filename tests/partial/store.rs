@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::event::{ContentHash, EventId, StepSet};
+use reservation_worker::event::{EventId, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::idempotency::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+};
 use reservation_worker::outage::Shard;
 use tokio::time::sleep;
 
@@ -59,55 +61,49 @@ impl Store for SharedStore {
         Shard::new(shard_of(number(id)), SHARDS)
     }
 
-    async fn claim(
-        &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
-    ) -> Result<Claim, StoreError> {
-        self.reach(id).await?;
-        self.records.claim(id, hash, token, lasts).await
+    async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError> {
+        self.reach(key.id).await?;
+        self.records.claim(key, request).await
     }
 
     async fn renew(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
-        self.reach(id).await?;
-        self.records.renew(id, token, lasts).await
+        self.reach(key.id).await?;
+        self.records.renew(key, token, lasts).await
     }
 
     async fn record(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.reach(id).await?;
-        self.records.record(id, token, done).await
+        self.reach(key.id).await?;
+        self.records.record(key, token, done).await
     }
 
     async fn complete(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        self.reach(id).await?;
-        self.records.complete(id, token, how).await
+        self.reach(key.id).await?;
+        self.records.complete(key, token, how).await
     }
 
     async fn release(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.reach(id).await?;
-        self.records.release(id, token, done).await
+        self.reach(key.id).await?;
+        self.records.release(key, token, done).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -225,7 +225,7 @@ impl World {
         }
         let watch = &mut shared.watches[id];
         match reply {
-            Ok(Some(Claim::Elsewhere(_))) => watch.waited_in = life,
+            Ok(Some(Claim::Elsewhere(_) | Claim::Behind(_))) => watch.waited_in = life,
             Ok(Some(Claim::Ours(_) | Claim::Handled(_) | Claim::IdReused(_)) | None) => {}
             Err(_) => {
                 watch.failed += 1;

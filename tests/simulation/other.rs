@@ -116,7 +116,9 @@ impl Other {
                 }
                 Claim::Handled(_) => return self.over("the other finds it handled"),
                 Claim::IdReused(_) => return self.over("the other finds another content"),
-                Claim::Elsewhere(rest) => sleep(rest.min(Duration::from_secs(5))).await,
+                Claim::Elsewhere(rest) | Claim::Behind(rest) => {
+                    sleep(rest.min(Duration::from_secs(5))).await;
+                }
             }
         }
         self.over("the other waits in vain")

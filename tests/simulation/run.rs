@@ -114,6 +114,7 @@ fn start(sim: &Arc<Sim>, sabotage: Option<Sabotage>, metrics: &Arc<Metrics>) -> 
             inventory: services,
             records: IdempotencyClient {
                 store: sabotage::store(sabotage, store),
+                is_ordered: false,
                 outages: Arc::clone(&outages),
                 metrics: Arc::clone(metrics),
                 health: Arc::clone(&health),

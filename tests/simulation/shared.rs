@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::event::{ContentHash, EventId, StepSet};
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::event::{EventId, StepSet};
+use reservation_worker::idempotency::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+};
 use tokio::time::sleep;
 
 use super::store::{Holder, Op, Reply};
@@ -182,51 +184,46 @@ impl World {
 
 #[async_trait]
 impl Store for SimStore {
-    async fn claim(
-        &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
-    ) -> Result<Claim, StoreError> {
-        let claim = self.ask(id, token, Op::Claim { hash, lasts }).await?;
+    async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError> {
+        let ClaimRequest { hash, token, lasts, .. } = request;
+        let claim = self.ask(key.id, token, Op::Claim { hash, lasts }).await?;
         Ok(claim.expect("the answer to a claim is a claim"))
     }
 
     async fn renew(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
-        self.done(id, token, Op::Renew { lasts }).await
+        self.done(key.id, token, Op::Renew { lasts }).await
     }
 
     async fn record(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.done(id, token, Op::Record { done }).await
+        self.done(key.id, token, Op::Record { done }).await
     }
 
     async fn complete(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        self.done(id, token, Op::Complete { how }).await
+        self.done(key.id, token, Op::Complete { how }).await
     }
 
     async fn release(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.done(id, token, Op::Release { done }).await
+        self.done(key.id, token, Op::Release { done }).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -1,11 +1,13 @@
 //! Tests of the shared store, of how its operations travel, of the other pod and of the guard.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reservation_worker::client::TargetStatus;
 use reservation_worker::event::{ContentHash, EventId, Step, StepSet};
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::idempotency::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, Store, StoreError,
+};
 use tokio::time::{Instant, advance, sleep};
 
 use super::other;
@@ -149,11 +151,21 @@ impl Client {
 
     async fn claim(&self) -> Result<Claim, StoreError> {
         let hash = self.store.sim.lock().plan.events[0].hash;
-        self.store.claim(&self.id, hash, self.token, secs(10)).await
+        self.store
+            .claim(
+                (&self.id).into(),
+                ClaimRequest {
+                    hash,
+                    token: self.token,
+                    lasts: secs(10),
+                    sent_at: SystemTime::UNIX_EPOCH,
+                },
+            )
+            .await
     }
 
     async fn complete(&self) -> Result<(), StoreError> {
-        self.store.complete(&self.id, self.token, HandledAs::Applied).await
+        self.store.complete((&self.id).into(), self.token, HandledAs::Applied).await
     }
 
     /// The call of the first step, as the engine makes it.
@@ -233,7 +245,11 @@ async fn the_guard_rejects_untrue_records_and_repeated_steps() {
     let client = Client::new(&sim);
     client.claim().await.expect("no faults are planned");
     let done = first_step();
-    client.store.record(&client.id, client.token, done).await.expect("no faults are planned");
+    client
+        .store
+        .record((&client.id).into(), client.token, done)
+        .await
+        .expect("no faults are planned");
     assert!(client.violations()[0].contains("told what is not so"));
     assert!(client.guard()[0].contains("knows as done"));
     client.complete().await.expect("no faults are planned");
@@ -259,7 +275,7 @@ async fn the_guard_requires_the_first_step_recorded_before_the_second() {
     assert!(client.violations()[0].contains("before the store knows"));
     client
         .store
-        .record(&client.id, client.token, first_step())
+        .record((&client.id).into(), client.token, first_step())
         .await
         .expect("no faults are planned");
     sim.lock().check_guarded(0, place, &second);

@@ -76,7 +76,8 @@ impl PasswordSource for Counted {
 }
 
 async fn refusal(store: &RedisStore) -> String {
-    let claim = store.claim(&id("refused"), HASH, ClaimToken::unique(), LONG).await;
+    let claim =
+        store.claim((&id("refused")).into(), request(HASH, ClaimToken::unique(), LONG)).await;
     let Err(StoreError::Unavailable(why)) = claim else { panic!("{claim:?}") };
     assert!(!why.contains("hunter"), "{why}");
     why
@@ -214,7 +215,7 @@ async fn a_connection_that_cannot_be_renewed_stays_in_use() {
 async fn on_all_nodes(store: &RedisStore, name: &str) -> Result<(), StoreError> {
     for number in 0..30 {
         let event = id(&format!("{name}_{number}"));
-        store.claim(&event, HASH, ClaimToken::unique(), LONG).await?;
+        store.claim((&event).into(), request(HASH, ClaimToken::unique(), LONG)).await?;
     }
     Ok(())
 }

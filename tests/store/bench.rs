@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reservation_worker::event::{ContentHash, EventId, Step, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::redis::{RedisStore, StoreAccess};
-use reservation_worker::idempotency::{Claim, ClaimToken, Store};
+use reservation_worker::idempotency::{Claim, ClaimRequest, ClaimToken, Store};
 
 /// The longest wait for a condition on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -96,6 +96,11 @@ pub(crate) fn steps(steps: &[Step]) -> StepSet {
     set
 }
 
+/// Returns a claim of a message that was sent at the epoch.
+pub(crate) fn request(hash: ContentHash, token: ClaimToken, lasts: Duration) -> ClaimRequest {
+    ClaimRequest { hash, token, lasts, sent_at: SystemTime::UNIX_EPOCH }
+}
+
 /// Claims an event that must be free; returns the token and the steps done.
 pub(crate) async fn claimed(
     store: &dyn Store,
@@ -103,14 +108,14 @@ pub(crate) async fn claimed(
     lasts: Duration,
 ) -> (ClaimToken, StepSet) {
     let token = ClaimToken::unique();
-    let claim = store.claim(id, HASH, token, lasts).await.unwrap();
+    let claim = store.claim(id.into(), request(HASH, token, lasts)).await.unwrap();
     let Claim::Ours(done) = claim else { panic!("{id}: {claim:?}") };
     (token, done)
 }
 
 /// Claims an event with another token.
 pub(crate) async fn asked(store: &dyn Store, id: &EventId) -> Claim {
-    store.claim(id, HASH, ClaimToken::unique(), LONG).await.unwrap()
+    store.claim(id.into(), request(HASH, ClaimToken::unique(), LONG)).await.unwrap()
 }
 
 /// Returns the rest of a claim, as another process is told.

@@ -5,7 +5,7 @@ use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, Store
 use reservation_worker::outage::Shard;
 use sandbox::redis::{Redis, RedisCluster, is_installed};
 
-use crate::bench::{Bench, HASH, LONG, TTL, claimed, eventually, id, redis_store, steps};
+use crate::bench::{Bench, HASH, LONG, TTL, claimed, eventually, id, redis_store, request, steps};
 use crate::contract;
 
 async fn keys(node: &Redis) -> i64 {
@@ -24,8 +24,8 @@ async fn the_contract_holds_on_a_cluster() {
     for number in 0..300 {
         let id = id(&format!("evt_{number}"));
         let (token, _) = claimed(&store, &id, LONG).await;
-        store.record(&id, token, steps(&[Step::ReservationStatus])).await.unwrap();
-        store.complete(&id, token, HandledAs::Applied).await.unwrap();
+        store.record((&id).into(), token, steps(&[Step::ReservationStatus])).await.unwrap();
+        store.complete((&id).into(), token, HandledAs::Applied).await.unwrap();
     }
     for node in &cluster.nodes {
         assert!(keys(node).await > 50, "a node has too few of the records");
@@ -44,7 +44,7 @@ async fn on(node: &Redis, store: &dyn Store, named: &str) -> EventId {
         let id = id(&format!("{named}_{number}"));
         let before = keys(node).await;
         let (token, _) = claimed(store, &id, LONG).await;
-        store.complete(&id, token, HandledAs::Applied).await.unwrap();
+        store.complete((&id).into(), token, HandledAs::Applied).await.unwrap();
         if keys(node).await > before {
             return id;
         }
@@ -68,16 +68,16 @@ async fn a_killed_node_affects_only_events_of_its_slots() {
         (on(&cluster.nodes[1], &store, "a").await, on(&cluster.nodes[2], &store, "b").await);
     cluster.nodes[2].kill().await.unwrap();
     for _ in 0..20 {
-        let claim = store.claim(&gone, HASH, ClaimToken::unique(), LONG).await;
+        let claim = store.claim((&gone).into(), request(HASH, ClaimToken::unique(), LONG)).await;
         assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     }
     eventually("the events of the other nodes can be claimed", || async {
-        store.claim(&there, HASH, ClaimToken::unique(), LONG).await.ok()
+        store.claim((&there).into(), request(HASH, ClaimToken::unique(), LONG)).await.ok()
     })
     .await;
     cluster.nodes[2].start().await.unwrap();
     eventually("the node is back", || async {
-        store.claim(&gone, HASH, ClaimToken::unique(), LONG).await.ok()
+        store.claim((&gone).into(), request(HASH, ClaimToken::unique(), LONG)).await.ok()
     })
     .await;
 }
@@ -110,12 +110,14 @@ async fn redirects_of_a_moving_slot_are_followed() {
     let port = to.port().to_string();
     let moved = from.command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).await.unwrap();
     assert_eq!(moved.text(), "OK");
-    let claim = store.claim(&event, HASH, ClaimToken::unique(), LONG).await.unwrap();
+    let claim =
+        store.claim((&event).into(), request(HASH, ClaimToken::unique(), LONG)).await.unwrap();
     assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
     // After the move, it answers MOVED.
     for node in [to, from] {
         node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_name]).await.unwrap();
     }
-    let claim = store.claim(&event, HASH, ClaimToken::unique(), LONG).await.unwrap();
+    let claim =
+        store.claim((&event).into(), request(HASH, ClaimToken::unique(), LONG)).await.unwrap();
     assert!(matches!(claim, Claim::Handled(_)), "{claim:?}");
 }

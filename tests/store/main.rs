@@ -14,6 +14,7 @@ mod cluster;
 mod contract;
 mod faults;
 mod fencing;
+mod lanes;
 mod records;
 mod size;
 mod stale;

@@ -7,7 +7,7 @@ use reservation_worker::event::{ContentHash, Step, StepSet};
 use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
 use sandbox::redis::{Redis, Reply, is_installed};
 
-use crate::bench::{HASH, LONG, OTHER_HASH, TTL, claimed, id, left, redis_store, steps};
+use crate::bench::{HASH, LONG, OTHER_HASH, TTL, claimed, id, left, redis_store, request, steps};
 
 async fn number(redis: &Redis, words: &[&str]) -> i64 {
     redis.command(words).await.unwrap().number()
@@ -31,13 +31,13 @@ async fn a_record_has_36_bytes_and_the_configured_time_to_live() {
         is_kept(in_progress, ttl + long),
         "{in_progress} is not the claim and the time to live"
     );
-    store.record(&id("e"), token, steps(&[Step::ReservationStatus])).await.unwrap();
+    store.record((&id("e")).into(), token, steps(&[Step::ReservationStatus])).await.unwrap();
     let recorded = number(&redis, &["PTTL", "p:e"]).await;
     assert!(recorded <= in_progress && is_kept(recorded, ttl + long), "{recorded}");
-    store.release(&id("e"), token, StepSet::EMPTY).await.unwrap();
+    store.release((&id("e")).into(), token, StepSet::EMPTY).await.unwrap();
     assert!(is_kept(number(&redis, &["PTTL", "p:e"]).await, ttl));
     let (token, _) = claimed(&store, &id("e"), LONG).await;
-    store.complete(&id("e"), token, HandledAs::Applied).await.unwrap();
+    store.complete((&id("e")).into(), token, HandledAs::Applied).await.unwrap();
     assert!(is_kept(number(&redis, &["PTTL", "p:e"]).await, ttl));
     // Stored in one piece with its header (an `embstr`).
     let kind = redis.command(&["OBJECT", "ENCODING", "p:e"]).await.unwrap();
@@ -53,7 +53,7 @@ async fn stores_with_different_prefixes_are_independent() {
     let redis = Redis::plain().await.unwrap();
     let (a, b) = (redis_store(&redis.url(), "a:", TTL), redis_store(&redis.url(), "b:", TTL));
     let (token, _) = claimed(&a, &id("e"), LONG).await;
-    a.complete(&id("e"), token, HandledAs::Applied).await.unwrap();
+    a.complete((&id("e")).into(), token, HandledAs::Applied).await.unwrap();
     claimed(&b, &id("e"), LONG).await;
     assert_eq!(number(&redis, &["EXISTS", "a:e", "b:e"]).await, 2);
 }
@@ -67,11 +67,12 @@ async fn two_stores_on_one_server_share_their_records() {
     let (one, two) = (redis_store(&redis.url(), "p:", TTL), redis_store(&redis.url(), "p:", TTL));
     let (token, _) = claimed(&one, &id("e"), LONG).await;
     assert!(left(&two, &id("e")).await > Duration::ZERO);
-    one.release(&id("e"), token, steps(&[Step::ReservationStatus])).await.unwrap();
+    one.release((&id("e")).into(), token, steps(&[Step::ReservationStatus])).await.unwrap();
     let (token, done) = claimed(&two, &id("e"), LONG).await;
     assert_eq!(done, steps(&[Step::ReservationStatus]));
-    two.complete(&id("e"), token, HandledAs::Superseded).await.unwrap();
-    let claim = one.claim(&id("e"), HASH, ClaimToken::unique(), LONG).await.unwrap();
+    two.complete((&id("e")).into(), token, HandledAs::Superseded).await.unwrap();
+    let claim =
+        one.claim((&id("e")).into(), request(HASH, ClaimToken::unique(), LONG)).await.unwrap();
     assert!(matches!(claim, Claim::Handled(it) if it.how == HandledAs::Superseded), "{claim:?}");
 }
 
@@ -92,13 +93,13 @@ async fn an_unreadable_record_is_reported_and_not_changed() {
     let store = redis_store(&redis.url(), "p:", TTL);
     let token = ClaimToken::unique();
     for name in ["version", "kind", "steps"] {
-        store.claim(&id(name), HASH, token, LONG).await.unwrap();
+        store.claim((&id(name)).into(), request(HASH, token, LONG)).await.unwrap();
     }
     spoil(&redis, "p:version", 0, 2).await;
     spoil(&redis, "p:kind", 1, 4).await;
     spoil(&redis, "p:steps", 2, 8).await;
-    store.claim(&id("how"), HASH, token, LONG).await.unwrap();
-    store.complete(&id("how"), token, HandledAs::Applied).await.unwrap();
+    store.claim((&id("how")).into(), request(HASH, token, LONG)).await.unwrap();
+    store.complete((&id("how")).into(), token, HandledAs::Applied).await.unwrap();
     spoil(&redis, "p:how", 3, 9).await;
     for words in [
         &["RPUSH", "p:list", "x"][..],
@@ -120,17 +121,17 @@ async fn an_unreadable_record_is_reported_and_not_changed() {
     ] {
         let key = format!("p:{name}");
         let before = redis.command(&["DUMP", &key]).await.unwrap();
-        let claim = store.claim(&id(name), HASH, token, LONG).await;
+        let claim = store.claim((&id(name)).into(), request(HASH, token, LONG)).await;
         let Err(StoreError::Unreadable(why)) = claim else { panic!("{name}: {claim:?}") };
         assert!(why.contains(word), "{name}: {why}");
         let mut said = String::new();
         // With unknown steps or an unknown `how`, the owner can still use its record.
         if !matches!(name, "steps" | "how") {
             for answer in [
-                store.renew(&id(name), token, LONG).await,
-                store.record(&id(name), token, steps(&Step::ALL)).await,
-                store.complete(&id(name), token, HandledAs::Applied).await,
-                store.release(&id(name), token, StepSet::EMPTY).await,
+                store.renew((&id(name)).into(), token, LONG).await,
+                store.record((&id(name)).into(), token, steps(&Step::ALL)).await,
+                store.complete((&id(name)).into(), token, HandledAs::Applied).await,
+                store.release((&id(name)).into(), token, StepSet::EMPTY).await,
             ] {
                 write!(said, "{answer:?} ").unwrap();
                 assert!(matches!(answer, Err(StoreError::Unreadable(_))), "{name}: {said}");
@@ -150,18 +151,20 @@ async fn hashes_of_different_versions_are_not_compared() {
     let store = redis_store(&redis.url(), "p:", TTL);
     let newer = ContentHash::of_version(2, OTHER_HASH.to_bytes());
     let (token, _) = claimed(&store, &id("e"), LONG).await;
-    let ask = async |hash| store.claim(&id("e"), hash, ClaimToken::unique(), LONG).await;
+    let ask = async |hash| {
+        store.claim((&id("e")).into(), request(hash, ClaimToken::unique(), LONG)).await
+    };
     assert!(matches!(ask(OTHER_HASH).await.unwrap(), Claim::IdReused(HASH)));
     assert!(matches!(ask(newer).await.unwrap(), Claim::Elsewhere(_)));
-    store.complete(&id("e"), token, HandledAs::Applied).await.unwrap();
+    store.complete((&id("e")).into(), token, HandledAs::Applied).await.unwrap();
     assert!(matches!(ask(newer).await.unwrap(), Claim::Handled(_)));
 
     // The other way round: an older release reads the record of a newer one.
     let token = ClaimToken::unique();
     let done = steps(&[Step::ReservationStatus]);
-    let claim = store.claim(&id("n"), newer, token, LONG).await.unwrap();
+    let claim = store.claim((&id("n")).into(), request(newer, token, LONG)).await.unwrap();
     assert!(matches!(claim, Claim::Ours(_)), "{claim:?}");
-    store.release(&id("n"), token, done).await.unwrap();
+    store.release((&id("n")).into(), token, done).await.unwrap();
     assert_eq!(claimed(&store, &id("n"), LONG).await.1, done);
     assert_eq!(number(&redis, &["STRLEN", "p:n"]).await, 36);
 }
@@ -189,12 +192,15 @@ async fn a_claim_still_ends_after_a_clock_step_back() {
     // The claim was granted for this duration; the owner may still be alive.
     let first = left(&store, &id("e")).await;
     assert!(first <= lasts && first > lasts / 2, "{first:?}");
-    store.renew(&id("e"), token, lasts).await.unwrap();
+    store.renew((&id("e")).into(), token, lasts).await.unwrap();
     assert!(left(&store, &id("e")).await <= lasts);
     // The owner ends here. Each further attempt to claim limits the rest of the claim.
     step_back(&redis, "p:e", hour).await;
     crate::bench::eventually("the claim ends", || async {
-        let claim = store.claim(&id("e"), HASH, ClaimToken::unique(), lasts).await.unwrap();
+        let claim = store
+            .claim((&id("e")).into(), request(HASH, ClaimToken::unique(), lasts))
+            .await
+            .unwrap();
         matches!(claim, Claim::Ours(_)).then_some(())
     })
     .await;

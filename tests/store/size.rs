@@ -24,7 +24,7 @@ async fn fill(store: Arc<dyn Store>) {
             for number in (task..RECORDS).step_by(usize::try_from(AT_ONCE).unwrap()) {
                 let id = id(&format!("{number:08x}-7a4e-4c1c-9d2f-0123456789ab"));
                 let (token, _) = claimed(&*store, &id, Duration::from_secs(30)).await;
-                store.complete(&id, token, HandledAs::Applied).await.unwrap();
+                store.complete((&id).into(), token, HandledAs::Applied).await.unwrap();
             }
         });
     }

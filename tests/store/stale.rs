@@ -8,7 +8,7 @@ use reservation_worker::idempotency::{Claim, ClaimToken, Store, StoreError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::{HASH, LONG, TTL, id, redis_store};
+use crate::bench::{HASH, LONG, TTL, id, redis_store, request};
 
 /// The error of Redis 6.2, whose code is not `READONLY`.
 const READONLY: &str = "-ERR Error running script (call to f_0e1f4d): @user_script:57: @user_script: 57: -READONLY You can't write against a read only replica. \r\n";
@@ -73,7 +73,7 @@ async fn number(stream: &mut BufStream<TcpStream>, sign: char) -> Option<usize> 
 async fn failed_claims(url: &str) -> usize {
     let store = redis_store(url, "p:", TTL);
     for failed in 0..60 {
-        match store.claim(&id("e"), HASH, ClaimToken::unique(), LONG).await {
+        match store.claim((&id("e")).into(), request(HASH, ClaimToken::unique(), LONG)).await {
             Ok(Claim::Ours(_)) => return failed,
             Err(StoreError::Unavailable(_)) => {}
             other => panic!("{other:?}"),
@@ -94,8 +94,11 @@ async fn a_readonly_error_inside_a_script_error_fails_one_claim() {
 async fn an_error_inside_a_script_error_is_shown_without_its_wrapping() {
     let (url, _) = stale_once("-ERR Error running script (call to f_0e1f4d): @user_script:57: @user_script: 57: -OOM command not allowed when used memory > 'maxmemory'. \r\n").await;
     let store = redis_store(&url, "p:", TTL);
-    let said =
-        store.claim(&id("e"), HASH, ClaimToken::unique(), LONG).await.unwrap_err().to_string();
+    let said = store
+        .claim((&id("e")).into(), request(HASH, ClaimToken::unique(), LONG))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(said.contains("answers OOM \"command not allowed"), "{said}");
 }
 

@@ -68,7 +68,7 @@ async fn a_claim_that_is_found_lost_on_completion_is_requested_again() {
     });
     sleep(SECOND).await;
     let token = store.taken_by_another(&event).await;
-    store.store().complete(&event.id, token, HandledAs::Applied).await.unwrap();
+    store.store().complete((&event.id).into(), token, HandledAs::Applied).await.unwrap();
     // The lost claim was granted until 29 s.
     sleep(10 * SECOND).await;
     assert_eq!(store.completions.load(Ordering::SeqCst), 1);

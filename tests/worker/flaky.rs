@@ -5,9 +5,11 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::event::{ContentHash, EventId, StepSet};
+use reservation_worker::event::{EventId, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::idempotency::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+};
 use reservation_worker::outage::Shard;
 
 /// The number of parts of a divided store.
@@ -100,45 +102,39 @@ fn gone() -> StoreError {
 
 #[async_trait]
 impl Store for FlakyStore {
-    async fn claim(
-        &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
-    ) -> Result<Claim, StoreError> {
-        self.ask_about(id)?;
-        self.store().claim(id, hash, token, lasts).await
+    async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError> {
+        self.ask_about(key.id)?;
+        self.store().claim(key, request).await
     }
 
     async fn renew(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
-        self.ask_about(id)?;
-        self.store().renew(id, token, lasts).await
+        self.ask_about(key.id)?;
+        self.store().renew(key, token, lasts).await
     }
 
     async fn record(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.ask_about(id)?;
-        self.store().record(id, token, done).await
+        self.ask_about(key.id)?;
+        self.store().record(key, token, done).await
     }
 
     async fn complete(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        self.ask_about(id)?;
-        self.store().complete(id, token, how).await?;
+        self.ask_about(key.id)?;
+        self.store().complete(key, token, how).await?;
         let lose = |left: u32| left.checked_sub(1);
         match self.completions_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose) {
             Ok(_) => Err(gone()),
@@ -148,12 +144,12 @@ impl Store for FlakyStore {
 
     async fn release(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.ask_about(id)?;
-        self.store().release(id, token, done).await
+        self.ask_about(key.id)?;
+        self.store().release(key, token, done).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -260,6 +260,7 @@ fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
         inventory: Arc::clone(&api) as _,
         records: IdempotencyClient {
             store: Arc::new(MemoryStore::new(100_000, 24 * HOUR)),
+            is_ordered: false,
             outages: Arc::clone(&outages),
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),

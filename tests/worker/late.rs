@@ -5,12 +5,15 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::event::{ContentHash, Event, EventId, StepSet};
+use reservation_worker::event::{Event, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::idempotency::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+};
 use tokio::time::sleep;
 
 use crate::paused::SECOND;
+use crate::support::request;
 
 /// The store in memory with delayed or lost answers.
 pub(crate) struct Late {
@@ -49,7 +52,8 @@ impl Late {
     pub(crate) async fn taken_by_another(&self, event: &Event) -> ClaimToken {
         *self.store.write().unwrap() = empty();
         let (hash, token) = (event.content_hash(), ClaimToken::unique());
-        let claim = self.store().claim(&event.id, hash, token, 9_000 * SECOND).await;
+        let claim =
+            self.store().claim((&event.id).into(), request(hash, token, 9_000 * SECOND)).await;
         assert_eq!(claim, Ok(Claim::Ours(StepSet::EMPTY)));
         token
     }
@@ -58,7 +62,10 @@ impl Late {
     /// only.
     pub(crate) async fn asked_by_another(&self, event: &Event) -> Claim {
         let store = self.store();
-        store.claim(&event.id, event.content_hash(), ClaimToken::unique(), SECOND).await.unwrap()
+        store
+            .claim((&event.id).into(), request(event.content_hash(), ClaimToken::unique(), SECOND))
+            .await
+            .unwrap()
     }
 }
 
@@ -72,21 +79,15 @@ fn silence() -> StoreError {
 
 #[async_trait]
 impl Store for Late {
-    async fn claim(
-        &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
-    ) -> Result<Claim, StoreError> {
-        let claim = self.store().claim(id, hash, token, lasts).await;
+    async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError> {
+        let claim = self.store().claim(key, request).await;
         wait(&self.claim_ms).await;
         if self.claims_mute.load(Ordering::SeqCst) { Err(silence()) } else { claim }
     }
 
     async fn renew(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
@@ -94,38 +95,38 @@ impl Store for Late {
         if self.renewals_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
             return Err(silence());
         }
-        let renewed = self.store().renew(id, token, lasts).await;
+        let renewed = self.store().renew(key, token, lasts).await;
         wait(&self.renew_ms).await;
         renewed
     }
 
     async fn record(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.store().record(id, token, done).await
+        self.store().record(key, token, done).await
     }
 
     async fn complete(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
         self.completions.fetch_add(1, Ordering::SeqCst);
-        self.store().complete(id, token, how).await
+        self.store().complete(key, token, how).await
     }
 
     async fn release(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
         wait(&self.release_ms).await;
-        self.store().release(id, token, done).await
+        self.store().release(key, token, done).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::support::{LIMIT, Worker, World, event, eventually, expired};
+use crate::support::{LIMIT, Worker, World, event, eventually, expired, request};
 
 type Http = Scripted<HttpReply>;
 type Rpc = Scripted<RpcReply>;
@@ -255,11 +255,12 @@ async fn a_retry_time_given_to_several_events_applies_to_all_events_of_the_servi
     let seats = expired("evt-seats", "seats");
     let known = decode(&seats.to_string(), "m").unwrap();
     let (token, store) = (ClaimToken::unique(), &services.records.store);
-    let claim = store.claim(&known.id, known.content_hash(), token, wait).await.unwrap();
+    let claim =
+        store.claim((&known.id).into(), request(known.content_hash(), token, wait)).await.unwrap();
     assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
     let mut done = StepSet::EMPTY;
     done.insert(Step::ReservationStatus);
-    store.release(&known.id, token, done).await.unwrap();
+    store.release((&known.id).into(), token, done).await.unwrap();
 
     let worker = world.worker_of(services, |settings| settings.policy.retries_max = 0).await;
     // Four retry times in a row make it apply to the whole service.

@@ -267,6 +267,7 @@ pub(crate) fn start_with(
         inventory: Arc::clone(&api) as _,
         records: IdempotencyClient {
             store: Arc::clone(store) as _,
+            is_ordered: false,
             outages: Arc::clone(&outages),
             metrics: Arc::clone(&metrics),
             health: Arc::new(Health::new()),

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::late::Late;
 use crate::paused::{Line, SECOND, message, start};
-use crate::support::metric;
+use crate::support::{metric, request};
 
 /// Just within the store's timeout.
 const SLOW_MS: u64 = 999;
@@ -111,7 +111,11 @@ async fn many_events_claimed_by_another_process_do_not_hold_up_others() {
     for n in 0..900 {
         let (_, event) = message(&n.to_string(), &format!("r{n}"));
         let (hash, hours) = (event.content_hash(), 9_000 * SECOND);
-        store.store().claim(&event.id, hash, ClaimToken::unique(), hours).await.unwrap();
+        store
+            .store()
+            .claim((&event.id).into(), request(hash, ClaimToken::unique(), hours))
+            .await
+            .unwrap();
     }
     store.claim_ms.store(SLOW_MS, Ordering::SeqCst);
     let (app, metrics) = start(&line, &store, 600);

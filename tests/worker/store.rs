@@ -15,7 +15,7 @@ use serde_json::Value;
 use tonic::Code;
 
 use crate::flaky::FlakyStore;
-use crate::support::{LIMIT, World, eventually, expired};
+use crate::support::{LIMIT, World, eventually, expired, request};
 
 const HANDLED: &str = "worker_duplicates_total{reason=\"handled\"}";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -38,7 +38,8 @@ async fn claimed_elsewhere(
     lasts: Duration,
 ) -> (Event, ClaimToken) {
     let (event, token) = (decoded(event), ClaimToken::unique());
-    let claim = store.claim(&event.id, event.content_hash(), token, lasts).await.unwrap();
+    let claim =
+        store.claim((&event.id).into(), request(event.content_hash(), token, lasts)).await.unwrap();
     assert!(matches!(claim, Claim::Ours(_)), "{claim:?}");
     (event, token)
 }
@@ -134,7 +135,7 @@ async fn an_event_claimed_by_another_process_is_held_without_occupying_a_worker(
     world.send(&expired("evt-2", "b"));
     assert!(world.ledger.wait_until(|ledger| ledger.totals().effects == 2, LIMIT).await);
     assert!(world.methods("a").is_empty());
-    store.complete(&other.id, token, HandledAs::Applied).await.unwrap();
+    store.complete((&other.id).into(), token, HandledAs::Applied).await.unwrap();
     world.emptied().await;
     assert_eq!((world.methods("a").len(), world.deliveries(&id)), (0, 1));
     assert_eq!(worker.metric(HANDLED), 1.0);
@@ -148,7 +149,7 @@ async fn an_expired_claim_is_taken_over_with_its_recorded_steps() {
     let event = expired("evt-1", "a");
     let second = Duration::from_secs(1);
     let (other, token) = claimed_elsewhere(&store, &event, second).await;
-    store.record(&other.id, token, status_done()).await.unwrap();
+    store.record((&other.id).into(), token, status_done()).await.unwrap();
     let worker = world.worker_of(services, |_| {}).await;
     world.send(&event);
     world.emptied().await;
@@ -168,7 +169,10 @@ async fn a_worker_whose_claim_is_lost_makes_no_further_step() {
     let event = decoded(&event);
     store.lose_everything();
     let token = ClaimToken::unique();
-    let claim = store.claim(&event.id, event.content_hash(), token, MINUTE).await.unwrap();
+    let claim = store
+        .claim((&event.id).into(), request(event.content_hash(), token, MINUTE))
+        .await
+        .unwrap();
     assert_eq!(claim, Claim::Ours(StepSet::EMPTY));
     gate.open();
     let done = |ledger: &sandbox::ledger::Ledger| !ledger.calls_for("a").is_empty();
@@ -176,7 +180,7 @@ async fn a_worker_whose_claim_is_lost_makes_no_further_step() {
     let asked = store.asked();
     eventually("the worker claims the event again", || store.asked() >= asked + 2).await;
     assert_eq!(world.methods("a"), ["PATCH"]);
-    store.complete(&event.id, token, HandledAs::Applied).await.unwrap();
+    store.complete((&event.id).into(), token, HandledAs::Applied).await.unwrap();
     world.emptied().await;
     assert_eq!(world.methods("a"), ["PATCH"]);
     assert_eq!(worker.outcomes("reservation.expired")[..3], [0.0, 0.0, 1.0]);
@@ -195,7 +199,9 @@ async fn a_claim_lasts_as_long_as_its_message_is_held() {
     let extended = || worker.metric("worker_lease_extensions_total") >= 3.0;
     eventually("the lease is extended beyond the first timeout", extended).await;
     let event = decoded(&event);
-    let other = store.claim(&event.id, event.content_hash(), ClaimToken::unique(), MINUTE).await;
+    let other = store
+        .claim((&event.id).into(), request(event.content_hash(), ClaimToken::unique(), MINUTE))
+        .await;
     assert!(matches!(other, Ok(Claim::Elsewhere(_))), "{other:?}");
     gate.open();
     world.emptied().await;
@@ -214,8 +220,12 @@ async fn a_redriven_event_continues_with_its_recorded_steps() {
     world.send(&event);
     eventually("the event is dead-lettered", || world.dead_letters().len() == 1).await;
     let known = decoded(&event);
-    let claim =
-        store.claim(&known.id, known.content_hash(), ClaimToken::unique(), Duration::ZERO).await;
+    let claim = store
+        .claim(
+            (&known.id).into(),
+            request(known.content_hash(), ClaimToken::unique(), Duration::ZERO),
+        )
+        .await;
     assert_eq!(claim, Ok(Claim::Ours(status_done())));
     worker.finish(&world).await;
 
@@ -239,6 +249,8 @@ async fn a_drain_releases_claims_for_the_next_process() {
     eventually("the event is retried", || world.methods("a").len() >= 3).await;
     worker.drain().await;
     let known = decoded(&event);
-    let claim = store.claim(&known.id, known.content_hash(), ClaimToken::unique(), MINUTE).await;
+    let claim = store
+        .claim((&known.id).into(), request(known.content_hash(), ClaimToken::unique(), MINUTE))
+        .await;
     assert_eq!(claim, Ok(Claim::Ours(StepSet::EMPTY)));
 }

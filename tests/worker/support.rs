@@ -3,7 +3,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
@@ -12,11 +12,11 @@ use reservation_worker::app::{App, AppParts, AppSettings};
 use reservation_worker::client::inventory::GrpcSettings;
 use reservation_worker::client::reservation::HttpSettings;
 use reservation_worker::client::{GrpcInventory, HttpReservationApi, ReservationApi};
-use reservation_worker::event::{EventId, Step, idempotency_key};
+use reservation_worker::event::{ContentHash, EventId, Step, idempotency_key};
 use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
-use reservation_worker::idempotency::IdempotencyClient;
 use reservation_worker::idempotency::memory::MemoryStore;
+use reservation_worker::idempotency::{ClaimRequest, ClaimToken, IdempotencyClient};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{OutageSettings, Outages};
 use reservation_worker::queue::sqs::{SqsQueue, SqsSettings};
@@ -112,6 +112,7 @@ impl World {
             inventory: Arc::new(GrpcInventory::new(grpc).unwrap()),
             records: IdempotencyClient {
                 store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600))),
+                is_ordered: false,
                 outages: Arc::clone(&outages),
                 metrics: Arc::clone(&metrics),
                 health: Arc::new(Health::new()),
@@ -301,4 +302,9 @@ pub(crate) fn metric(metrics: &Metrics, series: &str) -> f64 {
 /// Returns the idempotency key of the calls of a step.
 pub(crate) fn key(event_id: &str, step: Step) -> String {
     idempotency_key(&EventId::new(event_id).unwrap(), step).to_string()
+}
+
+/// Returns a claim of a message that was sent at the epoch.
+pub(crate) fn request(hash: ContentHash, token: ClaimToken, lasts: Duration) -> ClaimRequest {
+    ClaimRequest { hash, token, lasts, sent_at: SystemTime::UNIX_EPOCH }
 }

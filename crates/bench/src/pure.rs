@@ -5,13 +5,13 @@
 use std::hint::black_box;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use reservation_worker::event::{ContentHash, Event, EventId, Step, decode, idempotency_key};
 use reservation_worker::handler::AttemptOutcome;
 use reservation_worker::idempotency::memory::MemoryStore;
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store};
+use reservation_worker::idempotency::{Claim, ClaimRequest, ClaimToken, HandledAs, Store};
 use reservation_worker::retry::Backoff;
 use reservation_worker::settle::{EventHistory, RetryPolicy, decide};
 use reservation_worker::telemetry::TraceParent;
@@ -94,9 +94,11 @@ fn claim_and_complete() {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let id = &IDS[NEXT.fetch_add(1, Ordering::Relaxed) % IDS.len()];
     let (token, minute) = (ClaimToken::unique(), Duration::from_secs(60));
-    let claim = STORE.claim(id, *HASH, token, minute).now_or_never();
+    let request =
+        ClaimRequest { hash: *HASH, token, lasts: minute, sent_at: SystemTime::UNIX_EPOCH };
+    let claim = STORE.claim(id.into(), request).now_or_never();
     assert!(matches!(claim, Some(Ok(Claim::Ours(_)))), "{claim:?}");
-    let completed = STORE.complete(id, token, HandledAs::Applied).now_or_never();
+    let completed = STORE.complete(id.into(), token, HandledAs::Applied).now_or_never();
     assert!(matches!(completed, Some(Ok(()))), "{completed:?}");
 }
 

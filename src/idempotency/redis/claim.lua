@@ -1,5 +1,6 @@
+-- KEYS: the event's record; its reservation's lane, where events of a reservation are ordered and the lane is on this server.
 -- ARGV: content hash, token, how long the claim lasts (ms), time to live (ms), every step that is known,
--- version of the content hash.
+-- version of the content hash, when the message was sent (ms).
 local hash, token, lasts_ms, ttl_ms, known = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local hash_version = tonumber(ARGV[6])
 local record, answer = read()
@@ -24,6 +25,10 @@ if record and record.kind == IN_PROGRESS then
     end
     return { ELSEWHERE, ends - now }
   end
+end
+if KEYS[2] then
+  local behind = enter_lane(KEYS[2], token, tonumber(ARGV[7]), lasts_ms, now)
+  if behind then return behind end
 end
 -- Kept beyond the claim's own end: the steps of one that ran out stay known.
 local claimed = { kind = IN_PROGRESS, steps = steps, how = how, hash = hash, hash_version = hash_version, token = token, at = at }

@@ -137,6 +137,11 @@ impl RedisConnector {
         &self.server
     }
 
+    /// Connects, if there is no connection.
+    pub(super) async fn ready(&self) -> Result<(), StoreError> {
+        self.link(Instant::now() + OPERATION_TIMEOUT).await.map(drop)
+    }
+
     /// Runs a script by its SHA-1, or in full if the server does not know it; then reads the
     /// answer.
     pub(super) async fn run<T>(
@@ -161,7 +166,10 @@ impl RedisConnector {
                     Err(StoreError::Unavailable(_) | StoreError::Away { .. }) => {
                         self.doubt(&link, FAILURES_MAX);
                     }
-                    Ok(_) | Err(StoreError::NotOwner | StoreError::Unreadable(_)) => {
+                    Ok(_)
+                    | Err(
+                        StoreError::NotOwner | StoreError::LaneLost | StoreError::Unreadable(_),
+                    ) => {
                         link.failures.store(0, Ordering::Relaxed);
                     }
                 }

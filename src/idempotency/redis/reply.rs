@@ -15,6 +15,8 @@ const OURS: i64 = 3;
 const WAS_HANDLED: i64 = 4;
 const ID_REUSED: i64 = 5;
 const ELSEWHERE: i64 = 6;
+const BEHIND: i64 = 7;
+const LANE_LOST: i64 = 8;
 
 /// Returns the stored number. It must never change: records outlive a version.
 pub(super) const fn stored(how: HandledAs) -> u8 {
@@ -50,11 +52,26 @@ pub(super) fn claim(answer: &Value) -> Result<Claim, StoreError> {
             Ok(Claim::IdReused(ContentHash::from_bytes(hash)))
         }
         [Value::Int(ELSEWHERE), Value::Int(left_ms)] => {
-            let left_ms = u64::try_from(*left_ms).map_err(|_| strange(answer))?;
-            Ok(Claim::Elsewhere(Duration::from_millis(left_ms)))
+            Ok(Claim::Elsewhere(left(*left_ms, answer)?))
         }
+        [Value::Int(BEHIND), Value::Int(left_ms)] => Ok(Claim::Behind(left(*left_ms, answer)?)),
         _ => Err(refusal(answer)),
     }
+}
+
+/// Parses the answer of the script that enters a lane: `None` if the lane is ours.
+pub(super) fn entered(answer: &Value) -> Result<Option<Duration>, StoreError> {
+    match elements(answer) {
+        [Value::Int(DONE)] => Ok(None),
+        [Value::Int(BEHIND), Value::Int(left_ms)] => Ok(Some(left(*left_ms, answer)?)),
+        _ => Err(refusal(answer)),
+    }
+}
+
+/// Parses the time that another claim lasts.
+fn left(left_ms: i64, answer: &Value) -> Result<Duration, StoreError> {
+    let left_ms = u64::try_from(left_ms).map_err(|_| strange(answer))?;
+    Ok(Duration::from_millis(left_ms))
 }
 
 /// Parses the answer of every other script.
@@ -68,6 +85,7 @@ pub(super) fn done(answer: &Value) -> Result<(), StoreError> {
 fn refusal(answer: &Value) -> StoreError {
     match elements(answer) {
         [Value::Int(NOT_OWNER)] => StoreError::NotOwner,
+        [Value::Int(LANE_LOST)] => StoreError::LaneLost,
         [Value::Int(UNREADABLE), Value::BulkString(why)] => {
             StoreError::Unreadable(String::from_utf8_lossy(why).into_owned())
         }
@@ -138,7 +156,8 @@ mod tests {
             Value::Nil,
             Value::Okay,
             answer(&[]),
-            answer(&[Value::Int(7)]),
+            answer(&[Value::Int(9)]),
+            answer(&[Value::Int(BEHIND), Value::Int(-1)]),
             answer(&[Value::Int(OURS)]),
             answer(&[Value::Int(OURS), Value::Int(8)]),
             answer(&[Value::Int(OURS), Value::Int(-1)]),
@@ -147,7 +166,7 @@ mod tests {
             answer(&[Value::Int(ELSEWHERE), Value::Int(-1)]),
         ];
         for answer in strange {
-            for read in [claim(&answer).map(drop), done(&answer)] {
+            for read in [claim(&answer).map(drop), entered(&answer).map(drop), done(&answer)] {
                 assert!(matches!(read, Err(StoreError::Unavailable(_))), "{answer:?}: {read:?}");
             }
         }

@@ -3,7 +3,7 @@
 use redis::Cmd;
 
 /// Arguments are bytes: Redis does not distinguish numbers from text.
-type Argument = Vec<u8>;
+pub(super) type Argument = Vec<u8>;
 
 /// A script, and the SHA-1 by which the server knows it after its first run.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ impl Script {
     }
 }
 
-/// One script for each operation.
+/// One script for each operation. Those on a lane alone are for a lane whose record is on another
+/// node of a cluster.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) claim: Script,
@@ -26,12 +27,20 @@ pub(super) struct Scripts {
     pub(super) record: Script,
     pub(super) complete: Script,
     pub(super) release: Script,
+    pub(super) enter_lane: Script,
+    pub(super) check_lane: Script,
+    pub(super) stay_in_lane: Script,
+    pub(super) leave_lane: Script,
     pub(super) ping: Script,
 }
 
 macro_rules! script {
     ($file:literal) => {
-        Script::new(concat!(include_str!("format.lua"), include_str!($file)))
+        Script::new(concat!(
+            include_str!("format.lua"),
+            include_str!("lane.lua"),
+            include_str!($file)
+        ))
     };
 }
 
@@ -43,22 +52,26 @@ impl Scripts {
             record: script!("record.lua"),
             complete: script!("complete.lua"),
             release: script!("release.lua"),
+            enter_lane: script!("enter.lua"),
+            check_lane: script!("check.lua"),
+            stay_in_lane: script!("stay.lua"),
+            leave_lane: script!("leave.lua"),
             ping: script!("ping.lua"),
         }
     }
 }
 
-/// One run of a script on one key.
+/// One run of a script.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     script: &'a Script,
-    key: &'a [u8],
+    keys: Vec<Argument>,
     arguments: Vec<Argument>,
 }
 
 impl<'a> Call<'a> {
-    pub(super) const fn new(script: &'a Script, key: &'a [u8]) -> Self {
-        Self { script, key, arguments: Vec::new() }
+    pub(super) const fn new(script: &'a Script, keys: Vec<Argument>) -> Self {
+        Self { script, keys, arguments: Vec::new() }
     }
 
     /// Adds bytes.
@@ -86,8 +99,8 @@ impl<'a> Call<'a> {
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
         let mut command = redis::cmd(verb);
-        command.arg(script).arg(1).arg(self.key);
-        for argument in &self.arguments {
+        command.arg(script).arg(self.keys.len());
+        for argument in self.keys.iter().chain(&self.arguments) {
             command.arg(argument.as_slice());
         }
         command

@@ -1,5 +1,9 @@
 //! Placement of an incoming message: as a new job, or joined to the job of the same event.
 
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
 use super::{JobEntry, JobState, Placement, TableState, WaitReason};
 use crate::inflight::job::{Job, JobKey, Lane, OriginalMessage, Receipt};
 
@@ -33,9 +37,10 @@ impl TableState {
         job.key = key;
         self.by_event.insert(job.event.id.clone(), key);
         let group = original.ordered_group().map(|name| Lane::Group(name.into()));
-        self.lanes.enter(&lane, key, receipt.leased_at);
+        let order = job.order.filter(|_| group.is_none());
+        self.enter_by_order(&lane, key, receipt.leased_at, order);
         if let Some(group) = &group {
-            self.lanes.enter(group, key, receipt.leased_at);
+            self.lanes.enter(group, key, receipt.leased_at, None, false);
         }
         let entry = JobEntry {
             event_id: job.event.id.clone(),
@@ -52,6 +57,31 @@ impl TableState {
         self.entries.insert(key, entry);
         let is_earlier = self.add_receipt(key, receipt);
         Placement::New { key, is_first, is_earlier }
+    }
+
+    /// Adds a job to its reservation's lane. The first job gives way if it has not begun.
+    fn enter_by_order(
+        &mut self,
+        lane: &Lane,
+        key: JobKey,
+        now: Instant,
+        order: Option<SystemTime>,
+    ) {
+        let first = order.and_then(|_| self.lanes.first(lane)).filter(|first| {
+            self.entries.get(first).is_some_and(|entry| match &entry.place {
+                JobState::Idle(job, WaitReason::Ready) => job.has_not_begun(),
+                JobState::Idle(..) | JobState::Running => false,
+            })
+        });
+        self.lanes.enter(lane, key, now, order, first.is_some());
+        let displaced = first.filter(|first| !self.lanes.is_first(lane, *first));
+        // Its key in the channel is ignored: a worker starts only a job that is ready.
+        if let Some(entry) = displaced.and_then(|first| self.entries.get_mut(&first))
+            && let JobState::Idle(_, reason) = &mut entry.place
+        {
+            *reason = WaitReason::InLane;
+            self.ready -= 1;
+        }
     }
 
     /// Adds a receipt to a job.

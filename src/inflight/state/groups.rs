@@ -69,7 +69,7 @@ impl TableState {
         now: Instant,
     ) -> (Lane, JobKey) {
         let (lane, key) = (Lane::Group(group_id.into()), JobKey(self.next_number()));
-        self.lanes.enter(&lane, key, now);
+        self.lanes.enter(&lane, key, now, None, false);
         (lane, key)
     }
 

@@ -1,11 +1,12 @@
-//! Ordering lanes, each in order of receipt.
+//! Ordering lanes, each in order of receipt, or of sending where processes share the order.
 //!
 //! An event is in the lane of its reservation and, on a FIFO queue, in the lane of its message
-//! group. It may start when it is first in each. All lanes use the same order, so the event
-//! received first of all is always first in both of its lanes: no deadlock is possible.
+//! group. It may start when it is first in each. Where there are groups, all lanes
+//! are in order of receipt, so the event received first of all is always first in both of its
+//! lanes: no deadlock is possible.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ahash::HashMap;
 use tokio::time::Instant;
@@ -22,10 +23,18 @@ const EVENT_TAKES: Duration = Duration::from_millis(100);
 /// now.
 const EVENT_TAKES_MAX: Duration = Duration::from_secs(30);
 
+/// A job in a lane.
+#[derive(Clone, Copy, Debug)]
+struct QueuedJob {
+    key: JobKey,
+    /// Sorts it among the jobs behind the first; `None`: it is behind all.
+    order: Option<SystemTime>,
+}
+
 /// The contents of a lane, and its progress.
 #[derive(Debug)]
 struct LaneQueue {
-    keys: VecDeque<JobKey>,
+    jobs: VecDeque<QueuedJob>,
     /// When the first job entered.
     began_at: Instant,
     /// How many jobs have left since then, each while it was first.
@@ -39,12 +48,26 @@ struct LaneQueue {
 pub(super) struct Lanes(HashMap<Lane, LaneQueue>);
 
 impl Lanes {
-    pub(super) fn enter(&mut self, lane: &Lane, key: JobKey, now: Instant) {
+    /// Adds a job: behind all, or by its order. `before_first`: the first may be displaced.
+    pub(super) fn enter(
+        &mut self,
+        lane: &Lane,
+        key: JobKey,
+        now: Instant,
+        order: Option<SystemTime>,
+        before_first: bool,
+    ) {
+        let job = QueuedJob { key, order };
         match self.0.get_mut(lane) {
-            Some(line) => line.keys.push_back(key),
+            Some(line) => {
+                let from = usize::from(!before_first);
+                let later = |other: &QueuedJob| order.is_some() && other.order > order;
+                let at = line.jobs.iter().skip(from).position(later);
+                line.jobs.insert(at.map_or(line.jobs.len(), |at| from + at), job);
+            }
             None => {
-                let keys = VecDeque::from([key]);
-                let line = LaneQueue { keys, began_at: now, left: 0, turn_at: None };
+                let jobs = VecDeque::from([job]);
+                let line = LaneQueue { jobs, began_at: now, left: 0, turn_at: None };
                 self.0.insert(lane.clone(), line);
             }
         }
@@ -55,11 +78,11 @@ impl Lanes {
     }
 
     pub(super) fn first(&self, lane: &Lane) -> Option<JobKey> {
-        self.0.get(lane).and_then(|line| line.keys.front()).copied()
+        self.0.get(lane).and_then(|line| line.jobs.front()).map(|job| job.key)
     }
 
     pub(super) fn len(&self, lane: &Lane) -> usize {
-        self.0.get(lane).map_or(0, |line| line.keys.len())
+        self.0.get(lane).map_or(0, |line| line.jobs.len())
     }
 
     /// Returns the estimated time until the turn of one more message, at most `most`.
@@ -76,7 +99,7 @@ impl Lanes {
         let so_far = now.saturating_duration_since(line.began_at) + EVENT_TAKES;
         let each = (so_far / line.left.saturating_add(1)).min(EVENT_TAKES_MAX);
         let each = if is_new { each.min(EVENT_TAKES) } else { each };
-        let held = u32::try_from(line.keys.len()).unwrap_or(u32::MAX);
+        let held = u32::try_from(line.jobs.len()).unwrap_or(u32::MAX);
         let is_first = line.turn_at.is_none();
         let turn_at = (now + each.saturating_mul(held)).max(line.turn_at.unwrap_or(now) + each);
         let turn_at = turn_at.min(now + most);
@@ -87,13 +110,13 @@ impl Lanes {
     /// Removes a key. Returns the next one if the removed key was first.
     pub(super) fn leave(&mut self, lane: &Lane, key: JobKey) -> Option<JobKey> {
         let line = self.0.get_mut(lane)?;
-        if line.keys.front() != Some(&key) {
-            line.keys.retain(|other| *other != key);
+        if line.jobs.front().map(|job| job.key) != Some(key) {
+            line.jobs.retain(|other| other.key != key);
             return None;
         }
-        line.keys.pop_front();
+        line.jobs.pop_front();
         line.left = line.left.saturating_add(1);
-        let next = line.keys.front().copied();
+        let next = line.jobs.front().map(|job| job.key);
         if next.is_none() {
             self.0.remove(lane);
         }
@@ -102,7 +125,7 @@ impl Lanes {
 
     /// Returns the keys after `key`.
     pub(super) fn after(&self, lane: &Lane, key: JobKey) -> Vec<JobKey> {
-        let keys = self.0.get(lane).into_iter().flat_map(|line| &line.keys);
-        keys.skip_while(|other| **other != key).skip(1).copied().collect()
+        let jobs = self.0.get(lane).into_iter().flat_map(|line| &line.jobs);
+        jobs.map(|job| job.key).skip_while(|other| *other != key).skip(1).collect()
     }
 }

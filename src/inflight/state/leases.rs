@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{HeldReceipt, JobState, Promoted, TableState};
-use crate::event::EventId;
-use crate::inflight::job::{Job, JobKey, Lease, Receipt, ReceiptKey};
+use crate::event::{EventId, ReservationId};
+use crate::inflight::job::{Job, JobKey, Lane, Receipt, ReceiptKey};
+use crate::inflight::lease::Lease;
 use crate::inflight::redrive::RedriveLimits;
 use crate::queue::{BATCH_MAX, ReceiptHandle};
 
@@ -76,6 +77,17 @@ impl Renewals {
     }
 }
 
+/// The claim of a held event, and its lane.
+#[derive(Clone, Debug)]
+pub struct HeldClaim {
+    /// The event.
+    pub id: EventId,
+    /// The reservation whose lane it is.
+    pub reservation_id: ReservationId,
+    /// The lease that the claim follows.
+    pub lease: Lease,
+}
+
 /// Consequences of an extension call.
 #[derive(Debug, Default)]
 pub struct Renewed {
@@ -86,7 +98,7 @@ pub struct Renewed {
     /// Number of lost receipts, of any job.
     pub receipts_lost: usize,
     /// Events whose messages were extended: their claims must be renewed.
-    pub claims: Vec<(EventId, Lease)>,
+    pub claims: Vec<HeldClaim>,
 }
 
 impl TableState {
@@ -238,9 +250,11 @@ impl TableState {
             if extended
                 && let Some(entry) = self.entries.get(&key)
                 && entry.lease.may_be_claimed()
-                && renewed.claims.iter().all(|(id, _)| *id != entry.event_id)
+                && let Lane::Reservation(reservation_id) = &entry.lane
+                && renewed.claims.iter().all(|claim| claim.id != entry.event_id)
             {
-                renewed.claims.push((entry.event_id.clone(), entry.lease.clone()));
+                let (id, reservation_id) = (entry.event_id.clone(), reservation_id.clone());
+                renewed.claims.push(HeldClaim { id, reservation_id, lease: entry.lease.clone() });
             }
             renewed.receipts_lost += usize::from(lost);
             if lost && let Some((job, next)) = self.drop_if_lost(key) {

@@ -9,7 +9,6 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::event::EventId;
 use crate::inflight::lease_keeper::{LeaseEvents, LeaseKeeper};
 use crate::queue::{BatchAnswer, DeadLetter, Queue, QueueError};
 
@@ -103,7 +102,7 @@ impl LeaseEvents for Told {
         self.ending.lock().expect("no panic").push((Instant::now(), job));
     }
 
-    async fn renew_claims(&self, _: Vec<(EventId, Lease)>) {}
+    async fn renew_claims(&self, _: Vec<HeldClaim>) {}
 
     async fn hand_back(&self, _: Box<Job>) {}
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::event::{ContentHash, EventId, StepSet};
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::event::{EventId, StepSet};
+use reservation_worker::idempotency::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+};
 use reservation_worker::outage::Shard;
 use tokio::time::sleep;
 
@@ -37,74 +39,68 @@ pub(super) struct BrokenStore {
 
 #[async_trait]
 impl Store for BrokenStore {
-    async fn claim(
-        &self,
-        id: &EventId,
-        hash: ContentHash,
-        token: ClaimToken,
-        lasts: Duration,
-    ) -> Result<Claim, StoreError> {
-        let claim = self.whole.claim(id, hash, token, lasts).await;
+    async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError> {
+        let claim = self.whole.claim(key, request).await;
         let is_ignored = match &claim {
             Err(_) => self.fault == StoreFault::UnclaimedHandled,
             Ok(Claim::Elsewhere(_)) => self.fault == StoreFault::ElsewhereIgnored,
             Ok(Claim::Ours(_)) => self.fault == StoreFault::RetryFromStepOne,
-            Ok(Claim::Handled(_) | Claim::IdReused(_)) => false,
+            Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Behind(_)) => false,
         };
         if is_ignored { Ok(Claim::Ours(StepSet::EMPTY)) } else { claim }
     }
 
     async fn renew(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
         if self.fault == StoreFault::ClaimNotRenewed {
             return Ok(());
         }
-        self.whole.renew(id, token, lasts).await
+        self.whole.renew(key, token, lasts).await
     }
 
     async fn record(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
         if self.fault == StoreFault::RecordSkipped {
             return Ok(());
         }
-        self.whole.record(id, token, done).await
+        self.whole.record(key, token, done).await
     }
 
     async fn complete(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
         if self.fault == StoreFault::CompletedAfterDelete {
-            let (whole, id) = (Arc::clone(&self.whole), id.clone());
+            let (whole, id) = (Arc::clone(&self.whole), key.id.clone());
             tokio::spawn(async move {
                 sleep(LATER).await;
-                drop(whole.complete(&id, token, how).await);
+                drop(whole.complete((&id).into(), token, how).await);
             });
             return Ok(());
         }
-        self.whole.complete(id, token, how).await
+        self.whole.complete(key, token, how).await
     }
 
     async fn release(
         &self,
-        id: &EventId,
+        key: RecordKey<'_>,
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
         if self.fault == StoreFault::ClaimNotReleased {
             return Ok(());
         }
-        self.whole.release(id, token, done).await
+        self.whole.release(key, token, done).await
     }
 
     fn shard(&self, id: &EventId) -> Shard {

@@ -1,0 +1,266 @@
+//! The store's operations: which script runs on which keys.
+//!
+//! A lane has the key of its reservation. On one server, one script changes the record and the lane.
+//! In a cluster they may be on different nodes: two scripts run at the same time, and what only one
+//! of them granted is given back.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use futures_util::future::join;
+use redis::Value;
+
+use super::script::{Argument, Call, Script};
+use super::{RedisStore, reply, slot};
+use crate::clock::millis;
+use crate::event::{EventId, Step, StepSet};
+use crate::idempotency::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+};
+use crate::outage::Shard;
+
+/// Begins the part of a lane's key after the prefix. An event's id has no control characters.
+const LANE_MARK: char = '\x01';
+
+/// Where a record and its lane are.
+enum KeyPlace {
+    /// One script can change all of these.
+    Together(Vec<Argument>),
+    /// The record and the lane, each with a script of its own.
+    Apart(Argument, Argument),
+}
+
+impl RedisStore {
+    /// Runs a script on these keys.
+    async fn run<'a, T>(
+        &'a self,
+        script: &'a Script,
+        keys: Vec<Argument>,
+        read: impl Fn(&Value) -> Result<T, StoreError>,
+        arguments: impl FnOnce(Call<'_>) -> Call<'_>,
+    ) -> Result<T, StoreError> {
+        self.connector.run(&arguments(Call::new(script, keys)), read).await
+    }
+
+    fn record_key(&self, id: &str) -> Argument {
+        format!("{}{id}", self.key_prefix).into_bytes()
+    }
+
+    /// Returns the keys. Whether the server is a cluster is known once it is connected.
+    async fn place(&self, key: RecordKey<'_>) -> Result<KeyPlace, StoreError> {
+        let record = self.record_key(key.id.as_str());
+        let Some(reservation_id) = key.lane else {
+            return Ok(KeyPlace::Together(vec![record]));
+        };
+        let lane = format!("{}{LANE_MARK}{}", self.key_prefix, reservation_id.as_str());
+        let lane = lane.into_bytes();
+        self.connector.ready().await?;
+        Ok(if self.connector.is_cluster() {
+            KeyPlace::Apart(record, lane)
+        } else {
+            KeyPlace::Together(vec![record, lane])
+        })
+    }
+
+    async fn enter_lane(
+        &self,
+        lane: Argument,
+        ClaimRequest { token, lasts, sent_at, .. }: ClaimRequest,
+    ) -> Result<Option<Duration>, StoreError> {
+        self.run(&self.scripts.enter_lane, vec![lane], reply::entered, |call| {
+            call.bytes(&token.to_bytes()).number(sent_ms(sent_at)).number(millis(lasts))
+        })
+        .await
+    }
+
+    async fn stay_in_lane(
+        &self,
+        lane: Argument,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
+        self.run(&self.scripts.stay_in_lane, vec![lane], reply::done, |call| {
+            call.bytes(&token.to_bytes()).number(millis(lasts))
+        })
+        .await
+    }
+
+    async fn check_lane(&self, lane: Argument, token: ClaimToken) -> Result<(), StoreError> {
+        let script = &self.scripts.check_lane;
+        self.run(script, vec![lane], reply::done, |call| call.bytes(&token.to_bytes())).await
+    }
+
+    async fn leave_lane(&self, lane: Argument, token: ClaimToken) -> Result<(), StoreError> {
+        let script = &self.scripts.leave_lane;
+        self.run(script, vec![lane], reply::done, |call| call.bytes(&token.to_bytes())).await
+    }
+
+    async fn claim_record(
+        &self,
+        keys: Vec<Argument>,
+        ClaimRequest { hash, token, lasts, sent_at }: ClaimRequest,
+    ) -> Result<Claim, StoreError> {
+        let known = Step::ALL.iter().fold(0, |known, step| known | step.bit());
+        self.run(&self.scripts.claim, keys, reply::claim, |call| {
+            call.bytes(&hash.to_bytes())
+                .bytes(&token.to_bytes())
+                .number(millis(lasts))
+                .number(self.time_to_live_ms)
+                .number(known)
+                .number(hash.version())
+                .number(sent_ms(sent_at))
+        })
+        .await
+    }
+
+    async fn release_record(
+        &self,
+        keys: Vec<Argument>,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
+        self.run(&self.scripts.release, keys, reply::done, |call| {
+            call.bytes(&token.to_bytes()).number(done.bits()).number(self.time_to_live_ms)
+        })
+        .await
+    }
+
+    /// Gives back what a claim granted of a record and its lane, if it granted only one of them.
+    ///
+    /// What cannot be given back ends with the claim.
+    async fn both_or_none(
+        &self,
+        (record, lane): (Argument, Argument),
+        token: ClaimToken,
+        claimed: Result<Claim, StoreError>,
+        entered: Result<Option<Duration>, StoreError>,
+    ) -> Result<Claim, StoreError> {
+        match (claimed, entered) {
+            (Ok(Claim::Ours(done)), Ok(None)) => Ok(Claim::Ours(done)),
+            (Ok(Claim::Ours(done)), Ok(Some(rest))) => {
+                let _ = self.release_record(vec![record], token, done).await;
+                Ok(Claim::Behind(rest))
+            }
+            // Asked again with the same token, the record is ours again.
+            (Ok(Claim::Ours(_)), Err(error)) => Err(error),
+            (other, Ok(None)) => {
+                let _ = self.leave_lane(lane, token).await;
+                other
+            }
+            (other, Ok(Some(_)) | Err(_)) => other,
+        }
+    }
+}
+
+/// Returns the time of sending in ms since the Unix epoch.
+fn sent_ms(sent_at: SystemTime) -> u64 {
+    sent_at.duration_since(UNIX_EPOCH).map_or(0, millis)
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError> {
+        match self.place(key).await? {
+            KeyPlace::Together(keys) => self.claim_record(keys, request).await,
+            KeyPlace::Apart(record, lane) => {
+                let claimed = self.claim_record(vec![record.clone()], request);
+                let (claimed, entered) =
+                    join(claimed, self.enter_lane(lane.clone(), request)).await;
+                self.both_or_none((record, lane), request.token, claimed, entered).await
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        key: RecordKey<'_>,
+        token: ClaimToken,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
+        let renew = |keys| {
+            self.run(&self.scripts.renew, keys, reply::done, |call| {
+                call.bytes(&token.to_bytes()).number(millis(lasts)).number(self.time_to_live_ms)
+            })
+        };
+        match self.place(key).await? {
+            KeyPlace::Together(keys) => renew(keys).await,
+            KeyPlace::Apart(record, lane) => {
+                // One after the other: a lane is not taken without its record.
+                renew(vec![record]).await?;
+                self.stay_in_lane(lane, token, lasts).await
+            }
+        }
+    }
+
+    async fn record(
+        &self,
+        key: RecordKey<'_>,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
+        let record = |keys| {
+            self.run(&self.scripts.record, keys, reply::done, |call| {
+                call.bytes(&token.to_bytes()).number(done.bits())
+            })
+        };
+        match self.place(key).await? {
+            KeyPlace::Together(keys) => record(keys).await,
+            KeyPlace::Apart(key, lane) => {
+                let (recorded, checked) =
+                    join(record(vec![key]), self.check_lane(lane, token)).await;
+                recorded.and(checked)
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        key: RecordKey<'_>,
+        token: ClaimToken,
+        how: HandledAs,
+    ) -> Result<(), StoreError> {
+        let complete = |keys| {
+            self.run(&self.scripts.complete, keys, reply::done, |call| {
+                let stored = reply::stored(how);
+                call.bytes(&token.to_bytes()).number(stored).number(self.time_to_live_ms)
+            })
+        };
+        match self.place(key).await? {
+            KeyPlace::Together(keys) => complete(keys).await,
+            KeyPlace::Apart(record, lane) => {
+                // A lane that is not left becomes free when its turn ends.
+                join(complete(vec![record]), self.leave_lane(lane, token)).await.0
+            }
+        }
+    }
+
+    async fn release(
+        &self,
+        key: RecordKey<'_>,
+        token: ClaimToken,
+        done: StepSet,
+    ) -> Result<(), StoreError> {
+        match self.place(key).await? {
+            KeyPlace::Together(keys) => self.release_record(keys, token, done).await,
+            KeyPlace::Apart(record, lane) => {
+                let released = self.release_record(vec![record], token, done);
+                join(released, self.leave_lane(lane, token)).await.0
+            }
+        }
+    }
+
+    fn shard(&self, id: &EventId) -> Shard {
+        if !self.connector.is_cluster() {
+            return Shard::default();
+        }
+        Shard::new(slot::slot(&self.record_key(id.as_str())), slot::SLOTS)
+    }
+
+    /// Checks whether a record could be written: a server that is full or read-only counts as
+    /// unreachable.
+    async fn ping(&self) -> Result<(), StoreError> {
+        // The prefix alone is not the key of an event.
+        let keys = vec![self.record_key("")];
+        self.run(&self.scripts.ping, keys, reply::done, |call| call).await
+    }
+}

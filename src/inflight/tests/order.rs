@@ -1,0 +1,71 @@
+//! Order among the events of a reservation where processes share it: by the time of sending.
+
+use std::time::UNIX_EPOCH;
+
+use super::*;
+
+impl World {
+    /// Admits an event of the reservation `r` that was sent at this second.
+    async fn admit_sent(&mut self, id: &str, second: u64) -> Admitted {
+        let (mut job, original, receipt) = self.arrival(&format!("m-{id}"), id, "r", "show").await;
+        job.order = Some(UNIX_EPOCH + Duration::from_secs(second));
+        self.table.admission().event(job, original, receipt)
+    }
+
+    /// Starts and settles all jobs, one after the other. Returns their events.
+    fn settle_all(&mut self) -> Vec<String> {
+        let mut settled = Vec::new();
+        while let Some(job) = self.start() {
+            settled.push(job.event.id.as_str().to_owned());
+            drop(self.table.take(&job));
+        }
+        settled
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_events_start_in_the_order_of_sending() {
+    let mut world = World::new();
+    assert!(matches!(world.admit_sent("e5", 5).await, Admitted::Ready));
+    let running = world.start().expect("ready");
+    for (id, second) in [("e3", 3), ("e9", 9), ("e2", 2)] {
+        assert!(matches!(world.admit_sent(id, second).await, Admitted::InLane), "{id}");
+    }
+    drop(world.table.take(&running));
+    assert_eq!(world.settle_all(), ["e2", "e3", "e9"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ready_event_that_has_not_begun_gives_way_to_an_earlier_one() {
+    let mut world = World::new();
+    for (id, second) in [("e5", 5), ("e7", 7), ("e1", 1)] {
+        world.admit_sent(id, second).await;
+    }
+    assert_eq!(world.table.lock().buffered(), 1, "one event of the reservation is ready");
+    assert_eq!(world.settle_all(), ["e1", "e5", "e7"]);
+    assert_eq!(world.table.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_has_begun_keeps_its_turn() {
+    let mut world = World::new();
+    world.admit_sent("e5", 5).await;
+    let mut begun = world.start().expect("ready");
+    begun.attempt = 1;
+    world.table.wait(begun, Instant::now() + Duration::from_secs(1));
+    world.admit_sent("e1", 1).await;
+    assert!(world.start().is_none(), "the earlier event must wait");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.table.wake_due(Instant::now());
+    assert_eq!(world.settle_all(), ["e5", "e1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_a_fifo_group_keep_the_order_of_the_queue() {
+    let mut world = World::new();
+    world.group = Some("g");
+    for (id, second) in [("e5", 5), ("e1", 1)] {
+        world.admit_sent(id, second).await;
+    }
+    assert_eq!(world.settle_all(), ["e5", "e1"]);
+}
