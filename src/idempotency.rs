@@ -155,8 +155,8 @@ pub enum StoreError {
     /// The claim is not ours any more, or the record is gone.
     #[error("the claim is not ours any more")]
     NotOwner,
-    /// Another event of the reservation has the lane. Returned only by stores: [`IdempotencyClient`]
-    /// counts it, and returns [`StoreError::NotOwner`].
+    /// Another event of the reservation has the lane. Returned only by stores:
+    /// [`IdempotencyClient`] counts it, and returns [`StoreError::NotOwner`].
     #[error("another event of the reservation has its turn")]
     LaneLost,
     /// No answer, or no valid one: it is not known whether the operation took place.

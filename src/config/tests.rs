@@ -96,6 +96,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("IDEMPOTENCY_TTL", "61"),
     ("IDEMPOTENCY_CAPACITY", "7"),
     ("IDEMPOTENCY_KEY_PREFIX", "x/"),
+    ("SHARED_ORDER", "FALSE"),
     ("SHUTDOWN_GRACE", "26"),
     ("SERVER_PORT", "9000"),
     ("LOG_LEVEL", "WARN"),

@@ -10,7 +10,7 @@ use reservation_worker::idempotency::redis::{RedisStore, StoreAccess};
 use reservation_worker::idempotency::{ClaimToken, Store, StoreError};
 use sandbox::redis::{Redis, RedisCluster, is_installed};
 
-use crate::bench::{Folder, HASH, LONG, claimed, eventually, id, store_with};
+use crate::bench::{Folder, HASH, LONG, claimed, eventually, id, request, store_with};
 
 /// What the store's user may do, in a cluster too.
 const PERMISSIONS: &str =

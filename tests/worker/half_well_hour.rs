@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::app::{App, AppParts};
+use reservation_worker::app::{App, AppParts, AppSettings};
 use reservation_worker::client::{
     CallContext, CallError, Class, Commit, Inventory, Load, ReleaseHold, Reservation,
     ReservationApi, ReservationStatus, TargetStatus,
@@ -269,8 +269,7 @@ fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
         metrics,
         peers: Arc::new(ServiceEndpoints::default()),
     };
-    let mut settings = settings();
-    settings.visibility = visibility;
+    let settings = AppSettings { visibility, ..settings() };
     let parts = AppParts { queue: Arc::clone(&queue) as _, services, tracing: Tracing::disabled() };
     Engine { app: App::start(parts, settings), queue, api, health }
 }

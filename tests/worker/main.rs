@@ -34,6 +34,7 @@ mod receive;
 mod retries;
 mod seams;
 mod settle;
+mod shared_order;
 mod slow_store;
 mod store;
 mod support;

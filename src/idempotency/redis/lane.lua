@@ -31,7 +31,8 @@ end
 local function write_lane(key, lane, now)
   local keep_ms = math.max(lane.at, lane.next_at) - now
   if keep_ms <= 0 then
-    redis.call('DEL', key)
+    -- Not DEL: the user needs no permission but that of SET.
+    redis.call('SET', key, '', 'PX', 1)
     return
   end
   local raw = struct.pack(

@@ -1,8 +1,8 @@
 //! The store's operations: which script runs on which keys.
 //!
-//! A lane has the key of its reservation. On one server, one script changes the record and the lane.
-//! In a cluster they may be on different nodes: two scripts run at the same time, and what only one
-//! of them granted is given back.
+//! A lane has the key of its reservation. On one server, one script changes the record and the
+//! lane. In a cluster they may be on different nodes: two scripts run at the same time, and what
+//! only one of them granted is given back.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

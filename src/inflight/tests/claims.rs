@@ -65,7 +65,7 @@ async fn a_claim_is_renewed_when_its_lease_was_extended() {
     jobs[0].lease.claim_asked();
     advance(VISIBILITY / 2).await;
     let claims = world.renew(extended).claims;
-    let ids: Vec<_> = claims.iter().map(|(id, _)| id.as_str()).collect();
+    let ids: Vec<_> = claims.iter().map(|claim| claim.id.as_str()).collect();
     assert_eq!(ids, ["claimed"]);
     advance(VISIBILITY / 2).await;
     assert!(world.renew(|| Renewal::RetryAt(after(1))).claims.is_empty());
