@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::order;
 use super::plan::{EventSpec, Grade, Side, Times};
 use super::queue::State;
 use super::run::Outcome;
@@ -38,6 +39,14 @@ pub(crate) enum Bound {
     InTurn(f64, Duration),
     /// Jain's fairness index of the calls served to each process in the period is at least that.
     Fair(Side, f64, Times),
+    /// The events of a reservation are worked on one at a time, in the order of sending where they
+    /// wait, and once each.
+    Order {
+        /// Whether a message may be received again.
+        receives_again: bool,
+        /// For how long nobody calls while the next event is held, at most.
+        idle: Option<Duration>,
+    },
 }
 
 /// A bound and its measured value.
@@ -68,7 +77,15 @@ impl Measured {
 /// Measures the bounds of the plan, and those that hold for every run.
 pub(crate) fn judge(outcome: &Outcome) -> Vec<Measured> {
     let plan = &outcome.world.plan;
-    let mut all: Vec<_> = plan.bounds.iter().map(|bound| measure(outcome, bound)).collect();
+    let mut all = Vec::new();
+    for bound in &plan.bounds {
+        match bound {
+            Bound::Order { receives_again, idle } => {
+                all.extend(in_order(outcome, *receives_again, *idle));
+            }
+            bound => all.push(measure(outcome, bound)),
+        }
+    }
     all.push(dead_letters(outcome));
     all.push(lost(outcome));
     let broken = &outcome.world.violations;
@@ -122,6 +139,7 @@ fn measure(outcome: &Outcome, bound: &Bound) -> Measured {
             let away = outcome.world.away.as_secs_f64();
             at_most("services taken to be away, s", away, limit.as_secs_f64(), String::new())
         }
+        Bound::Order { .. } => unreachable!("it is several measures"),
         Bound::InTurn(per_s, limit) => in_turn(outcome, *per_s, *limit),
         Bound::Ramp(side, limit, back) => ramp(outcome, *side, *limit, *back),
         Bound::Fair(side, limit, times) => {
@@ -183,6 +201,31 @@ fn idle(outcome: &Outcome, limit: Duration, times: &Times) -> Measured {
     let p99 = of_sorted(&waits, 0.99);
     let detail = format!("{} received", waits.len());
     at_most("from receive to call, p99, s", p99, limit.as_secs_f64(), detail)
+}
+
+/// What was found of the order of a reservation's events.
+fn in_order(outcome: &Outcome, receives_again: bool, idle: Option<Duration>) -> Vec<Measured> {
+    let found = order::findings(outcome);
+    let none = |name: &str, what: &[String]| {
+        let detail = format!("{}; {}", what.first().map_or("", String::as_str), found.detail);
+        at_most(name, count(what.len()), 0.0, detail)
+    };
+    let mut all = vec![
+        none("events worked on at the same time", &found.overlaps),
+        none("events before those that were sent earlier", &found.out_of_order),
+        none("events not settled once", &found.not_once),
+    ];
+    if !receives_again {
+        let again = count(found.received_again);
+        all.push(at_most("messages received again", again, 0.0, String::new()));
+    }
+    if let Some(limit) = idle {
+        let (longest, which) = found.idle;
+        let (longest, limit) = (longest.as_secs_f64(), limit.as_secs_f64());
+        let name = "the longest pause before the next event, s";
+        all.push(at_most(name, longest, limit, format!("e{which}")));
+    }
+    all
 }
 
 /// The event that waits longest for events received after it.

@@ -18,6 +18,7 @@
 //!   bounds hold.
 //! - `world`: shared state. `queue` and `sqs`, `service`, `load` and `answers`, `store`: the
 //!   dependencies of the engine.
+//! - `lanes`: the order that processes share. `order`: whether it was kept.
 //! - `run`: one seed of one scenario. `sabotage`: engines that are broken on purpose. `crowd`: many
 //!   seeds on all cores.
 
@@ -27,7 +28,9 @@
 mod answers;
 mod crowd;
 mod judge;
+mod lanes;
 mod load;
+mod order;
 mod plan;
 #[path = "../simulation/points.rs"]
 mod points;
@@ -95,10 +98,10 @@ fn every_scenario_keeps_its_bounds() {
 }
 
 /// The number of seeds, one of which must catch the sabotage.
-const SEEDS_TO_CATCH: u64 = 4;
+const SEEDS_TO_CATCH: u64 = 40;
 
 /// The scenario that catches each sabotage.
-const TRAPS: [(Sabotage, &str); 11] = [
+const TRAPS: [(Sabotage, &str); 14] = [
     // A repeated failure of one reservation counts as new evidence.
     (Sabotage::Engine("evidence::repeats-are-fresh"), "few-bad-apples"),
     // A service is probed with the event that has waited longest.
@@ -113,6 +116,9 @@ const TRAPS: [(Sabotage, &str); 11] = [
     (Sabotage::Engine("limit::raised-unreached"), "quiet-between"),
     (Sabotage::OutageCharged, "half-away"),
     (Sabotage::PauseForOne, "one-bad-apple"),
+    (Sabotage::LaneIgnored, "order"),
+    (Sabotage::TicketIgnored, "order"),
+    (Sabotage::StaleRelease, "order"),
     // The full limit applies at once after an outage.
     (Sabotage::Engine("limit::ramp-at-once"), "back-after-a-minute"),
     // The number of suspects that are tried at once has no bound.

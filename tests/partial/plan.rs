@@ -63,6 +63,8 @@ pub(crate) struct EventSpec {
     pub(crate) group: Option<u32>,
     /// Whether the body is invalid.
     pub(crate) poison: bool,
+    /// A payment failed: that is why seats are released.
+    pub(crate) is_payment: bool,
 }
 
 /// The failure of a call.
@@ -179,6 +181,26 @@ pub(crate) enum StorePlan {
     Shards { away: u16, from: Duration, to: Duration },
 }
 
+/// What is done to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is gone at once, and another one is started in its place.
+    Killed,
+    /// It is told to stop, and another one is started in its place.
+    Stopped,
+    /// Nothing leaves it or reaches it. Its timers run.
+    Frozen,
+}
+
+/// From one time to another, a process is not what it should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessFault {
+    pub(crate) process: usize,
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+    pub(crate) fate: Fate,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) scenario: &'static str,
@@ -195,6 +217,9 @@ pub(crate) struct Plan {
     pub(crate) sqs: Vec<SqsFault>,
     pub(crate) max_receives: u32,
     pub(crate) store: StorePlan,
+    /// Whether processes share the order of a reservation's events. Then they share the store.
+    pub(crate) is_ordered: bool,
+    pub(crate) fates: Vec<ProcessFault>,
     /// Sorted by time.
     pub(crate) events: Vec<EventSpec>,
     /// The run ends between these times: as soon as all events that are to be done are done, and at
@@ -242,6 +267,8 @@ impl Plan {
             sqs: Vec::new(),
             max_receives: 10,
             store: StorePlan::Memory,
+            is_ordered: false,
+            fates: Vec::new(),
             events: Vec::new(),
             lasts: (Duration::ZERO, secs(600)),
             dead_letters_max: 0,
@@ -252,6 +279,17 @@ impl Plan {
     /// Sets the number of processes. They start within one second, as in a rollout of pods.
     pub(crate) fn processes(&mut self, rng: &mut Rng, count: usize) {
         self.starts = (0..count).map(|_| millis(rng.u64(0..1_000))).collect();
+    }
+
+    /// When a process that is frozen now goes on.
+    pub(crate) fn frozen_until(&self, process: usize, now: Duration) -> Option<Duration> {
+        let is_on = |fault: &&ProcessFault| {
+            fault.fate == Fate::Frozen
+                && fault.process == process
+                && fault.from <= now
+                && now < fault.to
+        };
+        self.fates.iter().find(is_on).map(|fault| fault.to)
     }
 
     pub(crate) fn fault(&mut self, side: Side, who: Who, trouble: Trouble, times: Times) {
@@ -269,6 +307,7 @@ impl Plan {
             seats: true,
             group: None,
             poison: false,
+            is_payment: false,
         });
         self.events.last_mut().expect("an event was added")
     }

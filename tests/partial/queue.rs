@@ -49,6 +49,8 @@ pub(crate) struct QueueState {
     max_receives: u32,
     /// The messages redriven since they were last taken from this list.
     pub(crate) redriven: Vec<usize>,
+    /// What came back since somebody asked, and when.
+    pub(crate) returned: Vec<(usize, Duration)>,
 }
 
 impl Msg {
@@ -76,6 +78,7 @@ impl QueueState {
             looks_at: Duration::ZERO,
             max_receives: plan.max_receives,
             redriven: Vec::new(),
+            returned: Vec::new(),
         }
     }
 
@@ -96,6 +99,7 @@ impl QueueState {
             let msg = &self.msgs[n];
             if msg.state == State::InFlight && msg.visible_at == at {
                 self.landed(n, State::Visible);
+                self.returned.push((n, at));
                 self.visible.insert(self.msgs[n].place(n));
             }
         }

@@ -13,15 +13,18 @@ use reservation_worker::idempotency::{IdempotencyClient, Store};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{Dependency, OutageSettings, Outages};
 use reservation_worker::telemetry::Tracing;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
-use super::plan::{Plan, StorePlan, millis, secs};
+use super::plan::{Fate, Plan, StorePlan, millis, secs};
 use super::points;
 use super::sabotage::{self, Sabotage};
 use super::service::SimServices;
 use super::sqs::{SimQueue, wake_receives};
 use super::store::SharedStore;
 use super::world::{Sim, World};
+
+/// The time that a process is given to stop.
+const STOPS_WITHIN: Duration = secs(20);
 
 /// The final state of a run.
 pub(crate) struct Outcome {
@@ -67,16 +70,28 @@ async fn story(
     let plan = Arc::clone(&sim.lock().plan);
     tokio::spawn(wake_receives(Arc::clone(&sim)));
     let shared = Arc::new(MemoryStore::new(1_000_000, secs(86_400)));
-    let mut starts = plan.starts.clone();
-    starts.sort_unstable();
-    let mut apps: Vec<App> = Vec::new();
+    let changes = changes(&plan);
+    let mut changed = 0;
+    let mut apps: Vec<Option<App>> = plan.starts.iter().map(|_| None).collect();
     let mut judges: Vec<Arc<Outages>> = Vec::new();
     loop {
         let now = sim.lock().now();
-        while apps.len() < starts.len() && starts[apps.len()] <= now {
-            let judge = Arc::new(outages(&plan, metrics));
-            apps.push(start(&sim, sabotage, apps.len(), &shared, (&judge, metrics)));
-            judges.push(judge);
+        while let Some((_, process, change)) = changes.get(changed).filter(|(at, ..)| *at <= now) {
+            changed += 1;
+            sim.lock().log(|| format!("p{process}: {change:?}"));
+            match change {
+                Change::Start => {
+                    let judge = Arc::new(outages(&plan, metrics));
+                    let app = start(&sim, sabotage, *process, &shared, (&judge, metrics));
+                    apps[*process] = Some(app);
+                    judges.push(judge);
+                }
+                Change::Kill => drop(apps[*process].take()),
+                Change::Stop => {
+                    let app = apps[*process].take().expect("it runs");
+                    tokio::spawn(app.drain(Instant::now() + STOPS_WITHIN));
+                }
+            }
         }
         let services = [Dependency::ReservationApi, Dependency::Inventory];
         let is_away = |judge: &Arc<Outages>| services.iter().any(|it| judge.is_away(*it));
@@ -84,7 +99,7 @@ async fn story(
             sim.lock().away += LOOK_EVERY;
         }
         for (process, app) in apps.iter_mut().enumerate() {
-            if let Some(task) = app.broken().now_or_never() {
+            if let Some(task) = app.as_mut().and_then(|app| app.broken().now_or_never()) {
                 sim.lock().violations.push(format!("process {process}: {task} ended"));
                 return (sim, now);
             }
@@ -93,10 +108,36 @@ async fn story(
         if is_done || now >= plan.lasts.1 {
             return (sim, now);
         }
-        let next = starts.get(apps.len()).copied().unwrap_or(plan.lasts.1);
+        let next = changes.get(changed).map_or(plan.lasts.1, |(at, ..)| *at);
         let at = sim.lock().instant(next.min(now + LOOK_EVERY));
         sleep_until(at).await;
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Start,
+    Kill,
+    Stop,
+}
+
+/// When processes start and end, in order.
+fn changes(plan: &Plan) -> Vec<(Duration, usize, Change)> {
+    let mut starts = plan.starts.clone();
+    starts.sort_unstable();
+    let starts = starts.into_iter().enumerate().map(|(process, at)| (at, process, Change::Start));
+    let mut changes: Vec<_> = starts.collect();
+    for fault in &plan.fates {
+        let end = match fault.fate {
+            Fate::Killed => Change::Kill,
+            Fate::Stopped => Change::Stop,
+            Fate::Frozen => continue,
+        };
+        changes.push((fault.from, fault.process, end));
+        changes.push((fault.to, fault.process, Change::Start));
+    }
+    changes.sort_by_key(|(at, ..)| *at);
+    changes
 }
 
 /// The engine's circuit breakers and concurrency limits.
@@ -122,7 +163,8 @@ fn start(
     let store: Arc<dyn Store> = match plan.store {
         StorePlan::Memory => Arc::new(MemoryStore::new(100_000, secs(86_400))),
         StorePlan::Shards { .. } => {
-            Arc::new(SharedStore { sim: Arc::clone(sim), records: Arc::clone(shared) })
+            let (sim, records) = (Arc::clone(sim), Arc::clone(shared));
+            sabotage::store(sabotage, Arc::new(SharedStore { sim, records, process }))
         }
     };
     let services = Arc::new(SimServices { sim: Arc::clone(sim), process });
@@ -134,7 +176,7 @@ fn start(
             inventory,
             records: IdempotencyClient {
                 store,
-                is_ordered: false,
+                is_ordered: plan.is_ordered,
                 outages: Arc::clone(outages),
                 metrics: Arc::clone(metrics),
                 health: Arc::new(Health::new()),

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::answers;
 use super::load::{Servers, Tokens};
 use super::plan::{Fault, ServicePlan, Side, Trouble, Who};
-use super::world::{Sim, World};
+use super::world::{Sim, World, thaw};
 
 /// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,35 +79,56 @@ struct Journey {
 struct Open<'a> {
     sim: &'a Sim,
     side: Side,
+    /// Its number in the order's log.
+    number: Option<usize>,
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.sim.lock().services[self.side.index()].in_flight -= 1;
+        let mut world = self.sim.lock();
+        world.services[self.side.index()].in_flight -= 1;
+        let now = world.now();
+        if let Some(number) = self.number {
+            world.order.ends(number, now);
+        }
     }
 }
 
 impl SimServices {
     async fn call(&self, side: Side, key: Uuid) -> Result<(), CallError> {
-        let Journey { event, took, trouble, went } = self.sim.lock().begin(side, key);
-        let open = Open { sim: &self.sim, side };
-        sleep(took).await;
+        thaw(&self.sim, self.process).await;
+        let (journey, number) = {
+            let mut world = self.sim.lock();
+            let journey = world.begin(side, key);
+            let number = world.order_begins(journey.event, side, self.process);
+            (journey, number)
+        };
+        let open = Open { sim: &self.sim, side, number };
+        sleep(journey.took).await;
         drop(open);
-        let mut world = self.sim.lock();
-        let (process, ended) = (self.process, world.now());
-        world.services[side.index()].samples.push(Sample { process, ended, took, went });
-        world.log(|| format!("p{process} {side:?} e{event}: {went:?} {trouble:?} in {took:?}"));
-        match trouble {
-            None => {
-                world.step_done(event, side);
-                Ok(())
-            }
+        self.sim.lock().ended(side, self.process, number, &journey);
+        thaw(&self.sim, self.process).await;
+        match journey.trouble {
+            None => Ok(()),
             Some(trouble) => Err(answers::error(side, trouble)),
         }
     }
 }
 
 impl World {
+    fn ended(&mut self, side: Side, process: usize, number: Option<usize>, journey: &Journey) {
+        let Journey { event, took, trouble, went } = *journey;
+        let ended = self.now();
+        self.services[side.index()].samples.push(Sample { process, ended, took, went });
+        self.log(|| format!("p{process} {side:?} e{event}: {went:?} {trouble:?} in {took:?}"));
+        if trouble.is_none() {
+            self.step_done(event, side);
+            if let Some(number) = number {
+                self.order.served(number);
+            }
+        }
+    }
+
     fn begin(&mut self, side: Side, key: Uuid) -> Journey {
         self.called();
         let now = self.now();

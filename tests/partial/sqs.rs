@@ -13,7 +13,7 @@ use reservation_worker::queue::{
 use tokio::time::{sleep, sleep_until};
 
 use super::plan::{Action, SqsTrouble, millis};
-use super::world::{Sim, World, event_id};
+use super::world::{Sim, World, event_id, thaw};
 
 /// The queue as one process reaches it.
 pub(crate) struct SimQueue {
@@ -45,6 +45,7 @@ pub(crate) async fn wake_receives(sim: Arc<Sim>) {
 impl SimQueue {
     /// Applies the planned fault to a call: fails, or returns the percentage of entries that fail.
     async fn travel(&self, action: Action) -> Result<u8, QueueError> {
+        thaw(&self.sim, self.process).await;
         let (trouble, latency) = {
             let mut world = self.sim.lock();
             world.called();
@@ -73,6 +74,17 @@ impl SimQueue {
     ) -> BatchAnswer {
         let changes: Vec<_> = handles.map(|(handle, after)| (receipt(handle), after)).collect();
         let failing = self.travel(action).await?;
+        let answers = self.change_all(action, changes, failing);
+        thaw(&self.sim, self.process).await;
+        Ok(answers)
+    }
+
+    fn change_all(
+        &self,
+        action: Action,
+        changes: Vec<((usize, u32), Duration)>,
+        failing: u8,
+    ) -> Vec<Result<(), EntryError>> {
         let mut world = self.sim.lock();
         let now = world.now();
         let mut answers = Vec::with_capacity(changes.len());
@@ -97,7 +109,7 @@ impl SimQueue {
             answers.push(if stands { Ok(()) } else { Err(EntryError::Lost("stale".to_owned())) });
         }
         self.look_again(&mut world);
-        Ok(answers)
+        answers
     }
 
     /// Wakes a receive if a message is visible, and the timer if the next one is visible earlier
@@ -124,6 +136,9 @@ impl SimQueue {
         }
         for n in &taken {
             world.events[*n].received_at.get_or_insert(now);
+        }
+        for (n, at) in std::mem::take(&mut world.queue.returned) {
+            world.order.interrupted(n, at);
         }
         for n in std::mem::take(&mut world.queue.redriven) {
             world.log(|| format!("m-{n} redriven"));
@@ -157,7 +172,11 @@ fn body(n: usize, spec: &super::plan::EventSpec) -> String {
         return "{".to_owned();
     }
     let (id, reservation) = (event_id(n), spec.reservation);
-    if spec.seats {
+    if spec.is_payment {
+        format!(
+            r#"{{"id":"{id}","type":"payment.failed","reservation_id":"rsv_{reservation}","event_id":"show","payload":{{"payment_intent_id":"pay","qty":2}}}}"#
+        )
+    } else if spec.seats {
         format!(
             r#"{{"id":"{id}","type":"reservation.expired","reservation_id":"rsv_{reservation}","event_id":"show","payload":{{"qty":2}}}}"#
         )
@@ -195,12 +214,14 @@ impl Queue for SimQueue {
             world.instant(world.now() + world.plan.settings.wait)
         };
         loop {
-            {
+            let (messages, is_over) = {
                 let mut world = self.sim.lock();
                 let messages = self.hand_out(&mut world, max, visibility);
-                if !messages.is_empty() || world.instant(world.now()) >= until {
-                    return Ok(messages);
-                }
+                (messages, world.instant(world.now()) >= until)
+            };
+            if !messages.is_empty() || is_over {
+                thaw(&self.sim, self.process).await;
+                return Ok(messages);
             }
             tokio::select! {
                 biased;

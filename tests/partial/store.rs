@@ -1,5 +1,6 @@
 //! The store that all processes share, in three shards by the event's id, one of which may be down
-//! for a time. Its records are kept by the in-memory store.
+//! for a time. Its records are kept by the in-memory store. Where processes share the order, it has
+//! lanes too; a lane is reached with its event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,10 @@ use reservation_worker::idempotency::{
 use reservation_worker::outage::Shard;
 use tokio::time::sleep;
 
+use super::lanes::Entered;
+use super::order::Asked;
 use super::plan::{StorePlan, millis};
-use super::world::Sim;
+use super::world::{Sim, thaw};
 
 const SHARDS: u16 = 3;
 
@@ -22,6 +25,7 @@ const SHARDS: u16 = 3;
 pub(crate) struct SharedStore {
     pub(crate) sim: Arc<Sim>,
     pub(crate) records: Arc<MemoryStore>,
+    pub(crate) process: usize,
 }
 
 /// The shard of the event with that number.
@@ -36,6 +40,7 @@ fn number(id: &EventId) -> usize {
 
 impl SharedStore {
     async fn reach(&self, id: &EventId) -> Result<(), StoreError> {
+        thaw(&self.sim, self.process).await;
         let shard = shard_of(number(id));
         let (is_away, latency) = {
             let mut world = self.sim.lock();
@@ -49,10 +54,56 @@ impl SharedStore {
         };
         sleep(latency).await;
         if is_away {
+            thaw(&self.sim, self.process).await;
             return Err(StoreError::Unavailable("CLUSTERDOWN simulated".to_owned()));
         }
         Ok(())
     }
+
+    /// Returns the answer when this process can hear it.
+    async fn answer<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        thaw(&self.sim, self.process).await;
+        answer
+    }
+
+    /// Claims the record, then the lane; gives the record back if another event has the lane.
+    async fn claim_both(
+        &self,
+        key: RecordKey<'_>,
+        request: ClaimRequest,
+    ) -> Result<Claim, StoreError> {
+        let claim = self.records.claim(key, request).await?;
+        let Some(lane) = key.lane else { return Ok(claim) };
+        let asked = Asked { event: number(key.id), process: self.process, token: request.token };
+        let found = {
+            let mut world = self.sim.lock();
+            let Claim::Ours(_) = claim else {
+                world.order.leaves(asked.event, asked.token);
+                return Ok(claim);
+            };
+            let now = world.now();
+            let times = (now, now + request.lasts);
+            let found = world.lanes.enter(lane.as_str(), request.token, request.sent_at, times);
+            world.entered(asked, found);
+            found
+        };
+        let (Entered::Held(rest) | Entered::Promised(rest)) = found else { return Ok(claim) };
+        self.records.release(key, request.token, StepSet::EMPTY).await?;
+        Ok(Claim::Behind(rest))
+    }
+
+    /// Leaves the lane, whatever became of the record. A lane is left by its token.
+    fn leave(&self, key: RecordKey<'_>, token: ClaimToken) {
+        let Some(lane) = key.lane else { return };
+        let mut world = self.sim.lock();
+        let now = world.now();
+        world.order.leaves(number(key.id), token);
+        world.lanes.leave(lane.as_str(), token, now);
+    }
+}
+
+fn stands(is_ours: bool) -> Result<(), StoreError> {
+    if is_ours { Ok(()) } else { Err(StoreError::LaneLost) }
 }
 
 #[async_trait]
@@ -63,7 +114,8 @@ impl Store for SharedStore {
 
     async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError> {
         self.reach(key.id).await?;
-        self.records.claim(key, request).await
+        let claim = self.claim_both(key, request).await;
+        self.answer(claim).await
     }
 
     async fn renew(
@@ -73,7 +125,13 @@ impl Store for SharedStore {
         lasts: Duration,
     ) -> Result<(), StoreError> {
         self.reach(key.id).await?;
-        self.records.renew(key, token, lasts).await
+        let renewed = self.records.renew(key, token, lasts).await.and_then(|()| {
+            let Some(lane) = key.lane else { return Ok(()) };
+            let mut world = self.sim.lock();
+            let now = world.now();
+            stands(world.lanes.stay(lane.as_str(), token, (now, now + lasts)))
+        });
+        self.answer(renewed).await
     }
 
     async fn record(
@@ -83,7 +141,13 @@ impl Store for SharedStore {
         done: StepSet,
     ) -> Result<(), StoreError> {
         self.reach(key.id).await?;
-        self.records.record(key, token, done).await
+        let recorded = self.records.record(key, token, done).await.and_then(|()| {
+            let Some(lane) = key.lane else { return Ok(()) };
+            let mut world = self.sim.lock();
+            let now = world.now();
+            stands(world.lanes.check(lane.as_str(), token, now))
+        });
+        self.answer(recorded).await
     }
 
     async fn complete(
@@ -93,7 +157,9 @@ impl Store for SharedStore {
         how: HandledAs,
     ) -> Result<(), StoreError> {
         self.reach(key.id).await?;
-        self.records.complete(key, token, how).await
+        let completed = self.records.complete(key, token, how).await;
+        self.leave(key, token);
+        self.answer(completed).await
     }
 
     async fn release(
@@ -103,7 +169,10 @@ impl Store for SharedStore {
         done: StepSet,
     ) -> Result<(), StoreError> {
         self.reach(key.id).await?;
-        self.records.release(key, token, done).await
+        let released = self.records.release(key, token, done).await;
+        self.leave(key, token);
+        self.sim.lock().given_up(number(key.id));
+        self.answer(released).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

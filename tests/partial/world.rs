@@ -8,9 +8,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use reservation_worker::event::{EventId, Step, idempotency_key};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use super::lanes::Lanes;
+use super::order::OrderLog;
 use super::plan::{Plan, Side};
 use super::queue::QueueState;
 use super::service::ServiceState;
@@ -45,6 +47,10 @@ pub(crate) struct World {
     pub(crate) queue: QueueState,
     /// By [`Side`].
     pub(crate) services: [ServiceState; 2],
+    /// The lanes of the shared store.
+    pub(crate) lanes: Lanes,
+    /// Kept where processes share the order.
+    pub(crate) order: OrderLog,
     pub(crate) violations: Vec<String>,
     /// For how long a process treated a service as down.
     pub(crate) away: Duration,
@@ -61,6 +67,19 @@ pub(crate) struct Sim {
 
 pub(crate) fn event_id(n: usize) -> String {
     format!("evt_{n}")
+}
+
+/// Waits until this process is not frozen. What it sends and hears meanwhile, it sends and hears
+/// then.
+pub(crate) async fn thaw(sim: &Sim, process: usize) {
+    loop {
+        let until = {
+            let world = sim.lock();
+            world.plan.frozen_until(process, world.now()).map(|until| world.instant(until))
+        };
+        let Some(until) = until else { return };
+        sleep_until(until).await;
+    }
 }
 
 impl Sim {
@@ -84,6 +103,8 @@ impl Sim {
             keys,
             queue: QueueState::new(&plan),
             services: Side::BOTH.map(|side| ServiceState::new(&plan.services[side.index()])),
+            lanes: Lanes::default(),
+            order: OrderLog::default(),
             violations: Vec::new(),
             away: Duration::ZERO,
             plan,

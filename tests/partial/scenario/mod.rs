@@ -3,6 +3,7 @@
 
 mod capacity;
 mod limits;
+mod order;
 mod outages;
 mod parts;
 mod sqs;
@@ -59,7 +60,7 @@ const fn long(name: &'static str, draw: fn(&mut Rng, Size) -> Plan) -> Scenario 
     Scenario { name, is_short: false, draw }
 }
 
-pub(crate) const SCENARIOS: [Scenario; 34] = [
+pub(crate) const SCENARIOS: [Scenario; 35] = [
     long("sick-tenth", parts::sick_tenth),
     long("six-percent", parts::six_percent),
     short("sick-burst", parts::burst),
@@ -94,4 +95,5 @@ pub(crate) const SCENARIOS: [Scenario; 34] = [
     short("sqs-half-delete", sqs::half_delete),
     short("sqs-slow", sqs::slow),
     short("all-well", parts::all_well),
+    short("order", order::order),
 ];
