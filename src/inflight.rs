@@ -27,8 +27,8 @@
 //!   [`InFlight::take`] or [`InFlight::release`].
 //!
 //! A second copy of a held event joins the first: its receipt is stored with the first one and is
-//! settled together with it. The table also stores the leases, and [`lease`] renews them. Each
-//! receipt has its own deadline; a job is valid while at least one of its receipts is valid.
+//! settled together with it. The table also stores the leases, and [`lease_keeper`] renews them.
+//! Each receipt has its own deadline; a job is valid while at least one of its receipts is valid.
 //!
 //! The table is plain data behind a mutex that is never held across an await. The caller passes the
 //! time in. Other modules make the calls, deletes and extensions.

@@ -5,7 +5,7 @@
 //! - [`Settler`] carries out a verdict: first the store, then the message. A crash between the two
 //!   repeats a delivery, not an effect.
 //! - [`batch`] batches deletes and visibility changes, and sends dead letters.
-//! - [`ledger`] counts each message where it is settled.
+//! - [`account`] counts each message where it is settled.
 
 pub mod account;
 pub mod batch;

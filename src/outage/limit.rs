@@ -4,7 +4,7 @@
 //!   multiplicative decrease when too many take longer or time out. The operator states the target.
 //!   A learned baseline drifts, and processes that join under load learn a bad one.
 //! - **Without one** ([`timeouts`]): the number of workers, half of it if too many calls time out.
-//! - **Refusals**, in both ([`pace`]): if 429 and similar show a limit of calls/s, calls begin at
+//! - **Refusals**, in both ([`pacing`]): if 429 and similar show a limit of calls/s, calls begin at
 //!   that rate.
 //! - **After an outage**, in both: a slow start, which doubles with each round of answers.
 //!
