@@ -125,6 +125,7 @@ impl Worker {
         }
         let (asked_at, lasts) = (clock::now(), job.lease.remaining());
         let records = &self.services.records;
+        let was_claimed = job.lease.may_be_claimed();
         job.lease.claim_asked();
         let request = ClaimRequest {
             hash: job.hash,
@@ -140,6 +141,8 @@ impl Worker {
                 job.recorded = done;
                 job.done = job.done.union(done);
             }
+            // An earlier claim of this delivery may stand: a release ends it, with the steps done.
+            Ok(Claim::Behind(_)) if was_claimed => {}
             Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_) | Claim::Behind(_))
             | Err(StoreError::NotOwner | StoreError::LaneLost | StoreError::Unreadable(_)) => {
                 job.lease.claim_lost()

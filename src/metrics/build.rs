@@ -112,7 +112,7 @@ impl Metrics {
             order_wait: make.histogram(
                 "worker_order_wait_seconds",
                 "Time that events waited for their turn in the order that all processes share.",
-                &LATENCY_BUCKETS,
+                &AGE_BUCKETS,
             ),
             order_lost: make.counter(
                 "worker_order_lost_total",

@@ -149,7 +149,8 @@ impl Model {
             Phase::Free | Phase::InProgress(_) | Phase::GivenUp(_) => None,
         };
         if let Some(refused) = refused {
-            if self.is_apart && self.enter(n) {
+            if self.is_apart {
+                self.enter(n);
                 self.leave(n);
             }
             return refused;
@@ -186,9 +187,7 @@ impl Model {
         if is_ours {
             *self.record(n) = ended(token);
         }
-        if is_ours || self.is_apart {
-            self.leave(n);
-        }
+        self.leave(n);
         if is_ours || is_again { Answer::Done } else { Answer::NotOwner }
     }
 

@@ -143,11 +143,12 @@ impl RedisStore {
             }
             // Asked again with the same token, the record is ours again.
             (Ok(Claim::Ours(_)), Err(error)) => Err(error),
-            (other, Ok(None)) => {
+            // Gives back the lane, or the ticket.
+            (other, Ok(_)) => {
                 let _ = self.leave_lane(lane, token).await;
                 other
             }
-            (other, Ok(Some(_)) | Err(_)) => other,
+            (other, Err(_)) => other,
         }
     }
 }

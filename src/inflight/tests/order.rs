@@ -47,6 +47,23 @@ async fn a_ready_event_that_has_not_begun_gives_way_to_an_earlier_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_of_one_receive_start_in_the_order_of_sending() {
+    let mut world = World::new();
+    let mut arrivals = Vec::new();
+    for (id, second) in [("e3", 3), ("e1", 1), ("e2", 2)] {
+        let (mut job, original, receipt) = world.arrival(id, id, "r", "show").await;
+        job.order = Some(UNIX_EPOCH + Duration::from_secs(second));
+        arrivals.push((job, original, receipt));
+    }
+    let mut admission = world.table.admission();
+    for (job, original, receipt) in arrivals {
+        admission.event(job, original, receipt);
+    }
+    drop(admission);
+    assert_eq!(world.settle_all(), ["e1", "e2", "e3"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_has_begun_keeps_its_turn() {
     let mut world = World::new();
     world.admit_sent("e5", 5).await;
