@@ -79,11 +79,10 @@ pub(crate) fn judge(outcome: &Outcome) -> Vec<Measured> {
     let plan = &outcome.world.plan;
     let mut all = Vec::new();
     for bound in &plan.bounds {
-        match bound {
-            Bound::Order { receives_again, idle } => {
-                all.extend(in_order(outcome, *receives_again, *idle));
-            }
-            bound => all.push(measure(outcome, bound)),
+        if let Bound::Order { receives_again, idle } = bound {
+            all.extend(in_order(outcome, *receives_again, *idle));
+        } else {
+            all.push(measure(outcome, bound));
         }
     }
     all.push(dead_letters(outcome));
