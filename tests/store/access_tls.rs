@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reservation_worker::credentials::{
@@ -12,7 +12,7 @@ use reservation_worker::idempotency::Store;
 use reservation_worker::idempotency::redis::StoreAccess;
 use sandbox::redis::{Redis, RedisOptions, TlsFiles, is_installed};
 
-use crate::bench::{Folder, LONG, claimed, id, store_with};
+use crate::bench::{Folder, LONG, claimed, eventually, id, store_with};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -114,8 +114,12 @@ async fn changed_certificates_are_used_without_a_fault() {
     store.ping().await.unwrap();
     // The file is ahead of the server: the connection cannot be renewed, and stays in use.
     folder.write("ca.pem", &new.pem());
-    tokio::time::sleep(LOOK_INTERVAL + Duration::from_millis(100)).await;
-    store.ping().await.unwrap();
+    let read_at = Instant::now() + LOOK_INTERVAL;
+    eventually("the file was read again", || async {
+        store.ping().await.unwrap();
+        (Instant::now() > read_at).then_some(())
+    })
+    .await;
     store.ping().await.unwrap();
     // The server follows.
     redis.stop().await.unwrap();
