@@ -42,8 +42,7 @@ impl IdempotencyClient {
         key: RecordKey<'_>,
         request: ClaimRequest,
     ) -> Result<Claim, StoreError> {
-        let key = self.ordered(key);
-        self.ask(key, Call::Claim, self.store.claim(key, request)).await
+        self.ask(key, Call::Claim, |key| self.store.claim(key, request)).await
     }
 
     /// Calls [`Store::renew`].
@@ -56,8 +55,7 @@ impl IdempotencyClient {
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
-        let key = self.ordered(key);
-        self.ask(key, Call::Renew, self.store.renew(key, token, lasts)).await
+        self.ask(key, Call::Renew, |key| self.store.renew(key, token, lasts)).await
     }
 
     /// Calls [`Store::record`].
@@ -70,8 +68,7 @@ impl IdempotencyClient {
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        let key = self.ordered(key);
-        self.ask(key, Call::Record, self.store.record(key, token, done)).await
+        self.ask(key, Call::Record, |key| self.store.record(key, token, done)).await
     }
 
     /// Calls [`Store::complete`].
@@ -84,8 +81,7 @@ impl IdempotencyClient {
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        let key = self.ordered(key);
-        self.ask(key, Call::Complete, self.store.complete(key, token, how)).await
+        self.ask(key, Call::Complete, |key| self.store.complete(key, token, how)).await
     }
 
     /// Calls [`Store::release`].
@@ -98,8 +94,7 @@ impl IdempotencyClient {
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        let key = self.ordered(key);
-        self.ask(key, Call::Release, self.store.release(key, token, done)).await
+        self.ask(key, Call::Release, |key| self.store.release(key, token, done)).await
     }
 
     /// Checks a shared store periodically, so that an idle worker also knows its state. Never
@@ -122,24 +117,24 @@ impl IdempotencyClient {
         }
     }
 
-    /// Returns the key without its lane, if processes do not order their events.
-    fn ordered<'a>(&self, key: RecordKey<'a>) -> RecordKey<'a> {
-        RecordKey { lane: key.lane.filter(|_| self.is_ordered), ..key }
-    }
-
-    async fn ask<T>(
+    /// Runs an operation on the key, without its lane if processes do not order their events.
+    async fn ask<'k, T, F>(
         &self,
-        key: RecordKey<'_>,
+        key: RecordKey<'k>,
         call: Call,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+        operation: impl FnOnce(RecordKey<'k>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
         let shard = self.store.shard(key.id);
         let permit = match self.outages.enter(Dependency::Store(shard), key.id) {
             Ok(permit) => permit,
             Err(not_now) => return Err(StoreError::Away { shard, is_fresh: not_now.is_fresh }),
         };
         let began_at = Instant::now();
-        let answer = operation.await;
+        let key = RecordKey { lane: key.lane.filter(|_| self.is_ordered), ..key };
+        let answer = operation(key).await;
         let (outcome, result) = match &answer {
             Ok(_) => (CallOutcome::Done, CallResult::Ok),
             Err(StoreError::NotOwner | StoreError::LaneLost) => {

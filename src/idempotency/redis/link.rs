@@ -111,6 +111,8 @@ pub(super) struct RedisConnector {
     connecting: tokio::sync::Mutex<ConnectFailure>,
     /// Whether the last connection was to a cluster.
     is_cluster: AtomicBool,
+    /// Whether there ever was a connection.
+    was_connected: AtomicBool,
 }
 
 impl RedisConnector {
@@ -124,6 +126,7 @@ impl RedisConnector {
             link: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             is_cluster: AtomicBool::default(),
+            was_connected: AtomicBool::default(),
         }
     }
 
@@ -137,9 +140,12 @@ impl RedisConnector {
         &self.server
     }
 
-    /// Connects, if there is no connection.
-    pub(super) async fn ready(&self) -> Result<(), StoreError> {
-        self.link(Instant::now() + OPERATION_TIMEOUT).await.map(drop)
+    /// Returns whether the server is a cluster. Connects, if there never was a connection.
+    pub(super) async fn is_known_cluster(&self) -> Result<bool, StoreError> {
+        if !self.was_connected.load(Ordering::Relaxed) {
+            self.link(Instant::now() + OPERATION_TIMEOUT).await?;
+        }
+        Ok(self.is_cluster())
     }
 
     /// Runs a script by its SHA-1, or in full if the server does not know it; then reads the
@@ -283,6 +289,7 @@ impl RedisConnector {
             )));
         }
         self.is_cluster.store(facts.is_cluster(), Ordering::Relaxed);
+        self.was_connected.store(true, Ordering::Relaxed);
         let connection = if facts.is_cluster() {
             let connected = self.cluster(certificates).await;
             RedisConnection::Cluster(connected.map_err(|error| self.unavailable(&error))?)

@@ -54,8 +54,7 @@ impl RedisStore {
         };
         let lane = format!("{}{LANE_MARK}{}", self.key_prefix, reservation_id.as_str());
         let lane = lane.into_bytes();
-        self.connector.ready().await?;
-        Ok(if self.connector.is_cluster() {
+        Ok(if self.connector.is_known_cluster().await? {
             KeyPlace::Apart(record, lane)
         } else {
             KeyPlace::Together(vec![record, lane])
