@@ -1,60 +1,20 @@
 //! Lanes of reservations, on one server and on a cluster: each answer is compared with a
 //! sequential model.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use reservation_worker::event::{EventId, ReservationId, StepSet};
+use reservation_worker::event::{ReservationId, Step, StepSet};
 use reservation_worker::idempotency::redis::RedisStore;
-use reservation_worker::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
-};
+use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError};
 use sandbox::redis::{Redis, RedisCluster, is_installed};
 
-use crate::bench::{HASH, LONG, SHORT, TTL, eventually, id, redis_store};
+use crate::bench::{LONG, SHORT, TTL, eventually, id, redis_store, steps};
+use crate::lane_model::{Answer, Delivery, Model, Operation};
 
 /// A ticket ends 1.25 s after its owner asked. Runs that took longer are not judged.
 const JUDGED_WITHIN: Duration = Duration::from_millis(900);
-
-/// One delivery of one event of the reservation.
-#[derive(Clone)]
-struct Delivery {
-    id: EventId,
-    token: ClaimToken,
-    sent_ms: u64,
-}
-
-impl Delivery {
-    fn new(id: EventId, sent_ms: u64) -> Self {
-        Self { id, token: ClaimToken::unique(), sent_ms }
-    }
-
-    fn key<'a>(&'a self, reservation: &'a ReservationId) -> RecordKey<'a> {
-        RecordKey { id: &self.id, lane: Some(reservation) }
-    }
-
-    fn request(&self, lasts: Duration) -> ClaimRequest {
-        let sent_at = SystemTime::UNIX_EPOCH + Duration::from_millis(self.sent_ms);
-        ClaimRequest { hash: HASH, token: self.token, lasts, sent_at }
-    }
-
-    fn order(&self) -> (u64, [u8; 8]) {
-        (self.sent_ms, self.token.to_bytes())
-    }
-}
-
-/// An answer, without its times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    Ours,
-    Handled,
-    Elsewhere,
-    Behind,
-    Done,
-    NotOwner,
-    LaneLost,
-}
 
 fn claimed(claim: Claim) -> Answer {
     match claim {
@@ -72,137 +32,6 @@ fn done(result: Result<(), StoreError>) -> Answer {
         Err(StoreError::NotOwner) => Answer::NotOwner,
         Err(StoreError::LaneLost) => Answer::LaneLost,
         Err(error) => panic!("{error}"),
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Operation {
-    Claim,
-    Renew,
-    Record,
-    Complete,
-    Release,
-    /// The lane's key is gone, as after a failover.
-    Forget,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    #[default]
-    Free,
-    InProgress(ClaimToken),
-    GivenUp(ClaimToken),
-    Handled(ClaimToken),
-}
-
-/// The model. No time passes in it.
-struct Model {
-    deliveries: Vec<Delivery>,
-    records: std::collections::HashMap<EventId, Phase>,
-    holder: Option<usize>,
-    next: Option<usize>,
-    /// Whether record and lane have a script each, which run at the same time.
-    is_apart: bool,
-}
-
-impl Model {
-    fn record(&mut self, n: usize) -> &mut Phase {
-        self.records.entry(self.deliveries[n].id.clone()).or_default()
-    }
-
-    /// Returns whether the lane is ours.
-    fn enter(&mut self, n: usize) -> bool {
-        if self.holder != Some(n) {
-            let order = |n: usize| self.deliveries[n].order();
-            let is_first = self.next.is_none_or(|next| next == n || order(n) < order(next));
-            if self.holder.is_some() || !is_first {
-                if is_first {
-                    self.next = Some(n);
-                }
-                return false;
-            }
-        }
-        self.hold(n);
-        true
-    }
-
-    fn hold(&mut self, n: usize) {
-        self.holder = Some(n);
-        if self.next == Some(n) {
-            self.next = None;
-        }
-    }
-
-    fn leave(&mut self, n: usize) {
-        if self.holder == Some(n) {
-            self.holder = None;
-        } else if self.next == Some(n) {
-            self.next = None;
-        }
-    }
-
-    fn claim(&mut self, n: usize) -> Answer {
-        let token = self.deliveries[n].token;
-        let refused = match *self.record(n) {
-            Phase::Handled(_) => Some(Answer::Handled),
-            Phase::InProgress(other) if other != token => Some(Answer::Elsewhere),
-            Phase::Free | Phase::InProgress(_) | Phase::GivenUp(_) => None,
-        };
-        if let Some(refused) = refused {
-            if self.is_apart {
-                self.enter(n);
-                self.leave(n);
-            }
-            return refused;
-        }
-        if self.enter(n) {
-            *self.record(n) = Phase::InProgress(token);
-            return Answer::Ours;
-        }
-        if self.is_apart {
-            *self.record(n) = Phase::GivenUp(token);
-        }
-        Answer::Behind
-    }
-
-    fn go_on(&mut self, n: usize, is_renewed: bool) -> Answer {
-        let token = self.deliveries[n].token;
-        if *self.record(n) != Phase::InProgress(token) {
-            return Answer::NotOwner;
-        }
-        if self.holder.is_some_and(|holder| holder != n) {
-            return Answer::LaneLost;
-        }
-        if is_renewed {
-            self.hold(n);
-        }
-        Answer::Done
-    }
-
-    fn end(&mut self, n: usize, ended: fn(ClaimToken) -> Phase) -> Answer {
-        let token = self.deliveries[n].token;
-        let phase = *self.record(n);
-        let is_again = phase == ended(token);
-        let is_ours = phase == Phase::InProgress(token);
-        if is_ours {
-            *self.record(n) = ended(token);
-        }
-        self.leave(n);
-        if is_ours || is_again { Answer::Done } else { Answer::NotOwner }
-    }
-
-    fn expected(&mut self, n: usize, operation: Operation) -> Answer {
-        match operation {
-            Operation::Claim => self.claim(n),
-            Operation::Renew => self.go_on(n, true),
-            Operation::Record => self.go_on(n, false),
-            Operation::Complete => self.end(n, Phase::Handled),
-            Operation::Release => self.end(n, Phase::GivenUp),
-            Operation::Forget => {
-                (self.holder, self.next) = (None, None);
-                Answer::Done
-            }
-        }
     }
 }
 
@@ -347,6 +176,31 @@ async fn a_waiting_delivery_that_vanishes_delays_the_others_by_its_ticket_only()
     })
     .await;
     assert!(ended_at.elapsed() >= Duration::from_millis(1_000), "{:?}", ended_at.elapsed());
+}
+
+#[tokio::test]
+async fn a_finished_step_and_the_claim_outlive_the_loss_of_a_lane() {
+    if !is_installed("a lane that is lost half-way") {
+        return;
+    }
+    let redis = Redis::plain().await.unwrap();
+    let store = redis_store(&redis.url(), "lanes:", TTL);
+    let (reservation, first, second) = pair();
+    let claim = async |delivery: &Delivery| {
+        store.claim(delivery.key(&reservation), delivery.request(LONG)).await.unwrap()
+    };
+    assert_eq!(claimed(claim(&first).await), Answer::Ours);
+    redis.command(&["DEL", "lanes:\u{1}rsv"]).await.unwrap();
+    assert_eq!(claimed(claim(&second).await), Answer::Ours, "the lane was forgotten");
+    let step = steps(&[Step::ReservationStatus]);
+    let recorded = store.record(first.key(&reservation), first.token, step).await;
+    assert_eq!(done(recorded), Answer::LaneLost);
+    assert_eq!(claimed(claim(&first).await), Answer::Behind);
+    // Its message is handed back: another delivery need not wait for the end of the claim.
+    store.release(first.key(&reservation), first.token, StepSet::EMPTY).await.unwrap();
+    store.complete(second.key(&reservation), second.token, HandledAs::Applied).await.unwrap();
+    let again = Delivery::new(first.id.clone(), 1);
+    assert_eq!(claim(&again).await, Claim::Ours(step), "the step must not be repeated");
 }
 
 #[tokio::test]
