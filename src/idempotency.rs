@@ -116,7 +116,7 @@ pub enum Claim {
     /// Claimed by another process; the claim expires after this duration unless renewed.
     Elsewhere(Duration),
     /// Another event of the reservation comes first. Its turn, or its ticket, ends after this
-    /// duration unless renewed. The event's record is unchanged.
+    /// duration unless renewed. The event is not claimed.
     Behind(Duration),
 }
 

@@ -91,7 +91,8 @@ pub struct InFlight {
 impl InFlight {
     /// Creates a table and the channel that its workers read.
     ///
-    /// `messages_max` is the capacity of the channel (each held message is in it at most once).
+    /// `messages_max` is the capacity of the channel. Each held message is in it once, or twice if
+    /// it gave way to an earlier one; keys that do not fit wait.
     /// `buffer_max` is the number of buffered jobs at which [`InFlight::buffer_room`] waits.
     /// `visibility` is the visibility timeout of each receipt and extension.
     #[must_use]

@@ -27,7 +27,8 @@ const CLAIMED_ELSEWHERE: Backoff =
     Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(5) };
 
 /// Backoff while another event of the reservation comes first. The cap is shorter than a ticket
-/// lasts in the store (1.25 s): a waiting event that asks keeps its place.
+/// lasts in the store (1.25 s): a waiting event that asks in time keeps its place. A slow store or
+/// busy workers may make it ask later.
 const TURN_ASKED: Backoff =
     Backoff { base: Duration::from_millis(20), cap: Duration::from_secs(1) };
 

@@ -10,7 +10,8 @@
 -- the one that was sent first has it, for as long as it asks again. What cannot be read counts as no lane: order is lost
 -- then, and nothing else.
 local LANE_VERSION, LANE_LENGTH, LANE_LAYOUT = 1, 42, '>BBc8I8c8I8I8'
--- A ticket ends this long after its owner asked: longer than the longest pause between two questions.
+-- A ticket ends this long after its owner asked: longer than the longest pause between two questions, if the store is quick
+-- and a worker is free.
 local TICKET_MS = 1250
 local NOBODY = string.rep('\0', 8)
 local BEHIND, LANE_LOST = 7, 8
