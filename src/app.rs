@@ -110,7 +110,7 @@ impl App {
     #[must_use]
     pub fn start(parts: AppParts, settings: AppSettings) -> Self {
         let AppParts { queue, services, tracing } = parts;
-        let health = Arc::clone(&services.records.health);
+        let health = Arc::clone(&services.idempotency.health);
         let metrics = Arc::clone(&services.metrics);
         let actions = Arc::new(QueueActions::new(
             Arc::clone(&health),
@@ -133,7 +133,7 @@ impl App {
         );
         let settler = Settler {
             inflight: Arc::clone(&inflight),
-            records: services.records.clone(),
+            idempotency: services.idempotency.clone(),
             batches,
             policy: settings.policy,
             metrics: Arc::clone(&metrics),

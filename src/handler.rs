@@ -143,7 +143,7 @@ pub struct Services {
     /// The service that owns seats.
     pub inventory: Arc<dyn Inventory>,
     /// The record of completed steps.
-    pub records: IdempotencyClient,
+    pub idempotency: IdempotencyClient,
     /// The circuit breakers.
     pub outages: Arc<Outages>,
     /// Call metrics.

@@ -159,7 +159,7 @@ impl Intake {
         );
         let (mut receipt, original) = split(message, room, received);
         receipt.span = link;
-        job.order = job.sent_at.filter(|_| self.settler.records.is_ordered);
+        job.order = job.sent_at.filter(|_| self.settler.idempotency.is_ordered);
         DecodedMessage::Event(job, original, receipt)
     }
 

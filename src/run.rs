@@ -101,7 +101,7 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     side.spawn(side_port.serve(metrics, Arc::clone(&health), stop_side_port.clone()));
     side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
     if matches!(config.idempotency.store, IdempotencyStore::Redis(_)) {
-        side.spawn(services.records.clone().watch());
+        side.spawn(services.idempotency.clone().watch());
     }
 
     log_start(config, &queue);
@@ -225,7 +225,7 @@ fn services(
         inventory_target: config.inventory.latency_target,
     };
     let outages = Arc::new(Outages::new(settings, Arc::clone(&metrics)));
-    let records = IdempotencyClient {
+    let idempotency = IdempotencyClient {
         store: store(config, queue)?,
         is_ordered: config.is_ordered(),
         outages: Arc::clone(&outages),
@@ -235,7 +235,7 @@ fn services(
     Ok(Services {
         reservations: Arc::new(reservation_api(config)?),
         inventory: Arc::new(inventory(config)?),
-        records,
+        idempotency,
         outages,
         metrics,
         peers: Arc::new(peers(config)),

@@ -125,7 +125,7 @@ impl Worker {
             return Ok(Claim::Ours(job.recorded));
         }
         let (asked_at, lasts) = (clock::now(), job.lease.remaining());
-        let records = &self.services.records;
+        let idempotency = &self.services.idempotency;
         let was_claimed = job.lease.may_be_claimed();
         job.lease.claim_asked();
         let request = ClaimRequest {
@@ -135,7 +135,7 @@ impl Worker {
             // Without its time it counts as old: it waits for nobody who has one.
             sent_at: job.sent_at.unwrap_or(SystemTime::UNIX_EPOCH),
         };
-        let claim = records.claim((&job.event).into(), request).await;
+        let claim = idempotency.claim((&job.event).into(), request).await;
         match claim {
             Ok(Claim::Ours(done)) => {
                 job.lease.claimed(asked_at + lasts);

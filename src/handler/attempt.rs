@@ -197,8 +197,8 @@ impl Attempt<'_> {
         }
         if *self.recorded != *self.done {
             self.check_ours()?;
-            let (records, token) = (&self.services.records, self.lease.token());
-            if let Err(error) = records.record(self.event.into(), token, *self.done).await {
+            let (idempotency, token) = (&self.services.idempotency, self.lease.token());
+            if let Err(error) = idempotency.record(self.event.into(), token, *self.done).await {
                 if error == StoreError::NotOwner {
                     self.lease.claim_lost();
                 }

@@ -33,7 +33,7 @@ impl Settler {
         };
         let (asked_at, lasts) = (clock::now(), lease.remaining());
         let key = RecordKey { id, lane: Some(reservation_id) };
-        match self.records.renew(key, lease.token(), lasts).await {
+        match self.idempotency.renew(key, lease.token(), lasts).await {
             Ok(()) => lease.renewed(claim, asked_at + lasts),
             Err(StoreError::NotOwner | StoreError::LaneLost) => lease.renewal_refused(claim),
             Err(StoreError::Unreadable(_)) => {}

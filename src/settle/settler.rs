@@ -29,7 +29,7 @@ pub struct Settler {
     /// The in-flight table that holds the jobs.
     pub inflight: Arc<InFlight>,
     /// The store that holds the claims.
-    pub records: IdempotencyClient,
+    pub idempotency: IdempotencyClient,
     /// The batches that settle the messages.
     pub batches: Batches,
     /// The retry policy.
@@ -100,7 +100,8 @@ impl Settler {
             Outcome::Success | Outcome::Failed => HandledAs::Applied,
             Outcome::Dropped => HandledAs::Superseded,
         };
-        let completed = self.records.complete((&job.event).into(), job.lease.token(), how).await;
+        let completed =
+            self.idempotency.complete((&job.event).into(), job.lease.token(), how).await;
         if completed == Err(StoreError::NotOwner) {
             job.lease.claim_lost();
         }
@@ -292,7 +293,7 @@ impl Settler {
         if !job.lease.may_be_claimed() {
             return;
         }
-        match self.records.release((&job.event).into(), job.lease.token(), job.done).await {
+        match self.idempotency.release((&job.event).into(), job.lease.token(), job.done).await {
             // Another process has claimed the event since, or the store is known to be away.
             Ok(()) | Err(StoreError::NotOwner | StoreError::LaneLost | StoreError::Away { .. }) => {
             }

@@ -174,7 +174,7 @@ fn start(
         services: Services {
             reservations,
             inventory,
-            records: IdempotencyClient {
+            idempotency: IdempotencyClient {
                 store,
                 is_ordered: plan.is_ordered,
                 outages: Arc::clone(outages),

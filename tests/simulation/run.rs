@@ -112,7 +112,7 @@ fn start(sim: &Arc<Sim>, sabotage: Option<Sabotage>, metrics: &Arc<Metrics>) -> 
         services: Services {
             reservations: sabotage::reservations(sabotage, Arc::clone(&services) as _),
             inventory: services,
-            records: IdempotencyClient {
+            idempotency: IdempotencyClient {
                 store: sabotage::store(sabotage, store),
                 is_ordered: false,
                 outages: Arc::clone(&outages),

@@ -46,8 +46,8 @@ fn answer_all(world: &World, reply: Http) {
 fn with_20_calls(services: Services) -> Services {
     let limits = OutageSettings { calls_max: 20, ..limits() };
     let outages = Arc::new(Outages::new(limits, Arc::clone(&services.metrics)));
-    let records = IdempotencyClient { outages: Arc::clone(&outages), ..services.records };
-    Services { outages, records, ..services }
+    let idempotency = IdempotencyClient { outages: Arc::clone(&outages), ..services.idempotency };
+    Services { outages, idempotency, ..services }
 }
 
 /// Waits until all events have made a call. Those after the breaker opened were probes.

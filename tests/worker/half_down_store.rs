@@ -15,7 +15,7 @@ const ROOM: usize = 200;
 
 async fn worker_with(world: &World, store: &Arc<FlakyStore>) -> Worker {
     let mut services = world.services();
-    services.records.store = Arc::clone(store) as _;
+    services.idempotency.store = Arc::clone(store) as _;
     world.worker_of(services, |settings| settings.in_flight_max = ROOM).await
 }
 

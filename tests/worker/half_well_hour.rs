@@ -258,7 +258,7 @@ fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
     let services = Services {
         reservations: Arc::clone(&api) as _,
         inventory: Arc::clone(&api) as _,
-        records: IdempotencyClient {
+        idempotency: IdempotencyClient {
             store: Arc::new(MemoryStore::new(100_000, 24 * HOUR)),
             is_ordered: false,
             outages: Arc::clone(&outages),

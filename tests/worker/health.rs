@@ -134,7 +134,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
     );
     let settler = Settler {
         inflight: Arc::clone(&inflight),
-        records: services.records,
+        idempotency: services.idempotency,
         batches,
         policy,
         metrics: Arc::clone(&metrics),

@@ -351,10 +351,10 @@ async fn a_latency_target_limits_the_calls_to_a_small_service_and_the_buffered_e
         open: AtomicUsize::new(0),
         peak: AtomicUsize::new(0),
     });
-    let mut records = services.records.clone();
-    records.outages = Arc::clone(&outages);
+    let mut idempotency = services.idempotency.clone();
+    idempotency.outages = Arc::clone(&outages);
     let reservations = Arc::clone(&small) as Arc<dyn ReservationApi>;
-    let services = Services { reservations, outages, records, ..services };
+    let services = Services { reservations, outages, idempotency, ..services };
     for n in 0..EVENTS {
         world.send(&api_only(&format!("evt-{n}"), &format!("r{n}")));
     }

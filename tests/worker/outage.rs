@@ -254,7 +254,7 @@ async fn a_retry_time_given_to_several_events_applies_to_all_events_of_the_servi
     // An event whose status is set already: only its seats are left.
     let seats = expired("evt-seats", "seats");
     let known = decode(&seats.to_string(), "m").unwrap();
-    let (token, store) = (ClaimToken::unique(), &services.records.store);
+    let (token, store) = (ClaimToken::unique(), &services.idempotency.store);
     let claim =
         store.claim((&known.id).into(), request(known.content_hash(), token, wait)).await.unwrap();
     assert_eq!(claim, Claim::Ours(StepSet::EMPTY));

@@ -265,7 +265,7 @@ pub(crate) fn start_with(
     let services = Services {
         reservations: Arc::clone(&api) as _,
         inventory: Arc::clone(&api) as _,
-        records: IdempotencyClient {
+        idempotency: IdempotencyClient {
             store: Arc::clone(store) as _,
             is_ordered: false,
             outages: Arc::clone(&outages),

@@ -24,8 +24,8 @@ fn sharing(world: &World, redis: &Redis, is_ordered: bool) -> Services {
     let store = Arc::new(RedisStore::new(&url, "order:", Duration::from_secs(3600)).unwrap());
     let services = world.services();
     let store = store as Arc<dyn Store>;
-    let records = IdempotencyClient { store, is_ordered, ..services.records };
-    Services { records, ..services }
+    let idempotency = IdempotencyClient { store, is_ordered, ..services.idempotency };
+    Services { idempotency, ..services }
 }
 
 /// Returns how many reservations have a call of one event between two calls of another.

@@ -23,8 +23,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn with_store(world: &World) -> (Services, Arc<FlakyStore>) {
     let store = Arc::new(FlakyStore::new());
     let services = world.services();
-    let records = IdempotencyClient { store: Arc::clone(&store) as _, ..services.records };
-    (Services { records, ..services }, store)
+    let idempotency = IdempotencyClient { store: Arc::clone(&store) as _, ..services.idempotency };
+    (Services { idempotency, ..services }, store)
 }
 
 fn decoded(event: &Value) -> Event {

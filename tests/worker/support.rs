@@ -110,7 +110,7 @@ impl World {
         Services {
             reservations: Arc::new(HttpReservationApi::new(http).unwrap()),
             inventory: Arc::new(GrpcInventory::new(grpc).unwrap()),
-            records: IdempotencyClient {
+            idempotency: IdempotencyClient {
                 store: Arc::new(MemoryStore::new(10_000, Duration::from_secs(3600))),
                 is_ordered: false,
                 outages: Arc::clone(&outages),
@@ -176,7 +176,7 @@ impl World {
         let queue = Arc::new(Spy::new(self.sqs_queue(&settings).await));
         let spy = Arc::clone(&queue);
         let metrics = Arc::clone(&services.metrics);
-        let health = Arc::clone(&services.records.health);
+        let health = Arc::clone(&services.idempotency.health);
         let parts = AppParts { queue, services, tracing };
         let worker = Worker { app: App::start(parts, settings), metrics, health, spy };
         // Faults that a test sets for the next calls must not hit the probes of the start.
