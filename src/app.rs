@@ -96,7 +96,7 @@ pub struct App {
     settings: AppSettings,
     inflight: Arc<InFlight>,
     settler: Settler,
-    ledger: Arc<MessageAccount>,
+    account: Arc<MessageAccount>,
     stop: CancellationToken,
     stop_keepers: CancellationToken,
     poller: JoinSet<()>,
@@ -119,13 +119,13 @@ impl App {
         ));
         let queue: Arc<dyn Queue> =
             Arc::new(InstrumentedQueue::new(queue, Arc::clone(&metrics), Arc::clone(&actions)));
-        let ledger = Arc::new(MessageAccount::default());
+        let account = Arc::new(MessageAccount::default());
         let spans = QueueSpans::new(tracing.clone(), &settings.queue_name);
         let (inflight, ready) = table(&settings);
         let (batches, batcher) = Batcher::new(
             Arc::clone(&queue),
             Arc::clone(&metrics),
-            Arc::clone(&ledger),
+            Arc::clone(&account),
             spans.clone(),
             Arc::clone(&inflight),
             Arc::clone(&actions),
@@ -138,7 +138,7 @@ impl App {
             policy: settings.policy,
             metrics: Arc::clone(&metrics),
             outages: Arc::clone(&services.outages),
-            ledger: Arc::clone(&ledger),
+            account: Arc::clone(&account),
         };
         let worker = Worker {
             ready: Arc::new(Mutex::new(ready)),
@@ -156,7 +156,7 @@ impl App {
             tracing,
             spans,
             metrics: Arc::clone(&metrics),
-            ledger: Arc::clone(&ledger),
+            account: Arc::clone(&account),
             queue_name: settings.queue_name.clone(),
         };
         let poller = Poller {
@@ -169,11 +169,11 @@ impl App {
             visibility: settings.visibility,
             concurrency: settings.concurrency,
             metrics,
-            ledger: Arc::clone(&ledger),
+            account: Arc::clone(&account),
             beat: health.register("poller", poller::turn_max(settings.wait)),
             health,
         };
-        let mut app = Self::without_tasks(settings, inflight, settler, ledger);
+        let mut app = Self::without_tasks(settings, inflight, settler, account);
         app.spawn_all(poller, &worker, batcher);
         app.spawn_keepers(queue, actions);
         app
@@ -183,13 +183,13 @@ impl App {
         settings: AppSettings,
         inflight: Arc<InFlight>,
         settler: Settler,
-        ledger: Arc<MessageAccount>,
+        account: Arc<MessageAccount>,
     ) -> Self {
         Self {
             settings,
             inflight,
             settler,
-            ledger,
+            account,
             stop: CancellationToken::new(),
             stop_keepers: CancellationToken::new(),
             poller: JoinSet::new(),
@@ -233,8 +233,8 @@ impl App {
 
     /// Returns the accounting of the messages so far.
     #[must_use]
-    pub fn ledger(&self) -> &Arc<MessageAccount> {
-        &self.ledger
+    pub fn account(&self) -> &Arc<MessageAccount> {
+        &self.account
     }
 
     /// Waits until a task ends unexpectedly, and returns its name. Cancel-safe.
@@ -264,22 +264,22 @@ impl App {
         }
         self.hand_back_idle(half_way(deadline)).await;
         self.hand_back_unfinished().await;
-        let Self { settler, mut batcher, ledger, keepers, poller, workers, .. } = self;
+        let Self { settler, mut batcher, account, keepers, poller, workers, .. } = self;
         let outstanding = settler.batches.outstanding();
         // The batcher ends when all senders to it are dropped.
         drop((settler, keepers, poller, workers));
         end(&mut batcher, deadline, "batches").await;
         // Unsent settlements: SQS delivers these messages again after their visibility timeout.
-        ledger.left(Disposition::Unsettled, outstanding.count());
-        log_account(&ledger);
-        ledger
+        account.left(Disposition::Unsettled, outstanding.count());
+        log_account(&account);
+        account
     }
 
     async fn finish_work(&mut self, finish_by: Instant) {
-        let ledger = Arc::clone(&self.ledger);
+        let account = Arc::clone(&self.account);
         info!(
             held = self.inflight.held(),
-            received = ledger.received_total(),
+            received = account.received_total(),
             "Finishing what is in hand"
         );
         end(&mut self.poller, finish_by, "poller").await;
@@ -359,16 +359,16 @@ fn note(ended: &Result<(), JoinError>, name: &'static str) {
     }
 }
 
-fn log_account(ledger: &MessageAccount) {
+fn log_account(account: &MessageAccount) {
     info!(
-        received = ledger.received_total(),
-        deleted = ledger.left_total(Disposition::Deleted),
-        dead_lettered = ledger.left_total(Disposition::DeadLettered),
-        handed_back = ledger.left_total(Disposition::HandedBack),
-        lease_lost = ledger.left_total(Disposition::LeaseLost),
-        replaced = ledger.left_total(Disposition::Replaced),
-        unsettled = ledger.left_total(Disposition::Unsettled),
-        balanced = ledger.balances(),
+        received = account.received_total(),
+        deleted = account.left_total(Disposition::Deleted),
+        dead_lettered = account.left_total(Disposition::DeadLettered),
+        handed_back = account.left_total(Disposition::HandedBack),
+        lease_lost = account.left_total(Disposition::LeaseLost),
+        replaced = account.left_total(Disposition::Replaced),
+        unsettled = account.left_total(Disposition::Unsettled),
+        balanced = account.balances(),
         "Stopped"
     );
 }

@@ -40,7 +40,7 @@ pub struct Intake {
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Accounting of all messages.
-    pub ledger: Arc<MessageAccount>,
+    pub account: Arc<MessageAccount>,
     /// The queue's name, for spans.
     pub queue_name: String,
 }
@@ -120,7 +120,7 @@ impl Intake {
         let (receipt, _) = split(message, room, received);
         // A message whose job is in progress must not become visible: its receipt joins that job.
         match self.inflight.rejoin(receipt) {
-            Ok(replaced) => self.ledger.left(Disposition::Replaced, usize::from(replaced)),
+            Ok(replaced) => self.account.left(Disposition::Replaced, usize::from(replaced)),
             Err(receipt) => self.settler.hand_back_unopened(receipt).await,
         }
     }
@@ -208,7 +208,7 @@ impl Intake {
     /// Logs and counts a copy of a held event. The copy is settled together with that event.
     fn joined(&self, job: Job, replaced: bool) {
         if replaced {
-            self.ledger.left(Disposition::Replaced, 1);
+            self.account.left(Disposition::Replaced, 1);
             debug!(
                 reservation_id = job.event.reservation_id.as_str(),
                 "Message received again while it is held: its newer receipt is used"

@@ -85,7 +85,7 @@ pub struct Poller {
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Accounting of all messages.
-    pub ledger: Arc<MessageAccount>,
+    pub account: Arc<MessageAccount>,
     /// Health state for polling.
     pub health: Arc<Health>,
     /// Heartbeat of the loop.
@@ -204,7 +204,7 @@ impl Poller {
             held: held - self.inflight.waiting_total().min(self.concurrency).min(held),
             parked: self.inflight.parked_total(),
             receives_open,
-            settled: settled.into_iter().map(|how| self.ledger.left_total(how)).sum(),
+            settled: settled.into_iter().map(|how| self.account.left_total(how)).sum(),
             now: Instant::now(),
         };
         gate.lock().unwrap_or_else(PoisonError::into_inner).allows(situation)
@@ -243,14 +243,14 @@ impl Poller {
         mut room: ReservedPermits,
     ) -> Vec<(Message, Permit)> {
         self.metrics.received(messages.len());
-        self.ledger.received(messages.len());
+        self.account.received(messages.len());
         let mut with_room = Vec::with_capacity(messages.len());
         for message in messages {
             match room.take(message.bytes()) {
                 Some(permit) => with_room.push((message, permit)),
                 None => {
                     warn!(message_id = %message.id, "The queue gave more than was asked for");
-                    self.ledger.left(Disposition::Unsettled, 1);
+                    self.account.left(Disposition::Unsettled, 1);
                 }
             }
         }

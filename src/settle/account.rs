@@ -93,14 +93,14 @@ mod tests {
 
     #[test]
     fn the_account_balances_only_when_every_message_has_left() {
-        let ledger = MessageAccount::default();
-        assert!(ledger.balances());
-        ledger.received(6);
+        let account = MessageAccount::default();
+        assert!(account.balances());
+        account.received(6);
         for (n, how) in Disposition::ALL.into_iter().enumerate() {
-            assert!(!ledger.balances(), "after {n}");
-            ledger.left(how, 1);
-            assert_eq!(ledger.left_total(how), 1);
+            assert!(!account.balances(), "after {n}");
+            account.left(how, 1);
+            assert_eq!(account.left_total(how), 1);
         }
-        assert!(ledger.balances());
+        assert!(account.balances());
     }
 }

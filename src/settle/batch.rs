@@ -54,7 +54,7 @@ const PAIR_WITHIN: Duration = Duration::from_millis(10);
 /// One settlement.
 #[derive(Debug)]
 pub enum Settlement {
-    /// Deletes the message; the ledger counts it as this.
+    /// Deletes the message; the account counts it as this.
     Delete(Receipt, Disposition),
     /// Makes the message visible after this delay.
     Release(Receipt, Duration),
@@ -147,7 +147,7 @@ impl Batcher {
     pub fn new(
         queue: Arc<dyn Queue>,
         metrics: Arc<Metrics>,
-        ledger: Arc<MessageAccount>,
+        account: Arc<MessageAccount>,
         spans: QueueSpans,
         inflight: Arc<InFlight>,
         actions: Arc<QueueActions>,
@@ -158,7 +158,7 @@ impl Batcher {
         let batches = Batches { settlements: sender, outstanding: outstanding.clone() };
         let is_fifo = queue.is_fifo();
         let context =
-            BatchContext { queue, metrics, ledger, outstanding, spans, inflight, actions };
+            BatchContext { queue, metrics, account, outstanding, spans, inflight, actions };
         let context = Arc::new(context);
         let batcher = Self {
             settlements,

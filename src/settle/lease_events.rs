@@ -50,7 +50,7 @@ impl LeaseEvents for Settler {
         self.metrics.leases_extended(u64::try_from(ok).unwrap_or(u64::MAX));
         (0..failed).for_each(|_| self.metrics.lease_extension_failed());
         (0..lost).for_each(|_| self.metrics.lease_lost());
-        self.ledger.left(Disposition::LeaseLost, lost);
+        self.account.left(Disposition::LeaseLost, lost);
     }
 
     async fn release(&self, receipt: Receipt, after: Duration) {
@@ -60,7 +60,7 @@ impl LeaseEvents for Settler {
     async fn lost(&self, forgotten: LostJob) {
         let LostJob { job, receipts_lost } = forgotten;
         (0..receipts_lost).for_each(|_| self.metrics.lease_lost());
-        self.ledger.left(Disposition::LeaseLost, receipts_lost);
+        self.account.left(Disposition::LeaseLost, receipts_lost);
         self.release_claim(&job).await;
         log_job!(
             warn,

@@ -39,7 +39,7 @@ pub struct Settler {
     /// The circuit breakers, which decide when a parked job continues.
     pub outages: Arc<Outages>,
     /// The account of received and settled messages.
-    pub ledger: Arc<MessageAccount>,
+    pub account: Arc<MessageAccount>,
 }
 
 impl Settler {

@@ -71,7 +71,7 @@ async fn story(
         let (mut app, health) = start(&sim, sabotage, metrics);
         match live(&sim, &mut app, &health).await {
             Ending::Crash => {
-                note_ledger(&sim, app.ledger());
+                note_account(&sim, app.account());
                 drop(app);
             }
             Ending::Term => leave(&sim, app, &health).await,
@@ -202,9 +202,9 @@ async fn leave(sim: &Sim, app: App, health: &Health) {
     tokio::select! {
         biased;
         () = killed => return,
-        ledger = app.drain(deadline) => {
-            note_ledger(sim, &ledger);
-            check_account(sim, &ledger);
+        account = app.drain(deadline) => {
+            note_account(sim, &account);
+            check_account(sim, &account);
         }
         () = sleep_until(deadline + Duration::from_millis(100)) => {
             sim.lock().violation(|| "leaving took longer than it may".to_owned());
@@ -215,7 +215,7 @@ async fn leave(sim: &Sim, app: App, health: &Health) {
     world.alive = false;
 }
 
-fn note_ledger(sim: &Sim, ledger: &MessageAccount) {
+fn note_account(sim: &Sim, account: &MessageAccount) {
     let mut world = sim.lock();
     for (how, name) in [
         (Disposition::Deleted, "left: deleted"),
@@ -225,19 +225,19 @@ fn note_ledger(sim: &Sim, ledger: &MessageAccount) {
         (Disposition::Replaced, "left: replaced"),
         (Disposition::Unsettled, "left: unsettled"),
     ] {
-        if ledger.left_total(how) > 0 {
+        if account.left_total(how) > 0 {
             world.cover.met(name);
         }
     }
 }
 
 /// Compares the engine's account with the queue's.
-fn check_account(sim: &Sim, ledger: &MessageAccount) {
+fn check_account(sim: &Sim, account: &MessageAccount) {
     let mut world = sim.lock();
     if world.out_of_time() {
         // Work that was cut off is neither settled nor counted.
         world.cover.met("left at the last moment");
-        let fine = !expect::BALANCES_LATE || ledger.balances();
+        let fine = !expect::BALANCES_LATE || account.balances();
         world.check(fine, || {
             "the account of a process that ran out of time does not balance".to_owned()
         });
@@ -245,15 +245,15 @@ fn check_account(sim: &Sim, ledger: &MessageAccount) {
     }
     world.cover.met("left in time");
     let totals = world.queue.totals;
-    let left = Disposition::ALL.map(|how| (how, ledger.left_total(how)));
+    let left = Disposition::ALL.map(|how| (how, account.left_total(how)));
     let deleted =
-        ledger.left_total(Disposition::Deleted) + ledger.left_total(Disposition::DeadLettered);
-    let received = ledger.received_total();
+        account.left_total(Disposition::Deleted) + account.left_total(Disposition::DeadLettered);
+    let received = account.received_total();
     let same = received == totals.received
         && deleted == totals.deleted
-        && ledger.left_total(Disposition::HandedBack) == totals.released;
+        && account.left_total(Disposition::HandedBack) == totals.released;
     world.check(same, || format!("the engine says {received} in, {left:?}; the queue {totals:?}"));
-    world.check(ledger.balances(), || format!("{received} in, {left:?}: no balance"));
+    world.check(account.balances(), || format!("{received} in, {left:?}: no balance"));
     let (calls, asked) = (world.services.open_calls(), world.queue.asked);
     world
         .check(calls == 0 && asked == 0, || format!("{calls} calls, {asked} asked for at the end"));

@@ -62,7 +62,7 @@ async fn a_drain_finishes_running_events_and_hands_back_queued_ones() {
     for (id, reservation) in [("c", "c"), ("d", "d"), ("a2", "a"), ("a3", "a")] {
         world.send(&expired(&format!("evt-{id}"), reservation));
     }
-    eventually("all are received", || worker.app.ledger().received_total() == 6).await;
+    eventually("all are received", || worker.app.account().received_total() == 6).await;
     let opened = async {
         eventually("the other four are visible", || world.sqs.counts(&world.queue).visible == 4)
             .await;

@@ -75,7 +75,7 @@ async fn a_message_that_is_received_twice_is_settled_with_its_newest_receipt() {
     world.sqs.faults(&world.queue).duplicate_next(1);
     let id = world.send(&expired("evt-1", "a"));
     eventually("the message was received twice", || {
-        world.deliveries(&id) == 2 && worker.app.ledger().left_total(Disposition::Replaced) == 1
+        world.deliveries(&id) == 2 && worker.app.account().left_total(Disposition::Replaced) == 1
     })
     .await;
     gate.open();

@@ -65,7 +65,7 @@ async fn a_group_is_handled_in_order_and_does_not_hold_up_other_groups() {
     send_all(&world, "h", ["s0", "s1"]);
     let (worker, gate) = world.gated(&["r0"], |_| {}).await;
     eventually("the other group is done", || world.methods("s1") == ["PATCH", "ReleaseHold"]).await;
-    eventually("all are received", || worker.app.ledger().received_total() == 8).await;
+    eventually("all are received", || worker.app.account().received_total() == 8).await;
     assert_eq!(gate.entered().iter().filter(|name| names.contains(&name.as_str())).count(), 1);
     gate.open();
     world.emptied().await;
@@ -170,7 +170,7 @@ async fn a_group_that_is_parked_is_handed_back_whole_and_keeps_its_order() {
     let worker = world.worker_of(services.clone(), |_| {}).await;
     // The heads of the groups, five reservations, are parked; the others wait behind them.
     eventually("all groups are parked", || worker.parked() == 5.0).await;
-    eventually("all are received", || worker.app.ledger().received_total() == 10).await;
+    eventually("all are received", || worker.app.account().received_total() == 10).await;
     let account = worker.finish(&world).await;
     assert_eq!(account.left_total(Disposition::HandedBack), 10);
     for id in &ids {

@@ -115,7 +115,7 @@ impl Queue for Poisoned {
 /// A poll loop without a running batcher: it hangs when it hands over a settlement.
 async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
     let (services, AppSettings { wait, visibility, policy, .. }) = (world.services(), settings());
-    let (ledger, queue): (_, Arc<dyn Queue>) =
+    let (account, queue): (_, Arc<dyn Queue>) =
         (Arc::new(MessageAccount::default()), Arc::new(Poisoned));
     let metrics = Arc::clone(&services.metrics);
     let spans = QueueSpans::new(Tracing::disabled(), "events");
@@ -126,7 +126,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
     let (batches, batcher) = Batcher::new(
         Arc::clone(&queue),
         Arc::clone(&metrics),
-        Arc::clone(&ledger),
+        Arc::clone(&account),
         spans.clone(),
         Arc::clone(&inflight),
         Arc::clone(&actions),
@@ -139,7 +139,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
         policy,
         metrics: Arc::clone(&metrics),
         outages: services.outages,
-        ledger: Arc::clone(&ledger),
+        account: Arc::clone(&account),
     };
     let intake = Intake {
         inflight: Arc::clone(&inflight),
@@ -147,7 +147,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
         tracing: Tracing::disabled(),
         spans,
         metrics: Arc::clone(&metrics),
-        ledger: Arc::clone(&ledger),
+        account: Arc::clone(&account),
         queue_name: "events".to_owned(),
     };
     let poller = Poller {
@@ -160,7 +160,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
         visibility,
         concurrency: 20,
         metrics,
-        ledger,
+        account,
         beat: health.register("poller", poller::turn_max(wait)),
         health: Arc::clone(health),
     };

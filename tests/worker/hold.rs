@@ -92,7 +92,7 @@ async fn after_a_lost_lease_no_step_is_made_and_no_message_is_deleted() {
     .await;
     assert_eq!(world.methods("a"), ["PATCH"]);
     assert_eq!(world.sqs.ledger(&world.queue).deletes_effective, 0);
-    assert_eq!(worker.app.ledger().left_total(Disposition::LeaseLost), 1);
+    assert_eq!(worker.app.account().left_total(Disposition::LeaseLost), 1);
     // The next receiver continues with the step that is missing.
     faults.clear();
     world.emptied().await;

@@ -29,7 +29,7 @@ async fn a_second_event_of_a_reservation_waits_and_other_reservations_do_not() {
         (0..20).all(|n| world.methods(&format!("b{n}")) == ["PATCH", "ReleaseHold"])
     })
     .await;
-    eventually("all are received", || worker.app.ledger().received_total() == 27).await;
+    eventually("all are received", || worker.app.account().received_total() == 27).await;
     assert_eq!(gate.entered().iter().filter(|id| *id == "a").count(), 1);
     assert_eq!(world.methods("a"), [""; 0]);
     gate.open();
@@ -50,7 +50,7 @@ async fn the_order_is_kept_while_the_first_event_waits_for_its_retry() {
     for (n, event_type) in types.into_iter().enumerate() {
         let payload = json!({"qty": 1, "payment_intent_id": format!("pay-{n}")});
         world.send(&event(&format!("evt-{n}"), event_type, "a", payload));
-        eventually("it is received", || worker.app.ledger().received_total() > n as u64).await;
+        eventually("it is received", || worker.app.account().received_total() > n as u64).await;
     }
     world.emptied().await;
     let expected = [
@@ -148,7 +148,7 @@ async fn a_dead_lettered_or_released_event_does_not_block_its_reservation() {
         .await;
         world.send(&expired(&format!("evt-{reservation}2"), reservation));
     }
-    eventually("all are received", || worker.app.ledger().received_total() == 4).await;
+    eventually("all are received", || worker.app.account().received_total() == 4).await;
     gate.open();
     assert_eq!(world.released(&released).await, 30);
     for reservation in ["a", "b"] {
@@ -171,7 +171,7 @@ async fn the_backlog_of_one_reservation_does_not_hold_up_others() {
     let worker = world
         .worker_with(|settings| (settings.in_flight_max, settings.concurrency) = (40, 4))
         .await;
-    eventually("part of the backlog is received", || worker.app.ledger().received_total() >= 40)
+    eventually("part of the backlog is received", || worker.app.account().received_total() >= 40)
         .await;
     let others: Vec<_> = (0..50).map(|n| format!("r{n}")).collect();
     for name in &others {

@@ -34,7 +34,7 @@ pub(super) const RETRY_FAILING: Duration = Duration::from_secs(4);
 pub(super) struct BatchContext {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) ledger: Arc<MessageAccount>,
+    pub(super) account: Arc<MessageAccount>,
     pub(super) outstanding: Outstanding,
     pub(super) spans: QueueSpans,
     pub(super) inflight: Arc<InFlight>,
@@ -102,7 +102,7 @@ impl BatchContext {
     /// Counts one receipt as settled or lost.
     pub(super) fn left(&self, how: Disposition) {
         self.outstanding.0.fetch_sub(1, Ordering::Relaxed);
-        self.ledger.left(how, 1);
+        self.account.left(how, 1);
     }
 
     /// Whether a copy to the dead-letter queue would fail.
