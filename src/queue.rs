@@ -244,7 +244,7 @@ pub trait Queue: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`QueueErrorKind::NoDeadLetterQueue`] if no dead-letter queue is known.
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError>;
+    async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), QueueError>;
 
     /// Whether this is a FIFO queue.
     /// A FIFO queue delivers no more messages of a group until the received ones are deleted or

@@ -143,7 +143,7 @@ fn sqs_text(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn letter(error: &str, attributes: Vec<Attribute>) -> DeadLetter {
+    fn dead_letter(error: &str, attributes: Vec<Attribute>) -> DeadLetter {
         DeadLetter {
             body: "{}".to_owned(),
             message_id: MessageId("m-1".into()),
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_has_the_attributes_of_its_reason_and_origin() {
-        let all = letter("type: \"x\" is not known", vec![]).all_attributes();
+        let all = dead_letter("type: \"x\" is not known", vec![]).all_attributes();
         assert_eq!(value(&all, "dlq_reason"), "unknown_type");
         assert_eq!(value(&all, "dlq_error"), "type: \"x\" is not known");
         assert_eq!(value(&all, "dlq_message_id"), "m-1");
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn own_attributes_are_kept_up_to_the_sqs_limit_of_ten() {
         let own = (0..9).map(|n| text(&format!("own{n}"), "v")).collect();
-        let all = letter("e", own).all_attributes();
+        let all = dead_letter("e", own).all_attributes();
         assert_eq!(all.len(), ATTRIBUTES_MAX);
         assert_eq!(all.iter().filter(|a| a.name.starts_with("own")).count(), 4);
     }
@@ -191,13 +191,13 @@ mod tests {
         for turn in 0..names.len() {
             let mut own: Vec<_> = names.iter().map(|name| text(name, "v")).collect();
             own.rotate_left(turn);
-            let mut letter = letter("e", own);
+            let mut dead_letter = dead_letter("e", own);
             let mut left = Vec::new();
             loop {
-                let all = letter.all_attributes();
+                let all = dead_letter.all_attributes();
                 let own = all.iter().skip_while(|a| a.name.starts_with("dlq_"));
                 left.push((all.len(), own.map(|a| a.name.clone()).collect::<Vec<_>>().join(" ")));
-                if !letter.shorten() {
+                if !dead_letter.shorten() {
                     break;
                 }
             }
@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_redriven_copy_has_only_the_newer_reason() {
-        let all = letter("new", vec![text("dlq_error", "old"), text("own", "v")]).all_attributes();
+        let all =
+            dead_letter("new", vec![text("dlq_error", "old"), text("own", "v")]).all_attributes();
         assert_eq!(value(&all, "dlq_error"), "new");
         assert_eq!(all.iter().filter(|a| a.name == "dlq_error").count(), 1);
         assert_eq!(value(&all, "own"), "v");
@@ -224,14 +225,14 @@ mod tests {
 
     #[test]
     fn the_error_text_is_valid_for_sqs() {
-        assert_eq!(value(&letter("", vec![]).all_attributes(), "dlq_error"), "-");
+        assert_eq!(value(&dead_letter("", vec![]).all_attributes(), "dlq_error"), "-");
         assert_eq!(
-            value(&letter("a\u{0}b\nc\u{FFFF}", vec![]).all_attributes(), "dlq_error"),
+            value(&dead_letter("a\u{0}b\nc\u{FFFF}", vec![]).all_attributes(), "dlq_error"),
             "a b c "
         );
         let long = "é".repeat(2_000);
         assert_eq!(
-            value(&letter(&long, vec![]).all_attributes(), "dlq_error").len(),
+            value(&dead_letter(&long, vec![]).all_attributes(), "dlq_error").len(),
             ERROR_BYTES_MAX
         );
     }

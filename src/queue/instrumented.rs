@@ -141,7 +141,7 @@ impl Queue for InstrumentedQueue {
         self.change_visibility(self.queue.hand_back(messages)).await
     }
 
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+    async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), QueueError> {
         // The target is looked up first if it is not known; that is another action.
         let open = self.open(QueueAction::Attributes);
         match self.queue.probe(QueueAction::Attributes).await {
@@ -153,7 +153,7 @@ impl Queue for InstrumentedQueue {
             }
         }
         let open = self.open(QueueAction::DeadLetter);
-        let answer = self.timed(Call::SendMessage, self.queue.dead_letter(letter)).await;
+        let answer = self.timed(Call::SendMessage, self.queue.dead_letter(dead_letter)).await;
         match &answer {
             // The error is about this copy only, or no call to SQS was made.
             Err(error)

@@ -180,10 +180,11 @@ impl SqsQueue {
     async fn dead_letter_call(
         &self,
         to: &DeadLetterTarget,
-        letter: &DeadLetter,
+        dead_letter: &DeadLetter,
     ) -> Result<(), QueueError> {
-        let mut call = self.client.send_message().queue_url(&to.url).message_body(&letter.body);
-        for attribute in letter.all_attributes() {
+        let mut call =
+            self.client.send_message().queue_url(&to.url).message_body(&dead_letter.body);
+        for attribute in dead_letter.all_attributes() {
             let name = attribute.name.clone();
             call = call.message_attributes(name, to_sdk_attribute(attribute));
         }
@@ -192,11 +193,11 @@ impl SqsQueue {
             // id is this message's own id: a copy repeated after a crash before the delete is
             // stored once. The original's id is wrong here: a message that was redriven from the
             // dead-letter queue and fails again within five minutes would not be stored.
-            let group = letter.group.as_ref().map_or("dead-letters", MessageGroup::name);
+            let group = dead_letter.group.as_ref().map_or("dead-letters", MessageGroup::name);
             call = call
                 .message_group_id(group)
-                .message_deduplication_id(letter.source_id.0.to_string());
-        } else if let Some(MessageGroup::Tenant(name)) = &letter.group {
+                .message_deduplication_id(dead_letter.source_id.0.to_string());
+        } else if let Some(MessageGroup::Tenant(name)) = &dead_letter.group {
             // SQS accepts the group that it returned; so the tenant stays known in the copy and
             // after a redrive.
             call = call.message_group_id(&**name);
@@ -268,10 +269,10 @@ impl Queue for SqsQueue {
         self.change_visibility(messages).await
     }
 
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+    async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), QueueError> {
         match self.target().await? {
             Some(target) => {
-                let sent = self.dead_letter_call(&target, letter).await;
+                let sent = self.dead_letter_call(&target, dead_letter).await;
                 if sent.as_ref().is_err_and(|why| why.kind == QueueErrorKind::NoSuchQueue) {
                     self.forget_target().await;
                 }

@@ -137,7 +137,7 @@ pub struct Batcher {
 enum EndedCall {
     Delete(DeleteOutcome),
     Release,
-    Letter(CopyOutcome),
+    Copy(CopyOutcome),
 }
 
 impl Batcher {
@@ -214,7 +214,7 @@ impl Batcher {
                 self.flush_at_once();
             }
             EndedCall::Release => {}
-            EndedCall::Letter(sent) => {
+            EndedCall::Copy(sent) => {
                 for settlement in self.retry_queue.sent(sent, self.is_closing) {
                     self.add(settlement);
                 }
@@ -226,8 +226,8 @@ impl Batcher {
         for (batch, has_hung) in self.retry_queue.deletes_due() {
             self.spawn_delete(batch, Some(has_hung));
         }
-        for letter in self.retry_queue.letters_due() {
-            self.spawn_letter(letter);
+        for copy in self.retry_queue.copies_due() {
+            self.spawn_copy(copy);
         }
     }
 
@@ -241,12 +241,12 @@ impl Batcher {
                 }
             }
             Settlement::DeadLetter(taken, grounds) => {
-                let letter = DeadLetterCopy::new(*taken, *grounds);
+                let copy = DeadLetterCopy::new(*taken, *grounds);
                 if self.context.cannot_send() {
-                    let sent = CopyOutcome::failed_before(letter);
-                    self.ended(EndedCall::Letter(sent));
+                    let sent = CopyOutcome::failed_before(copy);
+                    self.ended(EndedCall::Copy(sent));
                 } else {
-                    self.spawn_letter(letter);
+                    self.spawn_copy(copy);
                 }
             }
         }
@@ -286,9 +286,9 @@ impl Batcher {
         self.calls.spawn(async move { EndedCall::Delete(delete(&context, batch, again).await) });
     }
 
-    fn spawn_letter(&mut self, letter: Box<DeadLetterCopy>) {
+    fn spawn_copy(&mut self, copy: Box<DeadLetterCopy>) {
         let context = Arc::clone(&self.context);
-        self.calls.spawn(async move { EndedCall::Letter(send(&context, letter).await) });
+        self.calls.spawn(async move { EndedCall::Copy(send(&context, copy).await) });
     }
 
     fn flush_within(&mut self, time: Duration) {

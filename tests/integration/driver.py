@@ -150,11 +150,11 @@ def burst(check, sqs, sandbox, options, run_id):
 
 def dead_letters(check, queue, poison):
     """The poison is in the dead-letter queue, unchanged and with its attributes."""
-    letters = queue.dead_letters()
+    dead_letters = queue.dead_letters()
     check.equal("the dead-letter queue holds the poison, whole, and nothing else",
-                sorted(letter["Body"] for letter in letters), sorted(poison.values()))  # fmt: skip
-    for letter in letters:
-        attributes = {name: value["StringValue"] for name, value in letter.get("MessageAttributes", {}).items()}
+                sorted(dead_letter["Body"] for dead_letter in dead_letters), sorted(poison.values()))  # fmt: skip
+    for dead_letter in dead_letters:
+        attributes = {name: value["StringValue"] for name, value in dead_letter.get("MessageAttributes", {}).items()}
         check.that("its reason, error, original id and time are told",
                    all(attributes.get(f"dlq_{name}") for name in ("reason", "error", "message_id", "at_ms")), attributes)  # fmt: skip
         check.equal("its own attributes are kept", attributes.get("tenant"), "seoul")

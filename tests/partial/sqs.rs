@@ -265,15 +265,18 @@ impl Queue for SimQueue {
         Ok(QueueLimits { receives_max, retention: None })
     }
 
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+    async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), QueueError> {
         self.travel(Action::DeadLetter).await?;
-        let number = letter.message_id.0.strip_prefix("m-").and_then(|n| n.parse::<usize>().ok());
+        let number =
+            dead_letter.message_id.0.strip_prefix("m-").and_then(|n| n.parse::<usize>().ok());
         let n = number.expect("the message is in this queue");
         let mut world = self.sim.lock();
         world.queue.msgs[n].copies += 1;
         world.close(n);
         let process = self.process;
-        world.log(|| format!("p{process} dead-letters m-{n}: {} {}", letter.reason, letter.error));
+        world.log(|| {
+            format!("p{process} dead-letters m-{n}: {} {}", dead_letter.reason, dead_letter.error)
+        });
         Ok(())
     }
 }

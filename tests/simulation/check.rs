@@ -139,8 +139,8 @@ impl World {
     }
 
     /// Checks that a copy in the dead-letter queue has a reason.
-    pub(crate) fn check_letter(&mut self, n: usize, letter: &DeadLetter) {
-        let reason = letter.reason;
+    pub(crate) fn check_dead_letter(&mut self, n: usize, dead_letter: &DeadLetter) {
+        let reason = dead_letter.reason;
         let fine = match self.queue.msgs[n].kind {
             Kind::Poison(why) => why == reason,
             Kind::Event(spec) => {
@@ -156,7 +156,7 @@ impl World {
             }
         };
         self.check(fine, || format!("m-{n} dead-lettered as {reason}, which it does not deserve"));
-        let whole = letter.body == self.plan.messages[n].body;
+        let whole = dead_letter.body == self.plan.messages[n].body;
         self.check(whole, || format!("m-{n} dead-lettered with another body"));
         self.cover.met(match reason {
             "id_reused" => "dead letter: id_reused",

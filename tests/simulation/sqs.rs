@@ -326,13 +326,13 @@ impl Queue for SimQueue {
         self.batch(changes.collect(), QueueAction::Extend, ("before change", "after change")).await
     }
 
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+    async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), QueueError> {
         self.sim.gate(self.life, "before copy").await;
-        let id = letter.message_id.0.strip_prefix("m-").and_then(|n| n.parse().ok());
+        let id = dead_letter.message_id.0.strip_prefix("m-").and_then(|n| n.parse().ok());
         let n: usize = id.expect("the message is in the plan");
         let (fault, there) = {
             let mut world = self.sim.lock();
-            world.check_letter(n, letter);
+            world.check_dead_letter(n, dead_letter);
             (world.queue_fault(QueueAction::DeadLetter), world.draw_ms(1, 60))
         };
         sleep(there).await;
@@ -350,7 +350,7 @@ impl Queue for SimQueue {
             msg.copies += 1;
             let explained = msg.copies == 1 || msg.excuses > 0;
             world.check(explained, || format!("m-{n} dead-lettered twice"));
-            world.log(|| format!("m-{n} copied to the dead-letter queue: {}", letter.reason));
+            world.log(|| format!("m-{n} copied to the dead-letter queue: {}", dead_letter.reason));
         }
         self.sim.gate(self.life, "after copy").await;
         if fault == Some(Fault::AnswerLost) {

@@ -16,19 +16,19 @@ type Http = Scripted<HttpReply>;
 type Rpc = Scripted<RpcReply>;
 
 /// Returns the copy of the event of a reservation in the dead-letter queue.
-fn letter<'a>(letters: &'a [StoredMessage], reservation: &str) -> &'a StoredMessage {
+fn dead_letter<'a>(dead_letters: &'a [StoredMessage], reservation: &str) -> &'a StoredMessage {
     let named = |body: &str| {
         let body: Value = serde_json::from_str(body).unwrap();
         body["reservation_id"] == reservation
     };
-    let mut found = letters.iter().filter(|letter| named(&letter.body));
-    let letter = found.next().unwrap_or_else(|| panic!("no dead letter for {reservation}"));
+    let mut found = dead_letters.iter().filter(|dead_letter| named(&dead_letter.body));
+    let dead_letter = found.next().unwrap_or_else(|| panic!("no dead letter for {reservation}"));
     assert!(found.next().is_none(), "two dead letters for {reservation}");
-    letter
+    dead_letter
 }
 
-fn reason(letter: &StoredMessage) -> &str {
-    letter.attributes["dlq_reason"].string_value.as_deref().unwrap()
+fn reason(dead_letter: &StoredMessage) -> &str {
+    dead_letter.attributes["dlq_reason"].string_value.as_deref().unwrap()
 }
 
 fn assert_keys(calls: &[Call], expected: &[String]) {
@@ -146,14 +146,15 @@ async fn a_patch_that_is_rejected_permanently_is_dead_lettered_without_an_rpc() 
         world.emptied().await;
         succeed_once(&world, &name).await;
     }
-    let letters = world.dead_letters();
-    assert_eq!(letters.len(), rows.len());
+    let dead_letters = world.dead_letters();
+    assert_eq!(dead_letters.len(), rows.len());
     for ((status, why), (message_id, body)) in rows.into_iter().zip(sent) {
         let name = status.to_string();
         assert_eq!(world.methods(&name), ["PATCH"], "{name}");
-        let letter = letter(&letters, &name);
-        assert_eq!((reason(letter), &letter.body), (why, &body), "{name}");
-        let text = |attribute: &str| letter.attributes[attribute].string_value.clone().unwrap();
+        let dead_letter = dead_letter(&dead_letters, &name);
+        assert_eq!((reason(dead_letter), &dead_letter.body), (why, &body), "{name}");
+        let text =
+            |attribute: &str| dead_letter.attributes[attribute].string_value.clone().unwrap();
         assert_eq!(text("dlq_message_id"), message_id);
         assert_eq!(text("dlq_event_type"), "payment.approved");
         assert_eq!(text("dlq_receive_count"), "1");
@@ -288,11 +289,11 @@ async fn an_rpc_that_is_rejected_permanently_is_dead_lettered() {
         world.emptied().await;
         succeed_once(&world, name).await;
     }
-    let letters = world.dead_letters();
-    assert_eq!(letters.len(), release.len() + commit.len());
+    let dead_letters = world.dead_letters();
+    assert_eq!(dead_letters.len(), release.len() + commit.len());
     for (name, _, why) in release.iter().chain(&commit) {
         assert_eq!(world.ledger.calls_for(name).len(), 2, "{name}");
-        assert_eq!(reason(letter(&letters, name)), *why, "{name}");
+        assert_eq!(reason(dead_letter(&dead_letters, name)), *why, "{name}");
     }
     assert_eq!(worker.metric("worker_money_without_seat_total"), 3.0);
     worker.finish(&world).await;

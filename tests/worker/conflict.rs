@@ -49,7 +49,7 @@ async fn each_event_type_and_status_after_a_conflict_has_its_outcome() {
         }
     }
     world.emptied().await;
-    let letters = world.dead_letters();
+    let dead_letters = world.dead_letters();
     for (event, _, found, then) in CELLS {
         for answer in [409, 412] {
             let reservation = name(event, found, answer);
@@ -60,7 +60,8 @@ async fn each_event_type_and_status_after_a_conflict_has_its_outcome() {
                     assert_eq!(methods, ["PATCH", "GET"], "{reservation}");
                 }
             }
-            let copies = letters.iter().filter(|letter| letter.body.contains(&reservation));
+            let copies =
+                dead_letters.iter().filter(|dead_letter| dead_letter.body.contains(&reservation));
             let reasons: Vec<_> =
                 copies.map(|l| l.attributes["dlq_reason"].string_value.clone().unwrap()).collect();
             let expected: &[&str] =

@@ -116,12 +116,12 @@ async fn an_event_with_the_id_of_another_one_is_dead_lettered() {
     // The same after the first was handled.
     world.send(&approved("evt-1", "a"));
     world.emptied().await;
-    let letters = world.dead_letters();
-    assert_eq!(letters.len(), 3);
-    for letter in &letters {
-        assert_eq!(letter.attributes["dlq_reason"].string_value.as_deref(), Some("id_reused"));
+    let dead_letters = world.dead_letters();
+    assert_eq!(dead_letters.len(), 3);
+    for dead_letter in &dead_letters {
+        assert_eq!(dead_letter.attributes["dlq_reason"].string_value.as_deref(), Some("id_reused"));
     }
-    assert_eq!(letters[2].body, approved("evt-1", "a").to_string());
+    assert_eq!(dead_letters[2].body, approved("evt-1", "a").to_string());
     assert_eq!(world.methods("a"), ["PATCH", "ReleaseHold"]);
     assert_eq!(world.methods("b"), [""; 0]);
     worker.finish(&world).await;

@@ -131,8 +131,9 @@ async fn a_group_continues_after_its_head_is_copied_to_the_dead_letter_queue() {
     let at = |name| world.ledger.calls_for(name)[0].at;
     assert!(at("r1") >= begun + second, "r1 was called before the copy of the poison");
     assert!(at("r2") >= at("r1") + second, "r2 was called before the copy of r1");
-    let letters = world.dead_letters();
-    let originals = letters.iter().map(|l| l.attributes["dlq_message_id"].string_value.as_deref());
+    let dead_letters = world.dead_letters();
+    let originals =
+        dead_letters.iter().map(|l| l.attributes["dlq_message_id"].string_value.as_deref());
     assert_eq!(originals.collect::<Vec<_>>(), [Some(poison.as_str()), Some(refused.as_str())]);
     worker.finish(&world).await;
 }
@@ -252,12 +253,12 @@ async fn a_head_without_receives_left_is_dead_lettered_and_its_group_continues()
     let ids = send_all(&world, "g", names);
     let worker = world.worker().await;
     world.emptied().await;
-    let letters = world.dead_letters();
+    let dead_letters = world.dead_letters();
     assert_eq!(
-        letters.iter().map(|letter| letter.group.as_deref()).collect::<Vec<_>>(),
+        dead_letters.iter().map(|dead_letter| dead_letter.group.as_deref()).collect::<Vec<_>>(),
         [Some("g")]
     );
-    let attribute = |name: &str| letters[0].attributes[name].string_value.as_deref();
+    let attribute = |name: &str| dead_letters[0].attributes[name].string_value.as_deref();
     assert_eq!(attribute("dlq_message_id"), Some(ids[0].as_str()));
     assert_eq!(attribute("dlq_reason"), Some("retries_used_up"));
     assert_eq!(turns(&world, &names, 0), names);

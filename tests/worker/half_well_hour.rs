@@ -178,9 +178,9 @@ impl Queue for HalfWell {
         self.extend(messages).await
     }
 
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+    async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), QueueError> {
         self.may(QueueAction::DeadLetter).await?;
-        self.copies.lock().unwrap().insert(letter.message_id.to_string());
+        self.copies.lock().unwrap().insert(dead_letter.message_id.to_string());
         Ok(())
     }
 

@@ -53,14 +53,15 @@ async fn poison_is_copied_unchanged_with_its_reason_and_deleted() {
     }
     world.send(&expired("evt-good", "good"));
     world.emptied().await;
-    let letters = world.dead_letters();
-    assert_eq!(letters.len(), sent.len());
+    let dead_letters = world.dead_letters();
+    assert_eq!(dead_letters.len(), sent.len());
     for (reason, message_id, body) in sent {
         let text = |of: &sandbox::sqs::StoredMessage, name: &str| {
             of.attributes[name].string_value.clone().unwrap()
         };
-        let mut copies =
-            letters.iter().filter(|letter| text(letter, "dlq_message_id") == message_id);
+        let mut copies = dead_letters
+            .iter()
+            .filter(|dead_letter| text(dead_letter, "dlq_message_id") == message_id);
         let copy = copies.next().unwrap_or_else(|| panic!("no copy of {body}"));
         assert_eq!(text(copy, "dlq_reason"), reason, "{body}");
         assert_eq!(copy.body, body);
@@ -105,8 +106,8 @@ async fn a_held_event_is_dead_lettered_before_its_retention_ends() {
     eventually("the event is copied", || !world.dead_letters().is_empty()).await;
     let after = sent_at.elapsed();
     assert!((8_500..10_000).contains(&after.as_millis()), "{after:?}");
-    let letter = &world.dead_letters()[0];
-    let attribute = |name: &str| letter.attributes[name].string_value.as_deref();
+    let dead_letter = &world.dead_letters()[0];
+    let attribute = |name: &str| dead_letter.attributes[name].string_value.as_deref();
     assert_eq!(attribute("dlq_message_id"), Some(id.as_str()));
     assert_eq!(attribute("dlq_reason"), Some("retention_ends"));
     world.emptied().await;
@@ -119,7 +120,7 @@ async fn copies_go_to_the_queue_of_the_current_redrive_policy() {
     let world = World::with(QueueSpec::default()).await;
     let other = world.sqs.create_queue("other", QueueSpec::default());
     let queue = world.sqs_queue(&settings()).await;
-    let letter = DeadLetter {
+    let dead_letter = DeadLetter {
         body: "not json".to_owned(),
         message_id: MessageId("m".into()),
         source_id: MessageId("m".into()),
@@ -132,7 +133,7 @@ async fn copies_go_to_the_queue_of_the_current_redrive_policy() {
         attributes: Vec::new(),
         shortened: 0,
     };
-    let sent = queue.dead_letter(&letter).await.map_err(|why| why.kind);
+    let sent = queue.dead_letter(&dead_letter).await.map_err(|why| why.kind);
     assert_eq!(sent, Err(QueueErrorKind::NoDeadLetterQueue));
     let policy = |name: &str| {
         let arn = format!("arn:aws:sqs:us-east-1:000000000000:{name}");
@@ -141,12 +142,12 @@ async fn copies_go_to_the_queue_of_the_current_redrive_policy() {
     for (name, url) in [("dlq", &world.dlq), ("other", &other)] {
         world.sqs.set_attribute(&world.queue, "RedrivePolicy", &policy(name));
         assert_eq!(queue.limits().await.unwrap().receives_max, Some(7));
-        queue.dead_letter(&letter).await.unwrap();
+        queue.dead_letter(&dead_letter).await.unwrap();
         assert_eq!(world.sqs.counts(url).total(), 1, "{name}");
     }
     world.sqs.set_attribute(&world.queue, "RedrivePolicy", "");
     assert_eq!(queue.limits().await.unwrap().receives_max, None);
-    let sent = queue.dead_letter(&letter).await.map_err(|why| why.kind);
+    let sent = queue.dead_letter(&dead_letter).await.map_err(|why| why.kind);
     assert_eq!(sent, Err(QueueErrorKind::NoDeadLetterQueue));
     assert_eq!((world.sqs.counts(&world.dlq).total(), world.sqs.counts(&other).total()), (1, 1));
 }
@@ -191,8 +192,8 @@ async fn a_copy_that_fails_is_sent_again() {
     faults.fail_next(Action::SendMessage, 1, Fault::ReplyLost);
     let id = world.sqs.send(&world.queue, "poison");
     world.emptied().await;
-    let letters = world.dead_letters();
-    let of_it = letters
+    let dead_letters = world.dead_letters();
+    let of_it = dead_letters
         .iter()
         .filter(|l| l.attributes["dlq_message_id"].string_value.as_ref() == Some(&id));
     assert_eq!(of_it.count(), 2);
@@ -233,20 +234,22 @@ async fn a_copy_that_is_too_large_is_sent_with_fewer_attributes() {
         }
         world.send_message(message);
         world.emptied().await;
-        let letters = world.dead_letters();
-        let letter = letters.iter().find(|letter| letter.body.len() == body.len()).unwrap();
-        let names = letter.attributes.keys().filter(|name| name.starts_with("dlq_"));
+        let dead_letters = world.dead_letters();
+        let dead_letter =
+            dead_letters.iter().find(|dead_letter| dead_letter.body.len() == body.len()).unwrap();
+        let names = dead_letter.attributes.keys().filter(|name| name.starts_with("dlq_"));
         assert_eq!(names.count(), ours, "{left}");
-        assert_eq!(letter.attributes.contains_key("own"), own, "{left}");
-        assert_eq!(letter.attributes.contains_key("dlq_error"), ours == 6, "{left}");
+        assert_eq!(dead_letter.attributes.contains_key("own"), own, "{left}");
+        assert_eq!(dead_letter.attributes.contains_key("dlq_error"), ours == 6, "{left}");
     }
     // A dead-letter queue with a smaller limit.
     world.sqs.set_attribute(&world.dlq, "MaximumMessageSize", "1024");
     world.send_message(NewMessage::new("x".repeat(1024)));
     world.emptied().await;
-    let letters = world.dead_letters();
-    let letter = letters.iter().find(|letter| letter.body.len() == 1024).unwrap();
-    assert!(letter.attributes.is_empty());
+    let dead_letters = world.dead_letters();
+    let dead_letter =
+        dead_letters.iter().find(|dead_letter| dead_letter.body.len() == 1024).unwrap();
+    assert!(dead_letter.attributes.is_empty());
     worker.finish(&world).await;
 }
 

@@ -38,8 +38,8 @@ fn seats() -> Value {
     json!({"event_id": "evt_2025_1001", "seat_ids": ["A-12", "A-13"], "quantity": 2})
 }
 
-fn attribute<'a>(letter: &'a StoredMessage, name: &str) -> &'a str {
-    letter.attributes[name].string_value.as_deref().unwrap()
+fn attribute<'a>(dead_letter: &'a StoredMessage, name: &str) -> &'a str {
+    dead_letter.attributes[name].string_value.as_deref().unwrap()
 }
 
 #[tokio::test]
@@ -102,18 +102,19 @@ async fn an_expiry_with_unknown_seats_is_invalid_and_sold_seats_are_not_released
     world.api.script_for("gone", [Http::normal(), Http::status(404)]);
     world.send(&scheduled("evt-gone", "gone"));
     world.emptied().await;
-    let letters = world.dead_letters();
+    let dead_letters = world.dead_letters();
     for reservation in ["nothing", "no-show", "no-seats", "contradicts", "unreadable"] {
-        let letter = letters.iter().find(|letter| letter.body.contains(reservation)).unwrap();
-        assert_eq!(attribute(letter, "dlq_reason"), "invalid_event", "{reservation}");
+        let dead_letter =
+            dead_letters.iter().find(|dead_letter| dead_letter.body.contains(reservation)).unwrap();
+        assert_eq!(attribute(dead_letter, "dlq_reason"), "invalid_event", "{reservation}");
         let says = "the Reservation API does not say them either";
-        assert!(attribute(letter, "dlq_error").contains(says), "{reservation}");
+        assert!(attribute(dead_letter, "dlq_error").contains(says), "{reservation}");
         assert_eq!(world.methods(reservation), ["PATCH", "GET"], "{reservation}");
         assert_eq!(world.api.status(reservation), Some(Expired));
     }
-    let gone = letters.iter().find(|letter| letter.body.contains("gone")).unwrap();
+    let gone = dead_letters.iter().find(|dead_letter| dead_letter.body.contains("gone")).unwrap();
     assert_eq!(attribute(gone, "dlq_reason"), "rejected");
-    assert_eq!(letters.len(), 6);
+    assert_eq!(dead_letters.len(), 6);
 
     // The reservation is confirmed after the first step and before the lookup succeeds.
     world.api.script_for(
@@ -166,8 +167,8 @@ async fn a_dead_letter_of_a_redriven_copy_names_the_first_original() {
     let message = NewMessage::new("no event").attribute("dlq_message_id", "original-1");
     world.send_message(message);
     world.emptied().await;
-    let letters = world.dead_letters();
-    assert_eq!(attribute(&letters[0], "dlq_message_id"), "original-1");
+    let dead_letters = world.dead_letters();
+    assert_eq!(attribute(&dead_letters[0], "dlq_message_id"), "original-1");
     worker.finish(&world).await;
 }
 

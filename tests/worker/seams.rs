@@ -90,8 +90,8 @@ impl Queue for Spy {
         self.queue.limits().await
     }
 
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
-        self.queue.dead_letter(letter).await
+    async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), QueueError> {
+        self.queue.dead_letter(dead_letter).await
     }
 
     async fn probe(&self, action: QueueAction) -> Result<Permission, QueueError> {

@@ -20,7 +20,7 @@ const HIDDEN_MAX: Duration = Duration::from_secs(11 * 3_600);
 /// A copy, and the receipts of the message that was copied.
 #[derive(Debug)]
 pub(super) struct DeadLetterCopy {
-    pub(super) copy: DeadLetter,
+    pub(super) dead_letter: DeadLetter,
     pub(super) receipts: Vec<Receipt>,
     /// The turn in its FIFO group: later messages wait for it.
     pub(super) turn: Option<GroupTurn>,
@@ -33,7 +33,7 @@ impl DeadLetterCopy {
     pub(super) fn new(taken: RemovedJob, grounds: Grounds) -> Box<Self> {
         let RemovedJob { original, receipts, turn } = taken;
         let Grounds { reason, error, event_type } = grounds;
-        let copy = DeadLetter {
+        let dead_letter = DeadLetter {
             body: original.body,
             message_id: original.original_id,
             source_id: original.message_id,
@@ -46,7 +46,7 @@ impl DeadLetterCopy {
             attributes: original.attributes,
             shortened: 0,
         };
-        Box::new(Self { copy, receipts, turn, reason, was_kept: false })
+        Box::new(Self { dead_letter, receipts, turn, reason, was_kept: false })
     }
 
     /// Hands the message back with a delay, because no copy can be sent.
@@ -55,7 +55,7 @@ impl DeadLetterCopy {
         inflight: &InFlight,
         kind: Option<QueueErrorKind>,
     ) -> Vec<Settlement> {
-        let Self { copy, receipts, turn, reason, .. } = self;
+        let Self { dead_letter, receipts, turn, reason, .. } = self;
         let is_ordered = turn.is_some();
         if let Some(turn) = turn {
             turn.abandon();
@@ -74,13 +74,13 @@ impl DeadLetterCopy {
                 | QueueErrorKind::Refused
                 | QueueErrorKind::Other,
             )
-            | None => release_delay(copy.receive_count),
+            | None => release_delay(dead_letter.receive_count),
         };
         let now = clock::now();
         let hidden = receipts.iter().map(|receipt| inflight.hidden(receipt, after, now));
         let after = hidden.min().unwrap_or(after);
         warn!(
-            message_id = %copy.message_id,
+            message_id = %dead_letter.message_id,
             reason = reason.as_str(),
             visible_after_s = after.as_secs(),
             "No copy could be sent to a dead-letter queue: the message is left to the queue's redrive policy",
@@ -89,9 +89,9 @@ impl DeadLetterCopy {
     }
 }
 
-/// The result of sending a letter.
+/// The result of sending a copy.
 pub(super) enum CopyOutcome {
-    /// The copy is stored; the deletes follow. The flag: whether the letter had been kept.
+    /// The copy is stored; the deletes follow. The flag: whether the copy had been kept.
     Done(Vec<Settlement>, bool),
     /// No copy could be sent; the error, or `None` if no call was made.
     Failed(Box<DeadLetterCopy>, Option<QueueErrorKind>),
@@ -100,38 +100,38 @@ pub(super) enum CopyOutcome {
 }
 
 impl CopyOutcome {
-    /// Returns the failure of a letter that was not sent, because copies are known to fail.
-    pub(super) fn failed_before(letter: Box<DeadLetterCopy>) -> Self {
-        Self::Failed(letter, None)
+    /// Returns the failure of a copy that was not sent, because copies are known to fail.
+    pub(super) fn failed_before(copy: Box<DeadLetterCopy>) -> Self {
+        Self::Failed(copy, None)
     }
 }
 
 /// Sends the copy.
-pub(super) async fn send(context: &BatchContext, mut letter: Box<DeadLetterCopy>) -> CopyOutcome {
-    let Some(deadline) = letter.receipts.iter().map(|receipt| receipt.deadline).max() else {
+pub(super) async fn send(context: &BatchContext, mut copy: Box<DeadLetterCopy>) -> CopyOutcome {
+    let Some(deadline) = copy.receipts.iter().map(|receipt| receipt.deadline).max() else {
         return CopyOutcome::Lost;
     };
-    if let Err(why) = send_with_span(context, &mut letter, deadline).await {
+    if let Err(why) = send_with_span(context, &mut copy, deadline).await {
         if !context.cannot_send() {
-            warn!(message_id = %letter.copy.message_id, error = %why, "A copy could not be sent to the dead-letter queue");
+            warn!(message_id = %copy.dead_letter.message_id, error = %why, "A copy could not be sent to the dead-letter queue");
         }
-        return CopyOutcome::Failed(letter, Some(why.kind));
+        return CopyOutcome::Failed(copy, Some(why.kind));
     }
-    context.metrics.dead_letter(letter.reason.as_str());
+    context.metrics.dead_letter(copy.reason.as_str());
     context.metrics.settled(SettlementKind::DeadLetter);
-    let DeadLetterCopy { receipts, was_kept, .. } = *letter;
+    let DeadLetterCopy { receipts, was_kept, .. } = *copy;
     let delete = |receipt| Settlement::Delete(receipt, Disposition::DeadLettered);
     CopyOutcome::Done(receipts.into_iter().map(delete).collect(), was_kept)
 }
 
 async fn send_with_span(
     context: &BatchContext,
-    letter: &mut DeadLetterCopy,
+    copy: &mut DeadLetterCopy,
     deadline: Instant,
 ) -> Result<(), QueueError> {
-    let link = letter.receipts.iter().find_map(|receipt| receipt.span.as_ref());
+    let link = copy.receipts.iter().find_map(|receipt| receipt.span.as_ref());
     let span = context.spans.send_dead_letter(link);
-    let sent = send_copy(context, letter, deadline).await;
+    let sent = send_copy(context, copy, deadline).await;
     end_span(span, sent.as_ref().err());
     sent
 }
@@ -142,21 +142,22 @@ async fn send_with_span(
 /// the dead-letter queue accepts less. It is sent again with fewer attributes.
 async fn send_copy(
     context: &BatchContext,
-    letter: &mut DeadLetterCopy,
+    copy: &mut DeadLetterCopy,
     deadline: Instant,
 ) -> Result<(), QueueError> {
     let give_up_at = clock::now() + clock::left(deadline) / 2;
     let (mut failures, mut has_hung) = (0, false);
     loop {
         let share = if has_hung { TimeShare::All } else { TimeShare::Third };
-        let answer = within(give_up_at, share, context.queue.dead_letter(&letter.copy)).await;
+        let answer = within(give_up_at, share, context.queue.dead_letter(&copy.dead_letter)).await;
         has_hung = is_timeout(&answer);
         let Err(why) = answer else { return Ok(()) };
         context.metrics.settlement_failed(SettlementKind::DeadLetter);
         match why.kind {
-            QueueErrorKind::Refused if letter.copy.shorten() => {
-                let (attributes, error) = (letter.copy.all_attributes().len(), why.to_string());
-                warn!(message_id = %letter.copy.message_id, attributes, error, "A copy was refused: it is sent with fewer attributes");
+            QueueErrorKind::Refused if copy.dead_letter.shorten() => {
+                let (attributes, error) =
+                    (copy.dead_letter.all_attributes().len(), why.to_string());
+                warn!(message_id = %copy.dead_letter.message_id, attributes, error, "A copy was refused: it is sent with fewer attributes");
                 continue;
             }
             QueueErrorKind::NoDeadLetterQueue
@@ -168,8 +169,8 @@ async fn send_copy(
             | QueueErrorKind::Network
             | QueueErrorKind::Other => {}
         }
-        // A kept letter is retried later; this call only probes whether copies can be sent.
-        if letter.was_kept {
+        // A kept copy is retried later; this call only probes whether copies can be sent.
+        if copy.was_kept {
             return Err(why);
         }
         // The pause ends at `give_up_at` at the latest: the rest of the lease is for the release.

@@ -102,8 +102,8 @@ struct KeptDelete {
     _held: HeldGuard,
 }
 
-struct KeptLetter {
-    letter: Box<DeadLetterCopy>,
+struct KeptCopy {
+    copy: Box<DeadLetterCopy>,
     keys: Vec<ReceiptKey>,
     _held: HeldGuard,
 }
@@ -112,19 +112,19 @@ struct KeptLetter {
 pub(super) struct RetryQueue {
     context: Arc<BatchContext>,
     deletes: DelayQueue<KeptDelete>,
-    letters: DelayQueue<KeptLetter>,
+    copies: DelayQueue<KeptCopy>,
     /// Whether the last delete call timed out.
     has_hung: bool,
 }
 
 impl RetryQueue {
     pub(super) fn new(context: Arc<BatchContext>) -> Self {
-        Self { context, deletes: DelayQueue::new(), letters: DelayQueue::new(), has_hung: false }
+        Self { context, deletes: DelayQueue::new(), copies: DelayQueue::new(), has_hung: false }
     }
 
     /// Returns the time of the next retry.
     pub(super) fn next_try(&self) -> Option<Instant> {
-        [self.deletes.next_at, self.letters.next_at].into_iter().flatten().min()
+        [self.deletes.next_at, self.copies.next_at].into_iter().flatten().min()
     }
 
     /// Keeps a delete for a later retry.
@@ -182,7 +182,7 @@ impl RetryQueue {
         batches
     }
 
-    /// Handles the result of a letter; returns the settlements that follow.
+    /// Handles the result of a copy; returns the settlements that follow.
     ///
     /// While no copy can be sent, one message stays held and probes repeatedly. Each message of a
     /// FIFO group stays held too: otherwise the later messages of the group would come again with
@@ -196,105 +196,105 @@ impl RetryQueue {
     fn note_sent(&mut self, sent: CopyOutcome, is_closing: bool) -> Vec<Settlement> {
         match sent {
             CopyOutcome::Lost => {
-                // Only a kept letter can lose its receipts, and `letters_due` drops it.
+                // Only a kept copy can lose its receipts, and `copies_due` drops it.
                 Vec::new()
             }
             CopyOutcome::Done(settlements, was_kept) => {
                 if was_kept {
-                    self.letters.ended(true);
+                    self.copies.ended(true);
                 }
                 settlements
             }
-            CopyOutcome::Failed(letter, kind) => {
-                let was_kept = letter.was_kept;
-                let is_only = self.letters.items.is_empty() || letter.turn.is_some();
+            CopyOutcome::Failed(copy, kind) => {
+                let was_kept = copy.was_kept;
+                let is_only = self.copies.items.is_empty() || copy.turn.is_some();
                 let settlements = if may_pass(kind) && is_only && !is_closing {
-                    self.keep_letter(letter);
+                    self.keep_copy(copy);
                     Vec::new()
                 } else {
-                    letter.give_up(&self.context.inflight, kind)
+                    copy.give_up(&self.context.inflight, kind)
                 };
                 if was_kept {
-                    self.letters.ended(false);
+                    self.copies.ended(false);
                 }
                 settlements
             }
         }
     }
 
-    fn keep_letter(&mut self, mut letter: Box<DeadLetterCopy>) {
+    fn keep_copy(&mut self, mut copy: Box<DeadLetterCopy>) {
         let now = clock::now();
         let held = self.context.metrics.held(HeldState::Settling);
-        letter.was_kept = true;
-        let receipts = std::mem::take(&mut letter.receipts);
+        copy.was_kept = true;
+        let receipts = std::mem::take(&mut copy.receipts);
         let keys = receipts.into_iter().map(|r| self.context.inflight.keep(r, now)).collect();
-        self.letters.push(KeptLetter { letter, keys, _held: held });
+        self.copies.push(KeptCopy { copy, keys, _held: held });
     }
 
-    /// Returns the letters that are due. While copies fail, that is one.
-    pub(super) fn letters_due(&mut self) -> Vec<Box<DeadLetterCopy>> {
+    /// Returns the copies that are due. While copies fail, that is one.
+    pub(super) fn copies_due(&mut self) -> Vec<Box<DeadLetterCopy>> {
         let now = Instant::now();
-        if self.letters.next_at.is_none_or(|at| at > now) {
+        if self.copies.next_at.is_none_or(|at| at > now) {
             return Vec::new();
         }
-        self.letters.begin();
+        self.copies.begin();
         let letters_max = if self.context.cannot_send() { 1 } else { CALLS_MAX };
         let mut due = Vec::new();
-        for _ in 0..self.letters.items.len() {
+        for _ in 0..self.copies.items.len() {
             if due.len() == letters_max {
                 break;
             }
-            let Some(kept) = self.letters.items.pop_front() else { break };
+            let Some(kept) = self.copies.items.pop_front() else { break };
             match self.take_back(kept, false) {
-                Ok(letter) if letter.receipts.is_empty() => {}
-                Ok(letter) => due.push(letter),
-                Err(busy) => self.letters.items.push_back(busy),
+                Ok(copy) if copy.receipts.is_empty() => {}
+                Ok(copy) => due.push(copy),
+                Err(busy) => self.copies.items.push_back(busy),
             }
         }
-        self.letters.began(due.len());
+        self.copies.began(due.len());
         self.tell();
         due
     }
 
-    /// Returns the letter with its valid receipts, or keeps it if one of them must be extended
+    /// Returns the copy with its valid receipts, or keeps it if one of them must be extended
     /// first.
     fn take_back(
         &mut self,
-        mut kept: KeptLetter,
+        mut kept: KeptCopy,
         urgent: bool,
-    ) -> Result<Box<DeadLetterCopy>, KeptLetter> {
+    ) -> Result<Box<DeadLetterCopy>, KeptCopy> {
         let now = clock::now();
         let mut busy = Vec::new();
         for key in std::mem::take(&mut kept.keys) {
             match self.context.inflight.take_back(key, now, urgent) {
-                TakenBack::Ready(receipt) => kept.letter.receipts.push(receipt),
+                TakenBack::Ready(receipt) => kept.copy.receipts.push(receipt),
                 TakenBack::Busy => busy.push(key),
                 TakenBack::Lost(receipt) => self.lost(&receipt, SettlementKind::DeadLetter),
             }
         }
         if busy.is_empty() {
-            let stand = std::mem::take(&mut kept.letter.receipts).into_iter().map(|r| (r, ()));
+            let stand = std::mem::take(&mut kept.copy.receipts).into_iter().map(|r| (r, ()));
             let stand = self.context.drop_expired(stand.collect());
-            kept.letter.receipts = stand.into_iter().map(|(receipt, ())| receipt).collect();
-            return Ok(kept.letter);
+            kept.copy.receipts = stand.into_iter().map(|(receipt, ())| receipt).collect();
+            return Ok(kept.copy);
         }
-        for receipt in std::mem::take(&mut kept.letter.receipts) {
+        for receipt in std::mem::take(&mut kept.copy.receipts) {
             busy.push(self.context.inflight.keep(receipt, now));
         }
         kept.keys = busy;
         Err(kept)
     }
 
-    /// Returns the settlements that hand back all kept letters at shutdown.
+    /// Returns the settlements that hand back all kept copies at shutdown.
     pub(super) fn give_up_letters(&mut self) -> Vec<Settlement> {
         let mut settlements = Vec::new();
-        for kept in std::mem::take(&mut self.letters.items) {
+        for kept in std::mem::take(&mut self.copies.items) {
             // The lease keeper has stopped by now: no receipt is being extended.
-            if let Ok(letter) = self.take_back(kept, true) {
-                settlements.extend(letter.give_up(&self.context.inflight, None));
+            if let Ok(copy) = self.take_back(kept, true) {
+                settlements.extend(copy.give_up(&self.context.inflight, None));
             }
         }
-        self.letters.next_at = None;
+        self.copies.next_at = None;
         settlements
     }
 
@@ -302,7 +302,7 @@ impl RetryQueue {
     /// is needed.
     fn tell(&self) {
         self.context.actions.set_waiting(QueueAction::Delete, self.deletes.len());
-        self.context.actions.set_waiting(QueueAction::DeadLetter, self.letters.len());
+        self.context.actions.set_waiting(QueueAction::DeadLetter, self.copies.len());
     }
 
     fn lost(&self, receipt: &Receipt, kind: SettlementKind) {

@@ -106,11 +106,11 @@ impl Queue for BrokenQueue {
         self.whole.hand_back(messages).await
     }
 
-    async fn dead_letter(&self, letter: &DeadLetter) -> Result<(), QueueError> {
+    async fn dead_letter(&self, dead_letter: &DeadLetter) -> Result<(), QueueError> {
         if self.fault == QueueFault::CopyNotSent {
             return Ok(());
         }
-        self.whole.dead_letter(letter).await
+        self.whole.dead_letter(dead_letter).await
     }
 
     fn is_fifo(&self) -> bool {
