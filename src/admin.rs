@@ -93,12 +93,12 @@ impl AdminServer {
         let routes = Arc::new(Routes { metrics, health });
         let mut connections = JoinSet::new();
         loop {
-            let room = connections.len() < CONNECTIONS_MAX;
+            let may_accept = connections.len() < CONNECTIONS_MAX;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = connections.join_next() => note_panic(ended),
-                stream = accept(&self.listener), if room => {
+                stream = accept(&self.listener), if may_accept => {
                     connections.spawn(connection(stream, Arc::clone(&routes), stop.clone()));
                 }
             }

@@ -161,7 +161,7 @@ impl App {
         };
         let poller = Poller {
             queue: Arc::clone(&queue),
-            room: InFlightLimiter::new(settings.in_flight_max, settings.in_flight_bytes_max),
+            limiter: InFlightLimiter::new(settings.in_flight_max, settings.in_flight_bytes_max),
             inflight: Arc::clone(&inflight),
             intake,
             actions: Arc::clone(&actions),

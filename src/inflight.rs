@@ -93,7 +93,7 @@ impl InFlight {
     ///
     /// `messages_max` is the capacity of the channel. Each held message is in it once, or twice if
     /// it gave way to an earlier one; keys that do not fit wait.
-    /// `buffer_max` is the number of buffered jobs at which [`InFlight::buffer_room`] waits.
+    /// `buffer_max` is the number of buffered jobs at which [`InFlight::buffer_capacity`] waits.
     /// `visibility` is the visibility timeout of each receipt and extension.
     #[must_use]
     pub fn new(
@@ -148,7 +148,7 @@ impl InFlight {
         // One key has just left the channel, so a spilled one may fit.
         self.send_spilled(&mut state);
         let job = state.start(key);
-        let drained = self.has_room(&state);
+        let drained = self.has_capacity(&state);
         drop(state);
         if drained {
             self.buffer_drained.notify_one();
@@ -161,7 +161,7 @@ impl InFlight {
     /// `coming` jobs are already on their way. If a service gets fewer calls than there are
     /// workers, the limit is strict, and this waits for room for a large part of a batch. With less
     /// room, each receive would bring only one message.
-    pub async fn buffer_room(&self, coming: usize) -> usize {
+    pub async fn buffer_capacity(&self, coming: usize) -> usize {
         loop {
             let drained = self.buffer_drained.notified();
             let (buffered, max) = (self.lock().buffered(), self.buffer_max.load(Ordering::Relaxed));
@@ -178,7 +178,7 @@ impl InFlight {
         }
     }
 
-    fn has_room(&self, state: &TableState) -> bool {
+    fn has_capacity(&self, state: &TableState) -> bool {
         state.buffered() < self.buffer_max.load(Ordering::Relaxed)
     }
 

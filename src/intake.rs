@@ -86,7 +86,7 @@ impl Intake {
     pub async fn take_in(&self, messages: Vec<(Message, Permit)>, received: Received) {
         let opened: Vec<_> = messages
             .into_iter()
-            .map(|(message, room)| self.open(message, room, received))
+            .map(|(message, permit)| self.open(message, permit, received))
             .collect();
         let origins: Vec<_> = opened.iter().filter_map(DecodedMessage::origin).collect();
         self.spans.received(wall_clock(received.began_at), opened.len(), &origins);
@@ -116,8 +116,8 @@ impl Intake {
     }
 
     /// Returns a message to the queue without decoding it, during shutdown.
-    pub async fn hand_back(&self, message: Message, room: Permit, received: Received) {
-        let (receipt, _) = split(message, room, received);
+    pub async fn hand_back(&self, message: Message, permit: Permit, received: Received) {
+        let (receipt, _) = split(message, permit, received);
         // A message whose job is in progress must not become visible: its receipt joins that job.
         match self.inflight.rejoin(receipt) {
             Ok(replaced) => self.account.left(Disposition::Replaced, usize::from(replaced)),
@@ -125,18 +125,18 @@ impl Intake {
         }
     }
 
-    fn open(&self, message: Message, mut room: Permit, received: Received) -> DecodedMessage {
+    fn open(&self, message: Message, mut permit: Permit, received: Received) -> DecodedMessage {
         self.note_lag(&message);
         let event = match decode(&message.body, message.original_id()) {
             Ok(event) => event,
             Err(no_event) => {
                 let span = self.start_span(&message, None);
-                let (mut receipt, original) = split(message, room, received);
+                let (mut receipt, original) = split(message, permit, received);
                 receipt.span = span.link();
                 return DecodedMessage::NoEvent(no_event, span, original, receipt);
             }
         };
-        room.grow(event.bytes());
+        permit.grow(event.bytes());
         if event.is_id_of_message {
             self.metrics.event_without_id(event.event_type());
         }
@@ -157,7 +157,7 @@ impl Intake {
             receive_count = message.receive_count,
             "Event received"
         );
-        let (mut receipt, original) = split(message, room, received);
+        let (mut receipt, original) = split(message, permit, received);
         receipt.span = link;
         job.order = job.sent_at.filter(|_| self.settler.idempotency.is_ordered);
         DecodedMessage::Event(job, original, receipt)
@@ -246,10 +246,10 @@ impl Intake {
     }
 }
 
-fn split(message: Message, room: Permit, received: Received) -> (Receipt, OriginalMessage) {
+fn split(message: Message, permit: Permit, received: Received) -> (Receipt, OriginalMessage) {
     let Received { leased_at, visibility, .. } = received;
     let deadline = leased_at + visibility - TRANSIT_MAX.min(visibility / 10);
-    Receipt::split(message, leased_at, deadline, room)
+    Receipt::split(message, leased_at, deadline, permit)
 }
 
 /// Returns the span that sent the message. Sources in order: the `traceparent` attribute of the
@@ -309,8 +309,8 @@ mod tests {
             let visibility = Duration::from_secs(visibility_s);
             let leased_at = now - Duration::from_millis(100);
             let received = Received { began_at: now, received_at: now, leased_at, visibility };
-            let room = InFlightLimiter::new(10, 64 << 20).reserve().await.take(1).expect("room");
-            let (receipt, _) = split(message, room, received);
+            let permit = InFlightLimiter::new(10, 64 << 20).reserve().await.take(1).expect("room");
+            let (receipt, _) = split(message, permit, received);
             let margin = leased_at + visibility - receipt.deadline;
             assert_eq!(margin, Duration::from_millis(margin_ms), "{visibility:?}");
         }

@@ -69,7 +69,7 @@ pub struct Poller {
     /// The source queue.
     pub queue: Arc<dyn Queue>,
     /// Room for further messages.
-    pub room: InFlightLimiter,
+    pub limiter: InFlightLimiter,
     /// Table of held jobs; shows whether the workers keep up.
     pub inflight: Arc<InFlight>,
     /// Turns messages into jobs.
@@ -132,11 +132,11 @@ impl Poller {
                     note_received(&gate, &reply);
                     self.take_in(reply, &mut pace).await;
                 }
-                room = self.room_for_a_receive(&gate, receives_open, &pace), if receives_open < pace.receives => {
-                    if let Some((room, visibility)) = room {
-                        let (queue, asked) = (Arc::clone(&self.queue), room.len());
+                reserved = self.reserve_for_receive(&gate, receives_open, &pace), if receives_open < pace.receives => {
+                    if let Some((permits, visibility)) = reserved {
+                        let (queue, asked) = (Arc::clone(&self.queue), permits.len());
                         pace.coming += asked;
-                        open.spawn(receive(queue, room, asked, self.wait, visibility));
+                        open.spawn(receive(queue, permits, asked, self.wait, visibility));
                     }
                 }
             }
@@ -151,7 +151,7 @@ impl Poller {
 
     /// Waits for room and for demand from the workers. Returns `None` after [`BEAT_EVERY`], so that
     /// the loop can send its heartbeat.
-    async fn room_for_a_receive(
+    async fn reserve_for_receive(
         &self,
         gate: &Mutex<Gate>,
         receives_open: usize,
@@ -163,14 +163,14 @@ impl Poller {
         let wanted = async {
             loop {
                 self.allowed(gate, receives_open).await;
-                let wanted = self.inflight.buffer_room(pace.coming).await;
-                let mut room = self.room.reserve().await;
+                let wanted = self.inflight.buffer_capacity(pace.coming).await;
+                let mut permits = self.limiter.reserve().await;
                 // The allowance may have changed during the wait.
                 if let Some(Allowance { messages, visibility }) =
                     self.allowance(gate, receives_open)
                 {
-                    room.shrink_to(wanted.min(messages));
-                    return (room, visibility);
+                    permits.shrink_to(wanted.min(messages));
+                    return (permits, visibility);
                 }
             }
         };
@@ -211,18 +211,18 @@ impl Poller {
     }
 
     async fn take_in(&self, reply: ReceiveReply, pace: &mut ReceivePace) {
-        let ReceiveReply { room, asked, answer, received } = reply;
+        let ReceiveReply { permits, asked, answer, received } = reply;
         let messages = match answer {
             Ok(messages) => messages,
             Err(error) => return self.failed(&error, received.began_at, pace),
         };
         self.succeeded(messages.len(), asked, received.began_at, pace);
-        let messages = self.with_room(messages, room);
+        let messages = self.with_permits(messages, permits);
         self.intake.take_in(messages, received).await;
     }
 
     async fn hand_back(&self, reply: ReceiveReply) {
-        let ReceiveReply { room, answer, received, .. } = reply;
+        let ReceiveReply { permits, answer, received, .. } = reply;
         let messages = match answer {
             Ok(messages) => messages,
             Err(error) => {
@@ -230,31 +230,31 @@ impl Poller {
                 return;
             }
         };
-        for (message, permit) in self.with_room(messages, room) {
+        for (message, permit) in self.with_permits(messages, permits) {
             self.intake.hand_back(message, permit, received).await;
         }
     }
 
-    /// Counts the messages and gives each its room. A message beyond the requested number gets no
-    /// room: it is ignored, and SQS delivers it again.
-    fn with_room(
+    /// Counts the messages and gives each its permit. A message beyond the requested
+    /// number gets none: it is ignored, and SQS delivers it again.
+    fn with_permits(
         &self,
         messages: Vec<Message>,
-        mut room: ReservedPermits,
+        mut permits: ReservedPermits,
     ) -> Vec<(Message, Permit)> {
         self.metrics.received(messages.len());
         self.account.received(messages.len());
-        let mut with_room = Vec::with_capacity(messages.len());
+        let mut with_permits = Vec::with_capacity(messages.len());
         for message in messages {
-            match room.take(message.bytes()) {
-                Some(permit) => with_room.push((message, permit)),
+            match permits.take(message.bytes()) {
+                Some(permit) => with_permits.push((message, permit)),
                 None => {
                     warn!(message_id = %message.id, "The queue gave more than was asked for");
                     self.account.left(Disposition::Unsettled, 1);
                 }
             }
         }
-        with_room
+        with_permits
     }
 
     fn succeeded(&self, messages: usize, asked: usize, began_at: Instant, pace: &mut ReceivePace) {

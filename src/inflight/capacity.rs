@@ -251,128 +251,128 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receive_gets_a_full_batch_or_what_the_limit_leaves() {
-        let room = InFlightLimiter::new(13, 64 * MIB);
-        let full = room.reserve().await;
+        let limiter = InFlightLimiter::new(13, 64 * MIB);
+        let full = limiter.reserve().await;
         assert_eq!(full.len(), BATCH_MAX);
-        let rest = room.reserve().await;
+        let rest = limiter.reserve().await;
         assert_eq!(rest.len(), 3);
-        assert_eq!(room.free(), 0);
+        assert_eq!(limiter.free(), 0);
         drop(full);
-        assert_eq!(room.free(), 10);
+        assert_eq!(limiter.free(), 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reached_limit_makes_the_next_receive_wait() {
-        let room = InFlightLimiter::new(1, 64 * MIB);
-        let held = room.reserve().await;
-        assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
+        let limiter = InFlightLimiter::new(1, 64 * MIB);
+        let held = limiter.reserve().await;
+        assert!(timeout(Duration::from_secs(60), limiter.reserve()).await.is_err());
         drop(held);
-        assert_eq!(room.reserve().await.len(), 1);
+        assert_eq!(limiter.reserve().await.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_byte_limit_bounds_a_receive() {
-        let room = InFlightLimiter::new(1_000, 2 * MIB);
-        let mut reserved = room.reserve().await;
+        let limiter = InFlightLimiter::new(1_000, 2 * MIB);
+        let mut reserved = limiter.reserve().await;
         assert_eq!(reserved.len(), 2, "2 MiB must allow two messages of the largest size");
         let small = reserved.take(10).expect("room");
         drop(reserved);
-        let next = room.reserve().await;
+        let next = limiter.reserve().await;
         assert_eq!(next.len(), 1, "with 1 KiB held, less than 2 MiB are free");
         drop((small, next));
-        assert_eq!(room.reserve().await.len(), 2);
+        assert_eq!(limiter.reserve().await.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_shortened_reservation_returns_the_rest() {
-        let room = InFlightLimiter::new(10, 64 * MIB);
-        let mut reserved = room.reserve().await;
+        let limiter = InFlightLimiter::new(10, 64 * MIB);
+        let mut reserved = limiter.reserve().await;
         reserved.shrink_to(20);
         assert_eq!(reserved.len(), 10);
         reserved.shrink_to(4);
-        assert_eq!((reserved.len(), room.free()), (4, 6));
+        assert_eq!((reserved.len(), limiter.free()), (4, 6));
         let permits: Vec<_> = (0..5).map_while(|_| reserved.take(2_000_000)).collect();
         drop(reserved);
-        assert_eq!((permits.len(), room.reserve().await.len()), (4, 6));
+        assert_eq!((permits.len(), limiter.reserve().await.len()), (4, 6));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_permit_is_held_until_it_is_dropped() {
-        let room = InFlightLimiter::new(10, 64 * MIB);
-        let mut reserved = room.reserve().await;
+        let limiter = InFlightLimiter::new(10, 64 * MIB);
+        let mut reserved = limiter.reserve().await;
         let permits: Vec<_> = (0..3).map_while(|_| reserved.take(5_000_000)).collect();
         drop(reserved);
-        assert_eq!((permits.len(), room.taken(), room.free()), (3, 3, 7));
+        assert_eq!((permits.len(), limiter.taken(), limiter.free()), (3, 3, 7));
         drop(permits);
-        assert_eq!(room.taken(), 0);
+        assert_eq!(limiter.taken(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_unused_reservation_is_returned() {
-        let room = InFlightLimiter::new(10, 64 * MIB);
-        let mut reserved = room.reserve().await;
+        let limiter = InFlightLimiter::new(10, 64 * MIB);
+        let mut reserved = limiter.reserve().await;
         reserved.shrink_to(usize::MAX);
         assert_eq!(reserved.len(), 10);
         reserved.shrink_to(3);
-        assert_eq!((reserved.len(), room.free()), (3, 7));
-        assert_eq!(room.reserve().await.len(), 7);
+        assert_eq!((reserved.len(), limiter.free()), (3, 7));
+        assert_eq!(limiter.reserve().await.len(), 7);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_aborted_wait_reserves_nothing() {
-        let room = InFlightLimiter::new(5, 64 * MIB);
-        let mut wait = Box::pin(room.reserve());
+        let limiter = InFlightLimiter::new(5, 64 * MIB);
+        let mut wait = Box::pin(limiter.reserve());
         assert!(
             timeout(Duration::from_millis(1), &mut wait).await.is_err(),
             "the wait must not end yet"
         );
         drop(wait);
-        assert_eq!(room.taken(), 0);
+        assert_eq!(limiter.taken(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_beyond_the_limit_are_repaid_before_the_next_reservation() {
-        let room = InFlightLimiter::new(1_000, 4 * MIB);
-        let mut reserved = room.reserve().await;
+        let limiter = InFlightLimiter::new(1_000, 4 * MIB);
+        let mut reserved = limiter.reserve().await;
         assert_eq!(reserved.len(), 4);
         let mut held: Vec<_> = (0..4).map_while(|_| reserved.take(600 << 10)).collect();
         held.iter_mut().for_each(|permit| permit.grow(900 << 10));
         drop(reserved);
         assert_eq!(held.len(), 4, "four messages are held, with 6,000 of 4,096 KiB");
-        assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
+        assert!(timeout(Duration::from_secs(60), limiter.reserve()).await.is_err());
         drop(held.split_off(2));
-        let next = room.reserve().await;
+        let next = limiter.reserve().await;
         assert_eq!(next.len(), 1, "with 3,000 KiB held, one message is left");
         drop((held, next));
-        assert_eq!(room.reserve().await.len(), 4, "four messages must be reserved again");
+        assert_eq!(limiter.reserve().await.len(), 4, "four messages must be reserved again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_message_larger_than_the_sqs_limit_counts_completely() {
-        let room = InFlightLimiter::new(1_000, 3 * MIB);
-        let mut reserved = room.reserve().await;
+        let limiter = InFlightLimiter::new(1_000, 3 * MIB);
+        let mut reserved = limiter.reserve().await;
         let large = reserved.take(2 << 20).expect("room");
         drop(reserved);
-        assert_eq!(room.reserve().await.len(), 1);
+        assert_eq!(limiter.reserve().await.len(), 1);
         drop(large);
-        assert_eq!(room.reserve().await.len(), 3);
+        assert_eq!(limiter.reserve().await.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_one_receive_may_bring_is_not_promised_to_another() {
-        let room = InFlightLimiter::new(1_000, 10 * MIB);
-        let first = room.reserve().await;
+        let limiter = InFlightLimiter::new(1_000, 10 * MIB);
+        let first = limiter.reserve().await;
         assert_eq!(first.len(), BATCH_MAX);
-        assert!(timeout(Duration::from_secs(60), room.reserve()).await.is_err());
+        assert!(timeout(Duration::from_secs(60), limiter.reserve()).await.is_err());
         drop(first);
-        assert_eq!(room.reserve().await.len(), BATCH_MAX);
+        assert_eq!(limiter.reserve().await.len(), BATCH_MAX);
     }
 
     #[tokio::test(start_paused = true)]
     async fn messages_that_have_left_do_not_count_beside_those_held() {
-        let room = InFlightLimiter::new(1_000, 64 * MIB);
+        let limiter = InFlightLimiter::new(1_000, 64 * MIB);
         for _ in 0..100 {
-            let permit = room.reserve().await.take(1 << 20).expect("room");
+            let permit = limiter.reserve().await.take(1 << 20).expect("room");
             assert_eq!(permit.alike(), Alike { left: 63, all: 64 });
         }
     }

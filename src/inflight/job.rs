@@ -170,7 +170,7 @@ pub struct Receipt {
     /// Approximate age of the message at `leased_at`, in seconds; `None` if unknown.
     pub age_s: Option<u32>,
     /// The room that it takes until it is settled.
-    pub room: Permit,
+    pub permit: Permit,
     /// The span of its event, if recorded.
     pub span: Option<SpanLink>,
 }
@@ -190,7 +190,7 @@ impl Receipt {
         message: Message,
         leased_at: Instant,
         deadline: Instant,
-        room: Permit,
+        permit: Permit,
     ) -> (Self, OriginalMessage) {
         let original_id = MessageId(message.original_id().into());
         let receipt = Self {
@@ -200,7 +200,7 @@ impl Receipt {
             leased_at,
             deadline,
             age_s: message.sent_at.map(age_s),
-            room,
+            permit,
             span: None,
         };
         let original = OriginalMessage {

@@ -201,7 +201,7 @@ impl TableState {
     pub(super) fn grow(&mut self, key: JobKey, bytes: usize) {
         let entry = self.entries.get_mut(&key);
         if let Some(held) = entry.and_then(|entry| entry.receipts.first_mut()) {
-            held.receipt.room.grow(bytes);
+            held.receipt.permit.grow(bytes);
         }
     }
 

@@ -5,10 +5,10 @@ mod claims;
 mod ending;
 mod groups;
 mod keeper;
+mod limiter;
 mod lost;
 mod order;
 mod retained;
-mod room;
 mod suspects;
 mod waiting;
 mod wakes;
@@ -30,7 +30,7 @@ const VISIBILITY: Duration = Duration::from_secs(30);
 struct World {
     table: Arc<InFlight>,
     ready: mpsc::Receiver<JobKey>,
-    room: InFlightLimiter,
+    limiter: InFlightLimiter,
     metrics: Arc<Metrics>,
     serial: u32,
     /// Receive count of the messages admitted next.
@@ -56,7 +56,7 @@ impl World {
         Self {
             table: Arc::new(table),
             ready,
-            room: InFlightLimiter::new(messages_max, 1 << 40),
+            limiter: InFlightLimiter::new(messages_max, 1 << 40),
             metrics,
             serial: 0,
             receive_count: 1,
@@ -114,7 +114,7 @@ impl World {
         let event = decode(&message.body, "m").expect("an event");
         let held = self.metrics.held(HeldState::Buffered);
         let job = Box::new(Job::new(event, &message, now, span, held));
-        let permit = self.room.reserve().await.take(message.body.len()).expect("room");
+        let permit = self.limiter.reserve().await.take(message.body.len()).expect("room");
         let (receipt, original) = Receipt::split(message, now, now + self.lease, permit);
         (job, original, receipt)
     }
@@ -150,14 +150,14 @@ fn extended() -> Renewal {
 async fn a_job_starts_once_and_its_settlement_frees_its_permit() {
     let mut world = World::new();
     assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready));
-    assert_eq!(world.room.taken(), 1);
+    assert_eq!(world.limiter.taken(), 1);
     let job = world.start().expect("ready");
     assert!(world.table.start(job.key).is_none(), "a running job must not start again");
     let taken = world.table.take(&job);
     assert_eq!(taken.receipts.len(), 1);
     assert_eq!(world.table.held(), 0);
     drop(taken);
-    assert_eq!(world.room.taken(), 0);
+    assert_eq!(world.limiter.taken(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +270,7 @@ async fn a_failed_extension_is_retried_while_the_lease_lasts() {
     assert!(!job.lease.is_held());
     let forgotten = world.table.forget_lost(job).expect("lost");
     assert_eq!(forgotten.receipts_lost, 0, "the loss was counted twice");
-    assert_eq!((world.table.held(), world.room.taken()), (0, 0));
+    assert_eq!((world.table.held(), world.limiter.taken()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +335,7 @@ async fn a_release_waits_for_an_extension_in_progress() {
     let due = world.table.renewals_due(Instant::now()).due;
     let after = Duration::from_secs(7);
     assert!(world.table.release(&job, after).is_empty(), "the release must wait for the extension");
-    assert_eq!(world.room.taken(), 1);
+    assert_eq!(world.limiter.taken(), 1);
     let answers = due.into_iter().map(|due| (due.key, extended())).collect();
     let renewed = world.table.renewed(answers, Instant::now());
     assert_eq!(renewed.released.len(), 1);
@@ -393,8 +393,8 @@ async fn receives_resume_when_enough_buffered_jobs_have_started() {
     for n in 0..8 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
     }
-    let waiting = tokio::time::timeout(Duration::from_secs(1), world.table.buffer_room(0));
+    let waiting = tokio::time::timeout(Duration::from_secs(1), world.table.buffer_capacity(0));
     assert!(waiting.await.is_err(), "eight jobs are ready, which is the limit");
     let _job = world.start().expect("ready");
-    world.table.buffer_room(0).await;
+    world.table.buffer_capacity(0).await;
 }

@@ -106,7 +106,7 @@ impl InFlight {
     pub fn set_rationed(&self, is_rationed: bool) {
         let mut state = self.lock();
         state.is_rationed = is_rationed;
-        let drained = self.has_room(&state);
+        let drained = self.has_capacity(&state);
         drop(state);
         if drained {
             self.buffer_drained.notify_one();
@@ -117,7 +117,7 @@ impl InFlight {
     pub fn set_away(&self, dependency: Dependency, is_away: bool) {
         let mut state = self.lock();
         state.set_away(dependency, is_away);
-        let drained = self.has_room(&state);
+        let drained = self.has_capacity(&state);
         drop(state);
         if drained {
             self.buffer_drained.notify_one();

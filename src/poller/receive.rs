@@ -29,7 +29,7 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// The response to a receive, and the room for its messages.
 pub(super) struct ReceiveReply {
-    pub(super) room: ReservedPermits,
+    pub(super) permits: ReservedPermits,
     pub(super) asked: usize,
     pub(super) answer: Result<Vec<Message>, QueueError>,
     pub(super) received: Received,
@@ -62,7 +62,7 @@ impl AnswerWatch {
 /// Requests up to `asked` messages.
 pub(super) async fn receive(
     queue: Arc<dyn Queue>,
-    room: ReservedPermits,
+    permits: ReservedPermits,
     asked: usize,
     wait: Duration,
     visibility: Duration,
@@ -87,7 +87,7 @@ pub(super) async fn receive(
     };
     let leased_at = looks.before_answer();
     let received = Received { began_at, received_at: Instant::now(), leased_at, visibility };
-    ReceiveReply { room, asked, answer, received }
+    ReceiveReply { permits, asked, answer, received }
 }
 
 #[cfg(test)]
@@ -138,9 +138,9 @@ mod tests {
     async fn answered(open: Duration, paused: Duration) -> ReceiveReply {
         let (answer, answered) = oneshot::channel();
         let queue = Arc::new(Slow(Mutex::new(Some(answered))));
-        let room = InFlightLimiter::new(10, 64 << 20).reserve().await;
+        let permits = InFlightLimiter::new(10, 64 << 20).reserve().await;
         let wait = Duration::from_secs(20);
-        let receiving = tokio::spawn(receive(queue, room, 10, wait, VISIBILITY));
+        let receiving = tokio::spawn(receive(queue, permits, 10, wait, VISIBILITY));
         sleep(open).await;
         answer.send(()).unwrap();
         // No task runs during this time: the clock jumps.

@@ -152,7 +152,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
     };
     let poller = Poller {
         queue,
-        room: InFlightLimiter::new(20, 64 << 20),
+        limiter: InFlightLimiter::new(20, 64 << 20),
         inflight,
         intake,
         actions,

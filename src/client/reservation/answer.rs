@@ -203,8 +203,8 @@ async fn read_rest(response: &mut Response, body: &mut Vec<u8>) -> Result<bool, 
 /// At most one byte more than [`ANSWER_BYTES_MAX`] is kept in total.
 async fn read_chunk(response: &mut Response, body: &mut Vec<u8>) -> Result<bool, reqwest::Error> {
     let Some(chunk) = response.chunk().await? else { return Ok(false) };
-    let room = (ANSWER_BYTES_MAX + 1).saturating_sub(body.len());
-    body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    let left = (ANSWER_BYTES_MAX + 1).saturating_sub(body.len());
+    body.extend_from_slice(&chunk[..chunk.len().min(left)]);
     Ok(true)
 }
 

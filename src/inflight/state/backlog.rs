@@ -48,7 +48,7 @@ impl TableState {
         receipt: &Receipt,
     ) -> Option<Deferral> {
         // Assumes that the lane's messages are as large as this one.
-        let memory = receipt.room.alike();
+        let memory = receipt.permit.alike();
         let left = self.messages_max.saturating_sub(self.receipts_held()).min(memory.left);
         let share = left.max(self.messages_max.min(memory.all) / SHARE_MIN).max(HELD_MIN);
         if before < share

@@ -37,7 +37,7 @@ impl TableState {
         if self.limits.receives_max.is_used_up(entry.receives().saturating_add(job.rounds)) {
             return GroupFate::LastReceive;
         }
-        let memory = entry.receipts.first().map(|held| held.receipt.room.alike());
+        let memory = entry.receipts.first().map(|held| held.receipt.permit.alike());
         let is_room_short = self.receipts_held() > self.messages_max / 2
             || memory.is_some_and(|memory| memory.left < memory.all / 2);
         if is_room_short || self.stopped || self.lanes.after(group, job.key).is_empty() {

@@ -25,7 +25,7 @@ async fn a_newer_receipt_replaces_the_older_one() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     assert!(receive(&mut world, 2).await);
-    assert_eq!(world.room.taken(), 1);
+    assert_eq!(world.limiter.taken(), 1);
     assert_eq!(handles(&mut world), ["handle-2"]);
 }
 
@@ -37,7 +37,7 @@ async fn a_receipt_with_a_lower_count_is_kept_too() {
     // It may be a newer receipt whose count SQS has not fully updated, or an older one that is
     // late.
     assert!(!receive(&mut world, 1).await);
-    assert_eq!(world.room.taken(), 2);
+    assert_eq!(world.limiter.taken(), 2);
     assert_eq!(handles(&mut world), ["handle-1", "handle-2"]);
 }
 
@@ -54,20 +54,20 @@ async fn during_a_drain_a_message_that_is_received_again_stays_with_its_job() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let job = world.start().expect("ready");
-    let receipt = |message_id: &str, room: Permit| Receipt {
+    let receipt = |message_id: &str, permit: Permit| Receipt {
         message_id: MessageId(message_id.into()),
         handle: ReceiptHandle("newer".into()),
         receive_count: 2,
         leased_at: Instant::now(),
         deadline: Instant::now() + VISIBILITY,
         age_s: None,
-        room,
+        permit,
         span: None,
     };
-    let mut room = world.room.reserve().await;
-    let same = receipt("m1", room.take(10).expect("room"));
-    let other = receipt("m2", room.take(10).expect("room"));
-    let sibling = Receipt { receive_count: 1, ..receipt("m1", room.take(10).expect("room")) };
+    let mut permits = world.limiter.reserve().await;
+    let same = receipt("m1", permits.take(10).expect("room"));
+    let other = receipt("m2", permits.take(10).expect("room"));
+    let sibling = Receipt { receive_count: 1, ..receipt("m1", permits.take(10).expect("room")) };
     assert!(!world.table.rejoin(sibling).expect("held"), "both receipts must be kept");
     assert!(world.table.rejoin(same).expect("held"), "the older receipt must be dropped");
     assert_eq!(&*world.table.rejoin(other).expect_err("not held").message_id.0, "m2");

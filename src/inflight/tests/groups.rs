@@ -121,12 +121,12 @@ async fn a_reservation_uses_at_most_half_of_the_free_messages() {
 #[tokio::test(start_paused = true)]
 async fn a_reservation_uses_at_most_half_of_the_free_bytes() {
     let mut world = World::new();
-    world.room = InFlightLimiter::new(100, 64 << 20);
+    world.limiter = InFlightLimiter::new(100, 64 << 20);
     let mut held = 0;
     for n in 0..40 {
         let (job, original, mut receipt) =
             world.arrival(&format!("m{n}"), &format!("e{n}"), "hot", "show").await;
-        receipt.room.grow((1 << 20) - 1_024);
+        receipt.permit.grow((1 << 20) - 1_024);
         let admitted = world.table.admission().event(job, original, receipt);
         held += usize::from(!matches!(admitted, Admitted::Deferred { .. }));
     }
@@ -218,5 +218,5 @@ async fn copies_of_an_event_use_at_most_half_of_the_free_messages() {
         }
     }
     assert_eq!(joined, 50);
-    assert!(world.room.free() > 0);
+    assert!(world.limiter.free() > 0);
 }

@@ -273,16 +273,16 @@ async fn jobs_at_the_concurrency_limit_are_buffered_unless_the_service_is_down()
         let job = world.start().expect("ready");
         world.table.park(job, Dependency::Inventory, FULL);
     }
-    let has_room = |world: &World| {
+    let has_capacity = |world: &World| {
         let table = Arc::clone(&world.table);
-        async move { tokio::time::timeout(HOUR, table.buffer_room(0)).await.is_ok() }
+        async move { tokio::time::timeout(HOUR, table.buffer_capacity(0)).await.is_ok() }
     };
-    assert!(!has_room(&world).await, "eight may be buffered");
+    assert!(!has_capacity(&world).await, "eight may be buffered");
     world.table.set_away(Dependency::Inventory, true);
-    assert!(has_room(&world).await);
+    assert!(has_capacity(&world).await);
     world.table.set_away(Dependency::Inventory, false);
     world.table.set_buffer_max(9);
-    assert!(has_room(&world).await);
+    assert!(has_capacity(&world).await);
 }
 
 /// A pause or a call rate limit.
@@ -300,21 +300,21 @@ async fn jobs_paced_by_a_limit_are_buffered_unless_they_are_suspects() {
     let job = world.start().expect("ready");
     let suspect = world.metrics.suspect(Service::Reservation);
     assert!(world.table.wait_as_suspect(job, suspect, later).is_none());
-    let has_room = |world: &World| {
+    let has_capacity = |world: &World| {
         let table = Arc::clone(&world.table);
-        async move { tokio::time::timeout(HOUR, table.buffer_room(0)).await.is_ok() }
+        async move { tokio::time::timeout(HOUR, table.buffer_capacity(0)).await.is_ok() }
     };
-    assert!(has_room(&world).await, "jobs with their own retry times are not buffered");
+    assert!(has_capacity(&world).await, "jobs with their own retry times are not buffered");
     world.table.set_rationed(true);
-    assert!(!has_room(&world).await, "eight may be buffered");
+    assert!(!has_capacity(&world).await, "eight may be buffered");
     world.table.set_buffer_max(9);
-    assert!(has_room(&world).await, "a suspect is not buffered");
+    assert!(has_capacity(&world).await, "a suspect is not buffered");
     assert_eq!(world.table.wake_due(later), None);
     while let Some(job) = world.start() {
         drop(world.table.take(&job));
     }
     world.table.set_buffer_max(1);
-    assert!(has_room(&world).await, "no job waits any more");
+    assert!(has_capacity(&world).await, "no job waits any more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,15 +324,19 @@ async fn the_buffer_limit_of_a_small_service_is_never_exceeded() {
     for n in 0..2 {
         world.admit(&format!("e{n}"), &format!("r{n}")).await;
     }
-    let room = |world: &World, coming| {
+    let capacity = |world: &World, coming| {
         let table = Arc::clone(&world.table);
-        async move { tokio::time::timeout(HOUR, table.buffer_room(coming)).await.ok() }
+        async move { tokio::time::timeout(HOUR, table.buffer_capacity(coming)).await.ok() }
     };
-    assert_eq!(room(&world, 0).await, Some(4));
-    assert_eq!(room(&world, 1).await, Some(3), "one message is on its way");
-    assert_eq!(room(&world, 2).await, None, "too few free places for a receive");
+    assert_eq!(capacity(&world, 0).await, Some(4));
+    assert_eq!(capacity(&world, 1).await, Some(3), "one message is on its way");
+    assert_eq!(capacity(&world, 2).await, None, "too few free places for a receive");
     world.table.set_buffer_max(8);
-    assert_eq!(room(&world, 0).await, Some(crate::queue::BATCH_MAX), "limited only by the workers");
+    assert_eq!(
+        capacity(&world, 0).await,
+        Some(crate::queue::BATCH_MAX),
+        "limited only by the workers"
+    );
 }
 
 /// Otherwise the poller would wait for room for ever.

@@ -33,10 +33,10 @@ impl World {
 
     /// Checks that nothing more may be buffered before `act`, and that the poller is told then.
     fn assert_room_after(&self, act: impl FnOnce()) {
-        let mut room = pin!(self.table.buffer_room(0));
-        assert!(room.as_mut().now_or_never().is_none(), "as many are buffered as may");
+        let mut capacity = pin!(self.table.buffer_capacity(0));
+        assert!(capacity.as_mut().now_or_never().is_none(), "as many are buffered as may");
         act();
-        assert!(room.as_mut().now_or_never().is_some(), "the poller is told");
+        assert!(capacity.as_mut().now_or_never().is_some(), "the poller is told");
     }
 }
 

@@ -101,10 +101,10 @@ type Sent = (u128, usize);
 
 /// Hands in groups of deletes, `apart` from each other. Returns the calls.
 async fn sent(counts: &[usize], apart: Duration, course: Course) -> Vec<Sent> {
-    let room = InFlightLimiter::new(100, 1 << 30);
+    let limiter = InFlightLimiter::new(100, 1 << 30);
     let mut permits = Vec::new();
     for _ in 0..counts.iter().sum() {
-        permits.push(room.reserve().await.take(10).unwrap());
+        permits.push(limiter.reserve().await.take(10).unwrap());
     }
     let queue = Arc::new(Noted { began_at: Instant::now(), deletes: Mutex::default(), course });
     let (batches, batcher) = Batcher::new(
@@ -133,7 +133,7 @@ async fn sent(counts: &[usize], apart: Duration, course: Course) -> Vec<Sent> {
                 leased_at: Instant::now(),
                 deadline: Instant::now() + course.lease,
                 age_s: None,
-                room: permits.pop().unwrap(),
+                permit: permits.pop().unwrap(),
                 span: None,
             };
             batches.send(Settlement::Delete(receipt, Disposition::Deleted)).await;

@@ -60,15 +60,15 @@ impl LogFields {
     ) {
         let long = matches!(key, MESSAGE | "error");
         let bytes_max = if long { 2 * VALUE_BYTES_MAX } else { VALUE_BYTES_MAX };
-        let Some(room) = self.room(key) else { return };
+        let Some(free) = self.free_bytes(key) else { return };
         let start = self.text.len();
         // `Escaped` never fails. If a `Display` fails, its output so far is kept.
-        let _ = write(&mut JsonEscaped::new(&mut self.text, bytes_max.min(room)));
+        let _ = write(&mut JsonEscaped::new(&mut self.text, bytes_max.min(free)));
         self.add(key, start, true);
     }
 
     fn put_number(&mut self, key: &'static str, value: fmt::Arguments<'_>) {
-        if self.room(key).is_some_and(|room| room >= NUMBER_BYTES_MAX) {
+        if self.free_bytes(key).is_some_and(|free| free >= NUMBER_BYTES_MAX) {
             let start = self.text.len();
             let _ = self.text.write_fmt(value);
             self.add(key, start, false);
@@ -76,12 +76,12 @@ impl LogFields {
     }
 
     /// Returns the bytes left for a value. `None` if too few are left or the key is a duplicate.
-    fn room(&self, key: &str) -> Option<usize> {
+    fn free_bytes(&self, key: &str) -> Option<usize> {
         if self.entries.iter().any(|entry| entry.key == key) {
             return None;
         }
-        let room = self.bytes_left.checked_sub(6 * key.len() + KEY_OVERHEAD_BYTES)?;
-        (room > CUT.len()).then_some(room)
+        let free = self.bytes_left.checked_sub(6 * key.len() + KEY_OVERHEAD_BYTES)?;
+        (free > CUT.len()).then_some(free)
     }
 
     fn add(&mut self, key: &'static str, start: usize, is_text: bool) {
