@@ -1,9 +1,9 @@
-//! Reads a message's text down to the innermost layer: opens envelopes and keeps their fields.
+//! Reads a message's text down to the innermost object: opens envelopes and keeps their fields.
 //!
 //! `read` checks the fields of the event.
 
 use super::context::EnvelopeContext;
-use super::json_object::{self, Key, Layer, Node, Value};
+use super::json_object::{self, JsonObject, Key, Node, Value};
 use super::poison::BodyFault;
 use super::validate;
 use super::{Event, NoEvent, PoisonReason, foreign};
@@ -24,8 +24,8 @@ const OBJECTS_MAX: u8 = ENVELOPES_MAX + 2;
 /// Returns [`NoEvent`] if the body can never be handled, on any delivery, or if nothing is to be
 /// done.
 pub fn decode(body: &str, message_id: &str) -> Result<Event, NoEvent> {
-    let around = EnvelopeContext { message_id, ..EnvelopeContext::default() };
-    open(body, "the body", around, 0).map_err(|no_event| foreign::explain(body, no_event))
+    let context = EnvelopeContext { message_id, ..EnvelopeContext::default() };
+    open(body, "the body", context, 0).map_err(|no_event| foreign::explain(body, no_event))
 }
 
 /// The role of an object, identified by its shape.
@@ -36,15 +36,15 @@ enum Shape {
     Detail,
 }
 
-fn shape(layer: &Layer<'_>) -> Shape {
+fn shape(object: &JsonObject<'_>) -> Shape {
     let is_absent = |node: &Node<'_>| matches!(node, Node::Absent);
-    if layer.has(Key::ReservationId) || !is_absent(&layer.payload) {
+    if object.has(Key::ReservationId) || !is_absent(&object.payload) {
         Shape::Event
-    } else if layer.has(Key::SnsType) && layer.has(Key::SnsMessage) {
+    } else if object.has(Key::SnsType) && object.has(Key::SnsMessage) {
         Shape::Sns
-    } else if layer.has(Key::SpecVersion) && layer.data.is_some() {
+    } else if object.has(Key::SpecVersion) && object.data.is_some() {
         Shape::CloudEvent
-    } else if !is_absent(&layer.detail) {
+    } else if !is_absent(&object.detail) {
         Shape::Detail
     } else {
         Shape::Event
@@ -54,15 +54,15 @@ fn shape(layer: &Layer<'_>) -> Shape {
 fn open(
     text: &str,
     place: &str,
-    around: EnvelopeContext<'_>,
+    context: EnvelopeContext<'_>,
     envelopes: u8,
 ) -> Result<Event, NoEvent> {
-    let mut layer = parse(text, place)?;
-    let mut around = around;
+    let mut object = parse(text, place)?;
+    let mut context = context;
     let mut envelopes = envelopes;
     loop {
-        around.trace = around.trace.inside(&layer);
-        let shape = shape(&layer);
+        context.trace = context.trace.inside(&object);
+        let shape = shape(&object);
         if !matches!(shape, Shape::Event) {
             envelopes += 1;
             if envelopes > ENVELOPES_MAX {
@@ -70,21 +70,21 @@ fn open(
             }
         }
         match shape {
-            Shape::Event => return validate::event(layer, around),
+            Shape::Event => return validate::event(object, context),
             Shape::Sns => {
-                let message = sns_message(&mut layer)?;
-                around.trace = around.trace.with_attributes(layer.sns_attributes);
-                return open(&message, "Message", inside_sns(around, &mut layer), envelopes);
+                let message = sns_message(&mut object)?;
+                context.trace = context.trace.with_attributes(object.sns_attributes);
+                return open(&message, "Message", inside_sns(context, &mut object), envelopes);
             }
             Shape::CloudEvent => {
-                let data = cloud_event_data(&layer)?;
-                around = inside_detail(around, &mut layer);
-                layer = parse(data, Key::Data.as_str())?;
+                let data = cloud_event_data(&object)?;
+                context = inside_detail(context, &mut object);
+                object = parse(data, Key::Data.as_str())?;
             }
             Shape::Detail => {
-                let detail = std::mem::take(&mut layer.detail);
-                around = inside_detail(around, &mut layer);
-                layer = object(detail, Key::Detail.as_str())?;
+                let detail = std::mem::take(&mut object.detail);
+                context = inside_detail(context, &mut object);
+                object = expect_object(detail, Key::Detail.as_str())?;
             }
         }
     }
@@ -97,15 +97,15 @@ fn too_deep() -> BodyFault {
     )
 }
 
-fn parse<'a>(text: &'a str, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
+fn parse<'a>(text: &'a str, place: &str) -> Result<Box<JsonObject<'a>>, BodyFault> {
     let node = json_object::parse(text, OBJECTS_MAX)
         .map_err(|error| BodyFault::new(PoisonReason::InvalidJson, format!("{place}: {error}")))?;
-    object(node, place)
+    expect_object(node, place)
 }
 
-fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, BodyFault> {
+fn expect_object<'a>(node: Node<'a>, place: &str) -> Result<Box<JsonObject<'a>>, BodyFault> {
     let kind = match node {
-        Node::Object(layer) => return Ok(layer),
+        Node::Object(object) => return Ok(object),
         Node::Absent => json_object::JsonType::Null,
         Node::Other(kind) => kind,
     };
@@ -118,9 +118,9 @@ fn object<'a>(node: Node<'a>, place: &str) -> Result<Box<Layer<'a>>, BodyFault> 
 /// Returns the text inside an SNS notification.
 ///
 /// SNS also sends subscription confirmations in this shape; they contain no event.
-fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, BodyFault> {
+fn sns_message<'a>(object: &mut JsonObject<'a>) -> Result<std::borrow::Cow<'a, str>, BodyFault> {
     let broken = |detail: String| BodyFault::new(PoisonReason::InvalidEnvelope, detail);
-    match layer.get(Key::SnsType) {
+    match object.get(Key::SnsType) {
         Value::Text(kind) if kind == "Notification" => {}
         Value::Text(kind) => {
             return Err(broken(format!("Type is {}: must be \"Notification\"", Escaped(kind))));
@@ -129,7 +129,7 @@ fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, B
             return Err(broken("Type is no string: must be \"Notification\"".into()));
         }
     }
-    match layer.take(Key::SnsMessage) {
+    match object.take(Key::SnsMessage) {
         Value::Text(message) => Ok(message),
         Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => {
             Err(broken("Message is no string: must be JSON as a string".into()))
@@ -138,9 +138,9 @@ fn sns_message<'a>(layer: &mut Layer<'a>) -> Result<std::borrow::Cow<'a, str>, B
 }
 
 /// Returns the JSON of a CloudEvent's data (CloudEvents 1.0, JSON event format).
-fn cloud_event_data<'a>(layer: &Layer<'a>) -> Result<&'a str, BodyFault> {
-    let version = match layer.get(Key::SpecVersion) {
-        Value::Text(version) if version == "1.0" => return Ok(layer.data.unwrap_or("null")),
+fn cloud_event_data<'a>(object: &JsonObject<'a>) -> Result<&'a str, BodyFault> {
+    let version = match object.get(Key::SpecVersion) {
+        Value::Text(version) if version == "1.0" => return Ok(object.data.unwrap_or("null")),
         Value::Text(version) => Escaped(version).to_string(),
         Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => {
             "no string".to_owned()
@@ -150,16 +150,22 @@ fn cloud_event_data<'a>(layer: &Layer<'a>) -> Result<&'a str, BodyFault> {
     Err(BodyFault::new(PoisonReason::InvalidEnvelope, detail))
 }
 
-fn inside_sns<'a>(around: EnvelopeContext<'a>, layer: &mut Layer<'a>) -> EnvelopeContext<'a> {
-    EnvelopeContext { id: first(layer.take(Key::SnsMessageId), around.id), ..around }
+fn inside_sns<'a>(
+    context: EnvelopeContext<'a>,
+    object: &mut JsonObject<'a>,
+) -> EnvelopeContext<'a> {
+    EnvelopeContext { id: first(object.take(Key::SnsMessageId), context.id), ..context }
 }
 
-fn inside_detail<'a>(around: EnvelopeContext<'a>, layer: &mut Layer<'a>) -> EnvelopeContext<'a> {
-    let type_name = first(layer.take(Key::DetailType), layer.take(Key::Type));
+fn inside_detail<'a>(
+    context: EnvelopeContext<'a>,
+    object: &mut JsonObject<'a>,
+) -> EnvelopeContext<'a> {
+    let type_name = first(object.take(Key::DetailType), object.take(Key::Type));
     EnvelopeContext {
-        id: first(layer.take(Key::Id), around.id),
-        type_name: first(type_name, around.type_name),
-        ..around
+        id: first(object.take(Key::Id), context.id),
+        type_name: first(type_name, context.type_name),
+        ..context
     }
 }
 

@@ -114,14 +114,14 @@ pub(super) enum SeatList {
 pub(super) enum Node<'a> {
     #[default]
     Absent,
-    Object(Box<Layer<'a>>),
+    Object(Box<JsonObject<'a>>),
     /// Not an object, or an object below the maximum depth.
     Other(JsonType),
 }
 
 /// The fields of one object.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Layer<'a> {
+pub(super) struct JsonObject<'a> {
     values: [Value<'a>; Key::VALUES],
     pub(super) seat_ids: SeatList,
     pub(super) payload: Node<'a>,
@@ -134,7 +134,7 @@ pub(super) struct Layer<'a> {
     pub(super) contradiction: Option<Key>,
 }
 
-impl<'a> Layer<'a> {
+impl<'a> JsonObject<'a> {
     /// Returns the value of a field; `Absent` for fields that are not scalar.
     pub(super) fn get(&self, key: Key) -> &Value<'a> {
         self.values.get(key as usize).unwrap_or(&Value::Absent)
@@ -210,31 +210,31 @@ fn node(raw: &RawValue, objects: u8) -> Result<Node<'_>, serde_json::Error> {
 fn object(text: &str, objects: u8) -> Result<Node<'_>, serde_json::Error> {
     let Some(objects) = objects.checked_sub(1) else { return Ok(Node::Other(JsonType::Object)) };
     let mut json = serde_json::Deserializer::from_str(text);
-    let layer = json.deserialize_map(LayerVisitor { objects })?;
+    let object = json.deserialize_map(JsonObjectVisitor { objects })?;
     json.end()?;
-    Ok(Node::Object(layer))
+    Ok(Node::Object(object))
 }
 
 /// Reads an object with nested objects, down to a depth.
-struct LayerVisitor {
+struct JsonObjectVisitor {
     objects: u8,
 }
 
-impl<'de> Visitor<'de> for LayerVisitor {
-    type Value = Box<Layer<'de>>;
+impl<'de> Visitor<'de> for JsonObjectVisitor {
+    type Value = Box<JsonObject<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Box<Layer<'de>>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Box<JsonObject<'de>>, A::Error> {
         let inside = |raw: &'de RawValue| node(raw, self.objects).map_err(A::Error::custom);
-        let mut layer = Box::<Layer<'de>>::default();
+        let mut object = Box::<JsonObject<'de>>::default();
         let mut seen = 0_u64;
-        while let Some(raw) = object.next_key::<&'de RawValue>()? {
+        while let Some(raw) = map.next_key::<&'de RawValue>()? {
             let key = key(raw);
             if key == Key::Unknown {
-                object.next_value::<IgnoredAny>()?;
+                map.next_value::<IgnoredAny>()?;
                 continue;
             }
             let bit = 1_u64 << key as u32;
@@ -242,20 +242,20 @@ impl<'de> Visitor<'de> for LayerVisitor {
                 return Err(A::Error::duplicate_field(key.as_str()));
             }
             seen |= bit;
-            let raw = object.next_value::<&'de RawValue>()?;
+            let raw = map.next_value::<&'de RawValue>()?;
             if key == Key::Payload {
-                layer.payload = inside(raw)?;
+                object.payload = inside(raw)?;
             } else if key == Key::Detail {
-                layer.detail = inside(raw)?;
+                object.detail = inside(raw)?;
             } else if key.field() == Key::SeatIds {
-                layer.put_seats(seats(raw)?);
+                object.put_seats(seats(raw)?);
             } else if matches!(key, Key::Data | Key::SnsAttributes) {
-                layer.put_json(key, raw);
+                object.put_json(key, raw);
             } else {
-                layer.put(key, value(raw));
+                object.put(key, value(raw));
             }
         }
-        Ok(layer)
+        Ok(object)
     }
 }
 
@@ -350,9 +350,9 @@ pub(super) fn member<'a>(json: &'a str, name: &str) -> Option<&'a RawValue> {
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut found = None;
-            while let Some((key, value)) = object.next_entry::<&'de RawValue, &'de RawValue>()? {
+            while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
                 if found.is_none() && text(key.get()).is_some_and(|key| key == self.0) {
                     found = Some(value);
                 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::json_object::{self, Key, Layer, Value};
+use super::json_object::{self, JsonObject, Key, Value};
 
 /// The maximum length of `tracestate` that is kept, in bytes.
 ///
@@ -82,7 +82,7 @@ pub struct BodyTrace {
     pub is_attribute: bool,
 }
 
-/// The trace context of one layer, or of all layers around it.
+/// The trace context of one object, or of all objects around it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TraceContext {
     attribute: Option<BodyTrace>,
@@ -93,19 +93,19 @@ pub(super) struct TraceContext {
 }
 
 impl TraceContext {
-    /// Merges the context of a layer further inside, which has priority.
-    pub(super) fn inside(self, layer: &Layer<'_>) -> Self {
-        fn text<'v>(layer: &'v Layer<'_>, key: Key) -> Option<&'v str> {
-            match layer.get(key) {
+    /// Merges the context of an object further inside, which has priority.
+    pub(super) fn inside(self, object: &JsonObject<'_>) -> Self {
+        fn text<'v>(object: &'v JsonObject<'_>, key: Key) -> Option<&'v str> {
+            match object.get(key) {
                 Value::Text(text) => Some(text),
                 Value::Absent | Value::Integer(_) | Value::Number(_) | Value::Other(_) => None,
             }
         }
-        let id = text(layer, Key::TraceId);
-        let named = text(layer, Key::Traceparent).and_then(W3cParent::parse);
+        let id = text(object, Key::TraceId);
+        let named = text(object, Key::Traceparent).and_then(W3cParent::parse);
         let own = named.or_else(|| id.and_then(W3cParent::parse)).map(|parent| BodyTrace {
             parent,
-            state: text(layer, Key::Tracestate).and_then(trace_state),
+            state: text(object, Key::Tracestate).and_then(trace_state),
             is_attribute: false,
         });
         Self {

@@ -1,10 +1,10 @@
-//! Reads an [`Event`] from the innermost layer and checks each field.
+//! Reads an [`Event`] from the innermost object and checks each field.
 //!
 //! `decode` opens the envelopes before this.
 
 use super::context::EnvelopeContext;
 use super::id::{self, ID_BYTES_MAX, IdError};
-use super::json_object::{JsonType, Key, Layer, Node, SeatList, Value};
+use super::json_object::{JsonObject, JsonType, Key, Node, SeatList, Value};
 use super::number::{self, Shown};
 use super::poison::BodyFault;
 use super::{
@@ -51,19 +51,19 @@ impl From<BodyFault> for Stop {
 /// The first fault is reported, in this order: type, spellings, payment's status, id, reservation,
 /// payload, show.
 pub(super) fn event(
-    mut layer: Box<Layer<'_>>,
-    around: EnvelopeContext<'_>,
+    mut object: Box<JsonObject<'_>>,
+    context: EnvelopeContext<'_>,
 ) -> Result<Event, NoEvent> {
     let mut known = None;
-    checked(&mut layer, &around, &mut known)
+    checked(&mut object, &context, &mut known)
         .map(|event| Event {
-            baggage: around.trace.baggage.clone(),
-            trace: around.trace.clone().into_trace(),
+            baggage: context.trace.baggage.clone(),
+            trace: context.trace.clone().into_trace(),
             ..event
         })
         .map_err(|stop| {
-            let id = own_id(&layer, &around).ok().flatten();
-            let reservation_id = reservation_id(&layer).ok();
+            let id = own_id(&object, &context).ok().flatten();
+            let reservation_id = reservation_id(&object).ok();
             match stop {
                 Stop::NoChange(status) => {
                     NoEvent::NoChange(NoChange { id, reservation_id, status })
@@ -80,16 +80,16 @@ pub(super) fn event(
 
 /// Reads the event; stores its type in `known` as soon as it is known.
 fn checked(
-    layer: &mut Layer<'_>,
-    around: &EnvelopeContext<'_>,
+    object: &mut JsonObject<'_>,
+    context: &EnvelopeContext<'_>,
     known: &mut Option<EventType>,
 ) -> Result<Event, Stop> {
-    let named = named(layer, around)?;
+    let named = named(object, context)?;
     if let Named::Type(event_type) = named {
         *known = Some(event_type);
     }
-    consistent(layer)?;
-    let mut inner = match std::mem::take(&mut layer.payload) {
+    consistent(object)?;
+    let mut inner = match std::mem::take(&mut object.payload) {
         Node::Object(inner) => Some(inner),
         Node::Absent => None,
         Node::Other(kind) => return Err(wrong_type(Key::Payload, kind, "an object").into()),
@@ -99,29 +99,29 @@ fn checked(
     }
     let event_type = match named {
         Named::Type(event_type) => event_type,
-        Named::StatusUpdated => by_status(inner.as_deref().unwrap_or(layer))?,
+        Named::StatusUpdated => by_status(inner.as_deref().unwrap_or(object))?,
     };
     *known = Some(event_type);
-    let (id, is_id_of_message) = event_id(layer, around)?;
-    let reservation_id = reservation_id(layer)?;
-    let mut payload = payload(event_type, inner.as_deref_mut().unwrap_or(layer))?;
+    let (id, is_id_of_message) = event_id(object, context)?;
+    let reservation_id = reservation_id(object)?;
+    let mut payload = payload(event_type, inner.as_deref_mut().unwrap_or(object))?;
     if let (
         Named::StatusUpdated,
         Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment),
     ) = (named, &mut payload)
         && payment.payment_intent_id.is_none()
     {
-        let fields = inner.as_deref().unwrap_or(layer);
+        let fields = inner.as_deref().unwrap_or(object);
         payment.payment_intent_id = optional_id(fields, Key::PaymentId)?;
     }
-    let show_id = show_id(layer, &payload)?;
+    let show_id = show_id(object, &payload)?;
     let (trace, baggage) = (None, None);
     Ok(Event { id, is_id_of_message, reservation_id, show_id, payload, trace, baggage })
 }
 
-fn named(layer: &Layer<'_>, around: &EnvelopeContext<'_>) -> Result<Named, BodyFault> {
-    let value = own_or(layer.get(Key::Type), &around.type_name);
-    let value = own_or(value, layer.get(Key::EventType));
+fn named(object: &JsonObject<'_>, context: &EnvelopeContext<'_>) -> Result<Named, BodyFault> {
+    let value = own_or(object.get(Key::Type), &context.type_name);
+    let value = own_or(value, object.get(Key::EventType));
     let name = text(value, Key::Type)?.ok_or_else(|| missing(Key::Type))?;
     if STATUS_UPDATED.contains(&name) {
         return Ok(Named::StatusUpdated);
@@ -135,15 +135,15 @@ fn named(layer: &Layer<'_>, around: &EnvelopeContext<'_>) -> Result<Named, BodyF
 }
 
 /// Checks that no field has two values in its two spellings.
-fn consistent(layer: &Layer<'_>) -> Result<(), BodyFault> {
-    layer.contradiction.map_or(Ok(()), |key| {
+fn consistent(object: &JsonObject<'_>) -> Result<(), BodyFault> {
+    object.contradiction.map_or(Ok(()), |key| {
         let name = key.as_str();
         Err(BodyFault::event(format!("{name} is given in two spellings with different values")))
     })
 }
 
 /// Returns the type of an event from its payment status.
-fn by_status(fields: &Layer<'_>) -> Result<EventType, Stop> {
+fn by_status(fields: &JsonObject<'_>) -> Result<EventType, Stop> {
     let status = text(fields.get(Key::Status), Key::Status)?
         .filter(|status| !status.is_empty())
         .ok_or_else(|| missing(Key::Status))?;
@@ -162,32 +162,38 @@ fn by_status(fields: &Layer<'_>) -> Result<EventType, Stop> {
 }
 
 /// Returns the identity in the body, if there is one.
-fn own_id(layer: &Layer<'_>, around: &EnvelopeContext<'_>) -> Result<Option<EventId>, BodyFault> {
-    optional(own_or(layer.get(Key::Id), &around.id), Key::Id, EventId::new)
+fn own_id(
+    object: &JsonObject<'_>,
+    context: &EnvelopeContext<'_>,
+) -> Result<Option<EventId>, BodyFault> {
+    optional(own_or(object.get(Key::Id), &context.id), Key::Id, EventId::new)
 }
 
 /// Returns the identity, and whether it is the message's id.
-fn event_id(layer: &Layer<'_>, around: &EnvelopeContext<'_>) -> Result<(EventId, bool), BodyFault> {
-    match own_id(layer, around)? {
+fn event_id(
+    object: &JsonObject<'_>,
+    context: &EnvelopeContext<'_>,
+) -> Result<(EventId, bool), BodyFault> {
+    match own_id(object, context)? {
         Some(id) => Ok((id, false)),
-        None => match EventId::new(around.message_id) {
+        None => match EventId::new(context.message_id) {
             Ok(id) => Ok((id, true)),
             Err(_) => Err(missing(Key::Id)),
         },
     }
 }
 
-fn reservation_id(layer: &Layer<'_>) -> Result<ReservationId, BodyFault> {
+fn reservation_id(object: &JsonObject<'_>) -> Result<ReservationId, BodyFault> {
     let key = Key::ReservationId;
-    required(layer.get(key), key, ReservationId::new)
+    required(object.get(key), key, ReservationId::new)
 }
 
 /// Returns the show.
 ///
 /// It is required on a payment that names seats. For an expiry, the Reservation API can provide it.
 /// On a payment without seats no step uses it, so an invalid value counts as absent.
-fn show_id(layer: &Layer<'_>, payload: &Payload) -> Result<Option<ShowId>, BodyFault> {
-    let (value, key) = (layer.get(Key::EventId), Key::EventId);
+fn show_id(object: &JsonObject<'_>, payload: &Payload) -> Result<Option<ShowId>, BodyFault> {
+    let (value, key) = (object.get(Key::EventId), Key::EventId);
     match payload {
         Payload::ReservationExpired(_) => optional(value, key, ShowId::new),
         Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) => {
@@ -200,7 +206,7 @@ fn show_id(layer: &Layer<'_>, payload: &Payload) -> Result<Option<ShowId>, BodyF
 }
 
 /// Reads an event's payload from the object with its fields.
-fn payload(event_type: EventType, fields: &mut Layer<'_>) -> Result<Payload, BodyFault> {
+fn payload(event_type: EventType, fields: &mut JsonObject<'_>) -> Result<Payload, BodyFault> {
     match event_type {
         EventType::ReservationExpired => seats(fields, false).map(Payload::ReservationExpired),
         EventType::PaymentApproved => payment(fields).map(Payload::PaymentApproved),
@@ -208,7 +214,7 @@ fn payload(event_type: EventType, fields: &mut Layer<'_>) -> Result<Payload, Bod
     }
 }
 
-fn payment(fields: &mut Layer<'_>) -> Result<Payment, BodyFault> {
+fn payment(fields: &mut JsonObject<'_>) -> Result<Payment, BodyFault> {
     Ok(Payment {
         payment_intent_id: optional_id(fields, Key::PaymentIntentId)?,
         amount: match fields.get(Key::Amount) {
@@ -227,7 +233,7 @@ fn payment(fields: &mut Layer<'_>) -> Result<Payment, BodyFault> {
 ///
 /// `None` if neither is given, or if there are no names, the quantity is 0 and `zero_is_none` is
 /// set.
-fn seats(fields: &mut Layer<'_>, zero_is_none: bool) -> Result<Option<Seats>, BodyFault> {
+fn seats(fields: &mut JsonObject<'_>, zero_is_none: bool) -> Result<Option<Seats>, BodyFault> {
     let seat_ids = seat_ids(std::mem::take(&mut fields.seat_ids))?;
     let count = i32::try_from(seat_ids.len()).expect("SEATS_MAX fits 32 bits");
     let Some(quantity) = quantity(fields.get(Key::Qty), zero_is_none && count == 0)? else {
@@ -322,7 +328,7 @@ fn optional<T>(
     made.transpose()
 }
 
-fn optional_id(fields: &Layer<'_>, key: Key) -> Result<Option<Box<str>>, BodyFault> {
+fn optional_id(fields: &JsonObject<'_>, key: Key) -> Result<Option<Box<str>>, BodyFault> {
     match text(fields.get(key), key)? {
         None | Some("") => Ok(None),
         Some(text) => id::check(text, ID_BYTES_MAX)
