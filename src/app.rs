@@ -170,7 +170,7 @@ impl App {
             concurrency: settings.concurrency,
             metrics,
             account: Arc::clone(&account),
-            beat: health.register("poller", poller::turn_max(settings.wait)),
+            heartbeat: health.register("poller", poller::turn_max(settings.wait)),
             health,
         };
         let mut app = Self::without_tasks(settings, inflight, settler, account);

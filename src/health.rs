@@ -103,11 +103,11 @@ impl Health {
     ///
     /// Registrations last as long as the process: register each part once, not once per message.
     pub fn register(&self, name: &'static str, stale_after: Duration) -> Heartbeat {
-        let beat = Heartbeat { origin: self.origin, last_ms: Arc::default() };
-        beat.beat();
-        let part = HealthPart { name, stale_after, last_ms: Arc::clone(&beat.last_ms) };
+        let heartbeat = Heartbeat { origin: self.origin, last_ms: Arc::default() };
+        heartbeat.beat();
+        let part = HealthPart { name, stale_after, last_ms: Arc::clone(&heartbeat.last_ms) };
         lock(&self.parts).push(part);
-        beat
+        heartbeat
     }
 
     /// Sets whether receives work: `true` from the first success, `false` after repeated errors.
@@ -251,14 +251,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_part_without_beats_is_stale() {
         let health = Health::new();
-        let beat = health.register("poll loop", 30 * SECOND);
+        let heartbeat = health.register("poll loop", 30 * SECOND);
         advance(30 * SECOND).await;
         assert_eq!(health.alive(), Ok(()));
         advance(SECOND).await;
         let silent_for = 31 * SECOND;
         let part = "poll loop";
         assert_eq!(health.alive(), Err(Problem::Stale { part, silent_for }));
-        beat.beat();
+        heartbeat.beat();
         assert_eq!(health.alive(), Ok(()));
     }
 

@@ -145,7 +145,7 @@ impl InFlight {
     /// sent.
     pub fn start(&self, key: JobKey) -> Option<Box<Job>> {
         let mut state = self.lock();
-        // One key has just left the channel, so a spilled one may fit.
+        // One key has just left the channel, so one of the overflow may fit.
         self.send_spilled(&mut state);
         let job = state.start(key);
         let drained = self.has_capacity(&state);
@@ -380,9 +380,9 @@ impl InFlight {
         }
     }
 
-    /// Sends spilled keys while the channel has room.
+    /// Sends overflow keys while the channel has room.
     /// The channel has room for all held messages, but keys of jobs that left the table while ready
-    /// stay in it until a worker reads them. The keys that do not fit wait in `spilled`.
+    /// stay in it until a worker reads them. The keys that do not fit wait in `overflow`.
     fn send_spilled(&self, state: &mut TableState) {
         while let Some(key) = state.next_spilled() {
             // It is closed only after the workers have ended; then the shutdown takes the job.

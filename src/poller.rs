@@ -56,12 +56,12 @@ const EMPTY_PAUSE: Backoff =
 const GATE_LOOK: Duration = Duration::from_secs(1);
 
 /// Interval of heartbeats while the loop waits for room as intended.
-pub const BEAT_EVERY: Duration = Duration::from_secs(5);
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 
 /// Returns the longest time that one iteration of a healthy loop takes.
 #[must_use]
 pub fn turn_max(wait: Duration) -> Duration {
-    wait + receive::MARGIN + ERROR_BACKOFF.cap + BEAT_EVERY
+    wait + receive::MARGIN + ERROR_BACKOFF.cap + HEARTBEAT_EVERY
 }
 
 /// The receive task.
@@ -89,7 +89,7 @@ pub struct Poller {
     /// Health state for polling.
     pub health: Arc<Health>,
     /// Heartbeat of the loop.
-    pub beat: Heartbeat,
+    pub heartbeat: Heartbeat,
 }
 
 /// State that controls the rate of receives.
@@ -121,7 +121,7 @@ impl Poller {
         let mut open: JoinSet<ReceiveReply> = JoinSet::new();
         let gate = Mutex::new(Gate::new(self.concurrency, self.visibility));
         loop {
-            self.beat.beat();
+            self.heartbeat.beat();
             let receives_open = open.len();
             tokio::select! {
                 biased;
@@ -149,8 +149,8 @@ impl Poller {
         }
     }
 
-    /// Waits for room and for demand from the workers. Returns `None` after [`BEAT_EVERY`], so that
-    /// the loop can send its heartbeat.
+    /// Waits for room and for demand from the workers. Returns `None` after [`HEARTBEAT_EVERY`],
+    /// so that the loop can send its heartbeat.
     async fn reserve_for_receive(
         &self,
         gate: &Mutex<Gate>,
@@ -174,7 +174,7 @@ impl Poller {
                 }
             }
         };
-        timeout(BEAT_EVERY, wanted).await.ok()
+        timeout(HEARTBEAT_EVERY, wanted).await.ok()
     }
 
     /// Waits until the gate allows a receive.

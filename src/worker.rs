@@ -59,14 +59,14 @@ pub struct Worker {
 impl Worker {
     /// Works until `stop`; a job in progress is finished first.
     pub async fn run(self, stop: CancellationToken) {
-        let beat = self.health.register("worker", self.attempt_max);
-        beat.idle();
+        let heartbeat = self.health.register("worker", self.attempt_max);
+        heartbeat.idle();
         while let Some(key) = self.next(&stop).await {
             if let Some(job) = self.inflight.start(key) {
                 let _active = self.metrics.pool_active();
-                beat.beat();
+                heartbeat.beat();
                 self.work(job).await;
-                beat.idle();
+                heartbeat.idle();
             }
         }
     }

@@ -73,7 +73,7 @@ impl LeaseKeeper {
         // The store may be slow and must not delay leases. A claim renewal that is cut off at the
         // end leaves a claim that expires earlier.
         let mut claims = JoinSet::new();
-        let mut farewells = JoinSet::new();
+        let mut notifications = JoinSet::new();
         // Consecutive calls that failed as a whole.
         let mut failures = 0;
         let mut estimator = TimeoutEstimator::default();
@@ -86,9 +86,9 @@ impl LeaseKeeper {
                 }
                 for job in renewals.ending {
                     let events = Arc::clone(&self.events);
-                    farewells.spawn(async move { events.ending(job).await });
+                    notifications.spawn(async move { events.ending(job).await });
                 }
-                self.hand_back_overdue(renewals.overdue, renewals.ended, &mut farewells).await;
+                self.hand_back_overdue(renewals.overdue, renewals.ended, &mut notifications).await;
                 if !renewals.due.is_empty() {
                     let queue = Arc::clone(&self.queue);
                     calls.spawn(extend(queue, renewals.due, failures, estimator));
@@ -106,14 +106,14 @@ impl LeaseKeeper {
                     let answers = answers.expect("an extension does not panic");
                     let error = answers.error.as_ref().map(|error| error.kind);
                     estimator.learn(answers.began_at, answers.took, error);
-                    let extended = self.book(answers, &mut failures, &mut farewells).await;
+                    let extended = self.book(answers, &mut failures, &mut notifications).await;
                     if !extended.is_empty() {
                         let events = Arc::clone(&self.events);
                         claims.spawn(async move { events.renew_claims(extended).await });
                     }
                 }
                 Some(renewed) = claims.join_next() => renewed.expect("a renewal does not panic"),
-                Some(told) = farewells.join_next() => told.expect("a farewell does not panic"),
+                Some(notified) = notifications.join_next() => notified.expect("a notification does not panic"),
                 () = stop.cancelled() => break,
                 () = self.inflight.renewals_changed() => {}
                 () = sleep(pause), if next.is_some() && calls.len() < calls_max => {}
@@ -121,10 +121,10 @@ impl LeaseKeeper {
         }
         while let Some(answers) = calls.join_next().await {
             let answers = answers.expect("an extension does not panic");
-            self.book(answers, &mut failures, &mut farewells).await;
+            self.book(answers, &mut failures, &mut notifications).await;
         }
-        while let Some(told) = farewells.join_next().await {
-            told.expect("a farewell does not panic");
+        while let Some(notified) = notifications.join_next().await {
+            notified.expect("a notification does not panic");
         }
     }
 
@@ -132,11 +132,11 @@ impl LeaseKeeper {
         &self,
         receipts: Vec<Receipt>,
         jobs: Vec<Box<Job>>,
-        farewells: &mut JoinSet<()>,
+        notifications: &mut JoinSet<()>,
     ) {
         for job in jobs {
             let events = Arc::clone(&self.events);
-            farewells.spawn(async move { events.overdue(job).await });
+            notifications.spawn(async move { events.overdue(job).await });
         }
         for receipt in receipts {
             self.events.release(receipt, Duration::ZERO).await;
@@ -148,7 +148,7 @@ impl LeaseKeeper {
         &self,
         answers: ExtensionAnswers,
         failures: &mut u32,
-        farewells: &mut JoinSet<()>,
+        notifications: &mut JoinSet<()>,
     ) -> Vec<HeldClaim> {
         let ExtensionAnswers { renewals: answers, error, .. } = answers;
         match error {
@@ -175,7 +175,7 @@ impl LeaseKeeper {
         for job in lost {
             let events = Arc::clone(&self.events);
             let forgotten = LostJob { job, receipts_lost: 0 };
-            farewells.spawn(async move { events.lost(forgotten).await });
+            notifications.spawn(async move { events.lost(forgotten).await });
         }
         claims
     }

@@ -152,7 +152,7 @@ pub(super) struct TableState {
     released: HashMap<ReceiptKey, (Receipt, Duration)>,
     ready: usize,
     /// Keys of ready jobs that did not fit into the channel.
-    spilled: VecDeque<JobKey>,
+    overflow: VecDeque<JobKey>,
 }
 
 impl TableState {
@@ -178,7 +178,7 @@ impl TableState {
             kept: KeptReceipts::default(),
             released: HashMap::new(),
             ready: 0,
-            spilled: VecDeque::new(),
+            overflow: VecDeque::new(),
         }
     }
 

@@ -161,7 +161,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
         concurrency: 20,
         metrics,
         account,
-        beat: health.register("poller", poller::turn_max(wait)),
+        heartbeat: health.register("poller", poller::turn_max(wait)),
         health: Arc::clone(health),
     };
     (poller, batcher)

@@ -286,14 +286,14 @@ impl TableState {
     }
 
     pub(in crate::inflight) fn spill(&mut self, key: JobKey) {
-        self.spilled.push_back(key);
+        self.overflow.push_back(key);
     }
 
     pub(in crate::inflight) fn next_spilled(&self) -> Option<JobKey> {
-        self.spilled.front().copied()
+        self.overflow.front().copied()
     }
 
     pub(in crate::inflight) fn pop_spilled(&mut self) {
-        self.spilled.pop_front();
+        self.overflow.pop_front();
     }
 }
