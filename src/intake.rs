@@ -92,14 +92,14 @@ impl Intake {
         self.spans.received(wall_clock(received.began_at), opened.len(), &origins);
         for refused in self.admit(opened) {
             match refused {
-                Refused::Poison(taken, poison, span) => {
-                    self.settler.reject_poison(taken, poison, span).await;
+                Refused::Poison(removed, poison, span) => {
+                    self.settler.reject_poison(removed, poison, span).await;
                 }
-                Refused::NoChange(taken, no_change, span) => {
-                    self.settler.drop_unchanging(taken, no_change, span).await;
+                Refused::NoChange(removed, no_change, span) => {
+                    self.settler.drop_unchanging(removed, no_change, span).await;
                 }
-                Refused::IdReused(taken, job, held) => {
-                    self.settler.reject_reused_id(job, taken, held).await;
+                Refused::IdReused(removed, job, held) => {
+                    self.settler.reject_reused_id(job, removed, held).await;
                 }
                 Refused::Deferred(job, receipt, after, is_first) => {
                     self.settler.defer(job, receipt, after, is_first).await;
@@ -178,10 +178,10 @@ impl Intake {
         for opened in opened {
             match opened {
                 DecodedMessage::NoEvent(no_event, span, original, receipt) => {
-                    let taken = admission.aside(original, receipt);
+                    let removed = admission.aside(original, receipt);
                     refused.push(match no_event {
-                        NoEvent::Poison(poison) => Refused::Poison(taken, poison, span),
-                        NoEvent::NoChange(no_change) => Refused::NoChange(taken, no_change, span),
+                        NoEvent::Poison(poison) => Refused::Poison(removed, poison, span),
+                        NoEvent::NoChange(no_change) => Refused::NoChange(removed, no_change, span),
                     });
                 }
                 DecodedMessage::Event(job, original, receipt) => {
@@ -191,8 +191,8 @@ impl Intake {
                         Admitted::Deferred { job, receipt, after, is_first } => {
                             refused.push(Refused::Deferred(job, receipt, after, is_first));
                         }
-                        Admitted::IdReused(job, taken, held) => {
-                            refused.push(Refused::IdReused(taken, job, held));
+                        Admitted::IdReused(job, removed, held) => {
+                            refused.push(Refused::IdReused(removed, job, held));
                         }
                     }
                 }

@@ -129,7 +129,7 @@ impl InFlightLimiter {
 
     /// Counts the messages held, plus those that open receives have reserved.
     #[must_use]
-    pub fn taken(&self) -> usize {
+    pub fn in_use(&self) -> usize {
         self.messages_max - self.free()
     }
 
@@ -152,18 +152,18 @@ impl InFlightLimiter {
         let count = Arc::clone(&self.messages).acquire_many_owned(messages).await.expect(OPEN);
         let kib = messages * MESSAGE_KIB_MAX;
         self.memory.free.acquire_many(kib).await.expect(OPEN).forget();
-        ReservedPermits { messages: count, kib: self.taken_kib(kib) }
+        ReservedPermits { messages: count, kib: self.memory_permit(kib) }
     }
 
     fn try_acquire_up_to(&self, messages: u32) -> Option<ReservedPermits> {
         (1..=messages).rev().find_map(|n| {
             let count = Arc::clone(&self.messages).try_acquire_many_owned(n).ok()?;
             self.memory.free.try_acquire_many(n * MESSAGE_KIB_MAX).ok()?.forget();
-            Some(ReservedPermits { messages: count, kib: self.taken_kib(n * MESSAGE_KIB_MAX) })
+            Some(ReservedPermits { messages: count, kib: self.memory_permit(n * MESSAGE_KIB_MAX) })
         })
     }
 
-    fn taken_kib(&self, kib: u32) -> MemoryPermit {
+    fn memory_permit(&self, kib: u32) -> MemoryPermit {
         MemoryPermit { count: usize_from(kib), memory: Arc::clone(&self.memory) }
     }
 }
@@ -302,9 +302,9 @@ mod tests {
         let mut reserved = limiter.reserve().await;
         let permits: Vec<_> = (0..3).map_while(|_| reserved.take(5_000_000)).collect();
         drop(reserved);
-        assert_eq!((permits.len(), limiter.taken(), limiter.free()), (3, 3, 7));
+        assert_eq!((permits.len(), limiter.in_use(), limiter.free()), (3, 3, 7));
         drop(permits);
-        assert_eq!(limiter.taken(), 0);
+        assert_eq!(limiter.in_use(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -327,7 +327,7 @@ mod tests {
             "the wait must not end yet"
         );
         drop(wait);
-        assert_eq!(limiter.taken(), 0);
+        assert_eq!(limiter.in_use(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -103,7 +103,7 @@ struct JobEntry {
     lease: Lease,
     original: OriginalMessage,
     receipts: Vec<HeldReceipt>,
-    place: JobState,
+    state: JobState,
     /// The service at which it is being tried as a suspect.
     tried_at: Option<Service>,
 }
@@ -184,11 +184,11 @@ impl TableState {
 
     pub(super) fn start(&mut self, key: JobKey) -> Option<Box<Job>> {
         let entry = self.entries.get_mut(&key)?;
-        if !matches!(entry.place, JobState::Idle(_, WaitReason::Ready)) {
+        if !matches!(entry.state, JobState::Idle(_, WaitReason::Ready)) {
             return None;
         }
         self.ready -= 1;
-        match mem::replace(&mut entry.place, JobState::Running) {
+        match mem::replace(&mut entry.state, JobState::Running) {
             JobState::Idle(mut job, _) => {
                 job.held.set(HeldState::Running);
                 Some(job)
@@ -258,7 +258,7 @@ impl TableState {
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
         if entry.lease.is_held() {
             job.held.set(HeldState::Buffered);
-            entry.place = JobState::Idle(job, WaitReason::InLane);
+            entry.state = JobState::Idle(job, WaitReason::InLane);
             return (None, Promoted([Some(key), None, None]));
         }
         let (entry, promoted) = self.take_unsettled(key);
@@ -276,7 +276,7 @@ impl TableState {
         if !self.is_first(entry, key) {
             return false;
         }
-        let Some(JobEntry { place: JobState::Idle(_, was @ WaitReason::InLane), .. }) =
+        let Some(JobEntry { state: JobState::Idle(_, was @ WaitReason::InLane), .. }) =
             self.entries.get_mut(&key)
         else {
             return false;
@@ -294,7 +294,7 @@ impl TableState {
         let abandoned = self.take_abandoned();
         let mut jobs: Vec<_> = abandoned.into_iter().map(|job| (job, Duration::ZERO)).collect();
         for entry in self.entries.values_mut() {
-            match mem::replace(&mut entry.place, JobState::Running) {
+            match mem::replace(&mut entry.state, JobState::Running) {
                 JobState::Idle(job, idle) => {
                     let rest = match idle {
                         WaitReason::Waiting { until, .. } => until.saturating_duration_since(now),
@@ -332,7 +332,7 @@ impl TableState {
         if self.by_event.get(&entry.event_id) == Some(&key) {
             self.by_event.remove(&entry.event_id);
         }
-        if let JobState::Idle(_, idle) = &entry.place {
+        if let JobState::Idle(_, idle) = &entry.state {
             self.stop_idling(key, *idle);
         }
         let next = self.lanes.leave(&entry.lane, key);

@@ -150,14 +150,14 @@ fn extended() -> Renewal {
 async fn a_job_starts_once_and_its_settlement_frees_its_permit() {
     let mut world = World::new();
     assert!(matches!(world.admit("e1", "r1").await, Admitted::Ready));
-    assert_eq!(world.limiter.taken(), 1);
+    assert_eq!(world.limiter.in_use(), 1);
     let job = world.start().expect("ready");
     assert!(world.table.start(job.key).is_none(), "a running job must not start again");
-    let taken = world.table.take(&job);
-    assert_eq!(taken.receipts.len(), 1);
+    let removed = world.table.take(&job);
+    assert_eq!(removed.receipts.len(), 1);
     assert_eq!(world.table.held(), 0);
-    drop(taken);
-    assert_eq!(world.limiter.taken(), 0);
+    drop(removed);
+    assert_eq!(world.limiter.in_use(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,8 +217,8 @@ async fn an_event_with_a_reused_id_does_not_join() {
     let mut world = World::new();
     world.admit_message("m1", "e1", "r1", "show").await;
     let admitted = world.admit_message("m2", "e1", "r1", "another show").await;
-    let Admitted::IdReused(_, taken, _) = admitted else { panic!("{admitted:?}") };
-    assert_eq!(&*taken.receipts[0].message_id.0, "m2");
+    let Admitted::IdReused(_, removed, _) = admitted else { panic!("{admitted:?}") };
+    assert_eq!(&*removed.receipts[0].message_id.0, "m2");
     let job = world.start().expect("the first");
     assert_eq!(world.table.take(&job).receipts.len(), 1);
 }
@@ -270,7 +270,7 @@ async fn a_failed_extension_is_retried_while_the_lease_lasts() {
     assert!(!job.lease.is_held());
     let forgotten = world.table.forget_lost(job).expect("lost");
     assert_eq!(forgotten.receipts_lost, 0, "the loss was counted twice");
-    assert_eq!((world.table.held(), world.limiter.taken()), (0, 0));
+    assert_eq!((world.table.held(), world.limiter.in_use()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +335,7 @@ async fn a_release_waits_for_an_extension_in_progress() {
     let due = world.table.renewals_due(Instant::now()).due;
     let after = Duration::from_secs(7);
     assert!(world.table.release(&job, after).is_empty(), "the release must wait for the extension");
-    assert_eq!(world.limiter.taken(), 1);
+    assert_eq!(world.limiter.in_use(), 1);
     let answers = due.into_iter().map(|due| (due.key, extended())).collect();
     let renewed = world.table.renewed(answers, Instant::now());
     assert_eq!(renewed.released.len(), 1);

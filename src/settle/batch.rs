@@ -105,7 +105,7 @@ impl Batches {
     pub async fn send(&self, settlement: Settlement) {
         let receipts = match &settlement {
             Settlement::Delete(..) | Settlement::Release(..) => 1,
-            Settlement::DeadLetter(taken, _) => taken.receipts.len(),
+            Settlement::DeadLetter(removed, _) => removed.receipts.len(),
         };
         self.outstanding.0.fetch_add(receipts, Ordering::Relaxed);
         let sent = self.settlements.send(settlement).await;
@@ -240,8 +240,8 @@ impl Batcher {
                     self.flush_releases();
                 }
             }
-            Settlement::DeadLetter(taken, grounds) => {
-                let copy = DeadLetterCopy::new(*taken, *grounds);
+            Settlement::DeadLetter(removed, grounds) => {
+                let copy = DeadLetterCopy::new(*removed, *grounds);
                 if self.context.cannot_send() {
                     let sent = CopyOutcome::failed_before(copy);
                     self.ended(EndedCall::Copy(sent));

@@ -16,7 +16,7 @@ const UNKNOWN_TYPE: &str = "unknown";
 
 impl Settler {
     /// Dead-letters a body that is not a valid event.
-    pub async fn reject_poison(&self, taken: RemovedJob, poison: Poison, mut span: EventSpan) {
+    pub async fn reject_poison(&self, removed: RemovedJob, poison: Poison, mut span: EventSpan) {
         let Poison { reason, event_type, id, reservation_id, detail } = poison;
         let id = id.as_ref().map(|id| id.as_str());
         let reservation_id = reservation_id.as_ref().map(|id| id.as_str());
@@ -30,20 +30,20 @@ impl Settler {
             outcome = Outcome::Failed.as_str(),
             error = detail,
             event_id = id,
-            message_id = %taken.original.message_id,
+            message_id = %removed.original.message_id,
             reason = reason.as_str(),
             "Message is no event: it goes to the dead-letter queue"
         );
         span.set_event(event_type, reservation_id, id);
         let failure = SpanFailure { error_type: reason.as_str(), message: &detail };
         span.end(Outcome::Failed.as_str(), 1, Some(failure));
-        self.send_dead_letter(taken, Grounds { reason, error: detail, event_type }).await;
+        self.send_dead_letter(removed, Grounds { reason, error: detail, event_type }).await;
     }
 
     /// Deletes the message of a payment status that changes nothing here.
     pub async fn drop_unchanging(
         &self,
-        taken: RemovedJob,
+        removed: RemovedJob,
         no_change: NoChange,
         mut span: EventSpan,
     ) {
@@ -57,13 +57,13 @@ impl Settler {
             trace_id = span.trace_id(),
             outcome = Outcome::Dropped.as_str(),
             event_id = id,
-            message_id = %taken.original.message_id,
+            message_id = %removed.original.message_id,
             status,
             "The payment's status changes nothing here"
         );
         span.set_event(UNKNOWN_TYPE, reservation_id, id);
         span.end(Outcome::Dropped.as_str(), 1, None);
-        for receipt in taken.receipts {
+        for receipt in removed.receipts {
             self.batches.send(Settlement::Delete(receipt, Disposition::Deleted)).await;
         }
     }

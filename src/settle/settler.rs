@@ -127,7 +127,7 @@ impl Settler {
 
     /// Dead-letters an event whose id belongs to another event. It does not release the claim,
     /// which belongs to the other event.
-    pub async fn reject_reused_id(&self, job: Box<Job>, taken: RemovedJob, known: ContentHash) {
+    pub async fn reject_reused_id(&self, job: Box<Job>, removed: RemovedJob, known: ContentHash) {
         let error = "another event has this id".to_owned();
         let reason = DeadLetterReason::IdReused;
         self.count(&job, Outcome::Failed);
@@ -144,13 +144,13 @@ impl Settler {
         );
         let event_type = job.event.event_type().as_str();
         end_span(job, Outcome::Failed, Some((reason.as_str(), &error)));
-        self.send_dead_letter(taken, Grounds { reason, error, event_type }).await;
+        self.send_dead_letter(removed, Grounds { reason, error, event_type }).await;
     }
 
     /// Dead-letters a job that is in the table and whose id belongs to another event.
     pub async fn reject_claimed_id(&self, job: Box<Job>, known: ContentHash) {
-        let taken = self.inflight.take(&job);
-        self.reject_reused_id(job, taken, known).await;
+        let removed = self.inflight.take(&job);
+        self.reject_reused_id(job, removed, known).await;
     }
 
     /// Hands back a message that was not opened, visible at once.
@@ -276,10 +276,10 @@ impl Settler {
             self.metrics.money_without_seat();
         }
         log_dead_letter(&job, reason, &error);
-        let taken = self.inflight.take(&job);
+        let removed = self.inflight.take(&job);
         let event_type = job.event.event_type().as_str();
         end_span(job, Outcome::Failed, Some((reason.as_str(), &error)));
-        self.send_dead_letter(taken, Grounds { reason, error, event_type }).await;
+        self.send_dead_letter(removed, Grounds { reason, error, event_type }).await;
     }
 
     async fn forget(&self, job: Box<Job>) {
@@ -320,8 +320,8 @@ impl Settler {
         }
     }
 
-    pub(super) async fn send_dead_letter(&self, taken: RemovedJob, grounds: Grounds) {
-        let settlement = Settlement::DeadLetter(Box::new(taken), Box::new(grounds));
+    pub(super) async fn send_dead_letter(&self, removed: RemovedJob, grounds: Grounds) {
+        let settlement = Settlement::DeadLetter(Box::new(removed), Box::new(grounds));
         self.batches.send(settlement).await;
     }
 

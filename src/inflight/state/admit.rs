@@ -50,7 +50,7 @@ impl TableState {
             lease: job.lease.clone(),
             original,
             receipts: Vec::with_capacity(1),
-            place: JobState::Idle(job, WaitReason::InLane),
+            state: JobState::Idle(job, WaitReason::InLane),
             tried_at: None,
         };
         let is_first = self.is_first(&entry, key);
@@ -68,7 +68,7 @@ impl TableState {
         order: Option<SystemTime>,
     ) {
         let first = order.and_then(|_| self.lanes.first(lane)).filter(|first| {
-            self.entries.get(first).is_some_and(|entry| match &entry.place {
+            self.entries.get(first).is_some_and(|entry| match &entry.state {
                 // Those of one receive are in their lane until all of them are.
                 JobState::Idle(job, WaitReason::Ready | WaitReason::InLane) => job.has_not_begun(),
                 JobState::Idle(..) | JobState::Running => false,
@@ -78,7 +78,7 @@ impl TableState {
         let displaced = first.filter(|first| !self.lanes.is_first(lane, *first));
         // Its key in the channel is ignored: a worker starts only a job that is ready.
         if let Some(entry) = displaced.and_then(|first| self.entries.get_mut(&first))
-            && let JobState::Idle(_, reason @ WaitReason::Ready) = &mut entry.place
+            && let JobState::Idle(_, reason @ WaitReason::Ready) = &mut entry.state
         {
             *reason = WaitReason::InLane;
             self.ready -= 1;

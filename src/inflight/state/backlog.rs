@@ -67,7 +67,7 @@ impl TableState {
     /// Returns whether the first job of a lane waits for a service that is not called.
     fn waits_for_service(&self, lane: &Lane) -> bool {
         let first = self.lanes.first(lane).and_then(|key| self.entries.get(&key));
-        first.is_some_and(|entry| match &entry.place {
+        first.is_some_and(|entry| match &entry.state {
             JobState::Idle(_, WaitReason::Parked(dependency, how)) => {
                 self.parked[dependency.index()].is_parked(*how)
             }

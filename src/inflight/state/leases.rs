@@ -152,7 +152,7 @@ impl TableState {
                     visibility: extension(self.visibility, receipt, now),
                 });
                 renewals.ending.extend(self.take_ending(key, now));
-            } else if matches!(entry.place, JobState::Running) && now + RECHECK < receipt.deadline {
+            } else if matches!(entry.state, JobState::Running) && now + RECHECK < receipt.deadline {
                 // If made visible now, it could be handled twice at the same time. The attempt ends
                 // soon.
                 held.renew_at = Some(now + RECHECK);
@@ -305,11 +305,11 @@ impl TableState {
     /// The owner of a running job checks its lease.
     fn drop_if_lost(&mut self, key: JobKey) -> Option<(Option<Box<Job>>, Promoted)> {
         let entry = self.entries.get(&key)?;
-        if !entry.receipts.is_empty() || matches!(entry.place, JobState::Running) {
+        if !entry.receipts.is_empty() || matches!(entry.state, JobState::Running) {
             return None;
         }
         let (entry, promoted) = self.take_unsettled(key);
-        match entry.place {
+        match entry.state {
             JobState::Idle(job, _) => Some((Some(job), promoted)),
             JobState::Running => None,
         }

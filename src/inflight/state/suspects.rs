@@ -80,7 +80,7 @@ impl TableState {
 
     /// Returns the service at which an idle job is a suspect, if any.
     pub(super) fn suspect_at(&self, key: JobKey) -> Option<Service> {
-        match &self.entries.get(&key)?.place {
+        match &self.entries.get(&key)?.state {
             JobState::Idle(job, _) => job.suspect.as_ref().map(SuspectGuard::service),
             JobState::Running => None,
         }
@@ -93,7 +93,7 @@ impl TableState {
         self.suspects.tried[service.index()] -= 1;
         while let Some(next) = self.suspects.due[service.index()].pop_front() {
             let Some(entry) = self.entries.get_mut(&next) else { continue };
-            if let JobState::Idle(job, idle @ WaitReason::Suspect) = &mut entry.place {
+            if let JobState::Idle(job, idle @ WaitReason::Suspect) = &mut entry.state {
                 *idle = WaitReason::InLane;
                 job.held.set(HeldState::Buffered);
                 self.count_trial(next, service);
@@ -109,7 +109,7 @@ impl TableState {
             return None;
         }
         // A job without failures is not given up: it is a suspect only because of its reservation.
-        let waits = |key: &&JobKey| match self.entries.get(key).map(|entry| &entry.place) {
+        let waits = |key: &&JobKey| match self.entries.get(key).map(|entry| &entry.state) {
             Some(JobState::Idle(
                 job,
                 WaitReason::Waiting { .. } | WaitReason::Suspect | WaitReason::Parked(..),
@@ -123,7 +123,7 @@ impl TableState {
     /// Takes an idle job out of its place, as a worker does.
     pub(super) fn take_in_hand(&mut self, key: JobKey) -> Option<Box<Job>> {
         let entry = self.entries.get_mut(&key)?;
-        match mem::replace(&mut entry.place, JobState::Running) {
+        match mem::replace(&mut entry.state, JobState::Running) {
             JobState::Idle(mut job, idle) => {
                 self.stop_idling(key, idle);
                 job.held.set(HeldState::Running);

@@ -154,7 +154,7 @@ impl TableState {
         }
         let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
-        entry.place = JobState::Idle(job, WaitReason::Parked(dependency, how));
+        entry.state = JobState::Idle(job, WaitReason::Parked(dependency, how));
         self.parked[dependency.index()].add(key, how);
         next
     }
@@ -186,7 +186,7 @@ impl TableState {
 
     fn let_go(&mut self, key: JobKey, dependency: Dependency) {
         let entry = self.entries.get_mut(&key).expect("a parked job is in the table");
-        let JobState::Idle(job, idle @ WaitReason::Parked(..)) = &mut entry.place else {
+        let JobState::Idle(job, idle @ WaitReason::Parked(..)) = &mut entry.state else {
             unreachable!("a parked job is idle");
         };
         let was = std::mem::replace(idle, WaitReason::InLane);
@@ -248,7 +248,7 @@ impl TableState {
         self.in_turn += usize::from(is_in_turn);
         let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
-        entry.place = JobState::Idle(job, WaitReason::Waiting { until, is_in_turn });
+        entry.state = JobState::Idle(job, WaitReason::Waiting { until, is_in_turn });
         let earlier = self.next_timer().is_none_or(|first| until < first);
         self.timers.insert((until, key));
         (earlier, next)
@@ -265,7 +265,7 @@ impl TableState {
             let suspect_at = self.suspect_at(key);
             let may_go = suspect_at.is_none_or(|service| self.begin_trial(key, service));
             let entry = self.entries.get_mut(&key).expect("a timer's job is in the table");
-            if let JobState::Idle(job, idle) = &mut entry.place {
+            if let JobState::Idle(job, idle) = &mut entry.state {
                 let is_in_turn = matches!(idle, WaitReason::Waiting { is_in_turn: true, .. });
                 self.in_turn -= usize::from(is_in_turn);
                 *idle = if may_go { WaitReason::InLane } else { WaitReason::Suspect };

@@ -69,8 +69,8 @@ async fn a_head_without_receives_left_does_not_hand_back_its_group() {
 
         let mut world = group(max).await;
         let head = world.start().expect("e1");
-        let taken = world.table.take(&head);
-        taken.turn.expect("it is in a group").abandon();
+        let removed = world.table.take(&head);
+        removed.turn.expect("it is in a group").abandon();
         assert_eq!(world.start_id().as_deref(), next, "after a failed copy");
 
         let mut world = group(max).await;

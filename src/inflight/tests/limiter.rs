@@ -13,10 +13,10 @@ async fn memory_added_to_a_job_counts_until_it_is_settled() {
     assert_eq!(world.limiter.reserve().await.len(), 3);
     world.table.grow(&job, 2 * MIB);
     assert_eq!(world.limiter.reserve().await.len(), 1);
-    let taken = world.table.take(&job);
+    let removed = world.table.take(&job);
     // The job is no longer held, so `grow` has no effect.
     world.table.grow(&job, MIB);
     assert_eq!(world.limiter.reserve().await.len(), 1);
-    drop(taken);
+    drop(removed);
     assert_eq!(world.limiter.reserve().await.len(), 4);
 }

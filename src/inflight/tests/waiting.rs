@@ -88,9 +88,9 @@ async fn a_group_continues_only_after_its_dead_letter_is_settled() {
     world.admit("e1", "r1").await;
     world.admit("e2", "r2").await;
     let first = world.start().expect("e1");
-    let taken = world.table.take(&first);
+    let removed = world.table.take(&first);
     assert!(world.start().is_none(), "the copy is not settled yet");
-    drop(taken);
+    drop(removed);
     assert_eq!(world.start_id().as_deref(), Some("e2"));
 }
 

@@ -30,8 +30,8 @@ pub(super) struct DeadLetterCopy {
 }
 
 impl DeadLetterCopy {
-    pub(super) fn new(taken: RemovedJob, grounds: Grounds) -> Box<Self> {
-        let RemovedJob { original, receipts, turn } = taken;
+    pub(super) fn new(removed: RemovedJob, grounds: Grounds) -> Box<Self> {
+        let RemovedJob { original, receipts, turn } = removed;
         let Grounds { reason, error, event_type } = grounds;
         let dead_letter = DeadLetter {
             body: original.body,
