@@ -81,22 +81,22 @@ async fn report(config: &Config, queue: &SqsQueue, out: &mut impl Write) -> io::
 async fn findings(config: &Config, queue: &SqsQueue) -> Vec<(&'static str, Finding)> {
     let mut findings = Vec::new();
     findings.push(("endpoint", Finding::Ok(about_endpoint(queue.called()))));
-    let facts = queue.facts().await;
-    match &facts {
-        Ok(facts) => {
-            findings.push(("queue", Finding::Ok(about_queue(facts))));
-            findings.push(("visibility timeout", about_visibility(facts, config)));
+    let attributes = queue.attributes().await;
+    match &attributes {
+        Ok(attributes) => {
+            findings.push(("queue", Finding::Ok(about_queue(attributes))));
+            findings.push(("visibility timeout", about_visibility(attributes, config)));
             findings.push(about_dead_letters(queue, config).await);
             let has_dlq_url = config.sqs.dlq_url.is_some();
             let dlq_retention = queue.dead_letter_retention().await;
-            findings.extend(about_length(facts, queue.dead_letter_bytes_max().await));
-            for line in advice(facts, has_dlq_url, dlq_retention) {
+            findings.extend(about_length(attributes, queue.dead_letter_bytes_max().await));
+            for line in advice(attributes, has_dlq_url, dlq_retention) {
                 findings.push(("redrive policy", Finding::Warning(line)));
             }
         }
         Err(error) => findings.push(("queue", Finding::Wrong(queue_trouble(error)))),
     }
-    for finding in permissions(queue, facts.as_ref().map(|_| ())).await {
+    for finding in permissions(queue, attributes.as_ref().map(|_| ())).await {
         findings.push(("permission", finding));
     }
     findings.push((
@@ -131,15 +131,15 @@ fn about_endpoint(called: &Called) -> String {
     format!("SQS is called at {}, for the region {}{proxy}", called.endpoint, called.region)
 }
 
-fn about_queue(facts: &QueueAttributes) -> String {
-    format!("{} messages visible, {} in flight", facts.visible, facts.in_flight)
+fn about_queue(attributes: &QueueAttributes) -> String {
+    format!("{} messages visible, {} in flight", attributes.visible, attributes.in_flight)
 }
 
-fn about_visibility(facts: &QueueAttributes, config: &Config) -> Finding {
+fn about_visibility(attributes: &QueueAttributes, config: &Config) -> Finding {
     Finding::Ok(format!(
         "the worker asks for {} s at each receive (the queue's own is {} s) and extends it while it holds a message",
         config.sqs.visibility_timeout.as_secs(),
-        facts.visibility.as_secs()
+        attributes.visibility.as_secs()
     ))
 }
 
@@ -163,10 +163,10 @@ async fn about_dead_letters(queue: &SqsQueue, config: &Config) -> (&'static str,
 ///
 /// Longer messages could not be copied there.
 fn about_length(
-    facts: &QueueAttributes,
+    attributes: &QueueAttributes,
     dead_letter_max: Option<u64>,
 ) -> Option<(&'static str, Finding)> {
-    let (queue_max, dead_letter_max) = (facts.message_bytes_max, dead_letter_max?);
+    let (queue_max, dead_letter_max) = (attributes.message_bytes_max, dead_letter_max?);
     (dead_letter_max < queue_max).then(|| {
         let warning = format!(
             "it takes messages of at most {dead_letter_max} bytes, the queue {queue_max}: a longer one cannot be copied there, and is left to the queue's redrive policy; set its MaximumMessageSize to the queue's"
@@ -211,9 +211,9 @@ async fn about_store(config: &Config, queue: &SqsQueue) -> Finding {
     }
     let (at, login) = (url.without_user(), &shared.login);
     match shared.store.probe().await {
-        Ok(facts) => match facts.advice() {
-            None => Finding::Ok(format!("{at} takes records: {facts}; {login}")),
-            Some(advice) => Finding::Warning(format!("{at}: {facts}; {login}; {advice}")),
+        Ok(info) => match info.advice() {
+            None => Finding::Ok(format!("{at} takes records: {info}; {login}")),
+            Some(advice) => Finding::Warning(format!("{at}: {info}; {login}; {advice}")),
         },
         Err(why) => Finding::Wrong(format!(
             "{why}; check IDEMPOTENCY_STORE and the way there: events wait until it answers ({login})"

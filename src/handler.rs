@@ -149,7 +149,7 @@ pub struct Services {
     /// Call metrics.
     pub metrics: Arc<Metrics>,
     /// Service addresses for spans.
-    pub peers: Arc<ServiceEndpoints>,
+    pub endpoints: Arc<ServiceEndpoints>,
 }
 
 /// Service addresses for client spans, and the trace headers that the services receive.

@@ -89,16 +89,16 @@ pub fn metrics() -> Metrics {
 pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, StartError> {
     let mut signals = Signals::listen().map_err(StartError::Signals)?;
     let port = config.server.port.get();
-    let side_port = AdminServer::bind(port).await.map_err(|why| StartError::Port { port, why })?;
+    let admin_port = AdminServer::bind(port).await.map_err(|why| StartError::Port { port, why })?;
     let tracing = Tracing::new(&trace_settings(config), Arc::clone(&metrics))?;
     metrics.limits(config.worker.concurrency.get(), config.worker.max_in_flight.get());
     let health = Arc::new(Health::new());
     let queue = Arc::new(sqs_queue(config).await?);
     let services = services(config, &queue, Arc::clone(&metrics), Arc::clone(&health))?;
 
-    let stop_side_port = CancellationToken::new();
+    let stop_admin_port = CancellationToken::new();
     let mut side = JoinSet::new();
-    side.spawn(side_port.serve(metrics, Arc::clone(&health), stop_side_port.clone()));
+    side.spawn(admin_port.serve(metrics, Arc::clone(&health), stop_admin_port.clone()));
     side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
     if matches!(config.idempotency.store, IdempotencyStore::Redis(_)) {
         side.spawn(services.idempotency.clone().watch());
@@ -120,7 +120,7 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     side.spawn(async { signals.exit_on_second().await });
     app.drain(deadline.checked_sub(SPANS_RESERVE).unwrap_or(deadline)).await;
     tracing.shutdown(deadline.saturating_duration_since(Instant::now())).await;
-    stop_side_port.cancel();
+    stop_admin_port.cancel();
     Ok(code)
 }
 
@@ -166,10 +166,10 @@ fn log_start(config: &Config, queue: &SqsQueue) {
 ///
 /// Polling does not wait for this.
 async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
-    match queue.facts().await {
-        Ok(facts) => {
+    match queue.attributes().await {
+        Ok(attributes) => {
             let dlq_retention = queue.dead_letter_retention().await;
-            advice(&facts, has_dlq_url, dlq_retention).iter().for_each(|line| warn!("{line}"));
+            advice(&attributes, has_dlq_url, dlq_retention).iter().for_each(|line| warn!("{line}"));
         }
         Err(error) => warn!(error = %error, "The queue's attributes could not be read"),
     }
@@ -181,12 +181,12 @@ async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
 /// Returns warnings about unwise settings of a queue, one line each.
 #[must_use]
 pub fn advice(
-    facts: &QueueAttributes,
+    attributes: &QueueAttributes,
     has_dlq_url: bool,
     dlq_retention: Option<Duration>,
 ) -> Vec<String> {
     let mut lines = Vec::new();
-    match &facts.redrive {
+    match &attributes.redrive {
         None if !has_dlq_url => lines.push(
             "The queue has no dead-letter queue: poison is never deleted and comes back until its retention ends; set a redrive policy, or SQS_DLQ_URL".to_owned(),
         ),
@@ -197,12 +197,12 @@ pub fn advice(
         None | Some(_) => {}
     }
     if let Some(kept) = dlq_retention
-        && kept < facts.retention
+        && kept < attributes.retention
     {
         lines.push(format!(
             "The dead-letter queue keeps messages for {} s, the queue for {} s: a message that SQS moves keeps its age, and may be gone before anybody looks; the dead-letter queue's retention should be the longer one",
             kept.as_secs(),
-            facts.retention.as_secs()
+            attributes.retention.as_secs()
         ));
     }
     lines
@@ -238,7 +238,7 @@ fn services(
         idempotency,
         outages,
         metrics,
-        peers: Arc::new(peers(config)),
+        endpoints: Arc::new(endpoints(config)),
     })
 }
 
@@ -267,7 +267,7 @@ pub fn inventory(config: &Config) -> Result<GrpcInventory, ClientError> {
     })
 }
 
-fn peers(config: &Config) -> ServiceEndpoints {
+fn endpoints(config: &Config) -> ServiceEndpoints {
     ServiceEndpoints {
         reservation_base: config.reservation.base.as_str().trim_end_matches('/').to_owned(),
         reservation: host_and_port(&config.reservation.base),
@@ -339,7 +339,7 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(86_400);
 
-    fn facts(max_receive_count: Option<u32>) -> QueueAttributes {
+    fn attributes(max_receive_count: Option<u32>) -> QueueAttributes {
         QueueAttributes {
             arn: None,
             message_bytes_max: 1_048_576,
@@ -356,8 +356,8 @@ mod tests {
 
     #[test]
     fn a_well_configured_queue_gets_no_advice() {
-        assert_eq!(advice(&facts(Some(10)), false, Some(14 * DAY)), [""; 0]);
-        assert_eq!(advice(&facts(None), true, None), [""; 0], "SQS_DLQ_URL is set");
+        assert_eq!(advice(&attributes(Some(10)), false, Some(14 * DAY)), [""; 0]);
+        assert_eq!(advice(&attributes(None), true, None), [""; 0], "SQS_DLQ_URL is set");
     }
 
     #[test]
@@ -365,9 +365,9 @@ mod tests {
         let only = |lines: Vec<String>, what: &str| {
             assert!(lines.len() == 1 && lines[0].contains(what), "{what}: {lines:?}");
         };
-        only(advice(&facts(None), false, None), "no dead-letter queue");
-        only(advice(&facts(Some(9)), false, None), "maxReceiveCount is 9");
-        only(advice(&facts(Some(10)), false, Some(DAY)), "retention should be the longer one");
-        assert_eq!(advice(&facts(Some(3)), true, Some(DAY)).len(), 2);
+        only(advice(&attributes(None), false, None), "no dead-letter queue");
+        only(advice(&attributes(Some(9)), false, None), "maxReceiveCount is 9");
+        only(advice(&attributes(Some(10)), false, Some(DAY)), "retention should be the longer one");
+        assert_eq!(advice(&attributes(Some(3)), true, Some(DAY)).len(), 2);
     }
 }

@@ -236,7 +236,7 @@ impl Attempt<'_> {
         })?;
         let key = idempotency_key(&self.event.id, step);
         let (span, started_at) = (self.start_span(call), Instant::now());
-        let propagators = self.services.peers.propagators;
+        let propagators = self.services.endpoints.propagators;
         Ok(OpenCall {
             call,
             xray: propagators.xray.then(|| span.xray()),
@@ -251,8 +251,8 @@ impl Attempt<'_> {
     }
 
     fn start_span(&self, call: Call) -> CallSpan {
-        let peers = &self.services.peers;
-        let (host, port) = &peers.reservation;
+        let endpoints = &self.services.endpoints;
+        let (host, port) = &endpoints.reservation;
         let http = |method, url: &str| {
             self.span.start_call(CallStart::Http {
                 method,
@@ -263,7 +263,7 @@ impl Attempt<'_> {
             })
         };
         let rpc = |method| {
-            let (host, port) = &peers.inventory;
+            let (host, port) = &endpoints.inventory;
             self.span.start_call(CallStart::Rpc {
                 method,
                 server_address: host,
@@ -293,7 +293,7 @@ impl Attempt<'_> {
         if !self.span.is_recording() {
             return String::new();
         }
-        let base = &self.services.peers.reservation_base;
+        let base = &self.services.endpoints.reservation_base;
         let id = crate::client::path_segment(self.event.reservation_id.as_str());
         format!("{base}/internal/reservations/{id}")
     }

@@ -86,15 +86,15 @@ impl RedisStore {
     /// # Errors
     /// If the server cannot be reached, or does not accept records.
     pub async fn probe(&self) -> Result<ServerInfo, StoreError> {
-        let facts = self.connector.facts().await?;
-        if facts.is_lone_replica() {
+        let info = self.connector.server_info().await?;
+        if info.is_lone_replica() {
             return Err(StoreError::Unavailable(format!(
                 "Redis at {} is a read-only replica: name the master in IDEMPOTENCY_STORE",
                 self.connector.server()
             )));
         }
         self.ping().await?;
-        Ok(facts)
+        Ok(info)
     }
 }
 

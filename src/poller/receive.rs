@@ -68,7 +68,7 @@ pub(super) async fn receive(
     visibility: Duration,
 ) -> ReceiveReply {
     let began_at = Instant::now();
-    let mut looks = AnswerWatch::first();
+    let mut watch = AnswerWatch::first();
     let answer = {
         let mut call = pin!(queue.receive(asked, visibility));
         // The SDK has this deadline too; a queue that keeps neither must not block the loop.
@@ -81,11 +81,11 @@ pub(super) async fn receive(
                     let detail = "no answer to a receive".to_owned();
                     break Err(QueueError { kind: QueueErrorKind::Timeout, detail });
                 }
-                () = sleep(LOOK_MAX.min(visibility / LOOK_SHARE)) => looks.again(),
+                () = sleep(LOOK_MAX.min(visibility / LOOK_SHARE)) => watch.again(),
             }
         }
     };
-    let leased_at = looks.before_answer();
+    let leased_at = watch.before_answer();
     let received = Received { began_at, received_at: Instant::now(), leased_at, visibility };
     ReceiveReply { permits, asked, answer, received }
 }
@@ -167,12 +167,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_reading_shortly_before_the_answer_does_not_count() {
-        let mut looks = AnswerWatch::first();
-        let before = looks.last;
+        let mut watch = AnswerWatch::first();
+        let before = watch.last;
         advance(Duration::from_secs(9)).await;
-        looks.again();
-        assert_eq!(looks.before_answer(), before);
-        looks.again();
-        assert_eq!(looks.before_answer() - before, Duration::from_secs(9));
+        watch.again();
+        assert_eq!(watch.before_answer(), before);
+        watch.again();
+        assert_eq!(watch.before_answer() - before, Duration::from_secs(9));
     }
 }

@@ -170,7 +170,7 @@ impl QueueActions {
     ) {
         match (change, answer) {
             (Some(ActionChange::Fails(kind)), Err(error)) => {
-                self.tell(action, Some(kind));
+                self.report(action, Some(kind));
                 error!(
                     action = action.as_str(),
                     api = action.api_name(),
@@ -179,7 +179,7 @@ impl QueueActions {
                 );
             }
             (Some(ActionChange::Works(failed_for)), _) => {
-                self.tell(action, None);
+                self.report(action, None);
                 info!(
                     action = action.as_str(),
                     api = action.api_name(),
@@ -222,7 +222,7 @@ impl QueueActions {
         self.changed.subscribe()
     }
 
-    fn tell(&self, action: QueueAction, why: Option<QueueErrorKind>) {
+    fn report(&self, action: QueueAction, why: Option<QueueErrorKind>) {
         self.metrics.queue_action_failing(action, why.is_some());
         self.health.queue_action(action, why.map(QueueErrorKind::as_str));
         self.changed.send_replace(());

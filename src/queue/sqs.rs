@@ -292,13 +292,13 @@ impl Queue for SqsQueue {
     }
 
     async fn limits(&self) -> Result<QueueLimits, QueueError> {
-        let facts = self.facts().await?;
-        self.follow(&facts).await;
+        let attributes = self.attributes().await?;
+        self.follow(&attributes).await;
         let copies_go_somewhere = matches!(self.target().await, Ok(Some(_)));
         Ok(QueueLimits {
-            receives_max: facts.redrive.map(|redrive| redrive.max_receive_count),
-            retention: (copies_go_somewhere && !facts.retention.is_zero())
-                .then_some(facts.retention),
+            receives_max: attributes.redrive.map(|redrive| redrive.max_receive_count),
+            retention: (copies_go_somewhere && !attributes.retention.is_zero())
+                .then_some(attributes.retention),
         })
     }
 

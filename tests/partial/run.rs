@@ -183,7 +183,7 @@ fn start(
             },
             outages: Arc::clone(outages),
             metrics: Arc::clone(metrics),
-            peers: Arc::new(ServiceEndpoints::default()),
+            endpoints: Arc::new(ServiceEndpoints::default()),
         },
         tracing: Tracing::disabled(),
     };

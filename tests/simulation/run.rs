@@ -121,7 +121,7 @@ fn start(sim: &Arc<Sim>, sabotage: Option<Sabotage>, metrics: &Arc<Metrics>) -> 
             },
             outages,
             metrics: Arc::clone(metrics),
-            peers: Arc::new(ServiceEndpoints::default()),
+            endpoints: Arc::new(ServiceEndpoints::default()),
         },
         tracing: Tracing::disabled(),
     };

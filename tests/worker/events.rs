@@ -262,7 +262,7 @@ async fn baggage_and_the_xray_header_are_passed_on_when_configured() {
     let world = World::start().await;
     let mut services = world.services();
     let propagators = Propagators { xray: true, ..Propagators::default() };
-    services.peers = Arc::new(ServiceEndpoints { propagators, ..ServiceEndpoints::default() });
+    services.endpoints = Arc::new(ServiceEndpoints { propagators, ..ServiceEndpoints::default() });
     let worker = world.worker_of(services, |_| {}).await;
     let message = NewMessage::new(expired("evt-1", "a").to_string());
     world.send_message(message.attribute("baggage", "tenant=t1,user=u;p=1"));
@@ -299,7 +299,7 @@ async fn baggage_and_the_xray_header_are_passed_on_when_configured() {
 async fn without_propagators_no_trace_context_is_passed_on() {
     let world = World::start().await;
     let mut services = world.services();
-    services.peers = Arc::new(ServiceEndpoints {
+    services.endpoints = Arc::new(ServiceEndpoints {
         propagators: Propagators::NONE,
         ..ServiceEndpoints::default()
     });

@@ -267,7 +267,7 @@ fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
         },
         outages,
         metrics,
-        peers: Arc::new(ServiceEndpoints::default()),
+        endpoints: Arc::new(ServiceEndpoints::default()),
     };
     let settings = AppSettings { visibility, ..settings() };
     let parts = AppParts { queue: Arc::clone(&queue) as _, services, tracing: Tracing::disabled() };

@@ -274,7 +274,7 @@ pub(crate) fn start_with(
         },
         outages,
         metrics: Arc::clone(&metrics),
-        peers: Arc::new(ServiceEndpoints::default()),
+        endpoints: Arc::new(ServiceEndpoints::default()),
     };
     let mut settings = settings();
     settings.visibility = 30 * SECOND;

@@ -119,7 +119,7 @@ impl World {
             },
             outages,
             metrics,
-            peers: Arc::new(ServiceEndpoints::default()),
+            endpoints: Arc::new(ServiceEndpoints::default()),
         }
     }
 

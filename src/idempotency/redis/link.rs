@@ -196,11 +196,11 @@ impl RedisConnector {
     }
 
     /// Reads the server's facts on a separate connection.
-    pub(super) async fn facts(&self) -> Result<ServerInfo, StoreError> {
+    pub(super) async fn server_info(&self) -> Result<ServerInfo, StoreError> {
         let certificates = self.access.certificates();
         let asked = timeout_at(Instant::now() + OPERATION_TIMEOUT, self.open(&certificates));
         match asked.await {
-            Ok(opened) => opened.map(|(_, facts)| facts),
+            Ok(opened) => opened.map(|(_, info)| info),
             Err(_) => Err(self.silent("could not be connected to")),
         }
     }
@@ -281,23 +281,23 @@ impl RedisConnector {
         &self,
         certificates: &CertificatesInUse,
     ) -> Result<RedisConnection, StoreError> {
-        let (connection, facts) = self.open(certificates).await?;
-        if facts.is_sentinel() {
+        let (connection, info) = self.open(certificates).await?;
+        if info.is_sentinel() {
             return Err(StoreError::Unavailable(format!(
                 "{} is a Sentinel, which keeps no records: name the master, or a cluster, in IDEMPOTENCY_STORE",
                 self.server
             )));
         }
-        self.is_cluster.store(facts.is_cluster(), Ordering::Relaxed);
+        self.is_cluster.store(info.is_cluster(), Ordering::Relaxed);
         self.was_connected.store(true, Ordering::Relaxed);
-        let connection = if facts.is_cluster() {
+        let connection = if info.is_cluster() {
             let connected = self.cluster(certificates).await;
             RedisConnection::Cluster(connected.map_err(|error| self.unavailable(&error))?)
         } else {
             RedisConnection::Standalone(connection)
         };
-        info!(server = self.server, facts = %facts, "Connected to the shared store");
-        if let Some(advice) = facts.advice() {
+        info!(server = self.server, facts = %info, "Connected to the shared store");
+        if let Some(advice) = info.advice() {
             warn!(server = self.server, "The shared store may forget: {advice}");
         }
         Ok(connection)
@@ -314,8 +314,8 @@ impl RedisConnector {
             let client = self.access.client(&self.info, certificates).await?;
             let mut connection =
                 client.get_multiplexed_async_connection_with_config(&unlimited).await?;
-            let facts = server::ask(&mut connection).await?;
-            Result::<_, AccessError>::Ok((connection, facts))
+            let info = server::ask(&mut connection).await?;
+            Result::<_, AccessError>::Ok((connection, info))
         };
         opened.await.map_err(|error| match error {
             AccessError::Redis(error) => self.unavailable(&error),

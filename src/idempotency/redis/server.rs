@@ -73,20 +73,20 @@ fn is_a_reply(error: &RedisError) -> bool {
 
 /// Parses the answer of `HELLO`: alternating names and values. Missing fields stay empty.
 fn said(hello: &Value) -> ServerInfo {
-    let mut facts = ServerInfo::default();
-    let Value::Array(elements) = hello else { return facts };
+    let mut info = ServerInfo::default();
+    let Value::Array(elements) = hello else { return info };
     for pair in elements.chunks_exact(2) {
         let Ok(name) = String::from_redis_value_ref(&pair[0]) else { continue };
         let place = match name.as_str() {
-            "server" => &mut facts.software,
-            "version" => &mut facts.version,
-            "mode" => &mut facts.mode,
-            "role" => &mut facts.role,
+            "server" => &mut info.software,
+            "version" => &mut info.version,
+            "mode" => &mut info.mode,
+            "role" => &mut info.role,
             _ => continue,
         };
         *place = String::from_redis_value_ref(&pair[1]).unwrap_or_default();
     }
-    facts
+    info
 }
 
 /// Returns the value of a line `name:value` of an `INFO` answer.

@@ -40,7 +40,7 @@ pub struct Redrive {
 
 impl SqsQueue {
     /// Reads the queue's attributes from SQS.
-    pub async fn facts(&self) -> Result<QueueAttributes, QueueError> {
+    pub async fn attributes(&self) -> Result<QueueAttributes, QueueError> {
         let answer = self
             .client
             .get_queue_attributes()

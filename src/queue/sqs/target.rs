@@ -57,14 +57,14 @@ impl SqsQueue {
     }
 
     /// Clears the cached target if the redrive policy names another one.
-    pub(super) async fn follow(&self, facts: &QueueAttributes) {
+    pub(super) async fn follow(&self, attributes: &QueueAttributes) {
         if self.settings.dlq_url.is_some() {
             return;
         }
         let mut known = self.dlq.0.lock().await;
         let Some(found) = &*known else { return };
         let (before, now) =
-            (found.arn.as_deref(), facts.redrive.as_ref().map(|to| &*to.target_arn));
+            (found.arn.as_deref(), attributes.redrive.as_ref().map(|to| &*to.target_arn));
         if before == now {
             return;
         }
@@ -99,10 +99,10 @@ impl SqsQueue {
             let target = is_other.then_some(target);
             return Ok(FoundTarget { arn: None, target, is_certain: is_itself.is_ok() });
         }
-        let facts = self.facts().await?;
-        let arn = facts.redrive.map(|redrive| redrive.target_arn);
+        let attributes = self.attributes().await?;
+        let arn = attributes.redrive.map(|redrive| redrive.target_arn);
         let target = match &arn {
-            Some(named) if facts.arn.as_ref() != Some(named) => self.named(named).await?,
+            Some(named) if attributes.arn.as_ref() != Some(named) => self.named(named).await?,
             Some(_) | None => None,
         };
         Ok(FoundTarget { arn, target, is_certain: true })

@@ -132,7 +132,7 @@ impl RetryQueue {
         let held = self.context.metrics.held(HeldState::Settling);
         let key = self.context.inflight.keep(receipt, clock::now());
         self.deletes.push(KeptDelete { key, how, _held: held });
-        self.tell();
+        self.report_waiting();
     }
 
     /// Handles the end of a delete call.
@@ -144,7 +144,7 @@ impl RetryQueue {
         }
         if is_again {
             self.deletes.ended(settled > 0);
-            self.tell();
+            self.report_waiting();
         }
     }
 
@@ -178,7 +178,7 @@ impl RetryQueue {
             batches.push((due.by_ref().take(BATCH_MAX).collect(), self.has_hung));
         }
         self.deletes.began(batches.len());
-        self.tell();
+        self.report_waiting();
         batches
     }
 
@@ -189,7 +189,7 @@ impl RetryQueue {
     /// it, and use up receives. Other messages are handed back with a delay.
     pub(super) fn sent(&mut self, sent: CopyOutcome, is_closing: bool) -> Vec<Settlement> {
         let settlements = self.note_sent(sent, is_closing);
-        self.tell();
+        self.report_waiting();
         settlements
     }
 
@@ -252,7 +252,7 @@ impl RetryQueue {
             }
         }
         self.copies.began(due.len());
-        self.tell();
+        self.report_waiting();
         due
     }
 
@@ -300,7 +300,7 @@ impl RetryQueue {
 
     /// Reports the number of waiting items; they probe their action themselves, so no other probe
     /// is needed.
-    fn tell(&self) {
+    fn report_waiting(&self) {
         self.context.actions.set_waiting(QueueAction::Delete, self.deletes.len());
         self.context.actions.set_waiting(QueueAction::DeadLetter, self.copies.len());
     }

@@ -5,7 +5,11 @@ use super::*;
 use crate::outage::attribution::{FailureAttribution, attribute};
 
 /// Makes one call if permitted, and returns the attribution of the answer.
-fn blame(world: &mut World, subject: u64, outcome: CallOutcome) -> Option<FailureAttribution> {
+fn attribution(
+    world: &mut World,
+    subject: u64,
+    outcome: CallOutcome,
+) -> Option<FailureAttribution> {
     let Entered::Go(call) = world.breaker.enter(subject, world.now) else { return None };
     world.end(call, outcome);
     let snapshot = world.breaker.snapshot(call, world.now);
@@ -40,7 +44,7 @@ fn a_service_that_rejects_all_calls_after_an_outage_costs_few_events() {
         let attribution = loop {
             let tried = usize::try_from(300 - subject).expect("a few hundred");
             let (_, again) = world.breaker.due(Waiting { fresh: 0, tried, suspects: 0 }, world.now);
-            match blame(&mut world, subject, CallOutcome::Refused) {
+            match attribution(&mut world, subject, CallOutcome::Refused) {
                 Some(attribution) => break attribution,
                 None => world.now = again.unwrap_or(world.now + TOOK),
             }
@@ -64,7 +68,7 @@ fn one_success_during_an_outage_ends_it_only_briefly() {
         let mut calls = 0;
         for subject in 0..299 {
             world.after(Duration::from_millis(3));
-            calls += u32::from(blame(&mut world, subject, outcome).is_some());
+            calls += u32::from(attribution(&mut world, subject, outcome).is_some());
         }
         assert_eq!(world.trouble(), Some(trouble), "after {calls} calls");
         assert!(calls <= 20, "{outcome:?}: {calls} calls");
@@ -122,7 +126,7 @@ fn without_waiting_events_new_ones_probe_the_service() {
         assert!(seconds <= 5, "away for {seconds} s");
         world.after(Duration::from_secs(1));
         assert_eq!(world.breaker.due(Waiting::default(), world.now).0, Due::Calls(0));
-        blame(&mut world, seconds % 5, CallOutcome::Done);
+        attribution(&mut world, seconds % 5, CallOutcome::Done);
     }
 }
 
