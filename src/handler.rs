@@ -176,18 +176,18 @@ pub async fn handle(job: &mut Job, services: &Services) -> AttemptOutcome {
     let Job { event, reservation, done, recorded, lease, span, charges, retries, .. } = job;
     let mut attempt =
         Attempt { event, reservation, done, recorded, lease, span, charges, retries, services };
-    let ended = match &event.payload {
+    let result = match &event.payload {
         Payload::ReservationExpired(_) => reservation_expired::handle(&mut attempt).await,
         Payload::PaymentApproved(payment) => payment_approved::handle(&mut attempt, payment).await,
         Payload::PaymentFailed(payment) => payment_failed::handle(&mut attempt, payment).await,
     };
-    match ended {
+    match result {
         Ok(()) => AttemptOutcome::Applied,
-        Err(end) => {
-            if let AttemptOutcome::Superseded { found } = end {
+        Err(attempt_outcome) => {
+            if let AttemptOutcome::Superseded { found } = attempt_outcome {
                 job.superseded = Some(found);
             }
-            end
+            attempt_outcome
         }
     }
 }

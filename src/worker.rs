@@ -102,7 +102,7 @@ impl Worker {
         job.attempt += 1;
         let known = job.bytes_learnt();
         let attempt = AssertUnwindSafe(handler::handle(&mut job, &self.services));
-        let end = attempt.catch_unwind().await.unwrap_or_else(|_panic| {
+        let attempt_outcome = attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             // The panic hook has already logged the panic.
             error!(reservation_id = job.event.reservation_id.as_str(), "The handler panicked");
             AttemptOutcome::Panicked
@@ -112,11 +112,11 @@ impl Worker {
         if learnt > 0 {
             self.inflight.grow(&job, learnt);
         }
-        if let AttemptOutcome::Parked { error: None, .. } = end {
+        if let AttemptOutcome::Parked { error: None, .. } = attempt_outcome {
             // It stopped before a call: the same attempt continues when the event is unparked.
             job.attempt -= 1;
         }
-        self.settler.settle(job, end).await;
+        self.settler.settle(job, attempt_outcome).await;
     }
 
     /// Claims the event, unless already claimed, for the rest of its message's lease.

@@ -122,12 +122,12 @@ pub struct EventHistory {
 /// Decides what happens to the message.
 #[must_use]
 pub fn decide(
-    end: &AttemptOutcome,
+    attempt_outcome: &AttemptOutcome,
     record: EventHistory,
     policy: &RetryPolicy,
     random: &mut fastrand::Rng,
 ) -> Verdict {
-    match end {
+    match attempt_outcome {
         AttemptOutcome::Applied => Verdict::Delete(Outcome::Success),
         AttemptOutcome::Superseded { .. } => Verdict::Delete(Outcome::Dropped),
         AttemptOutcome::MoneyWithoutSeat { .. } => {
@@ -214,9 +214,9 @@ mod tests {
         backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) },
     };
 
-    fn verdict(end: &AttemptOutcome, retries: u32, receive_count: u32) -> Verdict {
+    fn verdict(attempt_outcome: &AttemptOutcome, retries: u32, receive_count: u32) -> Verdict {
         let record = EventHistory { retries, failures: retries, receive_count };
-        decide(end, record, &POLICY, &mut fastrand::Rng::with_seed(3))
+        decide(attempt_outcome, record, &POLICY, &mut fastrand::Rng::with_seed(3))
     }
 
     fn failed(class: Class, is_charged: bool) -> AttemptOutcome {
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn final_outcomes_are_not_retried() {
-        for (end, expected) in [
+        for (attempt_outcome, expected) in [
             (AttemptOutcome::Applied, Verdict::Delete(Outcome::Success)),
             (AttemptOutcome::Superseded { found: "CONFIRMED" }, Verdict::Delete(Outcome::Dropped)),
             (AttemptOutcome::LeaseLost, Verdict::Forget),
@@ -251,14 +251,14 @@ mod tests {
             ),
         ] {
             for retries in [0, 2] {
-                assert_eq!(verdict(&end, retries, 1), expected, "{end:?}");
+                assert_eq!(verdict(&attempt_outcome, retries, 1), expected, "{attempt_outcome:?}");
             }
         }
     }
 
     #[test]
     fn transient_failures_are_retried_until_the_retries_are_used_up() {
-        for end in [
+        for attempt_outcome in [
             failed(Class::Outage, true),
             failed(Class::Transient, true),
             AttemptOutcome::Unclear { found: "PENDING".to_owned() },
@@ -267,25 +267,32 @@ mod tests {
         ] {
             for retries in 0..2 {
                 let Verdict::Retry { after, counted: true, suspect: None } =
-                    verdict(&end, retries, 1)
+                    verdict(&attempt_outcome, retries, 1)
                 else {
-                    panic!("{end:?}");
+                    panic!("{attempt_outcome:?}");
                 };
-                assert!(after <= POLICY.backoff.bound(retries), "{end:?}");
+                assert!(after <= POLICY.backoff.bound(retries), "{attempt_outcome:?}");
             }
-            assert_eq!(verdict(&end, 2, 1), Verdict::Release(RELEASE_BASE), "{end:?}");
+            assert_eq!(
+                verdict(&attempt_outcome, 2, 1),
+                Verdict::Release(RELEASE_BASE),
+                "{attempt_outcome:?}"
+            );
         }
     }
 
     #[test]
     fn uncharged_failures_use_up_no_retry() {
         for retries in [0, 2, 9] {
-            let end = failed(Class::Outage, false);
-            assert!(matches!(verdict(&end, retries, 1), Verdict::Retry { counted: false, .. }));
+            let attempt_outcome = failed(Class::Outage, false);
+            assert!(matches!(
+                verdict(&attempt_outcome, retries, 1),
+                Verdict::Retry { counted: false, .. }
+            ));
             let dependency = Dependency::Inventory;
             let how = ParkedAs { is_fresh: true, is_full: false, is_suspect: false };
-            let end = AttemptOutcome::Parked { dependency, error: None, how };
-            assert_eq!(verdict(&end, retries, 1), Verdict::Park(dependency, how));
+            let attempt_outcome = AttemptOutcome::Parked { dependency, error: None, how };
+            assert_eq!(verdict(&attempt_outcome, retries, 1), Verdict::Park(dependency, how));
         }
     }
 

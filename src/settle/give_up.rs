@@ -16,23 +16,33 @@ use crate::outage::attribution::ServiceCharges;
 
 impl Settler {
     /// Gives up a job whose retries are used up in this delivery, with regard to its FIFO group.
-    pub(super) async fn give_up(&self, job: Box<Job>, after: Duration, end: &AttemptOutcome) {
+    pub(super) async fn give_up(
+        &self,
+        job: Box<Job>,
+        after: Duration,
+        attempt_outcome: &AttemptOutcome,
+    ) {
         match self.inflight.group_fate(&job) {
-            GroupFate::Release => self.release(job, after, end).await,
+            GroupFate::Release => self.release(job, after, attempt_outcome).await,
             GroupFate::LastReceive => {
                 let reason = DeadLetterReason::RetriesUsedUp;
-                self.dead_letter(job, reason, describe(end).1).await;
+                self.dead_letter(job, reason, describe(attempt_outcome).1).await;
             }
-            GroupFate::Wait => self.wait_with_group(job, after, end),
+            GroupFate::Wait => self.wait_with_group(job, after, attempt_outcome),
         }
     }
 
     /// Holds the job as long as a release would hide it, then gives it all retries again.
     /// A release would also make the later messages of its group come again, and use up a receive
     /// of each.
-    fn wait_with_group(&self, mut job: Box<Job>, after: Duration, end: &AttemptOutcome) {
-        let (code, error) = describe(end);
-        self.metrics.event_retried(job.event.event_type(), end.retry_reason());
+    fn wait_with_group(
+        &self,
+        mut job: Box<Job>,
+        after: Duration,
+        attempt_outcome: &AttemptOutcome,
+    ) {
+        let (code, error) = describe(attempt_outcome);
+        self.metrics.event_retried(job.event.event_type(), attempt_outcome.retry_reason());
         log_job!(
             warn,
             job,
@@ -54,11 +64,11 @@ impl Settler {
         self.inflight.wait(job, Instant::now() + after);
     }
 
-    async fn release(&self, job: Box<Job>, after: Duration, end: &AttemptOutcome) {
+    async fn release(&self, job: Box<Job>, after: Duration, attempt_outcome: &AttemptOutcome) {
         let after = self.inflight.hidden_job(&job, after, clock::now());
         self.release_claim(&job).await;
         self.count(&job, Outcome::Failed);
-        let (code, error) = describe(end);
+        let (code, error) = describe(attempt_outcome);
         log_job!(
             error,
             job,

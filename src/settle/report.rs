@@ -66,8 +66,8 @@ pub(super) fn end_span(job: Box<Job>, outcome: Outcome, failure: Option<(&str, &
 }
 
 /// Returns the error code and the error text of an attempt's end.
-pub(super) fn describe(end: &AttemptOutcome) -> (String, String) {
-    match end {
+pub(super) fn describe(attempt_outcome: &AttemptOutcome) -> (String, String) {
+    match attempt_outcome {
         AttemptOutcome::Applied | AttemptOutcome::Superseded { .. } => {
             (String::new(), String::new())
         }

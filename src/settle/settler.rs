@@ -44,42 +44,44 @@ pub struct Settler {
 
 impl Settler {
     /// Settles a job, or makes it wait, according to the end of its attempt.
-    pub async fn settle(&self, mut job: Box<Job>, mut end: AttemptOutcome) {
-        let mut verdict = self.decide(&job, &end);
+    pub async fn settle(&self, mut job: Box<Job>, mut attempt_outcome: AttemptOutcome) {
+        let mut verdict = self.decide(&job, &attempt_outcome);
         // The store comes first: a crash before the delete causes a duplicate delivery, not a
         // second effect. A message is not deleted until the store has its event as handled.
         if let Verdict::Delete(outcome) = verdict
             && let Err(error) = self.complete(&job, outcome).await
         {
-            end = error.into();
-            verdict = self.decide(&job, &end);
+            attempt_outcome = error.into();
+            verdict = self.decide(&job, &attempt_outcome);
         }
         match verdict {
-            Verdict::Delete(outcome) => self.delete(job, outcome, &end).await,
+            Verdict::Delete(outcome) => self.delete(job, outcome, &attempt_outcome).await,
             Verdict::Retry { after, counted, suspect } => {
                 job.failures += 1;
                 job.retries += u32::from(counted);
-                if let Some(excess) = self.retry(job, after, suspect, &end) {
+                if let Some(excess) = self.retry(job, after, suspect, &attempt_outcome) {
                     self.give_up_for_others(excess).await;
                 }
             }
             Verdict::Park(dependency, how) => {
-                let excess = self.park(job, dependency, how, &end);
+                let excess = self.park(job, dependency, how, &attempt_outcome);
                 if let Some(excess) = excess.or_else(|| self.parked_in_excess(dependency)) {
                     self.give_up_for_others(excess).await;
                 }
             }
-            Verdict::Release(after) => self.give_up(job, after, &end).await,
-            Verdict::DeadLetter(reason) => self.dead_letter(job, reason, describe(&end).1).await,
+            Verdict::Release(after) => self.give_up(job, after, &attempt_outcome).await,
+            Verdict::DeadLetter(reason) => {
+                self.dead_letter(job, reason, describe(&attempt_outcome).1).await;
+            }
             Verdict::Forget => self.forget(job).await,
         }
     }
 
-    fn decide(&self, job: &Job, end: &AttemptOutcome) -> Verdict {
+    fn decide(&self, job: &Job, attempt_outcome: &AttemptOutcome) -> Verdict {
         let Job { retries, failures, receive_count, rounds, .. } = *job;
         let receive_count = receive_count.saturating_add(rounds);
         let record = EventHistory { retries, failures, receive_count };
-        let verdict = decide(end, record, &self.policy, &mut fastrand::Rng::new());
+        let verdict = decide(attempt_outcome, record, &self.policy, &mut fastrand::Rng::new());
         match verdict {
             Verdict::Retry { .. } | Verdict::Park(..) | Verdict::Release(_)
                 if self.inflight.is_ending(job, clock::now()) =>
@@ -179,9 +181,9 @@ impl Settler {
         span.end("handed_back", attempt, None);
     }
 
-    async fn delete(&self, job: Box<Job>, outcome: Outcome, end: &AttemptOutcome) {
+    async fn delete(&self, job: Box<Job>, outcome: Outcome, attempt_outcome: &AttemptOutcome) {
         self.count(&job, outcome);
-        if let AttemptOutcome::Superseded { found } = end {
+        if let AttemptOutcome::Superseded { found } = attempt_outcome {
             self.metrics.superseded();
             log_fate(&job, outcome, &format!("Event superseded: the reservation is {found}"));
         } else {
@@ -198,10 +200,10 @@ impl Settler {
         mut job: Box<Job>,
         after: Duration,
         suspect: Option<Service>,
-        end: &AttemptOutcome,
+        attempt_outcome: &AttemptOutcome,
     ) -> Option<Box<Job>> {
-        let (code, error) = describe(end);
-        self.metrics.event_retried(job.event.event_type(), end.retry_reason());
+        let (code, error) = describe(attempt_outcome);
+        self.metrics.event_retried(job.event.event_type(), attempt_outcome.retry_reason());
         log_job!(
             warn,
             job,
@@ -221,7 +223,7 @@ impl Settler {
             Some(service) => {
                 self.inflight.wait_as_suspect(job, self.metrics.suspect(service), until)
             }
-            None if is_refused_for_now(end) && after <= TURN_MAX => {
+            None if is_refused_for_now(attempt_outcome) && after <= TURN_MAX => {
                 self.inflight.wait_in_turn(job, until);
                 None
             }
@@ -241,11 +243,11 @@ impl Settler {
         mut job: Box<Job>,
         dependency: Dependency,
         how: ParkedAs,
-        end: &AttemptOutcome,
+        attempt_outcome: &AttemptOutcome,
     ) -> Option<Box<Job>> {
         let service = dependency.service().as_str();
-        if let AttemptOutcome::Parked { error: Some(error), .. } = end {
-            self.metrics.event_retried(job.event.event_type(), end.retry_reason());
+        if let AttemptOutcome::Parked { error: Some(error), .. } = attempt_outcome {
+            self.metrics.event_retried(job.event.event_type(), attempt_outcome.retry_reason());
             log_job!(
                 warn,
                 job,
@@ -335,6 +337,6 @@ impl Settler {
 }
 
 /// Whether the service refused the call for now and accepts it later.
-fn is_refused_for_now(end: &AttemptOutcome) -> bool {
-    matches!(end, AttemptOutcome::Failed { error, .. } if error.class == Class::Paced)
+fn is_refused_for_now(attempt_outcome: &AttemptOutcome) -> bool {
+    matches!(attempt_outcome, AttemptOutcome::Failed { error, .. } if error.class == Class::Paced)
 }
