@@ -9,7 +9,6 @@ mod collector;
 mod comeback;
 mod credentials;
 mod duplicates;
-mod everybody;
 mod frozen;
 mod groups;
 mod grpc;
@@ -26,6 +25,7 @@ mod output;
 mod pacing;
 mod queue;
 mod redis;
+mod refusing;
 mod sick;
 mod term;
 mod throttled;
@@ -58,7 +58,7 @@ pub fn all() -> Vec<Case> {
         sick::CASES,
         apples::CASES,
         throttled::CASES,
-        everybody::CASES,
+        refusing::CASES,
         capacity::CASES,
         comeback::CASES,
         half_well::CASES,

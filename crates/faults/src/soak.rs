@@ -22,7 +22,7 @@ use crate::collector::Collector;
 use crate::failed::{Failed, ensure, eventually};
 use crate::proxy::Proxy;
 use crate::worker::{Launch, Output, Variables, Worker};
-use crate::world::SidePort;
+use crate::world::ReservedPort;
 
 /// Time limit for the rest at the end: some visibility timeouts.
 const SETTLED_MAX: Duration = Duration::from_secs(120);
@@ -156,7 +156,7 @@ impl Surroundings {
 /// The message that was not handled correctly, or the resource that grew.
 pub async fn soak(options: &Options) -> Result<String, Failed> {
     let around = Surroundings::start().await?;
-    let port = SidePort::reserve()?;
+    let port = ReservedPort::reserve()?;
     let launch = Launch {
         program: options.worker.clone(),
         variables: around.variables(options, port.number),

@@ -200,8 +200,8 @@ impl World {
     ///
     /// # Errors
     /// If no port is free.
-    pub fn launch(&self) -> io::Result<(Launch, SidePort)> {
-        let port = SidePort::reserve()?;
+    pub fn launch(&self) -> io::Result<(Launch, ReservedPort)> {
+        let port = ReservedPort::reserve()?;
         let mut variables = self.variables.clone();
         variables.insert("SERVER_PORT", port.number.to_string());
         let program = self.setting.program.clone();
@@ -222,7 +222,7 @@ impl World {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start_worker(&self, launch: &Launch, port: SidePort) -> io::Result<Started> {
+    pub fn start_worker(&self, launch: &Launch, port: ReservedPort) -> io::Result<Started> {
         let number = WORKERS.fetch_add(1, Ordering::Relaxed);
         let log = self.setting.folder.join(format!("worker-{number}.log"));
         Ok(Started { worker: Worker::start(launch, &log)?, _port: port })
@@ -291,7 +291,7 @@ impl World {
 #[derive(Debug)]
 pub struct Started {
     worker: Worker,
-    _port: SidePort,
+    _port: ReservedPort,
 }
 
 impl std::ops::Deref for Started {
@@ -311,13 +311,13 @@ impl std::ops::DerefMut for Started {
 /// A reserved port for the admin server. It is bound but not listened on, so the system does not
 /// assign it. The worker can bind it too, because both sockets allow address reuse.
 #[derive(Debug)]
-pub struct SidePort {
+pub struct ReservedPort {
     /// The port number.
     pub number: u16,
     _bound: TcpSocket,
 }
 
-impl SidePort {
+impl ReservedPort {
     /// Reserves a free port.
     ///
     /// # Errors

@@ -60,9 +60,9 @@ impl Contender {
     /// # Errors
     /// If it cannot be started.
     pub fn start(&self, load: &Load, ports: Ports, redis: Option<&Redis>) -> io::Result<Process> {
-        let side_port = free_port()?;
+        let admin_port = free_port()?;
         let mut command = Command::new(&self.program);
-        command.args(self.argument).env_clear().envs(variables(load, ports, side_port));
+        command.args(self.argument).env_clear().envs(variables(load, ports, admin_port));
         if let Some(redis) = redis {
             command.env("IDEMPOTENCY_STORE", format!("redis://127.0.0.1:{}", redis.port));
         }
@@ -75,7 +75,7 @@ impl Contender {
 }
 
 /// Returns the variables of every contender, named as the worker's settings.
-fn variables(load: &Load, ports: Ports, side_port: u16) -> Vec<(&'static str, String)> {
+fn variables(load: &Load, ports: Ports, admin_port: u16) -> Vec<(&'static str, String)> {
     let Ports { sqs, reservations, inventory } = ports;
     vec![
         ("SQS_QUEUE_URL", format!("http://127.0.0.1:{sqs}/000000000000/events")),
@@ -89,7 +89,7 @@ fn variables(load: &Load, ports: Ports, side_port: u16) -> Vec<(&'static str, St
         ("OTEL_TRACES_SAMPLER", "traceidratio".to_owned()),
         ("OTEL_TRACES_SAMPLER_ARG", "0".to_owned()),
         ("WORKER_CONCURRENCY", load.concurrency.to_string()),
-        ("SERVER_PORT", side_port.to_string()),
+        ("SERVER_PORT", admin_port.to_string()),
         ("LOG_LEVEL", "info".to_owned()),
         ("LOG_FORMAT", "json".to_owned()),
     ]

@@ -33,14 +33,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "answers-late",
         injected: "every answer takes 80% of the timeout; then every third takes 130%",
-        must_hold: "just in time is in time; what is late is called again with the same key; each event takes effect once",
+        must_hold: "an answer just before the timeout counts; a late one is called for again with the same key; each event takes effect once",
         is_short: false,
         run: |setting| Box::pin(late(setting)),
     },
     Case {
         name: "answers-broken",
         injected: "for 6 s a service hangs after its headers, sends headers or a body without end, closes mid-answer or at once, answers garbage, redirects, or hangs: REST and gRPC",
-        must_hold: "nobody follows it, no memory grows, nothing is set aside; each event takes effect once",
+        must_hold: "no redirect is followed, memory does not grow, nothing is set aside; each event takes effect once",
         is_short: false,
         run: |setting| Box::pin(broken(setting)),
     },

@@ -111,7 +111,7 @@ async fn spoilt(setting: &Setting, is_fifo: bool, spoil: fn(&World)) -> Result<S
     progress.all_within(WITHIN)?;
     worker.leave(SETTLED_MAX).await?;
     let (fates, account) = (Fates::of(&world)?, Account::judge(&world)?);
-    ensure(fates.done == 0, || format!("somebody overtook the bad one: {fates}"))?;
+    ensure(fates.done == 0, || format!("an event overtook the bad one: {fates}"))?;
     Ok(format!("{progress}; bad: {fates}; {} calls", account.calls))
 }
 

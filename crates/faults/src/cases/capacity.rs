@@ -47,7 +47,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "slow-service",
         injected: "a Reservation API that takes 2 s for a call, however many there are; no target, and a target of 3 s",
-        must_hold: "at least 90% of the throughput of 20 calls at once: a target that is met, or none, holds nobody back",
+        must_hold: "at least 90% of the throughput of 20 calls at once: neither a target that is met nor the lack of one lowers it",
         is_short: false,
         run: |setting| Box::pin(slow(setting)),
     },

@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "collector-hangs",
-        injected: "the collector takes connections and calls, and answers nothing",
+        injected: "the collector accepts connections and calls, and answers nothing",
         must_hold: "the same",
         is_short: false,
         run: |setting| Box::pin(run(setting, Away::Hanging)),
@@ -97,5 +97,5 @@ async fn handle(world: &mut World, worker: &Worker, name: &str) -> Result<(f64, 
 async fn latencies(worker: &Worker) -> Result<(f64, f64), Failed> {
     let sum = worker.metric("worker_latency_seconds_sum", &[]).await;
     let count = worker.metric("worker_latency_seconds_count", &[]).await;
-    sum.zip(count).ok_or_else(|| Failed("the side port does not answer".to_owned()))
+    sum.zip(count).ok_or_else(|| Failed("the admin port does not answer".to_owned()))
 }

@@ -15,7 +15,7 @@ use crate::events::crowd;
 use crate::failed::{Failed, ensure};
 use crate::progress::Progress;
 use crate::proxy::Proxy;
-use crate::world::{Setting, SidePort, World, address};
+use crate::world::{ReservedPort, Setting, World, address};
 
 const EVENTS: usize = 3_000;
 
@@ -33,7 +33,7 @@ const SETTLED_MAX: Duration = Duration::from_secs(180);
 pub(super) const CASES: &[Case] = &[
     Case {
         name: "back-after-a-minute",
-        injected: "both services are away for 60 s, and back just after they were asked in vain; 3,000 events are held by one process",
+        injected: "both services are away for 60 s, and back just after a probe failed; 3,000 events are held by one process",
         must_hold: "the last one is done at most 6 s later than 3,000 take where nothing is held, measured before and after; each takes effect once",
         is_short: false,
         run: |setting| Box::pin(run(setting, 1)),
@@ -62,8 +62,8 @@ async fn run(setting: Setting, processes: usize) -> Result<Seen, Failed> {
     let before = undisturbed(&mut world, "before", count).await?;
 
     world.harm.begin();
-    let nobody = SidePort::reserve()?;
-    let away = SocketAddr::from((Ipv4Addr::LOCALHOST, nobody.number));
+    let unused = ReservedPort::reserve()?;
+    let away = SocketAddr::from((Ipv4Addr::LOCALHOST, unused.number));
     for proxy in [&world.to_api, &world.to_inventory] {
         proxy.lead_to(away);
         proxy.reset();
@@ -103,7 +103,7 @@ async fn asked_in_vain(world: &World) -> Result<(), Failed> {
     let asked = world.to_api.traffic().opened;
     let in_vain = |proxy: &Proxy| proxy.traffic().opened > asked && proxy.traffic().open == 0;
     let was_asked = world.to_api.wait_until(in_vain, ASKED_MAX).await;
-    ensure(was_asked, || format!("nobody asked for {} s", ASKED_MAX.as_secs()))
+    ensure(was_asked, || format!("no probe for {} s", ASKED_MAX.as_secs()))
 }
 
 /// Measures how long the same processes take for the same number of events without an outage.

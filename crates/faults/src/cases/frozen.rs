@@ -24,8 +24,8 @@ const EVENTS: usize = 200;
 
 pub(super) const CASES: &[Case] = &[Case {
     name: "frozen",
-    injected: "one of two processes is stopped (SIGSTOP) for 12 s under load, more than two visibility timeouts, and goes on (SIGCONT)",
-    must_hold: "the other takes its events over; the first knows on waking that they are not its own any more: each takes effect once, and no step is begun twice but those under way when it stopped",
+    injected: "one of two processes is stopped (SIGSTOP) for 12 s under load, more than two visibility timeouts, and continued (SIGCONT)",
+    must_hold: "the other takes its events over; the first, when it continues, detects that its leases have ended: each takes effect once, and no step is begun twice but those under way when it stopped",
     is_short: false,
     run: |setting| Box::pin(run(setting)),
 }];

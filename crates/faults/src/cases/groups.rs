@@ -40,7 +40,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "fifo-bad-head",
-        injected: "eight events of one group on a FIFO queue, the first always answered 500; a message has three receives; the worker leaves and another comes",
+        injected: "eight events of one group on a FIFO queue, the first always answered 500; a message has three receives; the worker is stopped and another one starts",
         must_hold: "the first is dead-lettered with its reason; the seven behind it are done in their order, in the delivery in which that happens",
         is_short: true,
         run: |setting| Box::pin(fifo_bad_head(setting)),

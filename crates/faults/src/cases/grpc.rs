@@ -37,7 +37,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "grpc-half-open",
-        injected: "the connections to Inventory fall silent (all packets dropped), new ones work",
+        injected: "all packets of the open connections to Inventory are dropped, new connections work",
         must_hold: "they are given up within 30 s; each event takes effect once, nothing is set aside",
         is_short: false,
         run: |setting| Box::pin(half_open(setting)),

@@ -90,10 +90,10 @@ impl Readiness {
 
 impl std::fmt::Display for Readiness {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "/readyz 503 in {} of {} looks", self.not_ready, self.looks)?;
+        write!(out, "/readyz 503 in {} of {} requests", self.not_ready, self.looks)?;
         match &self.named {
-            Some((status, body)) => write!(out, ", said {status} {}", body.trim()),
-            None => write!(out, ", said last {}", self.last.trim()),
+            Some((status, body)) => write!(out, ", answered {status} {}", body.trim()),
+            None => write!(out, ", last answered {}", self.last.trim()),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "kill-store",
         injected: "the same with a shared store (Redis), at those and 6 more: before and after the claim, each record",
-        must_hold: "and what the store was told is not called again",
+        must_hold: "and a step that the store has recorded is not called again",
         is_short: true,
         run: |setting| Box::pin(with_store(setting)),
     },

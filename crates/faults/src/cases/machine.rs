@@ -19,16 +19,16 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "descriptors",
         injected: "no descriptor can be opened any more (RLIMIT_NOFILE), and every connection is reset; 5 s later they can",
-        must_hold: "the process lives, says so, and goes on by itself; nothing is lost, nothing set aside",
+        must_hold: "the process does not exit, logs the reason, and continues without a restart; nothing is lost, nothing set aside",
         is_short: false,
         run: |setting| Box::pin(descriptors(setting)),
     },
     Case {
-        name: "side-port",
-        injected: "another process listens on the side port",
+        name: "admin-port",
+        injected: "another process listens on the admin port",
         must_hold: "exit code 2 before the first receive; the message names the variable",
         is_short: true,
-        run: |setting| Box::pin(side_port(setting)),
+        run: |setting| Box::pin(admin_port(setting)),
     },
 ];
 
@@ -75,7 +75,7 @@ async fn descriptors(setting: Setting) -> Result<Seen, Failed> {
     Ok(Seen::Held(format!("{account}; {open} descriptors were open before")))
 }
 
-async fn side_port(setting: Setting) -> Result<Seen, Failed> {
+async fn admin_port(setting: Setting) -> Result<Seen, Failed> {
     let mut world = World::start(&setting).await?;
     let taken = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0))?;
     let (mut launch, port) = world.launch()?;

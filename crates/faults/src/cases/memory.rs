@@ -29,7 +29,7 @@ const BODIES_MB: u64 = 16;
 pub(super) const CASES: &[Case] = &[Case {
     name: "memory",
     injected: "64 MiB of memory (cgroup), WORKER_CONCURRENCY=1000, MAX_IN_FLIGHT=10000, MAX_IN_FLIGHT_MB=16, 1000 messages of 200 KB, services that take 200 ms",
-    must_hold: "it slows and never dies; every event is handled",
+    must_hold: "it becomes slower and does not exit; every event is handled",
     is_short: false,
     run: |setting| Box::pin(run(setting)),
 }];
@@ -54,7 +54,7 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     launch.before = format!("echo $$ > {}", container.folder.join("cgroup.procs").display());
     let mut worker = world.start_worker(&launch, port)?;
     let account = Account::settled(&world, SETTLED_MAX).await;
-    ensure(!worker.has_ended()?, || format!("it died:\n{}", worker.last_lines(5)))?;
+    ensure(!worker.has_ended()?, || format!("it exited:\n{}", worker.last_lines(5)))?;
     let account = account?;
     let peak_kb = container.peak_bytes().unwrap_or_default() / 1_024;
     ensure(peak_kb > 0, || "the process was not in its container".to_owned())?;

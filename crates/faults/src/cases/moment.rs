@@ -363,7 +363,7 @@ async fn store_done(world: &World, marked: &Event, effects_before: usize) -> Res
     let before = redis.command(&["GET", &key]).await?;
     proxy.set(Way::ToClient, Course::Hold);
     proxy.set(Way::ToServer, Course::Pass);
-    eventually("the store knows", LIMIT, async || {
+    eventually("the store has the record", LIMIT, async || {
         redis.command(&["GET", &key]).await.is_ok_and(|now| now != before)
     })
     .await

@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[DNS, HEADLESS];
 const DNS: Case = Case {
     name: "dns",
     injected: "no name can be resolved for 10 s while every connection is reset; then Inventory's leads to another address",
-    must_hold: "the worker lives, goes on by itself, and follows the name; each event takes effect once, nothing is set aside",
+    must_hold: "the worker does not exit, continues without a restart, and uses the new address; each event takes effect once, nothing is set aside",
     is_short: false,
     run: |setting| Box::pin(run(setting)),
 };
@@ -86,14 +86,14 @@ async fn named(world: &mut World, hosts: &Path, servers: &Path) -> Result<Option
     world.set("AWS_ENDPOINT_URL", format!("http://{}:{}", NAMES[0], port(&world.to_sqs)));
     world.set("RESERVATION_API_BASE", format!("http://{}:{}", NAMES[1], port(&world.to_api)));
     world.set("INVENTORY_GRPC_ADDR", format!("{}:{}", NAMES[2], port(&world.to_inventory)));
-    let (mut launch, side_port) = world.launch()?;
+    let (mut launch, admin_port) = world.launch()?;
     let mounts = format!(
         "mount --bind {} /etc/hosts && mount --bind {} /etc/resolv.conf && exec \"$0\"",
         hosts.display(),
         servers.display()
     );
     launch.before = format!("exec unshare --mount /bin/sh -c '{mounts}' \"$0\"");
-    let worker = world.start_worker(&launch, side_port)?;
+    let worker = world.start_worker(&launch, admin_port)?;
     let started = worker.says("Worker started").await;
     if started.is_err() && worker.log().contains("Operation not permitted") {
         return Ok(None);

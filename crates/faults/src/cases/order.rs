@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) const CASES: &[Case] = &[Case {
     name: "contradictions",
     injected: "expired or failed after approved; approved after expired or failed; and both at once, to two processes",
-    must_hold: "what came first stands: a late expiry is dropped and sold seats stay sold; a late payment is set aside as money without a seat; never both sold and given back",
+    must_hold: "the first event counts: a late expiry is dropped and sold seats stay sold; a late payment is set aside as money without a seat; never both sold and given back",
     is_short: true,
     run: |setting| Box::pin(run(setting)),
 }];

@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "services-silent",
-        injected: "both services take connections and say nothing for 60 s; maxReceiveCount 3",
+        injected: "both services accept connections and answer nothing for 60 s; maxReceiveCount 3",
         must_hold: "the same",
         is_short: false,
         run: |setting| Box::pin(run(setting, Away::Silent)),

@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "disk-full",
         injected: "standard output is a file on a disk of 64 KiB that fills, and is emptied later",
-        must_hold: "every event is handled; the lost lines are counted; once there is room, the log goes on and names the gap",
+        must_hold: "every event is handled; the lost lines are counted; once there is space, the log continues and says how many lines were lost",
         is_short: false,
         run: |setting| Box::pin(disk(setting)),
     },
@@ -92,7 +92,7 @@ async fn disk(setting: Setting) -> Result<Seen, Failed> {
     let log = || std::fs::read_to_string(&file).unwrap_or_default();
     world.send_all(crowd("room", 20));
     Account::settled(&world, SETTLED_MAX).await?;
-    eventually("the log goes on", LIMIT, async || log().contains("Event processed successfully"))
+    eventually("the log continues", LIMIT, async || log().contains("Event processed successfully"))
         .await?;
     worker.leave(LIMIT).await?;
     let log = log();
@@ -106,7 +106,7 @@ async fn disk(setting: Setting) -> Result<Seen, Failed> {
     ensure(log.lines().last().is_some_and(|line| line.contains("Stopped")), || {
         "its last line is missing".to_owned()
     })?;
-    Ok(Seen::Held(format!("{before}; {lost} lines lost and counted, then the log went on")))
+    Ok(Seen::Held(format!("{before}; {lost} lines lost and counted, then the log continued")))
 }
 
 /// A very small disk; unmounted on drop.

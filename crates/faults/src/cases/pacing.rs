@@ -30,7 +30,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "retry-after",
         injected: "429 and 503 with Retry-After, in seconds and as a date, gRPC RetryInfo: 3 to 5 s; MAX_RETRIES=0",
-        must_hold: "the event that was told so is not called for before then, and the others are; it costs no retry; each event takes effect once",
+        must_hold: "the event with that answer is not called for before then, and the others are; it costs no retry; each event takes effect once",
         is_short: false,
         run: |setting| Box::pin(sensible(setting)),
     },

@@ -101,7 +101,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "sqs-denied",
         injected: "every right on the queue is taken away half-way, for 10 s",
-        must_hold: "the worker lives, is not ready, and goes on by itself; each event takes effect once",
+        must_hold: "the worker does not exit, is not ready, and continues without a restart; each event takes effect once",
         is_short: false,
         run: |setting| Box::pin(denied(setting)),
     },

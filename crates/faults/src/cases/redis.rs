@@ -29,14 +29,14 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "redis-restarted",
-        injected: "Redis is stopped in good order under load, and started again after 10 s",
+        injected: "Redis is shut down under load, and started again after 10 s",
         must_hold: "the same",
         is_short: false,
         run: |setting| Box::pin(run(setting, Harm::Stopped)),
     },
     Case {
         name: "redis-paused",
-        injected: "Redis is stopped in its tracks (SIGSTOP) for 10 s: connections stay, nothing is answered",
+        injected: "Redis is stopped (SIGSTOP) for 10 s: connections stay, nothing is answered",
         must_hold: "the same",
         is_short: false,
         run: |setting| Box::pin(run(setting, Harm::Paused)),
@@ -58,13 +58,13 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "redis-failover",
         injected: "under load Redis hands over to its replica (FAILOVER) and becomes the replica of that; connections to it stay",
-        must_hold: "each takes effect once, and none waits for more than a few seconds: who is told that it may not write connects anew",
+        must_hold: "each takes effect once, and none waits for more than a few seconds: a client whose write is refused connects again",
         is_short: false,
         run: |setting| Box::pin(failover(setting, None)),
     },
     Case {
         name: "redis6-failover",
-        injected: "the same with Redis 6.2, which says READONLY inside a script's error only, with the code ERR",
+        injected: "the same with Redis 6.2, which reports READONLY only inside a script's error, with the code ERR",
         must_hold: "the same",
         is_short: false,
         run: |setting| Box::pin(failover(setting, Some(REDIS_6))),

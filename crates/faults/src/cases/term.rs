@@ -43,7 +43,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "term-twice",
-        injected: "SIGTERM at each of those moments, and once more while it leaves",
+        injected: "SIGTERM at each of those moments, and once more during the drain",
         must_hold: "exit code 143 at once; the next process does what is left",
         is_short: false,
         run: |setting| Box::pin(all(setting, Form::Twice)),

@@ -37,7 +37,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "rate-limit",
-        injected: "a token bucket of 200 and of 1,000 PATCHes a second, of 200 calls a second of Inventory; what is beyond is told to come after 1 s",
+        injected: "a token bucket of 200 and of 1,000 PATCHes a second, of 200 calls a second of Inventory; calls beyond it are answered with a wait of 1 s",
         must_hold: "at least 95% of the rate is used, at most 5% of the calls are refused",
         is_short: false,
         run: |setting| Box::pin(limits(setting)),
@@ -52,7 +52,7 @@ async fn fifth(setting: Setting) -> Result<Seen, Failed> {
     let with = throughput(&setting, latency.seed(9).with(0.2, later()), events).await?;
     let percent = 100.0 * with.rate / without.rate;
     let figures = format!(
-        "{:.0} events/s, {percent:.0}% of {:.0}/s without; {} of {} calls told to come later; {}",
+        "{:.0} events/s, {percent:.0}% of {:.0}/s without; {} of {} calls answered with a wait; {}",
         with.rate, without.rate, with.tally.refused, with.tally.calls, with.account
     );
     ensure(percent >= 60.0, || figures.clone())?;

@@ -24,7 +24,7 @@ const SETTLED_MAX: Duration = Duration::from_secs(60);
 pub(super) const CASES: &[Case] = &[
     Case {
         name: "refusing-all",
-        injected: "from some moment on everybody is answered 422 with the API's error body, for 20 s; 200 good events come",
+        injected: "for 20 s every call is answered 422 with the API's error body; 200 good events are sent",
         must_hold: "at most five dead letters; all others are done after the cure",
         is_short: true,
         run: |setting| Box::pin(refusing(setting)),
