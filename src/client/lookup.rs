@@ -23,26 +23,17 @@ impl fmt::Debug for Lookup {
 impl Lookup {
     /// Returns a resolver that uses the operating system: `/etc/hosts`, DNS.
     pub(super) fn system() -> Self {
-        Self(Arc::new(|host, port| {
-            Box::pin(
-                async move { Ok(tokio::net::lookup_host((host.as_str(), port)).await?.collect()) },
-            )
-        }))
-    }
-
-    /// Returns a resolver that finds these addresses for every name.
-    #[cfg(test)]
-    pub(super) fn fixed(addresses: Vec<SocketAddr>) -> Self {
-        Self::of(move || std::future::ready(Ok(addresses.clone())))
+        Self::new(|host, port| async move {
+            Ok(tokio::net::lookup_host((host.as_str(), port)).await?.collect())
+        })
     }
 
     /// Returns a resolver that calls `find` for every name.
-    #[cfg(test)]
-    pub(super) fn of<F>(find: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub(super) fn new<F>(find: impl Fn(String, u16) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        Self(Arc::new(move |_, _| Box::pin(find())))
+        Self(Arc::new(move |host, port| Box::pin(find(host, port))))
     }
 
     /// Returns the addresses, at least one. An IP address is returned without a lookup.
@@ -78,18 +69,19 @@ impl Resolve for Lookup {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::client::test_server::fixed_lookup;
 
     #[tokio::test]
     async fn a_name_without_addresses_is_an_error() {
         let found = Lookup::system().find("localhost", 80).await.unwrap();
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
-        let error = Lookup::fixed(Vec::new()).find("localhost", 80).await.unwrap_err();
+        let error = fixed_lookup(Vec::new()).find("localhost", 80).await.unwrap_err();
         assert!(error.to_string().contains("no address"), "{error}");
     }
 
     #[tokio::test]
     async fn an_ip_address_needs_no_lookup() {
-        let lookup = Lookup::of(|| async { panic!("an address was looked up") });
+        let lookup = Lookup::new(|_, _| async { panic!("an address was looked up") });
         for ip in ["10.0.0.1", "::1", "fe80::1"] {
             let found = lookup.find(ip, 80).await.unwrap();
             assert_eq!(found, [SocketAddr::new(ip.parse().unwrap(), 80)]);

@@ -25,6 +25,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::lookup::Lookup;
+
+/// Returns a resolver that finds these addresses for every name.
+pub(super) fn fixed_lookup(addresses: Vec<SocketAddr>) -> Lookup {
+    Lookup::new(move |_, _| std::future::ready(Ok(addresses.clone())))
+}
+
 /// Installs the TLS provider that `main` installs.
 pub(crate) fn install_crypto_provider() {
     static ONCE: OnceLock<()> = OnceLock::new();

@@ -43,12 +43,6 @@ impl ContentHash {
         Self { version: VERSION, bytes }
     }
 
-    /// Builds a hash of the given format version from stored bytes.
-    #[must_use]
-    pub const fn of_version(version: u8, bytes: [u8; 16]) -> Self {
-        Self { version, bytes }
-    }
-
     /// Returns whether the hashes certainly belong to different events.
     #[must_use]
     pub const fn contradicts(self, other: Self) -> bool {

@@ -23,11 +23,6 @@ impl InFlight {
         self.lock().take_back(key, now, urgent)
     }
 
-    #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
-        self.lock().kept_len()
-    }
-
     /// Makes the next receipt to extend due now. Returns `false` if there is none.
     pub fn renew_one(&self, now: Instant) -> bool {
         let is_some = self.lock().renew_one(now);

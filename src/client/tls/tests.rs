@@ -15,7 +15,9 @@ use super::*;
 use crate::client::inventory::GrpcSettings;
 use crate::client::lookup::Lookup;
 use crate::client::reservation::HttpSettings;
-use crate::client::test_server::{Asked, End, TestBody, TestServer, install_crypto_provider};
+use crate::client::test_server::{
+    Asked, End, TestBody, TestServer, fixed_lookup, install_crypto_provider,
+};
 use crate::client::{
     CallContext, CallError, Class, GrpcInventory, HttpReservationApi, Inventory, ReleaseHold,
     ReleaseReason, ReservationApi, TargetStatus,
@@ -172,7 +174,7 @@ fn write(folder: &Folder, leaf: &Leaf) -> (std::path::PathBuf, std::path::PathBu
 
 fn client(kind: Kind, server: &TestServer, credentials: Credentials) -> Client {
     let url = format!("https://localhost:{}", server.address.port());
-    Client::new(kind, &url, credentials, Lookup::fixed(vec![server.address]))
+    Client::new(kind, &url, credentials, fixed_lookup(vec![server.address]))
 }
 
 /// Returns the text of the call's error, which must be an outage.

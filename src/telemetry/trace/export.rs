@@ -83,11 +83,6 @@ impl Exporting {
             .as_ref()
             .map_or(Ok(()), |processor| processor.shutdown_with_timeout(deadline))
     }
-
-    #[cfg(test)]
-    pub(super) fn flush(&self) -> OTelSdkResult {
-        self.processor.as_ref().map_or(Ok(()), SpanProcessor::force_flush)
-    }
 }
 
 /// Sends one batch without spans, with no retry.

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
 use super::*;
+use crate::client::test_server::fixed_lookup;
 
 type ServerConnection = Connection<TcpStream, Bytes>;
 
@@ -25,7 +26,7 @@ fn client_of(lookup: Lookup) -> GrpcInventory {
 }
 
 fn client_to(listener: &TcpListener) -> GrpcInventory {
-    client_of(Lookup::fixed(vec![listener.local_addr().unwrap()]))
+    client_of(fixed_lookup(vec![listener.local_addr().unwrap()]))
 }
 
 fn spawn_call(api: &GrpcInventory) -> JoinHandle<Result<(), CallError>> {
@@ -80,9 +81,9 @@ async fn waiting_calls_share_an_attempt_that_continues_without_them() {
     let listener = listener().await;
     let address = listener.local_addr().unwrap();
     let (asked, found) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let api = client_of(Lookup::of({
+    let api = client_of(Lookup::new({
         let (asked, found) = (Arc::clone(&asked), Arc::clone(&found));
-        move || {
+        move |_, _| {
             asked.fetch_add(1, Ordering::Relaxed);
             let found = Arc::clone(&found);
             async move {

@@ -98,7 +98,7 @@ impl Network {
 
     pub(super) fn channel(&self) -> BalancedChannel {
         let (names, hosts) = (self.clone(), self.clone());
-        let lookup = Lookup::of(move || {
+        let lookup = Lookup::new(move |_, _| {
             let found = names.name.lock().unwrap().clone();
             std::future::ready(found.ok_or_else(|| io::Error::other("nobody resolves it")))
         });

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::client::lookup::Lookup;
+use crate::client::test_server::fixed_lookup;
 use crate::credentials::tests::authority::{Authority, Folder, Leaf};
 use crate::credentials::{CredentialFile, roots};
 
@@ -89,7 +89,7 @@ async fn a_call_that_switches_to_a_closing_idle_connection_is_repeated() {
     let address = listener.local_addr().unwrap();
     let base = format!("https://localhost:{}", address.port()).parse().unwrap();
     let settings = HttpSettings { base, credentials, timeout: LONG, idle_connections_max: 4 };
-    let api = HttpReservationApi::with_lookup(settings, Lookup::fixed(vec![address])).unwrap();
+    let api = HttpReservationApi::with_lookup(settings, fixed_lookup(vec![address])).unwrap();
     let tls = acceptor(&authority.signs("localhost"));
     let done = format!("{ANSWER}\r\n{{}}");
     let (is_asked, asked) = oneshot::channel();

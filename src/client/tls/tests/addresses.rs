@@ -15,7 +15,7 @@ async fn pair(kind: Kind) -> [TestServer; 2] {
 fn client_of(kind: Kind, servers: &[TestServer; 2]) -> Client {
     let url = format!("http://service.test:{}", servers[0].address.port());
     let addresses = servers.iter().map(|server| server.address).collect();
-    Client::new(kind, &url, Credentials::default(), Lookup::fixed(addresses))
+    Client::new(kind, &url, Credentials::default(), fixed_lookup(addresses))
 }
 
 #[tokio::test]

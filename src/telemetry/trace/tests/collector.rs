@@ -174,11 +174,21 @@ async fn a_collector_that_starts_late_gets_later_spans() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap().to_string();
-    let tracing = Tracing::new(&settings(address), metrics()).unwrap();
-    one_event(&tracing);
-    let inner = Arc::clone(&tracing.0);
-    let lost = tokio::task::spawn_blocking(move || inner.exporting.as_ref().unwrap().flush());
-    assert!(lost.await.unwrap().is_err());
+    let metrics = metrics();
+    let tracing = Tracing::new(&settings(address), Arc::clone(&metrics)).unwrap();
+    // A full batch is exported at once: OpenTelemetry's default is 512 spans.
+    for _ in 0..512 {
+        tracing.start_event(start(Some(&parent(PARENT)))).end("success", 1, None);
+    }
+    let lost = "worker_spans_dropped_total{reason=\"export_failed\"} 512";
+    let shown = || {
+        let mut text = Vec::new();
+        metrics.render(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    while !shown().contains(lost) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 
     let mut requests = collect(socket.listen(16).unwrap());
     one_event(&tracing);
