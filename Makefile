@@ -78,10 +78,11 @@ doc: ## the code's documentation, warnings denied: target/doc
 docs: ## write the table of docs/configuration.md from src/config/table.rs
 	UPDATE_DOCS=1 $(CARGO) test --locked --workspace --features simulation --lib config::tests::page
 
-# The tests mostly wait on sockets and timers: more of them at once than there are cores is several times faster.
+# The tests mostly wait on sockets and timers: more of them at once than there are cores is several times faster. So are all
+# binaries at once; CI, which tries more, and ARGS take one after the other.
 test: export RUST_TEST_THREADS ?= 16
 test: ## all tests that need nothing but Rust (ARGS="event:: -- --nocapture" for some of them)
-	$(CARGO) test --locked --workspace --features simulation --no-fail-fast $(ARGS)
+	$(if $(CI)$(ARGS),$(CARGO) test --locked --workspace --features simulation --no-fail-fast $(ARGS),CARGO="$(CARGO)" .ci/test)
 
 simulate: export SIM_SEEDS = $(SEEDS)
 simulate: export PARTIAL_SEEDS ?= 100
