@@ -132,7 +132,7 @@ impl Worker {
             hash: job.hash,
             token: job.lease.token(),
             lasts,
-            // Without its time it counts as old: it waits for nobody who has one.
+            // An event without a send time counts as the oldest: it waits for none that has one.
             sent_at: job.sent_at.unwrap_or(SystemTime::UNIX_EPOCH),
         };
         let claim = idempotency.claim((&job.event).into(), request).await;

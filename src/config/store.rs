@@ -107,8 +107,7 @@ enum AuthWord {
 
 /// Reads how the worker logs in.
 ///
-/// A setting that would have no effect is an error: who sets it believes that the store is
-/// protected by it.
+/// A setting that would have no effect is an error, because it would not protect the store.
 fn auth(reader: &mut Reader, raw: &Raw, store: Option<&IdempotencyStore>) -> Option<StoreAuth> {
     let word = |value: &str| match value.to_ascii_lowercase().as_str() {
         "url" => Some(AuthWord::Url),

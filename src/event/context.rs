@@ -1,4 +1,4 @@
-//! What the envelopes of a body say about the event inside.
+//! The fields that the envelopes around an event give it.
 
 use super::json_object::Value;
 use super::trace::TraceContext;

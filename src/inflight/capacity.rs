@@ -19,7 +19,7 @@ use crate::queue::BATCH_MAX;
 /// Largest SQS message in KiB (AWS: "Amazon SQS message quotas", 1 MiB).
 const MESSAGE_KIB_MAX: u32 = 1_024;
 
-/// How long a reservation with some room waits for room for a full batch.
+/// How long a reservation of less than a full batch waits for the rest.
 /// In a saturated worker this turns ten receives of one message into one receive of ten. It is
 /// short compared with the duration of a receive.
 const GATHER_TIME: Duration = Duration::from_millis(10);

@@ -197,7 +197,7 @@ impl TableState {
         }
     }
 
-    /// Adds to the room of the first receipt, which is freed when the job is settled.
+    /// Adds to the permit of the first receipt, which is freed when the job is settled.
     pub(super) fn grow(&mut self, key: JobKey, bytes: usize) {
         let entry = self.entries.get_mut(&key);
         if let Some(held) = entry.and_then(|entry| entry.receipts.first_mut()) {

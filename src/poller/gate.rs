@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// Minimum visibility timeout while leases cannot be extended. It covers all retries of an event
 /// with their backoffs (about two minutes by default). It is no longer than the longest release
 /// delay: the message cannot be handed back early, so it stays hidden for this time if the process
-/// dies.
+/// ends.
 const LEASE_MIN: Duration = Duration::from_secs(15 * 60);
 
 /// Initial visibility timeout of a probe message while leases cannot be extended. A probe message
