@@ -159,7 +159,7 @@ impl Metrics {
         self.order_wait.observe(waited.as_secs_f64());
     }
 
-    /// Counts an event in progress whose turn another process has taken.
+    /// Counts a renewal or a record that found the event's turn taken by another process.
     pub fn order_lost(&self) {
         self.order_lost.inc();
     }

@@ -116,7 +116,7 @@ impl Metrics {
             ),
             order_lost: make.counter(
                 "worker_order_lost_total",
-                "Events that stopped before their next step because another process had taken their reservation's turn.",
+                "Renewals and records that found the turn of a claimed event taken by another process. An event in work stops before its next step.",
             ),
             deferred: make.counter(
                 "worker_events_deferred_total",
