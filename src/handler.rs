@@ -127,9 +127,8 @@ impl From<StoreError> for AttemptOutcome {
                 error: None,
                 how: ParkedAs { is_fresh, is_full: false, is_suspect: false },
             },
-            StoreError::Unavailable(_)
-            | StoreError::NotOwner
-            | StoreError::LaneLost
+            StoreError::Unavailable { .. }
+            | StoreError::NotOwner(_)
             | StoreError::Unreadable(_) => Self::Store(error),
         }
     }

@@ -152,16 +152,17 @@ impl HandledAs {
 /// Why a store operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The claim is not ours any more, or the record is gone.
-    #[error("the claim is not ours any more")]
-    NotOwner,
-    /// Another event of the reservation has the lane. Returned only by stores:
-    /// [`IdempotencyClient`] counts it, and returns [`StoreError::NotOwner`].
-    #[error("another event of the reservation has its turn")]
-    LaneLost,
-    /// No answer, or no valid one: it is not known whether the operation took place.
+    /// The claim is not ours any more.
     #[error("{0}")]
-    Unavailable(String),
+    NotOwner(Lost),
+    /// No answer, or no valid one: it is not known whether the operation took place.
+    #[error("{why}")]
+    Unavailable {
+        /// Where it failed.
+        at: KeyPart,
+        /// The error, for logs.
+        why: String,
+    },
     /// The stored record has a format that this version cannot read.
     #[error("the record cannot be read: {0}")]
     Unreadable(String),
@@ -174,6 +175,43 @@ pub enum StoreError {
         /// Whether this is the first time that the event finds the store away.
         is_fresh: bool,
     },
+}
+
+impl StoreError {
+    /// Returns [`StoreError::Unavailable`] for the shard of the record.
+    #[must_use]
+    pub fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable { at: KeyPart::Record, why: why.into() }
+    }
+}
+
+/// What another owner has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The record, or it is gone.
+    Claim,
+    /// The lane. The record is as the operation leaves it.
+    Lane,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Claim => "the claim is not ours any more",
+            Self::Lane => "another event of the reservation has its turn",
+        })
+    }
+}
+
+/// The part of a [`RecordKey`] at which an operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPart {
+    /// The record. Nothing is known of the lane.
+    Record,
+    /// The lane. The operation took place on the record.
+    Lane,
+    /// Both.
+    Both,
 }
 
 /// Remembers events by id. Implementations apply a timeout to each operation.
@@ -223,6 +261,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns the shard that stores this event, if shards can be away separately.
     fn shard(&self, id: &EventId) -> Shard {
+        let _ = id;
+        Shard::default()
+    }
+
+    /// Returns the shard that stores the lane of this reservation.
+    fn lane_shard(&self, id: &ReservationId) -> Shard {
         let _ = id;
         Shard::default()
     }

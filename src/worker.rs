@@ -145,11 +145,9 @@ impl Worker {
             // An earlier claim of this delivery may stand: a release ends it, with the steps done.
             Ok(Claim::Behind(_)) if was_claimed => {}
             Ok(Claim::Handled(_) | Claim::IdReused(_) | Claim::Elsewhere(_) | Claim::Behind(_))
-            | Err(StoreError::NotOwner | StoreError::LaneLost | StoreError::Unreadable(_)) => {
-                job.lease.claim_lost()
-            }
+            | Err(StoreError::NotOwner(_) | StoreError::Unreadable(_)) => job.lease.claim_lost(),
             // The claim may have been made, with its response lost.
-            Err(StoreError::Away { .. } | StoreError::Unavailable(_)) => {}
+            Err(StoreError::Away { .. } | StoreError::Unavailable { .. }) => {}
         }
         claim
     }

@@ -11,7 +11,7 @@ use crate::client::{
     ReservationStatus, TargetStatus,
 };
 use crate::event::{Event, Payment, Seats, Step, StepSet, idempotency_key};
-use crate::idempotency::StoreError;
+use crate::idempotency::{Lost, StoreError};
 use crate::inflight::{Lease, ParkedAs};
 use crate::metrics::{Call, CallResult};
 use crate::outage::attribution::{FailureAttribution, ServiceCharges, attribute};
@@ -199,7 +199,7 @@ impl Attempt<'_> {
             self.check_ours()?;
             let (idempotency, token) = (&self.services.idempotency, self.lease.token());
             if let Err(error) = idempotency.record(self.event.into(), token, *self.done).await {
-                if error == StoreError::NotOwner {
+                if let StoreError::NotOwner(_) = error {
                     self.lease.claim_lost();
                 }
                 return Err(error.into());
@@ -216,7 +216,7 @@ impl Attempt<'_> {
             return Err(AttemptOutcome::LeaseLost);
         }
         if !self.lease.is_claimed() {
-            return Err(AttemptOutcome::Store(StoreError::NotOwner));
+            return Err(AttemptOutcome::Store(StoreError::NotOwner(Lost::Claim)));
         }
         Ok(())
     }

@@ -1,4 +1,8 @@
-//! The store with its circuit breaker and its metrics. The callers handle the errors.
+//! The store with its circuit breakers and its metrics. The callers handle the errors.
+
+mod permits;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +10,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::{Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError};
-use crate::client::Load;
+use self::permits::ShardPermits;
+use super::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, Lost, RecordKey, Store, StoreError,
+};
 use crate::event::StepSet;
 use crate::health::Health;
 use crate::metrics::{Call, CallResult, Metrics};
-use crate::outage::{CallOutcome, Dependency, Outages};
+use crate::outage::{Outages, Shard};
 
 /// Interval of the checks of a shared store. A pod that cannot reach it becomes unready within a
 /// few kubelet probes.
@@ -81,7 +87,7 @@ impl IdempotencyClient {
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        self.ask(key, Call::Complete, |key| self.store.complete(key, token, how)).await
+        self.ask_to_end(key, Call::Complete, |key| self.store.complete(key, token, how)).await
     }
 
     /// Calls [`Store::release`].
@@ -94,7 +100,7 @@ impl IdempotencyClient {
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.ask(key, Call::Release, |key| self.store.release(key, token, done)).await
+        self.ask_to_end(key, Call::Release, |key| self.store.release(key, token, done)).await
     }
 
     /// Checks a shared store periodically, so that an idle worker also knows its state. Never
@@ -117,6 +123,29 @@ impl IdempotencyClient {
         }
     }
 
+    /// Runs an operation that ends a claim. It needs its record only: a lane that cannot be left
+    /// becomes free when its turn ends.
+    async fn ask_to_end<'k, F>(
+        &self,
+        key: RecordKey<'k>,
+        call: Call,
+        operation: impl FnOnce(RecordKey<'k>) -> F,
+    ) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), StoreError>>,
+    {
+        let key = self.ordered(key);
+        let entered = self.enter(key).map(|permits| (permits, key)).or_else(|_| {
+            let key = RecordKey { lane: None, ..key };
+            self.enter(key).map(|permits| (permits, key))
+        });
+        let (permits, key) = entered?;
+        match self.call(permits, call, operation(key)).await {
+            (Err(StoreError::Unavailable { at: KeyPart::Lane, .. }), _) => Ok(()),
+            (answer, away) => or_away(answer, away),
+        }
+    }
+
     /// Runs an operation on the key, without its lane if processes do not order their events.
     async fn ask<'k, T, F>(
         &self,
@@ -127,39 +156,59 @@ impl IdempotencyClient {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let shard = self.store.shard(key.id);
-        let permit = match self.outages.enter(Dependency::Store(shard), key.id) {
-            Ok(permit) => permit,
-            Err(not_now) => return Err(StoreError::Away { shard, is_fresh: not_now.is_fresh }),
-        };
+        let key = self.ordered(key);
+        let permits = self.enter(key)?;
+        let (answer, away) = self.call(permits, call, operation(key)).await;
+        or_away(answer, away)
+    }
+
+    fn ordered<'k>(&self, key: RecordKey<'k>) -> RecordKey<'k> {
+        RecordKey { lane: key.lane.filter(|_| self.is_ordered), ..key }
+    }
+
+    fn enter(&self, key: RecordKey<'_>) -> Result<ShardPermits, StoreError> {
+        ShardPermits::enter(&self.outages, &*self.store, key)
+    }
+
+    /// Makes the call. Returns its answer, and a shard that failed and is not called any more.
+    async fn call<T>(
+        &self,
+        permits: ShardPermits,
+        call: Call,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> (Result<T, StoreError>, Option<Shard>) {
         let began_at = Instant::now();
-        let key = RecordKey { lane: key.lane.filter(|_| self.is_ordered), ..key };
-        let answer = operation(key).await;
-        let (outcome, result) = match &answer {
-            Ok(_) => (CallOutcome::Done, CallResult::Ok),
-            Err(StoreError::NotOwner | StoreError::LaneLost) => {
-                (CallOutcome::Done, CallResult::Conflict)
-            }
-            Err(StoreError::Unreadable(_)) => (CallOutcome::Done, CallResult::Permanent),
-            Err(StoreError::Unavailable(_) | StoreError::Away { .. }) => {
-                (CallOutcome::Outage, CallResult::Outage)
-            }
-        };
+        let answer = operation.await;
+        let error = answer.as_ref().err();
+        let result = error.map_or(CallResult::Ok, result);
         let took = began_at.elapsed();
         self.metrics.call(call, result, took);
-        let is_called = permit.report(outcome, Load::Unknown, took).is_called;
-        if answer.is_ok() || !is_called {
-            self.health.store(is_called && !self.outages.is_store_away());
+        let away = permits.report(error, took);
+        if error.is_none() || away.is_some() {
+            self.health.store(away.is_none() && !self.outages.is_store_away());
         }
-        match answer {
-            Err(StoreError::LaneLost) => {
-                self.metrics.order_lost();
-                Err(StoreError::NotOwner)
-            }
-            Err(StoreError::Unavailable(_)) if !is_called => {
-                Err(StoreError::Away { shard, is_fresh: false })
-            }
-            answer => answer,
+        if let Some(StoreError::NotOwner(Lost::Lane)) = error {
+            self.metrics.order_lost();
         }
+        (answer, away)
+    }
+}
+
+/// Returns the result of a failed call, for metrics.
+fn result(error: &StoreError) -> CallResult {
+    match error {
+        StoreError::NotOwner(_) => CallResult::Conflict,
+        StoreError::Unreadable(_) => CallResult::Permanent,
+        StoreError::Unavailable { .. } | StoreError::Away { .. } => CallResult::Outage,
+    }
+}
+
+/// Returns the answer. An event that failed at a shard that is not called any more waits for it.
+fn or_away<T>(answer: Result<T, StoreError>, away: Option<Shard>) -> Result<T, StoreError> {
+    match (answer, away) {
+        (Err(StoreError::Unavailable { .. }), Some(shard)) => {
+            Err(StoreError::Away { shard, is_fresh: false })
+        }
+        (answer, _) => answer,
     }
 }

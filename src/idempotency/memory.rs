@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::settled::{Settled, SettledAs, SettledEvents};
-use super::{Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError};
+use super::{Claim, ClaimRequest, ClaimToken, HandledAs, Lost, RecordKey, Store, StoreError};
 use crate::event::{ContentHash, EventId, StepSet};
 
 /// A [`Store`] in this process's memory. It has no lanes: the in-flight table already works on one
@@ -74,10 +74,10 @@ impl MemoryStore {
         let Some(claimed) = records.in_progress.get(id) else {
             let settled = records.settled.get(id);
             let is_done = settled.is_some_and(|it| it.token == token && again(&it.end));
-            return if is_done { Ok(()) } else { Err(StoreError::NotOwner) };
+            return if is_done { Ok(()) } else { Err(StoreError::NotOwner(Lost::Claim)) };
         };
         if claimed.token != token {
-            return Err(StoreError::NotOwner);
+            return Err(StoreError::NotOwner(Lost::Claim));
         }
         let hash = claimed.hash;
         records.in_progress.remove(id);
@@ -96,7 +96,7 @@ impl MemoryStore {
                 change(claimed);
                 Ok(())
             }
-            Some(_) | None => Err(StoreError::NotOwner),
+            Some(_) | None => Err(StoreError::NotOwner(Lost::Claim)),
         }
     }
 

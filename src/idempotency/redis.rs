@@ -88,7 +88,7 @@ impl RedisStore {
     pub async fn probe(&self) -> Result<ServerInfo, StoreError> {
         let info = self.connector.server_info().await?;
         if info.is_lone_replica() {
-            return Err(StoreError::Unavailable(format!(
+            return Err(StoreError::unavailable(format!(
                 "Redis at {} is a read-only replica: name the master in IDEMPOTENCY_STORE",
                 self.connector.server()
             )));

@@ -140,10 +140,7 @@ pub fn decide(
         AttemptOutcome::Parked { dependency, how, .. } => Verdict::Park(*dependency, *how),
         // The store operation is retried; meanwhile no step runs without a claim.
         AttemptOutcome::Store(
-            StoreError::Away { .. }
-            | StoreError::Unavailable(_)
-            | StoreError::NotOwner
-            | StoreError::LaneLost,
+            StoreError::Away { .. } | StoreError::Unavailable { .. } | StoreError::NotOwner(_),
         ) => retry_or_release(false, record, policy, random),
         AttemptOutcome::Store(StoreError::Unreadable(_))
         | AttemptOutcome::Unclear { .. }

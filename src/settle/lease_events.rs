@@ -35,10 +35,10 @@ impl Settler {
         let key = RecordKey { id, lane: Some(reservation_id) };
         match self.idempotency.renew(key, lease.token(), lasts).await {
             Ok(()) => lease.renewed(claim, asked_at + lasts),
-            Err(StoreError::NotOwner | StoreError::LaneLost) => lease.renewal_refused(claim),
+            Err(StoreError::NotOwner(_)) => lease.renewal_refused(claim),
             Err(StoreError::Unreadable(_)) => {}
             // If the claim expires, the event is claimed again before its next step.
-            Err(StoreError::Away { .. } | StoreError::Unavailable(_)) => return false,
+            Err(StoreError::Away { .. } | StoreError::Unavailable { .. }) => return false,
         }
         true
     }

@@ -91,12 +91,12 @@ pub(super) fn describe(attempt_outcome: &AttemptOutcome) -> (String, String) {
             ("money_without_seat".to_owned(), detail.clone())
         }
         AttemptOutcome::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
-        AttemptOutcome::Store(
-            error @ (StoreError::NotOwner | StoreError::LaneLost | StoreError::Away { .. }),
-        ) => ("store".to_owned(), error.to_string()),
-        AttemptOutcome::Store(error @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
-            ("store".to_owned(), format!("idempotency store: {error}"))
+        AttemptOutcome::Store(error @ (StoreError::NotOwner(_) | StoreError::Away { .. })) => {
+            ("store".to_owned(), error.to_string())
         }
+        AttemptOutcome::Store(
+            error @ (StoreError::Unavailable { .. } | StoreError::Unreadable(_)),
+        ) => ("store".to_owned(), format!("idempotency store: {error}")),
         AttemptOutcome::Panicked => ("panic".to_owned(), "the handler panicked".to_owned()),
     }
 }

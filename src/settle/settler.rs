@@ -104,7 +104,7 @@ impl Settler {
         };
         let completed =
             self.idempotency.complete((&job.event).into(), job.lease.token(), how).await;
-        if completed == Err(StoreError::NotOwner) {
+        if let Err(StoreError::NotOwner(_)) = completed {
             job.lease.claim_lost();
         }
         completed
@@ -297,9 +297,8 @@ impl Settler {
         }
         match self.idempotency.release((&job.event).into(), job.lease.token(), job.done).await {
             // Another process has claimed the event since, or the store is known to be away.
-            Ok(()) | Err(StoreError::NotOwner | StoreError::LaneLost | StoreError::Away { .. }) => {
-            }
-            Err(why @ (StoreError::Unavailable(_) | StoreError::Unreadable(_))) => {
+            Ok(()) | Err(StoreError::NotOwner(_) | StoreError::Away { .. }) => {}
+            Err(why @ (StoreError::Unavailable { .. } | StoreError::Unreadable(_))) => {
                 log_job!(
                     warn,
                     job,

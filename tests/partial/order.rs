@@ -11,7 +11,7 @@ use super::lanes::{Entered, TICKET};
 use super::plan::{Action, Fate, Plan, Side, StorePlan, millis};
 use super::queue::State;
 use super::run::Outcome;
-use super::store::shard_of;
+use super::store::{lane_shard_of, shard_of};
 use super::world::World;
 
 /// How much later than the queue a process may know that its lease is lost, and the other way
@@ -215,9 +215,11 @@ impl Plan {
         }
     }
 
-    /// Whether the event's shard of the store is away in that time.
+    /// Whether the shard of the event's record, or of its lane, is away in that time.
     fn is_away(&self, event: usize, times: (Duration, Duration)) -> bool {
-        matches!(self.store, StorePlan::Shards { away, .. } if away == shard_of(event))
+        let lane = lane_shard_of(self.events[event].reservation);
+        let needs = |away: u16| [shard_of(event), lane].contains(&away);
+        matches!(self.store, StorePlan::Shards { away, .. } if needs(away))
             && self.is_store_away(times)
     }
 }

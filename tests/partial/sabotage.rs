@@ -239,6 +239,10 @@ impl Store for BrokenStore {
         self.whole.shard(id)
     }
 
+    fn lane_shard(&self, id: &ReservationId) -> Shard {
+        self.whole.lane_shard(id)
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.whole.ping().await
     }

@@ -1,15 +1,15 @@
-//! The store that all processes share, in three shards by the event's id, one of which may be down
-//! for a time. Its records are kept by the in-memory store. Where processes share the order, it has
-//! lanes too; a lane is reached with its event.
+//! The store that all processes share, in three shards, one of which may be down for a time. Its
+//! records are kept by the in-memory store, in shards by the event's id. Where processes share the
+//! order, it has lanes too, in shards by the reservation.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::event::{EventId, StepSet};
+use reservation_worker::event::{EventId, ReservationId, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, Lost, RecordKey, Store, StoreError,
 };
 use reservation_worker::outage::Shard;
 use tokio::time::sleep;
@@ -33,36 +33,57 @@ pub(crate) fn shard_of(event: usize) -> u16 {
     u16::try_from(event * 7 / 5 % usize::from(SHARDS)).expect("few shards")
 }
 
+/// The shard of the lane of the reservation with that number.
+pub(crate) fn lane_shard_of(reservation: u32) -> u16 {
+    u16::try_from(reservation * 5 / 3 % u32::from(SHARDS)).expect("few shards")
+}
+
+fn lane_number(id: &ReservationId) -> u32 {
+    let number = id.as_str().strip_prefix("rsv_").and_then(|n| n.parse().ok());
+    number.expect("a reservation of the plan")
+}
+
 fn number(id: &EventId) -> usize {
     let number = id.as_str().strip_prefix("evt_").and_then(|n| n.parse().ok());
     number.expect("an event of the plan")
 }
 
 impl SharedStore {
-    async fn reach(&self, id: &EventId) -> Result<(), StoreError> {
+    /// Reaches the shards of the key. Returns the key, without its lane if that is away.
+    async fn reach<'k>(&self, key: RecordKey<'k>) -> Result<RecordKey<'k>, StoreError> {
         thaw(&self.sim, self.process).await;
-        let shard = shard_of(number(id));
-        let (is_away, latency) = {
+        let (away, latency) = {
             let mut world = self.sim.lock();
             world.called();
             let now = world.now();
-            let is_away = match world.plan.store {
-                StorePlan::Memory => false,
-                StorePlan::Shards { away, from, to } => away == shard && from <= now && now < to,
+            let away = match world.plan.store {
+                StorePlan::Memory => None,
+                StorePlan::Shards { away, from, to } => (from <= now && now < to).then_some(away),
             };
-            (is_away, world.between((millis(1), millis(3))))
+            (away, world.between((millis(1), millis(3))))
         };
         sleep(latency).await;
-        if is_away {
+        let lane = key.lane.filter(|lane| away != Some(lane_shard_of(lane_number(lane))));
+        if away == Some(shard_of(number(key.id))) {
             thaw(&self.sim, self.process).await;
-            return Err(StoreError::Unavailable("CLUSTERDOWN simulated".to_owned()));
+            let at = if lane == key.lane { KeyPart::Record } else { KeyPart::Both };
+            return Err(unavailable(at));
         }
-        Ok(())
+        Ok(RecordKey { lane, ..key })
     }
 
-    /// Returns the answer when this process can hear it.
-    async fn answer<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Returns the answer when this process can hear it. `reached` is the part of the key that was
+    /// reached.
+    async fn answer<T>(
+        &self,
+        key: RecordKey<'_>,
+        reached: RecordKey<'_>,
+        answer: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         thaw(&self.sim, self.process).await;
+        if answer.is_ok() && reached.lane != key.lane {
+            return Err(unavailable(KeyPart::Lane));
+        }
         answer
     }
 
@@ -102,8 +123,12 @@ impl SharedStore {
     }
 }
 
+fn unavailable(at: KeyPart) -> StoreError {
+    StoreError::Unavailable { at, why: "CLUSTERDOWN simulated".to_owned() }
+}
+
 fn stands(is_ours: bool) -> Result<(), StoreError> {
-    if is_ours { Ok(()) } else { Err(StoreError::LaneLost) }
+    if is_ours { Ok(()) } else { Err(StoreError::NotOwner(Lost::Lane)) }
 }
 
 #[async_trait]
@@ -112,10 +137,14 @@ impl Store for SharedStore {
         Shard::new(shard_of(number(id)), SHARDS)
     }
 
+    fn lane_shard(&self, id: &ReservationId) -> Shard {
+        Shard::new(lane_shard_of(lane_number(id)), SHARDS)
+    }
+
     async fn claim(&self, key: RecordKey<'_>, request: ClaimRequest) -> Result<Claim, StoreError> {
-        self.reach(key.id).await?;
-        let claim = self.claim_both(key, request).await;
-        self.answer(claim).await
+        let reached = self.reach(key).await?;
+        let claim = self.claim_both(reached, request).await;
+        self.answer(key, reached, claim).await
     }
 
     async fn renew(
@@ -124,14 +153,14 @@ impl Store for SharedStore {
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
-        self.reach(key.id).await?;
+        let reached = self.reach(key).await?;
         let renewed = self.records.renew(key, token, lasts).await.and_then(|()| {
-            let Some(lane) = key.lane else { return Ok(()) };
+            let Some(lane) = reached.lane else { return Ok(()) };
             let mut world = self.sim.lock();
             let now = world.now();
             stands(world.lanes.stay(lane.as_str(), token, (now, now + lasts)))
         });
-        self.answer(renewed).await
+        self.answer(key, reached, renewed).await
     }
 
     async fn record(
@@ -140,14 +169,14 @@ impl Store for SharedStore {
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.reach(key.id).await?;
+        let reached = self.reach(key).await?;
         let recorded = self.records.record(key, token, done).await.and_then(|()| {
-            let Some(lane) = key.lane else { return Ok(()) };
+            let Some(lane) = reached.lane else { return Ok(()) };
             let mut world = self.sim.lock();
             let now = world.now();
             stands(world.lanes.check(lane.as_str(), token, now))
         });
-        self.answer(recorded).await
+        self.answer(key, reached, recorded).await
     }
 
     async fn complete(
@@ -156,10 +185,10 @@ impl Store for SharedStore {
         token: ClaimToken,
         how: HandledAs,
     ) -> Result<(), StoreError> {
-        self.reach(key.id).await?;
+        let reached = self.reach(key).await?;
         let completed = self.records.complete(key, token, how).await;
-        self.leave(key, token);
-        self.answer(completed).await
+        self.leave(reached, token);
+        self.answer(key, reached, completed).await
     }
 
     async fn release(
@@ -168,11 +197,11 @@ impl Store for SharedStore {
         token: ClaimToken,
         done: StepSet,
     ) -> Result<(), StoreError> {
-        self.reach(key.id).await?;
+        let reached = self.reach(key).await?;
         let released = self.records.release(key, token, done).await;
-        self.leave(key, token);
+        self.leave(reached, token);
         self.sim.lock().given_up(number(key.id));
-        self.answer(released).await
+        self.answer(key, reached, released).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -215,7 +215,7 @@ impl World {
     pub(crate) fn store_answered(&mut self, id: usize, reply: &Reply) {
         let (now, life) = (self.now(), self.life);
         let Some(shared) = &mut self.store else { return };
-        let well = !matches!(reply, Err(StoreError::Unavailable(_)));
+        let well = !matches!(reply, Err(StoreError::Unavailable { .. }));
         shared.doubt.answered(well, now, self.plan.settings.concurrency);
         if shared.doubt.left > 0 {
             // From now on, the engine may skip any operation.

@@ -37,7 +37,7 @@ enum Trip {
 }
 
 fn unavailable(why: &str) -> StoreError {
-    StoreError::Unavailable(format!("simulated: {why}"))
+    StoreError::unavailable(format!("simulated: {why}"))
 }
 
 impl SimStore {

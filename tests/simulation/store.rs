@@ -10,7 +10,7 @@
 use std::time::{Duration, SystemTime};
 
 use reservation_worker::event::{ContentHash, StepSet};
-use reservation_worker::idempotency::{Claim, ClaimToken, Handled, HandledAs, StoreError};
+use reservation_worker::idempotency::{Claim, ClaimToken, Handled, HandledAs, Lost, StoreError};
 
 /// The period whose writes a failover loses.
 const LOST_BY_FAILOVER: Duration = Duration::from_secs(1);
@@ -247,7 +247,7 @@ fn owned(
             change(record);
             (Outcome { reply: Ok(None), name: made }, after)
         }
-        None => (Outcome { reply: Err(StoreError::NotOwner), name: refused }, before),
+        None => (Outcome { reply: Err(StoreError::NotOwner(Lost::Claim)), name: refused }, before),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use reservation_worker::client::TargetStatus;
 use reservation_worker::event::{ContentHash, EventId, Step, StepSet};
 use reservation_worker::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, Lost, Store, StoreError,
 };
 use tokio::time::{Instant, advance, sleep};
 
@@ -79,7 +79,7 @@ fn a_claim_excludes_others_until_expiry_and_is_renewable_until_taken() {
         Op::Complete { how: HandledAs::Applied },
         Op::Release { done: StepSet::EMPTY },
     ] {
-        assert_eq!(bench.say(1, op), Err(StoreError::NotOwner), "{op:?}");
+        assert_eq!(bench.say(1, op), Err(StoreError::NotOwner(Lost::Claim)), "{op:?}");
     }
     assert_eq!(bench.state.holder(0, bench.now), Some(Holder::Other(2)));
 }
@@ -90,12 +90,12 @@ fn release_and_completion_can_be_repeated_by_their_owner_only() {
     bench.claim(1);
     assert_eq!(bench.release(1, first_step()), Ok(None));
     assert_eq!(bench.release(1, first_step()), Ok(None));
-    assert_eq!(bench.release(2, first_step()), Err(StoreError::NotOwner));
+    assert_eq!(bench.release(2, first_step()), Err(StoreError::NotOwner(Lost::Claim)));
     assert_eq!(bench.claim(2), Claim::Ours(first_step()));
     let complete = Op::Complete { how: HandledAs::Applied };
     assert_eq!(bench.say(2, complete), Ok(None));
     assert_eq!(bench.say(2, complete), Ok(None));
-    assert_eq!(bench.say(1, complete), Err(StoreError::NotOwner));
+    assert_eq!(bench.say(1, complete), Err(StoreError::NotOwner(Lost::Claim)));
     assert!(matches!(bench.claim(1), Claim::Handled(handled) if handled.how == HandledAs::Applied));
     let reused = bench.say(3, Op::Claim { hash: OTHER_HASH, lasts: secs(1) });
     assert_eq!(reused, Ok(Some(Claim::IdReused(HASH))));
@@ -192,11 +192,11 @@ async fn a_down_store_refuses_and_a_silent_store_fails_at_the_timeout() {
     let down = |from, to, is_silent| StoreDown { from: secs(from), to: secs(to), is_silent };
     let down = vec![down(0, 10, false), down(10, 20, true)];
     let client = Client::new(&sim(StorePlan { down, ..StorePlan::default() }));
-    assert!(matches!(client.claim().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(client.claim().await, Err(StoreError::Unavailable { .. })));
     assert!(client.store.ping().await.is_err());
     advance(secs(10)).await;
     let asked_at = Instant::now();
-    assert!(matches!(client.claim().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(client.claim().await, Err(StoreError::Unavailable { .. })));
     assert_eq!(asked_at.elapsed(), secs(1));
     advance(secs(10)).await;
     assert!(matches!(client.claim().await, Ok(Claim::Ours(_))));
@@ -208,7 +208,7 @@ async fn each_fault_of_an_operation_occurs_and_some_take_effect() {
     let sim = sim(StorePlan { faults_pct: 100, ..StorePlan::default() });
     let client = Client::new(&sim);
     for _ in 0..100 {
-        assert!(matches!(client.claim().await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(client.claim().await, Err(StoreError::Unavailable { .. })));
     }
     let world = sim.lock();
     for fault in [

@@ -78,7 +78,7 @@ impl PasswordSource for Counted {
 async fn refusal(store: &RedisStore) -> String {
     let claim =
         store.claim((&id("refused")).into(), request(HASH, ClaimToken::unique(), LONG)).await;
-    let Err(StoreError::Unavailable(why)) = claim else { panic!("{claim:?}") };
+    let Err(StoreError::Unavailable { why, .. }) = claim else { panic!("{claim:?}") };
     assert!(!why.contains("hunter"), "{why}");
     why
 }

@@ -1,7 +1,9 @@
 //! The shared store on a cluster of three real masters.
 
-use reservation_worker::event::{EventId, Step};
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::event::{EventId, ReservationId, Step};
+use reservation_worker::idempotency::{
+    Claim, ClaimToken, HandledAs, KeyPart, RecordKey, Store, StoreError,
+};
 use reservation_worker::outage::Shard;
 use sandbox::redis::{Redis, RedisCluster, is_installed};
 
@@ -69,7 +71,7 @@ async fn a_killed_node_affects_only_events_of_its_slots() {
     cluster.nodes[2].kill().await.unwrap();
     for _ in 0..20 {
         let claim = store.claim((&gone).into(), request(HASH, ClaimToken::unique(), LONG)).await;
-        assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
+        assert!(matches!(claim, Err(StoreError::Unavailable { .. })), "{claim:?}");
     }
     eventually("the events of the other nodes can be claimed", || async {
         store.claim((&there).into(), request(HASH, ClaimToken::unique(), LONG)).await.ok()
@@ -80,6 +82,74 @@ async fn a_killed_node_affects_only_events_of_its_slots() {
         store.claim((&gone).into(), request(HASH, ClaimToken::unique(), LONG)).await.ok()
     })
     .await;
+}
+
+/// Returns a text whose key, `prefix` and the text, is on that node. The nodes have a third of the
+/// slots each, in order.
+async fn text_on(cluster: &RedisCluster, node: usize, prefix: &str, named: &str) -> String {
+    for number in 0.. {
+        let text = format!("{named}_{number}");
+        let asked = ["CLUSTER", "KEYSLOT", &format!("{prefix}{text}")];
+        let slot = cluster.nodes[0].command(&asked).await.unwrap().number();
+        if usize::from(slot > 5_460) + usize::from(slot > 10_922) == node {
+            return text;
+        }
+    }
+    unreachable!("each node has a third of the slots")
+}
+
+#[tokio::test]
+async fn an_error_names_the_part_whose_node_is_away() {
+    if !is_installed("a cluster that loses records or lanes") {
+        return;
+    }
+    let mut cluster = RedisCluster::start().await.unwrap();
+    for node in &cluster.nodes {
+        let set = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        node.command(&set).await.unwrap();
+    }
+    let store = redis_store(&cluster.nodes[0].url(), "p:", TTL);
+    let mut cases = Vec::new();
+    for (record, lane, expected) in [
+        (0, 1, None),
+        (0, 2, Some(KeyPart::Lane)),
+        (2, 1, Some(KeyPart::Record)),
+        (2, 2, Some(KeyPart::Both)),
+    ] {
+        let event = id(&text_on(&cluster, record, "p:", &format!("e{record}{lane}")).await);
+        let lane = text_on(&cluster, lane, "p:\u{1}", &format!("r{record}{lane}")).await;
+        cases.push((event, ReservationId::new(&lane).unwrap(), expected));
+    }
+    cluster.nodes[2].kill().await.unwrap();
+    for (event, lane, expected) in &cases {
+        let (key, token) = (RecordKey { id: event, lane: Some(lane) }, ClaimToken::unique());
+        eventually("the claim fails where it must", || async {
+            let claim = store.claim(key, request(HASH, token, LONG)).await;
+            match claim {
+                Ok(Claim::Ours(_)) => expected.is_none().then_some(()),
+                Err(StoreError::Unavailable { at, .. }) => (*expected == Some(at)).then_some(()),
+                other => panic!("{other:?}"),
+            }
+        })
+        .await;
+        for answer in [
+            store.renew(key, token, LONG).await,
+            store.record(key, token, steps(&[Step::ReservationStatus])).await,
+            store.complete(key, token, HandledAs::Applied).await,
+        ] {
+            let at = match answer {
+                Ok(()) => None,
+                Err(StoreError::Unavailable { at, .. }) => Some(at),
+                Err(other) => panic!("{other:?}"),
+            };
+            // A renewal does not ask for a lane whose record is away.
+            let is_unasked = *expected == Some(KeyPart::Both) && at == Some(KeyPart::Record);
+            assert!(at == *expected || is_unasked, "{event}: {at:?}, not {expected:?}");
+        }
+    }
+    let of_lane = (&cases[1].0).into();
+    let claim = store.claim(of_lane, request(HASH, ClaimToken::unique(), LONG)).await.unwrap();
+    assert!(matches!(claim, Claim::Handled(_)), "it was completed without its lane: {claim:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reservation_worker::event::Step;
 use reservation_worker::idempotency::redis::RedisStore;
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Lost, Store, StoreError};
 use sandbox::redis::{Redis, RedisOptions, is_installed};
 use tokio::task::JoinSet;
 
@@ -19,7 +19,7 @@ async fn refusal(store: &RedisStore) -> String {
     let claim =
         store.claim((&id("refused")).into(), request(HASH, ClaimToken::unique(), LONG)).await;
     assert!(began.elapsed() < AT_MOST, "{:?}", began.elapsed());
-    let Err(StoreError::Unavailable(why)) = claim else { panic!("{claim:?}") };
+    let Err(StoreError::Unavailable { why, .. }) = claim else { panic!("{claim:?}") };
     assert!(!why.contains("hunter2") && why.contains("127.0.0.1"), "{why}");
     why
 }
@@ -60,7 +60,7 @@ async fn a_restart_between_operations_fails_at_most_one() {
     redis.stop().await.unwrap();
     redis.start().await.unwrap();
     let first = store.renew((&id("e")).into(), token, LONG).await;
-    assert!(matches!(first, Ok(()) | Err(StoreError::Unavailable(_))), "{first:?}");
+    assert!(matches!(first, Ok(()) | Err(StoreError::Unavailable { .. })), "{first:?}");
     store.renew((&id("e")).into(), token, LONG).await.unwrap();
 }
 
@@ -88,8 +88,11 @@ async fn after_a_loss_of_all_data_a_claim_has_no_owner() {
     let (token, _) = claimed(&store, &id("e"), LONG).await;
     redis.command(&["FLUSHALL"]).await.unwrap();
     let complete = store.complete((&id("e")).into(), token, HandledAs::Applied).await;
-    assert_eq!(complete, Err(StoreError::NotOwner));
-    assert_eq!(store.renew((&id("e")).into(), token, LONG).await, Err(StoreError::NotOwner));
+    assert_eq!(complete, Err(StoreError::NotOwner(Lost::Claim)));
+    assert_eq!(
+        store.renew((&id("e")).into(), token, LONG).await,
+        Err(StoreError::NotOwner(Lost::Claim))
+    );
 }
 
 #[tokio::test]
@@ -154,7 +157,7 @@ async fn concurrent_operations_share_one_attempt_to_connect() {
             }
             answer = crowd.join_next() => {
                 let answer = answer.unwrap().unwrap();
-                assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+                assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use reservation_worker::event::{EventId, Step, StepSet};
-use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Store, StoreError};
+use reservation_worker::idempotency::{Claim, ClaimToken, HandledAs, Lost, Store, StoreError};
 
 use crate::bench::{Bench, HASH, LONG, asked, claimed, id, left, request, steps};
 
@@ -18,7 +18,7 @@ async fn all(store: &dyn Store, id: &EventId, token: ClaimToken) -> [Result<(), 
     ]
 }
 
-const NONE: [Result<(), StoreError>; 4] = [const { Err(StoreError::NotOwner) }; 4];
+const NONE: [Result<(), StoreError>; 4] = [const { Err(StoreError::NotOwner(Lost::Claim)) }; 4];
 
 pub(crate) async fn another_token_cannot_change_a_claim(bench: &Bench) {
     let (store, id) = (bench.store(), id("fenced"));
@@ -83,7 +83,7 @@ pub(crate) async fn a_completed_or_released_claim_has_no_owner(bench: &Bench) {
     let (token, _) = claimed(&*store, &handled, LONG).await;
     store.complete((&handled).into(), token, HandledAs::Applied).await.unwrap();
     let [renew, record, complete, release] = all(&*store, &handled, token).await;
-    assert_eq!([renew, record, release], [const { Err(StoreError::NotOwner) }; 3]);
+    assert_eq!([renew, record, release], [const { Err(StoreError::NotOwner(Lost::Claim)) }; 3]);
     assert_eq!(complete, Ok(()), "a repeated completion");
     let claim = asked(&*store, &handled).await;
     assert!(
@@ -94,7 +94,7 @@ pub(crate) async fn a_completed_or_released_claim_has_no_owner(bench: &Bench) {
     let (token, _) = claimed(&*store, &given_up, LONG).await;
     store.release((&given_up).into(), token, StepSet::EMPTY).await.unwrap();
     let [renew, record, complete, release] = all(&*store, &given_up, token).await;
-    assert_eq!([renew, record, complete], [const { Err(StoreError::NotOwner) }; 3]);
+    assert_eq!([renew, record, complete], [const { Err(StoreError::NotOwner(Lost::Claim)) }; 3]);
     assert_eq!(release, Ok(()), "a repeated release");
     assert_eq!(claimed(&*store, &given_up, LONG).await.1, StepSet::EMPTY);
 }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use reservation_worker::event::{ReservationId, Step, StepSet};
 use reservation_worker::idempotency::redis::RedisStore;
-use reservation_worker::idempotency::{Claim, HandledAs, Store, StoreError};
+use reservation_worker::idempotency::{Claim, HandledAs, Lost, Store, StoreError};
 use sandbox::redis::{Redis, RedisCluster, is_installed};
 
 use crate::bench::{LONG, SHORT, TTL, eventually, id, redis_store, steps};
@@ -29,8 +29,8 @@ fn claimed(claim: Claim) -> Answer {
 fn done(result: Result<(), StoreError>) -> Answer {
     match result {
         Ok(()) => Answer::Done,
-        Err(StoreError::NotOwner) => Answer::NotOwner,
-        Err(StoreError::LaneLost) => Answer::LaneLost,
+        Err(StoreError::NotOwner(Lost::Claim)) => Answer::NotOwner,
+        Err(StoreError::NotOwner(Lost::Lane)) => Answer::LaneLost,
         Err(error) => panic!("{error}"),
     }
 }

@@ -75,7 +75,7 @@ async fn failed_claims(url: &str) -> usize {
     for failed in 0..60 {
         match store.claim((&id("e")).into(), request(HASH, ClaimToken::unique(), LONG)).await {
             Ok(Claim::Ours(_)) => return failed,
-            Err(StoreError::Unavailable(_)) => {}
+            Err(StoreError::Unavailable { .. }) => {}
             other => panic!("{other:?}"),
         }
     }

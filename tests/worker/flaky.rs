@@ -97,7 +97,7 @@ fn empty() -> Arc<MemoryStore> {
 }
 
 fn gone() -> StoreError {
-    StoreError::Unavailable("connection refused".to_owned())
+    StoreError::unavailable("connection refused")
 }
 
 #[async_trait]

@@ -74,7 +74,7 @@ async fn wait(ms: &AtomicU64) {
 }
 
 fn silence() -> StoreError {
-    StoreError::Unavailable("no answer".to_owned())
+    StoreError::unavailable("no answer")
 }
 
 #[async_trait]

@@ -8,7 +8,7 @@ use reservation_worker::event::Step;
 use reservation_worker::handler::Services;
 use reservation_worker::idempotency::redis::RedisStore;
 use reservation_worker::idempotency::{IdempotencyClient, Store};
-use sandbox::redis::{Redis, is_installed};
+use sandbox::redis::{Redis, RedisCluster, is_installed};
 use sandbox::script::Faults;
 
 use crate::support::{World, eventually, expired, key};
@@ -97,4 +97,48 @@ async fn without_shared_order_two_workers_meet_at_a_reservation() {
     let (mixed, waited) = handled_by_two(false).await;
     assert!(mixed > 0, "this world cannot show the fault");
     assert!(waited.abs() < f64::EPSILON, "{waited}");
+}
+
+/// Returns the node of a key: the nodes have a third of the slots each, in order.
+async fn node_of(cluster: &RedisCluster, key: &str) -> usize {
+    let asked = ["CLUSTER", "KEYSLOT", key];
+    let slot = cluster.nodes[0].command(&asked).await.unwrap().number();
+    usize::from(slot > 5_460) + usize::from(slot > 10_922)
+}
+
+#[tokio::test]
+async fn with_one_node_of_three_away_only_events_that_need_it_wait() {
+    if !is_installed("a worker on a cluster that loses a node") {
+        return;
+    }
+    const AWAY: usize = 2;
+    let (world, mut cluster) = (World::start().await, RedisCluster::start().await.unwrap());
+    for node in &cluster.nodes {
+        let set = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        node.command(&set).await.unwrap();
+    }
+    let worker = world.worker_of(sharing(&world, &cluster.nodes[0], true), |_| {}).await;
+    cluster.nodes[AWAY].kill().await.unwrap();
+    let mut waiting = Vec::new();
+    for n in 0..120 {
+        let (event, reservation) = (format!("evt-{n}"), format!("rsv-{n}"));
+        let record = node_of(&cluster, &format!("order:{event}")).await;
+        let lane = node_of(&cluster, &format!("order:\u{1}{reservation}")).await;
+        if [record, lane].contains(&AWAY) {
+            waiting.push(reservation.clone());
+        }
+        world.send(&expired(&event, &reservation));
+    }
+    assert!(waiting.len() > 30 && waiting.len() < 90, "{} need the node", waiting.len());
+    eventually("the events of the other nodes are done", || {
+        world.sqs.counts(&world.queue).total() == waiting.len()
+    })
+    .await;
+    for reservation in &waiting {
+        let calls = world.ledger.calls_for(reservation);
+        assert!(calls.is_empty(), "{reservation} went on without its record or its lane");
+    }
+    cluster.nodes[AWAY].start().await.unwrap();
+    eventually("the node is back", || world.sqs.counts(&world.queue).total() == 0).await;
+    assert!(worker.drain().await.balances());
 }

@@ -40,7 +40,7 @@ pub(super) fn unavailable(server: &str, check: &str, error: &RedisError) -> Stor
         }
         (_, None) => format!("Redis at {server}: {}", Escaped(&error.to_string())),
     };
-    StoreError::Unavailable(text)
+    StoreError::unavailable(text)
 }
 
 fn refused(server: &str, what: &str, check: &str) -> String {

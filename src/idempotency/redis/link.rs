@@ -169,13 +169,10 @@ impl RedisConnector {
             Some(Ok(answer)) => {
                 let answer = read(&answer);
                 match &answer {
-                    Err(StoreError::Unavailable(_) | StoreError::Away { .. }) => {
+                    Err(StoreError::Unavailable { .. } | StoreError::Away { .. }) => {
                         self.doubt(&link, FAILURES_MAX);
                     }
-                    Ok(_)
-                    | Err(
-                        StoreError::NotOwner | StoreError::LaneLost | StoreError::Unreadable(_),
-                    ) => {
+                    Ok(_) | Err(StoreError::NotOwner(_) | StoreError::Unreadable(_)) => {
                         link.failures.store(0, Ordering::Relaxed);
                     }
                 }
@@ -283,7 +280,7 @@ impl RedisConnector {
     ) -> Result<RedisConnection, StoreError> {
         let (connection, info) = self.open(certificates).await?;
         if info.is_sentinel() {
-            return Err(StoreError::Unavailable(format!(
+            return Err(StoreError::unavailable(format!(
                 "{} is a Sentinel, which keeps no records: name the master, or a cluster, in IDEMPOTENCY_STORE",
                 self.server
             )));
@@ -319,7 +316,7 @@ impl RedisConnector {
         };
         opened.await.map_err(|error| match error {
             AccessError::Redis(error) => self.unavailable(&error),
-            AccessError::NoPassword(why) => StoreError::Unavailable(format!(
+            AccessError::NoPassword(why) => StoreError::unavailable(format!(
                 "Redis at {} cannot be logged in to: {why}",
                 self.server
             )),
@@ -357,7 +354,7 @@ impl RedisConnector {
 
     fn silent(&self, what: &str) -> StoreError {
         let limit_ms = OPERATION_TIMEOUT.as_millis();
-        StoreError::Unavailable(format!("Redis at {} {what} within {limit_ms} ms", self.server))
+        StoreError::unavailable(format!("Redis at {} {what} within {limit_ms} ms", self.server))
     }
 
     fn current(&self) -> MutexGuard<'_, Option<RedisLink>> {

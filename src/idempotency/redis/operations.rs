@@ -13,9 +13,9 @@ use redis::Value;
 use super::script::{Argument, Call, Script};
 use super::{RedisStore, reply, slot};
 use crate::clock::millis;
-use crate::event::{EventId, Step, StepSet};
+use crate::event::{EventId, ReservationId, Step, StepSet};
 use crate::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, RecordKey, Store, StoreError,
 };
 use crate::outage::Shard;
 
@@ -42,8 +42,24 @@ impl RedisStore {
         self.connector.run(&arguments(Call::new(script, keys)), read).await
     }
 
+    /// Runs a script on a lane whose record may be on another node.
+    async fn run_on_lane<'a, T>(
+        &'a self,
+        script: &'a Script,
+        lane: Argument,
+        read: impl Fn(&Value) -> Result<T, StoreError>,
+        arguments: impl FnOnce(Call<'_>) -> Call<'_>,
+    ) -> Result<T, StoreError> {
+        let answer = self.run(script, vec![lane], read, arguments).await;
+        answer.map_err(|error| at(KeyPart::Lane, error))
+    }
+
     fn record_key(&self, id: &str) -> Argument {
         format!("{}{id}", self.key_prefix).into_bytes()
+    }
+
+    fn lane_key(&self, id: &str) -> Argument {
+        format!("{}{LANE_MARK}{id}", self.key_prefix).into_bytes()
     }
 
     /// Returns the keys. Whether the server is a cluster is known once it is connected.
@@ -52,8 +68,7 @@ impl RedisStore {
         let Some(reservation_id) = key.lane else {
             return Ok(KeyPlace::Together(vec![record]));
         };
-        let lane = format!("{}{LANE_MARK}{}", self.key_prefix, reservation_id.as_str());
-        let lane = lane.into_bytes();
+        let lane = self.lane_key(reservation_id.as_str());
         Ok(if self.connector.is_known_cluster().await? {
             KeyPlace::Apart(record, lane)
         } else {
@@ -66,7 +81,7 @@ impl RedisStore {
         lane: Argument,
         ClaimRequest { token, lasts, sent_at, .. }: ClaimRequest,
     ) -> Result<Option<Duration>, StoreError> {
-        self.run(&self.scripts.enter_lane, vec![lane], reply::entered, |call| {
+        self.run_on_lane(&self.scripts.enter_lane, lane, reply::entered, |call| {
             call.bytes(&token.to_bytes()).number(sent_ms(sent_at)).number(millis(lasts))
         })
         .await
@@ -78,7 +93,7 @@ impl RedisStore {
         token: ClaimToken,
         lasts: Duration,
     ) -> Result<(), StoreError> {
-        self.run(&self.scripts.stay_in_lane, vec![lane], reply::done, |call| {
+        self.run_on_lane(&self.scripts.stay_in_lane, lane, reply::done, |call| {
             call.bytes(&token.to_bytes()).number(millis(lasts))
         })
         .await
@@ -86,12 +101,12 @@ impl RedisStore {
 
     async fn check_lane(&self, lane: Argument, token: ClaimToken) -> Result<(), StoreError> {
         let script = &self.scripts.check_lane;
-        self.run(script, vec![lane], reply::done, |call| call.bytes(&token.to_bytes())).await
+        self.run_on_lane(script, lane, reply::done, |call| call.bytes(&token.to_bytes())).await
     }
 
     async fn leave_lane(&self, lane: Argument, token: ClaimToken) -> Result<(), StoreError> {
         let script = &self.scripts.leave_lane;
-        self.run(script, vec![lane], reply::done, |call| call.bytes(&token.to_bytes())).await
+        self.run_on_lane(script, lane, reply::done, |call| call.bytes(&token.to_bytes())).await
     }
 
     async fn claim_record(
@@ -140,15 +155,35 @@ impl RedisStore {
                 let _ = self.release_record(vec![record], token, done).await;
                 Ok(Claim::Behind(rest))
             }
-            // Asked again with the same token, the record is ours again.
-            (Ok(Claim::Ours(_)), Err(error)) => Err(error),
             // Gives back the lane, or the ticket.
             (other, Ok(_)) => {
                 let _ = self.leave_lane(lane, token).await;
                 other
             }
-            (other, Err(_)) => other,
+            // Asked again with the same token, the record is ours again.
+            (claimed, entered @ Err(_)) => both(claimed, entered).map(|(claim, _)| claim),
         }
+    }
+}
+
+/// Returns what two nodes answered, or the error of one of them, and where it was.
+fn both<A, B>(
+    record: Result<A, StoreError>,
+    lane: Result<B, StoreError>,
+) -> Result<(A, B), StoreError> {
+    match (record, lane) {
+        (Ok(record), Ok(lane)) => Ok((record, lane)),
+        (Ok(_), Err(error)) => Err(error),
+        (Err(error), Err(StoreError::Unavailable { .. })) => Err(at(KeyPart::Both, error)),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Says where an operation failed, if its error is that there was no answer.
+fn at(part: KeyPart, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable { why, .. } => StoreError::Unavailable { at: part, why },
+        StoreError::NotOwner(_) | StoreError::Unreadable(_) | StoreError::Away { .. } => error,
     }
 }
 
@@ -208,7 +243,7 @@ impl Store for RedisStore {
             KeyPlace::Apart(key, lane) => {
                 let (recorded, checked) =
                     join(record(vec![key]), self.check_lane(lane, token)).await;
-                recorded.and(checked)
+                both(recorded, checked).map(drop)
             }
         }
     }
@@ -228,8 +263,9 @@ impl Store for RedisStore {
         match self.place(key).await? {
             KeyPlace::Together(keys) => complete(keys).await,
             KeyPlace::Apart(record, lane) => {
-                // A lane that is not left becomes free when its turn ends.
-                join(complete(vec![record]), self.leave_lane(lane, token)).await.0
+                let (completed, left) =
+                    join(complete(vec![record]), self.leave_lane(lane, token)).await;
+                both(completed, left).map(drop)
             }
         }
     }
@@ -244,7 +280,8 @@ impl Store for RedisStore {
             KeyPlace::Together(keys) => self.release_record(keys, token, done).await,
             KeyPlace::Apart(record, lane) => {
                 let released = self.release_record(vec![record], token, done);
-                join(released, self.leave_lane(lane, token)).await.0
+                let (released, left) = join(released, self.leave_lane(lane, token)).await;
+                both(released, left).map(drop)
             }
         }
     }
@@ -254,6 +291,13 @@ impl Store for RedisStore {
             return Shard::default();
         }
         Shard::new(slot::slot(&self.record_key(id.as_str())), slot::SLOTS)
+    }
+
+    fn lane_shard(&self, id: &ReservationId) -> Shard {
+        if !self.connector.is_cluster() {
+            return Shard::default();
+        }
+        Shard::new(slot::slot(&self.lane_key(id.as_str())), slot::SLOTS)
     }
 
     /// Checks whether a record could be written: a server that is full or read-only counts as

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use redis::Value;
 
 use crate::event::{ContentHash, StepSet};
-use crate::idempotency::{Claim, Handled, HandledAs, StoreError};
+use crate::idempotency::{Claim, Handled, HandledAs, Lost, StoreError};
 
 // Same values as in `format.lua`.
 const DONE: i64 = 0;
@@ -84,8 +84,8 @@ pub(super) fn done(answer: &Value) -> Result<(), StoreError> {
 
 fn refusal(answer: &Value) -> StoreError {
     match elements(answer) {
-        [Value::Int(NOT_OWNER)] => StoreError::NotOwner,
-        [Value::Int(LANE_LOST)] => StoreError::LaneLost,
+        [Value::Int(NOT_OWNER)] => StoreError::NotOwner(Lost::Claim),
+        [Value::Int(LANE_LOST)] => StoreError::NotOwner(Lost::Lane),
         [Value::Int(UNREADABLE), Value::BulkString(why)] => {
             StoreError::Unreadable(String::from_utf8_lossy(why).into_owned())
         }
@@ -103,7 +103,7 @@ fn strange(answer: &Value) -> StoreError {
         [Value::Int(code), ..] => format!("begins with {code}"),
         _ => "is not one of this store's".to_owned(),
     };
-    StoreError::Unavailable(format!("Redis gave an answer that cannot be read: it {code}"))
+    StoreError::unavailable(format!("Redis gave an answer that cannot be read: it {code}"))
 }
 
 #[cfg(test)]
@@ -136,7 +136,8 @@ mod tests {
                 answer(&[Value::Int(ELSEWHERE), Value::Int(250)]),
                 Ok(Claim::Elsewhere(Duration::from_millis(250))),
             ),
-            (answer(&[Value::Int(NOT_OWNER)]), Err(StoreError::NotOwner)),
+            (answer(&[Value::Int(NOT_OWNER)]), Err(StoreError::NotOwner(Lost::Claim))),
+            (answer(&[Value::Int(LANE_LOST)]), Err(StoreError::NotOwner(Lost::Lane))),
             (
                 answer(&[Value::Int(UNREADABLE), Value::BulkString(b"why".to_vec())]),
                 Err(StoreError::Unreadable("why".to_owned())),
@@ -167,7 +168,10 @@ mod tests {
         ];
         for answer in strange {
             for read in [claim(&answer).map(drop), entered(&answer).map(drop), done(&answer)] {
-                assert!(matches!(read, Err(StoreError::Unavailable(_))), "{answer:?}: {read:?}");
+                assert!(
+                    matches!(read, Err(StoreError::Unavailable { .. })),
+                    "{answer:?}: {read:?}"
+                );
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Events of one reservation, sent close together, in several processes that share the order.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -7,9 +8,10 @@ use fastrand::Rng;
 use super::Size;
 use crate::judge::Bound;
 use crate::plan::{
-    Action, Fate, Grade, NEVER, Plan, ProcessFault, Side, SqsFault, SqsTrouble, StorePlan, Trouble,
-    Who, millis, pick, secs,
+    Action, EventSpec, Fate, Grade, NEVER, Plan, ProcessFault, Side, SqsFault, SqsTrouble,
+    StorePlan, Trouble, Who, millis, pick, secs,
 };
+use crate::store::{lane_shard_of, shard_of};
 
 /// What else happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ enum Else {
     Process(Fate),
     /// Leases cannot be extended for a while, and calls are paced meanwhile.
     NoExtend,
-    /// A shard of the store is away for a moment.
+    /// A shard of the store is away for a while. Reservations that do not need it go on.
     Shard,
 }
 
@@ -130,10 +132,23 @@ fn trouble(rng: &mut Rng, plan: &mut Plan, what: Else) {
         }
         Else::Shard => {
             let away = rng.u16(0..3);
-            plan.store = StorePlan::Shards { away, from, to: from + secs(rng.u64(1..10)) };
+            plan.store = StorePlan::Shards { away, from, to: from + secs(rng.u64(1..20)) };
             plan.settings.visibility = secs(5);
             plan.settings.policy.retries_max = 5;
+            // The number of an event, and so its shard, is its place in order of sending.
+            plan.events.sort_by_key(|event| event.at);
+            let needs_it = |(n, event): (usize, &EventSpec)| {
+                let needs = [shard_of(n), lane_shard_of(event.reservation)].contains(&away);
+                needs.then_some(event.reservation)
+            };
+            let late: BTreeSet<_> = plan.events.iter().enumerate().filter_map(needs_it).collect();
+            for event in &mut plan.events {
+                if late.contains(&event.reservation) {
+                    event.grade = Grade::Late;
+                }
+            }
             plan.bounds = strict(secs(120));
+            plan.bounds.push(Bound::Within(secs(5), vec![]));
         }
     }
 }

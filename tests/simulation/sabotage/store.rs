@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::event::{EventId, StepSet};
+use reservation_worker::event::{EventId, ReservationId, StepSet};
 use reservation_worker::idempotency::{
     Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
 };
@@ -105,6 +105,10 @@ impl Store for BrokenStore {
 
     fn shard(&self, id: &EventId) -> Shard {
         self.whole.shard(id)
+    }
+
+    fn lane_shard(&self, id: &ReservationId) -> Shard {
+        self.whole.lane_shard(id)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
