@@ -5,6 +5,7 @@ mod claims;
 mod ending;
 mod groups;
 mod keeper;
+mod left;
 mod limiter;
 mod lost;
 mod order;
@@ -385,16 +386,4 @@ async fn a_stop_hands_out_every_idle_job_once_and_starts_none() {
     world.table.wait(runs, Instant::now() + Duration::from_secs(3));
     assert_eq!(world.table.wake_due(Instant::now() + Duration::from_secs(60)), None);
     assert_eq!(world.table.take_idle(Instant::now()).len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn receives_resume_when_enough_buffered_jobs_have_started() {
-    let mut world = World::new();
-    for n in 0..8 {
-        world.admit(&format!("e{n}"), &format!("r{n}")).await;
-    }
-    let waiting = tokio::time::timeout(Duration::from_secs(1), world.table.buffer_capacity(0));
-    assert!(waiting.await.is_err(), "eight jobs are ready, which is the limit");
-    let _job = world.start().expect("ready");
-    world.table.buffer_capacity(0).await;
 }

@@ -129,3 +129,58 @@ impl Lanes {
         jobs.map(|job| job.key).skip_while(|other| *other != key).skip(1).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn lane(name: &str) -> Lane {
+        Lane::Group(name.into())
+    }
+
+    /// A worker that runs for months meets millions of reservations.
+    #[test]
+    fn an_empty_lane_takes_no_memory_and_begins_anew() {
+        let (mut lanes, lane, now) = (Lanes::default(), lane("g"), Instant::now());
+        for key in [1, 2].map(JobKey) {
+            lanes.enter(&lane, key, now, None, false);
+        }
+        assert_eq!(lanes.turn(&lane, now, 60 * SECOND, false).map(|turn| turn.1), Some(true));
+        assert_eq!(lanes.leave(&lane, JobKey(1)), Some(JobKey(2)));
+        assert_eq!(lanes.leave(&lane, JobKey(2)), None);
+        assert!(lanes.0.is_empty());
+        lanes.enter(&lane, JobKey(3), now, None, false);
+        assert_eq!(lanes.turn(&lane, now, 60 * SECOND, false).map(|turn| turn.1), Some(true));
+    }
+
+    #[test]
+    fn a_job_that_leaves_from_the_middle_is_not_the_next() {
+        let (mut lanes, lane, now) = (Lanes::default(), lane("g"), Instant::now());
+        for key in [1, 2, 3].map(JobKey) {
+            lanes.enter(&lane, key, now, None, false);
+        }
+        assert_eq!(lanes.leave(&lane, JobKey(2)), None, "it was not its turn");
+        assert_eq!((lanes.first(&lane), lanes.len(&lane)), (Some(JobKey(1)), 2));
+        assert_eq!(lanes.leave(&lane, JobKey(1)), Some(JobKey(3)));
+    }
+
+    #[test]
+    fn the_estimate_follows_the_pace_of_the_lane_except_for_a_new_message() {
+        let (mut lanes, lane, now) = (Lanes::default(), lane("g"), Instant::now());
+        for key in (1..=9).map(JobKey) {
+            lanes.enter(&lane, key, now, None, false);
+        }
+        for key in (1..=4).map(JobKey) {
+            lanes.leave(&lane, key);
+        }
+        // Four have left in 9.9 s, and the fifth is on its way: two seconds each, five times.
+        let later = now + SECOND * 99 / 10;
+        let new = lanes.turn(&lane, later, 60 * SECOND, true);
+        assert_eq!(new, Some((SECOND / 2, true)));
+        let turn = lanes.turn(&lane, later, 60 * SECOND, false);
+        assert_eq!(turn, Some((10 * SECOND, false)));
+        assert_eq!(lanes.turn(&lane, later, 11 * SECOND, false), Some((11 * SECOND, false)));
+    }
+}

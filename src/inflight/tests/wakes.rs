@@ -103,3 +103,61 @@ async fn the_poller_is_told_of_room_however_it_comes_about() {
     }
     world.assert_room_after(|| world.table.set_rationed(false));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_job_to_leave_is_told_of_each() {
+    let (world, jobs) = World::busy().await;
+    let has_left = || world.table.one_left().now_or_never().is_some();
+    assert!(!has_left());
+    drop(world.table.take(&jobs[0]));
+    assert!(has_left() && !has_left());
+    drop(world.table.release(&jobs[1], SECOND));
+    assert!(has_left());
+}
+
+/// It hands back the later messages of the group.
+#[tokio::test(start_paused = true)]
+async fn the_keeper_is_told_of_what_a_group_left_behind() {
+    for how in ["released", "lost", "not copied"] {
+        let mut world = World::new();
+        world.group = Some("g");
+        world.admit("e1", "r1").await;
+        world.admit("e2", "r2").await;
+        let head = world.start().expect("the head");
+        world.is_keeper_told();
+        match how {
+            "released" => drop(world.table.release(&head, SECOND)),
+            "lost" => {
+                advance(VISIBILITY).await;
+                assert!(world.table.forget_lost(head).is_some());
+            }
+            _ => world.table.take(&head).turn.expect("its group's").abandon(),
+        }
+        assert!(world.is_keeper_told(), "{how}");
+        assert_eq!(world.table.take_abandoned().len(), 1, "{how}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keeper_is_told_of_a_copy_that_is_due_before_all_extensions() {
+    let mut world = World::new();
+    world.age = Some(535 * SECOND);
+    world.admit("e1", "r1").await;
+    world.is_keeper_told();
+    let now = Instant::now();
+    world.table.set_limits(QueueLimits { receives_max: None, retention: Some(600 * SECOND) });
+    assert!(world.is_keeper_told());
+    assert_eq!(world.table.next_renewal().map(|at| at - now), Some(5 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn receives_resume_when_enough_buffered_jobs_have_started() {
+    let mut world = World::new();
+    for n in 0..8 {
+        world.admit(&format!("e{n}"), &format!("r{n}")).await;
+    }
+    let waiting = tokio::time::timeout(Duration::from_secs(1), world.table.buffer_capacity(0));
+    assert!(waiting.await.is_err(), "eight jobs are ready, which is the limit");
+    let _job = world.start().expect("ready");
+    world.table.buffer_capacity(0).await;
+}
