@@ -71,3 +71,18 @@ impl Dependency {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slots_of_a_cluster_are_divided_into_equal_shards() {
+        let shards = |whole: u16, parts: &[u16]| -> Vec<u8> {
+            parts.iter().map(|part| Shard::new(*part, whole).0).collect()
+        };
+        assert_eq!(shards(16_384, &[0, 1_023, 1_024, 8_192, 16_383]), [0, 0, 1, 8, 15]);
+        assert_eq!(shards(3, &[0, 1, 2]), [0, 5, 10]);
+        assert_eq!(shards(0, &[0, 9]), [0, 15]);
+    }
+}
