@@ -16,6 +16,8 @@ mod lease_events;
 mod no_event;
 mod report;
 mod settler;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use decide::{DeadLetterReason, EventHistory, RetryPolicy, Verdict, decide, release_delay};
 pub use settler::Settler;
