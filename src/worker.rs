@@ -2,6 +2,9 @@
 //!
 //! On stop, a worker without a job ends at once; a worker with a job finishes it first.
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
