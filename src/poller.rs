@@ -11,6 +11,8 @@
 
 mod gate;
 mod receive;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
