@@ -36,7 +36,7 @@ enum Finding {
 ///
 /// The code is 0 if nothing is wrong, 2 if SQS cannot be called from this environment, else 1.
 pub async fn check(config: &Config, out: &mut impl Write) -> ExitCode {
-    let queue = match sqs_queue(config).await {
+    let queue = match sqs_queue(&config.sqs, &config.aws).await {
         Ok(queue) => queue,
         Err(why) => {
             // A closed pipe is not a failure.
@@ -201,7 +201,7 @@ async fn about_store(config: &Config, queue: &SqsQueue) -> Finding {
         }
         IdempotencyStore::Redis(url) => url,
     };
-    let shared = match shared_store(config, url, queue) {
+    let shared = match shared_store(&config.idempotency, url, Some(queue)) {
         Ok(shared) => shared,
         Err(why) => return Finding::Wrong(format!("IDEMPOTENCY_STORE: {why}")),
     };

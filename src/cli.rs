@@ -1,65 +1,120 @@
-//! Parses the command line, and builds the texts of `--help` and `--version`.
+//! Parses the command line, and builds the texts of `--help`, `--version` and the help topics.
 //!
-//! This module runs nothing and prints nothing.
+//! This module runs nothing and prints nothing. Each command with arguments of its own has a file
+//! with them; the doc comments are the help.
 
-use std::fmt::Write as _;
+mod error;
+mod generate;
+mod variables;
 
-use crate::config::{Fallback, VARIABLES, Variable};
-use crate::escaped::Escaped;
+use std::ffi::{OsStr, OsString};
 
-/// The command of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Handles events until a signal; the default without an argument.
-    Run,
-    /// Shows the effective configuration and tries every dependency.
-    Check,
-    /// Checks whether the worker in this container is alive.
-    Health,
-    /// Shows the help text.
-    Help,
-    /// Shows the version.
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use self::error::UsageError;
+pub use self::generate::{CompletionsArgs, ManArgs, completions, man};
+
+/// The name of the program.
+pub(crate) const PROGRAM: &str = env!("CARGO_PKG_NAME");
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("BUILD_NOTE"));
+
+/// The topic of `help` that is no command.
+const VARIABLES_TOPIC: &str = "variables";
+
+// Lines are broken by hand: the library's wrapping would bring another crate along.
+const ABOUT: &str = "\
+Consumes reservation and payment events from Amazon SQS, and makes the Reservation API and the
+Inventory service agree about each seat.";
+
+const AFTER_HELP: &str = "\
+Without a command, the worker runs until SIGTERM, SIGINT or SIGHUP; a second one exits at once.
+It is configured by environment variables: reservation-worker help variables
+
+Exit codes: 0 done; 1 failed; 2 the arguments or the configuration are wrong; 129, 130 or 143 a
+second SIGHUP, SIGINT or SIGTERM.";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = PROGRAM,
+    version = VERSION,
+    about = ABOUT,
+    after_help = AFTER_HELP,
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Given>,
+}
+
+/// What follows the program's name.
+#[derive(Debug, Subcommand)]
+enum Given {
+    #[command(flatten)]
+    Command(Command),
+    /// Shows the help of a command, or all environment variables: help variables.
+    Help(HelpArgs),
+    /// Prints the version.
     Version,
 }
 
-/// An unknown argument.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown argument {argument}: give none to run, or one of check, health, --help, --version"
-)]
-pub struct UnknownArgument {
-    /// The argument, escaped and truncated.
-    pub argument: String,
+/// A command other than the worker itself.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Shows the effective configuration and tries everything that is needed.
+    Check,
+    /// Asks the worker on SERVER_PORT whether it is alive.
+    Health,
+    /// Prints the script with which a shell completes commands and options.
+    Completions(CompletionsArgs),
+    /// Prints the manual page, in roff.
+    Man(ManArgs),
 }
 
-impl Command {
-    /// Parses the arguments after the program's name.
-    ///
-    /// `--help` and `--version` have priority at any position.
-    ///
-    /// # Errors
-    /// Returns the first unknown or surplus argument.
-    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, UnknownArgument> {
-        let mut command = None;
-        let mut unknown = None;
-        for argument in arguments {
-            let meant = match argument.as_str() {
-                "check" => Self::Check,
-                "health" => Self::Health,
-                "-h" | "--help" | "help" => return Ok(Self::Help),
-                "-V" | "--version" | "version" => return Ok(Self::Version),
-                _ => {
-                    unknown.get_or_insert(argument);
-                    continue;
-                }
-            };
-            if command.replace(meant).is_some() {
-                unknown.get_or_insert(argument);
-            }
+/// Arguments of `help`.
+#[derive(Debug, Args)]
+struct HelpArgs {
+    /// A command, or `variables`.
+    #[arg(value_name = "TOPIC")]
+    topic: Vec<String>,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// No command: the worker runs.
+    Run,
+    /// This command.
+    Command(Command),
+    /// This text on standard output.
+    Print(String),
+}
+
+/// Parses the arguments after the program's name.
+///
+/// # Errors
+/// Returns the first argument that is wrong, with what is allowed.
+pub fn parse<I>(arguments: I) -> Result<Invocation, UsageError>
+where
+    I: IntoIterator<Item = OsString>,
+{
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let with_name = std::iter::once(OsStr::new(PROGRAM).to_owned()).chain(arguments.clone());
+    match Arguments::try_parse_from(with_name) {
+        Ok(Arguments { command: None }) => Ok(Invocation::Run),
+        Ok(Arguments { command: Some(Given::Command(command)) }) => {
+            Ok(Invocation::Command(command))
         }
-        match unknown {
-            None => Ok(command.unwrap_or(Self::Run)),
-            Some(argument) => Err(UnknownArgument { argument: Escaped(&argument).to_string() }),
+        Ok(Arguments { command: Some(Given::Help(HelpArgs { topic })) }) => {
+            help(&topic).map(Invocation::Print)
+        }
+        Ok(Arguments { command: Some(Given::Version) }) => Ok(Invocation::Print(version_text())),
+        Err(error) => {
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+                return Ok(Invocation::Print(error.render().to_string()));
+            }
+            Err(UsageError::new(&error, &built(), &arguments))
         }
     }
 }
@@ -67,156 +122,40 @@ impl Command {
 /// Returns the text of `--version`: name, version, and whether the build used a PGO profile.
 #[must_use]
 pub fn version_text() -> String {
-    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    format!("{name} {version}{}\n", env!("BUILD_NOTE"))
+    format!("{PROGRAM} {VERSION}\n")
 }
 
-const HELP_HEAD: &str = "\
-Consumes reservation and payment events from Amazon SQS, and makes the Reservation API and the
-Inventory service agree about each seat.
-
-Usage: reservation-worker [COMMAND]
-
-Commands:
-  (none)     run until SIGTERM, SIGINT or SIGHUP; a second one exits at once
-  check      show the effective configuration and try everything that is needed
-  health     ask the worker on SERVER_PORT whether it is alive
-  --help     this text
-  --version  the version
-
-Exit codes: 0 done; 1 failed; 2 the arguments or the configuration are wrong; 129, 130 or 143 a
-second SIGHUP, SIGINT or SIGTERM.
-
-Environment (empty counts as not set):
-";
-
-const HELP_AWS: &str = "
-AWS region, endpoint and credentials are found by the AWS SDK's own rules: AWS_REGION, AWS_PROFILE,
-AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SQS, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
-profiles (SSO too), web identity (IRSA), EKS Pod Identity. Where no endpoint or region is set,
-SQS_QUEUE_URL's host is the endpoint, and names the region. HTTPS_PROXY, HTTP_PROXY and NO_PROXY
-count for AWS.
-";
-
-/// The maximum width of the help text, in columns.
-const COLUMNS: usize = 100;
-
-/// The indentation of the text about a variable, in columns.
-const INDENT: usize = 40;
-
-/// Returns the text of `--help`: all commands, and all variables with meaning, range and default.
-#[must_use]
-pub fn help_text() -> String {
-    let mut text = String::from(HELP_HEAD);
-    for variable in VARIABLES {
-        describe(&mut text, variable);
+/// Returns the help of a command, or of the topic that is none.
+fn help(topic: &[String]) -> Result<String, UsageError> {
+    if topic == [VARIABLES_TOPIC] {
+        return Ok(variables::text());
     }
-    text.push_str(HELP_AWS);
-    text
+    let root = built();
+    let command = below(&root, topic, &[VARIABLES_TOPIC])?;
+    Ok(command.clone().render_help().to_string())
 }
 
-fn describe(text: &mut String, variable: &Variable) {
-    let rest = match variable.fallback {
-        Fallback::Required => "required".to_owned(),
-        Fallback::Value(value) => format!("default {value}"),
-        Fallback::Told(told) => format!("default: {told}"),
-    };
-    let allowed = variable.allowed.brief();
-    let mut lines = wrapped(variable.meaning);
-    lines.extend(wrapped(&format!("[{allowed}; {rest}]")));
-    let mut label = variable.name;
-    for line in lines {
-        // Writing to a `String` cannot fail.
-        let _ = writeln!(text, "  {label:<width$}{line}", width = INDENT - 2);
-        label = "";
+/// Returns the command that the names lead to; `also` are topics that the error lists too.
+fn below<'c>(
+    root: &'c clap::Command,
+    names: &[String],
+    also: &[&str],
+) -> Result<&'c clap::Command, UsageError> {
+    let mut command = root;
+    for name in names {
+        command = command
+            .find_subcommand(name)
+            .ok_or_else(|| UsageError::no_command(name, command, also))?;
     }
+    Ok(command)
 }
 
-/// Wraps a text at spaces so that it fits next to the names.
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() && INDENT + line.chars().count() + 1 + word.chars().count() > COLUMNS {
-            lines.push(std::mem::take(&mut line));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    lines
+/// Returns all commands, each with its full name for its usage line.
+fn built() -> clap::Command {
+    let mut root = Arguments::command();
+    root.build();
+    root
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Allowed;
-
-    fn parse(line: &str) -> Result<Command, UnknownArgument> {
-        Command::parse(line.split_whitespace().map(str::to_owned))
-    }
-
-    #[test]
-    fn every_command_is_parsed() {
-        for (line, command) in [
-            ("", Command::Run),
-            ("check", Command::Check),
-            ("health", Command::Health),
-            ("--help", Command::Help),
-            ("-h", Command::Help),
-            ("help", Command::Help),
-            ("check --help", Command::Help),
-            ("nonsense --help", Command::Help),
-            ("--version", Command::Version),
-            ("-V", Command::Version),
-            ("version", Command::Version),
-        ] {
-            assert_eq!(parse(line), Ok(command), "{line}");
-        }
-    }
-
-    #[test]
-    fn unknown_arguments_are_reported_with_the_allowed_ones() {
-        for (line, named) in [
-            ("run\u{1b}", r#""run\u{1b}""#),
-            ("--check", "\"--check\""),
-            ("check health", "\"health\""),
-            ("check check", "\"check\""),
-            ("check extra", "\"extra\""),
-        ] {
-            let said = parse(line).map_err(|error| error.to_string());
-            let expected = format!(
-                "unknown argument {named}: give none to run, or one of check, health, --help, --version"
-            );
-            assert_eq!(said, Err(expected), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_help_lists_every_variable_within_100_columns() {
-        let help = help_text();
-        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
-        for variable in VARIABLES {
-            assert!(help.contains(&format!("\n  {} ", variable.name)), "{}", variable.name);
-            if let Fallback::Value(value) = variable.fallback {
-                assert!(words.contains(&format!("; default {value}] ")), "{}", variable.name);
-            }
-            if let Allowed::Whole { min, max, .. } = variable.allowed {
-                assert!(help.contains(&format!(" [{min}-{max}")), "{}", variable.name);
-            }
-        }
-        for line in help.lines() {
-            assert!(line.chars().count() <= COLUMNS, "{line}");
-            assert_eq!(line, line.trim_end());
-        }
-    }
-
-    #[test]
-    fn the_version_text_is_one_line() {
-        let expected =
-            concat!("reservation-worker ", env!("CARGO_PKG_VERSION"), env!("BUILD_NOTE"), "\n");
-        assert_eq!(version_text(), expected);
-    }
-}
+mod tests;

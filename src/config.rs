@@ -16,6 +16,7 @@ mod raw;
 mod read;
 mod store;
 mod store_url;
+mod subset;
 mod table;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use otlp::{OtlpConfig, OtlpProtocol, OtlpTransport};
 use raw::Raw;
 use read::Reader;
 pub use store::{AwsCache, AwsCacheService, StoreAuth};
+pub use subset::{QueuePart, StorePart};
 pub use table::{Allowed, Fallback, VARIABLES, Variable};
 
 use crate::credentials::{Credentials, StoreCertificates};
@@ -207,22 +209,7 @@ impl Config {
     /// # Errors
     /// Lists every variable that is missing or wrong.
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        // Not `vars()`, and not `envy::from_env`, which calls it: both panic on any name or value
-        // that is not UTF-8, even if it belongs to another program.
-        Self::from_os_vars(std::env::vars_os())
-    }
-
-    /// Converts to UTF-8, then reads as [`Config::from_vars`] does.
-    ///
-    /// A value that is not UTF-8 is refused later. A name that is not UTF-8 is not a variable of
-    /// the worker and is dropped.
-    fn from_os_vars(
-        vars: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, ConfigErrors> {
-        Self::from_vars(vars.into_iter().filter_map(|(name, value)| {
-            let name = name.into_string().ok()?;
-            Some((name, value.to_string_lossy().into_owned()))
-        }))
+        Self::from_vars(environment())
     }
 
     /// Reads `vars` as if they were the environment.
@@ -233,10 +220,7 @@ impl Config {
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
         let vars: BTreeMap<String, String> = vars.into_iter().collect();
-        let set = vars.iter().filter(|(_, value)| !value.is_empty());
-        let names = set.map(|(name, _)| name.as_str());
-        let mut reader =
-            Reader::new(misnamed::near_names(names.clone()), misnamed::replaced(names));
+        let mut reader = reader(&vars);
         let aws = AwsConfig::read(&mut reader, &vars);
         let config = Self::read(&mut reader, &Raw::from_vars(vars), aws);
         reader.finish()?;
@@ -285,6 +269,33 @@ impl Config {
             effective: Vec::new(),
         })
     }
+}
+
+/// Returns the environment of this process.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    // Not `vars()`, and not `envy::from_env`, which calls it: both panic on any name or value that
+    // is not UTF-8, even if it belongs to another program.
+    os_vars(std::env::vars_os())
+}
+
+/// Converts the environment to UTF-8.
+///
+/// A value that is not UTF-8 is refused later. A name that is not UTF-8 is not a variable of the
+/// worker and is dropped.
+fn os_vars(
+    vars: impl IntoIterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (String, String)> {
+    vars.into_iter().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        Some((name, value.to_string_lossy().into_owned()))
+    })
+}
+
+/// Creates the reader of these variables.
+fn reader(vars: &BTreeMap<String, String>) -> Reader {
+    let set = vars.iter().filter(|(_, value)| !value.is_empty());
+    let names = set.map(|(name, _)| name.as_str());
+    Reader::new(misnamed::near_names(names.clone()), misnamed::replaced(names))
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ macro_rules! fail_point {
 
 pub mod check;
 pub mod cli;
+pub mod ops;
 pub mod run;
 mod signals;
 

@@ -1,12 +1,14 @@
 //! The entry point: arguments, configuration, logs, runtime, command, exit code.
 
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reservation_worker::cli::{self, Command};
-use reservation_worker::config::{Config, LogFormat};
+use reservation_worker::cli::{self, Command, Invocation};
+use reservation_worker::config::{Config, ConfigErrors, LogFormat};
+use reservation_worker::ops::fail;
 use reservation_worker::run::{self, EXIT_USAGE};
 use reservation_worker::telemetry::LogSettings;
 use reservation_worker::{admin, check, telemetry};
@@ -30,24 +32,41 @@ const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 const IO_EVENTS_PER_TICK: usize = 8;
 
 fn main() -> ExitCode {
-    match Command::parse(std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()))
-    {
-        Ok(Command::Help) => print(&cli::help_text()),
-        Ok(Command::Version) => print(&cli::version_text()),
-        Ok(command @ (Command::Run | Command::Check | Command::Health)) => {
-            match Config::from_env() {
-                Ok(config) => execute(command, &config),
-                Err(errors) => {
-                    fail(EXIT_USAGE, &format_args!("the configuration is wrong\n{errors}"))
-                }
-            }
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Run) => None,
+        Ok(Invocation::Print(text)) => return print(text.as_bytes()),
+        Ok(Invocation::Command(command)) => Some(command),
+        Err(why) => return fail(EXIT_USAGE, &why),
+    };
+    match command {
+        None => with_runtime(Config::from_env(), worker_threads, run_worker),
+        Some(Command::Check) => {
+            with_runtime(Config::from_env(), worker_threads, |config, runtime| {
+                runtime.block_on(check::check(config, &mut io::stdout()))
+            })
         }
-        Err(unknown) => fail(EXIT_USAGE, &unknown),
+        Some(Command::Health) => with_runtime(Config::from_env(), worker_threads, ask_health),
+        Some(Command::Completions(arguments)) => print(&cli::completions(&arguments)),
+        Some(Command::Man(arguments)) => match cli::man(&arguments) {
+            Ok(page) => print(&page),
+            Err(why) => fail(EXIT_USAGE, &why),
+        },
     }
 }
 
-fn execute(command: Command, config: &Config) -> ExitCode {
-    let runtime = match runtime(config) {
+/// Runs a command with its part of the configuration, on a runtime of so many threads.
+fn with_runtime<C>(
+    config: Result<C, ConfigErrors>,
+    threads: impl FnOnce(&C) -> usize,
+    command: impl FnOnce(&C, &Runtime) -> ExitCode,
+) -> ExitCode {
+    let config = match config {
+        Ok(config) => config,
+        Err(errors) => {
+            return fail(EXIT_USAGE, &format_args!("the configuration is wrong\n{errors}"));
+        }
+    };
+    let runtime = match runtime(threads(&config)) {
         Ok(runtime) => runtime,
         Err(why) => return fail(1, &why),
     };
@@ -55,36 +74,37 @@ fn execute(command: Command, config: &Config) -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail(1, &"a TLS crypto provider is installed already");
     }
-    let code = run_command(command, config, &runtime);
+    let code = command(&config, &runtime);
     // A blocked name look-up has its own thread; a plain drop of the runtime would wait for it.
     runtime.shutdown_background();
     code
 }
 
-fn run_command(command: Command, config: &Config, runtime: &Runtime) -> ExitCode {
-    match command {
-        Command::Check => runtime.block_on(check::check(config, &mut io::stdout())),
-        Command::Health => match runtime.block_on(admin::health_probe(config.server.port.get())) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => fail(1, &why),
-        },
-        Command::Run => {
-            let metrics = Arc::new(run::metrics());
-            let logging = telemetry::init_logging(log_settings(config), Arc::clone(&metrics));
-            if let Err(why) = logging {
-                return fail(1, &why);
-            }
-            telemetry::install_panic_hook();
-            let ended = runtime.block_on(run::run(config, metrics));
-            telemetry::flush_logs(LOG_FLUSH_MAX);
-            ended.unwrap_or_else(|why| fail(EXIT_USAGE, &why))
-        }
-        Command::Help | Command::Version => unreachable!("answered without a configuration"),
+fn worker_threads(config: &Config) -> usize {
+    config.worker.threads.map_or(1, NonZeroUsize::get)
+}
+
+fn run_worker(config: &Config, runtime: &Runtime) -> ExitCode {
+    let metrics = Arc::new(run::metrics());
+    let logging = telemetry::init_logging(log_settings(config), Arc::clone(&metrics));
+    if let Err(why) = logging {
+        return fail(1, &why);
+    }
+    telemetry::install_panic_hook();
+    let ended = runtime.block_on(run::run(config, metrics));
+    telemetry::flush_logs(LOG_FLUSH_MAX);
+    ended.unwrap_or_else(|why| fail(EXIT_USAGE, &why))
+}
+
+fn ask_health(config: &Config, runtime: &Runtime) -> ExitCode {
+    match runtime.block_on(admin::health_probe(config.server.port.get())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(1, &why),
     }
 }
 
-fn runtime(config: &Config) -> io::Result<Runtime> {
-    match config.worker.threads.map_or(1, std::num::NonZeroUsize::get) {
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    match threads {
         1 => Builder::new_current_thread()
             .enable_all()
             .max_io_events_per_tick(IO_EVENTS_PER_TICK)
@@ -102,13 +122,8 @@ fn log_settings(config: &Config) -> LogSettings {
     }
 }
 
-fn print(text: &str) -> ExitCode {
+fn print(text: &[u8]) -> ExitCode {
     // A closed pipe (`| head`) is not a failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().write_all(text);
     ExitCode::SUCCESS
-}
-
-fn fail(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
-    let _ = writeln!(io::stderr(), "reservation-worker: {why}");
-    ExitCode::from(code)
 }

@@ -18,7 +18,7 @@ use crate::app::{App, AppParts, AppSettings};
 use crate::client::inventory::GrpcSettings;
 use crate::client::reservation::HttpSettings;
 use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
-use crate::config::{Config, IdempotencyStore, LogLevel, RootSampler};
+use crate::config::{AwsConfig, Config, IdempotencyStore, LogLevel, RootSampler, SqsConfig};
 use crate::handler::{ServiceEndpoints, Services};
 use crate::health::Health;
 use crate::idempotency::IdempotencyClient;
@@ -93,7 +93,7 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     let tracing = Tracing::new(&trace_settings(config), Arc::clone(&metrics))?;
     metrics.limits(config.worker.concurrency.get(), config.worker.max_in_flight.get());
     let health = Arc::new(Health::new());
-    let queue = Arc::new(sqs_queue(config).await?);
+    let queue = Arc::new(sqs_queue(&config.sqs, &config.aws).await?);
     let services = services(config, &queue, Arc::clone(&metrics), Arc::clone(&health))?;
 
     let stop_admin_port = CancellationToken::new();
@@ -284,13 +284,13 @@ fn host_and_port(url: &Url) -> (String, u16) {
 ///
 /// # Errors
 /// Fails if SQS cannot be called from this environment.
-pub async fn sqs_queue(config: &Config) -> Result<SqsQueue, AwsError> {
+pub async fn sqs_queue(sqs: &SqsConfig, aws: &AwsConfig) -> Result<SqsQueue, AwsError> {
     let settings = SqsSettings {
-        queue_url: config.sqs.queue_url.as_str().to_owned(),
-        dlq_url: config.sqs.dlq_url.as_ref().map(|url| url.as_str().to_owned()),
-        wait: config.sqs.wait_time,
+        queue_url: sqs.queue_url.as_str().to_owned(),
+        dlq_url: sqs.dlq_url.as_ref().map(|url| url.as_str().to_owned()),
+        wait: sqs.wait_time,
     };
-    SqsQueue::new(settings, &config.aws, &config.sqs.queue_url).await
+    SqsQueue::new(settings, aws, &sqs.queue_url).await
 }
 
 fn settings(config: &Config) -> AppSettings {

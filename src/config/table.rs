@@ -1,7 +1,7 @@
 //! The table of all variables: meaning, allowed values and default of each.
 //!
-//! `--help`, docs/configuration.md, the checks and the errors all use this table, so that they
-//! cannot differ. `read` checks the values.
+//! `help variables`, docs/configuration.md, the checks and the errors all use this table, so that
+//! they cannot differ. `read` checks the values.
 
 use std::fmt;
 
@@ -74,7 +74,7 @@ impl fmt::Display for Allowed {
 }
 
 impl Allowed {
-    /// Returns the text for `--help` and the documentation; a range is `min-max`.
+    /// Returns the text for `help variables` and the documentation; a range is `min-max`.
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
@@ -116,7 +116,7 @@ macro_rules! variables {
                 $($wrap)?(variable(stringify!($name), $fallback, $meaning, $allowed));
         )*
 
-        /// Every variable, in the order of `--help`.
+        /// Every variable, in the order of `help variables`.
         pub const VARIABLES: &[Variable] = &[$($name),*];
     };
 }

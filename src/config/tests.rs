@@ -9,6 +9,7 @@ mod misnamed;
 mod otel;
 mod page;
 mod store;
+mod subset;
 
 use std::collections::BTreeMap;
 
@@ -389,7 +390,7 @@ fn only_known_variables_must_be_utf_8() {
     let bad = || OsString::from_vec(vec![b'a', 0xff]);
     let vars = |extra: Vec<(OsString, OsString)>| {
         let required = REQUIRED.map(|(name, value)| (name.into(), value.into()));
-        Config::from_os_vars(required.into_iter().chain(extra))
+        Config::from_vars(os_vars(required.into_iter().chain(extra)))
     };
     vars(vec![("PATH".into(), bad()), (bad(), bad())]).unwrap();
     let said = vars(vec![("OTEL_SERVICE_NAME".into(), bad())]).unwrap_err().to_string();

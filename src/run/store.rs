@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{AwsCache, AwsCacheService, Config, IdempotencyStore, SecretUrl, StoreAuth};
+use crate::config::{
+    AwsCache, AwsCacheService, Config, IdempotencyConfig, IdempotencyStore, SecretUrl, StoreAuth,
+};
 use crate::credentials::PasswordSource;
 use crate::idempotency::Store;
 use crate::idempotency::memory::MemoryStore;
@@ -33,21 +35,22 @@ pub(super) fn store(config: &Config, queue: &SqsQueue) -> Result<Arc<dyn Store>,
             let capacity = u64::try_from(config.idempotency.capacity.get()).unwrap_or(u64::MAX);
             Arc::new(MemoryStore::new(capacity, config.idempotency.ttl))
         }
-        IdempotencyStore::Redis(url) => Arc::new(shared_store(config, url, queue)?.store),
+        IdempotencyStore::Redis(url) => {
+            Arc::new(shared_store(&config.idempotency, url, Some(queue))?.store)
+        }
     })
 }
 
 /// Builds the shared store at `url`; opens no connection yet. Tokens of AWS IAM are signed with the
-/// credentials of `queue`.
+/// credentials of `queue`, which no other login needs.
 ///
 /// # Errors
 /// Fails if the URL is not valid.
 pub(crate) fn shared_store(
-    config: &Config,
+    settings: &IdempotencyConfig,
     url: &SecretUrl,
-    queue: &SqsQueue,
+    queue: Option<&SqsQueue>,
 ) -> Result<SharedStore, BadUrl> {
-    let settings = &config.idempotency;
     let user = url.user();
     let mut access =
         StoreAccess { certificates: settings.certificates.clone(), ..StoreAccess::default() };
@@ -62,6 +65,7 @@ pub(crate) fn shared_store(
         }
         StoreAuth::AwsIam(cache) => {
             let user = user.unwrap_or_default();
+            let queue = queue.expect("who uses tokens of AWS IAM has the queue's client");
             let login = Arc::new(queue.cache_login(cache, &user));
             access.passwords = Some(Arc::clone(&login) as Arc<dyn PasswordSource>);
             access.check = check_of_tokens(cache);

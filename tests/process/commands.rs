@@ -104,10 +104,15 @@ async fn a_used_admin_port_is_reported_before_any_receive() {
 #[tokio::test]
 async fn known_arguments_are_accepted_and_others_are_rejected() {
     let none = Env::new();
-    let output = run(&["--help"], &none).await;
+    let output = run(&["help", "variables"], &none).await;
     assert_eq!(output.status.code(), Some(0));
     for variable in VARIABLES {
         assert!(stdout(&output).contains(variable.name), "{}", variable.name);
+    }
+    for also in [&["--help"][..], &["help", "check"], &["completions", "bash"], &["man"]] {
+        let output = run(also, &none).await;
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()), "{also:?}");
+        assert!(stdout(&output).contains("reservation-worker"), "{also:?}");
     }
     let output = run(&["--version"], &none).await;
     let version = format!("reservation-worker {}\n", env!("CARGO_PKG_VERSION"));

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// The modules of `src/` by layer. Each may use the modules of its own layer and of lower ones.
 const FLOORS: &[&[&str]] = &[
     &["main"],
+    &["ops"],
     &["run", "check", "cli", "signals"],
     &["app"],
     &["poller", "worker", "intake", "scheduler"],

@@ -1,0 +1,58 @@
+//! What came from outside, written so that a terminal takes it for text: bodies, ids and stored
+//! records may hold control characters, and others that move or hide what stands around them.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// Writes a value as one line of JSON in which every character can be seen: the others are escaped
+/// as `\uXXXX`, so that it is the same JSON.
+///
+/// # Panics
+/// If the value cannot be JSON: a map whose keys are no texts.
+#[must_use]
+pub fn json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).expect("texts, numbers and lists of them");
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_visible(character) {
+            safe.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            // Writing to a `String` cannot fail.
+            let _ = write!(safe, "\\u{unit:04x}");
+        }
+    }
+    safe
+}
+
+/// Writes a text in quotes, whole; what cannot be seen is escaped as in [`json`].
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    json(&text)
+}
+
+/// Returns whether a character shows as itself and leaves what is around it alone.
+fn is_visible(character: char) -> bool {
+    // Quotes and backslashes are part of the JSON.
+    matches!(character, '"' | '\\' | '\'') || character.escape_debug().len() == 1
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::json;
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped_and_stays_the_same_json() {
+        for hostile in
+            ["\u{1b}[2J\r\n", "\u{7f}", "\u{9b}31m", "\u{202e}txt", "\u{e0041}", "\u{0301}", "\0"]
+        {
+            let line = json(&hostile);
+            assert!(line.chars().all(|c| c.is_ascii_graphic()), "{line}");
+            assert_eq!(serde_json::from_str::<String>(&line).unwrap(), hostile);
+        }
+        assert_eq!(json(&"좌석 \"A\\1\" 'é'"), "\"좌석 \\\"A\\\\1\\\" 'é'\"");
+    }
+}
