@@ -19,7 +19,8 @@
 //!   again.
 //! - **Waiting**: the job waits for the end of its backoff. A suspect then also waits for a free
 //!   trial, because few suspects are tried at once. The job stays first in its lane, which keeps
-//!   the order.
+//!   the order. Where processes share the order, a job that has not begun waits for its turn after
+//!   another process; it gives way to a job of its reservation that was sent earlier.
 //! - **Parked**: the service for its next step is down, is paused, or has no free call
 //!   ([`crate::outage`]).
 //! - **Running**: the [`Job`] is out of the table, owned by exactly one worker or by the shutdown.

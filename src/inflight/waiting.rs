@@ -10,6 +10,7 @@ use crate::outage::{Dependency, Waiting};
 
 impl InFlight {
     /// Puts a job aside until `until`. Its lease is kept and it uses no worker.
+    /// A job that has not begun gives way to one of its reservation that was sent earlier.
     pub fn wait(&self, job: Box<Job>, until: Instant) {
         self.wait_for(job, until, false);
     }
@@ -22,9 +23,11 @@ impl InFlight {
 
     fn wait_for(&self, mut job: Box<Job>, until: Instant, is_in_turn: bool) {
         job.suspect = None;
+        let key = job.key;
         let mut state = self.lock();
         let (is_earlier, next) = state.wait(job, until, is_in_turn);
-        self.promote(&mut state, Promoted([next, None, None]));
+        let earlier_sent = state.give_way(key);
+        self.promote(&mut state, Promoted([next, earlier_sent, None]));
         drop(state);
         if is_earlier {
             self.timers_changed.notify_one();

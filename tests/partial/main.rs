@@ -104,7 +104,7 @@ fn every_scenario_keeps_its_bounds() {
 const SEEDS_TO_CATCH: u64 = 40;
 
 /// The scenario that catches each sabotage.
-const TRAPS: [(Sabotage, &str); 14] = [
+const TRAPS: [(Sabotage, &str); 15] = [
     // A repeated failure of one reservation counts as new evidence.
     (Sabotage::Engine("evidence::repeats-are-fresh"), "few-bad-apples"),
     // A service is probed with the event that has waited longest.
@@ -122,6 +122,8 @@ const TRAPS: [(Sabotage, &str); 14] = [
     (Sabotage::LaneIgnored, "order"),
     (Sabotage::TicketIgnored, "order"),
     (Sabotage::StaleRelease, "order"),
+    // An event that waits for another process goes before one of its own that was sent earlier.
+    (Sabotage::Engine("inflight::waiting-keeps-its-place"), "order"),
     // The full limit applies at once after an outage.
     (Sabotage::Engine("limit::ramp-at-once"), "back-after-a-minute"),
     // The number of suspects that are tried at once has no bound.

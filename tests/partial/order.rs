@@ -2,7 +2,7 @@
 //! waited for whom, and whether that was right. It is judged by the plan and by what services and
 //! queue saw, not by what the store's lanes say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use reservation_worker::idempotency::ClaimToken;
@@ -70,6 +70,10 @@ pub(crate) struct OrderLog {
     /// Grants that others waited for meanwhile.
     contended: usize,
     out_of_order: Vec<String>,
+    /// By event: which process received it last, and when.
+    received: BTreeMap<usize, (usize, Duration)>,
+    /// Events that had their turn.
+    begun: BTreeSet<usize>,
     /// Grants before one that was sent earlier, waited too, and did not ask during the turn before.
     overtakes: usize,
 }
@@ -81,6 +85,10 @@ impl OrderLog {
 
     pub(crate) fn served(&mut self, call: usize) {
         self.calls[call].is_served = true;
+    }
+
+    pub(crate) fn received(&mut self, event: usize, process: usize, now: Duration) {
+        self.received.insert(event, (process, now));
     }
 
     pub(crate) fn interrupted(&mut self, event: usize, now: Duration) {
@@ -174,6 +182,34 @@ impl World {
             } else {
                 self.order.overtakes += 1;
             }
+        }
+        self.check_own(asked, reservation, now);
+        self.order.begun.insert(asked.event);
+    }
+
+    /// Checks that no event of the same process waited that was sent earlier.
+    fn check_own(&mut self, asked: Asked, reservation: u32, now: Duration) {
+        let (plan, order) = (self.plan.clone(), &self.order);
+        let waits = |(event, (process, at)): &(&usize, &(usize, Duration))| {
+            let times = (at.saturating_sub(TICKET), now);
+            plan.events[**event].reservation == reservation
+                && *process == asked.process
+                && plan.events[**event].at < plan.events[asked.event].at
+                && *at + SLACK <= now
+                && !order.begun.contains(event)
+                && !order.is_interrupted(**event, *at, now)
+                && (0..plan.starts.len()).all(|process| !plan.is_hit(process, times))
+                && !plan.is_store_away(times)
+                && !plan.is_unextended(times)
+        };
+        if order.begun.contains(&asked.event) {
+            return;
+        }
+        let passed: Vec<_> = order.received.iter().filter(waits).map(|(event, _)| *event).collect();
+        for event in passed {
+            self.order
+                .out_of_order
+                .push(format!("e{} before e{event} of the same process at {now:?}", asked.event));
         }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) enum Grade {
 pub(crate) struct EventSpec {
     /// The time at which it is sent to the queue.
     pub(crate) at: Duration,
+    /// How much later it can be received.
+    pub(crate) late: Duration,
     pub(crate) reservation: u32,
     /// The part of the reservations to which it belongs. A fault may affect one part only; part 0
     /// has no faults of its own.
@@ -301,6 +303,7 @@ impl Plan {
         let reservation = u32::try_from(self.events.len()).expect("the number is small");
         self.events.push(EventSpec {
             at,
+            late: Duration::ZERO,
             reservation,
             part: 0,
             grade: Grade::Good,

@@ -11,6 +11,8 @@ use super::plan::{NEVER, Plan};
 pub(crate) enum State {
     /// Not sent yet.
     Coming,
+    /// Sent, and not visible yet.
+    Late,
     Visible,
     InFlight,
     Deleted,
@@ -26,6 +28,7 @@ pub(crate) struct Msg {
     visible_at: Duration,
     group: Option<u32>,
     at: Duration,
+    late: Duration,
     /// Copies that the engine sent to the dead-letter queue.
     pub(crate) copies: u32,
 }
@@ -67,6 +70,7 @@ impl QueueState {
             visible_at: NEVER,
             group: event.group,
             at: event.at,
+            late: event.late,
             copies: 0,
         });
         Self {
@@ -87,17 +91,26 @@ impl QueueState {
         while let Some(msg) = self.msgs.get_mut(self.next)
             && msg.at <= now
         {
-            msg.state = State::Visible;
-            msg.visible_at = msg.at;
-            self.visible.insert(msg.place(self.next));
+            msg.visible_at = msg.at + msg.late;
+            if msg.late.is_zero() {
+                msg.state = State::Visible;
+                self.visible.insert(msg.place(self.next));
+            } else {
+                msg.state = State::Late;
+                self.hidden.push(Reverse((msg.visible_at, self.next)));
+            }
             self.next += 1;
         }
         while let Some(Reverse((at, n))) = self.hidden.peek().copied()
             && at <= now
         {
             self.hidden.pop();
-            let msg = &self.msgs[n];
-            if msg.state == State::InFlight && msg.visible_at == at {
+            let msg = &mut self.msgs[n];
+            if msg.state == State::Late {
+                msg.state = State::Visible;
+                let place = msg.place(n);
+                self.visible.insert(place);
+            } else if msg.state == State::InFlight && msg.visible_at == at {
                 self.landed(n, State::Visible);
                 self.returned.push((n, at));
                 self.visible.insert(self.msgs[n].place(n));

@@ -136,6 +136,7 @@ impl SimQueue {
         }
         for n in &taken {
             world.events[*n].received_at.get_or_insert(now);
+            world.order.received(*n, process, now);
         }
         for (n, at) in std::mem::take(&mut world.queue.returned) {
             world.order.interrupted(n, at);

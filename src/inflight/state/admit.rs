@@ -1,11 +1,13 @@
 //! Placement of an incoming message: as a new job, or joined to the job of the same event.
 
+use std::mem;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::{JobEntry, JobState, Placement, TableState, WaitReason};
 use crate::inflight::job::{Job, JobKey, Lane, OriginalMessage, Receipt};
+use crate::metrics::HeldState;
 
 impl TableState {
     pub(in crate::inflight) fn admit(
@@ -71,18 +73,38 @@ impl TableState {
             self.entries.get(first).is_some_and(|entry| match &entry.state {
                 // Those of one receive are in their lane until all of them are.
                 JobState::Idle(job, WaitReason::Ready | WaitReason::InLane) => job.has_not_begun(),
+                JobState::Idle(job, WaitReason::Waiting { .. }) => gives_way(job),
                 JobState::Idle(..) | JobState::Running => false,
             })
         });
         self.lanes.enter(lane, key, now, order, first.is_some());
-        let displaced = first.filter(|first| !self.lanes.is_first(lane, *first));
-        // Its key in the channel is ignored: a worker starts only a job that is ready.
-        if let Some(entry) = displaced.and_then(|first| self.entries.get_mut(&first))
-            && let JobState::Idle(_, reason @ WaitReason::Ready) = &mut entry.state
-        {
-            *reason = WaitReason::InLane;
-            self.ready -= 1;
+        if let Some(displaced) = first.filter(|first| !self.lanes.is_first(lane, *first)) {
+            self.displace(displaced);
         }
+    }
+
+    /// Lets a job wait in its lane. A key in the channel is ignored: a worker starts only a job
+    /// that is ready.
+    fn displace(&mut self, key: JobKey) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let JobState::Idle(job, reason) = &mut entry.state else { return };
+        job.held.set(HeldState::Buffered);
+        let was = mem::replace(reason, WaitReason::InLane);
+        self.stop_idling(key, was);
+    }
+
+    /// Lets a job that has not begun wait in its lane, if one behind it was sent earlier. Returns
+    /// that one, to be made ready.
+    pub(in crate::inflight) fn give_way(&mut self, key: JobKey) -> Option<JobKey> {
+        let entry = self.entries.get(&key)?;
+        let JobState::Idle(job, _) = &entry.state else { return None };
+        let lane = entry.lane.clone();
+        if !gives_way(job) || !self.lanes.is_first(&lane, key) {
+            return None;
+        }
+        let next = self.lanes.give_way(&lane)?;
+        self.displace(key);
+        Some(next)
     }
 
     /// Adds a receipt to a job.
@@ -116,4 +138,11 @@ impl TableState {
             None => Err(receipt),
         }
     }
+}
+
+/// Returns whether a job that was put aside gives way: it found another process at its
+/// reservation, and has not begun.
+fn gives_way(job: &Job) -> bool {
+    fail_point!("inflight::waiting-keeps-its-place", |_| false);
+    job.has_not_begun()
 }

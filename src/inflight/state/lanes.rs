@@ -43,6 +43,15 @@ struct LaneQueue {
     turn_at: Option<Instant>,
 }
 
+impl LaneQueue {
+    /// Inserts a job by its order, not before position `from`.
+    fn insert(&mut self, job: QueuedJob, from: usize) {
+        let later = |other: &QueuedJob| job.order.is_some() && other.order > job.order;
+        let at = self.jobs.iter().skip(from).position(later);
+        self.jobs.insert(at.map_or(self.jobs.len(), |at| from + at), job);
+    }
+}
+
 /// All lanes that are not empty.
 #[derive(Debug, Default)]
 pub(super) struct Lanes(HashMap<Lane, LaneQueue>);
@@ -59,18 +68,26 @@ impl Lanes {
     ) {
         let job = QueuedJob { key, order };
         match self.0.get_mut(lane) {
-            Some(line) => {
-                let from = usize::from(!before_first);
-                let later = |other: &QueuedJob| order.is_some() && other.order > order;
-                let at = line.jobs.iter().skip(from).position(later);
-                line.jobs.insert(at.map_or(line.jobs.len(), |at| from + at), job);
-            }
+            Some(line) => line.insert(job, usize::from(!before_first)),
             None => {
                 let jobs = VecDeque::from([job]);
                 let line = LaneQueue { jobs, began_at: now, left: 0, turn_at: None };
                 self.0.insert(lane.clone(), line);
             }
         }
+    }
+
+    /// Moves the first job behind those with an earlier order. Returns the new first job, if it is
+    /// another one.
+    pub(super) fn give_way(&mut self, lane: &Lane) -> Option<JobKey> {
+        let line = self.0.get_mut(lane)?;
+        let (first, second) = (*line.jobs.front()?, *line.jobs.get(1)?);
+        if first.order.is_none() || second.order.is_none() || first.order <= second.order {
+            return None;
+        }
+        line.jobs.pop_front();
+        line.insert(first, 0);
+        Some(second.key)
     }
 
     pub(super) fn is_first(&self, lane: &Lane, key: JobKey) -> bool {

@@ -42,6 +42,9 @@ const ALL: [Else; 8] = [
 /// to begin.
 const ASKS_WITHIN: Duration = millis(1_100);
 
+/// How much later than others an event may come.
+const LATE: Duration = millis(300);
+
 /// Two or three processes, one store, and reservations of two to three events.
 pub(super) fn order(rng: &mut Rng, size: Size) -> Plan {
     let mut plan = Plan::new(rng);
@@ -83,6 +86,10 @@ fn events(rng: &mut Rng, plan: &mut Plan, reservation: u32, lasts: Duration) {
         event.reservation = reservation;
         event.is_payment = n == 2;
         event.seats = n != 1;
+        // The first event of some reservations comes after later ones. A queue keeps no order.
+        if n == 0 && reservation.is_multiple_of(4) {
+            event.late = LATE;
+        }
     }
 }
 
