@@ -106,6 +106,8 @@ struct JobEntry {
     state: JobState,
     /// The service at which it is being tried as a suspect.
     tried_at: Option<Service>,
+    /// Whether another process had its reservation when it was last put aside.
+    waits_for_turn: bool,
 }
 
 impl JobEntry {

@@ -54,6 +54,7 @@ impl TableState {
             receipts: Vec::with_capacity(1),
             state: JobState::Idle(job, WaitReason::InLane),
             tried_at: None,
+            waits_for_turn: false,
         };
         let is_first = self.is_first(&entry, key);
         self.entries.insert(key, entry);

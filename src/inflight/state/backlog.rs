@@ -5,6 +5,8 @@
 //! remains for others. The time of a message's turn is estimated from the lane's speed so far. Each
 //! hand-back spends a receive, so a message without a spare receive is held anyway. A message is
 //! also held if its lane waits for a service that is down: an outage must cost time, not receives.
+//! Where the lane waits for its turn after another process, a message keeps one more spare receive:
+//! the other process may wait for a service in its turn. With three receives it is held.
 
 use std::time::Duration;
 
@@ -53,7 +55,10 @@ impl TableState {
         let share = left.max(self.messages_max.min(memory.all) / SHARE_MIN).max(HELD_MIN);
         if before < share
             || original.ordered_group().is_some()
-            || !self.limits.receives_max.is_spare(receipt.receive_count)
+            || !self
+                .limits
+                .receives_max
+                .is_spare(receipt.receive_count.saturating_add(self.kept_back(lane)))
             || self.waits_for_service(lane)
         {
             return None;
@@ -62,6 +67,12 @@ impl TableState {
         let (after, is_first) = self.lanes.turn(lane, receipt.leased_at, HIDDEN_MAX, is_new)?;
         let after = self.limits.hidden(receipt, after, receipt.leased_at);
         Some(Deferral { after, is_first })
+    }
+
+    /// Returns how many spare receives a message of this lane keeps for itself.
+    fn kept_back(&self, lane: &Lane) -> u32 {
+        let first = self.lanes.first(lane).and_then(|key| self.entries.get(&key));
+        u32::from(first.is_some_and(|entry| entry.waits_for_turn))
     }
 
     /// Returns whether the first job of a lane waits for a service that is not called.

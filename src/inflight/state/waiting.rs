@@ -154,6 +154,7 @@ impl TableState {
         }
         let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
+        entry.waits_for_turn = job.turn.is_some();
         entry.state = JobState::Idle(job, WaitReason::Parked(dependency, how));
         self.parked[dependency.index()].add(key, how);
         next
@@ -248,6 +249,7 @@ impl TableState {
         self.in_turn += usize::from(is_in_turn);
         let next = self.end_trial(key);
         let entry = self.entries.get_mut(&key).expect("a job in hand is in the table");
+        entry.waits_for_turn = job.turn.is_some();
         entry.state = JobState::Idle(job, WaitReason::Waiting { until, is_in_turn });
         let earlier = self.next_timer().is_none_or(|first| until < first);
         self.timers.insert((until, key));

@@ -191,6 +191,37 @@ async fn no_event_is_deferred_during_an_outage_of_its_service() {
     assert!(offer(&mut world, "hot", 1).await[0].is_some());
 }
 
+/// Another process may have the reservation for as long as an outage lasts.
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_turn_is_elsewhere_keeps_one_more_receive() {
+    for (max, receives, goes_back) in [
+        (ReceivesMax::Unknown, 1, false),
+        (ReceivesMax::Limit(3), 1, false),
+        (ReceivesMax::Limit(4), 1, true),
+        (ReceivesMax::Limit(4), 2, false),
+        (ReceivesMax::Unlimited, 1_000, true),
+    ] {
+        let mut world = World::new();
+        world.limit(max, None);
+        offer(&mut world, "hot", 50).await;
+        let mut head = world.start().expect("the first");
+        head.turn = Some(TurnWait { since: Instant::now(), asked: 1 });
+        world.table.wait(head, Instant::now());
+        world.receive_count = receives;
+        let offered = offer(&mut world, "hot", 1).await;
+        assert_eq!(offered[0].is_some(), goes_back, "{max:?} {receives}");
+        world.table.wake_due(Instant::now());
+        let mut head = world.start().expect("it asks again");
+        let offered = offer(&mut world, "hot", 1).await;
+        assert_eq!(offered[0].is_some(), goes_back, "{max:?} {receives}, while it asks");
+        // Its turn has come, and it fails: the lane waits for its own event.
+        head.turn = None;
+        world.table.wait(head, Instant::now() + Duration::from_secs(1));
+        world.receive_count = 1;
+        assert!(offer(&mut world, "hot", 1).await[0].is_some(), "{max:?} {receives}, in its turn");
+    }
+}
+
 /// A head that waits for room does not stop hand-backs, unless its service is down.
 #[tokio::test(start_paused = true)]
 async fn a_backlog_is_deferred_while_its_head_waits_for_the_concurrency_limit() {
