@@ -210,7 +210,13 @@ async fn about_store(config: &Config, queue: &SqsQueue) -> Finding {
         tokens.prepare().await;
     }
     let (at, login) = (url.without_user(), &shared.login);
-    match shared.store.probe().await {
+    let mut probed = shared.store.probe().await;
+    if config.is_ordered()
+        && let Err(why) = shared.store.probe_order().await
+    {
+        probed = probed.and(Err(why));
+    }
+    match probed {
         Ok(info) => match info.advice() {
             None => Finding::Ok(format!("{at} takes records: {info}; {login}")),
             Some(advice) => Finding::Warning(format!("{at}: {info}; {login}; {advice}")),

@@ -36,6 +36,10 @@ pub use self::server::ServerInfo;
 use super::{Store, StoreError};
 use crate::clock::millis;
 
+/// Pairs of keys that [`RedisStore::probe_order`] tries: enough that one pair is apart, on two
+/// shards or more.
+const ORDER_PROBES: u8 = 8;
+
 /// The error for a URL that is not a valid Redis URL. Its text does not contain the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -95,6 +99,15 @@ impl RedisStore {
         }
         self.ping().await?;
         Ok(info)
+    }
+
+    /// Checks whether the server runs the scripts that keep order in all processes. One that
+    /// spreads keys over shards, and does not say that it is a cluster, runs none on two keys.
+    ///
+    /// # Errors
+    /// If it does not, or cannot be reached.
+    pub async fn probe_order(&self) -> Result<(), StoreError> {
+        self.ping_lanes(ORDER_PROBES).await
     }
 }
 

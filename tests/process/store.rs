@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sandbox::redis::{Redis, RedisOptions, TlsFiles, is_installed};
+use sandbox::redis::{Redis, RedisOptions, ShardedProxy, TlsFiles, is_installed};
 use tokio::process::Command;
 
 use sandbox::testing::program::{Env, Running, env, free_port, run, stderr, stdout};
@@ -57,6 +57,32 @@ async fn check_describes_the_store_and_its_faults() {
     }
     let (line, _) = checked(&env(&world)).await;
     assert!(line.contains("ok ") && line.contains("in memory"), "{line}");
+}
+
+#[tokio::test]
+async fn check_and_the_log_name_a_proxy_that_cannot_keep_order() {
+    if !is_installed("`check` of a store behind a proxy") {
+        return;
+    }
+    let world = World::start().await;
+    let redis = Redis::plain().await.unwrap();
+    let proxy = ShardedProxy::start(&redis).await.unwrap();
+    let mut variables = with_store(&world, proxy.url());
+    let (line, code) = checked(&variables).await;
+    assert!(line.contains("FAIL") && line.contains("CROSSSLOT"), "{line}");
+    assert!(line.contains("set SHARED_ORDER=false"), "{line}");
+    assert_eq!(code, Some(1));
+
+    let worker = Running::started(&variables).await;
+    world.send(&expired("evt-1", "rsv-1"));
+    eventually("the log names the way out", || worker.log().contains("set SHARED_ORDER=false"))
+        .await;
+    drop(worker);
+
+    variables.insert("SHARED_ORDER", "false".into());
+    let (line, code) = checked(&variables).await;
+    assert!(line.contains("ok "), "{line}");
+    assert_eq!(code, Some(0));
 }
 
 /// Runs openssl in a folder.

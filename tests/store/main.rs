@@ -17,5 +17,6 @@ mod fencing;
 mod lane_model;
 mod lanes;
 mod records;
+mod sharded;
 mod size;
 mod stale;

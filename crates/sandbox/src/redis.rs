@@ -3,6 +3,7 @@
 
 mod cluster;
 mod command;
+mod sharded;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep};
 
 pub use self::cluster::RedisCluster;
 pub use self::command::Reply;
+pub use self::sharded::ShardedProxy;
 
 /// The default program, unless [`PROGRAM_VARIABLE`] is set.
 const PROGRAM: &str = "redis-server";

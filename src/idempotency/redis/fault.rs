@@ -15,6 +15,12 @@ const NOT_PERMITTED: &str = "NOPERM";
 /// What to do about a missing permission.
 const PERMIT: &str = "give that user the permissions in docs/idempotency.md, for keys that begin with IDEMPOTENCY_KEY_PREFIX";
 
+/// Error code of a server that spreads keys over shards, for a script on keys of two of them.
+const APART: &str = "CROSSSLOT";
+
+/// What to do about it: one script changes the record of an event and the lane of its reservation.
+const ORDER_APART: &str = "this is a proxy or a server that spreads keys over shards, and does not say that it is a cluster; order in all pods changes two keys at once: set SHARED_ORDER=false, or name a node of the cluster itself in IDEMPOTENCY_STORE";
+
 /// Error codes that a new connection may not get: the master has moved, or the server lost our
 /// login.
 const STALE: &[&str] = &["READONLY", "MASTERDOWN", "NOAUTH"];
@@ -30,7 +36,9 @@ pub(super) fn unavailable(server: &str, check: &str, error: &RedisError) -> Stor
             } else {
                 format!("{code} {}", Escaped(detail))
             };
-            if code == NOT_PERMITTED {
+            if code == APART {
+                format!("Redis at {server} answers {said}: {ORDER_APART}")
+            } else if code == NOT_PERMITTED {
                 refused(server, &said, PERMIT)
             } else if REFUSALS.contains(&code) {
                 refused(server, &said, check)

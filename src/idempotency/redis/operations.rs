@@ -99,6 +99,20 @@ impl RedisStore {
         .await
     }
 
+    /// Runs a script on the keys of a record and of a lane, as a claim does on one server. Nothing
+    /// is changed: neither is a key of an event.
+    pub(super) async fn ping_lanes(&self, pairs: u8) -> Result<(), StoreError> {
+        if self.connector.is_known_cluster().await? {
+            return Ok(());
+        }
+        for pair in 0..pairs {
+            let lane = format!("{}{LANE_MARK}{LANE_MARK}{pair}", self.key_prefix).into_bytes();
+            let keys = vec![self.record_key(""), lane];
+            self.run(&self.scripts.ping, keys, reply::done, |call| call).await?;
+        }
+        Ok(())
+    }
+
     async fn check_lane(&self, lane: Argument, token: ClaimToken) -> Result<(), StoreError> {
         let script = &self.scripts.check_lane;
         self.run_on_lane(script, lane, reply::done, |call| call.bytes(&token.to_bytes())).await
