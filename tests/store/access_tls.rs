@@ -10,7 +10,7 @@ use reservation_worker::credentials::{
 };
 use reservation_worker::idempotency::Store;
 use reservation_worker::idempotency::redis::StoreAccess;
-use sandbox::redis::{Redis, RedisOptions, TlsFiles, is_installed};
+use sandbox::redis::{Redis, RedisOptions, TlsFiles, has_tls, is_installed};
 
 use crate::bench::{Folder, LONG, claimed, eventually, id, store_with};
 
@@ -62,7 +62,9 @@ async fn server(files: TlsFiles, asks_clients: bool) -> Redis {
 
 #[tokio::test]
 async fn only_the_private_authority_is_trusted() {
-    if !is_installed("a Redis with a private authority") {
+    if !is_installed("a Redis with a private authority")
+        || !has_tls("a Redis with a private authority").await
+    {
         return;
     }
     let folder = Folder::new();
@@ -85,7 +87,9 @@ async fn only_the_private_authority_is_trusted() {
 
 #[tokio::test]
 async fn a_server_that_asks_for_a_client_certificate_gets_it() {
-    if !is_installed("a Redis that asks for certificates") {
+    if !is_installed("a Redis that asks for certificates")
+        || !has_tls("a Redis that asks for certificates").await
+    {
         return;
     }
     let folder = Folder::new();
@@ -103,7 +107,9 @@ async fn a_server_that_asks_for_a_client_certificate_gets_it() {
 
 #[tokio::test]
 async fn changed_certificates_are_used_without_a_fault() {
-    if !is_installed("a Redis whose authority changes") {
+    if !is_installed("a Redis whose authority changes")
+        || !has_tls("a Redis whose authority changes").await
+    {
         return;
     }
     let folder = Folder::new();

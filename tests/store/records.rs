@@ -9,6 +9,10 @@ use sandbox::redis::{Redis, Reply, is_installed};
 
 use crate::bench::{HASH, LONG, OTHER_HASH, TTL, claimed, id, left, redis_store, request, steps};
 
+/// Memory of a record with a key of three bytes, by `MEMORY USAGE`. Redis 6.2 has the largest. A
+/// record that is not in one piece with its header takes 112 bytes or more in Redis 6 and 7.
+const RECORD_BYTES_MAX: i64 = 104;
+
 async fn number(redis: &Redis, words: &[&str]) -> i64 {
     redis.command(words).await.unwrap().number()
 }
@@ -39,9 +43,9 @@ async fn a_record_has_36_bytes_and_the_configured_time_to_live() {
     let (token, _) = claimed(&store, &id("e"), LONG).await;
     store.complete((&id("e")).into(), token, HandledAs::Applied).await.unwrap();
     assert!(is_kept(number(&redis, &["PTTL", "p:e"]).await, ttl));
-    // Stored in one piece with its header (an `embstr`).
-    let kind = redis.command(&["OBJECT", "ENCODING", "p:e"]).await.unwrap();
-    assert_eq!(kind.text(), "embstr");
+    // Stored in one piece with its header.
+    let bytes = number(&redis, &["MEMORY", "USAGE", "p:e"]).await;
+    assert!(bytes <= RECORD_BYTES_MAX, "{bytes}");
     assert_eq!(number(&redis, &["DBSIZE"]).await, 1);
 }
 

@@ -55,6 +55,25 @@ pub fn is_installed(what: &str) -> bool {
     false
 }
 
+/// Returns whether the server was built with TLS. If not, prints to stderr that `what` is skipped.
+///
+/// # Panics
+///
+/// If it was not, and is not one that [`PROGRAM_VARIABLE`] names.
+pub async fn has_tls(what: &str) -> bool {
+    // Without a certificate none starts. One that knows TLS says that the certificate is missing.
+    let port = free_port().unwrap_or_default().to_string();
+    let Err(error) = RedisOptions::default().setting("tls-port", &port).start().await else {
+        return true;
+    };
+    if error.to_string().contains("Failed to configure TLS") {
+        return true;
+    }
+    assert!(std::env::var_os(PROGRAM_VARIABLE).is_some(), "{what}: {error}");
+    let _ = writeln!(io::stderr(), "LEFT OUT: {what}: the server knows no TLS");
+    false
+}
+
 /// Returns whether a program is on the `PATH`.
 #[must_use]
 pub fn is_on_path(program: &str) -> bool {
