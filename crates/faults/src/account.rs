@@ -65,12 +65,37 @@ impl Sent {
 pub struct Harm {
     kills: Vec<Instant>,
     disturbed: Vec<(Instant, Option<Instant>)>,
+    /// When a process, or the store, was killed, frozen or woken: turns may end then.
+    strikes: Vec<Instant>,
 }
 
 impl Harm {
     /// Records that a worker is killed now.
     pub fn killed(&mut self) {
         self.kills.push(Instant::now());
+    }
+
+    /// Records that something is about to happen that may end the turn of an event.
+    pub fn strike(&mut self) {
+        self.strike_at(Instant::now());
+    }
+
+    pub(crate) fn strike_at(&mut self, at: Instant) {
+        self.strikes.push(at);
+    }
+
+    /// Returns when that happened first between these times. Bytes of a call that arrives at `from`
+    /// may have been sent before.
+    #[must_use]
+    pub(crate) fn struck(&self, from: Instant, to: Instant) -> Option<Instant> {
+        let is_between = |at: &Instant| from <= *at + ON_ITS_WAY && *at <= to;
+        self.strikes.iter().copied().find(is_between)
+    }
+
+    /// Returns whether that happened between these times.
+    #[must_use]
+    pub(crate) fn has_struck(&self, from: Instant, to: Instant) -> bool {
+        self.struck(from, to).is_some()
     }
 
     /// Starts a period in which calls and responses may be lost.

@@ -20,6 +20,7 @@ mod memory;
 mod moment;
 mod names;
 mod order;
+mod order_pods;
 mod outage;
 mod output;
 mod pacing;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Case> {
         duplicates::CASES,
         frozen::CASES,
         order::CASES,
+        order_pods::CASES,
         groups::CASES,
         output::CASES,
         machine::CASES,

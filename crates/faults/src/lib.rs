@@ -3,7 +3,7 @@
 //!
 //! A case (`cases`) has a `World` of its own: stand-ins, a proxy before each, and the environment
 //! of the workers that it starts (`worker`). `account` checks the results, `progress` their times,
-//! and `command` runs the list and prints the table.
+//! `turns` the order of a reservation's events, and `command` runs the list and prints the table.
 
 pub mod account;
 pub mod case;
@@ -16,5 +16,6 @@ pub mod progress;
 pub mod proxy;
 pub mod report;
 pub mod soak;
+pub mod turns;
 pub mod worker;
 pub mod world;

@@ -12,6 +12,7 @@ use sandbox::redis::{Redis, RedisOptions};
 use sandbox::reservation_api::ReservationApi;
 use sandbox::sqs::{NewMessage, QueueSpec, Redrive, Sqs};
 use tokio::net::TcpSocket;
+use tokio::time::Instant;
 
 use crate::account::{Expected, Harm, Sent};
 use crate::events::Event;
@@ -46,6 +47,8 @@ pub struct Store {
 #[derive(Debug)]
 pub struct World {
     setting: Setting,
+    /// When the server of the queues started: its ledgers count from then.
+    pub began: Instant,
     /// The server of both queues.
     pub sqs: Sqs,
     /// The URL of the source queue.
@@ -109,6 +112,7 @@ impl World {
 
     async fn of_kind(setting: &Setting, max_receive_count: u32, fifo: bool) -> io::Result<Self> {
         let sqs = Sqs::start().await;
+        let began = Instant::now();
         let spec = QueueSpec { fifo, content_based_deduplication: fifo, ..QueueSpec::default() };
         let [events_name, dlq_name] =
             if fifo { ["events.fifo", "dlq.fifo"] } else { ["events", "dlq"] };
@@ -124,6 +128,7 @@ impl World {
         let to_inventory = Proxy::start(address(&inventory.addr())?).await?;
         let mut world = Self {
             setting: setting.clone(),
+            began,
             sqs,
             queue,
             dlq,
@@ -246,7 +251,13 @@ impl World {
 
     /// Sends an event whose outcome the case itself checks.
     pub fn send_judged(&mut self, event: Event) {
-        let message_id = self.sqs.send(&self.queue, event.body());
+        let queue = self.queue.clone();
+        self.send_judged_to(&queue, event);
+    }
+
+    /// Sends such an event to another queue.
+    pub fn send_judged_to(&mut self, queue: &str, event: Event) {
+        let message_id = self.sqs.send(queue, event.body());
         let expected = Expected::Judged;
         self.sent.push(Sent { expected, ..Sent::event(event, message_id) });
     }

@@ -89,7 +89,7 @@ fn send<'a>(world: &mut World, events: impl Iterator<Item = &'a Event>) {
 }
 
 /// Returns whether the seats were sold in the end.
-fn judge(world: &World, first: Option<Kind>, reservation: &str) -> Result<bool, Failed> {
+pub(super) fn judge(world: &World, first: Option<Kind>, reservation: &str) -> Result<bool, Failed> {
     let effects = world.ledger.effects_for(reservation);
     let hold = world.inventory.hold(reservation);
     let is_sold = effects.first() == Some(&Effect::Status(ReservationStatus::Confirmed));

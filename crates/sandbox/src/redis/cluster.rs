@@ -25,9 +25,19 @@ impl RedisCluster {
     ///
     /// If a node does not start, or the nodes do not agree in time.
     pub async fn start() -> io::Result<Self> {
+        Self::start_with(&RedisOptions::default()).await
+    }
+
+    /// Starts masters with these settings and joins them.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisCluster::start`].
+    pub async fn start_with(options: &RedisOptions) -> io::Result<Self> {
         let mut nodes = Vec::new();
         for _ in 0..3 {
-            let options = RedisOptions::default()
+            let options = options
+                .clone()
                 .setting("cluster-enabled", "yes")
                 .setting("cluster-node-timeout", "2000");
             nodes.push(options.start().await?);
