@@ -3,10 +3,10 @@
 //!
 //! Each operation is one script: one round trip, and atomic; in a cluster the lane of a reservation
 //! is a second one (`operations`). The time is the server's. A record is a string of 36 bytes
-//! (`format.lua`). It takes about 210 bytes in Redis 7.0, with its key of 55 bytes and its expiry
+//! (`layout.lua`). It takes about 210 bytes in Redis 7.0, with its key of 55 bytes and its expiry
 //! (measured with a million records). A record in progress expires when the claim has ended and the
 //! time to live has passed; a handled or given-up record expires after the time to live. A lane is
-//! a string of 42 bytes (`lane.lua`), and expires with its holder's turn.
+//! a string of 42 bytes (`layout.lua`), and expires with its holder's turn.
 //!
 //! Limits: a Redis that fails over, or restarts from disk, loses its last writes. An event that was
 //! handled during that time may be handled again, with the same idempotency key for each call. The

@@ -1,18 +1,4 @@
--- Begins every script: how the record of an event is read and written, and what a script may answer.
---
--- A record is one string of 36 bytes, short enough for Redis to keep it in one piece of memory:
---   version (1), kind (1), steps done (1), how it was handled (1), content hash (16), token (8),
---   time in ms (8): when the claim ends, or when the event was handled or given up.
--- The kind has the version of the content hash, less one, in its upper four bits. In place of how it was handled an event
--- in progress has how long its claim lasts at most, in seconds: 0 where that was not written, 255 for all that is longer.
--- Whole numbers are big-endian. The time is the server's: one clock for all pods. It may step back, on one server or with
--- a failover to another: then a claim ends by how long it lasts at most.
-local VERSION, LENGTH, LAYOUT = 1, 36, '>BBBBc16c8I8'
-local IN_PROGRESS, GIVEN_UP, HANDLED = 1, 2, 3
--- No claim lasts longer than a message may be hidden.
-local LONG_S, CLAIM_MS_MAX = 255, 12 * 3600 * 1000
--- The first element of an answer; `reply.rs` has them too.
-local DONE, NOT_OWNER, UNREADABLE, OURS, WAS_HANDLED, ID_REUSED, ELSEWHERE = 0, 1, 2, 3, 4, 5, 6
+-- How the record of an event is read and written; `layout.lua` says what it looks like.
 
 local function now_ms()
   local time = redis.call('TIME')

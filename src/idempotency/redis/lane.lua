@@ -1,20 +1,11 @@
 -- The lane of a reservation: who works on its events in all processes, and whose turn is next.
 --
--- A lane is one string of 42 bytes:
---   version (1), how long the holder's turn lasts at most, in seconds (1, as in an event's record),
---   the holder's token (8), when its turn ends (8),
---   the token of the next in line (8), when its message was sent (8), when its ticket ends (8).
--- Times are in ms. A time of 0 is in the past: there is no holder, or no next in line.
---
 -- A holder's turn ends with its claim on its event, which bears the same token. One ticket is kept: of those that wait
 -- the one that was sent first has it, for as long as it asks again. What cannot be read counts as no lane: order is lost
 -- then, and nothing else.
-local LANE_VERSION, LANE_LENGTH, LANE_LAYOUT = 1, 42, '>BBc8I8c8I8I8'
 -- A ticket ends this long after its owner asked: longer than the longest pause between two questions, if the store is quick
 -- and a worker is free.
 local TICKET_MS = 1250
-local NOBODY = string.rep('\0', 8)
-local BEHIND, LANE_LOST = 7, 8
 
 local function read_lane(key, now)
   local raw = redis.pcall('GET', key)

@@ -7,7 +7,7 @@ use redis::Value;
 use crate::event::{ContentHash, StepSet};
 use crate::idempotency::{Claim, Handled, HandledAs, Lost, StoreError};
 
-// Same values as in `format.lua`.
+// Same values as in `layout.lua`.
 const DONE: i64 = 0;
 const NOT_OWNER: i64 = 1;
 const UNREADABLE: i64 = 2;

@@ -34,9 +34,12 @@ pub(super) struct Scripts {
     pub(super) ping: Script,
 }
 
+/// Puts a script together: the layout, what comes before the functions, the functions, the rest.
 macro_rules! script {
-    ($file:literal) => {
+    ($($first:literal)* ; $file:literal) => {
         Script::new(concat!(
+            include_str!("layout.lua"),
+            $(include_str!($first),)*
             include_str!("format.lua"),
             include_str!("lane.lua"),
             include_str!($file)
@@ -47,16 +50,16 @@ macro_rules! script {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            claim: script!("claim.lua"),
-            renew: script!("renew.lua"),
-            record: script!("record.lua"),
-            complete: script!("complete.lua"),
-            release: script!("release.lua"),
-            enter_lane: script!("enter.lua"),
-            check_lane: script!("check.lua"),
-            stay_in_lane: script!("stay.lua"),
-            leave_lane: script!("leave.lua"),
-            ping: script!("ping.lua"),
+            claim: script!("claim_new.lua"; "claim.lua"),
+            renew: script!(; "renew.lua"),
+            record: script!("held.lua" "record_held.lua"; "record.lua"),
+            complete: script!("held.lua" "complete_held.lua"; "complete.lua"),
+            release: script!(; "release.lua"),
+            enter_lane: script!(; "enter.lua"),
+            check_lane: script!(; "check.lua"),
+            stay_in_lane: script!(; "stay.lua"),
+            leave_lane: script!(; "leave.lua"),
+            ping: script!(; "ping.lua"),
         }
     }
 }
