@@ -108,10 +108,10 @@ async fn node_of(cluster: &RedisCluster, key: &str) -> usize {
 
 #[tokio::test]
 async fn with_one_node_of_three_away_only_events_that_need_it_wait() {
+    const AWAY: usize = 2;
     if !is_installed("a worker on a cluster that loses a node") {
         return;
     }
-    const AWAY: usize = 2;
     let (world, mut cluster) = (World::start().await, RedisCluster::start().await.unwrap());
     for node in &cluster.nodes {
         let set = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];

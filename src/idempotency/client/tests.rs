@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::event::{EventId, ReservationId};
-use crate::outage::{Dependency, OutageSettings};
+use crate::outage::{Dependency, OutageSettings, Waiting};
 
 /// More failures in a row than open a breaker.
 const FAILURES: usize = 8;
@@ -192,7 +192,7 @@ async fn a_shard_of_lanes_that_answers_again_is_called_again() {
     *bench.store.away.lock().unwrap() = None;
     assert!(bench.renew("a-soon", "b-soon").await.is_err(), "not before a probe is due");
     sleep(Duration::from_secs(2)).await;
-    let waiting = crate::outage::Waiting { fresh: 1, ..Default::default() };
+    let waiting = Waiting { fresh: 1, ..Waiting::default() };
     let due = bench.client.outages.due(Dependency::Store(shard("b")), waiting, Instant::now());
     assert_eq!(bench.renew("a-probe", "b-probe").await, Ok(()), "{due:?}");
     assert!(!bench.is_away("b"));
