@@ -85,6 +85,7 @@ fn any_of(words: &[impl AsRef<str>]) -> String {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library may add kinds")]
 fn fault(error: &clap::Error, command: &Command) -> String {
     let given = |kind| text(error, kind);
     match error.kind() {
