@@ -21,49 +21,17 @@
 mod client;
 pub mod memory;
 pub mod redis;
+mod token;
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::BuildHasher;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
 pub use self::client::IdempotencyClient;
+pub use self::token::{ClaimToken, ProcessId, StoredToken};
 use crate::event::{ContentHash, Event, EventId, ReservationId, StepSet};
 use crate::outage::Shard;
-
-/// The owner of a claim: one delivery of one event in one process.
-/// Tokens are unique across processes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClaimToken(u64);
-
-impl ClaimToken {
-    /// Creates a token: a keyed hash of a counter. The operating system's random source provides
-    /// the key.
-    #[must_use]
-    pub fn unique() -> Self {
-        static KEYS: OnceLock<RandomState> = OnceLock::new();
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(KEYS.get_or_init(RandomState::new).hash_one(count))
-    }
-
-    /// Returns the token as bytes, for storage.
-    #[must_use]
-    pub const fn to_bytes(self) -> [u8; 8] {
-        self.0.to_be_bytes()
-    }
-}
-
-/// Hides the value, which differs from run to run.
-impl fmt::Debug for ClaimToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
-    }
-}
 
 /// The record of an event, and the lane of its reservation.
 ///

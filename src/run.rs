@@ -21,8 +21,8 @@ use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
 use crate::config::{AwsConfig, Config, IdempotencyStore, LogLevel, RootSampler, SqsConfig};
 use crate::handler::{ServiceEndpoints, Services};
 use crate::health::Health;
-use crate::idempotency::IdempotencyClient;
 use crate::idempotency::redis::BadUrl;
+use crate::idempotency::{IdempotencyClient, ProcessId};
 use crate::metrics::Metrics;
 use crate::outage::{OutageSettings, Outages};
 use crate::queue::sqs::{AwsError, QueueAttributes, SqsQueue, SqsSettings};
@@ -158,6 +158,7 @@ fn log_start(config: &Config, queue: &SqsQueue) {
         concurrency = config.worker.concurrency.get(),
         port = config.server.port.get(),
         store = store_name(config),
+        process = %ProcessId::own(),
         "Worker started"
     );
 }
