@@ -4,6 +4,7 @@
 //! with them; the doc comments are the help.
 
 mod error;
+mod event;
 mod generate;
 mod variables;
 
@@ -13,6 +14,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use self::error::UsageError;
+pub use self::event::{EventArgs, ForgetArgs};
 pub use self::generate::{CompletionsArgs, ManArgs, completions, man};
 
 /// The name of the program.
@@ -45,12 +47,12 @@ second SIGHUP, SIGINT or SIGTERM.";
 )]
 struct Arguments {
     #[command(subcommand)]
-    command: Option<Given>,
+    command: Option<FirstWord>,
 }
 
 /// What follows the program's name.
 #[derive(Debug, Subcommand)]
-enum Given {
+enum FirstWord {
     #[command(flatten)]
     Command(Command),
     /// Shows the help of a command, or all environment variables: help variables.
@@ -66,6 +68,10 @@ pub enum Command {
     Check,
     /// Asks the worker on SERVER_PORT whether it is alive.
     Health,
+    /// Shows what the shared store knows of an event.
+    Event(EventArgs),
+    /// Removes an event's record from the shared store, so that it is handled anew.
+    Forget(ForgetArgs),
     /// Prints the script with which a shell completes commands and options.
     Completions(CompletionsArgs),
     /// Prints the manual page, in roff.
@@ -103,13 +109,15 @@ where
     let with_name = std::iter::once(OsStr::new(PROGRAM).to_owned()).chain(arguments.clone());
     match Arguments::try_parse_from(with_name) {
         Ok(Arguments { command: None }) => Ok(Invocation::Run),
-        Ok(Arguments { command: Some(Given::Command(command)) }) => {
+        Ok(Arguments { command: Some(FirstWord::Command(command)) }) => {
             Ok(Invocation::Command(command))
         }
-        Ok(Arguments { command: Some(Given::Help(HelpArgs { topic })) }) => {
+        Ok(Arguments { command: Some(FirstWord::Help(HelpArgs { topic })) }) => {
             help(&topic).map(Invocation::Print)
         }
-        Ok(Arguments { command: Some(Given::Version) }) => Ok(Invocation::Print(version_text())),
+        Ok(Arguments { command: Some(FirstWord::Version) }) => {
+            Ok(Invocation::Print(version_text()))
+        }
         Err(error) => {
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
                 return Ok(Invocation::Print(error.render().to_string()));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reservation_worker::cli::{self, Command, Invocation};
-use reservation_worker::config::{Config, ConfigErrors, LogFormat};
-use reservation_worker::ops::fail;
+use reservation_worker::config::{Config, ConfigErrors, LogFormat, StorePart};
+use reservation_worker::ops::{self, fail};
 use reservation_worker::run::{self, EXIT_USAGE};
 use reservation_worker::telemetry::LogSettings;
 use reservation_worker::{admin, check, telemetry};
@@ -46,6 +46,20 @@ fn main() -> ExitCode {
             })
         }
         Some(Command::Health) => with_runtime(Config::from_env(), worker_threads, ask_health),
+        Some(Command::Event(arguments)) => with_runtime(
+            StorePart::from_env(),
+            |_| 1,
+            |config, runtime| {
+                runtime.block_on(ops::event::event(&arguments, config, &mut io::stdout()))
+            },
+        ),
+        Some(Command::Forget(arguments)) => with_runtime(
+            StorePart::from_env(),
+            |_| 1,
+            |config, runtime| {
+                runtime.block_on(ops::forget::forget(&arguments, config, &mut io::stdout()))
+            },
+        ),
         Some(Command::Completions(arguments)) => print(&cli::completions(&arguments)),
         Some(Command::Man(arguments)) => match cli::man(&arguments) {
             Ok(page) => print(&page),

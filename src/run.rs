@@ -31,7 +31,7 @@ use crate::settle::{DeadLetterReason, RetryPolicy};
 use crate::signals::Signals;
 use crate::telemetry::{Sampling, TraceError, TraceSettings, Tracing};
 
-pub(crate) use self::store::shared_store;
+pub(crate) use self::store::{SharedStore, shared_store};
 use self::store::{store, store_name};
 
 /// The exit code for unusable arguments, configuration or admin port.

@@ -86,7 +86,7 @@ fn the_help_of_every_command_fits_a_screen_and_names_each_of_its_commands() {
 
 #[test]
 fn an_error_names_the_argument_what_was_given_and_what_is_allowed() {
-    let commands = "check, health, completions, man, help, version";
+    let commands = "check, health, event, forget, completions, man, help, version";
     for (line, fault, help) in [
         (
             "run\u{1b}[31m",
@@ -100,6 +100,9 @@ fn an_error_names_the_argument_what_was_given_and_what_is_allowed() {
         ),
         ("check health", "unknown argument \"health\": must be --help".to_owned(), " check"),
         ("check --x=1", "unknown argument \"--x\": must be --help".to_owned(), " check"),
+        ("event", "ID is missing".to_owned(), " event"),
+        ("event a --reservation ..", "--reservation is \"..\": must be 1 to 256 bytes without control characters, and not `.` or `..`".to_owned(), " event"),
+        ("forget --yes --yes a", "--yes is given twice: must be given once".to_owned(), " forget"),
         ("completions", "SHELL is missing".to_owned(), " completions"),
         (
             "completions tcsh",
@@ -127,7 +130,18 @@ fn an_error_names_the_argument_what_was_given_and_what_is_allowed() {
 #[test]
 fn what_is_given_is_escaped_and_cut_in_every_error() {
     let hostile = format!("\u{1b}]0;\u{7}\u{202e}{}", "x".repeat(10_000));
-    for before in ["", "--", "check ", "check --", "completions ", "help ", "completions bash "] {
+    for before in [
+        "",
+        "--",
+        "check ",
+        "check --",
+        "event --",
+        "event a ",
+        "event a --reservation ",
+        "completions ",
+        "help ",
+        "completions bash ",
+    ] {
         let said = refused(&format!("{before}{hostile}"));
         assert!(said.len() < 500, "{before}: {} bytes", said.len());
         assert!(!said.contains(char::is_control) && !said.contains('\u{202e}'), "{before}: {said}");

@@ -16,6 +16,7 @@
 mod access;
 mod deadline;
 mod fault;
+mod inspect;
 mod link;
 mod operations;
 mod reply;
@@ -30,6 +31,7 @@ use redis::IntoConnectionInfo;
 use url::Url;
 
 pub use self::access::StoreAccess;
+pub use self::inspect::{Forgotten, LaneState, RecordState, StoredRecord};
 use self::link::RedisConnector;
 use self::script::Scripts;
 pub use self::server::ServerInfo;

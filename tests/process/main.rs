@@ -8,6 +8,7 @@ mod health;
 mod https;
 mod leaving;
 mod log;
+mod operate;
 mod permissions;
 mod signals;
 mod stdout;

@@ -14,6 +14,7 @@ mod cluster;
 mod contract;
 mod faults;
 mod fencing;
+mod inspect;
 mod lane_model;
 mod lanes;
 mod records;

@@ -54,12 +54,12 @@ impl RedisStore {
         answer.map_err(|error| at(KeyPart::Lane, error))
     }
 
-    fn record_key(&self, id: &str) -> Argument {
+    pub(super) fn record_key(&self, id: &str) -> Argument {
         format!("{}{id}", self.key_prefix).into_bytes()
     }
 
-    fn lane_key(&self, id: &str) -> Argument {
-        format!("{}{LANE_MARK}{id}", self.key_prefix).into_bytes()
+    pub(super) fn lane_key(&self, id: &ReservationId) -> Argument {
+        format!("{}{LANE_MARK}{}", self.key_prefix, id.as_str()).into_bytes()
     }
 
     /// Returns the keys. Whether the server is a cluster is known once it is connected.
@@ -68,7 +68,7 @@ impl RedisStore {
         let Some(reservation_id) = key.lane else {
             return Ok(KeyPlace::Together(vec![record]));
         };
-        let lane = self.lane_key(reservation_id.as_str());
+        let lane = self.lane_key(reservation_id);
         Ok(if self.connector.is_known_cluster().await? {
             KeyPlace::Apart(record, lane)
         } else {
@@ -311,7 +311,7 @@ impl Store for RedisStore {
         if !self.connector.is_cluster() {
             return Shard::default();
         }
-        Shard::new(slot::slot(&self.lane_key(id.as_str())), slot::SLOTS)
+        Shard::new(slot::slot(&self.lane_key(id)), slot::SLOTS)
     }
 
     /// Checks whether a record could be written: a server that is full or read-only counts as

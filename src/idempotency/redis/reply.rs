@@ -32,6 +32,12 @@ fn handled_as(stored: i64) -> Option<HandledAs> {
         .find(|how| i64::from(self::stored(*how)) == stored)
 }
 
+/// Parses how an event was handled.
+pub(super) fn handled(stored: i64) -> Result<HandledAs, StoreError> {
+    let unknown = || format!("it was handled in a way that has the number {stored}");
+    handled_as(stored).ok_or_else(|| StoreError::Unreadable(unknown()))
+}
+
 /// Parses the answer of `claim`.
 pub(super) fn claim(answer: &Value) -> Result<Claim, StoreError> {
     match elements(answer) {
@@ -40,9 +46,7 @@ pub(super) fn claim(answer: &Value) -> Result<Claim, StoreError> {
             steps.map(Claim::Ours).ok_or_else(|| strange(answer))
         }
         [Value::Int(WAS_HANDLED), Value::Int(how), Value::Int(at_ms)] => {
-            let how = handled_as(*how).ok_or_else(|| {
-                StoreError::Unreadable(format!("it was handled in a way that has the number {how}"))
-            })?;
+            let how = handled(*how)?;
             let at_ms = u64::try_from(*at_ms).map_err(|_| strange(answer))?;
             let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at_ms));
             Ok(Claim::Handled(Handled { how, at: at.ok_or_else(|| strange(answer))? }))
@@ -82,7 +86,7 @@ pub(super) fn done(answer: &Value) -> Result<(), StoreError> {
     }
 }
 
-fn refusal(answer: &Value) -> StoreError {
+pub(super) fn refusal(answer: &Value) -> StoreError {
     match elements(answer) {
         [Value::Int(NOT_OWNER)] => StoreError::NotOwner(Lost::Claim),
         [Value::Int(LANE_LOST)] => StoreError::NotOwner(Lost::Lane),
@@ -93,12 +97,12 @@ fn refusal(answer: &Value) -> StoreError {
     }
 }
 
-fn elements(answer: &Value) -> &[Value] {
+pub(super) fn elements(answer: &Value) -> &[Value] {
     if let Value::Array(elements) = answer { elements } else { &[] }
 }
 
 /// Describes an unexpected answer by its code only: its content may be confidential.
-fn strange(answer: &Value) -> StoreError {
+pub(super) fn strange(answer: &Value) -> StoreError {
     let code = match elements(answer) {
         [Value::Int(code), ..] => format!("begins with {code}"),
         _ => "is not one of this store's".to_owned(),

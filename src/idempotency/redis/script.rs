@@ -13,7 +13,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    fn new(source: &'static str) -> Self {
+    pub(super) fn new(source: &'static str) -> Self {
         Self { source, sha1: redis::Script::new(source).get_hash().to_owned() }
     }
 }
@@ -37,7 +37,7 @@ pub(super) struct Scripts {
 /// Puts a script together: the layout, what comes before the functions, the functions, the rest.
 macro_rules! script {
     ($($first:literal)* ; $file:literal) => {
-        Script::new(concat!(
+        $crate::idempotency::redis::script::Script::new(concat!(
             include_str!("layout.lua"),
             $(include_str!($first),)*
             include_str!("format.lua"),
@@ -46,6 +46,8 @@ macro_rules! script {
         ))
     };
 }
+
+pub(super) use script;
 
 impl Scripts {
     pub(super) fn new() -> Self {

@@ -1,0 +1,109 @@
+//! The operators' commands on one event, as they are typed.
+
+use reservation_worker::event::EventId;
+use sandbox::redis::{Redis, is_installed};
+use serde_json::{Value, json};
+
+use sandbox::testing::program::{Env, Running, env, run, stderr, stdout};
+use sandbox::testing::world::{World, eventually, expired};
+
+fn with_store(world: &World, redis: &Redis) -> Env {
+    let mut variables = env(world);
+    variables.insert("IDEMPOTENCY_STORE", redis.url());
+    variables
+}
+
+/// The variables that these commands need, and no other.
+fn store_only(redis: &Redis) -> Env {
+    Env::from([("IDEMPOTENCY_STORE", redis.url())])
+}
+
+#[tokio::test]
+async fn event_and_forget_show_and_remove_what_a_worker_wrote() {
+    if !is_installed("`event` and `forget`") {
+        return;
+    }
+    let world = World::start().await;
+    let redis = Redis::plain().await.unwrap();
+    let variables = store_only(&redis);
+    let output = run(&["event", "evt-1"], &variables).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("unknown to the store"), "{}", stdout(&output));
+    let output = run(&["forget", "evt-1", "--yes"], &variables).await;
+    assert_eq!(output.status.code(), Some(1));
+
+    let worker = Running::started(&with_store(&world, &redis)).await;
+    let done = |times| {
+        let log = worker.log();
+        log.lines().filter(|line| line.contains("Event processed successfully")).count() == times
+    };
+    world.send(&expired("evt-1", "a"));
+    eventually("the event is handled", || done(1)).await;
+    let log = worker.log();
+    let start = log.lines().find(|line| line.contains("Worker started")).unwrap();
+    let start: Value = serde_json::from_str(start).unwrap();
+    let output = run(&["event", "evt-1", "--json", "--reservation", "a"], &variables).await;
+    let shown: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&shown["state"], &shown["how"]), (&json!("handled"), &json!("applied")));
+    assert_eq!(shown["process"], start["process"]);
+    assert_eq!(shown["lane"], json!({"reservation_id": "a"}));
+
+    let output = run(&["forget", "evt-1"], &variables).await;
+    assert_eq!(output.status.code(), Some(2), "there is no terminal to ask on");
+    assert!(stdout(&output).contains("idempotency\nkeys are unchanged"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("--yes"), "{}", stderr(&output));
+    let (calls, effects) = (world.ledger.totals().calls, world.ledger.totals().effects);
+    let output = run(&["forget", "evt-1", "--yes"], &variables).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    world.send(&expired("evt-1", "a"));
+    eventually("the event is handled anew", || done(2)).await;
+    assert!(world.ledger.totals().calls > calls);
+    assert_eq!(world.ledger.totals().effects, effects, "the keys are known");
+}
+
+#[tokio::test]
+async fn an_event_in_work_is_shown_and_not_forgotten() {
+    if !is_installed("`forget` of an event in work") {
+        return;
+    }
+    let world = World::start().await;
+    let redis = Redis::plain().await.unwrap();
+    let variables = store_only(&redis);
+    // The event waits for the service, claimed.
+    world.inventory.go_down().await.unwrap();
+    let worker = Running::started(&with_store(&world, &redis)).await;
+    world.send(&expired("evt-1", "a"));
+    eventually("the first step is done", || world.ledger.totals().effects > 0).await;
+    let shown = || async {
+        let output = run(&["event", "evt-1", "--json"], &variables).await;
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap()
+    };
+    while shown().await["steps_done"] != json!(["reservation-status"]) {}
+    let output = run(&["event", "evt-2", "--reservation", "a"], &variables).await;
+    let said = stdout(&output);
+    assert!(said.contains("turn of      event \"evt-1\""), "{said}");
+    assert_eq!(shown().await["state"], "in_progress");
+    let output = run(&["forget", "evt-1", "--yes"], &variables).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("a process works on this event"), "{}", stderr(&output));
+    world.inventory.come_back().await.unwrap();
+    eventually("the event is handled", || worker.log().contains("Event processed successfully"))
+        .await;
+}
+
+#[tokio::test]
+async fn without_a_shared_store_there_is_nothing_to_look_at() {
+    let id = EventId::new("evt-1").unwrap();
+    for command in ["event", "forget"] {
+        let output = run(&[command, id.as_str()], &Env::new()).await;
+        assert_eq!(output.status.code(), Some(2));
+        let said = stderr(&output);
+        assert!(said.contains("IDEMPOTENCY_STORE is \"memory\": must be"), "{said}");
+        let wrong = Env::from([("IDEMPOTENCY_STORE", "redis://127.0.0.1:1".to_owned())]);
+        let output = run(&[command, id.as_str()], &wrong).await;
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        let wrong = Env::from([("IDEMPOTENCY_TTL", "no".to_owned())]);
+        let output = run(&[command, id.as_str()], &wrong).await;
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
+}
