@@ -3,6 +3,7 @@
 //! This module runs nothing and prints nothing. Each command with arguments of its own has a file
 //! with them; the doc comments are the help.
 
+mod decode;
 mod error;
 mod event;
 mod generate;
@@ -13,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::decode::DecodeArgs;
 pub use self::error::UsageError;
 pub use self::event::{EventArgs, ForgetArgs};
 pub use self::generate::{CompletionsArgs, ManArgs, completions, man};
@@ -72,6 +74,8 @@ pub enum Command {
     Event(EventArgs),
     /// Removes an event's record from the shared store, so that it is handled anew.
     Forget(ForgetArgs),
+    /// Shows what the worker would do with a body, without doing it.
+    Decode(DecodeArgs),
     /// Prints the script with which a shell completes commands and options.
     Completions(CompletionsArgs),
     /// Prints the manual page, in roff.

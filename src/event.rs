@@ -78,7 +78,7 @@ mod step;
 mod trace;
 mod validate;
 
-pub use envelope::{ENVELOPES_MAX, decode};
+pub use envelope::{ENVELOPES_MAX, Envelope, decode, decode_in_envelopes};
 pub use hash::ContentHash;
 pub use id::{EventId, ID_BYTES_MAX, IdError, ReservationId, ShowId};
 pub use poison::{NoChange, NoEvent, Poison, PoisonReason};

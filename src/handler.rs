@@ -13,6 +13,7 @@ mod attempt;
 pub mod conflict;
 mod payment_approved;
 mod payment_failed;
+pub mod plan;
 mod reservation_expired;
 
 use std::sync::Arc;

@@ -60,6 +60,9 @@ fn main() -> ExitCode {
                 runtime.block_on(ops::forget::forget(&arguments, config, &mut io::stdout()))
             },
         ),
+        Some(Command::Decode(arguments)) => {
+            ops::decode::decode(&arguments, &mut io::stdout().lock())
+        }
         Some(Command::Completions(arguments)) => print(&cli::completions(&arguments)),
         Some(Command::Man(arguments)) => match cli::man(&arguments) {
             Ok(page) => print(&page),

@@ -1,11 +1,11 @@
 //! Fuzzes whole bodies: the result is an event or a printable reason, and the request of an event
-//! stays on its path.
+//! stays on its path. The same bytes are what the command `decode` reads: what it writes can be shown.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use reservation_worker::client::doors::reservation_url;
+use reservation_worker::client::fuzz_api::reservation_url;
 use reservation_worker::event::{NoEvent, Step, decode, idempotency_key};
 use reservation_worker::telemetry::TraceParent;
 use url::Url;
@@ -16,6 +16,9 @@ static BASE: LazyLock<Url> =
 const MESSAGE_ID: &str = "5f1ae4ac-1b0b-4b6e-8a39-6f5f1c9a4a11";
 
 fuzz_target!(|body: &str| {
+    for said in reservation_worker::ops::decode::fuzz_api::everything_said(body) {
+        assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+    }
     let event = match decode(body, MESSAGE_ID) {
         Ok(event) => event,
         Err(NoEvent::NoChange(no_change)) => {

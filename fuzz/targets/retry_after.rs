@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use libfuzzer_sys::fuzz_target;
-use reservation_worker::client::doors::retry_after;
+use reservation_worker::client::fuzz_api::retry_after;
 use reservation_worker::client::error::PACE_MAX;
 
 fuzz_target!(|input: (u32, &[u8])| {

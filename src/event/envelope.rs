@@ -24,8 +24,54 @@ const OBJECTS_MAX: u8 = ENVELOPES_MAX + 2;
 /// Returns [`NoEvent`] if the body can never be handled, on any delivery, or if nothing is to be
 /// done.
 pub fn decode(body: &str, message_id: &str) -> Result<Event, NoEvent> {
+    decode_noting(body, message_id, &mut |_| {})
+}
+
+/// Decodes the body of one message as [`decode`] does.
+///
+/// Also returns the envelopes that were opened, from the outermost to the innermost.
+pub fn decode_in_envelopes(
+    body: &str,
+    message_id: &str,
+) -> (Vec<Envelope>, Result<Event, NoEvent>) {
+    let mut opened = Vec::new();
+    let decoded = decode_noting(body, message_id, &mut |envelope| opened.push(envelope));
+    (opened, decoded)
+}
+
+fn decode_noting(
+    body: &str,
+    message_id: &str,
+    note: &mut impl FnMut(Envelope),
+) -> Result<Event, NoEvent> {
     let context = EnvelopeContext { message_id, ..EnvelopeContext::default() };
-    open(body, "the body", context, 0).map_err(|no_event| foreign::explain(body, no_event))
+    open(body, "the body", context, 0, note).map_err(|no_event| foreign::explain(body, no_event))
+}
+
+/// A kind of envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// A notification of SNS.
+    Sns,
+    /// A CloudEvent in structured JSON.
+    CloudEvent,
+    /// An event of EventBridge.
+    EventBridge,
+    /// A `detail` with a `type` beside it.
+    TypedDetail,
+}
+
+impl Envelope {
+    /// Returns the name in `decode --json`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sns => "sns",
+            Self::CloudEvent => "cloudevent",
+            Self::EventBridge => "eventbridge",
+            Self::TypedDetail => "typed_detail",
+        }
+    }
 }
 
 /// The role of an object, identified by its shape.
@@ -56,6 +102,7 @@ fn open(
     place: &str,
     context: EnvelopeContext<'_>,
     envelopes: u8,
+    note: &mut impl FnMut(Envelope),
 ) -> Result<Event, NoEvent> {
     let mut object = parse(text, place)?;
     let mut context = context;
@@ -72,16 +119,26 @@ fn open(
         match shape {
             Shape::Event => return validate::event(object, context),
             Shape::Sns => {
+                note(Envelope::Sns);
                 let message = sns_message(&mut object)?;
                 context.trace = context.trace.with_attributes(object.sns_attributes);
-                return open(&message, "Message", inside_sns(context, &mut object), envelopes);
+                return open(
+                    &message,
+                    "Message",
+                    inside_sns(context, &mut object),
+                    envelopes,
+                    note,
+                );
             }
             Shape::CloudEvent => {
+                note(Envelope::CloudEvent);
                 let data = cloud_event_data(&object)?;
                 context = inside_detail(context, &mut object);
                 object = parse(data, Key::Data.as_str())?;
             }
             Shape::Detail => {
+                let is_typed = matches!(object.get(Key::DetailType), Value::Absent);
+                note(if is_typed { Envelope::TypedDetail } else { Envelope::EventBridge });
                 let detail = std::mem::take(&mut object.detail);
                 context = inside_detail(context, &mut object);
                 object = expect_object(detail, Key::Detail.as_str())?;

@@ -1,11 +1,61 @@
-//! The operators' commands on one event, as they are typed.
+//! The operators' commands on one event and one body, as they are typed.
+
+use std::process::Stdio;
 
 use reservation_worker::event::EventId;
 use sandbox::redis::{Redis, is_installed};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
-use sandbox::testing::program::{Env, Running, env, run, stderr, stdout};
+use sandbox::testing::program::{Env, Running, env, program, run, stderr, stdout};
 use sandbox::testing::world::{World, eventually, expired};
+
+/// Runs `decode` with this text on its standard input.
+async fn decoded(arguments: &[&str], text: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(program());
+    command.arg("decode").args(arguments).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).await.unwrap();
+    drop(input);
+    let output = child.wait_with_output().await.unwrap();
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+#[tokio::test]
+async fn decode_needs_no_configuration_and_says_what_the_worker_would_do() {
+    let body = expired("evt_123456", "rsv_abc123").to_string();
+    let (code, said) = decoded(&[], &body).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("key: 17f16bd2-d941-53dc-8b73-fff0816074c2"), "{said}");
+    let (code, said) = decoded(&["--json", "-"], "{}").await;
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["reason"], "invalid_event");
+    let output = run(&["decode", "/nowhere/\u{1b}"], &Env::new()).await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("nowhere/\\u001b") && !said.contains('\u{1b}'), "{said}");
+}
+
+#[tokio::test]
+async fn decode_announces_the_calls_that_the_worker_makes() {
+    let world = World::start().await;
+    let worker = Running::started(&env(&world)).await;
+    let body = expired("evt-1", "rsv 1/2");
+    let (_, said) = decoded(&["--json"], &body.to_string()).await;
+    let announced: Value = serde_json::from_str(&said).unwrap();
+    world.send(&body);
+    eventually("the event is handled", || worker.log().contains("Event processed successfully"))
+        .await;
+    let keys: Vec<&Value> =
+        announced["steps"].as_array().unwrap().iter().map(|s| &s["idempotency_key"]).collect();
+    assert_eq!(keys.len(), 2);
+    for (call, key) in world.ledger.calls().iter().zip(keys) {
+        assert_eq!(json!(call.key), *key, "{call:?}");
+    }
+}
 
 fn with_store(world: &World, redis: &Redis) -> Env {
     let mut variables = env(world);

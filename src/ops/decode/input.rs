@@ -1,0 +1,119 @@
+//! What is decoded: a body, or messages as `aws sqs receive-message` prints them.
+
+use std::io::{self, Read};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::queue::{Attribute, AttributeValue, Message, MessageId, ReceiptHandle};
+
+/// Maximum bytes read: ten messages of 1 MiB, each byte of which JSON may write as six.
+pub(super) const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Maximum length of a message in SQS, in bytes.
+pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// One body, with what is known of its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GivenBody {
+    /// The body.
+    pub(super) body: String,
+    /// The SQS id of the original message; `None` for a bare body.
+    pub(super) message_id: Option<String>,
+}
+
+/// Why the input cannot be decoded at all.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InputError {
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("it is longer than {} MiB: must be at most ten messages of 1 MiB", INPUT_BYTES_MAX >> 20)]
+    TooLong,
+    #[error("it is not UTF-8: must be, as SQS carries no other text")]
+    NotUtf8,
+    #[error("it has no message: an empty queue, or all messages are hidden")]
+    NoMessage,
+}
+
+/// Reads all of `input`.
+pub(super) fn read(input: &mut dyn Read) -> Result<String, InputError> {
+    let mut bytes = Vec::new();
+    input.take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > INPUT_BYTES_MAX) {
+        return Err(InputError::TooLong);
+    }
+    String::from_utf8(bytes).map_err(|_| InputError::NotUtf8)
+}
+
+/// Finds the bodies in the text: each line is one where `by_line` is set; else the text is one, or
+/// the output of `aws sqs receive-message`.
+pub(super) fn bodies(text: &str, by_line: bool) -> Result<Vec<GivenBody>, InputError> {
+    let given: Vec<GivenBody> = if by_line {
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        lines.flat_map(|line| messages(line).unwrap_or_else(|| vec![bare(line)])).collect()
+    } else {
+        // What the command prints for a queue without messages is nothing at all.
+        messages(text).unwrap_or_else(|| vec![bare(text)])
+    };
+    if given.is_empty() { Err(InputError::NoMessage) } else { Ok(given) }
+}
+
+fn bare(text: &str) -> GivenBody {
+    GivenBody { body: text.to_owned(), message_id: None }
+}
+
+/// The command's output.
+#[derive(Deserialize)]
+struct Output<'a> {
+    #[serde(rename = "Messages", borrow)]
+    messages: Vec<&'a RawValue>,
+}
+
+/// One message in it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Printed {
+    message_id: String,
+    body: String,
+    #[serde(default)]
+    message_attributes: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Returns the messages, if the text is the command's output, a list of messages, or one of them.
+fn messages(text: &str) -> Option<Vec<GivenBody>> {
+    if let Ok(printed) = serde_json::from_str::<Printed>(text) {
+        return Some(vec![printed.into()]);
+    }
+    let list = match serde_json::from_str::<Output<'_>>(text) {
+        Ok(output) => output.messages,
+        // An empty list is a body, and one that is refused.
+        Err(_) => {
+            serde_json::from_str::<Vec<&RawValue>>(text).ok().filter(|all| !all.is_empty())?
+        }
+    };
+    let message =
+        |raw: &&RawValue| serde_json::from_str::<Printed>(raw.get()).ok().map(GivenBody::from);
+    list.iter().map(message).collect()
+}
+
+impl From<Printed> for GivenBody {
+    /// The identity of an event without an id is that of its original, which a copy names.
+    fn from(printed: Printed) -> Self {
+        let text = |(name, value): (String, serde_json::Value)| {
+            let text = value.get("StringValue")?.as_str()?.to_owned();
+            let (data_type, value) = ("String".to_owned(), AttributeValue::Text(text));
+            Some(Attribute { name, data_type, value })
+        };
+        let message = Message {
+            id: MessageId(printed.message_id.into()),
+            handle: ReceiptHandle("".into()),
+            body: printed.body,
+            receive_count: 1,
+            sent_at: None,
+            group: None,
+            trace_header: None,
+            attributes: printed.message_attributes.into_iter().filter_map(text).collect(),
+        };
+        Self { message_id: Some(message.original_id().to_owned()), body: message.body }
+    }
+}
