@@ -18,7 +18,7 @@ mutants_version := 27.1.0
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc docs test test-crash test-integration test-coverage \
-	test-instructions test-soak build-pgo profile test-observe observe test-deploy manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-instructions test-soak build-pgo profile test-observe observe test-deploy test-schemas manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug faults faults-build mutants soak stores test-stores fmt-check unused licences readme-check
 
 # What `make` alone lists: a group's name, a colon, its targets; groups end with a semicolon.
@@ -146,6 +146,9 @@ observe: debug ## a queue, services, a worker under a small load, and Prometheus
 test-deploy: ## the Helm chart, manifests, IAM policies and compose file: linted, rendered, validated (needs Python 3.11 and npm)
 	tests/deploy/run
 
+test-schemas: debug ## what producers are given, in the hands of its own validators: schemas/ and docs/asyncapi.yaml (needs Python 3 and npm)
+	tests/schemas/run target/debug/reservation-worker
+
 manifests: ## render deploy/k8s from the Helm chart (needs npm, for helm)
 	tests/deploy/manifests
 
@@ -178,7 +181,7 @@ clean: ## remove what was built (.tools/ stays)
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
-ci: ## what CI runs: check, test-instructions, test-crash, test-soak, test-integration, test-observe, test-deploy, test-docker, demo
+ci: ## what CI runs: check, test-instructions, test-crash, test-soak, test-integration, test-observe, test-deploy, test-schemas, test-docker, demo
 	.ci/run
 
 fmt-check:
