@@ -21,6 +21,7 @@ mod link;
 mod operations;
 mod reply;
 mod script;
+mod search;
 mod server;
 mod slot;
 

@@ -104,7 +104,22 @@ async fn a_lane_shows_whose_turn_it_is_and_who_is_next() {
     }
     let redis = Redis::plain().await.unwrap();
     // A prefix in which each character means something in a pattern.
-    let store = redis_store(&redis.url(), "p[*?]\\-^:", TTL);
+    shows_the_lane(&redis_store(&redis.url(), "p[*?]\\-^:", TTL), None).await;
+}
+
+#[tokio::test]
+async fn a_lane_on_a_cluster_shows_whose_turn_it_is_and_who_is_next() {
+    if !is_installed("looking at a lane of a cluster") {
+        return;
+    }
+    let cluster = RedisCluster::start().await.unwrap();
+    let store = redis_store(&cluster.nodes[0].url(), "p[*?]\\-^:", TTL);
+    shows_the_lane(&store, Some(id("second"))).await;
+}
+
+/// `waiting` is what is found of the event that waits: in a cluster its claim was granted, and given
+/// back.
+async fn shows_the_lane(store: &RedisStore, waiting: Option<EventId>) {
     let reservation = ReservationId::new("rsv_1").unwrap();
     let lane = store.look_lane(&reservation).await.unwrap();
     assert_eq!((lane.holder, lane.next), (None, None));
@@ -125,8 +140,8 @@ async fn a_lane_shows_whose_turn_it_is_and_who_is_next() {
     assert_eq!(lane.next.unwrap().0.to_bytes(), waits.to_bytes());
     // Many others, so that the search takes several pages.
     for number in 0..3_000 {
-        claimed(&store, &id(&format!("evt_{number}")), LONG).await;
+        claimed(store, &id(&format!("evt_{number}")), LONG).await;
     }
     assert_eq!(store.find(turn).await.unwrap(), Some(first));
-    assert_eq!(store.find(lane.next.unwrap().0).await.unwrap(), None, "it has no record");
+    assert_eq!(store.find(lane.next.unwrap().0).await.unwrap(), waiting);
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::Value;
-use tokio::time::Instant;
 
 use super::script::{Call, script};
 use super::{RedisStore, reply};
@@ -20,9 +19,6 @@ const CHANGED: i64 = 10;
 const IN_PROGRESS: i64 = 1;
 const GIVEN_UP: i64 = 2;
 const HANDLED: i64 = 3;
-
-/// How long all records are searched for a token: some millions, on a server that is near.
-const FIND_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A record as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,49 +96,6 @@ impl RedisStore {
         self.connector.run(&call, lane).await
     }
 
-    /// Finds the event whose record has this token, by reading all records.
-    ///
-    /// `None` if there is none, or if it is not found in ten seconds. The user needs the permission
-    /// to `SCAN`.
-    ///
-    /// # Errors
-    /// If the store does not answer, is a cluster, or refuses.
-    pub async fn find(&self, token: StoredToken) -> Result<Option<EventId>, StoreError> {
-        if self.connector.is_known_cluster().await? {
-            let why = "a cluster's records cannot be searched".to_owned();
-            return Err(StoreError::unavailable(why));
-        }
-        let (find, pattern) = (script!(; "find.lua"), self.record_pattern());
-        let (deadline, mut cursor) = (Instant::now() + FIND_TIME_MAX, b"0".to_vec());
-        while Instant::now() < deadline {
-            let call = Call::new(&find, Vec::new());
-            let call = call.bytes(&cursor).bytes(&pattern).bytes(&token.to_bytes());
-            match self.connector.run(&call, page).await? {
-                Page::Found(key) => {
-                    let id = key.strip_prefix(self.key_prefix.as_bytes());
-                    let id = id.and_then(|id| std::str::from_utf8(id).ok());
-                    return Ok(id.and_then(|id| EventId::new(id).ok()));
-                }
-                Page::End => break,
-                Page::GoesOn(next) => cursor = next,
-            }
-        }
-        Ok(None)
-    }
-
-    /// Returns the glob pattern of all keys with the prefix.
-    fn record_pattern(&self) -> Vec<u8> {
-        let mut pattern = Vec::new();
-        for byte in self.key_prefix.bytes() {
-            if b"*?[]^\\-".contains(&byte) {
-                pattern.push(b'\\');
-            }
-            pattern.push(byte);
-        }
-        pattern.push(b'*');
-        pattern
-    }
-
     /// Forgets an event, if its record is still `seen` and no process works on it.
     ///
     /// # Errors
@@ -205,22 +158,6 @@ fn lane(answer: &Value) -> Result<LaneState, StoreError> {
         Ok((left_ms > 0).then(|| (token, clamped(left_ms))))
     };
     Ok(LaneState { holder: entry(holder, *held_ms)?, next: entry(next, *next_ms)? })
-}
-
-/// What a page of the search has.
-enum Page {
-    Found(Vec<u8>),
-    GoesOn(Vec<u8>),
-    End,
-}
-
-fn page(answer: &Value) -> Result<Page, StoreError> {
-    match reply::elements(answer) {
-        [Value::Int(FOUND), Value::BulkString(key)] => Ok(Page::Found(key.clone())),
-        [Value::Int(DONE), Value::BulkString(cursor)] if cursor == b"0" => Ok(Page::End),
-        [Value::Int(DONE), Value::BulkString(cursor)] => Ok(Page::GoesOn(cursor.clone())),
-        _ => Err(reply::refusal(answer)),
-    }
 }
 
 fn forgotten(answer: &Value) -> Result<Forgotten, StoreError> {

@@ -148,6 +148,14 @@ impl RedisConnector {
         Ok(self.is_cluster())
     }
 
+    /// Returns the connection to the cluster; `None` if the server is none.
+    pub(super) async fn cluster_connection(&self) -> Result<Option<ClusterConnection>, StoreError> {
+        match self.link(Instant::now() + OPERATION_TIMEOUT).await?.connection {
+            RedisConnection::Standalone(_) => Ok(None),
+            RedisConnection::Cluster(connection) => Ok(Some(connection)),
+        }
+    }
+
     /// Runs a script by its SHA-1, or in full if the server does not know it; then reads the
     /// answer.
     pub(super) async fn run<T>(
@@ -335,7 +343,7 @@ impl RedisConnector {
         client.get_async_connection().await
     }
 
-    fn unavailable(&self, error: &RedisError) -> StoreError {
+    pub(super) fn unavailable(&self, error: &RedisError) -> StoreError {
         unavailable(&self.server, &self.access.check, error)
     }
 
