@@ -30,6 +30,9 @@ pub struct StorePart {
     pub warnings: Vec<String>,
 }
 
+/// Variables by name.
+type Vars = BTreeMap<String, String>;
+
 impl QueuePart {
     /// Reads the environment of this process.
     ///
@@ -46,15 +49,11 @@ impl QueuePart {
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        let vars: BTreeMap<String, String> = vars.into_iter().collect();
-        let mut reader = reader(&vars);
-        let part = Self::read(&mut reader, &Raw::from_vars(vars.clone()), &vars);
-        reader.finish()?;
-        let part = part.expect("a part is missing only where an error was noted");
-        Ok(Self { warnings: reader.warnings, ..part })
+        let (part, warnings) = part(vars, Self::read)?;
+        Ok(Self { warnings, ..part })
     }
 
-    fn read(reader: &mut Reader, raw: &Raw, vars: &BTreeMap<String, String>) -> Option<Self> {
+    fn read(reader: &mut Reader, raw: &Raw, vars: &Vars) -> Option<Self> {
         let aws = AwsConfig::read(reader, vars);
         let wait_time = reader.seconds(&table::SQS_WAIT_TIME, &raw.sqs_wait_time);
         let sqs = SqsConfig::read(reader, raw, wait_time);
@@ -63,7 +62,7 @@ impl QueuePart {
 }
 
 impl StorePart {
-    /// Reads the environment of this process.
+    /// Reads the environment of this process, as [`QueuePart::from_env`] does.
     ///
     /// # Errors
     /// Lists every variable of this part that is missing or wrong.
@@ -78,15 +77,28 @@ impl StorePart {
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        let vars: BTreeMap<String, String> = vars.into_iter().collect();
-        let mut reader = reader(&vars);
-        let raw = Raw::from_vars(vars.clone());
-        let idempotency = IdempotencyConfig::read(&mut reader, &raw);
-        let uses_aws =
-            matches!(idempotency, Some(IdempotencyConfig { auth: StoreAuth::AwsIam(_), .. }));
-        let queue = uses_aws.then(|| QueuePart::read(&mut reader, &raw, &vars)).flatten();
-        reader.finish()?;
-        let idempotency = idempotency.expect("a part is missing only where an error was noted");
-        Ok(Self { idempotency, queue, warnings: reader.warnings })
+        let (part, warnings) = part(vars, Self::read)?;
+        Ok(Self { warnings, ..part })
     }
+
+    fn read(reader: &mut Reader, raw: &Raw, vars: &Vars) -> Option<Self> {
+        let idempotency = IdempotencyConfig::read(reader, raw)?;
+        let queue = match &idempotency.auth {
+            StoreAuth::Url | StoreAuth::File(_) => None,
+            StoreAuth::AwsIam(_) => Some(QueuePart::read(reader, raw, vars)?),
+        };
+        Some(Self { idempotency, queue, warnings: Vec::new() })
+    }
+}
+
+/// Reads a part of `vars`: the part and the warnings, or all faults.
+fn part<T>(
+    vars: impl IntoIterator<Item = (String, String)>,
+    read: impl FnOnce(&mut Reader, &Raw, &Vars) -> Option<T>,
+) -> Result<(T, Vec<String>), ConfigErrors> {
+    let vars: Vars = vars.into_iter().collect();
+    let mut reader = reader(&vars);
+    let part = read(&mut reader, &Raw::from_vars(vars.clone()), &vars);
+    reader.finish()?;
+    Ok((part.expect("a part is missing only where an error was noted"), reader.warnings))
 }
