@@ -48,11 +48,14 @@ pub(super) fn read(input: &mut dyn Read) -> Result<String, InputError> {
 /// Finds the bodies in the text: each line is one where `by_line` is set; else the text is one, or
 /// the output of `aws sqs receive-message`.
 pub(super) fn bodies(text: &str, by_line: bool) -> Result<Vec<GivenBody>, InputError> {
+    // SQS takes no empty message; of a queue without messages, the command prints nothing at all.
+    if text.is_empty() {
+        return Err(InputError::NoMessage);
+    }
     let given: Vec<GivenBody> = if by_line {
         let lines = text.lines().filter(|line| !line.trim().is_empty());
         lines.flat_map(|line| messages(line).unwrap_or_else(|| vec![bare(line)])).collect()
     } else {
-        // What the command prints for a queue without messages is nothing at all.
         messages(text).unwrap_or_else(|| vec![bare(text)])
     };
     if given.is_empty() { Err(InputError::NoMessage) } else { Ok(given) }

@@ -82,7 +82,7 @@ fn a_refusal_has_its_reason_and_words() {
     );
     let long = format!("{EXPIRED}{}", " ".repeat(input::BODY_BYTES_MAX));
     assert_eq!(one(&long)["reason"], "too_long");
-    assert_eq!(one("")["reason"], "invalid_json");
+    assert_eq!(one(" ")["reason"], "invalid_json");
     assert_eq!(one("[]")["reason"], "invalid_envelope");
 }
 
@@ -111,7 +111,9 @@ fn messages_of_the_aws_command_line_are_opened() {
     assert_eq!(all(&printed["Messages"][0].to_string()), found[..1]);
     let lines = format!("{}\n\n{bare}\n", printed["Messages"][0]);
     assert_eq!(bodies(&lines, true).unwrap().len(), 2);
-    assert!(matches!(bodies(r#"{"Messages":[]}"#, false), Err(InputError::NoMessage)));
+    for none in [r#"{"Messages":[]}"#, ""] {
+        assert!(matches!(bodies(none, false), Err(InputError::NoMessage)), "{none}");
+    }
     // What only looks like it is a body.
     for body in [r#"{"Messages":[{"Body":1}]}"#, r#"{"MessageId":"m","Body":{}}"#, "[1]"] {
         assert_eq!(one(body)["outcome"], "refused", "{body}");
