@@ -117,8 +117,8 @@ async fn a_lane_on_a_cluster_shows_whose_turn_it_is_and_who_is_next() {
     shows_the_lane(&store, Some(id("second"))).await;
 }
 
-/// `waiting` is what is found of the event that waits: in a cluster its claim was granted, and given
-/// back.
+/// `waiting` is what is found of the event that waits: in a cluster its claim was granted, and
+/// given back.
 async fn shows_the_lane(store: &RedisStore, waiting: Option<EventId>) {
     let reservation = ReservationId::new("rsv_1").unwrap();
     let lane = store.look_lane(&reservation).await.unwrap();
