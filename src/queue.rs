@@ -2,11 +2,13 @@
 //!
 //! [`Queue`] holds every operation that the engine calls. `sqs` is the one production
 //! implementation, and the only module that names the AWS SDK. `dead_letter` defines the contents
-//! of a copy in the dead-letter queue. `actions` tracks which queue actions fail.
+//! of a copy in the dead-letter queue, `redrive` that of a copy on its way back. `actions` tracks
+//! which queue actions fail.
 
 pub mod actions;
 pub mod dead_letter;
 pub mod instrumented;
+mod redrive;
 pub mod sqs;
 
 use std::fmt;
@@ -15,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 pub use dead_letter::DeadLetter;
+pub use redrive::{OperatorQueue, QueueCounts, RedriveCopy};
 
 use crate::metrics::QueueAction;
 pub use crate::metrics::QueueErrorKind;

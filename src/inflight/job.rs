@@ -147,6 +147,8 @@ pub struct OriginalMessage {
     pub original_id: MessageId,
     /// The message group.
     pub group: Option<MessageGroup>,
+    /// The X-Ray header.
+    pub trace_header: Option<Box<str>>,
     /// The message attributes set by the sender.
     pub attributes: Vec<Attribute>,
     /// How often the message was received.
@@ -208,6 +210,7 @@ impl Receipt {
             body: message.body,
             message_id: message.id,
             group: message.group,
+            trace_header: message.trace_header,
             attributes: message.attributes,
             receive_count: message.receive_count,
         };

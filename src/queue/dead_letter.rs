@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Attribute, AttributeValue, MessageGroup, MessageId};
 
 /// Maximum number of message attributes in SQS (AWS: "Amazon SQS message metadata").
-const ATTRIBUTES_MAX: usize = 10;
+pub(super) const ATTRIBUTES_MAX: usize = 10;
 
 /// The original's attributes that are kept first, in order of importance.
 /// Without the first, a body that the SQS extended client stored elsewhere cannot be read; the
@@ -31,6 +31,8 @@ pub struct DeadLetter {
     pub source_id: MessageId,
     /// The message group of the original.
     pub group: Option<MessageGroup>,
+    /// The X-Ray header of the original.
+    pub trace_header: Option<Box<str>>,
     /// The reason, as a fixed word.
     pub reason: &'static str,
     /// The error text.
@@ -58,7 +60,7 @@ impl DeadLetter {
     pub fn all_attributes(&self) -> Vec<Attribute> {
         let mut all = self.ours();
         let ours = all.len();
-        for attribute in self.own_by_worth() {
+        for attribute in by_worth(&self.attributes) {
             if all.len() == ATTRIBUTES_MAX {
                 break;
             }
@@ -85,17 +87,6 @@ impl DeadLetter {
         can_be_shorter
     }
 
-    /// Returns the original's attributes by importance, then by name, because SQS returns them
-    /// unordered.
-    fn own_by_worth(&self) -> Vec<&Attribute> {
-        let mut own: Vec<_> = self.attributes.iter().collect();
-        let worth = |name: &str| NEEDED.iter().position(|needed| *needed == name);
-        own.sort_by_key(|attribute| {
-            (worth(&attribute.name).unwrap_or(NEEDED.len()), &attribute.name)
-        });
-        own
-    }
-
     fn ours(&self) -> Vec<Attribute> {
         let at_ms = self.at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
         vec![
@@ -107,6 +98,15 @@ impl DeadLetter {
             number("dlq_at_ms", &at_ms.to_string()),
         ]
     }
+}
+
+/// Returns an original's attributes by importance, then by name, because SQS returns them
+/// unordered.
+pub(super) fn by_worth(attributes: &[Attribute]) -> Vec<&Attribute> {
+    let mut all: Vec<_> = attributes.iter().collect();
+    let worth = |name: &str| NEEDED.iter().position(|needed| *needed == name);
+    all.sort_by_key(|attribute| (worth(&attribute.name).unwrap_or(NEEDED.len()), &attribute.name));
+    all
 }
 
 fn text(name: &str, value: &str) -> Attribute {
@@ -149,6 +149,7 @@ mod tests {
             message_id: MessageId("m-1".into()),
             source_id: MessageId("m-1".into()),
             group: None,
+            trace_header: None,
             reason: "unknown_type",
             error: error.to_owned(),
             event_type: "unknown",

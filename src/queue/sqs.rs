@@ -11,6 +11,7 @@ mod describe;
 mod environment;
 mod error;
 mod http;
+mod operate;
 mod probe;
 mod target;
 
@@ -29,10 +30,11 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeName,
 };
 
-use self::convert::{fifo_name, to_message, to_sdk_attribute, whole_seconds};
+use self::convert::{fifo_name, system_attributes, to_message, to_sdk_attribute, whole_seconds};
 use self::environment::{Prepared, prepare};
 use self::error::{entry_answers, queue_error};
 use self::target::DeadLetterTarget;
+use super::redrive::GROUP_OF_DEAD_LETTERS;
 use super::{
     BatchAnswer, DeadLetter, Message, MessageGroup, Permission, Queue, QueueError, QueueErrorKind,
     QueueLimits, ReceiptHandle,
@@ -83,6 +85,8 @@ pub struct SqsQueue {
     settings: SqsSettings,
     /// Whether message groups are ordered.
     is_fifo: bool,
+    /// The queue's name in errors about permissions.
+    name: &'static str,
     called: Called,
     /// Whether SQS has answered a receive yet. Until then receives use no long-poll wait: on an
     /// empty queue, a long poll would hide for up to 20 s whether receiving works.
@@ -135,7 +139,8 @@ impl SqsQueue {
         let has_received = AtomicBool::new(false);
         let client = client(CALL_TIMEOUT);
         let credentials = shared.credentials_provider();
-        Self { client, long_polls, settings, is_fifo, called, has_received, dlq, credentials }
+        let name = error::QUEUE;
+        Self { client, long_polls, settings, is_fifo, name, called, has_received, dlq, credentials }
     }
 
     /// Returns the endpoint that is called, and its contradictions to the queue's URL.
@@ -171,7 +176,7 @@ impl SqsQueue {
             .message_attribute_names("All")
             .send()
             .await
-            .map_err(|error| queue_error(&error, error::RECEIVE))?;
+            .map_err(|error| queue_error(&error, error::RECEIVE.on(self.name)))?;
         self.has_received.store(true, Ordering::Relaxed);
         let messages = answer.messages.unwrap_or_default().into_iter();
         Ok(messages.filter_map(|raw| to_message(raw, self.is_fifo)).collect())
@@ -188,12 +193,15 @@ impl SqsQueue {
             let name = attribute.name.clone();
             call = call.message_attributes(name, to_sdk_attribute(attribute));
         }
+        call = call
+            .set_message_system_attributes(system_attributes(dead_letter.trace_header.as_deref()));
         if to.fifo {
             // A FIFO dead-letter queue needs a group even if the source has none. The deduplication
             // id is this message's own id: a copy repeated after a crash before the delete is
             // stored once. The original's id is wrong here: a message that was redriven from the
             // dead-letter queue and fails again within five minutes would not be stored.
-            let group = dead_letter.group.as_ref().map_or("dead-letters", MessageGroup::name);
+            let group =
+                dead_letter.group.as_ref().map_or(GROUP_OF_DEAD_LETTERS, MessageGroup::name);
             call = call
                 .message_group_id(group)
                 .message_deduplication_id(dead_letter.source_id.0.to_string());
@@ -225,7 +233,7 @@ impl SqsQueue {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| queue_error(&error, error::CHANGE_VISIBILITY))?;
+            .map_err(|error| queue_error(&error, error::CHANGE_VISIBILITY.on(self.name)))?;
         let done = answer.successful().iter().map(|entry| entry.id());
         Ok(entry_answers(changes.len(), done, answer.failed()))
     }
@@ -256,7 +264,7 @@ impl Queue for SqsQueue {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| queue_error(&error, error::DELETE))?;
+            .map_err(|error| queue_error(&error, error::DELETE.on(self.name)))?;
         let done = answer.successful().iter().map(|entry| entry.id());
         Ok(entry_answers(handles.len(), done, answer.failed()))
     }

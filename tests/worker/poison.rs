@@ -10,6 +10,8 @@ use serde_json::json;
 
 use crate::support::{World, event, eventually, expired, settings};
 
+const TRACE_HEADER: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1";
+
 type Http = Scripted<HttpReply>;
 
 /// Each reason, with bodies that lead to it.
@@ -48,6 +50,7 @@ async fn poison_is_copied_unchanged_with_its_reason_and_deleted() {
     let mut sent = Vec::new();
     for (reason, body) in bodies() {
         let mut message = NewMessage::new(&body).attribute("own", "kept");
+        message.trace_header = Some(TRACE_HEADER.to_owned());
         message.attributes.insert("bytes".to_owned(), AttributeValue::binary(&[0, 255]));
         sent.push((reason, world.send_message(message), body));
     }
@@ -66,6 +69,7 @@ async fn poison_is_copied_unchanged_with_its_reason_and_deleted() {
         assert_eq!(text(copy, "dlq_reason"), reason, "{body}");
         assert_eq!(copy.body, body);
         assert_eq!(text(copy, "own"), "kept");
+        assert_eq!(copy.trace_header.as_deref(), Some(TRACE_HEADER));
         assert_eq!(copy.attributes["bytes"], AttributeValue::binary(&[0, 255]));
         assert!(!text(copy, "dlq_error").is_empty());
         assert_eq!(copies.count(), 0, "{body}");
@@ -125,6 +129,7 @@ async fn copies_go_to_the_queue_of_the_current_redrive_policy() {
         message_id: MessageId("m".into()),
         source_id: MessageId("m".into()),
         group: None,
+        trace_header: None,
         reason: "invalid_json",
         error: "why".to_owned(),
         event_type: "unknown",

@@ -82,6 +82,8 @@ pub struct StoredMessage {
     pub attributes: std::collections::BTreeMap<String, AttributeValue>,
     /// Its message group.
     pub group: Option<String>,
+    /// The system attribute `AWSTraceHeader` as sent.
+    pub trace_header: Option<String>,
     /// Receives so far, in all its queues.
     pub receive_count: u32,
     /// Its state.
@@ -184,6 +186,7 @@ impl Sqs {
                 body: message.content.body.clone(),
                 attributes: message.content.attributes.clone(),
                 group: message.content.group.clone(),
+                trace_header: message.content.trace_header.clone(),
                 receive_count: message.receive_count,
                 state: message.placed.state,
             })

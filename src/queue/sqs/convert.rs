@@ -1,9 +1,13 @@
 //! Converts between the SDK's types and ours.
 
+use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_sdk_sqs::primitives::Blob;
-use aws_sdk_sqs::types::{self, MessageAttributeValue, MessageSystemAttributeName};
+use aws_sdk_sqs::types::{
+    self, MessageAttributeValue, MessageSystemAttributeName, MessageSystemAttributeNameForSends,
+    MessageSystemAttributeValue,
+};
 
 use crate::queue::{Attribute, AttributeValue, Message, MessageGroup, MessageId, ReceiptHandle};
 
@@ -72,6 +76,15 @@ pub(super) fn to_sdk_attribute(attribute: Attribute) -> MessageAttributeValue {
     }
     .build()
     .expect("the data type is set")
+}
+
+/// Returns the system attributes of a message that is sent with this X-Ray header.
+pub(super) fn system_attributes(
+    trace_header: Option<&str>,
+) -> Option<HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue>> {
+    let value = MessageSystemAttributeValue::builder().data_type("String");
+    let value = value.string_value(trace_header?).build().expect("the data type is set");
+    Some(HashMap::from([(MessageSystemAttributeNameForSends::AwsTraceHeader, value)]))
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl SqsQueue {
             .attribute_names(QueueAttributeName::All)
             .send()
             .await
-            .map_err(|error| queue_error(&error, GET_ATTRIBUTES))?;
+            .map_err(|error| queue_error(&error, GET_ATTRIBUTES.on(self.name)))?;
         let get = |name| answer.attributes().and_then(|all| all.get(&name)).map(String::as_str);
         let number = |name| get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
         Ok(QueueAttributes {

@@ -22,28 +22,44 @@ const DETAIL_CHARS_MAX: usize = 500;
 pub(super) struct Needs {
     action: &'static str,
     key: &'static str,
+    /// The queue, as named in the error.
+    on: &'static str,
 }
 
+/// The source queue's name in errors.
+pub(super) const QUEUE: &str = "the queue";
+
+/// The dead-letter queue's name in errors.
+pub(super) const DEAD_LETTER_QUEUE: &str = "the dead-letter queue";
+
+/// The permissions of a key that sending needs.
+const KEY_TO_SEND: &str = "kms:GenerateDataKey and kms:Decrypt";
+
 pub(super) const RECEIVE: Needs =
-    Needs { action: "sqs:ReceiveMessage on the queue", key: "kms:Decrypt on the queue's key" };
-pub(super) const DELETE: Needs = Needs { action: "sqs:DeleteMessage on the queue", ..RECEIVE };
+    Needs { action: "sqs:ReceiveMessage", key: "kms:Decrypt", on: QUEUE };
+pub(super) const DELETE: Needs = Needs { action: "sqs:DeleteMessage", ..RECEIVE };
 pub(super) const CHANGE_VISIBILITY: Needs =
-    Needs { action: "sqs:ChangeMessageVisibility on the queue", ..RECEIVE };
-pub(super) const GET_ATTRIBUTES: Needs =
-    Needs { action: "sqs:GetQueueAttributes on the queue", ..RECEIVE };
-pub(super) const DEAD_LETTER: Needs = Needs {
-    action: "sqs:SendMessage on the dead-letter queue",
-    key: "kms:GenerateDataKey and kms:Decrypt on the dead-letter queue's key",
-};
-pub(super) const DEAD_LETTER_URL: Needs =
-    Needs { action: "sqs:GetQueueUrl on the dead-letter queue", ..DEAD_LETTER };
+    Needs { action: "sqs:ChangeMessageVisibility", ..RECEIVE };
+pub(super) const GET_ATTRIBUTES: Needs = Needs { action: "sqs:GetQueueAttributes", ..RECEIVE };
+pub(super) const REDRIVE: Needs = Needs { action: "sqs:SendMessage", key: KEY_TO_SEND, on: QUEUE };
+pub(super) const DEAD_LETTER: Needs = Needs { on: DEAD_LETTER_QUEUE, ..REDRIVE };
+pub(super) const DEAD_LETTER_URL: Needs = Needs { action: "sqs:GetQueueUrl", ..DEAD_LETTER };
 
 impl Needs {
+    /// Returns the permissions of the same call on the queue with this name.
+    pub(super) const fn on(self, name: &'static str) -> Self {
+        Self { on: name, ..self }
+    }
+
     /// Returns the missing permission, if `code` is about permissions.
-    fn missing(self, code: &str) -> Option<&'static str> {
+    fn missing(self, code: &str) -> Option<String> {
         match code {
-            "AccessDenied" | "AccessDeniedException" | "NotAuthorized" => Some(self.action),
-            "KmsAccessDenied" | "KMS.AccessDeniedException" => Some(self.key),
+            "AccessDenied" | "AccessDeniedException" | "NotAuthorized" => {
+                Some(format!("{} on {}", self.action, self.on))
+            }
+            "KmsAccessDenied" | "KMS.AccessDeniedException" => {
+                Some(format!("{} on {}'s key", self.key, self.on))
+            }
             _ => None,
         }
     }

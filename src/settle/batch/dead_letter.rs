@@ -38,6 +38,7 @@ impl DeadLetterCopy {
             message_id: original.original_id,
             source_id: original.message_id,
             group: original.group,
+            trace_header: original.trace_header,
             reason: reason.as_str(),
             error,
             event_type,

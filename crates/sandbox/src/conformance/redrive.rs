@@ -4,18 +4,22 @@ use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, Queu
 
 use super::{Queue, Target, code, handle, system};
 
-/// Receives a message `times` times and makes it visible again each time.
-async fn receive_times(queue: &Queue<'_>, times: u32) {
+/// Receives a message `times` times and makes it visible again each time. Returns when it was sent.
+async fn receive_times(queue: &Queue<'_>, times: u32) -> String {
+    let mut sent_at = String::new();
     for count in 1..=times {
         let message = queue.receive_one().await;
         let name = MessageSystemAttributeName::ApproximateReceiveCount;
         assert_eq!(system(&message, name), count.to_string());
         let shown = queue.change_visibility(handle(&message), 0).await;
         shown.expect("the message is in flight");
+        sent_at = system(&message, MessageSystemAttributeName::SentTimestamp);
     }
+    sent_at
 }
 
-/// A message moves at the receive after `maxReceiveCount`, with id, body and attributes.
+/// A message moves at the receive after `maxReceiveCount`, with id, body, attributes and the time
+/// of sending.
 pub async fn message_moves_after_its_last_receive(target: &Target) {
     let (queue, dlq) = target.queue_with_dlq(2).await;
     let value = MessageAttributeValue::builder()
@@ -25,12 +29,13 @@ pub async fn message_moves_after_its_last_receive(target: &Target) {
         .expect("a data type is given");
     let send = target.client.send_message().queue_url(&queue.url).message_body("poison");
     let sent = send.message_attributes("name", value.clone()).send().await.expect("accepted");
-    receive_times(&queue, 2).await;
+    let sent_at = receive_times(&queue, 2).await;
     assert_eq!(dlq.counts().await, ["0", "0", "0"], "it moves on the third receive");
     queue.assert_nothing("it moves instead of being handed out").await;
     assert_eq!(queue.counts().await, ["0", "0", "0"]);
     let dead = dlq.receive_one().await;
     assert_eq!(dead.message_id(), sent.message_id());
+    assert_eq!(system(&dead, MessageSystemAttributeName::SentTimestamp), sent_at);
     assert_eq!(dead.body(), Some("poison"));
     assert_eq!(dead.message_attributes().and_then(|all| all.get("name")), Some(&value));
     let source = queue.attribute(QueueAttributeName::QueueArn).await;
