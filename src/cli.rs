@@ -4,6 +4,7 @@
 //! with them; the doc comments are the help.
 
 mod decode;
+mod dlq;
 mod error;
 mod event;
 mod generate;
@@ -15,6 +16,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use self::decode::DecodeArgs;
+pub(crate) use self::dlq::UNKNOWN_TYPE;
+pub use self::dlq::{Consent, Copies, DlqArgs, DlqCommand, DlqRequest, Filter, Origin, Selection};
 pub use self::error::UsageError;
 pub use self::event::{EventArgs, ForgetArgs};
 pub use self::generate::{CompletionsArgs, ManArgs, completions, man};
@@ -70,6 +73,8 @@ pub enum Command {
     Check,
     /// Asks the worker on SERVER_PORT whether it is alive.
     Health,
+    /// Shows, redrives, saves or discards the messages of the dead-letter queue.
+    Dlq(DlqArgs),
     /// Shows what the shared store knows of an event.
     Event(EventArgs),
     /// Removes an event's record from the shared store, so that it is handled anew.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reservation_worker::cli::{self, Command, Invocation};
-use reservation_worker::config::{Config, ConfigErrors, LogFormat, StorePart};
+use reservation_worker::config::{Config, ConfigErrors, LogFormat, QueuePart, StorePart};
 use reservation_worker::ops::{self, fail};
 use reservation_worker::run::{self, EXIT_USAGE};
 use reservation_worker::telemetry::LogSettings;
@@ -46,6 +46,11 @@ fn main() -> ExitCode {
             })
         }
         Some(Command::Health) => with_runtime(Config::from_env(), worker_threads, ask_health),
+        Some(Command::Dlq(arguments)) => with_runtime(
+            QueuePart::from_env(),
+            |_| 1,
+            |config, runtime| runtime.block_on(ops::dlq::dlq(&arguments, config)),
+        ),
         Some(Command::Event(arguments)) => with_runtime(
             StorePart::from_env(),
             |_| 1,

@@ -5,6 +5,7 @@
 //! questions, progress and errors go to standard error.
 
 pub mod decode;
+pub mod dlq;
 pub mod event;
 pub mod forget;
 mod store;

@@ -1,0 +1,175 @@
+//! The work of the commands that show, count, save or discard letters.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::console::Console;
+use super::delete::delete;
+use super::letter::{IdHash, Letter};
+use super::scan::{RunState, Work, lock};
+use super::text::{brief, heading, json_line, line, page, printable, whole};
+
+/// How letters are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// One line each.
+    Lines,
+    /// Everything.
+    Pages,
+    /// Not at all.
+    Nothing,
+}
+
+/// Shows letters, and remembers which ones.
+pub(super) struct Show<'a> {
+    pub(super) held: &'a RunState<'a>,
+    pub(super) console: &'a Console,
+    pub(super) view: View,
+    pub(super) now: SystemTime,
+    pub(super) shown: Mutex<HashSet<IdHash>>,
+}
+
+impl<'a> Show<'a> {
+    pub(super) fn new(
+        held: &'a RunState<'a>,
+        console: &'a Console,
+        view: View,
+        now: SystemTime,
+    ) -> Self {
+        Self { held, console, view, now, shown: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Work for Show<'_> {
+    async fn handle(&self, letters: Vec<Letter>) {
+        for letter in letters {
+            let is_first = lock(&self.shown).is_empty();
+            lock(&self.shown).insert(letter.hash());
+            match (self.view, self.console.is_json()) {
+                (View::Nothing, _) => {}
+                (View::Lines, true) => self.console.print_json(&Value::Object(brief(&letter))),
+                (View::Pages, true) => self.console.print_json(&whole(&letter)),
+                (View::Lines, false) => {
+                    if is_first {
+                        self.console.print(&heading());
+                    }
+                    self.console.print(&line(&letter, self.now));
+                }
+                (View::Pages, false) => self.console.print(&page(&letter, self.now)),
+            }
+        }
+        if self.console.is_closed() {
+            // As `| head` does: what was asked for was shown.
+            self.held.halt.cancel();
+        }
+    }
+}
+
+/// A file of JSON lines, one for each letter, whole.
+pub(super) struct ExportFile {
+    file: Mutex<Box<dyn SyncedWrite>>,
+}
+
+/// A file, or standard output.
+trait SyncedWrite: Write + Send {
+    /// Waits until what was written outlives a crash of the machine.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl SyncedWrite for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+impl SyncedWrite for io::Stdout {
+    fn sync(&mut self) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+impl ExportFile {
+    /// Creates the file, readable by its owner only, or appends to it.
+    ///
+    /// # Errors
+    /// If it cannot be created or opened, or if it exists and `is_new` demands that it does not.
+    pub(super) fn create(path: &Path, is_new: bool) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(!is_new).create_new(is_new).mode(0o600);
+        let file = options.open(path)?;
+        file.sync_all()?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // The name of a new file must outlive a crash too.
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(Self { file: Mutex::new(Box::new(file)) })
+    }
+
+    /// Standard output.
+    pub(super) fn stdout() -> Self {
+        Self { file: Mutex::new(Box::new(io::stdout())) }
+    }
+
+    /// Writes letters and waits until they are on the disk.
+    fn write(&self, letters: &[Letter]) -> io::Result<()> {
+        let mut file = lock(&self.file);
+        for letter in letters {
+            file.write_all(json_line(&whole(letter)).as_bytes())?;
+        }
+        file.sync()
+    }
+}
+
+/// Saves letters, and deletes them if that is asked for.
+pub(super) struct Save<'a> {
+    pub(super) held: &'a RunState<'a>,
+    pub(super) console: &'a Console,
+    /// `None` discards without a copy.
+    pub(super) file: Option<ExportFile>,
+    pub(super) discards: bool,
+}
+
+#[async_trait]
+impl Work for Save<'_> {
+    async fn handle(&self, letters: Vec<Letter>) {
+        let count = u64::try_from(letters.len()).unwrap_or(u64::MAX);
+        // Blocks for the time of a write and a sync: nothing else may go on before they are done.
+        if let Some(Err(why)) = self.file.as_ref().map(|file| file.write(&letters)) {
+            self.held.fail(format!("the export cannot be written: {why}"));
+            self.held.tally.change(|numbers| numbers.failed += count);
+            return;
+        }
+        if !self.discards {
+            self.held.tally.change(|numbers| numbers.done += count);
+            return;
+        }
+        // A lease that has ended is no reason to keep it: the copy is there, and SQS decides.
+        let ids: Vec<IdHash> = letters.iter().map(Letter::hash).collect();
+        let kept = delete(self.held, &ids).await;
+        for letter in letters {
+            let is_kept = kept.contains(&letter.hash());
+            self.held.tally.change(|numbers| {
+                numbers.done += u64::from(!is_kept);
+                numbers.failed += u64::from(is_kept);
+            });
+            if is_kept {
+                let id = printable(&letter.message.id.0);
+                self.console.tell(&format!("{id}: it could not be deleted"));
+            }
+            if self.console.is_json() {
+                let mut fields = brief(&letter);
+                let result = if is_kept { "failed" } else { "discarded" };
+                fields.insert("result".to_owned(), json!(result));
+                self.console.print_json(&Value::Object(fields));
+            }
+        }
+    }
+}
