@@ -23,6 +23,14 @@ WORKER_MAY = {
     "arn:aws:kms:REGION:ACCOUNT:key/QUEUE_KEY": {"kms:Decrypt"},
     "arn:aws:kms:REGION:ACCOUNT:key/DLQ_KEY": {"kms:Decrypt", "kms:GenerateDataKey"},
 }
+OPERATOR_MAY = {
+    "arn:aws:sqs:REGION:ACCOUNT:DLQ": {
+        "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
+    },
+    "arn:aws:sqs:REGION:ACCOUNT:QUEUE": {"sqs:SendMessage", "sqs:GetQueueAttributes"},
+    "arn:aws:kms:REGION:ACCOUNT:key/DLQ_KEY": {"kms:Decrypt"},
+    "arn:aws:kms:REGION:ACCOUNT:key/QUEUE_KEY": {"kms:Decrypt", "kms:GenerateDataKey"},
+}
 KEDA_MAY = {"arn:aws:sqs:REGION:ACCOUNT:QUEUE": {"sqs:GetQueueAttributes"}}
 
 
@@ -41,9 +49,11 @@ def allowed(policy):
 
 def iam(checks):
     policies = {path.name: json.loads(path.read_text()) for path in sorted((DEPLOY / "iam").glob("*.json"))}
-    names = ["keda-policy.json", "policy.json", "trust-irsa.json", "trust-pod-identity.json"]
+    names = ["keda-policy.json", "operator-policy.json", "policy.json", "trust-irsa.json", "trust-pod-identity.json"]
     checks.expect("deploy/iam: its files", list(policies) == names, str(list(policies)))
     checks.expect("policy.json allows what the worker needs, and nothing else", allowed(policies["policy.json"]) == WORKER_MAY)
+    operators = allowed(policies["operator-policy.json"])
+    checks.expect("operator-policy.json allows what `dlq` needs, and nothing else", operators == OPERATOR_MAY)
     checks.expect("keda-policy.json allows what KEDA needs, and nothing else", allowed(policies["keda-policy.json"]) == KEDA_MAY)
     readme = (DEPLOY / "README.md").read_text()
     for name, policy in policies.items():
