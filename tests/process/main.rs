@@ -4,6 +4,10 @@
 
 mod aws;
 mod commands;
+mod dlq;
+mod dlq_disturbed;
+mod dlq_measured;
+mod dlq_terminal;
 mod health;
 mod https;
 mod leaving;
@@ -13,3 +17,4 @@ mod permissions;
 mod signals;
 mod stdout;
 mod store;
+mod terminal;

@@ -1,20 +1,18 @@
 //! SIGTERM, SIGINT and SIGHUP: once, twice, blocked or ignored by the parent; and `kill -9`.
 
-use std::fs::File;
-use std::io::Read;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use sandbox::process::Process;
 use sandbox::reservation_api::Reply;
 use sandbox::script::{Faults, Scripted};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::sleep;
 
-use sandbox::testing::program::{Env, Running, env, program, scrape};
+use sandbox::testing::program::{Running, env, scrape};
 use sandbox::testing::world::{LIMIT, World, eventually, expired};
+
+use crate::terminal::OnTerminal;
 
 fn last_line(worker: &Running) -> Value {
     serde_json::from_str(worker.log().lines().last().unwrap()).unwrap()
@@ -115,29 +113,6 @@ async fn an_ignored_sighup_does_not_end_the_worker() {
     assert_eq!(worker.exit_code().await, Some(0));
 }
 
-/// Starts the worker on a pseudo-terminal and collects its output.
-fn on_a_terminal(env: &Env) -> (Child, Arc<Mutex<String>>) {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
-    let controller = openpt(flags).unwrap();
-    grantpt(&controller).unwrap();
-    unlockpt(&controller).unwrap();
-    let terminal = ioctl_tiocgptpeer(&controller, flags).unwrap();
-    let mut command = Command::new(program());
-    command.env_clear().envs(env).stdin(terminal.try_clone().unwrap());
-    command.stdout(terminal.try_clone().unwrap()).stderr(terminal);
-    let child = command.kill_on_drop(true).spawn().unwrap();
-    let written = Arc::new(Mutex::new(String::new()));
-    let shared = Arc::clone(&written);
-    std::thread::spawn(move || {
-        let (mut controller, mut buf) = (File::from(controller), [0; 4096]);
-        // The read fails when no process has the terminal open any more.
-        while let Ok(length @ 1..) = controller.read(&mut buf) {
-            shared.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..length]));
-        }
-    });
-    (child, written)
-}
-
 #[tokio::test]
 async fn on_a_terminal_the_hint_about_a_second_ctrl_c_is_shown() {
     const HINT: &str = "Press Ctrl-C again to exit at once";
@@ -145,14 +120,14 @@ async fn on_a_terminal_the_hint_about_a_second_ctrl_c_is_shown() {
     for level in ["info", "warn", "error"] {
         let mut variables = env(&world);
         variables.insert("LOG_LEVEL", level.to_owned());
-        let (child, written) = on_a_terminal(&variables);
-        let has_hint = || written.lock().unwrap().contains(HINT);
+        let terminal = OnTerminal::start(&[], &variables);
+        let has_hint = || terminal.has_written(HINT);
         let port = variables["SERVER_PORT"].parse().unwrap();
         while scrape(port, "/readyz").await.is_none_or(|(status, _)| status != 200) {
             sleep(Duration::from_millis(5)).await;
         }
         assert!(!has_hint(), "{level}");
-        let pid = child.id().unwrap();
+        let pid = terminal.child.id().unwrap();
         let mut kill = Command::new("/bin/sh");
         assert!(kill.args(["-c", &format!("kill -INT {pid}")]).status().await.unwrap().success());
         eventually("the hint is shown", has_hint).await;
