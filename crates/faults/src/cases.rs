@@ -8,6 +8,7 @@ mod clock;
 mod collector;
 mod comeback;
 mod credentials;
+mod dlq;
 mod duplicates;
 mod frozen;
 mod groups;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Case> {
         half_well::CASES,
         leases::CASES,
         attributes::CASES,
+        dlq::CASES,
     ]
     .concat()
 }
