@@ -16,7 +16,7 @@ import uuid
 import boto3
 from botocore.config import Config
 
-from harness import CHILDREN, CREDENTIALS, Checks, Queue, Sandbox, Worker, wait_until
+from harness import CHILDREN, CREDENTIALS, Checks, Queue, Sandbox, Worker, dlq, wait_until
 
 KINDS = ("reservation.expired", "payment.approved", "payment.failed")
 ENVELOPES = ("flat", "eventbridge whole", "eventbridge inner", "typed detail", "sns", "sns of eventbridge")
@@ -200,6 +200,43 @@ def crash(check, sqs, sandbox, options, run_id):
     queue.delete()
 
 
+def dead_letter_commands(check, sqs, sandbox, options, run_id):
+    """`dlq` with messages that SQS itself has moved: they are listed, and come back whole; on a FIFO queue in order."""
+    for fifo in (False, True):
+        kind = "FIFO" if fifo else "standard"
+        queue = Queue(sqs, f"it-{run_id}-dlq", max_receive_count=1, fifo=fifo)
+        variables = {**CREDENTIALS, "AWS_ENDPOINT_URL": options.endpoint, "SQS_QUEUE_URL": queue.url}
+        bodies = [body(KINDS[number % 3], "flat", f"evt_{run_id}_d{number}", f"rsv_{run_id}_{kind}_{number}") for number in range(25)]
+        header = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"}}
+        messages = [{**message(text, tenant="seoul"), "MessageSystemAttributes": header} for text in bodies]
+        if fifo:
+            messages = [{**one, "MessageGroupId": f"g{number % 2}", "MessageDeduplicationId": f"d{number}"} for number, one in enumerate(messages)]
+        queue.send(messages)
+        queue.exhaust(len(bodies))
+
+        code, listed = dlq(options.worker, variables, "list", "--json")
+        check.equal(f"{kind}: dlq list", (code, listed[-1]["summary"]["by"][0]["reason"]), (0, None))
+        if not fifo:
+            check.equal("dlq list: all of them", listed[-1]["summary"]["matching"], len(bodies))
+        code, done = dlq(options.worker, variables, "redrive", "--all", "--yes", "--rate", "200", "--json")
+        check.equal(f"{kind}: dlq redrive", (code, done[-1]["summary"].get("redriven")), (0, len(bodies)))
+        check.equal(f"{kind}: the dead-letter queue is empty", queue.held(queue.dlq_url), 0)
+        back = queue.take(queue.url, len(bodies))
+        texts = [one["Body"] for one in back]
+        check.equal(f"{kind}: every body came back", sorted(texts), sorted(bodies))
+        originals = {line["message_id"] for line in done[:-1]}
+        for one in back:
+            attributes = {name: value["StringValue"] for name, value in one["MessageAttributes"].items()}
+            whole = attributes.get("tenant") == "seoul" and attributes.get("redrive_of") in originals
+            whole = whole and one["Attributes"].get("AWSTraceHeader") == header["AWSTraceHeader"]["StringValue"]
+            check.that(f"{kind}: attributes and trace header came back", whole, one)
+        if fifo:
+            for parity in (0, 1):
+                group = [one["Body"] for one in back if one["Attributes"]["MessageGroupId"] == f"g{parity}"]
+                check.equal(f"group g{parity} is in order", group, bodies[parity::2])
+        queue.delete()
+
+
 def worker_variables(options, sandbox, queue):
     services = {name: sandbox.variables[name] for name in ("INVENTORY_GRPC_ADDR", "RESERVATION_API_BASE")}
     return {
@@ -230,7 +267,7 @@ def main():
     check = Checks()
     sandbox = Sandbox(options.sandbox)
     run_id = uuid.uuid4().hex[:8]
-    for part in (burst, crash):
+    for part in (burst, crash, dead_letter_commands):
         began = time.monotonic()
         try:
             part(check, sqs, sandbox, options, run_id)

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -117,12 +118,14 @@ class Sandbox:
 class Queue:
     """A queue of this run, with a dead-letter queue."""
 
-    def __init__(self, sqs, name, max_receive_count=10):
+    def __init__(self, sqs, name, max_receive_count=10, fifo=False):
         self.sqs = sqs
-        self.dlq_url = sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"]
+        suffix, kind = (".fifo", {"FifoQueue": "true"}) if fifo else ("", {})
+        self.dlq_url = sqs.create_queue(QueueName=f"{name}-dlq{suffix}", Attributes=kind)["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=self.dlq_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": str(max_receive_count)}
-        self.url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": json.dumps(redrive)})["QueueUrl"]
+        attributes = {"RedrivePolicy": json.dumps(redrive), **kind}
+        self.url = sqs.create_queue(QueueName=f"{name}{suffix}", Attributes=attributes)["QueueUrl"]
 
     def held(self, url):
         """The numbers of messages in a queue: visible, in flight, delayed."""
@@ -159,6 +162,31 @@ class Queue:
             )
             letters.extend(answer.get("Messages", []))
         return letters
+
+    def exhaust(self, count):
+        """Receives until SQS has moved this many messages to the dead-letter queue, by itself."""
+
+        def moved():
+            self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+            return self.held(self.dlq_url) >= count
+
+        wait_until(f"SQS moves {count} messages", moved)
+
+    def take(self, url, count):
+        """Receives and deletes this many messages, with everything that they carry."""
+        taken = []
+
+        def all_taken():
+            answer = self.sqs.receive_message(
+                QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], AttributeNames=["All"]
+            )
+            for one in answer.get("Messages", []):
+                taken.append(one)
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+            return len(taken) >= count
+
+        wait_until(f"{count} messages", all_taken)
+        return taken
 
     def delete(self):
         for url in (self.url, self.dlq_url):
@@ -219,6 +247,15 @@ class Worker:
     def kill(self):
         self.process.kill()
         self.process.wait(timeout=10)
+
+
+def dlq(binary, variables, *arguments):
+    """Runs `dlq` with these variables only; returns its exit code and its output as parsed lines."""
+    command = [binary, "dlq", *arguments]
+    done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+    return done.returncode, [parsed(line) for line in done.stdout.splitlines()]
 
 
 def parsed(line):
