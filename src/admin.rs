@@ -5,35 +5,36 @@
 //! | `/metrics` | 200: all metrics in the Prometheus text format |
 //! | `/healthz`, `/health` | 200 while the worker is alive, else 503, with a JSON reason |
 //! | `/readyz`, `/ready` | 200 while ready, else 503, with a JSON reason; the state of each part |
+//! | `/status`, `/status.json` | 200: what the worker does, as a page and as JSON; else 403 |
 //!
 //! Another path returns 404, another method 405. No route changes anything, and no request body is
-//! read. [`crate::metrics`] and [`crate::health`] describe the content.
+//! read. [`crate::metrics`], [`crate::health`] and [`crate::status`] describe the content.
 
+pub mod control;
+mod routes;
+mod status;
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use axum::Extension;
+use axum::http::HeaderValue;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::{Health, Problem};
-use crate::metrics::{BreakerState, Metrics, Service};
+use self::routes::Peer;
+pub use self::routes::Routes;
 
 /// Concurrent connections; further ones wait in the kernel. Scrapers, kubelet and operators need
 /// few.
@@ -55,7 +56,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_BYTES_MAX: u64 = 4096;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const METRICS_TEXT: HeaderValue = HeaderValue::from_static(Metrics::CONTENT_TYPE);
 
 /// The admin port, bound but not yet served.
 #[derive(Debug)]
@@ -89,8 +89,8 @@ impl AdminServer {
     /// Serves until `stop`, then lets responses in progress finish for at most one second.
     ///
     /// Dropping the future closes all connections at once.
-    pub async fn serve(self, metrics: Arc<Metrics>, health: Arc<Health>, stop: CancellationToken) {
-        let routes = Arc::new(Routes { metrics, health });
+    pub async fn serve(self, routes: Routes, stop: CancellationToken) {
+        let routes = Arc::new(routes);
         let mut connections = JoinSet::new();
         loop {
             let may_accept = connections.len() < CONNECTIONS_MAX;
@@ -98,8 +98,8 @@ impl AdminServer {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = connections.join_next() => note_panic(ended),
-                stream = accept(&self.listener), if may_accept => {
-                    connections.spawn(connection(stream, Arc::clone(&routes), stop.clone()));
+                (stream, peer) = accept(&self.listener), if may_accept => {
+                    connections.spawn(connection(stream, peer, Arc::clone(&routes), stop.clone()));
                 }
             }
         }
@@ -118,11 +118,11 @@ fn note_panic(ended: Result<(), tokio::task::JoinError>) {
 
 /// Accepts the next connection. Errors come from a client that left or from missing file
 /// descriptors: both pass with time.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     let mut said = false;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, peer)) => return (stream, peer.ip()),
             Err(error) => {
                 if !said {
                     tracing::warn!(error = %error, "The admin port could not accept a connection");
@@ -134,11 +134,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn connection(stream: TcpStream, routes: Arc<Routes>, stop: CancellationToken) {
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = routes.answer(request.method(), request.uri().path());
-        async { Ok::<_, Infallible>(answer) }
-    });
+async fn connection(stream: TcpStream, peer: IpAddr, routes: Arc<Routes>, stop: CancellationToken) {
+    let service = TowerToHyperService::new(routes::router(routes).layer(Extension(Peer(peer))));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -154,98 +151,6 @@ async fn connection(stream: TcpStream, routes: Arc<Routes>, stop: CancellationTo
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(CLOSE_TIMEOUT, connection).await;
-}
-
-struct Routes {
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-}
-
-impl Routes {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let known = matches!(path, "/metrics" | "/healthz" | "/health" | "/readyz" | "/ready");
-        if known && !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = reason(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
-            let allowed = HeaderValue::from_static("GET, HEAD");
-            response.headers_mut().insert(ALLOW, allowed);
-            return response;
-        }
-        match path {
-            "/metrics" => self.metrics(),
-            "/healthz" | "/health" => state(self.health.alive()),
-            "/readyz" | "/ready" => self.readiness(),
-            _ => reason(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz"),
-        }
-    }
-
-    /// Returns readiness. Circuit breakers are listed but do not count: an outage of a service is
-    /// no reason to take the worker out of service.
-    fn readiness(&self) -> Response<Full<Bytes>> {
-        let ready = self.health.ready();
-        let needs =
-            self.health.parts_ready().into_iter().map(|(name, works)| {
-                (name.to_owned(), if works { "ok" } else { "failing" }.into())
-            });
-        let services = [Service::Reservation, Service::Inventory].into_iter().map(|service| {
-            let state = self.metrics.breaker_state(service).map(BreakerState::as_str);
-            (service.as_str().to_owned(), state.into())
-        });
-        let queue = self.health.queue_actions().into_iter();
-        let queue =
-            queue.map(|(action, why)| (action.as_str().to_owned(), why.unwrap_or("ok").into()));
-        let mut body = serde_json::json!({
-            "status": if ready.is_ok() { "ok" } else { "error" },
-            "needs": needs.collect::<serde_json::Map<_, _>>(),
-            "queue": queue.collect::<serde_json::Map<_, _>>(),
-            "services": services.collect::<serde_json::Map<_, _>>(),
-        });
-        let status = match ready {
-            Ok(()) => StatusCode::OK,
-            Err(problem) => {
-                body["reason"] = problem.to_string().into();
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-        };
-        response(status, JSON, format!("{body}\n"))
-    }
-
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        self.metrics.health(self.health.alive().is_ok(), self.health.ready().is_ok());
-        let mut text = Vec::new();
-        match self.metrics.render(&mut text) {
-            Ok(()) => response(StatusCode::OK, METRICS_TEXT, text),
-            Err(error) => {
-                tracing::error!(error = %error, "Metrics cannot be rendered");
-                reason(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be rendered")
-            }
-        }
-    }
-}
-
-fn state(state: Result<(), Problem>) -> Response<Full<Bytes>> {
-    match state {
-        Ok(()) => response(StatusCode::OK, JSON, "{\"status\":\"ok\"}\n"),
-        Err(problem) => reason(StatusCode::SERVICE_UNAVAILABLE, &problem.to_string()),
-    }
-}
-
-/// Builds an error response with its reason.
-fn reason(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
-    let body = serde_json::json!({ "status": "error", "reason": reason });
-    response(status, JSON, format!("{body}\n"))
-}
-
-fn response(
-    status: StatusCode,
-    kind: HeaderValue,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    let no_store = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(CACHE_CONTROL, no_store);
-    response
 }
 
 /// Queries this host's worker for liveness, for container runtimes that use a command as probe.

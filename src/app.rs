@@ -16,37 +16,41 @@
 //!
 //! The admin port and the spans end after that, in [`crate::run`].
 
+mod build;
+mod pool;
+
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::build::{intake, settler, table};
+use self::pool::WorkerPool;
+use crate::controls::Controls;
 use crate::handler::Services;
 use crate::inflight::capacity::InFlightLimiter;
 use crate::inflight::lease_keeper::LeaseKeeper;
 use crate::inflight::probe::Prober;
-use crate::inflight::{InFlight, JobKey, SuspectBounds, redrive};
-use crate::intake::Intake;
+use crate::inflight::{InFlight, redrive};
 use crate::poller::{self, Poller};
 use crate::queue::Queue;
 use crate::queue::actions::QueueActions;
 use crate::queue::instrumented::InstrumentedQueue;
-use crate::scheduler::{BUFFERED_PER_CALL, wake_parked, wake_waiting};
+use crate::scheduler::{wake_parked, wake_waiting};
 use crate::settle::account::{Disposition, MessageAccount};
 use crate::settle::batch::{Batcher, Settlement};
+use crate::settle::failures::Failures;
 use crate::settle::{RetryPolicy, Settler};
 use crate::telemetry::{QueueSpans, Tracing};
 use crate::worker::Worker;
-
-/// One suspect is tried at once per this many workers. The other workers stay free for other
-/// events.
-const WORKERS_PER_SUSPECT: usize = 4;
 
 /// Calls per attempt at most: change of status, query after a conflict, seats.
 const CALLS_PER_ATTEMPT: u32 = 3;
@@ -68,6 +72,8 @@ pub struct AppParts {
     pub services: Services,
     /// Starts spans.
     pub tracing: Tracing,
+    /// The levers.
+    pub controls: Arc<Controls>,
 }
 
 /// Limits and durations.
@@ -100,7 +106,10 @@ pub struct App {
     stop: CancellationToken,
     stop_keepers: CancellationToken,
     poller: JoinSet<()>,
-    workers: JoinSet<()>,
+    pool: WorkerPool,
+    controls: Arc<Controls>,
+    /// The number of workers that an operator chose.
+    workers_chosen: Option<NonZeroUsize>,
     keepers: JoinSet<()>,
     batcher: JoinSet<()>,
 }
@@ -109,19 +118,18 @@ impl App {
     /// Starts all tasks.
     #[must_use]
     pub fn start(parts: AppParts, settings: AppSettings) -> Self {
-        let AppParts { queue, services, tracing } = parts;
+        let AppParts { queue, services, tracing, controls } = parts;
         let health = Arc::clone(&services.idempotency.health);
         let metrics = Arc::clone(&services.metrics);
-        let actions = Arc::new(QueueActions::new(
-            Arc::clone(&health),
-            Arc::clone(&metrics),
-            settings.visibility,
-        ));
+        let visibility = settings.visibility;
+        let actions = QueueActions::new(Arc::clone(&health), Arc::clone(&metrics), visibility);
+        let actions = Arc::new(actions);
         let queue: Arc<dyn Queue> =
             Arc::new(InstrumentedQueue::new(queue, Arc::clone(&metrics), Arc::clone(&actions)));
         let account = Arc::new(MessageAccount::default());
         let spans = QueueSpans::new(tracing.clone(), &settings.queue_name);
         let (inflight, ready) = table(&settings);
+        let pool = Arc::new(AtomicUsize::new(settings.concurrency));
         let (batches, batcher) = Batcher::new(
             Arc::clone(&queue),
             Arc::clone(&metrics),
@@ -131,15 +139,7 @@ impl App {
             Arc::clone(&actions),
             settings.in_flight_max,
         );
-        let settler = Settler {
-            inflight: Arc::clone(&inflight),
-            idempotency: services.idempotency.clone(),
-            batches,
-            policy: settings.policy,
-            metrics: Arc::clone(&metrics),
-            outages: Arc::clone(&services.outages),
-            account: Arc::clone(&account),
-        };
+        let settler = settler(&settings, &services, &inflight, &account, batches);
         let worker = Worker {
             ready: Arc::new(Mutex::new(ready)),
             inflight: Arc::clone(&inflight),
@@ -148,23 +148,16 @@ impl App {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             attempt_max: settings.call_timeout_max * CALLS_PER_ATTEMPT + ATTEMPT_MARGIN,
-            pool: settings.concurrency,
+            pool: Arc::clone(&pool),
         };
-        let intake = Intake {
-            inflight: Arc::clone(&inflight),
-            settler: settler.clone(),
-            tracing,
-            spans,
-            metrics: Arc::clone(&metrics),
-            account: Arc::clone(&account),
-            queue_name: settings.queue_name.clone(),
-        };
+        let intake = intake(&settings, &settler, tracing, spans);
         let poller = Poller {
             queue: Arc::clone(&queue),
             limiter: InFlightLimiter::new(settings.in_flight_max, settings.in_flight_bytes_max),
             inflight: Arc::clone(&inflight),
             intake,
             actions: Arc::clone(&actions),
+            controls: Arc::clone(&controls),
             wait: settings.wait,
             visibility: settings.visibility,
             concurrency: settings.concurrency,
@@ -173,33 +166,33 @@ impl App {
             heartbeat: health.register("poller", poller::turn_max(settings.wait)),
             health,
         };
-        let mut app = Self::without_tasks(settings, inflight, settler, account);
-        app.spawn_all(poller, &worker, batcher);
-        app.spawn_keepers(queue, actions);
-        app
-    }
-
-    fn without_tasks(
-        settings: AppSettings,
-        inflight: Arc<InFlight>,
-        settler: Settler,
-        account: Arc<MessageAccount>,
-    ) -> Self {
-        Self {
+        let stop = CancellationToken::new();
+        let mut app = Self {
+            pool: WorkerPool::start(worker, Arc::clone(&pool), stop.clone()),
+            controls,
+            workers_chosen: None,
             settings,
             inflight,
             settler,
             account,
-            stop: CancellationToken::new(),
+            stop: stop.clone(),
             stop_keepers: CancellationToken::new(),
             poller: JoinSet::new(),
-            workers: JoinSet::new(),
             keepers: JoinSet::new(),
             batcher: JoinSet::new(),
-        }
+        };
+        app.batcher.spawn(batcher.run());
+        app.poller.spawn(poller.run(stop));
+        app.spawn_keepers(queue, actions, pool);
+        app
     }
 
-    fn spawn_keepers(&mut self, queue: Arc<dyn Queue>, actions: Arc<QueueActions>) {
+    fn spawn_keepers(
+        &mut self,
+        queue: Arc<dyn Queue>,
+        actions: Arc<QueueActions>,
+        workers: Arc<AtomicUsize>,
+    ) {
         let keeper = LeaseKeeper {
             inflight: Arc::clone(&self.inflight),
             queue: Arc::clone(&queue),
@@ -218,17 +211,9 @@ impl App {
         self.keepers.spawn(wake_parked(
             Arc::clone(inflight),
             Arc::clone(outages),
-            self.settings.concurrency,
+            workers,
             self.stop_keepers.clone(),
         ));
-    }
-
-    fn spawn_all(&mut self, poller: Poller, worker: &Worker, batcher: Batcher) {
-        self.batcher.spawn(batcher.run());
-        for _ in 0..self.settings.concurrency {
-            self.workers.spawn(worker.clone().run(self.stop.clone()));
-        }
-        self.poller.spawn(poller.run(self.stop.clone()));
     }
 
     /// Returns the accounting of the messages so far.
@@ -237,18 +222,38 @@ impl App {
         &self.account
     }
 
-    /// Waits until a task ends unexpectedly, and returns its name. Cancel-safe.
+    /// Returns the table of held events, and the last failures: what the status shows of them.
+    #[must_use]
+    pub fn shown(&self) -> (Arc<InFlight>, Arc<Failures>) {
+        (Arc::clone(&self.inflight), Arc::clone(&self.settler.failures))
+    }
+
+    /// Waits until a task ends unexpectedly, and returns its name; meanwhile keeps as many workers
+    /// as the levers say. Cancel-safe.
     pub async fn broken(&mut self) -> &'static str {
-        let (name, ended) = tokio::select! {
-            biased;
-            Some(ended) = self.poller.join_next() => ("poller", ended),
-            Some(ended) = self.workers.join_next() => ("worker", ended),
-            Some(ended) = self.keepers.join_next() => ("lease keeper", ended),
-            Some(ended) = self.batcher.join_next() => ("batches", ended),
+        let (name, ended) = loop {
+            tokio::select! {
+                biased;
+                Some(ended) = self.poller.join_next() => break ("poller", ended),
+                Some(ended) = self.keepers.join_next() => break ("lease keeper", ended),
+                Some(ended) = self.batcher.join_next() => break ("batches", ended),
+                workers = self.controls.concurrency_other_than(self.workers_chosen) => {
+                    self.resize(workers);
+                }
+                Some(ended) = self.pool.broken() => break ("worker", ended),
+            }
         };
         let error = ended.err().map_or_else(|| "it returned".to_owned(), |e| e.to_string());
         error!(task = name, error, "A task ended that never should: leaving");
         name
+    }
+
+    fn resize(&mut self, chosen: Option<NonZeroUsize>) {
+        self.workers_chosen = chosen;
+        let workers = chosen.map_or(self.settings.concurrency, NonZeroUsize::get);
+        self.pool.resize(workers);
+        self.settler.outages.set_calls_max(workers);
+        self.settler.metrics.pool_size(workers);
     }
 
     /// Shuts down by `deadline` in the steps of the module docs. Returns the accounting.
@@ -264,14 +269,14 @@ impl App {
         }
         self.hand_back_idle(half_way(deadline)).await;
         self.hand_back_unfinished().await;
-        let Self { settler, mut batcher, account, keepers, poller, workers, .. } = self;
+        let Self { settler, mut batcher, account, keepers, poller, pool, .. } = self;
         let outstanding = settler.batches.outstanding();
         // The batcher ends when all senders to it are dropped.
-        drop((settler, keepers, poller, workers));
+        drop((settler, keepers, poller, pool));
         end(&mut batcher, deadline, "batches").await;
         // Unsent settlements: SQS delivers these messages again after their visibility timeout.
         account.left(Disposition::Unsettled, outstanding.count());
-        log_account(&account);
+        account.log();
         account
     }
 
@@ -284,7 +289,7 @@ impl App {
         );
         end(&mut self.poller, finish_by, "poller").await;
         self.hand_back_idle(half_way(finish_by)).await;
-        end(&mut self.workers, finish_by, "workers").await;
+        end(&mut self.pool.tasks, finish_by, "workers").await;
     }
 
     /// Hands idle jobs back. Stops waiting for the release of claims at `limit`.
@@ -317,22 +322,6 @@ impl App {
     }
 }
 
-/// Creates the table and the channel of ready keys. Suspects get half of the room and a part of the
-/// workers.
-fn table(settings: &AppSettings) -> (Arc<InFlight>, mpsc::Receiver<JobKey>) {
-    let suspects = SuspectBounds {
-        held_max: (settings.in_flight_max / 2).max(1),
-        tried_max: settings.concurrency.div_ceil(WORKERS_PER_SUSPECT),
-    };
-    let (inflight, ready) = InFlight::new(
-        settings.in_flight_max,
-        settings.concurrency * BUFFERED_PER_CALL,
-        suspects,
-        settings.visibility,
-    );
-    (Arc::new(inflight), ready)
-}
-
 /// Returns the midpoint between now and `deadline`. Claims get the first half of the time; the rest
 /// is for messages, which matter more.
 fn half_way(deadline: Instant) -> Instant {
@@ -357,18 +346,4 @@ fn note(ended: &Result<(), JoinError>, name: &'static str) {
     if let Err(why) = ended {
         error!(task = name, error = %why, "A task failed while leaving");
     }
-}
-
-fn log_account(account: &MessageAccount) {
-    info!(
-        received = account.received_total(),
-        deleted = account.left_total(Disposition::Deleted),
-        dead_lettered = account.left_total(Disposition::DeadLettered),
-        handed_back = account.left_total(Disposition::HandedBack),
-        lease_lost = account.left_total(Disposition::LeaseLost),
-        replaced = account.left_total(Disposition::Replaced),
-        unsettled = account.left_total(Disposition::Unsettled),
-        balanced = account.balances(),
-        "Stopped"
-    );
 }

@@ -3,6 +3,7 @@
 //! This module runs nothing and prints nothing. Each command with arguments of its own has a file
 //! with them; the doc comments are the help.
 
+mod ctl;
 mod decode;
 mod dlq;
 mod error;
@@ -15,6 +16,7 @@ use std::ffi::{OsStr, OsString};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::ctl::{CtlAction, CtlArgs};
 pub use self::decode::DecodeArgs;
 pub(crate) use self::dlq::UNKNOWN_TYPE;
 pub use self::dlq::{Consent, Copies, DlqArgs, DlqCommand, DlqRequest, Filter, Origin, Selection};
@@ -81,6 +83,8 @@ pub enum Command {
     Forget(ForgetArgs),
     /// Shows what the worker would do with a body, without doing it.
     Decode(DecodeArgs),
+    /// Looks at a running worker, pauses it, or changes its workers or log level for a time.
+    Ctl(CtlArgs),
     /// Prints the script with which a shell completes commands and options.
     Completions(CompletionsArgs),
     /// Prints the manual page, in roff.

@@ -6,8 +6,9 @@
 //!
 //! Timers use tokio's clock: convert an instant of this clock to a duration with [`left`] first.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 /// Returns the current time, including all suspensions since the process began to count.
@@ -23,6 +24,15 @@ pub(crate) fn left(at: Instant) -> Duration {
 /// Converts to whole milliseconds; saturates at `u64::MAX`.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Formats a time as RFC 3339, in UTC, to the second: `2024-01-01T12:00:00Z`.
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at);
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second) = at.to_hms();
+    let month = u8::from(month);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(target_os = "linux")]

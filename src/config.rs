@@ -35,7 +35,7 @@ pub use otlp::{OtlpConfig, OtlpProtocol, OtlpTransport};
 use raw::Raw;
 use read::Reader;
 pub use store::{AwsCache, AwsCacheService, StoreAuth};
-pub use subset::{QueuePart, StorePart};
+pub use subset::{QueuePart, ServerPart, StorePart};
 pub use table::{Allowed, Fallback, VARIABLES, Variable};
 
 use crate::credentials::{Credentials, StoreCertificates};
@@ -187,6 +187,26 @@ pub enum LogLevel {
     Error,
 }
 
+impl LogLevel {
+    /// Returns the value of `LOG_LEVEL`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+
+    /// Parses a level, in any case; `None` if it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Debug, Self::Info, Self::Warn, Self::Error];
+        all.into_iter().find(|level| text.eq_ignore_ascii_case(level.as_str()))
+    }
+}
+
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -201,6 +221,19 @@ pub enum LogFormat {
 pub struct ServerConfig {
     /// `SERVER_PORT`.
     pub port: NonZeroU16,
+    /// `STATUS_PAGE`.
+    pub status_page: StatusPage,
+}
+
+/// Who may see `/status` and `/status.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusPage {
+    /// This machine, by a name of loopback.
+    Local,
+    /// Any peer, by an address or a name that the outside world cannot own.
+    Open,
+    /// Nobody.
+    Off,
 }
 
 impl Config {

@@ -101,13 +101,16 @@ impl Health {
 
     /// Registers a part that must beat at least every `stale_after` while busy. It starts busy.
     ///
-    /// Registrations last as long as the process: register each part once, not once per message.
+    /// A registration lasts as long as the process, unless its heartbeats are dropped while idle.
     pub fn register(&self, name: &'static str, stale_after: Duration) -> Heartbeat {
-        let heartbeat = Heartbeat { origin: self.origin, last_ms: Arc::default() };
-        heartbeat.beat();
-        let part = HealthPart { name, stale_after, last_ms: Arc::clone(&heartbeat.last_ms) };
-        lock(&self.parts).push(part);
-        heartbeat
+        let beat = Heartbeat { origin: self.origin, last_ms: Arc::default() };
+        beat.beat();
+        let part = HealthPart { name, stale_after, last_ms: Arc::clone(&beat.last_ms) };
+        let mut parts = lock(&self.parts);
+        parts.retain(|part| !part.has_ended());
+        parts.push(part);
+        drop(parts);
+        beat
     }
 
     /// Sets whether receives work: `true` from the first success, `false` after repeated errors.
@@ -202,6 +205,11 @@ impl Default for Health {
 }
 
 impl HealthPart {
+    /// Returns whether its heartbeats are dropped, and the last one said that it is idle.
+    fn has_ended(&self) -> bool {
+        Arc::strong_count(&self.last_ms) == 1 && self.last_ms.load(Ordering::Relaxed) == IDLE
+    }
+
     /// Returns how far the part exceeds its stale time, and the problem to report.
     fn problem(&self, now_ms: u64) -> Option<(Duration, Problem)> {
         let last_ms = self.last_ms.load(Ordering::Relaxed);

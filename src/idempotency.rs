@@ -182,6 +182,23 @@ pub enum KeyPart {
     Both,
 }
 
+/// A text in a shared store that all its processes read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The text; empty if there is none.
+    pub text: Vec<u8>,
+    /// When it was read, by the store's clock.
+    pub at: SystemTime,
+}
+
+impl Notice {
+    /// Creates the answer of a store that has no notice.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { text: Vec::new(), at: SystemTime::now() }
+    }
+}
+
 /// Remembers events by id. Implementations apply a timeout to each operation.
 ///
 /// Cancel-safety: if a future is dropped, it is not known whether the operation took place.
@@ -239,6 +256,14 @@ pub trait Store: Send + Sync + 'static {
         Shard::default()
     }
 
-    /// Checks whether the store can be reached.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// Checks whether the store can be reached, and returns the notice.
+    async fn ping(&self) -> Result<Notice, StoreError>;
+
+    /// Replaces the notice, which lasts for `lasts`; an empty one ends it.
+    ///
+    /// The default is for a store that is not shared: it has no notice.
+    async fn post_notice(&self, text: &[u8], lasts: Duration) -> Result<(), StoreError> {
+        let _ = (text, lasts);
+        Err(StoreError::unavailable("this store is not shared"))
+    }
 }

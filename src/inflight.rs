@@ -40,6 +40,7 @@ mod job;
 mod lease;
 pub mod lease_keeper;
 mod log;
+mod overview;
 pub mod probe;
 pub mod redrive;
 mod retained;
@@ -65,8 +66,8 @@ pub use self::lease::Lease;
 pub(crate) use self::log::log_job;
 use self::redrive::{ReceivesMax, RedriveLimits};
 pub use self::state::{
-    DueRenewal, GroupFate, HeldClaim, LostJob, ParkedAs, Renewal, Renewals, Renewed, SuspectBounds,
-    TakenBack,
+    DueRenewal, EventState, GroupFate, HeldClaim, HeldEvent, LostJob, Overview, ParkedAs, Renewal,
+    Renewals, Renewed, StateCount, SuspectBounds, TakenBack,
 };
 use self::state::{Promoted, TableState};
 use crate::queue::{BATCH_MAX, QueueLimits};
@@ -146,7 +147,6 @@ impl InFlight {
     /// sent.
     pub fn start(&self, key: JobKey) -> Option<Box<Job>> {
         let mut state = self.lock();
-        // One key has just left the channel, so one of the overflow may fit.
         self.send_spilled(&mut state);
         let job = state.start(key);
         let drained = self.has_capacity(&state);
@@ -298,7 +298,7 @@ impl InFlight {
         state.next_timer()
     }
 
-    /// Waits for a timer earlier than all known ones. Cancel-safe.
+    /// Waits for an earlier timer. Cancel-safe.
     pub async fn timers_changed(&self) {
         self.timers_changed.notified().await;
     }

@@ -55,8 +55,11 @@ pub mod settle;
 pub mod queue;
 
 pub mod admin;
+pub mod status;
+
 mod clock;
 pub mod config;
+pub mod controls;
 pub mod credentials;
 pub mod health;
 pub mod metrics;

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reservation_worker::cli::{self, Command, Invocation};
-use reservation_worker::config::{Config, ConfigErrors, LogFormat, QueuePart, StorePart};
+use reservation_worker::cli::{self, Command, CtlArgs, Invocation};
+use reservation_worker::config::{
+    Config, ConfigErrors, LogFormat, QueuePart, ServerPart, StorePart,
+};
 use reservation_worker::ops::{self, fail};
 use reservation_worker::run::{self, EXIT_USAGE};
 use reservation_worker::telemetry::LogSettings;
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Some(Command::Decode(arguments)) => {
             ops::decode::decode(&arguments, &mut io::stdout().lock())
         }
+        Some(Command::Ctl(arguments)) => ctl(arguments),
         Some(Command::Completions(arguments)) => print(&cli::completions(&arguments)),
         Some(Command::Man(arguments)) => match cli::man(&arguments) {
             Ok(page) => print(&page),
@@ -116,6 +119,17 @@ fn run_worker(config: &Config, runtime: &Runtime) -> ExitCode {
     let ended = runtime.block_on(run::run(config, metrics));
     telemetry::flush_logs(LOG_FLUSH_MAX);
     ended.unwrap_or_else(|why| fail(EXIT_USAGE, &why))
+}
+
+fn ctl(arguments: CtlArgs) -> ExitCode {
+    let as_json = arguments.json;
+    match (ServerPart::from_env(), arguments.request()) {
+        (Err(errors), _) => fail(EXIT_USAGE, &format_args!("the configuration is wrong\n{errors}")),
+        (_, Err(why)) => fail(EXIT_USAGE, &why),
+        (Ok(ServerPart { port }), Ok(request)) => {
+            ops::ctl::ctl(port.get(), &request, as_json, &mut io::stdout())
+        }
+    }
 }
 
 fn ask_health(config: &Config, runtime: &Runtime) -> ExitCode {

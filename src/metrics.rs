@@ -13,6 +13,7 @@ mod labels;
 mod registrar;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +23,10 @@ use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder
 use self::judged::Judged;
 pub use self::judged::SuspectGuard;
 pub use self::labels::{
-    BreakerState, Call, CallResult, DuplicateReason, HeldState, LimitChange, Outcome, PaceScope,
-    QueueAction, QueueErrorKind, RetryReason, Service, SettlementKind, SpanLoss,
+    BreakerState, Call, CallResult, ControlLever, DuplicateReason, HeldState, LimitChange, Outcome,
+    PaceScope, QueueAction, QueueErrorKind, RetryReason, Service, SettlementKind, SpanLoss,
 };
+pub use self::totals::EventTotals;
 use crate::event::EventType;
 
 /// Number of `type` label values: the event types and `unknown`.
@@ -74,6 +76,7 @@ pub struct Metrics {
     dead_letters_other: IntCounter,
 
     pool_size: IntGauge,
+    controls: [IntGauge; ControlLever::ALL.len()],
     in_flight_max: IntGauge,
     alive: IntGauge,
     ready: IntGauge,
@@ -87,6 +90,18 @@ impl Metrics {
     /// event whose type could not be read.
     pub fn event_settled(&self, event_type: Option<EventType>, outcome: Outcome) {
         self.events[type_index(event_type)][outcome.index()].inc();
+    }
+
+    /// Returns the events counted so far, by outcome.
+    #[must_use]
+    pub fn events_total(&self) -> EventTotals {
+        let of = |index: usize| self.events.iter().map(|by_type| by_type[index].get()).sum();
+        EventTotals {
+            succeeded: of(Outcome::Success.index()),
+            failed: of(Outcome::Failed.index()),
+            dropped: of(Outcome::Dropped.index()),
+            retried: of(RETRIED),
+        }
     }
 
     /// Counts a scheduled retry.
@@ -129,6 +144,16 @@ impl Metrics {
     /// Counts a failed call of a queue action; also a batch in which all entries failed.
     pub fn queue_action_failed(&self, action: QueueAction, why: QueueErrorKind) {
         self.queue_action_failures[action.index()][why.index()].inc();
+    }
+
+    /// Sets whether an operator's change is in effect.
+    pub fn control(&self, lever: ControlLever, is_active: bool) {
+        self.controls[lever.index()].set(i64::from(is_active));
+    }
+
+    /// Sets the number of workers.
+    pub fn pool_size(&self, workers: usize) {
+        self.pool_size.set(gauge_value(workers));
     }
 
     /// Counts a held message in `state` until the guard is dropped. [`HeldGuard::set`] changes the

@@ -4,6 +4,7 @@
 //! Each reads only its part of the configuration, and writes to standard output what it has found;
 //! questions, progress and errors go to standard error.
 
+pub mod ctl;
 pub mod decode;
 pub mod dlq;
 pub mod event;

@@ -29,12 +29,14 @@ mod dependency;
 mod evidence;
 mod limit;
 mod log;
+mod overview;
 #[cfg(test)]
 mod tests;
 mod troubled;
 mod window;
 
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -43,13 +45,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::breaker::Due;
-use self::breaker::{Breaker, Change, Entered, Trouble};
+use self::breaker::{Breaker, Change, Entered};
 pub use self::dependency::{Dependency, SHARDS_MAX, Shard};
 use self::evidence::BegunCall;
 use self::limit::{Bounds, Limit, LimitStep};
+pub use self::overview::ServiceOverview;
 use self::troubled::Troubled;
 use crate::client::Load;
-use crate::metrics::{BreakerState, LimitChange, Metrics, PaceScope, Service};
+use crate::metrics::{LimitChange, Metrics, PaceScope, Service};
 
 /// Outcome of a call, as evidence about the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +138,8 @@ pub struct Outages {
     changed: Notify,
     metrics: Arc<Metrics>,
     hasher: RandomState,
-    calls_max: usize,
+    calls_min: usize,
+    calls_max: AtomicUsize,
 }
 
 /// Permit for one call. Dropped without a report, it counts as a call that was never made.
@@ -190,7 +194,8 @@ impl Outages {
             changed: Notify::new(),
             metrics,
             hasher: RandomState::new(),
-            calls_max,
+            calls_min,
+            calls_max: AtomicUsize::new(calls_max),
         }
     }
 
@@ -271,7 +276,7 @@ impl Outages {
             let breaker = self.lock(dependency);
             breaker.limit().filter(|_| !breaker.is_away(now)).map(Limit::calls_soon)
         });
-        limits.into_iter().flatten().min().unwrap_or(self.calls_max)
+        limits.into_iter().flatten().min().unwrap_or(self.calls_max.load(Ordering::Relaxed))
     }
 
     /// Returns whether a service is limited to a call rate, or is in a short pause.
@@ -290,7 +295,7 @@ impl Outages {
         self.changed.notify_one();
     }
 
-    /// Waits until the result of [`Outages::due`] may have changed. Cancel-safe.
+    /// Waits until the result of [`Outages::due`] may change. Cancel-safe.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -305,28 +310,6 @@ impl Outages {
             let parts = Dependency::all().filter(|it| it.service() == dependency.service());
             parts.for_each(|part| self.lock(part).hasten(now));
         }
-    }
-
-    /// Sets the gauges. A service with several parts shows the worst state.
-    fn show(&self, dependency: Dependency, now: Instant) {
-        let service = dependency.service();
-        let of_it = Dependency::all().filter(|other| other.service() == service);
-        let (mut worst, mut is_refusing) = (BreakerState::Closed, false);
-        for other in of_it {
-            let breaker = self.lock(other);
-            worst = match (worst, breaker.shown(now)) {
-                (BreakerState::Open, _) | (_, BreakerState::Open) => BreakerState::Open,
-                (BreakerState::HalfOpen, _) | (_, BreakerState::HalfOpen) => BreakerState::HalfOpen,
-                (BreakerState::Closed, BreakerState::Closed) => BreakerState::Closed,
-            };
-            is_refusing |= breaker.trouble() == Some(Trouble::Refusing);
-            if let Some(limit) = breaker.limit() {
-                self.metrics.concurrency_limit(service, limit.calls());
-                self.metrics.rate_limit(service, limit.rate());
-            }
-        }
-        self.metrics.breaker(service, worst);
-        self.metrics.refusing(service, is_refusing);
     }
 }
 

@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use self::gate::{Allowance, Gate, Situation};
 use self::receive::{ReceiveReply, receive};
+use crate::controls::Controls;
 use crate::health::{Health, Heartbeat};
 use crate::inflight::InFlight;
 use crate::inflight::capacity::{InFlightLimiter, Permit, ReservedPermits};
@@ -78,6 +79,8 @@ pub struct Poller {
     pub intake: Intake,
     /// Queue actions that currently fail.
     pub actions: Arc<QueueActions>,
+    /// The levers: receives stop during a pause.
+    pub controls: Arc<Controls>,
     /// The long-poll wait.
     pub wait: Duration,
     /// The visibility timeout of each receipt.
@@ -164,12 +167,14 @@ impl Poller {
         }
         let wanted = async {
             loop {
+                self.controls.resumed().await;
                 self.allowed(gate, receives_open).await;
                 let wanted = self.inflight.buffer_capacity(pace.coming).await;
                 let mut permits = self.limiter.reserve().await;
-                // The allowance may have changed during the wait.
-                if let Some(Allowance { messages, visibility }) =
-                    self.allowance(gate, receives_open)
+                // The allowance may have changed during the wait, and a pause begun.
+                if self.controls.paused().is_none()
+                    && let Some(Allowance { messages, visibility }) =
+                        self.allowance(gate, receives_open)
                 {
                     permits.shrink_to(wanted.min(messages));
                     return (permits, visibility);

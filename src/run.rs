@@ -1,5 +1,6 @@
 //! The command that runs the worker: builds the parts, serves the admin port, waits for a signal.
 
+mod operators;
 mod store;
 
 use std::io::{self, IsTerminal, Write};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use url::Url;
@@ -19,6 +20,7 @@ use crate::client::inventory::GrpcSettings;
 use crate::client::reservation::HttpSettings;
 use crate::client::{ClientError, GrpcInventory, HttpReservationApi};
 use crate::config::{AwsConfig, Config, IdempotencyStore, LogLevel, RootSampler, SqsConfig};
+use crate::controls::Controls;
 use crate::handler::{ServiceEndpoints, Services};
 use crate::health::Health;
 use crate::idempotency::redis::BadUrl;
@@ -31,11 +33,15 @@ use crate::settle::{DeadLetterReason, RetryPolicy};
 use crate::signals::Signals;
 use crate::telemetry::{Sampling, TraceError, TraceSettings, Tracing};
 
+use self::operators::OperatorAccess;
 pub(crate) use self::store::{SharedStore, shared_store};
 use self::store::{store, store_name};
 
 /// The exit code for unusable arguments, configuration or admin port.
 pub const EXIT_USAGE: u8 = 2;
+
+/// The longest time that a start waits for the levers that all processes share.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// The part of the shutdown time that is reserved for the admin port and the spans.
 const SPANS_RESERVE: Duration = Duration::from_millis(750);
@@ -96,17 +102,28 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     let queue = Arc::new(sqs_queue(&config.sqs, &config.aws).await?);
     let services = services(config, &queue, Arc::clone(&metrics), Arc::clone(&health))?;
 
+    let controls = Arc::new(Controls::new(Arc::clone(&metrics)));
     let stop_admin_port = CancellationToken::new();
     let mut side = JoinSet::new();
-    side.spawn(admin_port.serve(metrics, Arc::clone(&health), stop_admin_port.clone()));
     side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
     if matches!(config.idempotency.store, IdempotencyStore::Redis(_)) {
-        side.spawn(services.idempotency.clone().watch());
+        // What all workers were told counts from the first receive on.
+        let first_look = services.idempotency.look(|notice| controls.apply_notice(notice));
+        let _ = timeout(FIRST_LOOK_MAX, first_look).await;
+        let told = Arc::clone(&controls);
+        let watch = services.idempotency.clone().watch(move |notice| told.apply_notice(notice));
+        side.spawn(watch);
     }
 
     log_start(config, &queue);
-    let parts = AppParts { queue, services, tracing: tracing.clone() };
+    let parts =
+        AppParts { queue, services, tracing: tracing.clone(), controls: Arc::clone(&controls) };
+    let outages = Arc::clone(&parts.services.outages);
+    let store = Arc::clone(&parts.services.idempotency.store);
     let mut app = App::start(parts, settings(config));
+    let access =
+        OperatorAccess { config, app: &app, health: &health, outages, metrics, controls, store };
+    access.serve(&mut side, admin_port, stop_admin_port.clone());
     let (why, code) = tokio::select! {
         signal = signals.first() => (signal, ExitCode::SUCCESS),
         task = app.broken() => (task, ExitCode::FAILURE),

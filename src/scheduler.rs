@@ -1,6 +1,7 @@
 //! Makes delayed and parked jobs ready. The in-flight table and the circuit breakers decide when.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ pub const BUFFERED_PER_CALL: usize = 4;
 pub async fn wake_parked(
     inflight: Arc<InFlight>,
     outages: Arc<Outages>,
-    workers: usize,
+    workers: Arc<AtomicUsize>,
     stop: CancellationToken,
 ) {
     loop {
@@ -36,7 +37,9 @@ pub async fn wake_parked(
             next = [next, again].into_iter().flatten().min();
         }
         inflight.set_rationed(outages.is_rationed());
-        inflight.set_buffer_max(outages.smallest_limit().min(workers) * BUFFERED_PER_CALL);
+        inflight.set_buffer_max(
+            outages.smallest_limit().min(workers.load(Ordering::Relaxed)) * BUFFERED_PER_CALL,
+        );
         tokio::select! {
             biased;
             () = stop.cancelled() => return,

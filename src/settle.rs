@@ -11,6 +11,7 @@ pub mod account;
 pub mod batch;
 mod decide;
 mod excess;
+pub mod failures;
 mod give_up;
 mod lease_events;
 mod no_event;

@@ -9,7 +9,9 @@ pub mod log;
 pub mod trace;
 
 pub use self::context::TraceParent;
-pub use self::log::{LogError, LogSettings, flush_logs, init_logging, install_panic_hook};
+pub use self::log::{
+    LogError, LogSettings, flush_logs, init_logging, install_panic_hook, set_log_level,
+};
 pub use self::trace::{
     CallEnd, CallSpan, CallStart, CallStatus, EventSpan, EventStart, QueueSpan, QueueSpans,
     Sampling, SpanFailure, SpanLink, TraceError, TraceSettings, Tracing,

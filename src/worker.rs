@@ -7,6 +7,7 @@ mod tests;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
@@ -56,7 +57,7 @@ pub struct Worker {
     /// Longest time of an attempt before its worker counts as stuck.
     pub attempt_max: Duration,
     /// Number of workers in the pool.
-    pub pool: usize,
+    pub pool: Arc<AtomicUsize>,
 }
 
 impl Worker {
@@ -193,7 +194,8 @@ impl Worker {
     ///
     /// If every held job waited like this, the calls would occupy at most half of the workers.
     fn affordable(&self, pause: Duration, asking: Duration) -> Duration {
-        let shares = u32::try_from(2 * self.inflight.held() / self.pool).unwrap_or(u32::MAX);
+        let pool = self.pool.load(Ordering::Relaxed).max(1);
+        let shares = u32::try_from(2 * self.inflight.held() / pool).unwrap_or(u32::MAX);
         pause.max(asking.saturating_mul(shares))
     }
 }

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::metrics::{BreakerState, Outcome, QueueErrorKind};
+use crate::config::StatusPage;
+use crate::health::Health;
+use crate::metrics::{BreakerState, Metrics, Outcome, QueueErrorKind, Service};
+use crate::status::Status;
 
 struct Served {
     port: u16,
@@ -18,7 +21,15 @@ async fn serve() -> Served {
     let metrics = Arc::new(Metrics::new(&[]));
     let health = Arc::new(Health::new());
     let stop = CancellationToken::new();
-    let task = tokio::spawn(server.serve(metrics.clone(), health.clone(), stop.clone()));
+    let sources = crate::status::tests::sources(metrics.clone(), health.clone());
+    let routes = Routes {
+        metrics: metrics.clone(),
+        health: health.clone(),
+        controls: sources.controls.clone(),
+        status: Arc::new(Status::new(sources)),
+        status_page: StatusPage::Local,
+    };
+    let task = tokio::spawn(server.serve(routes, stop.clone()));
     Served { port, metrics, health, stop, task }
 }
 
@@ -258,4 +269,60 @@ async fn a_probe_without_an_answer_times_out() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let probed = health_probe(listener.local_addr().unwrap().port()).await;
     assert!(probed.unwrap_err().contains("no answer within 2s"));
+}
+
+async fn ask_as(served: &Served, host: &str, request_line: &str) -> String {
+    let mut stream = served.connect().await;
+    let request = format!("{request_line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_status_is_shown_to_this_machine_only() {
+    let served = serve().await;
+    for path in ["/status", "/status.json"] {
+        let answer = ask_as(&served, "localhost:8040", &format!("GET {path}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        for header in [
+            "content-security-policy: default-src 'none'; style-src 'sha256-",
+            "frame-ancestors 'none'",
+            "form-action 'none'",
+            "x-content-type-options: nosniff",
+            "cache-control: no-store",
+        ] {
+            assert!(answer.contains(header), "{path}: {header}: {answer}");
+        }
+        assert!(!answer.contains("access-control-"), "{answer}");
+        let refused = ask_as(&served, "rebound.example", &format!("GET {path}")).await;
+        assert!(
+            refused.starts_with("HTTP/1.1 403") && refused.contains("STATUS_PAGE=local"),
+            "{refused}"
+        );
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
+            let answer = ask_as(&served, "localhost", &format!("{method} {path}")).await;
+            assert!(answer.starts_with("HTTP/1.1 405"), "{method} {path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_whole_without_its_script_and_small() {
+    let served = serve().await;
+    let answer = ask_as(&served, "127.0.0.1", "GET /status").await;
+    let (_, page) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(page.len() < 20 * 1024, "{}", page.len());
+    for expected in [
+        "<caption>Services</caption>",
+        "<caption>Held events</caption>",
+        "Not ready",
+        "SQS_QUEUE_URL",
+    ] {
+        assert!(page.contains(expected), "{expected}: {page}");
+    }
+    for foreign in ["src=", "href=", "style=", "onclick", "http-equiv", "<form", "<iframe"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
 }

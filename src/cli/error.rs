@@ -30,6 +30,11 @@ impl UsageError {
         Self { fault: fault(error, command), help }
     }
 
+    /// Describes options of a command that do not go together.
+    pub(super) fn of(fault: &str, command: &str) -> Self {
+        Self { fault: fault.to_owned(), help: format!("{PROGRAM} {command} --help") }
+    }
+
     /// Describes the name of a command that does not exist below `command`; of the program's own,
     /// `also` are allowed too.
     pub(super) fn no_command(name: &str, command: &Command, also: &[&str]) -> Self {

@@ -86,7 +86,8 @@ fn the_help_of_every_command_fits_a_screen_and_names_each_of_its_commands() {
 
 #[test]
 fn an_error_names_the_argument_what_was_given_and_what_is_allowed() {
-    let commands = "check, health, dlq, event, forget, decode, completions, man, help, version";
+    let commands =
+        "check, health, dlq, event, forget, decode, ctl, completions, man, help, version";
     for (line, fault, help) in [
         (
             "run\u{1b}[31m",

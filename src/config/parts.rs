@@ -10,7 +10,7 @@ use super::read::Reader;
 use super::table::{self, Variable};
 use super::{
     InventoryConfig, LogConfig, LogFormat, LogLevel, ReservationConfig, RetryConfig, ServerConfig,
-    SqsConfig, WorkerConfig,
+    SqsConfig, StatusPage, WorkerConfig,
 };
 
 const BYTES_PER_MIB: u64 = 1024 * 1024;
@@ -171,10 +171,6 @@ impl LogConfig {
     pub(super) fn read(reader: &mut Reader, raw: &Raw) -> Option<Self> {
         let mut nearest = None;
         let level = |value: &str| match value.to_ascii_lowercase().as_str() {
-            "debug" => Some(LogLevel::Debug),
-            "info" => Some(LogLevel::Info),
-            "warn" => Some(LogLevel::Warn),
-            "error" => Some(LogLevel::Error),
             // Other programs accept this level.
             "trace" => {
                 nearest = Some("debug");
@@ -188,7 +184,7 @@ impl LogConfig {
                 nearest = Some("error");
                 Some(LogLevel::Error)
             }
-            _ => None,
+            level => LogLevel::parse(level),
         };
         let format = |value: &str| match value.to_ascii_lowercase().as_str() {
             "json" => Some(LogFormat::Json),
@@ -210,7 +206,14 @@ impl ServerConfig {
         let port = reader.whole(&table::SERVER_PORT, &raw.server_port)?;
         let port = u16::try_from(port).expect("the table's ports fit 16 bits");
         let port = NonZeroU16::new(port).expect("the table's ports begin at 1");
-        Some(Self { port })
+        let status_page = |value: &str| match value.to_ascii_lowercase().as_str() {
+            "local" => Some(StatusPage::Local),
+            "open" => Some(StatusPage::Open),
+            "off" => Some(StatusPage::Off),
+            _ => None,
+        };
+        let status_page = reader.parsed(&table::STATUS_PAGE, &raw.status_page, status_page)?;
+        Some(Self { port, status_page })
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) struct Raw {
     pub(super) shared_order: Option<String>,
     pub(super) shutdown_grace: Option<String>,
     pub(super) server_port: Option<String>,
+    pub(super) status_page: Option<String>,
     pub(super) log_level: Option<String>,
     pub(super) log_format: Option<String>,
     pub(super) no_color: Option<String>,

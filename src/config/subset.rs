@@ -1,11 +1,13 @@
 //! Parts of the configuration, for commands that need only the queue or only the store.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use super::raw::Raw;
 use super::read::Reader;
 use super::{
-    AwsConfig, ConfigErrors, IdempotencyConfig, SqsConfig, StoreAuth, environment, reader, table,
+    AwsConfig, ConfigErrors, IdempotencyConfig, ServerConfig, SqsConfig, StoreAuth, environment,
+    reader, table,
 };
 
 /// What calls to the queue and its dead-letter queue need. `Debug` shows no passwords.
@@ -32,6 +34,28 @@ pub struct StorePart {
 
 /// Variables by name.
 type Vars = BTreeMap<String, String>;
+
+/// What reaching the worker of this machine needs.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerPart {
+    /// The admin port.
+    pub port: NonZeroU16,
+}
+
+impl ServerPart {
+    /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// If `SERVER_PORT` is wrong.
+    pub fn from_env() -> Result<Self, ConfigErrors> {
+        let vars: BTreeMap<String, String> = environment().collect();
+        let mut reader = reader(&vars);
+        let server = ServerConfig::read(&mut reader, &Raw::from_vars(vars.clone()));
+        reader.finish()?;
+        let port = server.expect("a part is missing only where an error was noted").port;
+        Ok(Self { port })
+    }
+}
 
 impl QueuePart {
     /// Reads the environment of this process.

@@ -100,6 +100,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("SHARED_ORDER", "FALSE"),
     ("SHUTDOWN_GRACE", "26"),
     ("SERVER_PORT", "9000"),
+    ("STATUS_PAGE", "Open"),
     ("LOG_LEVEL", "WARN"),
     ("LOG_FORMAT", "Pretty"),
     ("NO_COLOR", "1"),

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use self::permits::ShardPermits;
 use super::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, Lost, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, Lost, Notice, RecordKey, Store, StoreError,
 };
 use crate::event::StepSet;
 use crate::health::Health;
@@ -103,12 +103,21 @@ impl IdempotencyClient {
         self.ask_to_end(key, Call::Release, |key| self.store.release(key, token, done)).await
     }
 
-    /// Checks a shared store periodically, so that an idle worker also knows its state. Never
-    /// returns.
-    pub async fn watch(self) {
+    /// Reads the notice, and hands it to `apply`.
+    ///
+    /// # Errors
+    /// If the store cannot be reached.
+    pub async fn look(&self, apply: impl Fn(&Notice)) -> Result<(), StoreError> {
+        apply(&self.store.ping().await?);
+        Ok(())
+    }
+
+    /// Checks a shared store periodically, so that an idle worker also knows its state, and hands
+    /// its notice to `apply`. Never returns.
+    pub async fn watch(self, apply: impl Fn(&Notice)) {
         let mut was_there = true;
         loop {
-            let looked = self.store.ping().await;
+            let looked = self.look(&apply).await;
             // A store that can be reached but fails its operations counts as away.
             self.health.store(looked.is_ok() && !self.outages.is_store_away());
             match &looked {

@@ -15,7 +15,9 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::settled::{Settled, SettledAs, SettledEvents};
-use super::{Claim, ClaimRequest, ClaimToken, HandledAs, Lost, RecordKey, Store, StoreError};
+use super::{
+    Claim, ClaimRequest, ClaimToken, HandledAs, Lost, Notice, RecordKey, Store, StoreError,
+};
 use crate::event::{ContentHash, EventId, StepSet};
 
 /// A [`Store`] in this process's memory. It has no lanes: the in-flight table already works on one
@@ -181,8 +183,8 @@ impl Store for MemoryStore {
         self.end(key.id, token, given_up, |end| matches!(end, SettledAs::GivenUp(_)))
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+    async fn ping(&self) -> Result<Notice, StoreError> {
+        Ok(Notice::none())
     }
 }
 

@@ -9,6 +9,7 @@ mod left;
 mod limiter;
 mod lost;
 mod order;
+mod overview;
 mod retained;
 mod suspects;
 mod waiting;

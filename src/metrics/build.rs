@@ -9,8 +9,8 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Opts};
 use super::judged::Judged;
 use super::registrar::Registrar;
 use super::{
-    Call, CallResult, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome, QueueAction,
-    QueueErrorKind, RetryReason, SettlementKind, SpanLoss, TYPES,
+    Call, CallResult, ControlLever, DuplicateReason, HeldState, Metrics, OUTCOMES, Outcome,
+    QueueAction, QueueErrorKind, RetryReason, SettlementKind, SpanLoss, TYPES,
 };
 use crate::event::EventType;
 
@@ -141,7 +141,11 @@ impl Metrics {
                 .iter()
                 .map(|reason| (*reason, dead_letters.with_label_values(&[*reason])))
                 .collect(),
-            pool_size: make.gauge("worker_pool_size", "Workers that there are: WORKER_CONCURRENCY."),
+            pool_size: make.gauge(
+                "worker_pool_size",
+                "Workers that there are: WORKER_CONCURRENCY, unless an operator changed it.",
+            ),
+            controls: make.controls(),
             in_flight_max: make.gauge(
                 "worker_messages_in_flight_max",
                 "Messages that may be held at once: MAX_IN_FLIGHT.",
@@ -192,6 +196,15 @@ impl Registrar {
             Opts::new("worker_messages_in_flight", "Messages held now, by what they are doing.");
         let vec = self.register(IntGaugeVec::new(opts, &["state"]));
         Arc::new(HeldState::ALL.map(|state| vec.with_label_values(&[state.as_str()])))
+    }
+
+    fn controls(&self) -> [IntGauge; ControlLever::ALL.len()] {
+        let opts = Opts::new(
+            "worker_control_active",
+            "Whether an operator's change is in effect: 1 yes, 0 no. It goes back by itself.",
+        );
+        let vec = self.register(IntGaugeVec::new(opts, &["lever"]));
+        ControlLever::ALL.map(|lever| vec.with_label_values(&[lever.as_str()]))
     }
 
     fn queue_action_failing(&self) -> [IntGauge; QueueAction::ALL.len()] {

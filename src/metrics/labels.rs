@@ -204,6 +204,18 @@ impl QueueAction {
 }
 
 label! {
+    /// What an operator can change while the worker runs.
+    ControlLever {
+        /// No message is received.
+        Pause => "pause",
+        /// The number of workers.
+        Concurrency => "concurrency",
+        /// The least severe log lines that are written.
+        LogLevel => "log_level",
+    }
+}
+
+label! {
     /// State of a held message.
     HeldState {
         /// Received and not started, or waiting for a permit of a service's concurrency limit.
@@ -285,4 +297,4 @@ macro_rules! indexed {
     )+ };
 }
 
-indexed!(Outcome Call CallResult QueueErrorKind QueueAction HeldState RetryReason SettlementKind SpanLoss DuplicateReason BreakerState LimitChange PaceScope Service);
+indexed!(Outcome Call CallResult QueueErrorKind QueueAction HeldState RetryReason SettlementKind SpanLoss DuplicateReason BreakerState LimitChange PaceScope Service ControlLever);

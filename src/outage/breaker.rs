@@ -16,7 +16,7 @@ pub(super) use self::change::{Change, Entered, Trouble};
 pub(super) use self::probing::probe_wait;
 use self::probing::{Down, LOST_AFTER};
 use super::evidence::{BegunCall, Evidence, FailureKind, Proof};
-use super::limit::{Limit, LimitStep, Sample};
+use super::limit::{Bounds, Limit, LimitStep, Sample};
 use super::{CallOutcome, Waiting};
 use crate::client::Load;
 
@@ -274,6 +274,11 @@ impl Breaker {
             limit.after_outage(self.evidence.begun());
         }
         Some(Change::Back { trouble, after: now.saturating_duration_since(since) })
+    }
+
+    /// Sets new bounds of the limit, if calls are limited.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.limit.iter_mut().for_each(|limit| limit.set_bounds(bounds));
     }
 
     /// Drops a rate that restricts no call.

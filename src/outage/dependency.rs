@@ -1,5 +1,7 @@
 //! Services with a breaker each. The store has one breaker per shard.
 
+use std::fmt;
+
 use crate::metrics::Service;
 
 /// Maximum number of store shards with a breaker of their own.
@@ -15,6 +17,13 @@ impl Shard {
     pub fn new(part: u16, whole: u16) -> Self {
         let shard = u32::from(part) * 16 / u32::from(whole.max(1));
         Self(u8::try_from(shard.min(15)).expect("at most 15"))
+    }
+}
+
+/// Shows the shard as its number, from 1.
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {}", self.0 + 1)
     }
 }
 

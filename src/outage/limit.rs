@@ -170,6 +170,14 @@ impl Limit {
         }
     }
 
+    /// Sets new bounds. A limit at its maximum follows the maximum.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        let is_full = self.value >= self.bounds.max;
+        self.slow_start = self.slow_start.map(|_| bounds.max);
+        self.value = if is_full { bounds.max } else { bounds.clamp(self.value) };
+        self.bounds = bounds;
+    }
+
     /// Returns the in-flight limit.
     pub(super) fn calls(&self) -> usize {
         as_usize(self.value)

@@ -71,7 +71,7 @@ pub(super) fn rate(service: Service, before: Option<f64>, now: Option<f64>) {
     }
 }
 
-const fn trouble_word(trouble: Trouble) -> &'static str {
+pub(super) const fn trouble_word(trouble: Trouble) -> &'static str {
     match trouble {
         Trouble::Away => "away",
         Trouble::Failing => "failing",

@@ -4,6 +4,7 @@
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::controls::Controls;
 use crate::queue::QueueErrorKind::{Denied, Network};
 use crate::settle::tests::engine::{Engine, LEASE};
 use crate::settle::tests::told::Told;
@@ -31,6 +32,7 @@ impl Engine {
             inflight: Arc::clone(&self.table),
             intake,
             actions: Arc::clone(&self.actions),
+            controls: Arc::new(Controls::new(Arc::clone(&metrics))),
             wait,
             visibility: LEASE,
             concurrency: 4,

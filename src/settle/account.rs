@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing::info;
+
 /// The ways in which a message leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
@@ -53,6 +55,21 @@ pub struct MessageAccount {
 }
 
 impl MessageAccount {
+    /// Logs where each message went, in one line.
+    pub fn log(&self) {
+        info!(
+            received = self.received_total(),
+            deleted = self.left_total(Disposition::Deleted),
+            dead_lettered = self.left_total(Disposition::DeadLettered),
+            handed_back = self.left_total(Disposition::HandedBack),
+            lease_lost = self.left_total(Disposition::LeaseLost),
+            replaced = self.left_total(Disposition::Replaced),
+            unsettled = self.left_total(Disposition::Unsettled),
+            balanced = self.balances(),
+            "Stopped"
+        );
+    }
+
     /// Counts received messages.
     pub fn received(&self, messages: usize) {
         add(&self.received, messages);

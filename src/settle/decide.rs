@@ -60,6 +60,21 @@ pub enum Verdict {
     Forget,
 }
 
+impl Verdict {
+    /// Returns what follows a failed attempt, as one word; `None` if nothing failed.
+    #[must_use]
+    pub const fn after_failure(&self, end: &AttemptOutcome) -> Option<&'static str> {
+        match (self, end) {
+            (Self::Retry { .. }, _) => Some("retry"),
+            (Self::Park(..), AttemptOutcome::Parked { error: Some(_), .. }) => Some("waits"),
+            (Self::Release(_), _) => Some("released"),
+            (Self::DeadLetter(reason), _) => Some(reason.as_str()),
+            (Self::Forget, _) => Some("lease_lost"),
+            (Self::Park(..) | Self::Delete(_), _) => None,
+        }
+    }
+}
+
 /// Why a message is in the dead-letter queue: a metric label, and the copy's `dlq_reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterReason {

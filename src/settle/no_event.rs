@@ -1,11 +1,14 @@
 //! Settles messages without an event: poison, or a payment status that changes nothing here.
 
+use std::time::SystemTime;
+
 use tracing::{info, warn};
 
 use super::Settler;
 use super::account::Disposition;
 use super::batch::{Grounds, Settlement};
 use super::decide::DeadLetterReason;
+use super::failures::RecentFailure;
 use crate::event::{NoChange, Poison};
 use crate::inflight::RemovedJob;
 use crate::metrics::Outcome;
@@ -18,9 +21,18 @@ impl Settler {
     /// Dead-letters a body that is not a valid event.
     pub async fn reject_poison(&self, removed: RemovedJob, poison: Poison, mut span: EventSpan) {
         let Poison { reason, event_type, id, reservation_id, detail } = poison;
+        let reason = DeadLetterReason::Poison(reason);
+        self.failures.add(RecentFailure {
+            at: SystemTime::now(),
+            event_type,
+            reservation_id: reservation_id.clone(),
+            reason: reason.as_str(),
+            class: "poison",
+            code: String::new(),
+            trace_id: span.trace_id().to_owned(),
+        });
         let id = id.as_ref().map(|id| id.as_str());
         let reservation_id = reservation_id.as_ref().map(|id| id.as_str());
-        let reason = DeadLetterReason::Poison(reason);
         self.metrics.event_settled(event_type, Outcome::Failed);
         let event_type = event_type.map_or(UNKNOWN_TYPE, |known| known.as_str());
         warn!(

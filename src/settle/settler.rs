@@ -9,6 +9,7 @@ use tracing::debug;
 use super::account::{Disposition, MessageAccount};
 use super::batch::{Batches, Grounds, Settlement};
 use super::decide::{DeadLetterReason, EventHistory, RetryPolicy, Verdict, decide};
+use super::failures::Failures;
 use super::report::{attempt_begun, describe, end_span, log_dead_letter, log_fate};
 use crate::client::Class;
 use crate::clock::{self, millis};
@@ -40,6 +41,8 @@ pub struct Settler {
     pub outages: Arc<Outages>,
     /// The account of received and settled messages.
     pub account: Arc<MessageAccount>,
+    /// The last failures, for operators.
+    pub failures: Arc<Failures>,
 }
 
 impl Settler {
@@ -53,6 +56,9 @@ impl Settler {
         {
             attempt_outcome = error.into();
             verdict = self.decide(&job, &attempt_outcome);
+        }
+        if let Some(follows) = verdict.after_failure(&attempt_outcome) {
+            self.failures.add_attempt(&job, &attempt_outcome, follows);
         }
         match verdict {
             Verdict::Delete(outcome) => self.delete(job, outcome, &attempt_outcome).await,
@@ -144,6 +150,7 @@ impl Settler {
             reason = reason.as_str(),
             "Another event has this id: it goes to the dead-letter queue"
         );
+        self.failures.add_job(&job, reason.as_str(), "id_reused", String::new());
         let event_type = job.event.event_type().as_str();
         end_span(job, Outcome::Failed, Some((reason.as_str(), &error)));
         self.send_dead_letter(removed, Grounds { reason, error, event_type }).await;

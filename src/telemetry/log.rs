@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::{Registry, reload};
 
 use self::format::Buffers;
 use self::writer::Writer;
@@ -57,6 +58,9 @@ pub enum LogError {
     Stdout(#[from] io::Error),
 }
 
+/// The filter of this process's lines, set by [`init_logging`].
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
 /// The writer of this process, set by [`init_logging`].
 static STDOUT: OnceLock<Writer> = OnceLock::new();
 
@@ -74,8 +78,17 @@ pub fn init_logging(settings: LogSettings, metrics: Arc<Metrics>) -> Result<(), 
     let writer = Writer::start(stdout, metrics);
     STDOUT.set(writer.clone()).map_err(|_| LogError::AlreadySetUp)?;
     let sink = move |line: &str| writer.put(line);
-    tracing::subscriber::set_global_default(subscriber(settings, sink))
-        .map_err(|_| LogError::AlreadySetUp)
+    let (subscriber, filter) = subscriber(settings, sink);
+    FILTER.set(filter).map_err(|_| LogError::AlreadySetUp)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadySetUp)
+}
+
+/// Sets the least severe log lines of this process. A line that is not written costs nothing:
+/// `tracing` asks each place once, and again only after a change.
+pub fn set_log_level(level: LogLevel) {
+    if let Some(Err(error)) = FILTER.get().map(|filter| filter.reload(targets(level))) {
+        tracing::error!(error = %error, "The log level cannot be changed");
+    }
 }
 
 /// Waits until all lines so far are written or dropped, for at most `limit`. Call it before
@@ -106,11 +119,14 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 pub(super) fn subscriber(
     settings: LogSettings,
     sink: impl Fn(&str) + Send + Sync + 'static,
-) -> impl Subscriber + Send + Sync {
-    let level = settings.level.filter();
-    let filter =
-        Targets::new().with_target(OWN_TARGET, level).with_default(level.min(LevelFilter::WARN));
-    tracing_subscriber::registry().with(filter).with(LineLayer { settings, sink })
+) -> (impl Subscriber + Send + Sync, reload::Handle<Targets, Registry>) {
+    let (filter, handle) = reload::Layer::new(targets(settings.level));
+    (tracing_subscriber::registry().with(filter).with(LineLayer { settings, sink }), handle)
+}
+
+fn targets(level: LogLevel) -> Targets {
+    let level = level.filter();
+    Targets::new().with_target(OWN_TARGET, level).with_default(level.min(LevelFilter::WARN))
 }
 
 impl LogLevel {

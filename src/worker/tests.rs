@@ -1,6 +1,7 @@
 //! A worker on a store and services that answer as they are told.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
@@ -88,7 +89,7 @@ fn worker(engine: &Engine, fail: u32, panics: bool) -> Worker {
         settler,
         health: Arc::clone(&engine.health),
         attempt_max: 60 * SECOND,
-        pool: 1,
+        pool: Arc::new(AtomicUsize::new(1)),
     }
 }
 

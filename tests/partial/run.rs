@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use reservation_worker::app::{App, AppParts};
+use reservation_worker::controls::Controls;
 use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
 use reservation_worker::idempotency::memory::MemoryStore;
@@ -170,6 +171,7 @@ fn start(
     let services = Arc::new(SimServices { sim: Arc::clone(sim), process });
     let (reservations, inventory) = sabotage::services(sabotage, services);
     let parts = AppParts {
+        controls: Arc::new(Controls::new(Arc::clone(metrics))),
         queue: Arc::new(SimQueue { sim: Arc::clone(sim), process }),
         services: Services {
             reservations,

@@ -14,7 +14,7 @@ use reservation_worker::client::{
 };
 use reservation_worker::event::{EventId, ReservationId, StepSet};
 use reservation_worker::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, Notice, RecordKey, Store, StoreError,
 };
 use reservation_worker::outage::Shard;
 use tokio::time::Instant;
@@ -243,7 +243,7 @@ impl Store for BrokenStore {
         self.whole.lane_shard(id)
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ping(&self) -> Result<Notice, StoreError> {
         self.whole.ping().await
     }
 }

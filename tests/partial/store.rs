@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use reservation_worker::event::{EventId, ReservationId, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, Lost, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, Lost, Notice, RecordKey, Store, StoreError,
 };
 use reservation_worker::outage::Shard;
 use tokio::time::sleep;
@@ -204,7 +204,7 @@ impl Store for SharedStore {
         self.answer(key, reached, released).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+    async fn ping(&self) -> Result<Notice, StoreError> {
+        Ok(Notice::none())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reservation_worker::app::{App, AppParts};
+use reservation_worker::controls::Controls;
 use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
 use reservation_worker::idempotency::memory::MemoryStore;
@@ -108,6 +109,7 @@ fn start(sim: &Arc<Sim>, sabotage: Option<Sabotage>, metrics: &Arc<Metrics>) -> 
     let health = Arc::new(Health::new());
     let outages = Arc::new(Outages::new(limits(settings.concurrency), Arc::clone(metrics)));
     let parts = AppParts {
+        controls: Arc::new(Controls::new(Arc::clone(metrics))),
         queue: sabotage::queue(sabotage, queue, sim),
         services: Services {
             reservations: sabotage::reservations(sabotage, Arc::clone(&services) as _),

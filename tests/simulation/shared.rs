@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reservation_worker::event::{EventId, StepSet};
 use reservation_worker::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, Notice, RecordKey, Store, StoreError,
 };
 use tokio::time::sleep;
 
@@ -226,12 +226,12 @@ impl Store for SimStore {
         self.done(key.id, token, Op::Release { done }).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ping(&self) -> Result<Notice, StoreError> {
         let (trip, timeout) = self.sim.lock().store_trip();
         match trip {
             Trip::Well { there, back } => {
                 sleep(there + back).await;
-                Ok(())
+                Ok(Notice::none())
             }
             Trip::Refused(after) | Trip::AnswerLost(after) => {
                 sleep(after).await;

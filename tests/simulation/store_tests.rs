@@ -200,7 +200,7 @@ async fn a_down_store_refuses_and_a_silent_store_fails_at_the_timeout() {
     assert_eq!(asked_at.elapsed(), secs(1));
     advance(secs(10)).await;
     assert!(matches!(client.claim().await, Ok(Claim::Ours(_))));
-    assert_eq!(client.store.ping().await, Ok(()));
+    assert!(client.store.ping().await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

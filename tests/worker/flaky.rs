@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use reservation_worker::event::{EventId, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, Notice, RecordKey, Store, StoreError,
 };
 use reservation_worker::outage::Shard;
 
@@ -152,8 +152,8 @@ impl Store for FlakyStore {
         self.store().release(key, token, done).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.ask()
+    async fn ping(&self) -> Result<Notice, StoreError> {
+        self.ask().map(|()| Notice::none())
     }
 
     fn shard(&self, id: &EventId) -> Shard {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::app::{App, AppParts, AppSettings};
+use reservation_worker::app::{App, AppSettings};
 use reservation_worker::client::{
     CallContext, CallError, Class, Commit, Inventory, Load, ReleaseHold, Reservation,
     ReservationApi, ReservationStatus, TargetStatus,
@@ -23,10 +23,9 @@ use reservation_worker::queue::{
     QueueErrorKind, ReceiptHandle,
 };
 use reservation_worker::settle::account::MessageAccount;
-use reservation_worker::telemetry::Tracing;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{expired, limits, settings};
+use crate::support::{expired, limits, settings, untraced};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -270,7 +269,7 @@ fn start(queue: Arc<HalfWell>, visibility: Duration) -> Engine {
         endpoints: Arc::new(ServiceEndpoints::default()),
     };
     let settings = AppSettings { visibility, ..settings() };
-    let parts = AppParts { queue: Arc::clone(&queue) as _, services, tracing: Tracing::disabled() };
+    let parts = untraced(Arc::clone(&queue) as _, services);
     Engine { app: App::start(parts, settings), queue, api, health }
 }
 

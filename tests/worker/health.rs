@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reservation_worker::app::AppSettings;
+use reservation_worker::controls::Controls;
 use reservation_worker::health::{Health, Problem};
 use reservation_worker::inflight::capacity::InFlightLimiter;
 use reservation_worker::inflight::{InFlight, SuspectBounds};
@@ -140,6 +141,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
         metrics: Arc::clone(&metrics),
         outages: services.outages,
         account: Arc::clone(&account),
+        failures: Arc::default(),
     };
     let intake = Intake {
         inflight: Arc::clone(&inflight),
@@ -156,6 +158,7 @@ async fn wedged_loop(world: &World, health: &Arc<Health>) -> (Poller, Batcher) {
         inflight,
         intake,
         actions,
+        controls: Arc::new(Controls::new(Arc::clone(&metrics))),
         wait,
         visibility,
         concurrency: 20,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use reservation_worker::event::{Event, StepSet};
 use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, Notice, RecordKey, Store, StoreError,
 };
 use tokio::time::sleep;
 
@@ -129,7 +129,7 @@ impl Store for Late {
         self.store().release(key, token, done).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+    async fn ping(&self) -> Result<Notice, StoreError> {
+        Ok(Notice::none())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reservation_worker::app::{App, AppParts, AppSettings};
+use reservation_worker::app::{App, AppSettings};
 use reservation_worker::client::{
     CallContext, CallError, Class, Commit, Inventory, Load, ReleaseHold, Reservation,
     ReservationApi, ReservationStatus, TargetStatus,
@@ -23,11 +23,10 @@ use reservation_worker::queue::{
     ReceiptHandle,
 };
 use reservation_worker::retry::Backoff;
-use reservation_worker::telemetry::Tracing;
 use tokio::time::sleep;
 
 use crate::late::Late;
-use crate::support::{expired, limits, settings};
+use crate::support::{expired, limits, settings, untraced};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -280,7 +279,7 @@ pub(crate) fn start_with(
     settings.visibility = 30 * SECOND;
     change(&mut settings);
     let queue = Arc::clone(line) as _;
-    let app = App::start(AppParts { queue, services, tracing: Tracing::disabled() }, settings);
+    let app = App::start(untraced(queue, services), settings);
     Running { app, metrics, api }
 }
 

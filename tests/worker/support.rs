@@ -12,6 +12,7 @@ use reservation_worker::app::{App, AppParts, AppSettings};
 use reservation_worker::client::inventory::GrpcSettings;
 use reservation_worker::client::reservation::HttpSettings;
 use reservation_worker::client::{GrpcInventory, HttpReservationApi, ReservationApi};
+use reservation_worker::controls::Controls;
 use reservation_worker::event::{ContentHash, EventId, Step, idempotency_key};
 use reservation_worker::handler::{ServiceEndpoints, Services};
 use reservation_worker::health::Health;
@@ -19,6 +20,7 @@ use reservation_worker::idempotency::memory::MemoryStore;
 use reservation_worker::idempotency::{ClaimRequest, ClaimToken, IdempotencyClient};
 use reservation_worker::metrics::Metrics;
 use reservation_worker::outage::{OutageSettings, Outages};
+use reservation_worker::queue::Queue;
 use reservation_worker::queue::sqs::{SqsQueue, SqsSettings};
 use reservation_worker::retry::Backoff;
 use reservation_worker::settle::account::{Disposition, MessageAccount as Account};
@@ -177,7 +179,7 @@ impl World {
         let spy = Arc::clone(&queue);
         let metrics = Arc::clone(&services.metrics);
         let health = Arc::clone(&services.idempotency.health);
-        let parts = AppParts { queue, services, tracing };
+        let parts = AppParts { tracing, ..untraced(queue, services) };
         let worker = Worker { app: App::start(parts, settings), metrics, health, spy };
         // Faults that a test sets for the next calls must not hit the probes of the start.
         eventually("the actions were probed", || worker.spy.probes() >= ACTIONS_ASKED).await;
@@ -192,6 +194,12 @@ impl World {
         eventually("the message is released", || found().is_some()).await;
         found().unwrap()
     }
+}
+
+/// Returns the parts of a worker without traces, of which no lever is pulled.
+pub(crate) fn untraced(queue: Arc<dyn Queue>, services: Services) -> AppParts {
+    let controls = Arc::new(Controls::new(Arc::clone(&services.metrics)));
+    AppParts { queue, services, tracing: Tracing::disabled(), controls }
 }
 
 /// Returns limits above the number of workers of any test.

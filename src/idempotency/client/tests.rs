@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::event::{EventId, ReservationId};
+use crate::idempotency::Notice;
 use crate::outage::{Dependency, OutageSettings, Waiting};
 
 /// More failures in a row than open a breaker.
@@ -90,8 +91,8 @@ impl Store for TwoShards {
         shard(id.as_str())
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+    async fn ping(&self) -> Result<Notice, StoreError> {
+        Ok(Notice::none())
     }
 }
 

@@ -15,7 +15,7 @@ use super::{RedisStore, reply, slot};
 use crate::clock::millis;
 use crate::event::{EventId, ReservationId, Step, StepSet};
 use crate::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, KeyPart, Notice, RecordKey, Store, StoreError,
 };
 use crate::outage::Shard;
 
@@ -60,6 +60,11 @@ impl RedisStore {
 
     pub(super) fn lane_key(&self, id: &ReservationId) -> Argument {
         format!("{}{LANE_MARK}{}", self.key_prefix, id.as_str()).into_bytes()
+    }
+
+    /// The prefix alone is not the key of an event: an id is never empty.
+    fn notice_key(&self) -> Vec<Argument> {
+        vec![self.record_key("")]
     }
 
     /// Returns the keys. Whether the server is a cluster is known once it is connected.
@@ -108,7 +113,7 @@ impl RedisStore {
         for pair in 0..pairs {
             let lane = format!("{}{LANE_MARK}{LANE_MARK}{pair}", self.key_prefix).into_bytes();
             let keys = vec![self.record_key(""), lane];
-            self.run(&self.scripts.ping, keys, reply::done, |call| call).await?;
+            self.run(&self.scripts.ping, keys, reply::notice, |call| call).await?;
         }
         Ok(())
     }
@@ -316,9 +321,14 @@ impl Store for RedisStore {
 
     /// Checks whether a record could be written: a server that is full or read-only counts as
     /// unreachable.
-    async fn ping(&self) -> Result<(), StoreError> {
-        // The prefix alone is not the key of an event.
-        let keys = vec![self.record_key("")];
-        self.run(&self.scripts.ping, keys, reply::done, |call| call).await
+    async fn ping(&self) -> Result<Notice, StoreError> {
+        self.run(&self.scripts.ping, self.notice_key(), reply::notice, |call| call).await
+    }
+
+    async fn post_notice(&self, text: &[u8], lasts: Duration) -> Result<(), StoreError> {
+        self.run(&self.scripts.post_notice, self.notice_key(), reply::done, |call| {
+            call.bytes(text).number(millis(lasts))
+        })
+        .await
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use redis::Value;
 
 use crate::event::{ContentHash, StepSet};
-use crate::idempotency::{Claim, Handled, HandledAs, Lost, StoreError};
+use crate::idempotency::{Claim, Handled, HandledAs, Lost, Notice, StoreError};
 
 // Same values as in `layout.lua`.
 const DONE: i64 = 0;
@@ -82,6 +82,18 @@ fn left(left_ms: i64, answer: &Value) -> Result<Duration, StoreError> {
 pub(super) fn done(answer: &Value) -> Result<(), StoreError> {
     match elements(answer) {
         [Value::Int(DONE)] => Ok(()),
+        _ => Err(refusal(answer)),
+    }
+}
+
+/// Parses the answer of `ping`.
+pub(super) fn notice(answer: &Value) -> Result<Notice, StoreError> {
+    match elements(answer) {
+        [Value::Int(DONE), Value::BulkString(text), Value::Int(now_ms)] => {
+            let now_ms = u64::try_from(*now_ms).map_err(|_| strange(answer))?;
+            let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(now_ms));
+            Ok(Notice { text: text.clone(), at: at.ok_or_else(|| strange(answer))? })
+        }
         _ => Err(refusal(answer)),
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Scripts {
     pub(super) stay_in_lane: Script,
     pub(super) leave_lane: Script,
     pub(super) ping: Script,
+    pub(super) post_notice: Script,
 }
 
 /// Puts a script together: the layout, what comes before the functions, the functions, the rest.
@@ -62,6 +63,7 @@ impl Scripts {
             stay_in_lane: script!(; "stay.lua"),
             leave_lane: script!(; "leave.lua"),
             ping: script!(; "ping.lua"),
+            post_notice: script!(; "post_notice.lua"),
         }
     }
 }

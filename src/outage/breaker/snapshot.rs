@@ -66,6 +66,30 @@ impl Breaker {
         self.evidence.succeeded() > 0
     }
 
+    /// Returns whether the service is in a pause of any length.
+    pub(in crate::outage) fn is_resting(&self, now: Instant) -> bool {
+        matches!(self.state, BreakerPhase::Paused { until, .. } if now < until)
+    }
+
+    /// Returns the time since the service went down, or since it was last called again.
+    pub(in crate::outage) fn since(&self, now: Instant) -> Duration {
+        self.lasts(true, now).or_else(|| self.lasts(false, now)).unwrap_or_default()
+    }
+
+    /// Returns the time until the next probe, or until the end of the pause.
+    pub(in crate::outage) fn next_call_in(&self, now: Instant) -> Option<Duration> {
+        match &self.state {
+            BreakerPhase::Down(down) => Some(down.next_probe.saturating_duration_since(now)),
+            BreakerPhase::Paused { until, .. } if now < *until => Some(*until - now),
+            BreakerPhase::Paused { .. } | BreakerPhase::Serving => None,
+        }
+    }
+
+    /// Returns the number of calls in flight.
+    pub(in crate::outage) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     /// Returns the limit, if calls are limited.
     pub(in crate::outage) fn limit(&self) -> Option<&Limit> {
         self.limit.as_ref()

@@ -89,7 +89,16 @@ impl Engine {
         let backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30) };
         let policy = RetryPolicy { retries_max: 2, backoff };
         let inflight = Arc::clone(&table);
-        let settler = Settler { inflight, idempotency, batches, policy, metrics, outages, account };
+        let settler = Settler {
+            inflight,
+            idempotency,
+            batches,
+            policy,
+            metrics,
+            outages,
+            account,
+            failures: Arc::default(),
+        };
         let (limiter, batcher) = (InFlightLimiter::new(100, 1 << 40), tokio::spawn(batcher.run()));
         Self {
             queue,

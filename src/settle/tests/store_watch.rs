@@ -13,7 +13,7 @@ use crate::outage::{CallOutcome, Dependency, Shard};
 async fn a_store_counts_as_away_while_it_cannot_be_reached_or_fails_its_operations() {
     let engine = Engine::new();
     let works = || engine.health.parts_ready()[1].1;
-    let watch = tokio::spawn(engine.settler.idempotency.clone().watch());
+    let watch = tokio::spawn(engine.settler.idempotency.clone().watch(|_| ()));
     for is_cut_off in [true, false, true, false] {
         engine.store.is_cut_off.store(is_cut_off, Ordering::Relaxed);
         sleep(Duration::from_secs(11)).await;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::event::StepSet;
 use crate::idempotency::{
-    Claim, ClaimRequest, ClaimToken, HandledAs, RecordKey, Store, StoreError,
+    Claim, ClaimRequest, ClaimToken, HandledAs, Notice, RecordKey, Store, StoreError,
 };
 use crate::metrics::QueueAction;
 use crate::queue::{
@@ -250,10 +250,10 @@ impl Store for ToldStore {
         self.answer("release", token)
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ping(&self) -> Result<Notice, StoreError> {
         if self.is_cut_off.load(Ordering::Relaxed) {
             return Err(StoreError::unavailable("as it is told"));
         }
-        Ok(())
+        Ok(Notice::none())
     }
 }

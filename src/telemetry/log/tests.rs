@@ -36,7 +36,7 @@ fn logged(level: LogLevel, format: LogFormat, log: impl FnOnce()) -> Sink {
     let sink = Sink::default();
     let lines = sink.clone();
     let settings = LogSettings { level, format, color: false };
-    let subscriber = subscriber(settings, move |line| {
+    let (subscriber, _) = subscriber(settings, move |line| {
         lines.0.lock().unwrap().push(line.to_owned());
     });
     tracing::subscriber::with_default(subscriber, log);
@@ -272,7 +272,7 @@ fn a_panic_is_one_line_with_its_location() {
     let sink = Sink::default();
     let lines = sink.clone();
     let settings = LogSettings { level: LogLevel::Info, format: LogFormat::Json, color: false };
-    let subscriber =
+    let (subscriber, _) =
         subscriber(settings, move |line| lines.0.lock().unwrap().push(line.to_owned()));
     let _default = tracing::subscriber::set_default(subscriber);
     let previous = panic::take_hook();

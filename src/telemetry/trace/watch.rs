@@ -122,7 +122,7 @@ mod tests {
         let sink = Arc::clone(&lines);
         let (level, format) = (LogLevel::Info, LogFormat::Json);
         let settings = LogSettings { level, format, color: false };
-        let subscriber = log::subscriber(settings, move |line| {
+        let (subscriber, _) = log::subscriber(settings, move |line| {
             sink.lock().unwrap().push(line.to_owned());
         });
         tracing::subscriber::with_default(subscriber, act);

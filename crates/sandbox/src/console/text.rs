@@ -38,6 +38,7 @@ pub fn welcome(servers: &Servers) -> String {
             servers.queue_url
         ),
     );
+    text.push_str("\n# what the worker does: http://localhost:8040/status\n");
     text.push_str("\n# each call to the services from here on; Ctrl-C ends\n");
     text
 }

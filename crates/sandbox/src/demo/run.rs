@@ -72,7 +72,7 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
     world.misbehave(options.seed);
     let log =
         std::env::temp_dir().join(format!("reservation-worker-demo-{}.log", std::process::id()));
-    let mut worker = world.start_worker(options, &log)?;
+    let (mut worker, port) = world.start_worker(options, &log)?;
     screen.line(&format!(
         "{} events (seed {}) through {} (pid {}), its log: {}",
         options.events,
@@ -81,6 +81,7 @@ pub async fn run(options: &Options) -> Result<bool, DemoError> {
         worker.pid(),
         log.display()
     ))?;
+    screen.line(&format!("what it does, while it runs: http://localhost:{port}/status"))?;
 
     let mut mail = Mail::new(&workload);
     let in_time = tokio::select! {

@@ -61,11 +61,13 @@ impl World {
         );
     }
 
-    pub(super) fn start_worker(&self, options: &Options, log: &Path) -> io::Result<Process> {
+    /// Starts the worker; returns it and its admin port.
+    pub(super) fn start_worker(&self, options: &Options, log: &Path) -> io::Result<(Process, u16)> {
+        let port = free_port()?;
         let own = [
             ("INVENTORY_TIMEOUT_MS", TIMEOUT.as_millis().to_string()),
             ("RESERVATION_TIMEOUT_MS", TIMEOUT.as_millis().to_string()),
-            ("SERVER_PORT", free_port()?.to_string()),
+            ("SERVER_PORT", port.to_string()),
             ("LOG_FORMAT", "json".to_owned()),
             ("WORKER_CONCURRENCY", options.concurrency.to_string()),
             ("MAX_IN_FLIGHT", "1000".to_owned()),
@@ -75,7 +77,7 @@ impl World {
             ("SQS_WAIT_TIME", "1".to_owned()),
         ];
         let variables = self.servers.variables().into_iter().chain(own);
-        Process::start(&options.worker, variables, log)
+        Ok((Process::start(&options.worker, variables, log)?, port))
     }
 
     pub(super) fn progress(&self, mail: &Mail<'_>) -> Progress {

@@ -1,0 +1,124 @@
+//! The control socket: how `reservation-worker ctl` reaches the worker.
+//!
+//! A Unix socket that no browser and no other machine can reach. The kernel says who is at the
+//! other end: only the same user and root are served. On Linux it is an abstract one, which needs
+//! no file, so that it works on a read-only root; elsewhere a file in `/tmp`. The admin port's
+//! number is part of its name: two workers on one machine have different ones.
+//!
+//! One line of JSON each way, both bounded; then the worker closes the connection.
+
+mod client;
+mod protocol;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::warn;
+
+pub use self::client::{ControlError, ask};
+pub use self::protocol::{ControlRequest, ControlResponse};
+pub use self::requests::ControlParts;
+
+/// Connections served at once; further ones wait in the kernel.
+const CONNECTIONS_MAX: usize = 16;
+
+/// The maximum length of a request: a reason, and a few names.
+const REQUEST_BYTES_MAX: u64 = 4 * 1024;
+
+/// Time for a whole connection: slow clients cannot keep others out for longer.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Pause between accepts while the process has no free file descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The address of the control socket of the worker with this admin port.
+#[cfg(target_os = "linux")]
+pub(crate) fn address(port: u16) -> io::Result<std::os::unix::net::SocketAddr> {
+    use std::os::linux::net::SocketAddrExt;
+    std::os::unix::net::SocketAddr::from_abstract_name(format!("reservation-worker/{port}"))
+}
+
+/// The address of the control socket of the worker with this admin port.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn address(port: u16) -> io::Result<std::os::unix::net::SocketAddr> {
+    std::os::unix::net::SocketAddr::from_pathname(format!("/tmp/reservation-worker-{port}.sock"))
+}
+
+/// The control socket, bound but not yet served.
+#[derive(Debug)]
+pub struct ControlServer {
+    listener: UnixListener,
+}
+
+impl ControlServer {
+    /// Binds the socket of the worker with this admin port.
+    ///
+    /// # Errors
+    /// If another process has it, or sockets are not permitted.
+    pub fn bind(port: u16) -> io::Result<Self> {
+        let address = address(port)?;
+        if let Some(file) = address.as_pathname() {
+            // The admin port is ours already: a file of that name was left by a worker that died.
+            let _ = std::fs::remove_file(file);
+        }
+        let listener = StdListener::bind_addr(&address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: UnixListener::from_std(listener)? })
+    }
+
+    /// Answers requests. Never returns; dropping the future closes all connections.
+    pub async fn serve(self, parts: Arc<ControlParts>) {
+        let mut connections = JoinSet::new();
+        loop {
+            let has_room = connections.len() < CONNECTIONS_MAX;
+            tokio::select! {
+                biased;
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(error = %error, "A control connection ended badly");
+                    }
+                }
+                accepted = self.listener.accept(), if has_room => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(connection(stream, Arc::clone(&parts)));
+                    }
+                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                },
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, parts: Arc<ControlParts>) {
+    // The client left, or was too slow: it sees that, and nobody else needs to.
+    let _ = timeout(CONNECTION_TIME_MAX, answer(stream, &parts)).await;
+}
+
+async fn answer(mut stream: UnixStream, parts: &ControlParts) -> io::Result<()> {
+    let user = stream.peer_cred()?.uid();
+    let response = if user == rustix::process::geteuid().as_raw() || user == 0 {
+        let (reader, _) = stream.split();
+        let mut line = Vec::new();
+        BufReader::new(reader.take(REQUEST_BYTES_MAX)).read_until(b'\n', &mut line).await?;
+        match ControlRequest::read(&line) {
+            Ok(request) => parts.carry_out(request).await,
+            Err(why) => ControlResponse::refused(why),
+        }
+    } else {
+        warn!(user, "Another user tried the control socket: refused");
+        ControlResponse::refused("only the worker's own user and root may use the control socket")
+    };
+    let mut text = serde_json::to_vec(&response).map_err(io::Error::other)?;
+    text.push(b'\n');
+    stream.write_all(&text).await?;
+    stream.shutdown().await
+}

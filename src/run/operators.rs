@@ -1,0 +1,89 @@
+//! Serves what operators see and change: the admin port, the status, the control socket.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::admin::control::{ControlParts, ControlServer};
+use crate::admin::{AdminServer, Routes};
+use crate::app::App;
+use crate::config::{Config, LogLevel};
+use crate::controls::Controls;
+use crate::health::Health;
+use crate::idempotency::{ProcessId, Store};
+use crate::metrics::Metrics;
+use crate::outage::Outages;
+use crate::status::{Status, StatusSources};
+use crate::telemetry;
+
+/// The most workers that there can be, as `WORKER_CONCURRENCY` has it.
+const WORKERS_MAX: usize = 1_000;
+
+/// What operators reach.
+pub(super) struct OperatorAccess<'a> {
+    pub(super) config: &'a Config,
+    pub(super) app: &'a App,
+    pub(super) health: &'a Arc<Health>,
+    pub(super) outages: Arc<Outages>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) controls: Arc<Controls>,
+    pub(super) store: Arc<dyn Store>,
+}
+
+impl OperatorAccess<'_> {
+    /// Starts the tasks that show it, on `tasks`.
+    pub(super) fn serve(
+        self,
+        tasks: &mut JoinSet<()>,
+        admin_port: AdminServer,
+        stop: CancellationToken,
+    ) {
+        let Self { config, app, health, outages, metrics, controls, store } = self;
+        let (inflight, failures) = app.shown();
+        let status = Arc::new(Status::new(StatusSources {
+            health: Arc::clone(health),
+            outages,
+            inflight,
+            failures,
+            metrics: Arc::clone(&metrics),
+            controls: Arc::clone(&controls),
+            configuration: config.effective().collect(),
+            process: ProcessId::own().to_string(),
+        }));
+        tasks.spawn(Arc::clone(&status).watch());
+        tasks.spawn(Arc::clone(&controls).watch());
+        tasks.spawn(follow_log_level(Arc::clone(&controls), config.log.level));
+        let workers_max = WORKERS_MAX.min(config.worker.max_in_flight.get());
+        match ControlServer::bind(config.server.port.get()) {
+            Ok(server) => {
+                let (status, controls) = (Arc::clone(&status), Arc::clone(&controls));
+                tasks.spawn(server.serve(Arc::new(ControlParts {
+                    status,
+                    controls,
+                    store,
+                    workers_max,
+                })));
+            }
+            // The worker works without it.
+            Err(error) => warn!(
+                error = %error,
+                "The control socket cannot be used: `reservation-worker ctl` will not work"
+            ),
+        }
+        let health = Arc::clone(health);
+        let status_page = config.server.status_page;
+        let routes = Routes { metrics, health, controls, status, status_page };
+        tasks.spawn(admin_port.serve(routes, stop));
+    }
+}
+
+/// Applies the log level that an operator chose, else the configured one. Never returns.
+async fn follow_log_level(controls: Arc<Controls>, configured: LogLevel) {
+    let mut chosen = None;
+    loop {
+        chosen = controls.log_level_other_than(chosen).await;
+        telemetry::set_log_level(chosen.unwrap_or(configured));
+    }
+}
