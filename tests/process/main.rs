@@ -4,6 +4,7 @@
 
 mod aws;
 mod commands;
+mod ctl;
 mod dlq;
 mod dlq_disturbed;
 mod dlq_measured;

@@ -17,6 +17,7 @@ mod fencing;
 mod inspect;
 mod lane_model;
 mod lanes;
+mod notice;
 mod records;
 mod sharded;
 mod size;
