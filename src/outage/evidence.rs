@@ -8,6 +8,9 @@
 //! and nothing about calls that began later. The *run* is the fresh failures that began after the
 //! latest-begun call that succeeded.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -364,23 +367,5 @@ impl SuspectHistory {
             // Releases memory after a long outage.
             (self.since, self.order) = (HashMap::new(), VecDeque::new());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_more_subjects_are_remembered_than_may_be_and_none_for_ever() {
-        let mut failed = SuspectHistory::default();
-        let sizes = |failed: &SuspectHistory| (failed.since.len(), failed.order.len());
-        (0..40_000).for_each(|subject| failed.add(subject, subject));
-        assert_eq!(sizes(&failed), (FAILED_MAX, FAILED_MAX));
-        assert!(!failed.contains(0) && failed.contains(39_999), "the oldest are forgotten");
-        failed.forget_since(29_999);
-        assert_eq!(sizes(&failed), (10_000, 10_000));
-        (20_000..30_000).for_each(|subject| failed.remove(subject));
-        assert_eq!(sizes(&failed), (0, 0));
     }
 }

@@ -112,6 +112,7 @@ mod tests {
             window.totals(after(11)),
             Counts { calls: 4, failures: 1, paced: 1, refused: 1 }
         );
+        assert_eq!(window.totals(after(19)).calls, 4, "less than twenty seconds");
         assert_eq!(
             window.totals(after(21)),
             Counts { calls: 2, failures: 0, paced: 1, refused: 1 }
