@@ -3,6 +3,7 @@
 mod fast;
 mod half_down;
 mod late;
+mod released;
 
 use super::super::evidence::BegunCall;
 use super::super::limit::{Bounds, Limit};
