@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 
 use super::*;
 use crate::event::{EventId, ReservationId};
@@ -19,6 +21,9 @@ struct TwoShards {
     away: Mutex<Option<Shard>>,
     /// What was asked: the record, and the lane.
     asked: Mutex<Vec<(String, Option<String>)>>,
+    /// How often it was checked.
+    checks: AtomicUsize,
+    is_unreachable: AtomicBool,
 }
 
 fn shard(id: &str) -> Shard {
@@ -92,6 +97,10 @@ impl Store for TwoShards {
     }
 
     async fn ping(&self) -> Result<Notice, StoreError> {
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        if self.is_unreachable.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable { at: KeyPart::Both, why: "no route".to_owned() });
+        }
         Ok(Notice::none())
     }
 }
@@ -132,6 +141,36 @@ impl Bench {
         let (id, lane) = (EventId::new(id).unwrap(), ReservationId::new(lane).unwrap());
         let key = RecordKey { id: &id, lane: Some(&lane) };
         self.client.complete(key, ClaimToken::unique(), HandledAs::Applied).await
+    }
+
+    /// Makes so many operations fail at the shard of `id` that it is not called any more.
+    async fn take_down(&self, id: &str) {
+        self.set_away(id);
+        for n in 0..FAILURES {
+            assert!(self.renew(&format!("{id}{n}"), &format!("{id}{n}")).await.is_err());
+        }
+    }
+
+    /// Makes the shard of `id` answer again, by a probe.
+    async fn bring_back(&self, id: &str) {
+        *self.store.away.lock().unwrap() = None;
+        sleep(Duration::from_secs(2)).await;
+        let waiting = crate::outage::Waiting { fresh: 1, ..Default::default() };
+        let due = self.client.outages.due(Dependency::Store(shard(id)), waiting, Instant::now());
+        let probe = format!("{id}-probe");
+        assert_eq!(self.renew(&probe, &probe).await, Ok(()), "{due:?}");
+    }
+
+    fn is_ready(&self) -> bool {
+        self.client.health.parts_ready().contains(&("store", true))
+    }
+
+    /// Watches the store for a time, and returns how often it was checked.
+    async fn watch_s(&self, seconds: u64) -> usize {
+        let checks = self.store.checks.load(Ordering::Relaxed);
+        let watch = self.client.clone().watch(|_| ());
+        assert!(timeout(Duration::from_secs(seconds), watch).await.is_err(), "it never returns");
+        self.store.checks.load(Ordering::Relaxed) - checks
     }
 
     fn set_away(&self, id: &str) {
@@ -213,4 +252,47 @@ async fn an_event_ends_without_its_lane() {
     let last = bench.store.asked.lock().unwrap().last().cloned();
     assert_eq!(last, Some(asked(None)), "a shard that is away is not called");
     assert!(bench.complete("b-done", "a-done").await.is_err(), "the record is away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_worker_is_ready_only_while_all_shards_are_called() {
+    let bench = Bench::new();
+    bench.set_away("b");
+    assert!(bench.renew("b-once", "b-once").await.is_err());
+    assert!(bench.is_ready(), "one failure is no outage");
+    bench.take_down("b").await;
+    assert!(!bench.is_ready());
+    assert_eq!(bench.renew("a-other", "a-other").await, Ok(()));
+    assert!(!bench.is_ready(), "the other shard is still away");
+    bench.bring_back("b").await;
+    assert!(bench.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_idle_is_checked_every_ten_seconds() {
+    let bench = Bench::new();
+    bench.client.health.store(false);
+    assert_eq!(bench.watch_s(25).await, 3);
+    assert!(bench.is_ready());
+    bench.store.is_unreachable.store(true, Ordering::Relaxed);
+    bench.watch_s(1).await;
+    assert!(!bench.is_ready(), "it cannot be reached");
+    bench.store.is_unreachable.store(false, Ordering::Relaxed);
+    bench.watch_s(1).await;
+    assert!(bench.is_ready());
+    bench.take_down("b").await;
+    bench.watch_s(1).await;
+    assert!(!bench.is_ready(), "it can be reached, and a shard of it fails");
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_are_recorded_and_claims_released_at_the_store() {
+    let bench = Bench::new();
+    let (id, lane) = (EventId::new("a-1").unwrap(), ReservationId::new("a-1").unwrap());
+    let key = RecordKey { id: &id, lane: Some(&lane) };
+    let asked = || bench.store.asked.lock().unwrap().len();
+    assert_eq!(bench.client.record(key, ClaimToken::unique(), StepSet::EMPTY).await, Ok(()));
+    assert_eq!(asked(), 1);
+    assert_eq!(bench.client.release(key, ClaimToken::unique(), StepSet::EMPTY).await, Ok(()));
+    assert_eq!(asked(), 2);
 }
