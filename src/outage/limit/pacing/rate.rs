@@ -196,3 +196,128 @@ impl CallRate {
         Some(std::mem::take(&mut self.recent))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Returns by which factor one answer changes the rate, as a logarithm.
+    fn change(rate: &mut CallRate, is_refused: bool, now: Instant) -> f64 {
+        let before = rate.per_second;
+        rate.step(is_refused, now);
+        (rate.per_second / before).ln()
+    }
+
+    fn assert_near(is: f64, expected: f64, what: &str) {
+        assert!((is - expected).abs() < 1e-6, "{what}: {is}, not {expected}");
+    }
+
+    #[test]
+    fn calls_begin_at_the_rate_with_a_small_burst() {
+        let now = Instant::now();
+        let mut rate = CallRate::new(100.0, now);
+        assert_near(rate.free(now), 0.0, "none at first");
+        assert_eq!(rate.next(1.0, now), Some(now + ms(10)));
+        assert_near(rate.free(now + ms(10)), 1.0, "a hundredth of a second");
+        assert_eq!(rate.next(1.0, now + ms(10)), None);
+        rate.begin();
+        assert_near(rate.free(now + ms(10)), 0.0, "it has begun");
+        assert_near(rate.free(now + ms(5_000)), 2.0, "a burst is 20 ms");
+        let mut slow = CallRate::new(0.5, now);
+        assert_near(slow.free(now + ms(60_000)), 1.0, "one call at least");
+    }
+
+    #[test]
+    fn only_a_rate_that_restricts_calls_rises() {
+        for (per_second, at_ms, rises) in
+            [(100.0, 1_000, true), (100.0, 1_001, false), (0.5, 4_000, true), (0.5, 4_001, false)]
+        {
+            let now = Instant::now();
+            let mut rate = CallRate::new(per_second, now);
+            rate.free(now);
+            rate.free(now + ms(60_000));
+            let changed = change(&mut rate, false, now + ms(at_ms)) > 0.0;
+            assert_eq!(changed, rises, "{per_second} calls/s, {at_ms} ms after");
+        }
+    }
+
+    #[test]
+    fn a_rate_rises_faster_the_longer_no_call_is_refused() {
+        for (clean, clean_for_ms, times) in [
+            (CLEAN_ANSWERS, 1_999, 1.0),
+            (CLEAN_ANSWERS - 1, 2_000, 1.0),
+            (CLEAN_ANSWERS, 2_000, CLEAN_GAIN),
+            (CLEAN_ANSWERS, 299_999, CLEAN_GAIN),
+            (0, 300_000, GONE_GAIN),
+        ] {
+            let from = Instant::now();
+            let now = from + ms(clean_for_ms);
+            let mut rate = CallRate::new(100.0, from);
+            (rate.clean, rate.held_back_at) = (clean, now);
+            let seen = change(&mut rate, false, now);
+            assert_near(seen, times * 0.03 * REFUSED, &format!("{clean} in {clean_for_ms} ms"));
+        }
+    }
+
+    #[test]
+    fn a_refusal_lowers_the_rate_down_to_a_share_of_the_best() {
+        let now = Instant::now();
+        let mut rate = CallRate::new(100.0, now);
+        assert_near(change(&mut rate, true, now), -0.03 * (1.0 - REFUSED), "at 100 calls/s");
+        for (best, least) in [(100.0, 50.0), (8.0, 2.0), (0.2, LEAST)] {
+            let mut rate = CallRate::new(best, now);
+            (0..1_000).for_each(|_| rate.step(true, now));
+            assert_near(rate.per_second, least, "the floor");
+        }
+    }
+
+    #[test]
+    fn an_experiment_ends_at_half_of_the_best_rate_after_enough_answers() {
+        let now = Instant::now();
+        for (per_second, answers, refused, ends) in [
+            (55.0, LATE_ANSWERS, LATE_REFUSED, true),
+            (56.0, LATE_ANSWERS, LATE_REFUSED, false),
+            (50.0, LATE_ANSWERS - 1, LATE_REFUSED, false),
+            (50.0, RECENT - 1, LATE_REFUSED - 1, false),
+            (50.0, RECENT, 0, true),
+        ] {
+            let mut rate = CallRate::new(100.0, now);
+            (rate.per_second, rate.late) = (per_second - 1e-9, Count { answers, refused });
+            let seen = rate.halved().is_some();
+            assert_eq!(seen, ends, "{refused} of {answers} at {per_second} calls/s");
+            rate.begin_anew(now);
+            assert!(rate.halved().is_none(), "another one begins");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_doubted_far_below_the_highest_rate_since() {
+        let now = Instant::now();
+        let mut rate = CallRate::new(100.0, now);
+        for (per_second, has_sunk) in [(16.0, false), (14.0, true)] {
+            rate.per_second = per_second;
+            assert_eq!(rate.has_sunk(), has_sunk, "{per_second} of 100 calls/s");
+        }
+        rate.helped();
+        assert!(!rate.has_sunk(), "the limit was observed here");
+        rate.raise_to(10.0, now);
+        assert_near(rate.best, 140.0, "the best");
+        rate.per_second = 20.0;
+        assert!(rate.has_sunk());
+    }
+
+    #[test]
+    fn the_latest_answers_are_taken_after_a_second_and_a_hundred_of_them() {
+        let now = Instant::now();
+        let mut rate = CallRate::new(100.0, now);
+        (0..RECENT).for_each(|_| rate.step(true, now));
+        assert!(rate.take_recent(now + ms(999)).is_none());
+        let count = rate.take_recent(now + ms(1_000)).expect("enough");
+        assert_eq!((count.answers, count.refused), (RECENT, RECENT));
+        assert!(rate.take_recent(now + ms(9_000)).is_none(), "they are taken once");
+    }
+}
