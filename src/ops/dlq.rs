@@ -88,8 +88,8 @@ async fn run(
         console.tell(&format!("reservation-worker: {fault}"));
         return USAGE;
     }
-    // The worker's long polls are no concern of a command: their time would be that of an answer.
-    let sqs = SqsConfig { wait_time: Duration::ZERO, ..config.sqs.clone() };
+    // Ten messages of 1 MiB take a while on a slow line: an answer has the time of a long poll.
+    let sqs = SqsConfig { wait_time: Duration::from_secs(20), ..config.sqs.clone() };
     let source = match sqs_queue(&sqs, &config.aws).await {
         Ok(source) => source,
         Err(why) => {
@@ -113,6 +113,9 @@ async fn run(
             return FAILED;
         }
     };
+    if command.consent().is_some() {
+        console.tell(&format!("dead-letter queue {}, queue {}", dlq.url(), source.url()));
+    }
     let session = Session { command, selection, console, source: &source, dlq: &dlq, stop };
     session.run().await
 }

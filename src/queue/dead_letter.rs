@@ -105,7 +105,10 @@ impl DeadLetter {
 pub(super) fn by_worth(attributes: &[Attribute]) -> Vec<&Attribute> {
     let mut all: Vec<_> = attributes.iter().collect();
     let worth = |name: &str| NEEDED.iter().position(|needed| *needed == name);
-    all.sort_by_key(|attribute| (worth(&attribute.name).unwrap_or(NEEDED.len()), &attribute.name));
+    // A redrive added these; the copy's own `dlq_message_id` says the same.
+    let is_added = |name: &str| matches!(name, "redrive_of" | "redrive_count");
+    let rank = |name: &str| worth(name).unwrap_or(NEEDED.len() + usize::from(is_added(name)));
+    all.sort_by_key(|attribute| (rank(&attribute.name), &attribute.name));
     all
 }
 

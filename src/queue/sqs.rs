@@ -210,7 +210,10 @@ impl SqsQueue {
             // after a redrive.
             call = call.message_group_id(&**name);
         }
-        call.send().await.map(|_| ()).map_err(|error| queue_error(&error, error::DEAD_LETTER))
+        let sent = call.send().await.map_err(|error| queue_error(&error, error::DEAD_LETTER))?;
+        // Without an id it is no answer of SQS: whether the copy is stored is not known.
+        let id = sent.message_id.filter(|id| !id.is_empty());
+        id.map(drop).ok_or_else(error::no_message_id)
     }
 
     async fn change_visibility(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {

@@ -199,18 +199,21 @@ impl RedriveWork<'_> {
         let (began, mut failures) = (Instant::now(), 0);
         loop {
             tokio::select! {
-                () = self.pacer.turn() => {}
+                biased;
                 () = self.held.halt.cancelled() => return SendOutcome::Stopped,
+                () = self.pacer.turn() => {}
             }
             if !self.held.leases.lasts_for(id, LEASE_MIN) {
                 return SendOutcome::Failed(
                     "it is not held any more: SQS showed it to others".to_owned(),
                 );
             }
+            // Its own dead letter, or that of its copy, is not touched again in this run: also if
+            // the copy is stored and the answer is lost.
+            lock(&self.held.sent).insert(original);
             let why = match self.source.redrive(&copy).await {
                 Ok(new_id) => {
-                    // Its own dead letter, or that of its copy, is not touched again in this run.
-                    lock(&self.held.sent).extend([original, IdHash::of(&new_id.0)]);
+                    lock(&self.held.sent).insert(IdHash::of(&new_id.0));
                     return SendOutcome::Sent(new_id);
                 }
                 Err(why) => why,

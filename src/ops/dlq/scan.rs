@@ -37,6 +37,10 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Empty receives in a row that mean that the queue is empty.
 const EMPTY_MAX: u32 = 2;
 
+/// Receives in a row with nothing that was there when the run began and was not seen before: only
+/// what comes meanwhile is left.
+const BARREN_MAX: u32 = 20;
+
 /// How long receives may fail in a row, while SQS is throttled or away.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -118,6 +122,8 @@ struct Sorted {
     matching: Vec<Letter>,
     /// Those that were deleted before.
     again: Vec<ReceiptHandle>,
+    /// Whether one of them was there when the run began, and was not seen before.
+    has_new: bool,
 }
 
 impl Scan<'_> {
@@ -139,8 +145,12 @@ impl Scan<'_> {
         let open_bytes = AtomicUsize::new(0);
         let mut running: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
         let mut seen = HashSet::new();
-        let mut empty = 0;
-        while !held.halt.is_cancelled() && self.has_room() && empty < EMPTY_MAX {
+        let (mut empty, mut barren) = (0, 0);
+        while !held.halt.is_cancelled()
+            && self.has_room()
+            && empty < EMPTY_MAX
+            && barren < BARREN_MAX
+        {
             if held.tally.matches() >= self.limit {
                 break;
             }
@@ -163,7 +173,17 @@ impl Scan<'_> {
                 continue;
             }
             empty = 0;
-            let Sorted { matching, again } = self.sort(messages, &mut seen, asked_at, hidden);
+            let Sorted { matching, again, has_new } =
+                self.sort(messages, &mut seen, asked_at, hidden);
+            if has_new {
+                barren = 0;
+            } else if running.next().await.is_none() {
+                barren += 1;
+            }
+            // What was just received is held by now, and shown again.
+            if held.halt.is_cancelled() {
+                break;
+            }
             if !again.is_empty() {
                 // Deleted once more. Where that fails, SQS shows it again.
                 let _ = while_running(&mut running, held.dlq.delete(&again)).await;
@@ -179,7 +199,7 @@ impl Scan<'_> {
             }
         }
         while running.next().await.is_some() {}
-        self.note_unseen(empty >= EMPTY_MAX).await;
+        self.note_unseen(empty >= EMPTY_MAX || barren >= BARREN_MAX).await;
     }
 
     fn has_room(&self) -> bool {
@@ -230,7 +250,9 @@ impl Scan<'_> {
             held.leases.hold(id, message.handle.clone(), asked_at, hidden);
             if seen.insert(id) {
                 held.tally.change(|numbers| numbers.seen += 1);
-                sorted.matching.extend(self.pick(Letter::new(message)));
+                let letter = Letter::new(message);
+                sorted.has_new |= !self.is_newer(&letter);
+                sorted.matching.extend(self.pick(letter));
             }
         }
         sorted

@@ -205,6 +205,28 @@ async fn messages_sent_after_the_run_began_are_not_touched() {
     assert_eq!(ran.summary()["left_newer_than_run"], 1);
 }
 
+/// In an incident letters come faster than the queue is ever found empty.
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_although_letters_go_on_coming() {
+    let dlq = Arc::new(FakeQueue::new(false, letters(3, "rejected")));
+    let coming = tokio::spawn({
+        let dlq = Arc::clone(&dlq);
+        async move {
+            for n in 100.. {
+                sleep(Duration::from_millis(300)).await;
+                let later = Some(SystemTime::now() + Duration::from_secs(3_600));
+                dlq.put(Message { sent_at: later, ..letter(n, "rejected") });
+            }
+        }
+    });
+    let (source, stop) = (FakeQueue::default(), CancellationToken::new());
+    let (command, selection) = (redrive(20), all());
+    let running = run_until(&command, &selection, &source, &*dlq, &stop);
+    let ran = timeout(Duration::from_secs(600), running).await.expect("the run ends");
+    coming.abort();
+    assert_eq!((ran.code, source.sent().len()), (SUCCESS, 3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_fails_again_is_not_redriven_twice_whatever_the_clocks_say() {
     let now = SystemTime::now();

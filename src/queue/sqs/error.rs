@@ -65,6 +65,12 @@ impl Needs {
     }
 }
 
+/// Describes an answer to a send that names no message: a proxy's, or an emulator's.
+pub(super) fn no_message_id() -> QueueError {
+    let detail = "the answer to the send has no message id: it is not SQS's".to_owned();
+    QueueError { kind: QueueErrorKind::Other, detail }
+}
+
 /// Converts the SDK error of a call that requires the permissions `needs`.
 pub(super) fn queue_error<E>(error: &SdkError<E, HttpResponse>, needs: Needs) -> QueueError
 where

@@ -57,6 +57,8 @@ impl OperatorQueue for SqsQueue {
             call = call.message_deduplication_id(&*copy.source_id.0);
         }
         let sent = call.send().await.map_err(|error| queue_error(&error, error::REDRIVE))?;
-        Ok(MessageId(sent.message_id.unwrap_or_default().into()))
+        // Without an id it is no answer of SQS: whether the copy is stored is not known.
+        let id = sent.message_id.filter(|id| !id.is_empty()).ok_or_else(error::no_message_id)?;
+        Ok(MessageId(id.into()))
     }
 }
