@@ -18,6 +18,9 @@ const RESERVATIONS: usize = 40;
 /// Events of each reservation, in each of the two queues.
 const EVENTS: usize = 2;
 
+/// On a busy machine, one worker may be done before the other begins: then they run again.
+const RUNS_MAX: usize = 10;
+
 /// Returns the services of one process: with a client of its own on the shared store.
 fn sharing(world: &World, redis: &Redis, is_ordered: bool) -> Services {
     let url = redis.url().parse().unwrap();
@@ -84,9 +87,14 @@ async fn two_workers_take_turns_at_a_reservation() {
     if !is_installed("two workers on one store") {
         return;
     }
-    let (mixed, waited) = handled_by_two(true).await;
-    assert_eq!(mixed, 0, "reservations had calls of two events at once");
-    assert!(waited > 0.0, "the workers never met");
+    for _ in 0..RUNS_MAX {
+        let (mixed, waited) = handled_by_two(true).await;
+        assert_eq!(mixed, 0, "reservations had calls of two events at once");
+        if waited > 0.0 {
+            return;
+        }
+    }
+    panic!("the workers never met");
 }
 
 #[tokio::test]
@@ -94,9 +102,14 @@ async fn without_shared_order_two_workers_meet_at_a_reservation() {
     if !is_installed("two workers without order") {
         return;
     }
-    let (mixed, waited) = handled_by_two(false).await;
-    assert!(mixed > 0, "this world cannot show the fault");
-    assert!(waited.abs() < f64::EPSILON, "{waited}");
+    for _ in 0..RUNS_MAX {
+        let (mixed, waited) = handled_by_two(false).await;
+        assert!(waited.abs() < f64::EPSILON, "{waited}");
+        if mixed > 0 {
+            return;
+        }
+    }
+    panic!("this world cannot show the fault");
 }
 
 /// Returns the node of a key: the nodes have a third of the slots each, in order.
