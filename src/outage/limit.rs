@@ -12,6 +12,7 @@
 //! before a decrease are no samples after it, as the decrease could not help them.
 
 mod aimd;
+mod bounds;
 mod pacing;
 mod sample;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::aimd::{Aimd, AimdAdvice};
+pub(super) use self::bounds::Bounds;
 use self::pacing::Pacing;
 pub(super) use self::sample::Sample;
 use self::timeouts::{Fastest, Quickest, Speed, TimedAnswer, TimeoutAdvice, TimeoutLimit};
@@ -65,25 +67,6 @@ pub(super) enum LimitStep {
     Down,
 }
 
-/// Bounds of a limit.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) min: f64,
-    pub(super) max: f64,
-}
-
-impl Bounds {
-    /// Creates bounds with `min` at most `max`, and both at least 1.
-    pub(super) fn new(min: usize, max: usize) -> Self {
-        let max = as_f64(max.max(1));
-        Self { min: as_f64(min.max(1)).min(max), max }
-    }
-
-    fn clamp(self, value: f64) -> f64 {
-        value.clamp(self.min, self.max)
-    }
-}
-
 /// Limit of one service.
 #[derive(Debug)]
 pub(super) struct Limit {
@@ -91,6 +74,8 @@ pub(super) struct Limit {
     value: f64,
     /// Final value of a slow start under way: each answer adds a call, until one is slow.
     slow_start: Option<f64>,
+    /// The limit before narrower bounds cut it; infinite if it was at its maximum.
+    uncut: Option<f64>,
     law: Algorithm,
     pacing: Pacing,
     ceiling: Ceiling,
@@ -158,6 +143,7 @@ impl Limit {
             bounds,
             value: bounds.clamp(value),
             slow_start,
+            uncut: None,
             law,
             pacing: Pacing::default(),
             ceiling: Ceiling::default(),
@@ -168,14 +154,6 @@ impl Limit {
             mark: 0,
             used_at: None,
         }
-    }
-
-    /// Sets new bounds. A limit at its maximum follows the maximum.
-    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
-        let is_full = self.value >= self.bounds.max;
-        self.slow_start = self.slow_start.map(|_| bounds.max);
-        self.value = if is_full { bounds.max } else { bounds.clamp(self.value) };
-        self.bounds = bounds;
     }
 
     /// Returns the in-flight limit.

@@ -291,3 +291,42 @@ fn near_the_limit_at_which_calls_timed_out_it_rises_once_in_ten_seconds() {
     };
     assert_eq!((0..45).filter_map(rises).collect::<Vec<_>>(), [10, 20, 30, 40]);
 }
+
+mod bounds {
+    use super::*;
+
+    fn limit_of(max: usize) -> Limit {
+        Limit::new(Bounds::new(2, max), None)
+    }
+
+    fn goal(limit: &Limit) -> (usize, Option<f64>) {
+        (limit.calls(), limit.slow_start)
+    }
+
+    #[test]
+    fn a_limit_at_its_maximum_follows_the_maximum_by_a_slow_start() {
+        let mut limit = limit_of(20);
+        limit.set_bounds(Bounds::new(2, 4));
+        assert_eq!(goal(&limit), (4, None));
+        limit.set_bounds(Bounds::new(2, 20));
+        assert_eq!(goal(&limit), (4, Some(20.0)));
+        limit.set_bounds(Bounds::new(2, 50));
+        assert_eq!(goal(&limit), (4, Some(50.0)));
+    }
+
+    #[test]
+    fn what_a_service_was_found_to_bear_outlives_narrower_bounds() {
+        let mut limit = limit_of(20);
+        limit.value = 6.0;
+        limit.set_bounds(Bounds::new(2, 4));
+        assert_eq!(goal(&limit), (4, None));
+        limit.set_bounds(Bounds::new(2, 20));
+        assert_eq!(goal(&limit), (4, Some(6.0)));
+        let mut limit = limit_of(20);
+        (limit.value, limit.slow_start) = (3.0, Some(6.0));
+        limit.set_bounds(Bounds::new(2, 20));
+        assert_eq!(goal(&limit), (3, Some(6.0)), "the same bounds change nothing");
+        limit.set_bounds(Bounds::new(2, 50));
+        assert_eq!(goal(&limit), (3, Some(6.0)));
+    }
+}
