@@ -24,6 +24,7 @@ pub struct Health {
     origin: Instant,
     parts: Mutex<Vec<HealthPart>>,
     polling: AtomicBool,
+    paused: AtomicBool,
     store: AtomicBool,
     /// Failing queue actions with their reasons.
     actions: Mutex<Vec<(QueueAction, &'static str)>>,
@@ -93,6 +94,7 @@ impl Health {
             origin: Instant::now(),
             parts: Mutex::default(),
             polling: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             store: AtomicBool::new(true),
             actions: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -116,6 +118,11 @@ impl Health {
     /// Sets whether receives work: `true` from the first success, `false` after repeated errors.
     pub fn polling(&self, ok: bool) {
         self.polling.store(ok, Ordering::Relaxed);
+    }
+
+    /// Sets whether an operator has paused receives.
+    pub fn paused(&self, is_paused: bool) {
+        self.paused.store(is_paused, Ordering::Relaxed);
     }
 
     /// Sets whether the idempotency store is available.
@@ -183,7 +190,9 @@ impl Health {
         {
             return Err(Problem::QueueAction { action, why });
         }
-        if !self.polling.load(Ordering::Relaxed) {
+        // A paused worker is ready: a roll-out would wait for it otherwise.
+        let is_paused = self.paused.load(Ordering::Relaxed);
+        if !is_paused && !self.polling.load(Ordering::Relaxed) {
             return Err(Problem::NotPolling);
         }
         if !self.store.load(Ordering::Relaxed) {
@@ -301,6 +310,10 @@ mod tests {
         health.polling(true);
         assert_eq!(health.ready(), Ok(()));
         health.polling(false);
+        assert_eq!(health.ready(), Err(Problem::NotPolling));
+        health.paused(true);
+        assert_eq!(health.ready(), Ok(()), "it receives nothing because it is told so");
+        health.paused(false);
         assert_eq!(health.ready(), Err(Problem::NotPolling));
         health.polling(true);
         health.store(false);

@@ -167,7 +167,11 @@ impl Poller {
         }
         let wanted = async {
             loop {
-                self.controls.resumed().await;
+                if self.controls.paused().is_some() {
+                    self.health.paused(true);
+                    self.controls.resumed().await;
+                    self.health.paused(false);
+                }
                 self.allowed(gate, receives_open).await;
                 let wanted = self.inflight.buffer_capacity(pace.coming).await;
                 let mut permits = self.limiter.reserve().await;

@@ -160,12 +160,15 @@ async fn all_workers_of_a_store_are_told_and_so_is_a_new_one() {
     assert!(one.answers("/readyz", 200).await.contains("\"scope\":\"all\""));
     eventually("the other is told", || other.log().contains("Paused by an operator of all")).await;
     let late = Running::started(&start()).await;
+    let ready = late.answers("/readyz", 200).await;
+    assert!(ready.contains("\"paused\""), "a roll-out does not wait for the end: {ready}");
     let ready = late.answers("/metrics", 200).await;
     assert!(ready.contains("worker_control_active{lever=\"pause\"} 1"), "from its start");
     let (code, said) = ctl(&second, &["resume"]).await;
     assert!(code == Some(0) && said.contains("ctl --all resume"), "{said}");
     assert_eq!(ctl(&second, &["--all", "resume"]).await.0, Some(0));
     for worker in [&one, &other, &late] {
-        eventually("it goes on", || worker.log().contains("Resumed by an operator of all")).await;
+        eventually("it goes on", || worker.log().contains("The pause of all workers is over"))
+            .await;
     }
 }
