@@ -52,6 +52,9 @@ use crate::settle::{RetryPolicy, Settler};
 use crate::telemetry::{QueueSpans, Tracing};
 use crate::worker::Worker;
 
+/// The most workers that there can be, as `WORKER_CONCURRENCY` has it.
+pub const WORKERS_MAX: usize = 1_000;
+
 /// Calls per attempt at most: change of status, query after a conflict, seats.
 const CALLS_PER_ATTEMPT: u32 = 3;
 
@@ -250,7 +253,9 @@ impl App {
 
     fn resize(&mut self, chosen: Option<NonZeroUsize>) {
         self.workers_chosen = chosen;
-        let workers = chosen.map_or(self.settings.concurrency, NonZeroUsize::get);
+        // What all workers are told may be more than this one can have.
+        let most = self.settings.in_flight_max.min(WORKERS_MAX);
+        let workers = chosen.map_or(self.settings.concurrency, |chosen| chosen.get().min(most));
         self.pool.resize(workers);
         self.settler.outages.set_calls_max(workers);
         self.settler.metrics.pool_size(workers);

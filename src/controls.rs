@@ -102,6 +102,9 @@ impl Scope {
 struct Pulled {
     process: Levers,
     all: Levers,
+    /// When the last levers of all whose time is over were pulled: the same notice may be read
+    /// again, by a store whose clock has stepped back.
+    ended: [Option<SystemTime>; 2],
 }
 
 impl Pulled {
@@ -179,8 +182,13 @@ impl Controls {
     }
 
     /// Sets the levers that all processes share; says what is new.
-    pub fn set_all(&self, levers: Levers) {
-        let before = self.pulled.borrow().all.clone();
+    pub fn set_all(&self, mut levers: Levers) {
+        let (before, ended) = {
+            let pulled = self.pulled.borrow();
+            (pulled.all.clone(), pulled.ended)
+        };
+        levers.pause.take_if(|lever| ended[0] == Some(lever.since));
+        levers.concurrency.take_if(|lever| ended[1] == Some(lever.since));
         if before == levers {
             return;
         }
@@ -190,7 +198,9 @@ impl Controls {
                 until = rfc3339(pause.until),
                 "Paused by an operator of all workers: no message is received, what is held goes on"
             ),
-            (Some(_), None) => warn!("Resumed by an operator of all workers"),
+            (Some(_), None) => warn!(
+                "The pause of all workers is over: an operator has resumed them, or the store has lost it"
+            ),
             (None | Some(_), None | Some(_)) => {}
         }
         match (&before.concurrency, &levers.concurrency) {
@@ -298,6 +308,11 @@ impl Controls {
         let now = Instant::now();
         let mut ended = Vec::new();
         self.pulled.send_modify(|pulled| {
+            let Levers { pause, concurrency, .. } = &pulled.all;
+            let over = [since_if_over(pause, now), since_if_over(concurrency, now)];
+            for (ended, over) in pulled.ended.iter_mut().zip(over) {
+                *ended = over.or(*ended);
+            }
             for scope in [Scope::Process, Scope::All] {
                 let Levers { pause, concurrency, log_level } = pulled.scope(scope);
                 ended.extend(end(pause, now).then_some((ControlLever::Pause, scope)));
@@ -322,6 +337,10 @@ impl Controls {
             self.metrics.control(lever, is_pulled);
         }
     }
+}
+
+fn since_if_over<T>(lever: &Option<Lever<T>>, now: Instant) -> Option<SystemTime> {
+    lever.as_ref().filter(|lever| lever.ends_at <= now).map(|lever| lever.since)
 }
 
 /// Drops a lever whose time is over; returns whether it did.

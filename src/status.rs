@@ -86,6 +86,11 @@ impl Status {
         }
     }
 
+    /// Returns a report of now, for a person who has just changed something.
+    pub fn fresh_report(&self) -> StatusReport {
+        self.make_report()
+    }
+
     /// Returns a report that is at most one second old.
     pub fn report(&self) -> Arc<StatusReport> {
         let mut last = lock(&self.last);

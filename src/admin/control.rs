@@ -34,8 +34,9 @@ const CONNECTIONS_MAX: usize = 16;
 /// The maximum length of a request: a reason, and a few names.
 const REQUEST_BYTES_MAX: u64 = 4 * 1024;
 
-/// Time for a whole connection: slow clients cannot keep others out for longer.
-const CONNECTION_TIME_MAX: Duration = Duration::from_secs(1);
+/// Time for a request to arrive, and for its answer to leave: slow clients cannot keep others out
+/// for longer. What is asked for is not cut off: a change is made whole or not at all.
+const TRANSFER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Pause between accepts while the process has no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -100,7 +101,7 @@ impl ControlServer {
 
 async fn connection(stream: UnixStream, parts: Arc<ControlParts>) {
     // The client left, or was too slow: it sees that, and nobody else needs to.
-    let _ = timeout(CONNECTION_TIME_MAX, answer(stream, &parts)).await;
+    let _ = answer(stream, &parts).await;
 }
 
 async fn answer(mut stream: UnixStream, parts: &ControlParts) -> io::Result<()> {
@@ -108,7 +109,8 @@ async fn answer(mut stream: UnixStream, parts: &ControlParts) -> io::Result<()> 
     let response = if user == rustix::process::geteuid().as_raw() || user == 0 {
         let (reader, _) = stream.split();
         let mut line = Vec::new();
-        BufReader::new(reader.take(REQUEST_BYTES_MAX)).read_until(b'\n', &mut line).await?;
+        let mut reader = BufReader::new(reader.take(REQUEST_BYTES_MAX));
+        timeout(TRANSFER_TIME_MAX, reader.read_until(b'\n', &mut line)).await??;
         match ControlRequest::read(&line) {
             Ok(request) => parts.carry_out(request).await,
             Err(why) => ControlResponse::refused(why),
@@ -119,6 +121,6 @@ async fn answer(mut stream: UnixStream, parts: &ControlParts) -> io::Result<()> 
     };
     let mut text = serde_json::to_vec(&response).map_err(io::Error::other)?;
     text.push(b'\n');
-    stream.write_all(&text).await?;
+    timeout(TRANSFER_TIME_MAX, stream.write_all(&text)).await??;
     stream.shutdown().await
 }

@@ -18,6 +18,9 @@ use crate::idempotency::{Notice, Store, StoreError};
 /// The version of the notice. A process ignores a notice of a version that it does not know.
 const VERSION: u32 = 1;
 
+/// The maximum length of a notice: two levers and a reason.
+const NOTICE_BYTES_MAX: usize = 4 * 1024;
+
 /// The notice as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct LeverNotice {
@@ -117,6 +120,9 @@ fn read(notice: &Notice) -> Result<LeverNotice, serde_json::Error> {
     if notice.text.is_empty() {
         return Ok(LeverNotice::default());
     }
+    if notice.text.len() > NOTICE_BYTES_MAX {
+        return Err(serde::de::Error::custom("it is too long"));
+    }
     let stored: LeverNotice = serde_json::from_slice(&notice.text)?;
     if stored.version == VERSION {
         return Ok(stored);
@@ -144,9 +150,11 @@ impl<T> NoticeLever<T> {
 
     /// Returns the lever, unless its time is over.
     fn at(self, now_ms: u64) -> Option<Lever<T>> {
-        let left =
-            Duration::from_millis(self.until_ms.checked_sub(now_ms).filter(|left| *left > 0)?);
-        let since = UNIX_EPOCH.checked_add(Duration::from_millis(self.since_ms))?;
+        // A clock that steps back makes it last no longer than it was asked for.
+        let asked_ms = self.until_ms.checked_sub(self.since_ms)?;
+        let left_ms = self.until_ms.checked_sub(now_ms).filter(|left| *left > 0)?;
+        let left = Duration::from_millis(left_ms.min(asked_ms));
+        let since = UNIX_EPOCH.checked_add(Duration::from_millis(self.since_ms.min(now_ms)))?;
         Some(Lever { since, ..Lever::new(self.value, left, self.reason) })
     }
 }

@@ -25,6 +25,16 @@ pub enum ControlError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another user answers in its place.
+    #[error(
+        "user {user} answers at the control socket of SERVER_PORT={port}, and not the worker: it is not believed"
+    )]
+    Impostor {
+        /// The admin port whose worker was asked.
+        port: u16,
+        /// The user that has bound the socket.
+        user: u32,
+    },
     /// The connection broke.
     #[error("the worker did not answer: {0}")]
     NoAnswer(#[from] io::Error),
@@ -42,12 +52,36 @@ pub fn ask(port: u16, request: &ControlRequest) -> Result<ControlResponse, Contr
     let address = address(port)?;
     let mut stream = UnixStream::connect_addr(&address)
         .map_err(|source| ControlError::NoWorker { port, source })?;
+    check_server(&stream, port)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
     stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    stream.write_all(&line)?;
+    // A worker that refuses this user answers without reading: its answer says more than the error.
+    let written = stream.write_all(&line);
     let mut answer = Vec::new();
     BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer)?;
+    if answer.is_empty() {
+        written?;
+    }
     Ok(serde_json::from_slice(&answer)?)
+}
+
+/// Checks that the socket belongs to this user or to root. Root believes every user: the worker has
+/// one of its own.
+#[cfg(target_os = "linux")]
+fn check_server(stream: &UnixStream, port: u16) -> Result<(), ControlError> {
+    let server = rustix::net::sockopt::socket_peercred(stream).map_err(io::Error::from)?.uid;
+    let own = rustix::process::geteuid();
+    if server == own || server.is_root() || own.is_root() {
+        return Ok(());
+    }
+    Err(ControlError::Impostor { port, user: server.as_raw() })
+}
+
+/// Elsewhere the socket is a file, whose owner the file system protects.
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+fn check_server(_: &UnixStream, _: u16) -> Result<(), ControlError> {
+    Ok(())
 }

@@ -31,7 +31,7 @@ impl ControlParts {
     pub(super) async fn carry_out(&self, request: ControlRequest) -> ControlResponse {
         let done = match request {
             ControlRequest::Status => {
-                Ok(ControlResponse::done("status").with(&*self.status.report()))
+                Ok(ControlResponse::done("status").with(&self.status.fresh_report()))
             }
             ControlRequest::Pause { for_s, reason, all } => self.pause(for_s, reason, all).await,
             ControlRequest::Resume { all } => self.resume(all).await,

@@ -27,7 +27,7 @@ pub(in crate::admin) fn is_allowed(
     let are_allowed = |is_allowed: fn(&str) -> bool| names.into_iter().flatten().all(is_allowed);
     match policy {
         StatusPage::Off => false,
-        StatusPage::Local => peer.to_canonical().is_loopback() && are_allowed(is_this_machine),
+        StatusPage::Local => is_own(peer.to_canonical()) && are_allowed(is_this_machine),
         StatusPage::Open => are_allowed(is_no_public_name),
     }
 }
@@ -43,6 +43,11 @@ pub(in crate::admin) const fn refusal(policy: StatusPage) -> &'static str {
             "STATUS_PAGE=open: the status is shown under an IP address, localhost or a name that ends in .local only"
         }
     }
+}
+
+/// Not all of 127.0.0.0/8: a mesh's proxy may hand on the requests of others from an address there.
+fn is_own(peer: IpAddr) -> bool {
+    peer == Ipv4Addr::LOCALHOST || peer == Ipv6Addr::LOCALHOST
 }
 
 fn is_this_machine(host: &str) -> bool {
@@ -78,10 +83,10 @@ mod tests {
     #[test]
     fn local_is_loopback_by_a_name_of_loopback() {
         for host in ["localhost", "LOCALHOST:8040", "127.0.0.1:8040", "[::1]:8040", "[::1]"] {
-            for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.8.9.1"] {
+            for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
                 assert!(allowed(StatusPage::Local, peer, "/status", &[host]), "{peer} {host}");
             }
-            for peer in ["10.0.0.7", "::ffff:10.0.0.7", "fe80::1"] {
+            for peer in ["10.0.0.7", "::ffff:10.0.0.7", "fe80::1", "127.0.0.6"] {
                 assert!(!allowed(StatusPage::Local, peer, "/status", &[host]), "{peer} {host}");
             }
         }

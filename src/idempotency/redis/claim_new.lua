@@ -1,5 +1,5 @@
 -- An event without a record, in a lane that nobody has or waits for.
-if not redis.pcall('GET', KEYS[1]) and not (KEYS[2] and redis.pcall('GET', KEYS[2])) then
+if tonumber(ARGV[3]) > 0 and not redis.pcall('GET', KEYS[1]) and not (KEYS[2] and redis.pcall('GET', KEYS[2])) then
   local time, lasts_ms = redis.call('TIME'), tonumber(ARGV[3])
   local at = time[1] * 1000 + math.floor(time[2] / 1000) + lasts_ms
   local how = math.max(1, math.min(LONG_S, math.ceil(lasts_ms / 1000)))
