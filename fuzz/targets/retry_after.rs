@@ -5,8 +5,8 @@
 use std::time::{Duration, SystemTime};
 
 use libfuzzer_sys::fuzz_target;
-use reservation_worker::client::fuzz_api::retry_after;
 use reservation_worker::client::error::PACE_MAX;
+use reservation_worker::client::fuzz_api::retry_after;
 
 fuzz_target!(|input: (u32, &[u8])| {
     let (now, value) = input;
