@@ -204,11 +204,14 @@ async fn discard_keeps_a_copy_on_the_disk_or_none_if_that_is_wanted() {
     let path = file.to_str().unwrap();
     let first = ["discard", "--event", "evt-1", "--export", path, "--yes"];
     assert_eq!(objects(&world, &first, 0).await[1]["summary"]["discarded"], 1);
+    // A full disk or a crash may have cut the last line.
+    let mut torn = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut torn, b"{\"message_id\":\"cut").unwrap();
     let second = ["discard", "--reason", "unknown_type", "--export", path, "--yes"];
     assert_eq!(objects(&world, &second, 0).await[1]["summary"]["discarded"], 1);
     let copies = std::fs::read_to_string(&file).unwrap();
     let copies: Vec<Value> =
-        copies.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        copies.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let bodies: Vec<_> = copies.iter().map(|copy| copy["body"].clone()).collect();
     assert_eq!(bodies, [1, 2].map(|n| json!(expired(&event(n), &format!("rsv-{n}")).to_string())));
     let output = dlq(&world, &["export", path]).await;

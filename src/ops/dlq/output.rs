@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -97,6 +97,18 @@ impl SyncedWrite for io::Stdout {
     }
 }
 
+/// Ends the last line, which a full disk or a crash may have cut: the next letter, of which the
+/// file may become the only copy, has a line of its own.
+fn end_line(file: &mut File) -> io::Result<()> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    if last != [b'\n'] { file.write_all(b"\n") } else { Ok(()) }
+}
+
 impl ExportFile {
     /// Creates the file, readable by its owner only, or appends to it.
     ///
@@ -104,8 +116,11 @@ impl ExportFile {
     /// If it cannot be created or opened, or if it exists and `is_new` demands that it does not.
     pub(super) fn create(path: &Path, is_new: bool) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        options.append(true).create(!is_new).create_new(is_new).mode(0o600);
-        let file = options.open(path)?;
+        options.read(true).append(true).create(!is_new).create_new(is_new).mode(0o600);
+        let mut file = options.open(path)?;
+        if !is_new {
+            end_line(&mut file)?;
+        }
         file.sync_all()?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         // The name of a new file must outlive a crash too.
