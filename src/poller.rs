@@ -167,11 +167,10 @@ impl Poller {
         }
         let wanted = async {
             loop {
-                if self.controls.paused().is_some() {
-                    self.health.paused(true);
-                    self.controls.resumed().await;
-                    self.health.paused(false);
-                }
+                // Set each time: this future may be dropped while it waits.
+                self.health.paused(self.controls.paused().is_some());
+                self.controls.resumed().await;
+                self.health.paused(false);
                 self.allowed(gate, receives_open).await;
                 let wanted = self.inflight.buffer_capacity(pace.coming).await;
                 let mut permits = self.limiter.reserve().await;
