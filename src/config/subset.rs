@@ -48,12 +48,8 @@ impl ServerPart {
     /// # Errors
     /// If `SERVER_PORT` is wrong.
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        let vars: BTreeMap<String, String> = environment().collect();
-        let mut reader = reader(&vars);
-        let server = ServerConfig::read(&mut reader, &Raw::from_vars(vars.clone()));
-        reader.finish()?;
-        let port = server.expect("a part is missing only where an error was noted").port;
-        Ok(Self { port })
+        let (server, _) = part(environment(), |reader, raw, _| ServerConfig::read(reader, raw))?;
+        Ok(Self { port: server.port })
     }
 }
 
