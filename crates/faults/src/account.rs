@@ -172,6 +172,8 @@ pub struct Account {
     pub sent: usize,
     /// Events applied, each once.
     pub applied: usize,
+    /// Events whose outcome the case itself checked.
+    pub judged: usize,
     /// Messages in the dead-letter queue.
     pub dead_lettered: usize,
     /// Deliveries.
@@ -190,6 +192,7 @@ impl std::ops::AddAssign for Account {
     fn add_assign(&mut self, other: Self) {
         self.sent += other.sent;
         self.applied += other.applied;
+        self.judged += other.judged;
         self.dead_lettered += other.dead_lettered;
         self.deliveries += other.deliveries;
         self.calls += other.calls;
@@ -201,8 +204,11 @@ impl std::ops::AddAssign for Account {
 
 impl fmt::Display for Account {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, applied, dead_lettered, deliveries, calls, .. } = self;
+        let Self { sent, applied, judged, dead_lettered, deliveries, calls, .. } = self;
         write!(out, "{sent} in: {applied} applied once")?;
+        if *judged > 0 {
+            write!(out, ", {judged} whose reservation came to one end")?;
+        }
         if *dead_lettered > 0 {
             write!(out, ", {dead_lettered} set aside")?;
         }
@@ -263,7 +269,7 @@ impl Account {
                         format!("{}: set aside after {found:?}", event.id)
                     })?;
                 }
-                Expected::Judged => {}
+                Expected::Judged => self.judged += 1,
             }
         }
         Ok(())

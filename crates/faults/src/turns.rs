@@ -30,6 +30,8 @@ struct Told {
     sent_at: Instant,
     /// The deliveries of its message, in order.
     delivered: Vec<Instant>,
+    /// When its message was deleted.
+    deleted: Option<Instant>,
     /// The number of its queue. Each process has its own.
     queue: usize,
 }
@@ -122,16 +124,19 @@ impl<'a> Ledgers<'a> {
         for (queue, url) in queues.iter().enumerate() {
             for entry in world.sqs.ledger(url).entries {
                 let Some(id) = entry.message_id else { continue };
-                let (_, delivered) =
-                    received.entry(id.to_string()).or_insert_with(|| (queue, Vec::new()));
+                let (_, delivered, deleted) =
+                    received.entry(id.to_string()).or_insert_with(|| (queue, Vec::new(), None));
+                let at = world.began + Duration::from_millis(entry.at_ms);
                 if matches!(entry.outcome, Outcome::Delivered { .. }) {
-                    delivered.push(world.began + Duration::from_millis(entry.at_ms));
+                    delivered.push(at);
+                } else if entry.outcome == Outcome::Deleted {
+                    *deleted = deleted.or(Some(at));
                 }
             }
         }
         let told = |sent: &'a Sent| {
-            let (queue, delivered) = received.get(&sent.message_id)?.clone();
-            Some((sent.event.as_ref()?, Told { sent_at: sent.at, delivered, queue }))
+            let (queue, delivered, deleted) = received.get(&sent.message_id)?.clone();
+            Some((sent.event.as_ref()?, Told { sent_at: sent.at, delivered, deleted, queue }))
         };
         Self { world, events: world.sent.iter().filter_map(told).collect() }
     }
@@ -155,13 +160,17 @@ impl<'a> Ledgers<'a> {
     }
 
     /// Adds a call to the turn of its event, or to a new one after a kill or another delivery. The
-    /// turn before lasted until that happened: the event was not done.
+    /// turn before lasted until that happened: the event was not done. A call that arrives after
+    /// the message was deleted was on the wire when its process stopped.
     fn add(&self, handlings: &mut Vec<Handling>, event: usize, from: Instant, to: Instant) {
         let told = &self.events[event].1;
         let before = handlings.iter_mut().rev().find(|other| other.event == event);
         let Some(before) = before else {
             return handlings.push(Handling { event, from, to });
         };
+        if told.deleted.is_some_and(|deleted| before.to <= deleted && deleted < from) {
+            return handlings.push(Handling { event, from, to });
+        }
         let struck = self.world.harm.struck(before.from, from);
         if let Some(at) = struck.filter(|at| !told.is_delivered_between(before.from, *at)) {
             before.to = before.to.max(at);

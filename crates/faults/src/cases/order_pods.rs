@@ -128,7 +128,8 @@ impl Pods {
     async fn settled(&self) -> Result<(Account, Turns), Failed> {
         self.emptied().await?;
         let Self { world, other_queue } = self;
-        let account = Account::judge(world)?;
+        let mut account = Account::judge(world)?;
+        account.deliveries += world.sqs.ledger(other_queue).delivered;
         let judged = world.sent.iter().filter(|sent| sent.expected == Expected::Judged);
         for event in judged.filter_map(|sent| sent.event.as_ref()) {
             order::judge(world, None, &event.reservation)?;

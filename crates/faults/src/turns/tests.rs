@@ -20,6 +20,7 @@ fn ledgers<'a>(world: &'a World, events: &'a [Event], sent_ms: [u64; 3]) -> Ledg
     let told = |n: usize| Told {
         sent_at: at(world.began, sent_ms[n]),
         delivered: vec![at(world.began, 100)],
+        deleted: None,
         queue: n % 2,
     };
     Ledgers { world, events: events.iter().enumerate().map(|(n, it)| (it, told(n))).collect() }
@@ -63,6 +64,23 @@ async fn events_that_meet_are_found_unless_a_fault_explains_it() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_on_the_wire_until_its_message_was_deleted_is_no_part_of_a_turn() {
+    let (mut world, events) = (world().await, events());
+    world.harm.strike_at(at(world.began, 8_000));
+    let mut ledgers = ledgers(&world, &events, [0, 10, 20]);
+    let judge = |ledgers: &Ledgers<'_>| {
+        let mut all = handlings(world.began, &[(0, (1_000, 1_010))]);
+        ledgers.add(&mut all, 0, at(world.began, 8_050), at(world.began, 8_060));
+        all.extend(handlings(world.began, &[(1, (2_000, 2_100))]));
+        all.sort_by_key(|handling| handling.from);
+        ledgers.overlaps("rsv", &all)
+    };
+    assert!(judge(&ledgers).is_err(), "the event may not have been done before");
+    ledgers.events[0].1.deleted = Some(at(world.began, 1_100));
+    assert_eq!(judge(&ledgers), Ok(0));
+}
+
+#[tokio::test]
 async fn an_event_that_goes_before_one_that_waited_is_found() {
     let (mut world, events) = (world().await, events());
     let in_turn = |world: &World, sent_ms, [first, second, third]: [usize; 3]| {
@@ -99,7 +117,7 @@ async fn calls_after_a_strike_are_another_turn() {
     world.harm.strike_at(at(began, 2_000));
     assert_eq!(calls(&world), [at(began, 2_000), at(began, 3_100)], "it lasted until then");
     let delivered = vec![at(began, 100), at(began, 1_150)];
-    let again = Told { sent_at: began, delivered, queue: 0 };
+    let again = Told { sent_at: began, delivered, deleted: None, queue: 0 };
     let ledgers = Ledgers { world: &world, events: vec![(&events[0], again)] };
     let mut all = Vec::new();
     ledgers.add(&mut all, 0, at(began, 1_000), at(began, 1_100));
