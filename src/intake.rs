@@ -303,6 +303,7 @@ mod tests {
                 sent_at: None,
                 group: None,
                 trace_header: None,
+                source_arn: None,
                 attributes: Vec::new(),
             };
             let now = Instant::now();

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-pub use dead_letter::DeadLetter;
+pub use dead_letter::{DeadLetter, QUEUE as DLQ_QUEUE};
 pub use redrive::{OperatorQueue, QueueCounts, RedriveCopy};
 
 use crate::metrics::QueueAction;
@@ -117,6 +117,9 @@ pub struct Message {
     pub group: Option<MessageGroup>,
     /// The X-Ray header (`AWSTraceHeader`).
     pub trace_header: Option<Box<str>>,
+    /// The ARN of the queue that SQS moved it from (`DeadLetterQueueSourceArn`). Only operators'
+    /// commands ask for it.
+    pub source_arn: Option<Box<str>>,
     /// The sender's message attributes.
     pub attributes: Vec<Attribute>,
 }
@@ -129,10 +132,11 @@ impl Message {
     /// Returns the size in bytes of the body, the attributes and the SQS metadata.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let Self { id, handle, body, group, trace_header, attributes, .. } = self;
+        let Self { id, handle, body, group, trace_header, source_arn, attributes, .. } = self;
         let group = group.as_ref().map(MessageGroup::name);
-        let said = [Some(&*id.0), Some(&*handle.0), group, trace_header.as_deref()];
-        let said: usize = said.into_iter().flatten().map(str::len).sum();
+        let system = [group, trace_header.as_deref(), source_arn.as_deref()];
+        let said = [Some(&*id.0), Some(&*handle.0)].into_iter().chain(system);
+        let said: usize = said.flatten().map(str::len).sum();
         body.len() + said + attributes.iter().map(Attribute::bytes).sum::<usize>()
     }
 

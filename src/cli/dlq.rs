@@ -111,6 +111,9 @@ struct ConsentArgs {
 struct ListArgs {
     #[command(flatten)]
     output: OutputArgs,
+    /// Also those of other queues that share the dead-letter queue.
+    #[arg(long)]
+    from_any_source: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -122,6 +125,9 @@ struct ShowArgs {
     ids: Vec<String>,
     #[command(flatten)]
     output: OutputArgs,
+    /// Also those of other queues that share the dead-letter queue.
+    #[arg(long)]
+    from_any_source: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -172,6 +178,9 @@ struct ExportArgs {
     /// Stops after so many.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// Also those of other queues that share the dead-letter queue.
+    #[arg(long)]
+    from_any_source: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -192,17 +201,17 @@ impl DlqArgs {
     #[must_use]
     pub fn request(&self) -> DlqRequest {
         match self.command.clone() {
-            DlqGiven::List(ListArgs { filter, output }) => {
-                request(DlqCommand::List, filter, false, &output)
+            DlqGiven::List(ListArgs { filter, output, from_any_source }) => {
+                request(DlqCommand::List, filter, Reach { from_any_source, ..NONE }, &output)
             }
-            DlqGiven::Show(ShowArgs { ids, mut filter, output }) => {
+            DlqGiven::Show(ShowArgs { ids, mut filter, output, from_any_source }) => {
                 filter.message_id.extend(ids);
-                request(DlqCommand::Show, filter, false, &output)
+                request(DlqCommand::Show, filter, Reach { from_any_source, ..NONE }, &output)
             }
             DlqGiven::Redrive(RedriveArgs { filter, consent, rate, output }) => {
                 let all = consent.all;
                 let command = DlqCommand::Redrive { rate, consent: consent.into() };
-                request(command, filter, all, &output)
+                request(command, filter, Reach { all, ..NONE }, &output)
             }
             DlqGiven::Discard(arguments) => {
                 let DiscardArgs { filter, consent, copies, output } = arguments;
@@ -210,18 +219,34 @@ impl DlqArgs {
                 let unnamed = if copies.without_copy { Copies::None } else { Copies::Unsaid };
                 let copies = copies.export.map_or(unnamed, Copies::File);
                 let command = DlqCommand::Discard { copies, consent: consent.into() };
-                request(command, filter, all, &output)
+                request(command, filter, Reach { all, ..NONE }, &output)
             }
-            DlqGiven::Export(ExportArgs { file, filter, limit }) => {
+            DlqGiven::Export(ExportArgs { file, filter, limit, from_any_source }) => {
                 let output = OutputArgs { limit, json: false };
-                request(DlqCommand::Export(file), filter, false, &output)
+                let reach = Reach { from_any_source, ..NONE };
+                request(DlqCommand::Export(file), filter, reach, &output)
             }
         }
     }
 }
 
-fn request(command: DlqCommand, filter: FilterArgs, all: bool, output: &OutputArgs) -> DlqRequest {
-    let selection = Selection { filter: filter.into(), all, limit: output.limit };
+/// What a command takes along beyond its conditions.
+struct Reach {
+    all: bool,
+    from_any_source: bool,
+}
+
+const NONE: Reach = Reach { all: false, from_any_source: false };
+
+fn request(
+    command: DlqCommand,
+    filter: FilterArgs,
+    reach: Reach,
+    output: &OutputArgs,
+) -> DlqRequest {
+    let Reach { all, from_any_source } = reach;
+    let filter = filter.into();
+    let selection = Selection { filter, all, from_any_source, limit: output.limit };
     DlqRequest { command, selection, is_json: output.json }
 }
 

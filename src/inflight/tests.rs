@@ -103,6 +103,7 @@ impl World {
             sent_at: self.age.map(|age| SystemTime::now() - age),
             group: self.group.map(|name| MessageGroup::Ordered(name.into())),
             trace_header: None,
+            source_arn: None,
             attributes: Vec::new(),
         };
         let now = Instant::now();

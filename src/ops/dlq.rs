@@ -116,7 +116,9 @@ async fn run(
     if command.consent().is_some() {
         console.tell(&format!("dead-letter queue {}, queue {}", dlq.url(), source.url()));
     }
-    let session = Session { command, selection, console, source: &source, dlq: &dlq, stop };
+    let queue_name = config.sqs.queue_url.name();
+    let session =
+        Session { command, selection, console, source: &source, queue_name, dlq: &dlq, stop };
     session.run().await
 }
 

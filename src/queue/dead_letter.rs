@@ -20,6 +20,10 @@ const ERROR_BYTES_MAX: usize = 512;
 /// The attribute with the error text. It may be dropped, because the log has the text too.
 const ERROR: &str = "dlq_error";
 
+/// The attribute with the name of the queue that the message was in. Several queues may share one
+/// dead-letter queue, and SQS names the source of what it moves itself only.
+pub const QUEUE: &str = "dlq_queue";
+
 /// A message to be copied to the dead-letter queue.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
@@ -64,7 +68,8 @@ impl DeadLetter {
             if all.len() == ATTRIBUTES_MAX {
                 break;
             }
-            if all.iter().all(|known| known.name != attribute.name) {
+            // A copy that came back may name another queue.
+            if attribute.name != QUEUE && all.iter().all(|known| known.name != attribute.name) {
                 all.push(attribute.clone());
             }
         }
@@ -76,6 +81,17 @@ impl DeadLetter {
                 all.retain(|attribute| attribute.name != ERROR);
             }
             Some(_) => all.clear(),
+        }
+        all
+    }
+
+    /// Returns [`DeadLetter::all_attributes`], and `dlq_queue` with the name of the queue if there
+    /// is room and the copy was not shortened.
+    #[must_use]
+    pub fn attributes_from(&self, queue: &str) -> Vec<Attribute> {
+        let mut all = self.all_attributes();
+        if self.shortened == 0 && all.len() < ATTRIBUTES_MAX {
+            all.push(text(QUEUE, queue));
         }
         all
     }
@@ -225,6 +241,25 @@ mod tests {
         assert_eq!(value(&all, "dlq_error"), "new");
         assert_eq!(all.iter().filter(|a| a.name == "dlq_error").count(), 1);
         assert_eq!(value(&all, "own"), "v");
+    }
+
+    #[test]
+    fn a_copy_names_its_queue_where_there_is_room() {
+        let own = |count| (0..count).map(|n| text(&format!("own{n}"), "v")).collect();
+        for (count, is_named) in [(0, true), (3, true), (4, false)] {
+            let mut copy = dead_letter("e", own(count));
+            let names = |copy: &DeadLetter| {
+                let all = copy.attributes_from("events");
+                assert!(all.len() <= ATTRIBUTES_MAX);
+                all.iter().filter(|a| **a == text(QUEUE, "events")).count()
+            };
+            assert_eq!(names(&copy), usize::from(is_named), "{count}");
+            assert!(copy.shorten());
+            assert_eq!(names(&copy), 0);
+        }
+        let came_back = dead_letter("e", vec![text(QUEUE, "other")]);
+        assert_eq!(value(&came_back.attributes_from("events"), QUEUE), "events");
+        assert!(came_back.all_attributes().iter().all(|a| a.name != QUEUE));
     }
 
     #[test]

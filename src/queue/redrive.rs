@@ -155,6 +155,7 @@ mod tests {
             sent_at: None,
             group: None,
             trace_header: Some("Root=1".into()),
+            source_arn: None,
             attributes,
         }
     }

@@ -30,7 +30,9 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeName,
 };
 
-use self::convert::{fifo_name, system_attributes, to_message, to_sdk_attribute, whole_seconds};
+use self::convert::{
+    fifo_name, queue_name, system_attributes, to_message, to_sdk_attribute, whole_seconds,
+};
 use self::environment::{Prepared, prepare};
 use self::error::{entry_answers, queue_error};
 use self::target::DeadLetterTarget;
@@ -63,6 +65,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 /// sometimes reconnects for it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The system attributes that the worker needs of a message.
+const ASKED_FOR: [MessageSystemAttributeName; 4] = [
+    MessageSystemAttributeName::ApproximateReceiveCount,
+    MessageSystemAttributeName::SentTimestamp,
+    MessageSystemAttributeName::MessageGroupId,
+    MessageSystemAttributeName::AwsTraceHeader,
+];
+
 /// Settings of an [`SqsQueue`].
 #[derive(Clone, Debug)]
 pub struct SqsSettings {
@@ -87,6 +97,8 @@ pub struct SqsQueue {
     is_fifo: bool,
     /// The queue's name in errors about permissions.
     name: &'static str,
+    /// The system attributes that a receive asks for.
+    asked_for: &'static [MessageSystemAttributeName],
     called: Called,
     /// Whether SQS has answered a receive yet. Until then receives use no long-poll wait: on an
     /// empty queue, a long poll would hide for up to 20 s whether receiving works.
@@ -139,8 +151,19 @@ impl SqsQueue {
         let has_received = AtomicBool::new(false);
         let client = client(CALL_TIMEOUT);
         let credentials = shared.credentials_provider();
-        let name = error::QUEUE;
-        Self { client, long_polls, settings, is_fifo, name, called, has_received, dlq, credentials }
+        let (name, asked_for) = (error::QUEUE, &ASKED_FOR);
+        Self {
+            client,
+            long_polls,
+            settings,
+            is_fifo,
+            name,
+            asked_for,
+            called,
+            has_received,
+            dlq,
+            credentials,
+        }
     }
 
     /// Returns the endpoint that is called, and its contradictions to the queue's URL.
@@ -169,10 +192,7 @@ impl SqsQueue {
             .max_number_of_messages(i32::try_from(max).expect("a batch is at most ten"))
             .wait_time_seconds(whole_seconds(wait))
             .visibility_timeout(whole_seconds(visibility))
-            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-            .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
-            .message_system_attribute_names(MessageSystemAttributeName::AwsTraceHeader)
+            .set_message_system_attribute_names(Some(self.asked_for.to_vec()))
             .message_attribute_names("All")
             .send()
             .await
@@ -189,7 +209,7 @@ impl SqsQueue {
     ) -> Result<(), QueueError> {
         let mut call =
             self.client.send_message().queue_url(&to.url).message_body(&dead_letter.body);
-        for attribute in dead_letter.all_attributes() {
+        for attribute in dead_letter.attributes_from(queue_name(&self.settings.queue_url)) {
             let name = attribute.name.clone();
             call = call.message_attributes(name, to_sdk_attribute(attribute));
         }

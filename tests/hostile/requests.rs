@@ -69,6 +69,7 @@ fn message(case: &Case) -> Message {
         sent_at: None,
         group: None,
         trace_header: None,
+        source_arn: None,
         attributes: Vec::new(),
     };
     for (name, value) in case.attributes.clone() {

@@ -161,6 +161,7 @@ impl SimQueue {
                 sent_at: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + spec.at),
                 group: spec.group.map(|group| MessageGroup::Ordered(format!("g-{group}").into())),
                 trace_header: None,
+                source_arn: None,
                 attributes: Vec::new(),
             }
         };

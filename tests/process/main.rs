@@ -8,6 +8,7 @@ mod ctl;
 mod dlq;
 mod dlq_disturbed;
 mod dlq_measured;
+mod dlq_shared;
 mod dlq_terminal;
 mod health;
 mod https;

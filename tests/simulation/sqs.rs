@@ -192,6 +192,7 @@ impl World {
             sent_at: None,
             group: spec.group.map(|group| MessageGroup::Ordered(format!("g{group}").into())),
             trace_header: None,
+            source_arn: None,
             attributes: Vec::new(),
         }
     }

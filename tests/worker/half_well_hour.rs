@@ -145,6 +145,7 @@ impl HalfWell {
                 sent_at: None,
                 group: None,
                 trace_header: None,
+                source_arn: None,
                 attributes: Vec::new(),
             });
         }

@@ -91,6 +91,7 @@ impl Queue for Poisoned {
             sent_at: None,
             group: None,
             trace_header: None,
+            source_arn: None,
             attributes: Vec::new(),
         };
         Ok((0..max).map(poison).collect())

@@ -86,6 +86,7 @@ impl Line {
             sent_at: None,
             group: None,
             trace_header: None,
+            source_arn: None,
             attributes: Vec::new(),
         });
     }

@@ -84,6 +84,8 @@ pub struct Selection {
     pub filter: Filter,
     /// Whether all letters are meant, if there is no condition.
     pub all: bool,
+    /// Whether letters of other queues are meant too.
+    pub from_any_source: bool,
     /// Letters at most.
     pub limit: Option<u64>,
 }

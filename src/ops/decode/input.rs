@@ -115,6 +115,7 @@ impl From<Printed> for GivenBody {
             sent_at: None,
             group: None,
             trace_header: None,
+            source_arn: None,
             attributes: printed.message_attributes.into_iter().filter_map(text).collect(),
         };
         Self { message_id: Some(message.original_id().to_owned()), body: message.body }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cli::{Origin, UNKNOWN_TYPE};
 use crate::event::{EventType, NoEvent, decode};
-use crate::queue::Message;
+use crate::queue::{DLQ_QUEUE, Message};
 
 /// The attribute that only the worker's copies have.
 const REASON: &str = "dlq_reason";
@@ -74,6 +74,12 @@ impl Letter {
         self.message.text_attribute(REASON)
     }
 
+    /// Returns the name of the queue that it was in before, if SQS or the worker's copy says so.
+    pub(super) fn source(&self) -> Option<&str> {
+        let by_sqs = self.message.source_arn.as_deref().and_then(|arn| arn.rsplit(':').next());
+        by_sqs.or_else(|| self.message.text_attribute(DLQ_QUEUE))
+    }
+
     pub(super) fn error(&self) -> Option<&str> {
         self.message.text_attribute("dlq_error")
     }
@@ -127,6 +133,17 @@ mod tests {
         assert_eq!((letter.reason(), letter.origin()), (None, Origin::Sqs));
         assert_eq!(letter.event_type, "reservation.expired");
         assert_eq!(letter.since(), letter.message.sent_at);
+    }
+
+    #[test]
+    fn the_queue_that_a_letter_was_in_is_told_by_sqs_or_by_the_worker() {
+        let by_worker = vec![text("dlq_reason", "rejected"), text("dlq_queue", "events")];
+        let mut letter = Letter::new(message("m-1", &body("evt-1", "rsv-1"), by_worker));
+        assert_eq!(letter.source(), Some("events"));
+        letter.message.source_arn = Some("arn:aws:sqs:eu-1:42:orders".into());
+        assert_eq!(letter.source(), Some("orders"));
+        let unknown = Letter::new(message("m-1", &body("evt-1", "rsv-1"), vec![]));
+        assert_eq!(unknown.source(), None);
     }
 
     #[test]

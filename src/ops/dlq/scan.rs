@@ -114,6 +114,8 @@ pub(super) struct Scan<'a> {
     pub(super) began_at: SystemTime,
     /// Whether `money_without_seat` is left alone.
     pub(super) leaves_money: bool,
+    /// The name of the queue; letters of others are left alone. `None` if they are not.
+    pub(super) only_of: Option<&'a str>,
 }
 
 /// The messages of one receive that need something done.
@@ -266,6 +268,11 @@ impl Scan<'_> {
         }
         let is_confirmed = self.only.as_ref().is_none_or(|only| only.contains(&letter.hash()));
         if !is_confirmed || !matches(self.filter, &letter, self.began_at) {
+            return None;
+        }
+        // Of what does not say where it was, nothing better is known than that it is here.
+        if self.only_of.is_some_and(|ours| letter.source().is_some_and(|source| source != ours)) {
+            tally.change(|numbers| numbers.others += 1);
             return None;
         }
         let money = DeadLetterReason::MoneyWithoutSeat.as_str();

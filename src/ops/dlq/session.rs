@@ -28,6 +28,8 @@ pub(super) struct Session<'a> {
     pub(super) selection: &'a Selection,
     pub(super) console: &'a Console,
     pub(super) source: &'a dyn OperatorQueue,
+    /// The name of the source queue.
+    pub(super) queue_name: &'a str,
     pub(super) dlq: &'a dyn OperatorQueue,
     pub(super) stop: &'a CancellationToken,
 }
@@ -122,6 +124,7 @@ impl Session<'_> {
             only,
             began_at,
             leaves_money: redrives && !filter.names_reason(money),
+            only_of: (!self.selection.from_any_source).then_some(self.queue_name),
         }
     }
 
@@ -174,11 +177,19 @@ impl Session<'_> {
 
     /// Tells what the command leaves alone, and why.
     fn tell_rest(&self, numbers: &Numbers) {
-        let Numbers { money, newer, hidden, unseen, .. } = numbers;
+        let Numbers { money, others, newer, hidden, unseen, .. } = numbers;
         if *money > 0 {
             self.console.tell(&format!(
                 "{money} left alone: money_without_seat; --reason money_without_seat names them"
             ));
+        }
+        if *others > 0 {
+            let hint = if self.command.consent().is_some() {
+                "they go back with their own queue's variables"
+            } else {
+                "--from-any-source takes them along"
+            };
+            self.console.tell(&format!("{others} of other queues left alone: {hint}"));
         }
         if *newer > 0 {
             self.console.tell(&format!("{newer} left alone: sent after this run began"));

@@ -25,6 +25,8 @@ pub(super) struct Numbers {
     pub(super) not_deleted: u64,
     /// `money_without_seat`, left alone.
     pub(super) money: u64,
+    /// Those of other queues, left alone.
+    pub(super) others: u64,
     /// Sent to the dead-letter queue after the run began.
     pub(super) newer: u64,
     /// Messages still hidden at the end, for a few minutes.
@@ -68,6 +70,7 @@ impl Numbers {
             "failed": self.failed,
             "sent_but_not_deleted": self.not_deleted,
             "left_money_without_seat": self.money,
+            "left_of_other_queues": self.others,
             "left_newer_than_run": self.newer,
             "still_hidden": self.hidden,
             "not_looked_at": self.unseen,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod fake;
+mod shared;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,7 @@ pub(super) fn message(id: &str, body: &str, attributes: Vec<Attribute>) -> Messa
         sent_at: Some(the_time() - Duration::from_secs(60)),
         group: None,
         trace_header: None,
+        source_arn: None,
         attributes,
     }
 }
@@ -128,7 +130,11 @@ async fn run_until(
             console.tell(&fault);
             USAGE
         }
-        None => Session { command, selection, console: &console, source, dlq, stop }.run().await,
+        None => {
+            let console = &console;
+            let queue_name = "events";
+            Session { command, selection, console, source, queue_name, dlq, stop }.run().await
+        }
     };
     Ran { code, out, err }
 }
@@ -242,19 +248,6 @@ async fn what_fails_again_is_not_redriven_twice_whatever_the_clocks_say() {
         left.sort_unstable();
         assert_eq!(left.len(), 10, "{left:?}");
         assert!(left.iter().all(|id| id.starts_with("again-m-")), "{left:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn money_without_seat_is_left_alone_unless_it_is_named() {
-    for (selection, left) in [(all(), 1), (of_reason("money_without_seat"), 1)] {
-        let messages = vec![letter(0, "money_without_seat"), letter(1, "rejected")];
-        let (source, dlq) = (FakeQueue::default(), FakeQueue::new(false, messages));
-        let is_named = !selection.all;
-        let ran = ran(&redrive(20), &selection, &source, &dlq).await;
-        assert_eq!((ran.code, dlq.len()), (SUCCESS, left));
-        assert_eq!(dlq.visible(), [if is_named { "m-1" } else { "m-0" }]);
-        assert_eq!(ran.summary()["left_money_without_seat"], u64::from(!is_named));
     }
 }
 

@@ -80,6 +80,7 @@ pub(super) fn brief(letter: &Letter) -> Map<String, Value> {
         "message_id": *message.id.0,
         "original_id": message.original_id(),
         "origin": letter.origin().to_string(),
+        "source_queue": letter.source(),
         "reason": letter.reason(),
         "error": letter.error(),
         "event_type": letter.event_type,
@@ -174,6 +175,7 @@ pub(super) fn page(letter: &Letter, now: SystemTime) -> String {
     put("event", Some(letter.identity()));
     put("reservation", letter.reservation_id.as_deref());
     put("original id", Some(message.original_id()));
+    put("queue", letter.source());
     put("dead-lettered", letter.dead_at().map(ago).as_deref());
     put("sent", message.sent_at.map(ago).as_deref());
     put("receives", Some(&message.receive_count.to_string()));

@@ -25,6 +25,11 @@ pub(super) fn fifo_name(name: &str) -> bool {
     name.ends_with(".fifo")
 }
 
+/// Returns the name of the queue with this URL.
+pub(super) fn queue_name(url: &str) -> &str {
+    url.rsplit('/').next().unwrap_or(url)
+}
+
 /// Converts a received message; `None` without an id or a receipt handle.
 /// SQS sends both with every message, and a message without a handle cannot be settled.
 pub(super) fn to_message(mut raw: types::Message, is_fifo: bool) -> Option<Message> {
@@ -50,6 +55,7 @@ pub(super) fn to_message(mut raw: types::Message, is_fifo: bool) -> Option<Messa
             if is_fifo { MessageGroup::Ordered(name) } else { MessageGroup::Tenant(name) }
         }),
         trace_header: take(MessageSystemAttributeName::AwsTraceHeader),
+        source_arn: take(MessageSystemAttributeName::DeadLetterQueueSourceArn),
         attributes: raw
             .message_attributes
             .unwrap_or_default()

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_sqs::types::MessageSystemAttributeName;
 
 use super::convert::{system_attributes, to_sdk_attribute};
 use super::error::{self, queue_error};
@@ -13,6 +14,16 @@ use crate::queue::{MessageId, OperatorQueue, QueueCounts, QueueError, RedriveCop
 /// Long-poll wait of a receive from the dead-letter queue. One second is the least with which SQS
 /// asks all its servers, so that an empty answer means an empty queue.
 const WAIT: Duration = Duration::from_secs(1);
+
+/// The system attributes that a dead letter is shown with: the worker's, and the queue from which
+/// SQS moved it.
+const ASKED_FOR: [MessageSystemAttributeName; 5] = [
+    MessageSystemAttributeName::ApproximateReceiveCount,
+    MessageSystemAttributeName::SentTimestamp,
+    MessageSystemAttributeName::MessageGroupId,
+    MessageSystemAttributeName::AwsTraceHeader,
+    MessageSystemAttributeName::DeadLetterQueueSourceArn,
+];
 
 impl SqsQueue {
     /// Returns the dead-letter queue as a queue to work on, or `None` if there is none.
@@ -24,6 +35,7 @@ impl SqsQueue {
             settings: SqsSettings { queue_url: target.url, dlq_url: None, wait: WAIT },
             is_fifo: target.fifo,
             name: error::DEAD_LETTER_QUEUE,
+            asked_for: &ASKED_FOR,
             called: self.called.clone(),
             has_received: AtomicBool::new(true),
             dlq: target::KnownTarget::default(),

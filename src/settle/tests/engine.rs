@@ -132,6 +132,7 @@ impl Engine {
             sent_at: self.age.map(|age| SystemTime::now() - age),
             group: self.group.map(|name| MessageGroup::Ordered(name.into())),
             trace_header: None,
+            source_arn: None,
             attributes: Vec::new(),
         }
     }
