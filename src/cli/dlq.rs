@@ -23,8 +23,8 @@ variables. The permissions are those of deploy/iam/operator-policy.json.
 While a command runs, the messages that it looks at are hidden from others; at its end, those that
 are left are shown again. Whatever ends it, nothing is lost: run it again, and it goes on.
 
-Exit codes: 0 done; 1 some failed, or nothing was changed; 2 the arguments or the configuration are
-wrong; 130 interrupted.";
+Exit codes: 0 done; 1 some failed, or nothing was changed, or redrive, discard or export could not
+look at all; 2 the arguments or the configuration are wrong; 130 interrupted.";
 
 /// Arguments of `dlq`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]

@@ -42,7 +42,7 @@ fn put_message(world: &World, message: NewMessage, reason: &str) -> String {
     world.sqs.send_message(&world.dlq, message).unwrap()
 }
 
-async fn dlq(world: &World, arguments: &[&str]) -> Output {
+pub(crate) async fn dlq(world: &World, arguments: &[&str]) -> Output {
     run(&[&["dlq"], arguments].concat(), &operator(world)).await
 }
 

@@ -164,6 +164,14 @@ impl DlqCommand {
         }
     }
 
+    /// Whether the command has failed if it did not reach every letter.
+    pub(crate) const fn is_about_all(&self) -> bool {
+        match self {
+            Self::Redrive { .. } | Self::Discard { .. } | Self::Export(_) => true,
+            Self::List | Self::Show => false,
+        }
+    }
+
     pub(crate) fn default_limit(&self, filter: &Filter) -> u64 {
         match self {
             Self::Show => {

@@ -22,7 +22,9 @@ use super::letter::{IdHash, Letter};
 use super::tally::Tally;
 use crate::cli::Filter;
 use crate::clock;
-use crate::queue::{BATCH_MAX, Message, OperatorQueue, QueueError, QueueErrorKind, ReceiptHandle};
+use crate::queue::{
+    BATCH_MAX, Message, OperatorQueue, QueueCounts, QueueError, QueueErrorKind, ReceiptHandle,
+};
 use crate::retry::Backoff;
 use crate::settle::DeadLetterReason;
 
@@ -144,6 +146,7 @@ impl Scan<'_> {
 
     async fn receive_all(&self, work: &dyn Work) {
         let held = self.held;
+        let before = held.dlq.counts().await.unwrap_or_default();
         let open_bytes = AtomicUsize::new(0);
         let mut running: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
         let mut seen = HashSet::new();
@@ -201,7 +204,11 @@ impl Scan<'_> {
             }
         }
         while running.next().await.is_some() {}
-        self.note_unseen(empty >= EMPTY_MAX || barren >= BARREN_MAX).await;
+        let has_ended = empty >= EMPTY_MAX || barren >= BARREN_MAX;
+        self.note_unseen(has_ended).await;
+        if has_ended && !held.halt.is_cancelled() {
+            self.note_held_by_others(before).await;
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -317,6 +324,27 @@ impl Scan<'_> {
                 });
             }
         }
+    }
+}
+
+impl Scan<'_> {
+    /// Notes how many messages others held all the time.
+    ///
+    /// SQS's counts are approximate and may be old: it may still count as held what an earlier run
+    /// has shown again, or what this run has deleted. So the least of three numbers counts: what
+    /// was held before, what is held now and not by this run, and what was there and was not seen.
+    async fn note_held_by_others(&self, before: QueueCounts) {
+        let held = self.held;
+        let seen = held.tally.now().seen;
+        let most = before.in_flight.min((before.visible + before.in_flight).saturating_sub(seen));
+        if most == 0 {
+            return;
+        }
+        // Where they cannot be asked for again, what was held before is all that is known.
+        let now = held.dlq.counts().await.map_or(most, |counts| counts.in_flight);
+        let own = u64::try_from(held.leases.len()).unwrap_or(u64::MAX);
+        let others = most.min(now.saturating_sub(own));
+        held.tally.change(|numbers| numbers.held_by_others = others);
     }
 }
 

@@ -177,7 +177,7 @@ impl Session<'_> {
 
     /// Tells what the command leaves alone, and why.
     fn tell_rest(&self, numbers: &Numbers) {
-        let Numbers { money, others, newer, hidden, unseen, .. } = numbers;
+        let Numbers { money, others, newer, hidden, held_by_others, unseen, .. } = numbers;
         if *money > 0 {
             self.console.tell(&format!(
                 "{money} left alone: money_without_seat; --reason money_without_seat names them"
@@ -197,6 +197,11 @@ impl Session<'_> {
         if *hidden > 0 {
             self.console.tell(&format!(
                 "{hidden} could not be shown again: SQS shows them within 5 minutes"
+            ));
+        }
+        if *held_by_others > 0 {
+            self.console.tell(&format!(
+                "About {held_by_others} could not be looked at: another command or consumer holds them. Run it again later"
             ));
         }
         if let Some(unseen) = unseen {
@@ -223,7 +228,8 @@ impl Session<'_> {
         if self.stop.is_cancelled() {
             return INTERRUPTED;
         }
-        if error.is_some() || numbers.failed > 0 { FAILED } else { SUCCESS }
+        let is_unfinished = !is_dry && self.command.is_about_all() && !numbers.is_complete();
+        if error.is_some() || numbers.failed > 0 || is_unfinished { FAILED } else { SUCCESS }
     }
 
     fn summarize(&self, numbers: &Numbers, is_dry: bool) {

@@ -31,6 +31,8 @@ pub(super) struct Numbers {
     pub(super) newer: u64,
     /// Messages still hidden at the end, for a few minutes.
     pub(super) hidden: u64,
+    /// Messages that others held from the start to the end, about: they could not be looked at.
+    pub(super) held_by_others: u64,
     /// Why not everything was looked at.
     pub(super) unseen: Option<String>,
 }
@@ -38,6 +40,11 @@ pub(super) struct Numbers {
 impl Numbers {
     pub(super) fn matches(&self) -> u64 {
         self.matching.values().sum()
+    }
+
+    /// Whether all was looked at, and all that is left is shown again.
+    pub(super) fn is_complete(&self) -> bool {
+        self.hidden == 0 && self.held_by_others == 0 && self.unseen.is_none()
     }
 
     /// Returns the numbers by reason and type as a table.
@@ -73,6 +80,7 @@ impl Numbers {
             "left_of_other_queues": self.others,
             "left_newer_than_run": self.newer,
             "still_hidden": self.hidden,
+            "held_by_others": self.held_by_others,
             "not_looked_at": self.unseen,
             "error": error,
         });

@@ -1,6 +1,7 @@
 //! A dead-letter queue that others use too: other queues, and other consumers.
 
 use super::*;
+use crate::queue::Queue;
 
 fn of_queue(n: usize, queue: &str) -> Message {
     let arn = format!("arn:aws:sqs:eu-1:42:{queue}");
@@ -63,4 +64,37 @@ async fn money_without_seat_is_left_alone_unless_it_is_named() {
         assert_eq!(dlq.visible(), [if is_named { "m-1" } else { "m-0" }]);
         assert_eq!(ran.summary()["left_money_without_seat"], u64::from(!is_named));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_others_hold_are_counted_and_are_no_success_of_a_change() {
+    let consent = Consent { dry_run: false, yes: true };
+    for (command, code) in [
+        (DlqCommand::List, SUCCESS),
+        (DlqCommand::Redrive { rate: 20, consent: Consent { dry_run: true, yes: false } }, SUCCESS),
+        (redrive(500), FAILED),
+        (DlqCommand::Discard { copies: Copies::None, consent }, FAILED),
+    ] {
+        let (source, dlq) = (FakeQueue::default(), FakeQueue::new(false, letters(7, "rejected")));
+        let held = dlq.receive(4, Duration::from_secs(600)).await.unwrap();
+        assert_eq!(held.len(), 4);
+        let ran = ran(&command, &all(), &source, &dlq).await;
+        assert_eq!(ran.code, code, "{command:?}: {}", ran.err.text());
+        assert_eq!(ran.summary()["held_by_others"], 4);
+        assert!(ran.err.text().contains("About 4 could not be looked at"), "{}", ran.err.text());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_others_give_back_or_keep_beyond_a_limit_are_not_told() {
+    let dlq = Arc::new(FakeQueue::new(false, letters(7, "rejected")));
+    dlq.receive(4, Duration::from_millis(900)).await.unwrap();
+    let source = FakeQueue::default();
+    let done = ran(&redrive(500), &all(), &source, &dlq).await;
+    assert_eq!((done.code, source.sent().len()), (SUCCESS, 7), "{}", done.err.text());
+    let dlq = FakeQueue::new(false, letters(7, "rejected"));
+    dlq.receive(4, Duration::from_secs(600)).await.unwrap();
+    let selection = Selection { limit: Some(2), ..all() };
+    let done = ran(&redrive(500), &selection, &source, &dlq).await;
+    assert_eq!((done.code, &done.summary()["held_by_others"]), (SUCCESS, &Value::from(0)));
 }
