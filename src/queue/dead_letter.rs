@@ -20,6 +20,22 @@ const ERROR_BYTES_MAX: usize = 512;
 /// The attribute with the error text. It may be dropped, because the log has the text too.
 const ERROR: &str = "dlq_error";
 
+/// The attributes with the reason and with the original's id.
+const REASON: &str = "dlq_reason";
+const MESSAGE_ID: &str = "dlq_message_id";
+const EVENT_TYPE: &str = "dlq_event_type";
+const RECEIVE_COUNT: &str = "dlq_receive_count";
+const AT_MS: &str = "dlq_at_ms";
+
+/// What is left of ours, step by step, in a copy that is too long without the original's. The id is
+/// the last: an event without one of its own has its identity from it.
+const KEPT: [&[&str]; 4] = [
+    &[REASON, EVENT_TYPE, MESSAGE_ID, RECEIVE_COUNT, AT_MS],
+    &[REASON, MESSAGE_ID],
+    &[MESSAGE_ID],
+    &[],
+];
+
 /// The attribute with the name of the queue that the message was in. Several queues may share one
 /// dead-letter queue, and SQS names the source of what it moves itself only.
 pub const QUEUE: &str = "dlq_queue";
@@ -58,8 +74,9 @@ impl DeadLetter {
     /// The SQS limit of ten applies. An attribute of the original with the name of one of ours (a
     /// copy that came back and failed again) is replaced by ours.
     ///
-    /// Each [`DeadLetter::shorten`] removes one attribute: first the original's, from the last;
-    /// then `dlq_error`; then all others at once.
+    /// Each [`DeadLetter::shorten`] goes one step on: first it removes the original's one by one,
+    /// from the last; then `dlq_error`; then all but `dlq_reason` and `dlq_message_id`; then
+    /// `dlq_reason`; then the last one.
     #[must_use]
     pub fn all_attributes(&self) -> Vec<Attribute> {
         let mut all = self.ours();
@@ -74,13 +91,14 @@ impl DeadLetter {
             }
         }
         let own = all.len() - ours;
-        match usize::from(self.shortened).checked_sub(own + 1) {
-            None => all.truncate(all.len() - usize::from(self.shortened)),
-            Some(0) => {
-                all.truncate(ours);
-                all.retain(|attribute| attribute.name != ERROR);
-            }
-            Some(_) => all.clear(),
+        let Some(step) = usize::from(self.shortened).checked_sub(own) else {
+            all.truncate(all.len() - usize::from(self.shortened));
+            return all;
+        };
+        all.truncate(ours);
+        if let Some(dropped) = step.checked_sub(1) {
+            let kept = KEPT.get(dropped).copied().unwrap_or_default();
+            all.retain(|attribute| kept.contains(&attribute.name.as_str()));
         }
         all
     }
@@ -106,12 +124,12 @@ impl DeadLetter {
     fn ours(&self) -> Vec<Attribute> {
         let at_ms = self.at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
         vec![
-            text("dlq_reason", self.reason),
+            text(REASON, self.reason),
             text(ERROR, &sqs_text(&self.error)),
-            text("dlq_event_type", self.event_type),
-            text("dlq_message_id", &self.message_id.0),
-            number("dlq_receive_count", &self.receive_count.to_string()),
-            number("dlq_at_ms", &at_ms.to_string()),
+            text(EVENT_TYPE, self.event_type),
+            text(MESSAGE_ID, &self.message_id.0),
+            number(RECEIVE_COUNT, &self.receive_count.to_string()),
+            number(AT_MS, &at_ms.to_string()),
         ]
     }
 }
@@ -228,10 +246,24 @@ mod tests {
                 (7, "ExtendedPayloadSize"),
                 (6, ""),
                 (5, ""),
+                (2, ""),
+                (1, ""),
                 (0, ""),
             ];
             assert_eq!(left, expected.map(|(all, own)| (all, own.to_owned())), "{turn}");
         }
+    }
+
+    /// An event without an id of its own has its identity from the id of its original message.
+    #[test]
+    fn the_reason_and_the_originals_id_are_dropped_last() {
+        let mut copy = dead_letter("e", vec![]);
+        let mut left = Vec::new();
+        while copy.shorten() {
+            let names: Vec<_> = copy.all_attributes().into_iter().map(|a| a.name).collect();
+            left.push(names.join(" "));
+        }
+        assert_eq!(left[1..], ["dlq_reason dlq_message_id", "dlq_message_id", ""]);
     }
 
     #[test]
