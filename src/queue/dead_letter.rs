@@ -114,11 +114,21 @@ impl DeadLetter {
         all
     }
 
-    /// Drops the least important attribute that is left; returns false if none is left.
+    /// Drops the least important attribute that is left; returns false if nothing is left to drop.
+    ///
+    /// The X-Ray header is the last resort: it does not count towards the size, so a copy that is
+    /// refused without any attribute may be refused for its header. Without it the attributes are
+    /// tried again.
     pub fn shorten(&mut self) -> bool {
-        let can_be_shorter = !self.all_attributes().is_empty();
-        self.shortened += u8::from(can_be_shorter);
-        can_be_shorter
+        if !self.all_attributes().is_empty() {
+            self.shortened += 1;
+            return true;
+        }
+        if self.trace_header.take().is_none() {
+            return false;
+        }
+        self.shortened = 0;
+        true
     }
 
     fn ours(&self) -> Vec<Attribute> {
@@ -264,6 +274,18 @@ mod tests {
             left.push(names.join(" "));
         }
         assert_eq!(left[1..], ["dlq_reason dlq_message_id", "dlq_message_id", ""]);
+    }
+
+    #[test]
+    fn a_header_that_is_refused_is_dropped_last_and_the_attributes_are_tried_again() {
+        let mut copy = dead_letter("e", vec![text("own", "v")]);
+        copy.trace_header = Some("Root=1".into());
+        while copy.trace_header.is_some() {
+            assert!(copy.shorten());
+        }
+        assert_eq!(copy.all_attributes().len(), 7);
+        while copy.shorten() {}
+        assert!(copy.all_attributes().is_empty() && !copy.shorten());
     }
 
     #[test]

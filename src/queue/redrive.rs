@@ -58,6 +58,8 @@ pub struct RedriveCopy {
     pub left_out: Option<String>,
     /// Whether the event's identity is the id in `redrive_of`.
     needs_identity: bool,
+    /// What [`RedriveCopy::shorten`] dropped.
+    dropped: Vec<Attribute>,
 }
 
 impl RedriveCopy {
@@ -100,23 +102,31 @@ impl RedriveCopy {
             source_id: letter.id,
             left_out,
             needs_identity: !has_own_id,
+            dropped: Vec::new(),
         }
     }
 
-    /// Drops `redrive_count`, then `redrive_of` if the event has an id of its own.
+    /// Drops `redrive_count`, then `redrive_of` if the event has an id of its own. A copy that is
+    /// too long for the queue may fit then.
     ///
-    /// Returns false if nothing is left that may be dropped. A copy that is too long for the queue
-    /// may fit then.
+    /// The X-Ray header is the last resort: it does not count towards the size, so the queue may
+    /// refuse the header itself. Without it both are tried again.
+    ///
+    /// Returns false if nothing is left that may be dropped.
     pub fn shorten(&mut self) -> bool {
         let droppable = [(REDRIVE_COUNT, true), (REDRIVE_OF, !self.needs_identity)];
         for (name, may_be_dropped) in droppable {
             let known = self.attributes.iter().position(|attribute| attribute.name == name);
             if let (Some(at), true) = (known, may_be_dropped) {
-                self.attributes.remove(at);
+                self.dropped.push(self.attributes.remove(at));
                 return true;
             }
         }
-        false
+        if self.trace_header.take().is_none() {
+            return false;
+        }
+        self.attributes.append(&mut self.dropped);
+        true
     }
 
     /// Returns the group for a queue of this kind.
@@ -222,6 +232,19 @@ mod tests {
             while copy.shorten() {}
             assert_eq!(names(&copy), left);
         }
+    }
+
+    #[test]
+    fn a_header_that_is_refused_is_dropped_last_and_our_attributes_are_tried_again() {
+        let mut copy = RedriveCopy::new(message(own(1)), true);
+        while copy.trace_header.is_some() {
+            assert!(copy.shorten());
+        }
+        let mut left = names(&copy);
+        left.sort_unstable();
+        assert_eq!(left, ["own0", "redrive_count", "redrive_of"]);
+        while copy.shorten() {}
+        assert_eq!(names(&copy), ["own0"]);
     }
 
     #[test]

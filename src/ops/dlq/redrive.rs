@@ -218,7 +218,11 @@ impl RedriveWork<'_> {
                 }
                 Err(why) => why,
             };
+            let had_header = copy.trace_header.is_some();
             if why.kind == QueueErrorKind::Refused && copy.shorten() {
+                if had_header && copy.trace_header.is_none() {
+                    self.tell_header_left_out(&copy);
+                }
                 continue;
             }
             if matches!(why.kind, QueueErrorKind::Denied | QueueErrorKind::NoSuchQueue) {
@@ -243,6 +247,11 @@ impl RedriveWork<'_> {
                 "{id}: the attribute {name} is left out: the event has no id of its own, and redrive_of keeps its identity"
             ));
         }
+    }
+
+    fn tell_header_left_out(&self, copy: &RedriveCopy) {
+        let id = printable(&copy.source_id.0);
+        self.console.tell(&format!("{id}: the queue refuses it: it is sent without its X-Ray header"));
     }
 
     fn report(&self, tried: Tried, is_kept: bool) {
