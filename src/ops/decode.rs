@@ -57,7 +57,7 @@ fn report(given: &GivenBody) -> Report {
         return Report::too_long(given);
     }
     // Stands for the id that SQS gives a message, which no key can be derived from here.
-    let message_id = given.message_id.as_deref().unwrap_or("unknown");
+    let message_id = given.message.as_ref().map_or("unknown", |message| &message.original_id);
     let (envelopes, decoded) = decode_in_envelopes(&given.body, message_id);
     Report::new(given, &envelopes, decoded)
 }

@@ -101,7 +101,7 @@ def is_valid(value, by_depth, depth=0):
 
 def decoded(worker, bodies):
     """What `reservation-worker decode` says about each, as messages of one receive."""
-    messages = [{"MessageId": "5f1ae4ac-1b0b-4b6e-8a39-6f5f1c9a4a11", "Body": body} for body in bodies]
+    messages = [{"MessageId": "5f1ae4ac-1b0b-4b6e-8a39-6f5f1c9a4a11", "ReceiptHandle": "h", "Body": body} for body in bodies]
     said = subprocess.run([worker, "decode", "--json"], input=json.dumps({"Messages": messages}).encode(), capture_output=True, check=False)
     assert said.returncode in (0, 1), said.stderr.decode()
     return [json.loads(line) for line in said.stdout.splitlines()]

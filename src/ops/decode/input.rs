@@ -18,8 +18,17 @@ pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct GivenBody {
     /// The body.
     pub(super) body: String,
-    /// The SQS id of the original message; `None` for a bare body.
-    pub(super) message_id: Option<String>,
+    /// Its message; `None` for a bare body.
+    pub(super) message: Option<GivenMessage>,
+}
+
+/// The SQS ids of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GivenMessage {
+    /// Its own.
+    pub(super) id: String,
+    /// The one of the original message, across any number of copies.
+    pub(super) original_id: String,
 }
 
 /// Why the input cannot be decoded at all.
@@ -62,7 +71,7 @@ pub(super) fn bodies(text: &str, by_line: bool) -> Result<Vec<GivenBody>, InputE
 }
 
 fn bare(text: &str) -> GivenBody {
-    GivenBody { body: text.to_owned(), message_id: None }
+    GivenBody { body: text.to_owned(), message: None }
 }
 
 /// The command's output.
@@ -72,11 +81,14 @@ struct Output<'a> {
     messages: Vec<&'a RawValue>,
 }
 
-/// One message in it.
+/// One message in it. Only SQS gives a receipt handle: without one it is a body, whatever else it
+/// has.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Printed {
     message_id: String,
+    #[serde(rename = "ReceiptHandle")]
+    _receipt_handle: String,
     body: String,
     #[serde(default)]
     message_attributes: serde_json::Map<String, serde_json::Value>,
@@ -118,6 +130,8 @@ impl From<Printed> for GivenBody {
             source_arn: None,
             attributes: printed.message_attributes.into_iter().filter_map(text).collect(),
         };
-        Self { message_id: Some(message.original_id().to_owned()), body: message.body }
+        let original_id = message.original_id().to_owned();
+        let id = message.id.0.into_string();
+        Self { body: message.body, message: Some(GivenMessage { id, original_id }) }
     }
 }

@@ -16,6 +16,9 @@ const SEATS_SHOWN: usize = 10;
 /// What the worker would do with a body.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
+    /// The SQS id of the message, if the body came in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<String>,
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
@@ -102,6 +105,7 @@ impl Report {
     pub(super) fn too_long(given: &GivenBody) -> Self {
         let length = given.body.len();
         Self {
+            message_id: message_id(given),
             reason: Some("too_long"),
             detail: Some(format!(
                 "the body has {length} bytes: must have at most {BODY_BYTES_MAX}, as SQS takes no longer message"
@@ -116,8 +120,8 @@ impl Report {
         envelopes: &[Envelope],
         decoded: Result<Event, NoEvent>,
     ) -> Self {
-        let has_message = given.message_id.is_some();
-        match decoded {
+        let has_message = given.message.is_some();
+        let report = match decoded {
             Ok(event) => Self::of_event(&event, envelopes, has_message),
             Err(NoEvent::NoChange(no_change)) => Self {
                 detail: Some(format!("the payment's status {} changes nothing", no_change.status)),
@@ -133,7 +137,8 @@ impl Report {
                 reservation_id: poison.reservation_id.map(|id| id.as_str().to_owned()),
                 ..Self::empty(Outcome::Refused, envelopes)
             },
-        }
+        };
+        Self { message_id: message_id(given), ..report }
     }
 
     /// Returns whether the worker accepts the body.
@@ -146,6 +151,7 @@ impl Report {
 
     fn empty(outcome: Outcome, envelopes: &[Envelope]) -> Self {
         Self {
+            message_id: None,
             outcome,
             reason: None,
             detail: None,
@@ -190,6 +196,7 @@ impl Report {
                 self.reason.unwrap_or_default()
             )?,
         }
+        line(out, "message", self.message_id.as_deref().map(text::quoted))?;
         // The details are escaped where they quote something.
         line(out, "why", self.detail.clone())?;
         if self.outcome == Outcome::Refused {
@@ -236,6 +243,10 @@ impl Report {
             (false, more) => format!("{quantity}: {shown} and {more} more"),
         })
     }
+}
+
+fn message_id(given: &GivenBody) -> Option<String> {
+    given.message.as_ref().map(|message| message.id.clone())
 }
 
 fn line(out: &mut impl Write, name: &str, value: Option<String>) -> io::Result<()> {

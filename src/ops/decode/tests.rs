@@ -105,7 +105,10 @@ fn messages_of_the_aws_command_line_are_opened() {
         json!({"Messages": [message("m-1", EXPIRED, json!({})), message("m-2", bare, original)]});
     let pretty = serde_json::to_string_pretty(&printed).unwrap();
     let found = all(&pretty);
-    assert_eq!(found[0]["id"], "evt_123456");
+    assert_eq!((&found[0]["id"], &found[0]["message_id"]), (&json!("evt_123456"), &json!("m-1")));
+    assert_eq!(found[1]["message_id"], "m-2", "its own, not the original's");
+    assert!(shown(&pretty).contains("  message      \"m-2\"\n"), "{}", shown(&pretty));
+    assert_eq!(one(EXPIRED)["message_id"], Value::Null);
     assert_eq!((&found[1]["id"], &found[1]["id_from"]), (&json!("m-0"), &json!("message")));
     assert_eq!(all(&printed["Messages"].to_string()), found);
     assert_eq!(all(&printed["Messages"][0].to_string()), found[..1]);
@@ -115,8 +118,17 @@ fn messages_of_the_aws_command_line_are_opened() {
         assert!(matches!(bodies(none, false), Err(InputError::NoMessage)), "{none}");
     }
     // What only looks like it is a body.
-    for body in [r#"{"Messages":[{"Body":1}]}"#, r#"{"MessageId":"m","Body":{}}"#, "[1]"] {
+    let no_handle = json!({"MessageId": "m", "Body": EXPIRED});
+    let no_handles = json!({"Messages": [no_handle]});
+    for body in [
+        r#"{"Messages":[{"Body":1}]}"#,
+        r#"{"MessageId":"m","ReceiptHandle":"h","Body":{}}"#,
+        "[1]",
+        &no_handle.to_string(),
+        &no_handles.to_string(),
+    ] {
         assert_eq!(one(body)["outcome"], "refused", "{body}");
+        assert_eq!(bodies(body, true).unwrap()[0].message, None, "{body}");
     }
 }
 
