@@ -18,7 +18,7 @@ pub struct DecodeArgs {
     /// The file to read; `-`, or none, for standard input.
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Takes each line for a body.
+    /// Takes each line, of 8 MiB at most, for a body.
     #[arg(long)]
     pub(crate) lines: bool,
     /// Writes one JSON object for each body.

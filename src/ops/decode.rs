@@ -6,10 +6,10 @@ mod input;
 mod report;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::process::ExitCode;
 
-use self::input::{GivenBody, InputError, bodies, read};
+use self::input::{GivenBody, InputError, bodies, next_line, read};
 use self::report::Report;
 use super::text;
 use crate::cli::DecodeArgs;
@@ -22,33 +22,74 @@ use crate::run::EXIT_USAGE;
 /// that can be read.
 pub fn decode(arguments: &DecodeArgs, out: &mut impl Write) -> ExitCode {
     let file = arguments.file.as_deref().filter(|file| file.as_os_str() != "-");
-    let given = match file {
-        None => found(&mut io::stdin().lock(), arguments.lines),
+    let are_accepted = match file {
+        None => decode_all(&mut io::stdin().lock(), arguments, out),
         Some(file) => match File::open(file) {
-            Ok(mut file) => found(&mut file, arguments.lines),
+            Ok(file) => decode_all(&mut BufReader::new(file), arguments, out),
             Err(why) => Err(why.into()),
         },
     };
-    let given = match given {
-        Ok(given) => given,
+    match are_accepted {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(why) => {
             let name = file.map_or_else(
                 || "standard input".to_owned(),
                 |file| text::quoted(&file.to_string_lossy()),
             );
-            return super::fail(EXIT_USAGE, &format_args!("{name}: {why}"));
+            super::fail(EXIT_USAGE, &format_args!("{name}: {why}"))
         }
-    };
-    let reports: Vec<Report> = given.iter().map(report).collect();
+    }
+}
+
+/// Returns whether the worker accepts every body.
+fn decode_all(
+    input: &mut impl BufRead,
+    arguments: &DecodeArgs,
+    out: &mut impl Write,
+) -> Result<bool, InputError> {
+    if arguments.lines {
+        return decode_lines(input, arguments.json, out);
+    }
+    let reports: Vec<Report> = bodies(&read(input)?)?.iter().map(report).collect();
     let written =
         if arguments.json { write_json(&reports, out) } else { write_text(&reports, out) };
     // A closed pipe (`| head`) does not change what was found.
     drop(written);
-    if reports.iter().all(Report::is_accepted) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(reports.iter().all(Report::is_accepted))
 }
 
-fn found(input: &mut dyn Read, by_line: bool) -> Result<Vec<GivenBody>, InputError> {
-    bodies(&read(input)?, by_line)
+/// Decodes line by line, and holds one line at a time.
+fn decode_lines(
+    input: &mut impl BufRead,
+    is_json: bool,
+    out: &mut impl Write,
+) -> Result<bool, InputError> {
+    let (mut has_any, mut are_accepted) = (false, true);
+    let mut number = 0;
+    while let Some(line) = next_line(input, number + 1)? {
+        number += 1;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let given = match bodies(&line) {
+            Ok(given) => given,
+            Err(InputError::NoMessage) => continue,
+            Err(why) => return Err(why),
+        };
+        let reports: Vec<Report> = given.iter().map(report).collect();
+        let written = if is_json {
+            write_json(&reports, out)
+        } else {
+            let blank = if has_any { "\n" } else { "" };
+            writeln!(out, "{blank}line {number}").and_then(|()| write_text(&reports, out))
+        };
+        // As above.
+        drop(written);
+        has_any = true;
+        are_accepted &= reports.iter().all(Report::is_accepted);
+    }
+    if has_any { Ok(are_accepted) } else { Err(InputError::NoMessage) }
 }
 
 /// Decodes one body as the worker does.
@@ -87,8 +128,8 @@ pub mod fuzz_api {
     #[must_use]
     pub fn everything_said(input: &str) -> Vec<String> {
         let mut said = Vec::new();
-        for by_line in [false, true] {
-            let Ok(given) = bodies(input, by_line) else { continue };
+        for part in [input].into_iter().chain(input.lines()) {
+            let Ok(given) = bodies(part) else { continue };
             let reports: Vec<_> = given.iter().map(report).collect();
             let mut shown = Vec::new();
             write_text(&reports, &mut shown).expect("writing to memory does not fail");

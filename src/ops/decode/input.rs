@@ -1,6 +1,6 @@
 //! What is decoded: a body, or messages as `aws sqs receive-message` prints them.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,6 +9,10 @@ use crate::queue::{Attribute, AttributeValue, Message, MessageId, ReceiptHandle}
 
 /// Maximum bytes read: ten messages of 1 MiB, each byte of which JSON may write as six.
 pub(super) const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Maximum bytes of a line with `--lines`: one message of 1 MiB, each byte of which JSON may write as
+/// six, and its attributes.
+const LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Maximum length of a message in SQS, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -38,6 +42,8 @@ pub(super) enum InputError {
     Unreadable(#[from] io::Error),
     #[error("it is longer than {} MiB: must be at most ten messages of 1 MiB", INPUT_BYTES_MAX >> 20)]
     TooLong,
+    #[error("line {number} is longer than {} MiB: must be one message of at most 1 MiB", LINE_BYTES_MAX >> 20)]
+    LineTooLong { number: u64 },
     #[error("it is not UTF-8: must be, as SQS carries no other text")]
     NotUtf8,
     #[error("it has no message: an empty queue, or all messages are hidden")]
@@ -54,18 +60,32 @@ pub(super) fn read(input: &mut dyn Read) -> Result<String, InputError> {
     String::from_utf8(bytes).map_err(|_| InputError::NotUtf8)
 }
 
-/// Finds the bodies in the text: each line is one where `by_line` is set; else the text is one, or
-/// the output of `aws sqs receive-message`.
-pub(super) fn bodies(text: &str, by_line: bool) -> Result<Vec<GivenBody>, InputError> {
-    // SQS takes no empty message; of a queue without messages, the command prints nothing at all.
-    if text.is_empty() {
-        return Err(InputError::NoMessage);
+/// Reads the next line, without its end; `None` at the end of the input. `number` is the line's.
+pub(super) fn next_line(
+    input: &mut impl BufRead,
+    number: u64,
+) -> Result<Option<String>, InputError> {
+    let mut bytes = Vec::new();
+    // With its end, and a byte more if it is too long.
+    let length = input.take(LINE_BYTES_MAX + 2).read_until(b'\n', &mut bytes)?;
+    if length == 0 {
+        return Ok(None);
     }
-    let given: Vec<GivenBody> = if by_line {
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        lines.flat_map(|line| messages(line).unwrap_or_else(|| vec![bare(line)])).collect()
-    } else {
-        messages(text).unwrap_or_else(|| vec![bare(text)])
+    let end = if bytes.ends_with(b"\r\n") { 2 } else { usize::from(bytes.ends_with(b"\n")) };
+    bytes.truncate(length - end);
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LINE_BYTES_MAX) {
+        return Err(InputError::LineTooLong { number });
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| InputError::NotUtf8)
+}
+
+/// Finds the bodies in the text: it is one, or the output of `aws sqs receive-message`.
+pub(super) fn bodies(text: &str) -> Result<Vec<GivenBody>, InputError> {
+    // SQS takes no empty message; of a queue without messages, the command prints nothing at all.
+    let given = match messages(text) {
+        None if text.is_empty() => Vec::new(),
+        None => vec![bare(text)],
+        Some(given) => given,
     };
     if given.is_empty() { Err(InputError::NoMessage) } else { Ok(given) }
 }

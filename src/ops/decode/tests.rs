@@ -1,6 +1,8 @@
 //! Bodies as a producer has them, messages as the AWS command line prints them, and neither.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::io::Read;
+
 use serde_json::{Value, json};
 
 use super::input::InputError;
@@ -9,7 +11,7 @@ use super::*;
 const EXPIRED: &str = r#"{"id":"evt_123456","type":"reservation.expired","reservation_id":"rsv_abc123","event_id":"evt_2025_1001","payload":{"qty":2,"seat_ids":["A-12","A-13"]}}"#;
 
 fn all(text: &str) -> Vec<Value> {
-    let reports = bodies(text, false).unwrap();
+    let reports = bodies(text).unwrap();
     let lines = reports.iter().map(|given| text::json(&report(given)));
     lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
 }
@@ -21,10 +23,16 @@ fn one(text: &str) -> Value {
 }
 
 fn shown(text: &str) -> String {
-    let reports: Vec<_> = bodies(text, false).unwrap().iter().map(report).collect();
+    let reports: Vec<_> = bodies(text).unwrap().iter().map(report).collect();
     let mut out = Vec::new();
     write_text(&reports, &mut out).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+fn by_line(input: &mut impl BufRead, is_json: bool) -> (Result<bool, InputError>, String) {
+    let mut out = Vec::new();
+    let are_accepted = decode_lines(input, is_json, &mut out);
+    (are_accepted, String::from_utf8(out).unwrap())
 }
 
 /// The keys are golden: SPEC and docs/idempotency.md promise that they never change.
@@ -113,9 +121,10 @@ fn messages_of_the_aws_command_line_are_opened() {
     assert_eq!(all(&printed["Messages"].to_string()), found);
     assert_eq!(all(&printed["Messages"][0].to_string()), found[..1]);
     let lines = format!("{}\n\n{bare}\n", printed["Messages"][0]);
-    assert_eq!(bodies(&lines, true).unwrap().len(), 2);
+    let (are_accepted, said) = by_line(&mut lines.as_bytes(), true);
+    assert_eq!((are_accepted.unwrap(), said.lines().count()), (true, 2));
     for none in [r#"{"Messages":[]}"#, ""] {
-        assert!(matches!(bodies(none, false), Err(InputError::NoMessage)), "{none}");
+        assert!(matches!(bodies(none), Err(InputError::NoMessage)), "{none}");
     }
     // What only looks like it is a body.
     let no_handle = json!({"MessageId": "m", "Body": EXPIRED});
@@ -128,7 +137,7 @@ fn messages_of_the_aws_command_line_are_opened() {
         &no_handles.to_string(),
     ] {
         assert_eq!(one(body)["outcome"], "refused", "{body}");
-        assert_eq!(bodies(body, true).unwrap()[0].message, None, "{body}");
+        assert_eq!(bodies(body).unwrap()[0].message, None, "{body}");
     }
 }
 
@@ -188,4 +197,24 @@ fn many_seats_are_counted_not_listed() {
     let text = shown(&body.to_string());
     assert!(text.contains("and 490 more") && text.len() < 1_500, "{text}");
     assert_eq!(one(&body.to_string())["seat_ids"].as_array().unwrap().len(), 500);
+}
+
+#[test]
+fn lines_are_read_one_by_one_and_each_is_bounded() {
+    let lines = format!("{EXPIRED}\r\n \n{{}}\n{EXPIRED}");
+    let (are_accepted, said) = by_line(&mut lines.as_bytes(), false);
+    assert!(!are_accepted.unwrap());
+    let headings: Vec<&str> = said.lines().filter(|line| line.starts_with("line ")).collect();
+    assert_eq!(headings, ["line 1", "line 3", "line 4"], "{said}");
+    // More than a text may have in all, but no line of it is long.
+    let line = format!("{EXPIRED}{}\n", " ".repeat(1_000_000));
+    let mut many = io::Cursor::new(line.repeat(70));
+    let (are_accepted, said) = by_line(&mut many, true);
+    assert_eq!((are_accepted.unwrap(), said.lines().count()), (true, 70));
+    let mut endless = BufReader::new(EXPIRED.as_bytes().chain(&b"\n"[..]).chain(io::repeat(b' ')));
+    let (failed, said) = by_line(&mut endless, true);
+    let why = failed.unwrap_err().to_string();
+    assert_eq!(why, "line 2 is longer than 8 MiB: must be one message of at most 1 MiB");
+    assert_eq!(said.lines().count(), 1, "what came before is told");
+    assert!(matches!(by_line(&mut &b"\n \n"[..], true).0, Err(InputError::NoMessage)));
 }
