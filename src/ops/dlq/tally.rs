@@ -10,6 +10,11 @@ use super::letter::Letter;
 /// Shown for a message without a reason of the worker.
 const NO_REASON: &str = "(moved by SQS)";
 
+/// Rows of the table at most. A sender may forge reasons and types without end; what has none of
+/// its own counts in the last row.
+const ROWS_MAX: usize = 200;
+const OTHERS: &str = "(others)";
+
 /// The numbers of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
@@ -17,6 +22,8 @@ pub(super) struct Numbers {
     pub(super) seen: u64,
     /// Those that the command is about, by reason and type.
     pub(super) matching: BTreeMap<(String, String), u64>,
+    /// All of those.
+    matches: u64,
     /// Redriven, discarded or exported.
     pub(super) done: u64,
     /// Those that were not, because something failed.
@@ -39,7 +46,7 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn matches(&self) -> u64 {
-        self.matching.values().sum()
+        self.matches
     }
 
     /// Whether all was looked at, and all that is left is shown again.
@@ -109,15 +116,38 @@ impl Tally {
     }
 
     pub(super) fn matches(&self) -> u64 {
-        self.lock().matches()
+        self.lock().matches
     }
 
-    /// Counts a letter that the command is about, and returns how many there are now.
-    pub(super) fn matching(&self, letter: &Letter) -> u64 {
+    /// Counts a letter that the command is about.
+    pub(super) fn matching(&self, letter: &Letter) {
         let reason = letter.reason().map_or(NO_REASON.to_owned(), super::text::printable);
-        let kind = super::text::printable(&letter.event_type);
+        let mut row = (reason, super::text::printable(&letter.event_type));
         let mut numbers = self.lock();
-        *numbers.matching.entry((reason, kind)).or_default() += 1;
-        numbers.matches()
+        if numbers.matching.len() >= ROWS_MAX && !numbers.matching.contains_key(&row) {
+            row = (OTHERS.to_owned(), OTHERS.to_owned());
+        }
+        *numbers.matching.entry(row).or_default() += 1;
+        numbers.matches += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::dlq::tests::{body, message, text};
+
+    #[test]
+    fn forged_reasons_have_a_row_together() {
+        let tally = Tally::default();
+        let count = 3 * ROWS_MAX;
+        for n in 0..count {
+            let reason = text("dlq_reason", &format!("forged-{n}"));
+            tally.matching(&Letter::new(message("m", &body("evt", "rsv"), vec![reason])));
+        }
+        let numbers = tally.now();
+        assert_eq!(numbers.matches(), u64::try_from(count).expect("it fits"));
+        assert_eq!(numbers.matching.values().sum::<u64>(), numbers.matches());
+        assert_eq!(numbers.matching.len(), ROWS_MAX + 1);
     }
 }
