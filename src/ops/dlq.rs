@@ -140,6 +140,13 @@ fn usage_fault(command: &DlqCommand, selection: &Selection, console: &Console) -
             "discard needs --export FILE, where each message is saved before it is deleted, or --without-copy".to_owned(),
         );
     }
+    if let DlqCommand::Discard { copies: Copies::File(path), .. } = command
+        && path.as_os_str() == "-"
+    {
+        return Some(
+            "--export is \"-\": must be a file, which is synced before a message is deleted; `export -` writes to standard output and deletes nothing".to_owned(),
+        );
+    }
     if !consent.yes && !consent.dry_run && !console.can_ask() {
         return Some(format!(
             "{name} asks before it changes anything, and there is no terminal: give --yes, or --dry-run"

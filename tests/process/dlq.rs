@@ -243,6 +243,7 @@ async fn wrong_arguments_and_variables_are_named_and_nothing_is_called() {
         (&["redrive", "--yes"][..], "needs a condition"),
         (&["redrive", "--all"], "--yes"),
         (&["discard", "--all", "--yes"], "--without-copy"),
+        (&["discard", "--all", "--yes", "--export", "-"], "--export is \"-\": must be a file"),
         (&["redrive", "--all", "--yes", "--rate", "501"], "--rate"),
         (&["list", "--reason", "rejectd"], "--reason"),
         (&["list", "--type", "payment"], "--type"),
