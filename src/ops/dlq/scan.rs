@@ -112,8 +112,11 @@ pub(super) struct Scan<'a> {
     pub(super) limit: u64,
     /// Only these messages, which were counted and confirmed before.
     pub(super) only: Option<HashSet<IdHash>>,
-    /// Messages that were sent later are not touched.
+    /// When the run began, by this machine's clock. Once only messages come that were sent later,
+    /// the pass ends.
     pub(super) began_at: SystemTime,
+    /// Whether messages that were sent later are left alone.
+    pub(super) leaves_newer: bool,
     /// Whether `money_without_seat` is left alone.
     pub(super) leaves_money: bool,
     /// The name of the queue; letters of others are left alone. `None` if they are not.
@@ -147,18 +150,12 @@ impl Scan<'_> {
     async fn receive_all(&self, work: &dyn Work) {
         let held = self.held;
         let before = held.dlq.counts().await.unwrap_or_default();
+        let there = usize::try_from(before.visible + before.in_flight).unwrap_or(usize::MAX);
         let open_bytes = AtomicUsize::new(0);
         let mut running: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
         let mut seen = HashSet::new();
         let (mut empty, mut barren) = (0, 0);
-        while !held.halt.is_cancelled()
-            && self.has_room()
-            && empty < EMPTY_MAX
-            && barren < BARREN_MAX
-        {
-            if held.tally.matches() >= self.limit {
-                break;
-            }
+        while self.can_go_on() && empty < EMPTY_MAX && barren < BARREN_MAX {
             let is_full = running.len() >= work.batches_max()
                 || open_bytes.load(Ordering::Relaxed) >= BYTES_MAX;
             if is_full {
@@ -178,9 +175,12 @@ impl Scan<'_> {
                 continue;
             }
             empty = 0;
+            let known = seen.len();
             let Sorted { matching, again, has_new } =
                 self.sort(messages, &mut seen, asked_at, hidden);
-            if has_new {
+            // Not the clocks, but the queue's own count tells a command that looks how far to go.
+            let goes_on = !self.leaves_newer && known < there && known < seen.len();
+            if has_new || goes_on {
                 barren = 0;
             } else if running.next().await.is_none() {
                 barren += 1;
@@ -204,11 +204,12 @@ impl Scan<'_> {
             }
         }
         while running.next().await.is_some() {}
-        let has_ended = empty >= EMPTY_MAX || barren >= BARREN_MAX;
-        self.note_unseen(has_ended).await;
-        if has_ended && !held.halt.is_cancelled() {
-            self.note_held_by_others(before).await;
-        }
+        self.note_unseen(empty >= EMPTY_MAX || barren >= BARREN_MAX, before).await;
+    }
+
+    fn can_go_on(&self) -> bool {
+        let has_all = self.held.tally.matches() >= self.limit;
+        !self.held.halt.is_cancelled() && self.has_room() && !has_all
     }
 
     fn has_room(&self) -> bool {
@@ -269,7 +270,7 @@ impl Scan<'_> {
 
     fn pick(&self, letter: Letter) -> Option<Letter> {
         let tally = &self.held.tally;
-        if self.is_newer(&letter) {
+        if self.leaves_newer && self.is_newer(&letter) {
             tally.change(|numbers| numbers.newer += 1);
             return None;
         }
@@ -304,8 +305,11 @@ impl Scan<'_> {
     }
 
     /// Notes why there may be more in the queue than was looked at.
-    async fn note_unseen(&self, has_ended: bool) {
+    async fn note_unseen(&self, has_ended: bool, before: QueueCounts) {
         let held = self.held;
+        if has_ended && !held.halt.is_cancelled() {
+            self.note_held_by_others(before).await;
+        }
         if !has_ended && !self.has_room() && !held.halt.is_cancelled() {
             let most = self.held_max();
             held.tally.change(|numbers| {

@@ -123,6 +123,7 @@ impl Session<'_> {
             limit: self.selection.limit.unwrap_or_else(|| self.command.default_limit(filter)),
             only,
             began_at,
+            leaves_newer: self.command.consent().is_some(),
             leaves_money: redrives && !filter.names_reason(money),
             only_of: (!self.selection.from_any_source).then_some(self.queue_name),
         }
@@ -192,7 +193,9 @@ impl Session<'_> {
             self.console.tell(&format!("{others} of other queues left alone: {hint}"));
         }
         if *newer > 0 {
-            self.console.tell(&format!("{newer} left alone: sent after this run began"));
+            self.console.tell(&format!(
+                "{newer} left alone: sent after this run began, by this machine's clock"
+            ));
         }
         if *hidden > 0 {
             self.console.tell(&format!(

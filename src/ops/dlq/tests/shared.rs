@@ -98,3 +98,34 @@ async fn letters_that_others_give_back_or_keep_beyond_a_limit_are_not_told() {
     let done = ran(&redrive(500), &selection, &source, &dlq).await;
     assert_eq!((done.code, &done.summary()["held_by_others"]), (SUCCESS, &Value::from(0)));
 }
+
+/// This machine's clock may be behind that of SQS: what is there would look as if it came later.
+#[tokio::test(start_paused = true)]
+async fn what_only_looks_is_not_blind_for_letters_that_look_newer_than_the_run() {
+    let later = Some(SystemTime::now() + Duration::from_secs(600));
+    let dry = Consent { dry_run: true, yes: false };
+    for (command, count) in [
+        (DlqCommand::List, 3),
+        (DlqCommand::Show, 3),
+        (DlqCommand::Redrive { rate: 20, consent: dry }, 0),
+    ] {
+        let newer = letters(3, "rejected").into_iter();
+        let newer = newer.map(|letter| Message { sent_at: later, ..letter }).collect();
+        let dlq = FakeQueue::new(false, newer);
+        let ran = ran(&command, &all(), &dlq, &dlq).await;
+        let summary = ran.summary();
+        assert_eq!((ran.code, &summary["matching"]), (SUCCESS, &Value::from(count)), "{command:?}");
+        assert_eq!(summary["left_newer_than_run"], 3 - count);
+        assert_eq!(ran.err.text().contains("by this machine's clock"), count == 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_goes_on_while_it_has_not_seen_as_many_as_were_there() {
+    let later = Some(SystemTime::now() + Duration::from_secs(600));
+    let newer = letters(300, "rejected").into_iter();
+    let newer = newer.map(|letter| Message { sent_at: later, ..letter }).collect();
+    let dlq = FakeQueue::new(false, newer);
+    let ran = ran(&DlqCommand::List, &Selection::default(), &dlq, &dlq).await;
+    assert_eq!((ran.code, &ran.summary()["matching"]), (SUCCESS, &Value::from(300)));
+}
