@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::console::Console;
@@ -27,6 +28,10 @@ const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration
 /// Time that a letter must stay hidden for, before it is sent: a send takes 5 s at most, and then
 /// it is deleted.
 const LEASE_MIN: Duration = Duration::from_secs(10);
+
+/// Bytes of bodies that are sent at once at most: two of the largest. SQS must have each within 5 s,
+/// so on a slow line more at once would all be cut off, again and again.
+const BYTES_AT_ONCE: u32 = 2 * 1024 * 1024;
 
 /// Letters in hand at most, beside the rate: what is sent in two seconds.
 const SECONDS_IN_HAND: u32 = 2;
@@ -62,12 +67,19 @@ impl Pacer {
     }
 }
 
+/// Returns the permits for the bytes that are sent at once.
+pub(super) fn line() -> Semaphore {
+    Semaphore::new(usize::try_from(BYTES_AT_ONCE).unwrap_or(Semaphore::MAX_PERMITS))
+}
+
 /// Redrives.
 pub(super) struct RedriveWork<'a> {
     pub(super) held: &'a RunState<'a>,
     pub(super) source: &'a dyn OperatorQueue,
     pub(super) console: &'a Console,
     pub(super) pacer: Pacer,
+    /// A permit for each byte that may be sent now.
+    pub(super) line: Semaphore,
     pub(super) rate: u32,
 }
 
@@ -198,11 +210,11 @@ impl RedriveWork<'_> {
         self.tell_left_out(&copy);
         let (began, mut failures) = (Instant::now(), 0);
         loop {
-            tokio::select! {
+            let room = tokio::select! {
                 biased;
                 () = self.held.halt.cancelled() => return SendOutcome::Stopped,
-                () = self.pacer.turn() => {}
-            }
+                room = self.turn(copy.body.len()) => room,
+            };
             if !self.held.leases.lasts_for(id, LEASE_MIN) {
                 return SendOutcome::Failed(
                     "it is not held any more: SQS showed it to others".to_owned(),
@@ -211,7 +223,9 @@ impl RedriveWork<'_> {
             // Its own dead letter, or that of its copy, is not touched again in this run: also if
             // the copy is stored and the answer is lost.
             lock(&self.held.sent).insert(original);
-            let why = match self.source.redrive(&copy).await {
+            let sent = self.source.redrive(&copy).await;
+            drop(room);
+            let why = match sent {
                 Ok(new_id) => {
                     lock(&self.held.sent).insert(IdHash::of(&new_id.0));
                     return SendOutcome::Sent(new_id);
@@ -238,6 +252,16 @@ impl RedriveWork<'_> {
                 () = self.held.halt.cancelled() => return SendOutcome::Failed(why.to_string()),
             }
         }
+    }
+
+    /// Waits until the rate allows a send, and until so many bytes fit beside those that are sent
+    /// now.
+    async fn turn(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(BYTES_AT_ONCE);
+        // Fails only if it is closed, which it never is.
+        let room = self.line.acquire_many(bytes).await.ok();
+        self.pacer.turn().await;
+        room
     }
 
     fn tell_left_out(&self, copy: &RedriveCopy) {

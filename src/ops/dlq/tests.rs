@@ -3,6 +3,7 @@
 
 mod fake;
 mod shared;
+mod slow;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};

@@ -25,6 +25,9 @@ struct FakeState {
     sent: Vec<RedriveCopy>,
     sends: VecDeque<QueueErrorKind>,
     receives: VecDeque<QueueErrorKind>,
+    /// Bytes of the bodies that are being sent, and the most there were.
+    sending: usize,
+    sending_max: usize,
     failing_deletes: u32,
     undeleted: u32,
 }
@@ -76,6 +79,11 @@ impl FakeQueue {
     /// The copies that were stored, in order.
     pub(super) fn sent(&self) -> Vec<RedriveCopy> {
         lock(&self.state).sent.clone()
+    }
+
+    /// The most bytes of bodies that were sent at once.
+    pub(super) fn sending_max(&self) -> usize {
+        lock(&self.state).sending_max
     }
 
     /// The ids of the messages that can be received now.
@@ -196,8 +204,14 @@ impl OperatorQueue for FakeQueue {
     }
 
     async fn redrive(&self, copy: &RedriveCopy) -> Result<MessageId, QueueError> {
+        {
+            let mut state = lock(&self.state);
+            state.sending += copy.body.len();
+            state.sending_max = state.sending_max.max(state.sending);
+        }
         sleep(self.send_takes).await;
         let mut state = lock(&self.state);
+        state.sending -= copy.body.len();
         let failure = state.sends.pop_front();
         if matches!(failure, None | Some(QueueErrorKind::Timeout)) {
             let is_known = state.sent.iter().any(|sent| sent.source_id == copy.source_id);
