@@ -11,12 +11,14 @@ mod leases;
 mod letter;
 mod output;
 mod redrive;
+mod repeat;
 mod scan;
 mod session;
 mod tally;
 mod text;
 
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -117,8 +119,18 @@ async fn run(
         console.tell(&format!("dead-letter queue {}, queue {}", dlq.url(), source.url()));
     }
     let queue_name = config.sqs.queue_url.name();
-    let session =
-        Session { command, selection, console, source: &source, queue_name, dlq: &dlq, stop };
+    let (source, dlq) = (&source, &dlq);
+    let is_denial_told = AtomicBool::new(false);
+    let session = Session {
+        command,
+        selection,
+        console,
+        source,
+        queue_name,
+        dlq,
+        stop,
+        is_denial_told,
+    };
     session.run().await
 }
 

@@ -322,4 +322,13 @@ async fn the_operators_policy_suffices_and_what_is_missing_is_named() {
     }
     world.sqs.authorize(policy());
     assert_eq!(objects(&world, &redrive, 0).await[1]["summary"]["redriven"], 1);
+    put(&world, 2, "rejected");
+    let mut grants = policy();
+    grants.retain(|grant| grant.action != "sqs:ChangeMessageVisibility");
+    world.sqs.authorize(grants);
+    let output = dlq(&world, &["list"]).await;
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let words = "the role must be allowed sqs:ChangeMessageVisibility on the dead-letter queue";
+    assert_eq!(said.matches(words).count(), 1, "{said}");
 }

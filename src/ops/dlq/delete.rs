@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::letter::IdHash;
-use super::scan::{RunState, can_pass, lock};
+use super::repeat::can_pass;
+use super::scan::{RunState, lock};
 use crate::queue::{BATCH_MAX, EntryError};
 use crate::retry::Backoff;
 

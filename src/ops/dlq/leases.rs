@@ -11,12 +11,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::letter::IdHash;
+use super::repeat::can_pass;
 use crate::clock;
-use crate::queue::{BATCH_MAX, EntryError, OperatorQueue, ReceiptHandle};
+use crate::queue::{
+    BATCH_MAX, EntryError, OperatorQueue, QueueError, QueueErrorKind, ReceiptHandle,
+};
 
 /// Visibility timeouts by the number of messages held. Half of one passes before its extension: ten
 /// thousand messages need 17 calls a second, a hundred thousand 67.
@@ -51,11 +55,26 @@ struct HeldLetter {
 
 /// All messages that the run holds.
 #[derive(Debug, Default)]
-pub(super) struct Leases(Mutex<HashMap<IdHash, HeldLetter>>);
+pub(super) struct Leases {
+    held: Mutex<HashMap<IdHash, HeldLetter>>,
+    /// Why visibility may not be changed, if that was denied.
+    denied: watch::Sender<Option<QueueError>>,
+}
 
 impl Leases {
     fn lock(&self) -> MutexGuard<'_, HashMap<IdHash, HeldLetter>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows whether it was denied to change visibility.
+    pub(super) fn denial(&self) -> watch::Receiver<Option<QueueError>> {
+        self.denied.subscribe()
+    }
+
+    fn note_error(&self, why: QueueError) {
+        if why.kind == QueueErrorKind::Denied {
+            self.denied.send_replace(Some(why));
+        }
     }
 
     /// Returns the visibility timeout for the next receive or extension.
@@ -150,7 +169,10 @@ impl Leases {
         let entries: Vec<_> = batch.iter().map(|(_, handle)| (handle.clone(), hidden)).collect();
         let asked_at = clock::now();
         // A failed call is repeated at the next look: half of the visibility timeout is left.
-        let Ok(answers) = queue.extend(&entries).await else { return };
+        let answers = match queue.extend(&entries).await {
+            Ok(answers) => answers,
+            Err(why) => return self.note_error(why),
+        };
         for ((id, handle), answer) in batch.iter().zip(answers) {
             match answer {
                 Ok(()) => self.extended(*id, asked_at, hidden),
@@ -172,31 +194,42 @@ impl Leases {
             .collect();
         let give_up_at = Instant::now() + RELEASE_MAX;
         stream::iter(handles.chunks(BATCH_MAX))
-            .map(|batch| show(queue, batch, give_up_at))
+            .map(|batch| self.show(queue, batch, give_up_at))
             .buffer_unordered(CALLS_MAX)
             .fold(0, |failed, left| async move { failed + left })
             .await
     }
-}
 
-/// Shows a batch; repeats what failed until `give_up_at`. Returns the number that is still hidden.
-async fn show(
-    queue: &dyn OperatorQueue,
-    batch: &[(ReceiptHandle, Duration)],
-    give_up_at: Instant,
-) -> usize {
-    let mut left = batch.to_vec();
-    while let Ok(answer) = timeout_at(give_up_at, queue.hand_back(&left)).await {
-        if let Ok(answers) = answer {
-            let is_open: Vec<_> =
-                answers.iter().map(|one| matches!(one, Err(EntryError::Retry(_)))).collect();
-            let mut is_open = is_open.into_iter();
-            left.retain(|_| is_open.next().unwrap_or(false));
+    /// Shows a batch; repeats what failed until `give_up_at`. Returns the number that is still
+    /// hidden.
+    async fn show(
+        &self,
+        queue: &dyn OperatorQueue,
+        batch: &[(ReceiptHandle, Duration)],
+        give_up_at: Instant,
+    ) -> usize {
+        let mut left = batch.to_vec();
+        while let Ok(answer) = timeout_at(give_up_at, queue.hand_back(&left)).await {
+            match answer {
+                Ok(answers) => {
+                    let is_open: Vec<_> = answers
+                        .iter()
+                        .map(|one| matches!(one, Err(EntryError::Retry(_))))
+                        .collect();
+                    let mut is_open = is_open.into_iter();
+                    left.retain(|_| is_open.next().unwrap_or(false));
+                }
+                Err(why) if can_pass(&why) => {}
+                Err(why) => {
+                    self.note_error(why);
+                    break;
+                }
+            }
+            if left.is_empty() || Instant::now() + PAUSE >= give_up_at {
+                break;
+            }
+            sleep(PAUSE).await;
         }
-        if left.is_empty() || Instant::now() + PAUSE >= give_up_at {
-            break;
-        }
-        sleep(PAUSE).await;
+        left.len()
     }
-    left.len()
 }

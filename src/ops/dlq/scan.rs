@@ -19,12 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::filter::matches;
 use super::leases::Leases;
 use super::letter::{IdHash, Letter};
+use super::repeat::can_pass;
 use super::tally::Tally;
 use crate::cli::Filter;
 use crate::clock;
-use crate::queue::{
-    BATCH_MAX, Message, OperatorQueue, QueueCounts, QueueError, QueueErrorKind, ReceiptHandle,
-};
+use crate::queue::{BATCH_MAX, Message, OperatorQueue, QueueCounts, ReceiptHandle};
 use crate::retry::Backoff;
 use crate::settle::DeadLetterReason;
 
@@ -349,20 +348,6 @@ impl Scan<'_> {
         let own = u64::try_from(held.leases.len()).unwrap_or(u64::MAX);
         let others = most.min(now.saturating_sub(own));
         held.tally.change(|numbers| numbers.held_by_others = others);
-    }
-}
-
-/// Whether a failed call may succeed a little later.
-pub(super) fn can_pass(why: &QueueError) -> bool {
-    match why.kind {
-        QueueErrorKind::Throttled
-        | QueueErrorKind::Timeout
-        | QueueErrorKind::Network
-        | QueueErrorKind::Other => true,
-        QueueErrorKind::Denied
-        | QueueErrorKind::NoSuchQueue
-        | QueueErrorKind::Refused
-        | QueueErrorKind::NoDeadLetterQueue => false,
     }
 }
 

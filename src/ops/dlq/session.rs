@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +17,7 @@ use super::scan::{RunState, Scan, Work, lock};
 use super::tally::Numbers;
 use super::{FAILED, INTERRUPTED, SUCCESS, USAGE};
 use crate::cli::{Copies, DlqCommand, Selection};
-use crate::queue::OperatorQueue;
+use crate::queue::{OperatorQueue, QueueError};
 use crate::settle::DeadLetterReason;
 
 /// Intervals of the progress, on a terminal and elsewhere.
@@ -32,6 +34,8 @@ pub(super) struct Session<'a> {
     pub(super) queue_name: &'a str,
     pub(super) dlq: &'a dyn OperatorQueue,
     pub(super) stop: &'a CancellationToken,
+    /// Whether it was told that visibility may not be changed.
+    pub(super) is_denial_told: AtomicBool,
 }
 
 impl Session<'_> {
@@ -132,9 +136,32 @@ impl Session<'_> {
 
     /// Runs a pass, with its progress.
     async fn pass(&self, scan: &Scan<'_>, work: &dyn Work) {
+        let mut denial = scan.held.leases.denial();
         tokio::select! {
             () = scan.run(work) => {}
             () = self.progress(scan.held) => {}
+            () = self.tell_denial(denial.clone()) => {}
+        }
+        if let Some(why) = denial.borrow_and_update().as_ref() {
+            self.tell_denied(why);
+        }
+    }
+
+    /// Tells as soon as it is known that visibility may not be changed; never ends.
+    async fn tell_denial(&self, mut denial: watch::Receiver<Option<QueueError>>) {
+        if let Ok(why) = denial.wait_for(Option::is_some).await
+            && let Some(why) = why.as_ref()
+        {
+            self.tell_denied(why);
+        }
+        std::future::pending().await
+    }
+
+    fn tell_denied(&self, why: &QueueError) {
+        if !self.is_denial_told.swap(true, Ordering::Relaxed) {
+            self.console.tell(&format!(
+                "What is looked at stays hidden from others for 1 to 5 minutes, and what takes longer than that is shown to them meanwhile: {why}"
+            ));
         }
     }
 

@@ -132,9 +132,11 @@ async fn run_until(
             USAGE
         }
         None => {
-            let console = &console;
-            let queue_name = "events";
-            Session { command, selection, console, source, queue_name, dlq, stop }.run().await
+            let (console, queue_name) = (&console, "events");
+            let is_denial_told = AtomicBool::new(false);
+            Session { command, selection, console, source, queue_name, dlq, stop, is_denial_told }
+                .run()
+                .await
         }
     };
     Ran { code, out, err }

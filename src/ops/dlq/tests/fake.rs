@@ -37,6 +37,8 @@ struct FakeState {
 pub(super) struct FakeQueue {
     state: Mutex<FakeState>,
     is_fifo: bool,
+    /// Whether visibility may not be changed.
+    pub(super) is_visibility_denied: bool,
     /// How long a send takes.
     pub(super) send_takes: Duration,
 }
@@ -128,6 +130,9 @@ impl FakeQueue {
     }
 
     fn change(&self, changes: &[(ReceiptHandle, Duration)]) -> BatchAnswer {
+        if self.is_visibility_denied {
+            return Err(error(QueueErrorKind::Denied));
+        }
         let now = Instant::now();
         let mut state = lock(&self.state);
         let mut change = |(handle, after): &(ReceiptHandle, Duration)| {
