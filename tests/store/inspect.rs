@@ -7,7 +7,7 @@ use reservation_worker::idempotency::redis::{Forgotten, RecordState, RedisStore}
 use reservation_worker::idempotency::{
     Claim, ClaimRequest, ClaimToken, HandledAs, ProcessId, RecordKey, Store,
 };
-use sandbox::redis::{Redis, RedisCluster, is_installed};
+use sandbox::redis::{Redis, RedisCluster, Reply, is_installed};
 
 use crate::bench::{HASH, LONG, TTL, claimed, id, redis_store, request, steps};
 
@@ -95,6 +95,38 @@ async fn the_workers_own_permissions_suffice_to_look_and_to_forget() {
     assert_eq!(store.look(&event).await.unwrap(), None);
     // Only the search of all records needs more.
     assert!(store.find(seen.token).await.is_err());
+}
+
+/// The scripts, and between them what the second one is given. A script's time stands still, so the
+/// millisecond for which the record is written over is not over when the claim comes.
+const CLAIM_WHILE_WRITTEN_OVER: [&str; 6] = [
+    include_str!("../../src/idempotency/redis/layout.lua"),
+    include_str!("../../src/idempotency/redis/format.lua"),
+    include_str!("../../src/idempotency/redis/lane.lua"),
+    "ARGV[1] = redis.call('GET', KEYS[1])\nlocal function forget()\n",
+    include_str!("../../src/idempotency/redis/forget.lua"),
+    "end
+    local answer = forget()
+    if answer[1] ~= DONE or redis.call('EXISTS', KEYS[1]) == 0 then return { -1, -1 } end
+    ARGV[1], ARGV[2], ARGV[3] = string.rep('h', 16), '12345678', '1000'
+    ARGV[4], ARGV[5], ARGV[6] = '1000', '7', '1'\n",
+];
+
+#[tokio::test]
+async fn an_event_is_new_also_while_its_record_is_written_over() {
+    if !is_installed("a claim right after forgetting without DEL") {
+        return;
+    }
+    let redis = Redis::plain().await.unwrap();
+    let store = redis_store(&redis.url(), "p:", TTL);
+    let (token, _) = claimed(&store, &id("evt_1"), LONG).await;
+    store.complete((&id("evt_1")).into(), token, HandledAs::Applied).await.unwrap();
+    redis.command(&["ACL", "SETUSER", "default", "-del"]).await.unwrap();
+    let claim = include_str!("../../src/idempotency/redis/claim.lua");
+    let script = CLAIM_WHILE_WRITTEN_OVER.concat() + claim;
+    let answer = redis.command(&["EVAL", &script, "1", "p:evt_1"]).await.unwrap();
+    // Ours, with no step done.
+    assert_eq!(answer, Reply::List(vec![Reply::Number(3), Reply::Number(0)]));
 }
 
 #[tokio::test]
