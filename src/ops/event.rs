@@ -7,19 +7,22 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::store::{OpenStore, open};
+use super::store::{OpenStore, StorePlace, open};
 use super::text;
 use crate::cli::EventArgs;
 use crate::config::StorePart;
 use crate::event::{EventId, ReservationId, Step};
-use crate::idempotency::StoredToken;
-use crate::idempotency::redis::{LaneState, RecordState, StoredRecord};
+use crate::idempotency::redis::{LaneState, RecordState, SearchOutcome, StoredRecord};
+use crate::idempotency::{StoreError, StoredToken};
+
+/// How long the event is searched whose turn it is: some millions of records.
+const SEARCH_MAX: Duration = Duration::from_secs(10);
 
 /// Shows the record of an event on `out`, and the lane of a reservation where one is named.
 ///
 /// The exit code is 0 if the store could be read, 2 if the configuration names none, else 1.
 pub async fn event(arguments: &EventArgs, config: &StorePart, out: &mut impl Write) -> ExitCode {
-    let OpenStore { store, .. } = match open(config).await {
+    let OpenStore { store, place } = match open(config).await {
         Ok(store) => store,
         Err(code) => return code,
     };
@@ -27,7 +30,7 @@ pub async fn event(arguments: &EventArgs, config: &StorePart, out: &mut impl Wri
         Ok(record) => record,
         Err(why) => return super::fail(1, &why),
     };
-    let mut found = EventReport::new(&arguments.id, record.as_ref());
+    let mut found = EventReport::new(&arguments.id, &place, record.as_ref());
     if let Some(reservation) = &arguments.reservation {
         let lane = match store.look_lane(reservation).await {
             Ok(lane) => lane,
@@ -38,10 +41,7 @@ pub async fn event(arguments: &EventArgs, config: &StorePart, out: &mut impl Wri
         if let Some(turn) = &mut lane.turn
             && !turn.is_own
         {
-            match store.find(turn.stored).await {
-                Ok(event) => turn.event_id = event.map(|id| id.as_str().to_owned()),
-                Err(why) => turn.not_found = Some(why.to_string()),
-            }
+            turn.searched(store.find(turn.stored, SEARCH_MAX).await);
         }
         found.lane = Some(lane);
     }
@@ -56,6 +56,8 @@ pub async fn event(arguments: &EventArgs, config: &StorePart, out: &mut impl Wri
 #[derive(Debug, Serialize)]
 pub(super) struct EventReport {
     event_id: String,
+    #[serde(flatten)]
+    place: StorePlace,
     state: ShownState,
     #[serde(skip_serializing_if = "Option::is_none")]
     how: Option<&'static str>,
@@ -110,10 +112,35 @@ struct TurnReport {
     stored: StoredToken,
 }
 
+/// Why it is not known whose turn it is, if the search ended with nothing.
+const NO_RECORD: &str = "no record has its token";
+
+impl TurnReport {
+    /// Takes what a search for the event brought.
+    fn searched(&mut self, searched: Result<SearchOutcome, StoreError>) {
+        self.not_found = match searched {
+            Ok(SearchOutcome::Found(id)) => {
+                self.event_id = Some(id.as_str().to_owned());
+                None
+            }
+            Ok(SearchOutcome::NotThere) => Some(NO_RECORD.to_owned()),
+            Ok(SearchOutcome::TimeIsUp) => {
+                let seconds = SEARCH_MAX.as_secs();
+                Some(format!("not all records could be searched within {seconds} s"))
+            }
+            Ok(SearchOutcome::Denied) => {
+                Some("the search for it needs the permission +scan".to_owned())
+            }
+            Err(why) => Some(format!("the search for it failed: {why}")),
+        };
+    }
+}
+
 impl EventReport {
-    pub(super) fn new(id: &EventId, record: Option<&StoredRecord>) -> Self {
+    pub(super) fn new(id: &EventId, place: &StorePlace, record: Option<&StoredRecord>) -> Self {
         let mut found = Self {
             event_id: id.as_str().to_owned(),
+            place: place.clone(),
             state: ShownState::Unknown,
             how: None,
             at: None,
@@ -159,6 +186,9 @@ impl EventReport {
             ShownState::Handled => "handled",
         };
         writeln!(out, "event {}: {state}", text::quoted(&self.event_id))?;
+        let StorePlace { store, key_prefix } = &self.place;
+        let place = format!("{store}, keys begin with {}", text::quoted(key_prefix));
+        line(out, "store", Some(&place))?;
         let steps = match (self.state, self.steps_done.is_empty()) {
             (ShownState::Unknown | ShownState::Handled, _) => None,
             (ShownState::InProgress | ShownState::ClaimEnded | ShownState::GivenUp, true) => {
@@ -217,12 +247,10 @@ impl LaneReport {
                 let whose = match (&turn.event_id, turn.is_own, &turn.not_found) {
                     (_, true, _) => "this event".to_owned(),
                     (Some(id), false, _) => format!("event {}", text::quoted(id)),
-                    (None, false, Some(why)) => {
-                        format!(
-                            "another event; the search for it needs the permission +scan: {why}"
-                        )
+                    (None, false, why) => {
+                        let why = why.as_deref().unwrap_or(NO_RECORD);
+                        format!("another event: {why}")
                     }
-                    (None, false, None) => "another event, whose record is not found".to_owned(),
                 };
                 line(out, "turn of", Some(&whose))?;
                 line(out, "process", turn.process.as_deref())?;
@@ -255,4 +283,37 @@ fn millis(duration: Duration) -> u64 {
 /// Shows milliseconds as seconds with one decimal.
 fn seconds(ms: u64) -> String {
     format!("{}.{} s", ms / 1_000, ms % 1_000 / 100)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    fn shown(searched: Result<SearchOutcome, StoreError>) -> String {
+        let token = StoredToken::from_bytes([7; 8]);
+        let lane = LaneState { holder: Some((token, SEARCH_MAX)), next: None };
+        let mut lane = LaneReport::new(&ReservationId::new("rsv").unwrap(), lane, None);
+        lane.turn.as_mut().unwrap().searched(searched);
+        let mut out = Vec::new();
+        lane.write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_search_says_how_it_ended_and_names_the_permission_only_if_that_is_missing() {
+        let found = shown(Ok(SearchOutcome::Found(EventId::new("evt").unwrap())));
+        assert!(found.contains("turn of      event \"evt\"\n"), "{found}");
+        for (searched, words) in [
+            (Ok(SearchOutcome::NotThere), "another event: no record has its token"),
+            (Ok(SearchOutcome::TimeIsUp), "not all records could be searched within 10 s"),
+            (Ok(SearchOutcome::Denied), "the search for it needs the permission +scan"),
+            (Err(StoreError::unavailable("timeout")), "the search for it failed: timeout"),
+        ] {
+            let is_denied = searched == Ok(SearchOutcome::Denied);
+            let said = shown(searched);
+            assert!(said.contains(words), "{said}");
+            assert_eq!(said.contains("+scan"), is_denied, "{said}");
+        }
+    }
 }

@@ -20,21 +20,27 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 /// The exit code is 0 if it is removed, 2 if nobody can be asked or the configuration names no
 /// store, else 1.
 pub async fn forget(arguments: &ForgetArgs, config: &StorePart, out: &mut impl Write) -> ExitCode {
-    let OpenStore { store, at } = match open(config).await {
+    let OpenStore { store, place } = match open(config).await {
         Ok(store) => store,
         Err(code) => return code,
     };
-    let id = &arguments.id;
+    let (id, at) = (&arguments.id, &place.store);
     let seen = match store.look(id).await {
         Ok(Some(record)) => record,
         Ok(None) => {
             let id = text::quoted(id.as_str());
-            return super::fail(1, &format_args!("the store at {at} knows nothing of event {id}"));
+            let prefix = text::quoted(&place.key_prefix);
+            return super::fail(
+                1,
+                &format_args!(
+                    "the store at {at} knows nothing of event {id}, under keys that begin with {prefix}"
+                ),
+            );
         }
         Err(why) => return super::fail(1, &why),
     };
     // A closed pipe must not stand between the question and its answer.
-    let _ = EventReport::new(id, Some(&seen)).write(out);
+    let _ = EventReport::new(id, &place, Some(&seen)).write(out);
     if let RecordState::InProgress { .. } = seen.state {
         return super::fail(
             1,

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use crate::config::{IdempotencyStore, StorePart};
 use crate::idempotency::redis::RedisStore;
 use crate::run::{EXIT_USAGE, SharedStore, shared_store, sqs_queue};
@@ -10,8 +12,17 @@ use crate::run::{EXIT_USAGE, SharedStore, shared_store, sqs_queue};
 pub(super) struct OpenStore {
     /// The store.
     pub(super) store: RedisStore,
-    /// Where it is, without credentials.
-    pub(super) at: String,
+    /// Where it is, without credentials, and what its keys begin with.
+    pub(super) place: StorePlace,
+}
+
+/// Where records are looked for.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct StorePlace {
+    /// The URL, without credentials.
+    pub(super) store: String,
+    /// What every key begins with.
+    pub(super) key_prefix: String,
 }
 
 /// Opens the store of the configuration; says why it cannot, and returns the exit code.
@@ -35,5 +46,6 @@ pub(super) async fn open(config: &StorePart) -> Result<OpenStore, ExitCode> {
         // A first lookup of credentials may take longer than the store's own timeout.
         tokens.prepare().await;
     }
-    Ok(OpenStore { store, at: url.without_user() })
+    let key_prefix = config.idempotency.key_prefix.clone();
+    Ok(OpenStore { store, place: StorePlace { store: url.without_user(), key_prefix } })
 }

@@ -78,7 +78,10 @@ async fn event_and_forget_show_and_remove_what_a_worker_wrote() {
     let variables = store_only(&redis);
     let output = run(&["event", "evt-1"], &variables).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stdout(&output).contains("unknown to the store"), "{}", stdout(&output));
+    let said = stdout(&output);
+    assert!(said.contains("unknown to the store"), "{said}");
+    let place = format!("{}, keys begin with \"reservation-worker:\"", redis.url());
+    assert!(said.contains(&place), "{said}");
     let output = run(&["forget", "evt-1", "--yes"], &variables).await;
     assert_eq!(output.status.code(), Some(1));
 
@@ -96,6 +99,7 @@ async fn event_and_forget_show_and_remove_what_a_worker_wrote() {
     let shown: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!((&shown["state"], &shown["how"]), (&json!("handled"), &json!("applied")));
     assert_eq!(shown["process"], start["process"]);
+    assert_eq!(shown["key_prefix"], "reservation-worker:");
     assert_eq!(shown["lane"], json!({"reservation_id": "a"}));
 
     let output = run(&["forget", "evt-1"], &variables).await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reservation_worker::event::{EventId, ReservationId, Step, StepSet};
-use reservation_worker::idempotency::redis::{Forgotten, RecordState, RedisStore};
+use reservation_worker::idempotency::redis::{Forgotten, RecordState, RedisStore, SearchOutcome};
 use reservation_worker::idempotency::{
     Claim, ClaimRequest, ClaimToken, HandledAs, ProcessId, RecordKey, Store,
 };
@@ -94,7 +94,7 @@ async fn the_workers_own_permissions_suffice_to_look_and_to_forget() {
     while redis.command(&["EXISTS", "p:evt_1"]).await.unwrap().number() != 0 {}
     assert_eq!(store.look(&event).await.unwrap(), None);
     // Only the search of all records needs more.
-    assert!(store.find(seen.token).await.is_err());
+    assert_eq!(store.find(seen.token, LONG).await.unwrap(), SearchOutcome::Denied);
 }
 
 /// The scripts, and between them what the second one is given. A script's time stands still, so the
@@ -174,6 +174,9 @@ async fn shows_the_lane(store: &RedisStore, waiting: Option<EventId>) {
     for number in 0..3_000 {
         claimed(store, &id(&format!("evt_{number}")), LONG).await;
     }
-    assert_eq!(store.find(turn).await.unwrap(), Some(first));
-    assert_eq!(store.find(lane.next.unwrap().0).await.unwrap(), waiting);
+    let found = |id: EventId| SearchOutcome::Found(id);
+    assert_eq!(store.find(turn, LONG).await.unwrap(), found(first));
+    let waiting = waiting.map_or(SearchOutcome::NotThere, found);
+    assert_eq!(store.find(lane.next.unwrap().0, LONG).await.unwrap(), waiting);
+    assert_eq!(store.find(turn, Duration::ZERO).await.unwrap(), SearchOutcome::TimeIsUp);
 }

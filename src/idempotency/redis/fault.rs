@@ -10,7 +10,7 @@ use crate::idempotency::StoreError;
 const REFUSALS: &[&str] = &["NOAUTH", "WRONGPASS", "NOPERM", "DENIED"];
 
 /// Error code of a server that knows the user, but does not allow a command or a key.
-const NOT_PERMITTED: &str = "NOPERM";
+pub(super) const NOT_PERMITTED: &str = "NOPERM";
 
 /// What to do about a missing permission.
 const PERMIT: &str = "give that user the permissions in docs/idempotency.md, for keys that begin with IDEMPOTENCY_KEY_PREFIX";

@@ -12,13 +12,11 @@ use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRou
 use redis::{Cmd, RedisResult, Value};
 use tokio::time::timeout;
 
+use super::fault::NOT_PERMITTED;
 use super::script::{Call, script};
 use super::{RedisStore, reply};
 use crate::event::EventId;
 use crate::idempotency::{StoreError, StoredToken};
-
-/// How long is searched: some millions of records, on a server that is near.
-const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Keys of a page, about. A server answers nobody else meanwhile, for a millisecond.
 const PAGE_KEYS: u32 = 1_000;
@@ -29,41 +27,69 @@ const READS_MAX: usize = 64;
 // Same values as in `find.lua` and `format.lua`.
 const FOUND: i64 = 9;
 const DONE: i64 = 0;
+const DENIED: i64 = 11;
 const RECORD_BYTES: usize = 36;
 const TOKEN: std::ops::Range<usize> = 20..28;
 
+/// How a search for an event ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchOutcome {
+    /// This event's record has the token.
+    Found(EventId),
+    /// No record has it.
+    NotThere,
+    /// The time was up before all records were read.
+    TimeIsUp,
+    /// The user has no permission to `SCAN`.
+    Denied,
+}
+
+/// How the keys were gone through.
+enum Searched {
+    Found(Vec<u8>),
+    NotThere,
+    Denied,
+}
+
 impl RedisStore {
-    /// Finds the event whose record has this token.
-    ///
-    /// `None` if there is none, or if it is not found in ten seconds. The user needs the permission
-    /// to `SCAN`.
+    /// Searches the event whose record has this token, for so long at most. A near server reads
+    /// some millions of records in ten seconds. The user needs the permission to `SCAN`.
     ///
     /// # Errors
-    /// If the store does not answer, or refuses.
-    pub async fn find(&self, token: StoredToken) -> Result<Option<EventId>, StoreError> {
+    /// If the store does not answer, or answers strangely.
+    pub async fn find(
+        &self,
+        token: StoredToken,
+        time_max: Duration,
+    ) -> Result<SearchOutcome, StoreError> {
         let search = async {
             match self.connector.cluster_connection().await? {
                 None => self.find_on_server(token).await,
                 Some(cluster) => self.find_in_cluster(cluster, token).await,
             }
         };
-        let key = timeout(TIME_MAX, search).await.unwrap_or(Ok(None))?;
-        Ok(key.and_then(|key| {
-            let id = key.strip_prefix(self.key_prefix.as_bytes())?;
-            EventId::new(std::str::from_utf8(id).ok()?).ok()
-        }))
+        let Ok(searched) = timeout(time_max, search).await else {
+            return Ok(SearchOutcome::TimeIsUp);
+        };
+        let key = match searched? {
+            Searched::Found(key) => key,
+            Searched::NotThere => return Ok(SearchOutcome::NotThere),
+            Searched::Denied => return Ok(SearchOutcome::Denied),
+        };
+        let id = key.strip_prefix(self.key_prefix.as_bytes());
+        let id = id.and_then(|id| EventId::new(std::str::from_utf8(id).ok()?).ok());
+        Ok(id.map_or(SearchOutcome::NotThere, SearchOutcome::Found))
     }
 
-    async fn find_on_server(&self, token: StoredToken) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn find_on_server(&self, token: StoredToken) -> Result<Searched, StoreError> {
         let (find, pattern) = (script!(; "find.lua"), self.pattern());
         let mut cursor = b"0".to_vec();
         loop {
             let call = Call::new(&find, Vec::new()).bytes(&cursor).bytes(&pattern);
             let call = call.bytes(&token.to_bytes()).number(PAGE_KEYS);
-            match self.connector.run(&call, searched).await? {
-                Searched::Found(key) => return Ok(Some(key)),
-                Searched::GoesOn(next) if next == b"0" => return Ok(None),
-                Searched::GoesOn(next) => cursor = next,
+            match self.connector.run(&call, page).await? {
+                Page::Last(searched) => return Ok(searched),
+                Page::GoesOn(next) => cursor = next,
             }
         }
     }
@@ -72,27 +98,30 @@ impl RedisStore {
         &self,
         mut cluster: ClusterConnection,
         token: StoredToken,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let unavailable = |error| self.connector.unavailable(&error);
+    ) -> Result<Searched, StoreError> {
         let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-        let first = cluster.route_command(self.scan(b"0"), all).await.map_err(unavailable)?;
+        let first = match cluster.route_command(self.scan(b"0"), all).await {
+            Ok(first) => first,
+            Err(error) if error.code() == Some(NOT_PERMITTED) => return Ok(Searched::Denied),
+            Err(error) => return Err(self.connector.unavailable(&error)),
+        };
         let Value::Map(nodes) = first else { return Err(reply::strange(&first)) };
         for (node, mut page) in nodes {
             let (host, port) = address(&node).ok_or_else(|| reply::strange(&node))?;
             loop {
                 let (cursor, keys) = scanned(&page).ok_or_else(|| reply::strange(&page))?;
                 if let Some(key) = with_token(&cluster, keys, token).await {
-                    return Ok(Some(key));
+                    return Ok(Searched::Found(key));
                 }
                 if cursor == b"0" {
                     break;
                 }
                 let node = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port };
                 let next = cluster.route_command(self.scan(&cursor), RoutingInfo::SingleNode(node));
-                page = next.await.map_err(unavailable)?;
+                page = next.await.map_err(|error| self.connector.unavailable(&error))?;
             }
         }
-        Ok(None)
+        Ok(Searched::NotThere)
     }
 
     fn scan(&self, cursor: &[u8]) -> Cmd {
@@ -116,15 +145,21 @@ impl RedisStore {
 }
 
 /// What a page of the search on one server has.
-enum Searched {
-    Found(Vec<u8>),
+enum Page {
+    Last(Searched),
     GoesOn(Vec<u8>),
 }
 
-fn searched(answer: &Value) -> Result<Searched, StoreError> {
+fn page(answer: &Value) -> Result<Page, StoreError> {
     match reply::elements(answer) {
-        [Value::Int(FOUND), Value::BulkString(key)] => Ok(Searched::Found(key.clone())),
-        [Value::Int(DONE), Value::BulkString(cursor)] => Ok(Searched::GoesOn(cursor.clone())),
+        [Value::Int(FOUND), Value::BulkString(key)] => {
+            Ok(Page::Last(Searched::Found(key.clone())))
+        }
+        [Value::Int(DONE), Value::BulkString(cursor)] if cursor == b"0" => {
+            Ok(Page::Last(Searched::NotThere))
+        }
+        [Value::Int(DONE), Value::BulkString(cursor)] => Ok(Page::GoesOn(cursor.clone())),
+        [Value::Int(DENIED)] => Ok(Page::Last(Searched::Denied)),
         _ => Err(reply::refusal(answer)),
     }
 }
