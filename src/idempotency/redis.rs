@@ -33,9 +33,9 @@ use url::Url;
 
 pub use self::access::StoreAccess;
 pub use self::inspect::{Forgotten, LaneState, RecordState, StoredRecord};
-pub use self::search::SearchOutcome;
 use self::link::RedisConnector;
 use self::script::Scripts;
+pub use self::search::SearchOutcome;
 pub use self::server::ServerInfo;
 use super::{Store, StoreError};
 use crate::clock::millis;

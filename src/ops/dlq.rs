@@ -47,26 +47,33 @@ const NO_DLQ: &str = "no dead-letter queue is known: set SQS_DLQ_URL, or a redri
 /// process at once.
 pub async fn dlq(arguments: &DlqArgs, config: &QueuePart) -> ExitCode {
     let request = arguments.request();
-    let console = Console::of_process(request.is_json);
-    ExitCode::from(until_signal(&request, config, &console).await)
+    let stop = CancellationToken::new();
+    let console = Console::of_process(request.is_json, stop.clone());
+    ExitCode::from(until_signal(&request, config, &console, &stop).await)
 }
 
-async fn until_signal(request: &DlqRequest, config: &QueuePart, console: &Console) -> u8 {
+async fn until_signal(
+    request: &DlqRequest,
+    config: &QueuePart,
+    console: &Console,
+    stop: &CancellationToken,
+) -> u8 {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(why) => {
-            console.tell(&format!("reservation-worker: signals cannot be listened to: {why}"));
+            console
+                .tell(&format!("reservation-worker: signals cannot be listened to: {why}"))
+                .await;
             return FAILED;
         }
     };
-    let stop = CancellationToken::new();
-    let mut running = std::pin::pin!(run(request, config, console, &stop));
+    let mut running = std::pin::pin!(run(request, config, console, stop));
     let signal = tokio::select! {
         code = &mut running => return code,
         signal = signals.first() => signal,
     };
     stop.cancel();
-    console.tell("Ending: what is in flight is finished, the rest is shown again (Ctrl-C again exits at once)");
+    console.tell("Ending: what is in flight is finished, the rest is shown again (Ctrl-C again exits at once)").await;
     let code = tokio::select! {
         code = running => code,
         never = signals.exit_on_second() => never,
@@ -87,7 +94,7 @@ async fn run(
 ) -> u8 {
     let DlqRequest { command, selection, is_json: _ } = request;
     if let Some(fault) = usage_fault(command, selection, console) {
-        console.tell(&format!("reservation-worker: {fault}"));
+        console.tell(&format!("reservation-worker: {fault}")).await;
         return USAGE;
     }
     // Ten messages of 1 MiB take a while on a slow line: an answer has the time of a long poll.
@@ -95,42 +102,34 @@ async fn run(
     let source = match sqs_queue(&sqs, &config.aws).await {
         Ok(source) => source,
         Err(why) => {
-            console.tell(&format!("reservation-worker: the configuration is wrong\n{why}"));
+            console.tell(&format!("reservation-worker: the configuration is wrong\n{why}")).await;
             return USAGE;
         }
     };
     for warning in config.warnings.iter().chain(&source.called().warnings) {
-        console.tell(&format!("warning: {warning}"));
+        console.tell(&format!("warning: {warning}")).await;
     }
     let dlq = match source.dead_letters().await {
         Ok(Some(dlq)) => dlq,
         Ok(None) => {
-            console.tell(&format!("reservation-worker: {NO_DLQ}"));
+            console.tell(&format!("reservation-worker: {NO_DLQ}")).await;
             return USAGE;
         }
         Err(why) => {
             console.tell(&format!(
                 "reservation-worker: the dead-letter queue cannot be found: {why}; SQS_DLQ_URL may name it"
-            ));
+            )).await;
             return FAILED;
         }
     };
     if command.consent().is_some() {
-        console.tell(&format!("dead-letter queue {}, queue {}", dlq.url(), source.url()));
+        console.tell(&format!("dead-letter queue {}, queue {}", dlq.url(), source.url())).await;
     }
     let queue_name = config.sqs.queue_url.name();
     let (source, dlq) = (&source, &dlq);
     let is_denial_told = AtomicBool::new(false);
-    let session = Session {
-        command,
-        selection,
-        console,
-        source,
-        queue_name,
-        dlq,
-        stop,
-        is_denial_told,
-    };
+    let session =
+        Session { command, selection, console, source, queue_name, dlq, stop, is_denial_told };
     session.run().await
 }
 

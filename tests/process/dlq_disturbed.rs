@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::time::Duration;
 
 use sandbox::process::Process;
 use sandbox::sqs::{Action, ErrorCode, Fault};
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use sandbox::testing::program::{program, stderr, stdout};
-use sandbox::testing::world::{LIMIT, World, eventually};
+use sandbox::testing::world::{LIMIT, World, eventually, expired};
 
 use crate::dlq::{all_visible, dlq, event, ids, objects, operator, put};
 
@@ -106,4 +110,23 @@ async fn ctrl_c_ends_with_130_and_gives_back_the_rest() {
     assert_eq!(done.last().unwrap()["summary"]["redriven"], 100 - sent);
     std::fs::remove_file(log).unwrap();
     std::fs::remove_file(script).unwrap();
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_command_whose_output_nobody_reads() {
+    let world = World::start().await;
+    // Longer than what a pipe holds.
+    let body = expired("evt-1", &"r".repeat(200)).to_string() + &" ".repeat(500_000);
+    world.sqs.send(&world.dlq, body);
+    let mut command = Command::new(program());
+    command.args(["dlq", "show", "--json"]).env_clear().envs(&operator(&world));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_u8().await.unwrap();
+    let id = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
+    let status = timeout(LIMIT, child.wait()).await.expect("it ends").unwrap();
+    assert_eq!(status.code(), Some(130));
+    all_visible(&world, &world.dlq, 1);
 }

@@ -152,9 +152,7 @@ enum Page {
 
 fn page(answer: &Value) -> Result<Page, StoreError> {
     match reply::elements(answer) {
-        [Value::Int(FOUND), Value::BulkString(key)] => {
-            Ok(Page::Last(Searched::Found(key.clone())))
-        }
+        [Value::Int(FOUND), Value::BulkString(key)] => Ok(Page::Last(Searched::Found(key.clone()))),
         [Value::Int(DONE), Value::BulkString(cursor)] if cursor == b"0" => {
             Ok(Page::Last(Searched::NotThere))
         }

@@ -5,11 +5,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::console::Console;
 use super::delete::delete;
@@ -56,15 +57,17 @@ impl Work for Show<'_> {
             lock(&self.shown).insert(letter.hash());
             match (self.view, self.console.is_json()) {
                 (View::Nothing, _) => {}
-                (View::Lines, true) => self.console.print_json(&Value::Object(brief(&letter))),
-                (View::Pages, true) => self.console.print_json(&whole(&letter)),
+                (View::Lines, true) => {
+                    self.console.print_json(&Value::Object(brief(&letter))).await
+                }
+                (View::Pages, true) => self.console.print_json(&whole(&letter)).await,
                 (View::Lines, false) => {
                     if is_first {
-                        self.console.print(&heading());
+                        self.console.print(&heading()).await;
                     }
-                    self.console.print(&line(&letter, self.now));
+                    self.console.print(&line(&letter, self.now)).await;
                 }
-                (View::Pages, false) => self.console.print(&page(&letter, self.now)),
+                (View::Pages, false) => self.console.print(&page(&letter, self.now)).await,
             }
         }
         if self.console.is_closed() {
@@ -76,7 +79,9 @@ impl Work for Show<'_> {
 
 /// A file of JSON lines, one for each letter, whole.
 pub(super) struct ExportFile {
-    file: Mutex<Box<dyn SyncedWrite>>,
+    file: Arc<Mutex<Box<dyn SyncedWrite>>>,
+    /// Whether it can be waited for: a disk writes, and a pipe may never be read.
+    is_disk: bool,
 }
 
 /// A file, or standard output.
@@ -125,21 +130,34 @@ impl ExportFile {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         // The name of a new file must outlive a crash too.
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(Self { file: Mutex::new(Box::new(file)) })
+        Ok(Self { file: Arc::new(Mutex::new(Box::new(file))), is_disk: true })
     }
 
     /// Standard output.
     pub(super) fn stdout() -> Self {
-        Self { file: Mutex::new(Box::new(io::stdout())) }
+        Self { file: Arc::new(Mutex::new(Box::new(io::stdout()))), is_disk: false }
     }
 
-    /// Writes letters and waits until they are on the disk.
-    fn write(&self, letters: &[Letter]) -> io::Result<()> {
-        let mut file = lock(&self.file);
-        for letter in letters {
-            file.write_all(json_line(&whole(letter)).as_bytes())?;
+    /// Writes letters in a thread of its own, waits until they are on the disk, and returns them.
+    async fn write(
+        &self,
+        letters: Vec<Letter>,
+        given_up: impl Future<Output = ()>,
+    ) -> io::Result<Vec<Letter>> {
+        let file = Arc::clone(&self.file);
+        let writing = spawn_blocking(move || {
+            let mut file = lock(&file);
+            for letter in &letters {
+                file.write_all(json_line(&whole(letter)).as_bytes())?;
+            }
+            file.sync()?;
+            Ok(letters)
+        });
+        tokio::select! {
+            biased;
+            written = writing => written.unwrap_or_else(|why| Err(io::Error::other(why))),
+            () = given_up, if !self.is_disk => Err(io::Error::other("its reader does not read")),
         }
-        file.sync()
     }
 }
 
@@ -156,12 +174,18 @@ pub(super) struct Save<'a> {
 impl Work for Save<'_> {
     async fn handle(&self, letters: Vec<Letter>) {
         let count = u64::try_from(letters.len()).unwrap_or(u64::MAX);
-        // Blocks for the time of a write and a sync: nothing else may go on before they are done.
-        if let Some(Err(why)) = self.file.as_ref().map(|file| file.write(&letters)) {
-            self.held.fail(format!("the export cannot be written: {why}"));
-            self.held.tally.change(|numbers| numbers.failed += count);
-            return;
-        }
+        let written = match &self.file {
+            Some(file) => file.write(letters, self.console.given_up()).await,
+            None => Ok(letters),
+        };
+        let letters = match written {
+            Ok(letters) => letters,
+            Err(why) => {
+                self.held.fail(format!("the export cannot be written: {why}"));
+                self.held.tally.change(|numbers| numbers.failed += count);
+                return;
+            }
+        };
         if !self.discards {
             self.held.tally.change(|numbers| numbers.done += count);
             return;
@@ -177,13 +201,13 @@ impl Work for Save<'_> {
             });
             if is_kept {
                 let id = printable(&letter.message.id.0);
-                self.console.tell(&format!("{id}: it could not be deleted"));
+                self.console.tell(&format!("{id}: it could not be deleted")).await;
             }
             if self.console.is_json() {
                 let mut fields = brief(&letter);
                 let result = if is_kept { "failed" } else { "discarded" };
                 fields.insert("result".to_owned(), json!(result));
-                self.console.print_json(&Value::Object(fields));
+                self.console.print_json(&Value::Object(fields)).await;
             }
         }
     }

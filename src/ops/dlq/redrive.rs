@@ -198,7 +198,7 @@ impl RedriveWork<'_> {
         let kept = delete(self.held, &sent).await;
         for one in tried {
             let is_kept = kept.contains(&one.id);
-            self.report(one, is_kept);
+            self.report(one, is_kept).await;
         }
         Vec::new()
     }
@@ -208,7 +208,7 @@ impl RedriveWork<'_> {
         let (id, has_own_id) = (letter.hash(), letter.has_own_id());
         let original = IdHash::of(letter.message.original_id());
         let mut copy = RedriveCopy::new(letter.message, has_own_id);
-        self.tell_left_out(&copy);
+        self.tell_left_out(&copy).await;
         let (began, mut failures) = (Instant::now(), 0);
         loop {
             let room = tokio::select! {
@@ -236,7 +236,7 @@ impl RedriveWork<'_> {
             let had_header = copy.trace_header.is_some();
             if why.kind == QueueErrorKind::Refused && copy.shorten() {
                 if had_header && copy.trace_header.is_none() {
-                    self.tell_header_left_out(&copy);
+                    self.tell_header_left_out(&copy).await;
                 }
                 continue;
             }
@@ -265,21 +265,23 @@ impl RedriveWork<'_> {
         room
     }
 
-    fn tell_left_out(&self, copy: &RedriveCopy) {
+    async fn tell_left_out(&self, copy: &RedriveCopy) {
         if let Some(name) = &copy.left_out {
             let (id, name) = (printable(&copy.source_id.0), printable(name));
             self.console.tell(&format!(
                 "{id}: the attribute {name} is left out: the event has no id of its own, and redrive_of keeps its identity"
-            ));
+            )).await;
         }
     }
 
-    fn tell_header_left_out(&self, copy: &RedriveCopy) {
+    async fn tell_header_left_out(&self, copy: &RedriveCopy) {
         let id = printable(&copy.source_id.0);
-        self.console.tell(&format!("{id}: the queue refuses it: it is sent without its X-Ray header"));
+        self.console
+            .tell(&format!("{id}: the queue refuses it: it is sent without its X-Ray header"))
+            .await;
     }
 
-    fn report(&self, tried: Tried, is_kept: bool) {
+    async fn report(&self, tried: Tried, is_kept: bool) {
         let Tried { id: _, mut fields, attempt } = tried;
         let (fate, new_id, error) = match attempt {
             SendOutcome::Stopped => return,
@@ -300,13 +302,13 @@ impl RedriveWork<'_> {
         });
         if let Some(error) = &error {
             let id = fields.get("message_id").and_then(Value::as_str).unwrap_or_default();
-            self.console.tell(&format!("{}: {}", printable(id), error));
+            self.console.tell(&format!("{}: {}", printable(id), error)).await;
         }
         if self.console.is_json() {
             fields.insert("result".to_owned(), json!(fate.as_str()));
             fields.insert("new_message_id".to_owned(), json!(new_id.map(|id| id.0)));
             fields.insert("failure".to_owned(), json!(error));
-            self.console.print_json(&Value::Object(fields));
+            self.console.print_json(&Value::Object(fields)).await;
         }
     }
 }

@@ -46,7 +46,8 @@ impl Session<'_> {
             Ok(file) => file,
             Err(why) => {
                 self.console
-                    .tell(&format!("reservation-worker: the file cannot be written: {why}"));
+                    .tell(&format!("reservation-worker: the file cannot be written: {why}"))
+                    .await;
                 return USAGE;
             }
         };
@@ -56,7 +57,7 @@ impl Session<'_> {
             let view = if shows { View::Lines } else { View::Nothing };
             let (state, counted) = self.count(view, began_at).await;
             if consent.dry_run || state.halt.is_cancelled() || counted.is_empty() {
-                return self.end(&state, consent.dry_run);
+                return self.end(&state, consent.dry_run).await;
             }
             match self.is_confirmed(&state.tally.now()).await {
                 Some(true) => confirmed = Some(counted),
@@ -84,7 +85,7 @@ impl Session<'_> {
         };
         self.pass(&scan, &*work).await;
         drop(work);
-        self.end(&state, false)
+        self.end(&state, false).await
     }
 
     /// Opens the file that the command writes, if there is one.
@@ -143,7 +144,7 @@ impl Session<'_> {
             () = self.tell_denial(denial.clone()) => {}
         }
         if let Some(why) = denial.borrow_and_update().as_ref() {
-            self.tell_denied(why);
+            self.tell_denied(why).await;
         }
     }
 
@@ -152,16 +153,16 @@ impl Session<'_> {
         if let Ok(why) = denial.wait_for(Option::is_some).await
             && let Some(why) = why.as_ref()
         {
-            self.tell_denied(why);
+            self.tell_denied(why).await;
         }
         std::future::pending().await
     }
 
-    fn tell_denied(&self, why: &QueueError) {
+    async fn tell_denied(&self, why: &QueueError) {
         if !self.is_denial_told.swap(true, Ordering::Relaxed) {
             self.console.tell(&format!(
                 "What is looked at stays hidden from others for 1 to 5 minutes, and what takes longer than that is shown to them meanwhile: {why}"
-            ));
+            )).await;
         }
     }
 
@@ -178,39 +179,43 @@ impl Session<'_> {
                 _ => format!(", {} {verb}, {} failed", numbers.done, numbers.failed),
             };
             let what = if held.halt.is_cancelled() { "ending: " } else { "" };
-            self.console.progress(&format!(
-                "{what}{} looked at, {} match{done}",
-                numbers.seen,
-                numbers.matches()
-            ));
+            self.console
+                .progress(&format!(
+                    "{what}{} looked at, {} match{done}",
+                    numbers.seen,
+                    numbers.matches()
+                ))
+                .await;
         }
     }
 
     /// Asks for the number of letters. `None`: interrupted.
     async fn is_confirmed(&self, numbers: &Numbers) -> Option<bool> {
         let (name, count) = (self.command.name(), numbers.matches());
-        self.console.tell(&numbers.table());
-        self.tell_rest(numbers);
+        self.console.tell(&numbers.table()).await;
+        self.tell_rest(numbers).await;
         let question =
             format!("Type {count} to {name} {}: ", if count == 1 { "it" } else { "them" });
-        let answer = self.console.ask(&question, self.stop).await;
+        let answer = self.console.ask(&question).await;
         if self.stop.is_cancelled() {
             return None;
         }
         let is_right = answer.is_some_and(|answer| answer.trim() == count.to_string());
         if !is_right {
-            self.console.tell("Nothing was changed.");
+            self.console.tell("Nothing was changed.").await;
         }
         Some(is_right)
     }
 
     /// Tells what the command leaves alone, and why.
-    fn tell_rest(&self, numbers: &Numbers) {
+    async fn tell_rest(&self, numbers: &Numbers) {
         let Numbers { money, others, newer, hidden, held_by_others, unseen, .. } = numbers;
         if *money > 0 {
-            self.console.tell(&format!(
-                "{money} left alone: money_without_seat; --reason money_without_seat names them"
-            ));
+            self.console
+                .tell(&format!(
+                    "{money} left alone: money_without_seat; --reason money_without_seat names them"
+                ))
+                .await;
         }
         if *others > 0 {
             let hint = if self.command.consent().is_some() {
@@ -218,43 +223,47 @@ impl Session<'_> {
             } else {
                 "--from-any-source takes them along"
             };
-            self.console.tell(&format!("{others} of other queues left alone: {hint}"));
+            self.console.tell(&format!("{others} of other queues left alone: {hint}")).await;
         }
         if *newer > 0 {
-            self.console.tell(&format!(
-                "{newer} left alone: sent after this run began, by this machine's clock"
-            ));
+            self.console
+                .tell(&format!(
+                    "{newer} left alone: sent after this run began, by this machine's clock"
+                ))
+                .await;
         }
         if *hidden > 0 {
-            self.console.tell(&format!(
-                "{hidden} could not be shown again: SQS shows them within 5 minutes"
-            ));
+            self.console
+                .tell(&format!(
+                    "{hidden} could not be shown again: SQS shows them within 5 minutes"
+                ))
+                .await;
         }
         if *held_by_others > 0 {
             self.console.tell(&format!(
                 "About {held_by_others} could not be looked at: another command or consumer holds them. Run it again later"
-            ));
+            )).await;
         }
         if let Some(unseen) = unseen {
-            self.console.tell(&format!("Not all was looked at: {unseen}"));
+            self.console.tell(&format!("Not all was looked at: {unseen}")).await;
         }
     }
 
     /// Reports the end and returns the exit code.
-    fn end(&self, held: &RunState<'_>, is_dry: bool) -> u8 {
+    async fn end(&self, held: &RunState<'_>, is_dry: bool) -> u8 {
         let numbers = held.tally.now();
         let error = lock(&held.fatal).clone();
-        self.tell_rest(&numbers);
+        self.tell_rest(&numbers).await;
         if let Some(error) = &error {
-            self.console.tell(&format!("reservation-worker: {error}"));
+            self.console.tell(&format!("reservation-worker: {error}")).await;
         }
         if self.console.is_json() {
             let (name, verb) = (self.command.name(), self.command.verb());
             if !matches!(self.command, DlqCommand::Export(_)) {
-                self.console.print_json(&numbers.json(name, verb, error.as_deref()));
+                self.console.print_json(&numbers.json(name, verb, error.as_deref())).await;
             }
         } else {
-            self.summarize(&numbers, is_dry);
+            self.summarize(&numbers, is_dry).await;
         }
         if self.stop.is_cancelled() {
             return INTERRUPTED;
@@ -263,7 +272,7 @@ impl Session<'_> {
         if error.is_some() || numbers.failed > 0 || is_unfinished { FAILED } else { SUCCESS }
     }
 
-    fn summarize(&self, numbers: &Numbers, is_dry: bool) {
+    async fn summarize(&self, numbers: &Numbers, is_dry: bool) {
         let (matching, seen) = (numbers.matches(), numbers.seen);
         let summary = match self.command {
             DlqCommand::List => {
@@ -284,10 +293,10 @@ impl Session<'_> {
             // Standard output may be the export.
             DlqCommand::Export(_) => {
                 let done = numbers.done;
-                return self.console.tell(&format!("{done} of {seen} messages exported."));
+                return self.console.tell(&format!("{done} of {seen} messages exported.")).await;
             }
         };
-        self.console.print(&summary);
+        self.console.print(&summary).await;
     }
 }
 

@@ -125,10 +125,10 @@ async fn run_until(
     stop: &CancellationToken,
 ) -> Ran {
     let (out, err) = (Written::default(), Written::default());
-    let console = Console::new(Box::new(out.clone()), Box::new(err.clone()), true);
+    let console = Console::new(Box::new(out.clone()), Box::new(err.clone()), true, stop.clone());
     let code = match usage_fault(command, selection, &console) {
         Some(fault) => {
-            console.tell(&fault);
+            console.tell(&fault).await;
             USAGE
         }
         None => {

@@ -1,5 +1,11 @@
 //! A slow line, a reader that does not read, and an operator who may not change visibility.
 
+use std::sync::Condvar;
+use std::sync::atomic::Ordering;
+
+use tokio::task::yield_now;
+use tokio::time::advance;
+
 use super::*;
 
 const MIB: usize = 1024 * 1024;
@@ -40,12 +46,14 @@ async fn it_is_told_once_that_visibility_may_not_be_changed() {
 async fn a_denial_is_told_while_the_run_goes_on() {
     let mut source = FakeQueue::default();
     source.send_takes = Duration::from_secs(1);
-    let mut dlq = FakeQueue::new(false, letters(100, "rejected"));
+    let mut messages = letters(20, "forbidden");
+    messages.extend((20..120).map(|n| letter(n, "rejected")));
+    let mut dlq = FakeQueue::new(false, messages);
     dlq.is_visibility_denied = true;
     let stop = CancellationToken::new();
     let (out, err) = (Written::default(), Written::default());
-    let console = Console::new(Box::new(out.clone()), Box::new(err.clone()), true);
-    let (command, selection) = (redrive(1), all());
+    let console = Console::new(Box::new(out.clone()), Box::new(err.clone()), true, stop.clone());
+    let (command, selection) = (redrive(1), of_reason("rejected"));
     let is_denial_told = AtomicBool::new(false);
     let session = Session {
         command: &command,
@@ -65,4 +73,61 @@ async fn a_denial_is_told_while_the_run_goes_on() {
         stop.cancel();
     };
     tokio::join!(session.run(), watching);
+}
+
+/// A reader that does not read before it is told to, or before some seconds of true time are over.
+#[derive(Clone, Default)]
+struct Pager {
+    is_waited_for: Arc<AtomicBool>,
+    may_read: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Write for Pager {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.is_waited_for.store(true, Ordering::Relaxed);
+        let (may_read, told) = &*self.may_read;
+        let wait = told.wait_timeout_while(lock(may_read), Duration::from_secs(5), |may| !*may);
+        drop(wait.unwrap());
+        self.is_waited_for.store(false, Ordering::Relaxed);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_extended_while_nobody_reads_the_output() {
+    let dlq = FakeQueue::new(false, letters(3, "rejected"));
+    let (pager, stop) = (Pager::default(), CancellationToken::new());
+    let out = Box::new(pager.clone());
+    let console = Console::new(out, Box::new(Written::default()), true, stop.clone());
+    let selection = Selection::default();
+    let listing = Session {
+        command: &DlqCommand::List,
+        selection: &selection,
+        console: &console,
+        source: &dlq,
+        queue_name: "events",
+        dlq: &dlq,
+        stop: &stop,
+        is_denial_told: AtomicBool::new(false),
+    };
+    let watching = async {
+        while !pager.is_waited_for.load(Ordering::Relaxed) {
+            advance(Duration::from_millis(1)).await;
+        }
+        // Longer than a lease.
+        for _ in 0..200 {
+            advance(Duration::from_secs(1)).await;
+            yield_now().await;
+        }
+        assert!(pager.is_waited_for.load(Ordering::Relaxed), "it is not read meanwhile");
+        assert_eq!(dlq.visible().len(), 0, "what is held is not shown to others");
+        *lock(&pager.may_read.0) = true;
+        pager.may_read.1.notify_all();
+    };
+    let (code, ()) = tokio::join!(listing.run(), watching);
+    assert_eq!((code, dlq.visible().len()), (SUCCESS, 3));
 }
