@@ -1,15 +1,18 @@
 //! The operators' commands on one event and one body, as they are typed.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use reservation_worker::event::EventId;
-use sandbox::redis::{Redis, is_installed};
+use sandbox::redis::{Redis, RedisOptions, is_installed};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use sandbox::testing::program::{Env, Running, env, program, run, stderr, stdout};
 use sandbox::testing::world::{World, eventually, expired};
+
+use crate::store::certificate;
 
 /// Runs `decode` with this text on its standard input.
 async fn decoded(arguments: &[&str], text: &str) -> (Option<i32>, String) {
@@ -160,4 +163,50 @@ async fn without_a_shared_store_there_is_nothing_to_look_at() {
         let output = run(&[command, id.as_str()], &wrong).await;
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     }
+}
+
+/// With a private authority, a password in a file, and a prefix of its own, as in production.
+#[tokio::test]
+async fn event_and_forget_reach_a_store_with_tls() {
+    if !is_installed("`event` and `forget` with TLS") {
+        return;
+    }
+    let world = World::start().await;
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("event-tls-{}", std::process::id()));
+    let files = certificate(&folder).await;
+    let redis =
+        RedisOptions::default().password("hunter2").tls(files.clone()).start().await.unwrap();
+    let password = folder.join("password");
+    std::fs::write(&password, "hunter2\n").unwrap();
+    let url = format!("rediss://127.0.0.1:{}", redis.port());
+    let without_authority = Env::from([
+        ("IDEMPOTENCY_STORE", url.clone()),
+        ("IDEMPOTENCY_STORE_AUTH", "file".to_owned()),
+        ("IDEMPOTENCY_STORE_PASSWORD_FILE", password.to_str().unwrap().to_owned()),
+        ("IDEMPOTENCY_KEY_PREFIX", "seats:".to_owned()),
+    ]);
+    let mut store = without_authority.clone();
+    store.insert("IDEMPOTENCY_STORE_CA_FILE", files.authority.to_str().unwrap().to_owned());
+    let mut variables = env(&world);
+    variables.extend(store.clone());
+    let worker = Running::started(&variables).await;
+    world.send(&expired("evt-1", "a"));
+    eventually("the event is handled", || worker.log().contains("Event processed successfully"))
+        .await;
+
+    let output = run(&["event", "evt-1", "--reservation", "a"], &store).await;
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(said.contains("event \"evt-1\": handled"), "{said}");
+    assert!(said.contains(&format!("{url}, keys begin with \"seats:\"")), "{said}");
+    let output = run(&["event", "evt-1"], &without_authority).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("certificate"), "{}", stderr(&output));
+    let output = run(&["forget", "evt-1", "--yes"], &store).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for text in [stdout(&output), stderr(&output), said] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -97,7 +97,7 @@ async fn openssl(folder: &Path, arguments: &str) {
 }
 
 /// Makes a certificate for 127.0.0.1, signed by a new authority.
-async fn certificate(folder: &Path) -> TlsFiles {
+pub(crate) async fn certificate(folder: &Path) -> TlsFiles {
     let file = |name: &str| -> PathBuf { folder.join(name) };
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(file("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
