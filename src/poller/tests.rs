@@ -15,6 +15,16 @@ const SECOND: Duration = Duration::from_secs(1);
 impl Engine {
     /// Runs the loop. Each receive waits for `wait` at most.
     fn poll(&self, wait: Duration) -> (JoinHandle<()>, CancellationToken) {
+        let controls = Arc::new(Controls::new(Arc::clone(&self.settler.metrics)));
+        self.poll_under(controls, wait)
+    }
+
+    /// Runs the loop with these levers.
+    fn poll_under(
+        &self,
+        controls: Arc<Controls>,
+        wait: Duration,
+    ) -> (JoinHandle<()>, CancellationToken) {
         let settler = self.settler.clone();
         let (metrics, account) = (Arc::clone(&settler.metrics), Arc::clone(&settler.account));
         let intake = Intake {
@@ -32,7 +42,7 @@ impl Engine {
             inflight: Arc::clone(&self.table),
             intake,
             actions: Arc::clone(&self.actions),
-            controls: Arc::new(Controls::new(Arc::clone(&metrics))),
+            controls,
             wait,
             visibility: LEASE,
             concurrency: 4,
@@ -170,6 +180,31 @@ async fn replies_that_are_empty_early_are_spaced_out() {
         assert!(ms.iter().zip(wanted).all(near), "{ms:?}");
         assert!(ms.len() >= wanted.len());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_is_no_longer_that_of_a_pause_which_ends_while_a_receive_is_answered() {
+    let mut engine = Engine::new();
+    for prefix in ["a", "b", "c"] {
+        engine.tell_messages(prefix, 10);
+    }
+    // Two are open from the first second on; one of them is answered in the pause.
+    engine.queue.tell("receive", [1, 10, 5].map(|s| Told::Takes(s * SECOND)));
+    engine.queue.tell("receive", [Told::Takes(300 * SECOND); 8]);
+    let controls = Arc::new(Controls::new(Arc::clone(&engine.settler.metrics)));
+    let (_running, _stop) = engine.poll_under(Arc::clone(&controls), 600 * SECOND);
+    sleep(3 * SECOND).await;
+    controls.pause(600 * SECOND, String::new());
+    sleep(5 * SECOND).await;
+    engine.health.polling(false);
+    assert!(engine.is_ready(), "it receives nothing because it is told so");
+    // The other one is answered at the moment of the end.
+    sleep(3 * SECOND).await;
+    controls.resume();
+    sleep(SECOND).await;
+    assert!(engine.receives() > 3, "it receives again");
+    engine.health.polling(false);
+    assert!(!engine.is_ready(), "it is not paused any more");
 }
 
 #[tokio::test(start_paused = true)]
