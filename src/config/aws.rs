@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::address::{self, SecretUrl};
+use super::error::mask;
 use super::read::Reader;
-use super::table::{Allowed, Fallback, Secret, Variable, variable};
+use super::table::{Allowed, Fallback, Variable, variable, with_login};
 use crate::escaped::Escaped;
 
 /// AWS settings from the environment. An empty value counts as not set.
@@ -120,8 +121,9 @@ struct Environment<'a> {
     vars: &'a BTreeMap<String, String>,
 }
 
+/// Every row may have a login: many are URLs.
 const fn row(name: &'static str, allowed: Allowed) -> Variable {
-    variable(name, Fallback::Told("the AWS SDK's own default"), "", allowed)
+    with_login(variable(name, Fallback::Told("the AWS SDK's own default"), "", allowed))
 }
 
 impl AwsConfig {
@@ -301,8 +303,7 @@ impl Environment<'_> {
             let value = self.value(name)?.to_owned();
             let proxy = address::proxy(&value);
             if proxy.is_none() {
-                let row = Variable { secret: Secret::Password, ..row(name, PROXY) };
-                self.reader.wrong(&row, &value, PROXY.to_string());
+                self.reader.wrong(&row(name, PROXY), &value, PROXY.to_string());
             }
             proxy
         };
@@ -327,5 +328,5 @@ pub(crate) fn profile_fault(key: &str, value: &str) -> Option<String> {
         "endpoint_url" => (is_endpoint(value), URL),
         _ => (true, PLAIN),
     };
-    (!is_right).then(|| format!("{key} is {}: must be {allowed}", Escaped(value)))
+    (!is_right).then(|| format!("{key} is {}: must be {allowed}", Escaped(&mask(value))))
 }

@@ -62,22 +62,13 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Masks the password and the query values of a URL, well-formed or not.
+/// Masks user, password and the query values of a URL, well-formed or not.
 ///
-/// All text before the last `@` counts as user and password, even if it contains slashes: a wrong
-/// value may have slashes in its password.
+/// Some services take a key for a user. All text before the last `@` counts as user and password,
+/// even if it contains slashes: a wrong value may have slashes in its password.
 pub(super) fn mask(url: &str) -> String {
     let (scheme, rest) = url.find("://").map_or(("", url), |at| url.split_at(at + "://".len()));
-    let (user, rest) = match rest.rsplit_once('@') {
-        None => (String::new(), rest),
-        Some((user_info, rest)) => match user_info.split_once(':') {
-            Some((user, _)) => (format!("{user}:***@"), rest),
-            None => ("***@".to_owned(), rest),
-        },
-    };
-    let (rest, query) = match rest.split_once('?') {
-        None => (rest, ""),
-        Some((rest, _)) => (rest, "?***"),
-    };
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("***@", rest));
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?***"));
     format!("{scheme}{user}{rest}{query}")
 }

@@ -28,9 +28,17 @@ pub(super) struct Reader {
 fn shown(variable: &Variable, value: &str) -> String {
     match variable.secret {
         Secret::None => value.to_owned(),
-        Secret::Password => mask(value),
+        Secret::Login => mask(value),
+        Secret::UnlessPath if is_path(value) => value.to_owned(),
+        Secret::UnlessPath => "***".to_owned(),
         Secret::Whole => "***".to_owned(),
     }
+}
+
+/// Returns whether a value is meant as a path: it begins as one, and is one line.
+fn is_path(value: &str) -> bool {
+    ["/", "./", "../"].iter().any(|begin| value.starts_with(begin))
+        && !value.contains(char::is_control)
 }
 
 impl Reader {

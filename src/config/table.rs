@@ -25,8 +25,10 @@ pub struct Variable {
 pub enum Secret {
     /// No part.
     None,
-    /// The password of a URL.
-    Password,
+    /// User, password and query of a URL.
+    Login,
+    /// The whole value, unless it is the path of a file: a secret may stand in its place.
+    UnlessPath,
     /// The whole value.
     Whole,
 }
@@ -105,8 +107,14 @@ const fn hidden(variable: Variable) -> Variable {
     Variable { secret: Secret::Whole, ..variable }
 }
 
-const fn with_secret(variable: Variable) -> Variable {
-    Variable { secret: Secret::Password, ..variable }
+/// Marks a URL that may have a login.
+pub(super) const fn with_login(variable: Variable) -> Variable {
+    Variable { secret: Secret::Login, ..variable }
+}
+
+/// Marks the path of a file that may hold a secret.
+const fn path(variable: Variable) -> Variable {
+    Variable { secret: Secret::UnlessPath, ..variable }
 }
 
 macro_rules! variables {
@@ -140,15 +148,15 @@ const NO_TARGET: Fallback =
     Fallback::Told("WORKER_CONCURRENCY calls at once, fewer after timeouts and pacing");
 
 variables! {
-    SQS_QUEUE_URL: Required, "the queue that events come from", QUEUE, with_secret;
+    SQS_QUEUE_URL: Required, "the queue that events come from", QUEUE, with_login;
     INVENTORY_GRPC_ADDR: Required, "the Inventory service (gRPC); https means TLS",
-        Told("`host:port`, or an http or https URL without a path"), with_secret;
+        Told("`host:port`, or an http or https URL without a path"), with_login;
     RESERVATION_API_BASE: Required, "the Reservation API's base URL",
-        Told("an http or https URL without user, query or fragment"), with_secret;
+        Told("an http or https URL without user, query or fragment"), with_login;
     SQS_WAIT_TIME: Value("20"), "long-poll wait, seconds; empty receives that come back at once are 0.1 to 1 s apart", whole(0, 20);
     SQS_VISIBILITY_TIMEOUT: Value("30"), "seconds that a received message stays invisible; extended while held", whole(5, 3600);
     SQS_DLQ_URL: Fallback::Told("the queue's own redrive target, if it can be read"), "where messages go that can never be handled",
-        Told("as SQS_QUEUE_URL, and another queue"), with_secret;
+        Told("as SQS_QUEUE_URL, and another queue"), with_login;
     WORKER_CONCURRENCY: Value("20"), "events handled at once", whole(1, 1000);
     CONCURRENCY_MIN: Value("2"), "calls at once that a service is never given fewer of; 1 where WORKER_CONCURRENCY is 1",
         Allowed::Whole { min: 1, max: 1000, also: "not above WORKER_CONCURRENCY" };
@@ -167,35 +175,35 @@ variables! {
     RESERVATION_LATENCY_TARGET_MS: NO_TARGET, "what an attempt at the Reservation API should take, ms; calls at once follow it",
         Allowed::Whole { min: 1, max: 59_999, also: "below RESERVATION_TIMEOUT_MS" };
     INVENTORY_CA_FILE: Fallback::Told("the machine's roots, or SSL_CERT_FILE"), "roots that the Inventory service's certificate must come from, and no others",
-        Told("a file of PEM certificates, where INVENTORY_GRPC_ADDR is https");
+        Told("a file of PEM certificates, where INVENTORY_GRPC_ADDR is https"), path;
     INVENTORY_CLIENT_CERT_FILE: Fallback::Told("none"), "the worker's own certificate for the Inventory service (mTLS)",
-        Told("a file of PEM certificates, the worker's own first, where INVENTORY_GRPC_ADDR is https");
+        Told("a file of PEM certificates, the worker's own first, where INVENTORY_GRPC_ADDR is https"), path;
     INVENTORY_KEY_FILE: Fallback::Told("none"), "the private key of INVENTORY_CLIENT_CERT_FILE",
-        Told("a file with a PEM private key, unencrypted, together with INVENTORY_CLIENT_CERT_FILE");
+        Told("a file with a PEM private key, unencrypted, together with INVENTORY_CLIENT_CERT_FILE"), path;
     INVENTORY_TOKEN_FILE: Fallback::Told("none"), "the bearer token for the Inventory service",
-        Told("a file that holds one token");
+        Told("a file that holds one token"), path;
     RESERVATION_API_CA_FILE: Fallback::Told("the machine's roots, or SSL_CERT_FILE"), "roots that the Reservation API's certificate must come from, and no others",
-        Told("a file of PEM certificates, where RESERVATION_API_BASE is https");
+        Told("a file of PEM certificates, where RESERVATION_API_BASE is https"), path;
     RESERVATION_API_CLIENT_CERT_FILE: Fallback::Told("none"), "the worker's own certificate for the Reservation API (mTLS)",
-        Told("a file of PEM certificates, the worker's own first, where RESERVATION_API_BASE is https");
+        Told("a file of PEM certificates, the worker's own first, where RESERVATION_API_BASE is https"), path;
     RESERVATION_API_KEY_FILE: Fallback::Told("none"), "the private key of RESERVATION_API_CLIENT_CERT_FILE",
-        Told("a file with a PEM private key, unencrypted, together with RESERVATION_API_CLIENT_CERT_FILE");
+        Told("a file with a PEM private key, unencrypted, together with RESERVATION_API_CLIENT_CERT_FILE"), path;
     RESERVATION_API_TOKEN_FILE: Fallback::Told("none"), "the bearer token for the Reservation API",
-        Told("a file that holds one token");
+        Told("a file that holds one token"), path;
     IDEMPOTENCY_STORE: Value("memory"), "where handled events are remembered: in memory, or shared by all pods",
-        Told("`memory`, or a URL of Redis or Valkey (redis://, valkey://; with TLS rediss://, valkeys://)"), with_secret;
+        Told("`memory`, or a URL of Redis or Valkey (redis://, valkey://; with TLS rediss://, valkeys://)"), with_login;
     IDEMPOTENCY_STORE_AUTH: Value("url"), "how the worker logs in to the shared store: user and password in the URL, the password in a file, or tokens of AWS IAM",
         OneOf(&["url", "file", "aws-iam"]);
     IDEMPOTENCY_STORE_PASSWORD_FILE: Fallback::Told("none"), "the password for the shared store, read again for each connection; the user stays in the URL",
-        Told("a file that holds one password, where IDEMPOTENCY_STORE_AUTH is file");
+        Told("a file that holds one password, where IDEMPOTENCY_STORE_AUTH is file"), path;
     IDEMPOTENCY_STORE_AWS_CACHE: Fallback::Told("none"), "the cache of AWS that tokens of AWS IAM are made for",
         Told("NAME or serverless/NAME (ElastiCache), or memorydb/NAME, in lower case, where IDEMPOTENCY_STORE_AUTH is aws-iam");
     IDEMPOTENCY_STORE_CA_FILE: Fallback::Told("the machine's roots, or SSL_CERT_FILE"), "roots that the shared store's certificate must come from, and no others",
-        Told("a file of PEM certificates, where IDEMPOTENCY_STORE is a rediss:// URL");
+        Told("a file of PEM certificates, where IDEMPOTENCY_STORE is a rediss:// URL"), path;
     IDEMPOTENCY_STORE_CLIENT_CERT_FILE: Fallback::Told("none"), "the worker's own certificate for the shared store (mTLS)",
-        Told("a file of PEM certificates, the worker's own first, where IDEMPOTENCY_STORE is a rediss:// URL");
+        Told("a file of PEM certificates, the worker's own first, where IDEMPOTENCY_STORE is a rediss:// URL"), path;
     IDEMPOTENCY_STORE_KEY_FILE: Fallback::Told("none"), "the private key of IDEMPOTENCY_STORE_CLIENT_CERT_FILE",
-        Told("a file with a PEM private key, unencrypted, together with IDEMPOTENCY_STORE_CLIENT_CERT_FILE");
+        Told("a file with a PEM private key, unencrypted, together with IDEMPOTENCY_STORE_CLIENT_CERT_FILE"), path;
     IDEMPOTENCY_TTL: Value("86400"), "seconds that a handled event is remembered", whole(60, 2_592_000);
     IDEMPOTENCY_CAPACITY: Value("100000"), "handled events that the memory store remembers", whole(1, 100_000_000);
     IDEMPOTENCY_KEY_PREFIX: Value("reservation-worker:"), "begins each key in the shared store",
@@ -209,8 +217,8 @@ variables! {
     LOG_FORMAT: Fallback::Told("json, or pretty on a terminal"), "how log lines look", OneOf(&["json", "pretty"]);
     NO_COLOR: Fallback::Told("colours on a terminal"), "switches colours off in pretty logs", Told("any text");
     OTEL_EXPORTER_OTLP_ENDPOINT: Value("http://otel-collector:4317"), "the collector; over HTTP, port 4318 by default, and /v1/traces is added to the path",
-        ENDPOINT, with_secret;
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: ALL_SIGNALS, "the collector of traces; over HTTP, used as it is", ENDPOINT, with_secret;
+        ENDPOINT, with_login;
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: ALL_SIGNALS, "the collector of traces; over HTTP, used as it is", ENDPOINT, with_login;
     OTEL_EXPORTER_OTLP_INSECURE: Value("true"), "whether an endpoint without a scheme is http (true) or https (false)", OneOf(&["true", "false"]);
     OTEL_EXPORTER_OTLP_TRACES_INSECURE: ALL_SIGNALS, "the same of the endpoint that traces use", OneOf(&["true", "false"]);
     OTEL_EXPORTER_OTLP_PROTOCOL: Value("grpc"), "how the collector is spoken to", OTLP_PROTOCOLS;

@@ -46,10 +46,7 @@ impl OperatorAccess<'_> {
             failures,
             metrics: Arc::clone(&metrics),
             controls: Arc::clone(&controls),
-            configuration: config
-                .effective()
-                .map(|(name, value)| (name, without_user(&value)))
-                .collect(),
+            configuration: config.effective().collect(),
             process: ProcessId::own().to_string(),
         }));
         tasks.spawn(Arc::clone(&status).watch());
@@ -85,31 +82,5 @@ async fn follow_log_level(controls: Arc<Controls>, configured: LogLevel) {
     loop {
         chosen = controls.log_level_other_than(chosen).await;
         telemetry::set_log_level(chosen.unwrap_or(configured));
-    }
-}
-
-/// Masks the user of a URL too: some services take a key for a user.
-fn without_user(value: &str) -> String {
-    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
-    match rest.rsplit_once('@') {
-        Some((_, rest)) => format!("{scheme}://***@{rest}"),
-        None => value.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_user;
-
-    #[test]
-    fn the_user_of_a_url_is_masked() {
-        assert_eq!(
-            without_user("https://key:***@collector:4317/v1"),
-            "https://***@collector:4317/v1"
-        );
-        assert_eq!(without_user("redis://worker@cache"), "redis://***@cache");
-        for plain in ["http://host/queue", "20", "a@b", ""] {
-            assert_eq!(without_user(plain), plain);
-        }
     }
 }

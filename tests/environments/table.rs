@@ -100,7 +100,7 @@ async fn values_on_which_the_sdk_would_fail_are_ignored_or_rejected() {
         row(&[("AWS_ENDPOINT_URL_STS", "")], 2, &["AWS_ENDPOINT_URL_STS is \"\": must be"]),
         row(&[("AWS_EXECUTION_ENV", "a\nb")], 2, &["AWS_EXECUTION_ENV is \"a\\nb\": must be"]),
         row(&[("AWS_USE_FIPS_ENDPOINT", "yes")], 2, &["AWS_USE_FIPS_ENDPOINT is \"yes\""]),
-        row(&[("HTTPS_PROXY", "socks5://u:pw@p:1")], 2, &["HTTPS_PROXY is \"socks5://u:***@p:1\""]),
+        row(&[("HTTPS_PROXY", "socks5://u:pw@p:1")], 2, &["HTTPS_PROXY is \"socks5://***@p:1\""]),
         // Several at once, with a variable of the worker.
         row(
             &[("AWS_MAX_ATTEMPTS", "0"), ("AWS_RETRY_MODE", "x"), ("SQS_WAIT_TIME", "21")],

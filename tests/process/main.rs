@@ -16,6 +16,7 @@ mod leaving;
 mod log;
 mod operate;
 mod permissions;
+mod secrets;
 mod signals;
 mod stdout;
 mod store;

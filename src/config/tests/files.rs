@@ -103,7 +103,7 @@ fn a_fault_of_a_file_is_reported_with_its_variable_and_path() {
             ("CLIENT_CERT_FILE", Some("/"), "not a file"),
             ("KEY_FILE", Some(&*other), "KeyMismatch"),
             ("TOKEN_FILE", Some(&*key), "something else than one token"),
-            ("TOKEN_FILE", Some("\u{fffd}"), "UTF-8 text"),
+            ("TOKEN_FILE", Some("/\u{fffd}"), "UTF-8 text"),
         ] {
             let errors = with_tls(&files.of(service, &[(name, given)])).unwrap_err();
             let said = errors.to_string();
