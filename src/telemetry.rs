@@ -5,10 +5,12 @@
 //! overhead. Metrics are in [`crate::metrics`].
 
 pub mod context;
+mod limiter;
 pub mod log;
 pub mod trace;
 
 pub use self::context::TraceParent;
+pub use self::limiter::LogLimiter;
 pub use self::log::{
     LogError, LogSettings, flush_logs, init_logging, install_panic_hook, set_log_level,
 };

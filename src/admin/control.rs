@@ -27,6 +27,7 @@ use tracing::warn;
 pub use self::client::{ControlError, ask};
 pub use self::protocol::{ControlRequest, ControlResponse};
 pub use self::requests::ControlParts;
+use crate::telemetry::LogLimiter;
 
 /// Connections served at once; further ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 16;
@@ -79,6 +80,7 @@ impl ControlServer {
     /// Answers requests. Never returns; dropping the future closes all connections.
     pub async fn serve(self, parts: Arc<ControlParts>) {
         let mut connections = JoinSet::new();
+        let refusals = Arc::new(LogLimiter::default());
         loop {
             let has_room = connections.len() < CONNECTIONS_MAX;
             tokio::select! {
@@ -90,7 +92,8 @@ impl ControlServer {
                 }
                 accepted = self.listener.accept(), if has_room => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(connection(stream, Arc::clone(&parts)));
+                        let (parts, refusals) = (Arc::clone(&parts), Arc::clone(&refusals));
+                        connections.spawn(connection(stream, parts, refusals));
                     }
                     Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
                 },
@@ -99,12 +102,16 @@ impl ControlServer {
     }
 }
 
-async fn connection(stream: UnixStream, parts: Arc<ControlParts>) {
+async fn connection(stream: UnixStream, parts: Arc<ControlParts>, refusals: Arc<LogLimiter>) {
     // The client left, or was too slow: it sees that, and nobody else needs to.
-    let _ = answer(stream, &parts).await;
+    let _ = answer(stream, &parts, &refusals).await;
 }
 
-async fn answer(mut stream: UnixStream, parts: &ControlParts) -> io::Result<()> {
+async fn answer(
+    mut stream: UnixStream,
+    parts: &ControlParts,
+    refusals: &LogLimiter,
+) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     let response = if user == rustix::process::geteuid().as_raw() || user == 0 {
         let (reader, _) = stream.split();
@@ -116,7 +123,9 @@ async fn answer(mut stream: UnixStream, parts: &ControlParts) -> io::Result<()> 
             Err(why) => ControlResponse::refused(why),
         }
     } else {
-        warn!(user, "Another user tried the control socket: refused");
+        if let Some(attempts) = refusals.note() {
+            warn!(user, attempts, "Another user tried the control socket: refused");
+        }
         ControlResponse::refused("only the worker's own user and root may use the control socket")
     };
     let mut text = serde_json::to_vec(&response).map_err(io::Error::other)?;
