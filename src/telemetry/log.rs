@@ -30,6 +30,9 @@ use crate::metrics::Metrics;
 
 /// The crate whose events are logged at `LOG_LEVEL`. Other crates are logged from `warn` up.
 const OWN_TARGET: &str = "reservation_worker";
+/// The module whose warnings are logged at every level: who lowers the level must still see that a
+/// pause has ended.
+const CONTROLS_TARGET: &str = "reservation_worker::controls";
 /// Maximum length of a panic message in characters: it may contain a value.
 const PANIC_CHARS_MAX: usize = 256;
 
@@ -126,7 +129,10 @@ pub(super) fn subscriber(
 
 fn targets(level: LogLevel) -> Targets {
     let level = level.filter();
-    Targets::new().with_target(OWN_TARGET, level).with_default(level.min(LevelFilter::WARN))
+    Targets::new()
+        .with_target(OWN_TARGET, level)
+        .with_target(CONTROLS_TARGET, level.max(LevelFilter::WARN))
+        .with_default(level.min(LevelFilter::WARN))
 }
 
 impl LogLevel {

@@ -174,3 +174,25 @@ async fn all_workers_of_a_store_are_told_and_so_is_a_new_one() {
             .await;
     }
 }
+
+#[tokio::test]
+async fn each_change_and_its_end_are_logged_at_every_level() {
+    let world = World::start().await;
+    let mut variables = with_port(&world);
+    variables.insert("LOG_LEVEL", "error".to_owned());
+    let worker = Running::start(&variables);
+    worker.answers("/readyz", 200).await;
+    for (arguments, begun) in [
+        (&["pause", "--for", "1s"][..], "Paused by an operator"),
+        (&["concurrency", "3", "--for", "1s"], "Number of workers changed by an operator"),
+        (&["log-level", "error", "--for", "1s"], "Log level changed by an operator"),
+    ] {
+        let ends = || worker.log().matches("The time of a change is over").count();
+        let before = ends();
+        assert_eq!(ctl(&variables, arguments).await.0, Some(0), "{arguments:?}");
+        eventually(begun, || worker.log().contains(begun)).await;
+        eventually("its end is logged", || ends() == before + 1).await;
+    }
+    let log = worker.log();
+    assert!(log.lines().all(|line| line.contains("\"level\":\"warn\"")), "{log}");
+}

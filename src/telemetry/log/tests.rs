@@ -48,6 +48,16 @@ fn json(log: impl FnOnce()) -> Sink {
 }
 
 #[test]
+fn what_operators_change_is_logged_at_every_level() {
+    let line = logged(LogLevel::Error, LogFormat::Json, || {
+        tracing::warn!("another warning");
+        tracing::warn!(target: "reservation_worker::controls::shared", "a change");
+        tracing::info!(target: "reservation_worker::controls", "no change");
+    });
+    assert_eq!(line.json()["msg"], "a change");
+}
+
+#[test]
 fn a_line_has_its_keys_in_a_fixed_order() {
     let line = json(|| {
         tracing::info!(
