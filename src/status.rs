@@ -9,6 +9,7 @@ mod report;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -58,6 +59,7 @@ pub struct Status {
     started: Instant,
     activity: Mutex<Activity>,
     last: Mutex<Option<(Instant, Arc<StatusReport>)>>,
+    has_control_socket: AtomicBool,
 }
 
 impl Status {
@@ -71,6 +73,7 @@ impl Status {
             started: Instant::now(),
             activity: Mutex::new(activity),
             last: Mutex::default(),
+            has_control_socket: AtomicBool::new(false),
         }
     }
 
@@ -84,6 +87,11 @@ impl Status {
             let total = self.sources.metrics.events_total();
             lock(&self.activity).close_bucket(total);
         }
+    }
+
+    /// Notes that the control socket is bound.
+    pub fn control_socket_is_bound(&self) {
+        self.has_control_socket.store(true, Ordering::Relaxed);
     }
 
     /// Returns a report of now, for a person who has just changed something.

@@ -21,12 +21,13 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 pub use self::client::{ControlError, ask};
 pub use self::protocol::{ControlRequest, ControlResponse};
 pub use self::requests::ControlParts;
+use crate::retry::Backoff;
 use crate::telemetry::LogLimiter;
 
 /// Connections served at once; further ones wait in the kernel.
@@ -38,6 +39,10 @@ const REQUEST_BYTES_MAX: u64 = 4 * 1024;
 /// Time for a request to arrive, and for its answer to leave: slow clients cannot keep others out
 /// for longer. What is asked for is not cut off: a change is made whole or not at all.
 const TRANSFER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Pauses between attempts to bind the socket.
+const BIND_PAUSE: Backoff =
+    Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(30) };
 
 /// Pause between accepts while the process has no free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -55,9 +60,37 @@ pub(crate) fn address(port: u16) -> io::Result<std::os::unix::net::SocketAddr> {
     std::os::unix::net::SocketAddr::from_pathname(format!("/tmp/reservation-worker-{port}.sock"))
 }
 
+/// Serves the control socket of the worker with this admin port. Never returns.
+///
+/// Binds it again and again until that works: a worker that leaves may still have it. The status
+/// says whether it is bound.
+pub async fn serve(port: u16, parts: Arc<ControlParts>) {
+    let mut failures = 0_u32;
+    let server = loop {
+        match ControlServer::bind(port) {
+            Ok(server) => break server,
+            Err(error) => {
+                if failures == 0 {
+                    warn!(
+                        error = %error,
+                        "The control socket cannot be used: `reservation-worker ctl` does not work until it can"
+                    );
+                }
+                sleep(BIND_PAUSE.bound(failures)).await;
+                failures = failures.saturating_add(1);
+            }
+        }
+    };
+    if failures > 0 {
+        warn!(failures, "The control socket can be used: `reservation-worker ctl` works");
+    }
+    parts.status.control_socket_is_bound();
+    server.serve(parts).await;
+}
+
 /// The control socket, bound but not yet served.
 #[derive(Debug)]
-pub struct ControlServer {
+struct ControlServer {
     listener: UnixListener,
 }
 
@@ -66,7 +99,7 @@ impl ControlServer {
     ///
     /// # Errors
     /// If another process has it, or sockets are not permitted.
-    pub fn bind(port: u16) -> io::Result<Self> {
+    fn bind(port: u16) -> io::Result<Self> {
         let address = address(port)?;
         if let Some(file) = address.as_pathname() {
             // The admin port is ours already: a file of that name was left by a worker that died.
@@ -78,7 +111,7 @@ impl ControlServer {
     }
 
     /// Answers requests. Never returns; dropping the future closes all connections.
-    pub async fn serve(self, parts: Arc<ControlParts>) {
+    async fn serve(self, parts: Arc<ControlParts>) {
         let mut connections = JoinSet::new();
         let refusals = Arc::new(LogLimiter::default());
         loop {
@@ -95,7 +128,7 @@ impl ControlServer {
                         let (parts, refusals) = (Arc::clone(&parts), Arc::clone(&refusals));
                         connections.spawn(connection(stream, parts, refusals));
                     }
-                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                    Err(_) => sleep(ACCEPT_PAUSE).await,
                 },
             }
         }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use crate::admin::control::{ControlParts, ControlServer};
+use crate::admin::control::{self, ControlParts};
 use crate::admin::{AdminServer, Routes};
 use crate::app::{App, WORKERS_MAX};
 use crate::config::{Config, LogLevel};
@@ -53,22 +52,13 @@ impl OperatorAccess<'_> {
         tasks.spawn(Arc::clone(&controls).watch());
         tasks.spawn(follow_log_level(Arc::clone(&controls), config.log.level));
         let workers_max = WORKERS_MAX.min(config.worker.max_in_flight.get());
-        match ControlServer::bind(config.server.port.get()) {
-            Ok(server) => {
-                let (status, controls) = (Arc::clone(&status), Arc::clone(&controls));
-                tasks.spawn(server.serve(Arc::new(ControlParts {
-                    status,
-                    controls,
-                    store,
-                    workers_max,
-                })));
-            }
-            // The worker works without it.
-            Err(error) => warn!(
-                error = %error,
-                "The control socket cannot be used: `reservation-worker ctl` will not work"
-            ),
-        }
+        let parts = ControlParts {
+            status: Arc::clone(&status),
+            controls: Arc::clone(&controls),
+            store,
+            workers_max,
+        };
+        tasks.spawn(control::serve(config.server.port.get(), Arc::new(parts)));
         let health = Arc::clone(health);
         let status_page = config.server.status_page;
         let routes = Routes { metrics, health, controls, status, status_page };

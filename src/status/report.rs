@@ -1,5 +1,6 @@
 //! The report: texts and numbers that need no further knowledge to be shown.
 
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -208,6 +209,9 @@ impl Status {
         parts.extend(
             health.parts_ready().map(|(name, is_ok)| part(name, ok(is_ok).to_owned(), is_ok)),
         );
+        let has_socket = self.has_control_socket.load(Ordering::Relaxed);
+        let socket = if has_socket { "ok" } else { "cannot be used: `ctl` does not work" };
+        parts.push(part("control socket", socket.to_owned(), has_socket));
         parts.extend(health.queue_actions().map(|(action, why)| {
             part(
                 &format!("queue {}", action.as_str()),

@@ -196,3 +196,33 @@ async fn each_change_and_its_end_are_logged_at_every_level() {
     let log = worker.log();
     assert!(log.lines().all(|line| line.contains("\"level\":\"warn\"")), "{log}");
 }
+
+/// A worker that leaves may still have the socket when the next one starts.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_control_socket_in_use_is_taken_as_soon_as_it_is_free() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    let world = World::start().await;
+    let variables = with_port(&world);
+    let name = format!("reservation-worker/{}", variables["SERVER_PORT"]);
+    let taken = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+    let worker = Running::started(&variables).await;
+    let socket = async || {
+        let status = worker.answers("/status.json", 200).await;
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let parts = status["parts"].as_array().unwrap().clone();
+        parts.into_iter().find(|part| part["name"] == "control socket")
+    };
+    let shown = socket().await.expect("the page says it");
+    assert_eq!(shown["is_ok"], false, "{shown}");
+    drop(taken);
+    eventually("it is bound", || worker.log().contains("The control socket can be used")).await;
+    assert_eq!(ctl(&variables, &["status"]).await.0, Some(0));
+    let warnings = worker.log().matches("The control socket cannot be used").count();
+    assert_eq!(warnings, 1, "{}", worker.log());
+    // A report is shown for a second.
+    while socket().await.expect("the page says it")["is_ok"] == false {
+        sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -24,28 +24,42 @@ fn free_name() -> u16 {
 
 struct Served {
     port: u16,
+    status: Arc<Status>,
     controls: Arc<Controls>,
     task: tokio::task::JoinHandle<()>,
 }
 
 fn serve() -> Served {
-    let port = free_name();
+    serve_at(free_name())
+}
+
+fn serve_at(port: u16) -> Served {
     let (metrics, health) = (Arc::new(Metrics::new(&[])), Arc::new(Health::new()));
     let sources = crate::status::tests::sources(Arc::clone(&metrics), health);
     let controls = Arc::new(Controls::new(metrics));
+    let status = Arc::new(Status::new(sources));
     let parts = ControlParts {
-        status: Arc::new(Status::new(sources)),
+        status: Arc::clone(&status),
         controls: Arc::clone(&controls),
         store: Arc::new(MemoryStore::new(10, Duration::from_secs(60))),
         workers_max: 1_000,
     };
-    let server = ControlServer::bind(port).unwrap();
-    let task = tokio::spawn(server.serve(Arc::new(parts)));
-    Served { port, controls, task }
+    let task = tokio::spawn(super::serve(port, Arc::new(parts)));
+    Served { port, status, controls, task }
 }
 
+/// Connects, as soon as the socket is bound.
 async fn connect(port: u16) -> Stream {
-    let stream = std::os::unix::net::UnixStream::connect_addr(&address(port).unwrap()).unwrap();
+    let address = address(port).unwrap();
+    let stream = loop {
+        match std::os::unix::net::UnixStream::connect_addr(&address) {
+            Ok(stream) => break stream,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
     stream.set_nonblocking(true).unwrap();
     Stream::from_std(stream).unwrap()
 }
@@ -132,10 +146,29 @@ async fn slow_clients_keep_nobody_out_for_long() {
     served.task.abort();
 }
 
+/// Returns whether the status says that the socket is bound.
+fn is_bound(status: &Status) -> bool {
+    let parts = status.fresh_report().parts;
+    parts.iter().find(|part| part.name == "control socket").unwrap().is_ok
+}
+
+#[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_socket_of_a_worker_cannot_be_taken_by_another() {
-    let served = serve();
-    if cfg!(target_os = "linux") {
-        assert_eq!(ControlServer::bind(served.port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    }
+async fn a_socket_that_another_worker_has_is_bound_as_soon_as_it_is_free() {
+    let first = serve();
+    ask(first.port, b"{\"command\":\"resume\"}\n").await;
+    let second = serve_at(first.port);
+    assert_eq!(ControlServer::bind(first.port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    let bound = async {
+        while !is_bound(&second.status) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let mut bound = std::pin::pin!(bound);
+    assert!(timeout(Duration::from_millis(1_200), &mut bound).await.is_err(), "it is taken");
+    assert!(is_bound(&first.status));
+    first.task.abort();
+    bound.await;
+    ask(second.port, b"{\"command\":\"pause\",\"for_s\":60}\n").await;
+    assert!(second.controls.paused().is_some() && first.controls.paused().is_none());
 }
