@@ -259,11 +259,17 @@ pub trait Store: Send + Sync + 'static {
     /// Checks whether the store can be reached, and returns the notice.
     async fn ping(&self) -> Result<Notice, StoreError>;
 
-    /// Replaces the notice, which lasts for `lasts`; an empty one ends it.
+    /// Replaces the notice, if its text is still `read`; it then lasts for `lasts`, and an empty one
+    /// ends it. Returns whether it was replaced.
     ///
     /// The default is for a store that is not shared: it has no notice.
-    async fn post_notice(&self, text: &[u8], lasts: Duration) -> Result<(), StoreError> {
-        let _ = (text, lasts);
+    async fn post_notice(
+        &self,
+        read: &[u8],
+        text: &[u8],
+        lasts: Duration,
+    ) -> Result<bool, StoreError> {
+        let _ = (read, text, lasts);
         Err(StoreError::unavailable("this store is not shared"))
     }
 }

@@ -21,6 +21,9 @@ const VERSION: u32 = 1;
 /// The maximum length of a notice: two levers and a reason.
 const NOTICE_BYTES_MAX: usize = 4 * 1024;
 
+/// Attempts at a change, each of which another process may forestall. Operators are few.
+const TRIES_MAX: u32 = 20;
+
 /// The notice as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct LeverNotice {
@@ -60,49 +63,28 @@ impl Controls {
         }
     }
 
-    /// Changes the levers that all processes share, and applies them here at once.
-    ///
-    /// Of two changes at the same time one may be lost: the later one counts.
+    /// Changes the levers that all processes share, and applies them here at once. A change that
+    /// another process makes meanwhile is kept.
     ///
     /// # Errors
-    /// If the store is not shared, or cannot be reached.
+    /// If the store is not shared, or cannot be reached, or others change it all the time.
     pub async fn change_all(
         &self,
         store: &Arc<dyn Store>,
         change: SharedChange,
     ) -> Result<(), StoreError> {
-        let notice = store.ping().await?;
-        let now_ms = unix_ms(notice.at);
-        // A notice that cannot be read is replaced: an operator wants to be obeyed.
-        let mut stored = read(&notice).unwrap_or_default();
-        stored.version = VERSION;
-        stored.pause = stored.pause.filter(|lever| lever.until_ms > now_ms);
-        stored.concurrency = stored.concurrency.filter(|lever| lever.until_ms > now_ms);
-        match change {
-            SharedChange::Pause(lasts, reason) => {
-                stored.pause = Some(NoticeLever::new((), reason, now_ms, lasts));
-            }
-            SharedChange::Resume => stored.pause = None,
-            SharedChange::Concurrency(workers, lasts) => {
-                let reason = String::new();
-                stored.concurrency = Some(NoticeLever::new(workers, reason, now_ms, lasts));
+        for _ in 0..TRIES_MAX {
+            let notice = store.ping().await?;
+            // A notice that cannot be read is replaced: an operator wants to be obeyed.
+            let mut stored = read(&notice).unwrap_or_default();
+            stored.change(&change, unix_ms(notice.at));
+            let (text, lasts) = stored.to_text(unix_ms(notice.at))?;
+            if store.post_notice(&notice.text, &text, lasts).await? {
+                self.set_all(stored.levers(notice.at));
+                return Ok(());
             }
         }
-        let ends = [
-            stored.pause.as_ref().map(|lever| lever.until_ms),
-            stored.concurrency.as_ref().map(|lever| lever.until_ms),
-        ];
-        match ends.into_iter().flatten().max() {
-            Some(until_ms) => {
-                let text = serde_json::to_vec(&stored)
-                    .map_err(|error| StoreError::Unreadable(error.to_string()))?;
-                let lasts = Duration::from_millis(until_ms.saturating_sub(now_ms).max(1));
-                store.post_notice(&text, lasts).await?;
-            }
-            None => store.post_notice(b"", Duration::from_millis(1)).await?,
-        }
-        self.set_all(stored.levers(notice.at));
-        Ok(())
+        Err(StoreError::unavailable("others change it at the same time, again and again"))
     }
 
     fn note_unreadable(&self, error: &serde_json::Error) {
@@ -132,6 +114,38 @@ fn read(notice: &Notice) -> Result<LeverNotice, serde_json::Error> {
 }
 
 impl LeverNotice {
+    /// Makes a change, and drops the levers whose time is over.
+    fn change(&mut self, change: &SharedChange, now_ms: u64) {
+        self.version = VERSION;
+        self.pause.take_if(|lever| lever.until_ms <= now_ms);
+        self.concurrency.take_if(|lever| lever.until_ms <= now_ms);
+        match change {
+            SharedChange::Pause(lasts, reason) => {
+                self.pause = Some(NoticeLever::new((), reason.clone(), now_ms, *lasts));
+            }
+            SharedChange::Resume => self.pause = None,
+            SharedChange::Concurrency(workers, lasts) => {
+                let reason = String::new();
+                self.concurrency = Some(NoticeLever::new(*workers, reason, now_ms, *lasts));
+            }
+        }
+    }
+
+    /// Returns the text and how long it lasts: until the last lever ends. Without levers it is
+    /// empty.
+    fn to_text(&self, now_ms: u64) -> Result<(Vec<u8>, Duration), StoreError> {
+        let ends = [
+            self.pause.as_ref().map(|lever| lever.until_ms),
+            self.concurrency.as_ref().map(|lever| lever.until_ms),
+        ];
+        let Some(until_ms) = ends.into_iter().flatten().max() else {
+            return Ok((Vec::new(), Duration::from_millis(1)));
+        };
+        let text = serde_json::to_vec(self)
+            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        Ok((text, Duration::from_millis(until_ms.saturating_sub(now_ms).max(1))))
+    }
+
     fn levers(self, now: SystemTime) -> Levers {
         let now_ms = unix_ms(now);
         Levers {

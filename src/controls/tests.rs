@@ -95,7 +95,11 @@ async fn the_metric_shows_which_lever_is_pulled() {
 
 /// A store that keeps a notice, and nothing else.
 #[derive(Default)]
-struct NoticeBoard(std::sync::Mutex<Vec<u8>>);
+struct NoticeBoard {
+    text: std::sync::Mutex<Vec<u8>>,
+    /// What others post after each look, the last first.
+    others: std::sync::Mutex<Vec<Vec<u8>>>,
+}
 
 #[async_trait::async_trait]
 impl Store for NoticeBoard {
@@ -125,12 +129,25 @@ impl Store for NoticeBoard {
     }
 
     async fn ping(&self) -> Result<Notice, StoreError> {
-        Ok(Notice { text: self.0.lock().unwrap().clone(), at: SystemTime::now() })
+        let seen = self.text.lock().unwrap().clone();
+        if let Some(posted) = self.others.lock().unwrap().pop() {
+            *self.text.lock().unwrap() = posted;
+        }
+        Ok(Notice { text: seen, at: SystemTime::now() })
     }
 
-    async fn post_notice(&self, text: &[u8], _: Duration) -> Result<(), StoreError> {
-        *self.0.lock().unwrap() = text.to_vec();
-        Ok(())
+    async fn post_notice(
+        &self,
+        read: &[u8],
+        text: &[u8],
+        _: Duration,
+    ) -> Result<bool, StoreError> {
+        let mut kept = self.text.lock().unwrap();
+        let is_unchanged = *kept == read;
+        if is_unchanged {
+            *kept = text.to_vec();
+        }
+        Ok(is_unchanged)
     }
 }
 
@@ -155,11 +172,28 @@ async fn what_all_are_told_reaches_each_at_its_next_look() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_keeps_what_another_process_posts_meanwhile() {
+    let board = Arc::new(NoticeBoard::default());
+    let store: Arc<dyn Store> = Arc::clone(&board) as _;
+    controls().change_all(&store, SharedChange::Concurrency(workers(3), MINUTE)).await.unwrap();
+    let of_another = std::mem::take(&mut *board.text.lock().unwrap());
+    board.others.lock().unwrap().push(of_another);
+    let told = controls();
+    told.change_all(&store, SharedChange::Pause(MINUTE, "why".to_owned())).await.unwrap();
+    assert_eq!((told.paused().unwrap().1, told.concurrency()), (Scope::All, Some(workers(3))));
+
+    *board.others.lock().unwrap() = (0..1_000).map(|n: u32| n.to_string().into()).collect();
+    let changed = told.change_all(&store, SharedChange::Resume).await;
+    assert!(changed.unwrap_err().to_string().contains("again and again"));
+    assert!(told.paused().is_some(), "what was not stored is not applied");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_notice_counts_by_the_clock_of_the_store() {
     let board = Arc::new(NoticeBoard::default());
     let store: Arc<dyn Store> = Arc::clone(&board) as _;
     controls().change_all(&store, SharedChange::Pause(MINUTE, String::new())).await.unwrap();
-    let text = board.0.lock().unwrap().clone();
+    let text = board.text.lock().unwrap().clone();
     let at = SystemTime::now();
     let read = |text: &[u8], after: Duration| {
         let controls = controls();

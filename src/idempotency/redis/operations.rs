@@ -325,9 +325,14 @@ impl Store for RedisStore {
         self.run(&self.scripts.ping, self.notice_key(), reply::notice, |call| call).await
     }
 
-    async fn post_notice(&self, text: &[u8], lasts: Duration) -> Result<(), StoreError> {
-        self.run(&self.scripts.post_notice, self.notice_key(), reply::done, |call| {
-            call.bytes(text).number(millis(lasts))
+    async fn post_notice(
+        &self,
+        read: &[u8],
+        text: &[u8],
+        lasts: Duration,
+    ) -> Result<bool, StoreError> {
+        self.run(&self.scripts.post_notice, self.notice_key(), reply::replaced, |call| {
+            call.bytes(text).number(millis(lasts)).bytes(read)
         })
         .await
     }

@@ -98,6 +98,14 @@ pub(super) fn notice(answer: &Value) -> Result<Notice, StoreError> {
     }
 }
 
+/// Parses the answer of `post_notice`: whether the notice was replaced.
+pub(super) fn replaced(answer: &Value) -> Result<bool, StoreError> {
+    match elements(answer) {
+        [Value::Int(NOT_OWNER)] => Ok(false),
+        _ => done(answer).map(|()| true),
+    }
+}
+
 pub(super) fn refusal(answer: &Value) -> StoreError {
     match elements(answer) {
         [Value::Int(NOT_OWNER)] => StoreError::NotOwner(Lost::Claim),
