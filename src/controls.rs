@@ -8,10 +8,10 @@
 mod shared;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 pub use self::shared::SharedChange;
+use self::unreadable::UnreadableNotice;
 use crate::clock::rfc3339;
 use crate::config::LogLevel;
 use crate::metrics::{ControlLever, Metrics};
@@ -130,7 +131,7 @@ impl Pulled {
 pub struct Controls {
     pulled: watch::Sender<Pulled>,
     metrics: Arc<Metrics>,
-    is_unreadable_said: AtomicBool,
+    unreadable: Mutex<UnreadableNotice>,
 }
 
 impl Controls {
@@ -138,7 +139,7 @@ impl Controls {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let (pulled, _) = watch::channel(Pulled::default());
-        Self { pulled, metrics, is_unreadable_said: AtomicBool::new(false) }
+        Self { pulled, metrics, unreadable: Mutex::default() }
     }
 
     /// Stops receives for `lasts`, in this process.
@@ -233,6 +234,16 @@ impl Controls {
     /// Returns the log level that an operator chose, if any.
     pub fn log_level(&self) -> Option<LogLevel> {
         self.pulled.borrow().process.log_level.as_ref().map(|lever| lever.value)
+    }
+
+    /// Returns whether what all processes were told cannot be read.
+    pub fn is_notice_unreadable(&self) -> bool {
+        self.unreadable().is_found()
+    }
+
+    /// No value is left half changed under this lock.
+    fn unreadable(&self) -> MutexGuard<'_, UnreadableNotice> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the levers that are pulled, in words: name, value, scope and end.

@@ -58,8 +58,18 @@ impl Controls {
     /// Applies the notice of a shared store, which was read now.
     pub fn apply_notice(&self, notice: &Notice) {
         match read(notice) {
-            Ok(stored) => self.set_all(stored.levers(notice.at)),
-            Err(error) => self.note_unreadable(&error),
+            Ok(stored) => {
+                self.unreadable().readable();
+                self.set_all(stored.levers(notice.at));
+            }
+            Err(error) => {
+                if self.unreadable().found(&notice.text) {
+                    warn!(
+                        error = %error,
+                        "What an operator told all workers cannot be read: another version may have written it"
+                    );
+                }
+            }
         }
     }
 
@@ -80,20 +90,12 @@ impl Controls {
             stored.change(&change, unix_ms(notice.at));
             let (text, lasts) = stored.to_text(unix_ms(notice.at))?;
             if store.post_notice(&notice.text, &text, lasts).await? {
+                self.unreadable().readable();
                 self.set_all(stored.levers(notice.at));
                 return Ok(());
             }
         }
         Err(StoreError::unavailable("others change it at the same time, again and again"))
-    }
-
-    fn note_unreadable(&self, error: &serde_json::Error) {
-        if !self.is_unreadable_said.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            warn!(
-                error = %error,
-                "What an operator told all workers cannot be read: another version may have written it"
-            );
-        }
     }
 }
 

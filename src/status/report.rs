@@ -212,6 +212,10 @@ impl Status {
         let has_socket = self.has_control_socket.load(Ordering::Relaxed);
         let socket = if has_socket { "ok" } else { "cannot be used: `ctl` does not work" };
         parts.push(part("control socket", socket.to_owned(), has_socket));
+        if self.sources.controls.is_notice_unreadable() {
+            let state = "cannot be read: the last ones hold until their end, or `ctl --all`";
+            parts.push(part("levers of all workers", state.to_owned(), false));
+        }
         parts.extend(health.queue_actions().map(|(action, why)| {
             part(
                 &format!("queue {}", action.as_str()),

@@ -5,6 +5,7 @@ use tokio::time::advance;
 
 use super::*;
 use crate::event::{EventType, ReservationId};
+use crate::idempotency::Notice;
 use crate::inflight::SuspectBounds;
 use crate::metrics::Outcome;
 use crate::outage::OutageSettings;
@@ -107,4 +108,23 @@ async fn what_operators_changed_is_shown() {
         (control.lever, control.scope, control.reason.as_str()),
         ("pause", "process", "a release")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn levers_of_all_workers_that_cannot_be_read_are_shown() {
+    let status = status();
+    let shown = || {
+        let parts = status.make_report().parts;
+        parts.into_iter().find(|part| part.name == "levers of all workers")
+    };
+    let read = |text: &[u8]| {
+        let notice = Notice { text: text.to_vec(), at: SystemTime::now() };
+        status.sources.controls.apply_notice(&notice);
+    };
+    read(b"");
+    assert!(shown().is_none());
+    read(b"garbage");
+    assert!(!shown().unwrap().is_ok);
+    read(b"{\"version\":1}");
+    assert!(shown().is_none());
 }
