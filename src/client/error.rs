@@ -35,6 +35,22 @@ pub enum Class {
     MoneyWithoutSeat,
 }
 
+impl Class {
+    /// Returns the name for the status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Outage => "outage",
+            Self::Transient => "transient",
+            Self::Paced => "paced",
+            Self::Conflict => "conflict",
+            Self::Forbidden => "forbidden",
+            Self::Permanent => "permanent",
+            Self::MoneyWithoutSeat => "money_without_seat",
+        }
+    }
+}
+
 /// What a failed call shows about the load of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Load {

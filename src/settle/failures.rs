@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::client::Class;
+use super::report::class_and_code;
 use crate::event::{EventType, ReservationId};
 use crate::handler::AttemptOutcome;
 use crate::inflight::Job;
@@ -48,6 +48,7 @@ impl Failures {
     /// Records the failed attempt of a job; `reason` says what follows.
     pub(super) fn add_attempt(&self, job: &Job, end: &AttemptOutcome, reason: &'static str) {
         let (class, code) = class_and_code(end);
+        let code = if code == class { String::new() } else { code.into_owned() };
         self.add_job(job, reason, class, code);
     }
 
@@ -77,37 +78,5 @@ impl Failures {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<RecentFailure>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn class_and_code(end: &AttemptOutcome) -> (&'static str, String) {
-    let (class, code) = match end {
-        AttemptOutcome::Failed { error, .. }
-        | AttemptOutcome::Parked { error: Some(error), .. } => {
-            (class_word(error.class), error.code.as_ref())
-        }
-        AttemptOutcome::Parked { error: None, dependency, .. } => {
-            ("waiting", dependency.service().as_str())
-        }
-        AttemptOutcome::Unclear { .. } => ("unclear_status", ""),
-        AttemptOutcome::HoldUnknown => ("invalid_event", ""),
-        AttemptOutcome::MoneyWithoutSeat { .. } => ("money_without_seat", ""),
-        AttemptOutcome::LeaseLost => ("lease_lost", ""),
-        AttemptOutcome::Store(_) => ("store", ""),
-        AttemptOutcome::Panicked => ("panic", ""),
-        AttemptOutcome::Applied | AttemptOutcome::Superseded { .. } => ("none", ""),
-    };
-    (class, code.to_owned())
-}
-
-const fn class_word(class: Class) -> &'static str {
-    match class {
-        Class::Outage => "outage",
-        Class::Transient => "transient",
-        Class::Paced => "paced",
-        Class::Conflict => "conflict",
-        Class::Forbidden => "forbidden",
-        Class::Permanent => "permanent",
-        Class::MoneyWithoutSeat => "money_without_seat",
     }
 }

@@ -1,5 +1,7 @@
 //! Reports a message's outcome in one log line and in its span.
 
+use std::borrow::Cow;
+
 use tracing::debug;
 
 use super::decide::DeadLetterReason;
@@ -67,36 +69,58 @@ pub(super) fn end_span(job: Box<Job>, outcome: Outcome, failure: Option<(&str, &
 
 /// Returns the error code and the error text of an attempt's end.
 pub(super) fn describe(attempt_outcome: &AttemptOutcome) -> (String, String) {
-    match attempt_outcome {
-        AttemptOutcome::Applied | AttemptOutcome::Superseded { .. } => {
-            (String::new(), String::new())
-        }
+    let (_, code) = class_and_code(attempt_outcome);
+    (code.into_owned(), error_text(attempt_outcome))
+}
+
+/// Returns the class and the code of an attempt's end, each from a fixed set. Where the class says
+/// all, the code is the same word.
+pub(super) fn class_and_code(attempt_outcome: &AttemptOutcome) -> (&'static str, Cow<'_, str>) {
+    let word = match attempt_outcome {
+        AttemptOutcome::Applied | AttemptOutcome::Superseded { .. } => "",
         AttemptOutcome::Failed { error, .. }
         | AttemptOutcome::Parked { error: Some(error), .. } => {
-            (error.code.to_string(), error.to_string())
+            return (error.class.as_str(), Cow::Borrowed(&*error.code));
         }
-        AttemptOutcome::Parked { dependency, error: None, how } if how.is_full => {
+        AttemptOutcome::Parked { error: None, how, .. } => {
+            return ("waiting", Cow::Borrowed(if how.is_full { "full" } else { "away" }));
+        }
+        AttemptOutcome::Unclear { .. } => "unclear_status",
+        AttemptOutcome::HoldUnknown => "invalid_event",
+        AttemptOutcome::MoneyWithoutSeat { .. } => "money_without_seat",
+        AttemptOutcome::LeaseLost => "lease_lost",
+        AttemptOutcome::Store(_) => "store",
+        AttemptOutcome::Panicked => "panic",
+    };
+    (word, Cow::Borrowed(word))
+}
+
+/// Returns the text for the log, with what a service said.
+fn error_text(attempt_outcome: &AttemptOutcome) -> String {
+    match attempt_outcome {
+        AttemptOutcome::Applied | AttemptOutcome::Superseded { .. } => String::new(),
+        AttemptOutcome::Failed { error, .. }
+        | AttemptOutcome::Parked { error: Some(error), .. } => error.to_string(),
+        AttemptOutcome::Parked { dependency, error: None, how } => {
             let service = dependency.service().as_str();
-            ("full".to_owned(), format!("{service} has as many calls at once as it is given"))
+            if how.is_full {
+                format!("{service} has as many calls at once as it is given")
+            } else {
+                format!("{service} is away")
+            }
         }
-        AttemptOutcome::Parked { dependency, error: None, .. } => {
-            ("away".to_owned(), format!("{} is away", dependency.service().as_str()))
+        AttemptOutcome::Unclear { found } => {
+            format!("the reservation is in status {found}, from which nothing can be decided yet")
         }
-        AttemptOutcome::Unclear { found } => (
-            "unclear_status".to_owned(),
-            format!("the reservation is in status {found}, from which nothing can be decided yet"),
-        ),
-        AttemptOutcome::HoldUnknown => ("invalid_event".to_owned(), HOLD_UNKNOWN.to_owned()),
-        AttemptOutcome::MoneyWithoutSeat { detail } => {
-            ("money_without_seat".to_owned(), detail.clone())
-        }
-        AttemptOutcome::LeaseLost => ("lease_lost".to_owned(), "the lease was lost".to_owned()),
+        AttemptOutcome::HoldUnknown => HOLD_UNKNOWN.to_owned(),
+        AttemptOutcome::MoneyWithoutSeat { detail } => detail.clone(),
+        AttemptOutcome::LeaseLost => "the lease was lost".to_owned(),
         AttemptOutcome::Store(error @ (StoreError::NotOwner(_) | StoreError::Away { .. })) => {
-            ("store".to_owned(), error.to_string())
+            error.to_string()
         }
         AttemptOutcome::Store(
             error @ (StoreError::Unavailable { .. } | StoreError::Unreadable(_)),
-        ) => ("store".to_owned(), format!("idempotency store: {error}")),
-        AttemptOutcome::Panicked => ("panic".to_owned(), "the handler panicked".to_owned()),
+        ) => format!("idempotency store: {error}"),
+        AttemptOutcome::Panicked => "the handler panicked".to_owned(),
     }
 }

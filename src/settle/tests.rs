@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod copies;
+mod described;
 pub(crate) mod engine;
 mod given_up;
 mod leases;
