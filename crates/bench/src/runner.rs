@@ -7,5 +7,6 @@ pub mod plan;
 pub mod results;
 pub mod round;
 pub mod statistics;
+pub mod status_poll;
 mod system;
 pub mod table;

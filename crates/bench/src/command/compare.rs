@@ -1,9 +1,9 @@
 //! `compare ROUNDS LOAD A B`: runs the worker in two ways, in turn, under one load, and shows the
 //! cost of B relative to A.
 //!
-//! A and B are each `PROGRAM[,redis][,NAME=VALUE]...`. PROGRAM is a path, `floor`, `plain`, or
+//! A and B are each `PROGRAM[,redis][,status-poll][,NAME=VALUE]...`. PROGRAM is a path, `floor`, `plain`, or
 //! `plain-1`: the plain loop on one thread, which is the cost of the libraries alone. LOAD is a
-//! name of `load::named`.
+//! name of `load::named`. With `status-poll`, `/status` is asked for once a second.
 
 use std::io::Write;
 use std::path::Path;
@@ -72,7 +72,8 @@ fn contender(name: &str, text: &str) -> Result<Contender, Failure> {
         match part.split_once('=') {
             Some((name, value)) => contender = contender.with(name, value),
             None if part == "redis" => contender.has_redis = true,
-            None => return Err(format!("{part}: `redis`, or NAME=VALUE").into()),
+            None if part == "status-poll" => contender.is_polled = true,
+            None => return Err(format!("{part}: `redis`, `status-poll`, or NAME=VALUE").into()),
         }
     }
     Ok(contender)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::plan::{FLOOR, PLAIN, WITH_REDIS, WORKER};
+use super::plan::{FLOOR, PLAIN, WITH_REDIS, WITH_STATUS_POLL, WORKER};
 use super::results::Results;
 use super::round::Round;
 use crate::services::count;
@@ -67,6 +67,7 @@ pub fn budgets(results: &Results) -> Vec<Budget> {
     }
     all.extend(latency_and_memory(results));
     all.extend(redis(results));
+    all.push(status_page(results));
     all
 }
 
@@ -174,6 +175,15 @@ fn redis(results: &Results) -> [Budget; 2] {
             limit: Limit::Below(1.0),
         },
     ]
+}
+
+fn status_page(results: &Results) -> Budget {
+    let (open, closed) = ((WITH_STATUS_POLL, "saturated-20"), (WORKER, "saturated-20"));
+    Budget {
+        what: "status page open: throughput beside closed, at 20".to_owned(),
+        value: results.ratio(open, closed, |round| round.of_limit).map(|ratio| ratio.median),
+        limit: Limit::AtLeast(0.995),
+    }
 }
 
 fn median(

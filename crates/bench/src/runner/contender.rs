@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::load::Load;
+use super::status_poll::StatusPoll;
 use super::system;
 use crate::services::{Figures, Ports};
 
@@ -31,6 +32,8 @@ pub struct Contender {
     pub variables: Vec<(String, String)>,
     /// Whether its records are in Redis.
     pub has_redis: bool,
+    /// Whether it is asked for its status page once a second.
+    pub is_polled: bool,
 }
 
 impl Contender {
@@ -38,7 +41,8 @@ impl Contender {
     #[must_use]
     pub fn new(name: &str, program: &Path) -> Self {
         let (name, program) = (name.to_owned(), program.to_owned());
-        Self { name, program, argument: None, variables: Vec::new(), has_redis: false }
+        let variables = Vec::new();
+        Self { name, program, argument: None, variables, has_redis: false, is_polled: false }
     }
 
     /// Sets its argument.
@@ -70,7 +74,9 @@ impl Contender {
         // Errors go to stderr and into the figures. The log on stdout is discarded; its cost is
         // part of the measurement.
         command.stdin(Stdio::null()).stdout(File::create("/dev/null")?);
-        Process::spawn(&mut command)
+        let mut process = Process::spawn(&mut command)?;
+        process.status_poll = self.is_polled.then(|| StatusPoll::start(admin_port));
+        Ok(process)
     }
 }
 
@@ -105,6 +111,7 @@ pub struct Process {
     child: Child,
     /// When the program was started.
     pub started_at: std::time::SystemTime,
+    status_poll: Option<StatusPoll>,
 }
 
 impl Process {
@@ -114,7 +121,7 @@ impl Process {
         let child = command
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
-        Ok(Self { child, started_at })
+        Ok(Self { child, started_at, status_poll: None })
     }
 
     /// Returns the CPU time used so far.
@@ -123,6 +130,12 @@ impl Process {
     /// If the process has ended.
     pub fn cpu_time(&self) -> io::Result<Duration> {
         system::cpu_time(self.child.id()).ok_or_else(gone)
+    }
+
+    /// Returns the status pages answered so far; `None` if it is not asked for them.
+    #[must_use]
+    pub fn status_pages(&self) -> Option<u64> {
+        self.status_poll.as_ref().map(StatusPoll::pages)
     }
 
     /// Sends SIGTERM and waits for the exit.

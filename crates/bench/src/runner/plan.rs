@@ -27,6 +27,8 @@ pub const PLAIN: &str = "plain loop";
 pub const WITH_REDIS: &str = "worker, Redis";
 /// The worker on two threads.
 pub const TWO_THREADS: &str = "worker, 2 threads";
+/// The worker while its status page is open.
+pub const WITH_STATUS_POLL: &str = "worker, status page open";
 /// The worker with a sampling ratio above zero: names and ratios.
 pub const TRACED: [(&str, &str); 2] = [("worker, traces 10%", "0.1"), ("worker, traces 100%", "1")];
 
@@ -77,6 +79,9 @@ pub fn rows(programs: &Programs, quick: bool) -> Vec<Row> {
         let traced = programs.contender(name).with("OTEL_TRACES_SAMPLER_ARG", ratio);
         rows.push(row(traced, "saturated-20"));
     }
+    let mut polled = programs.contender(WITH_STATUS_POLL);
+    polled.is_polled = true;
+    rows.push(row(polled, "saturated-20"));
     for name in ["processes-2", "processes-3", "processes-4"] {
         rows.push(row(programs.contender(WORKER), name));
     }

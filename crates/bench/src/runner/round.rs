@@ -69,8 +69,10 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
     sleep(load.warm_up);
     services.mark()?;
     let before = read(&processes, &services, redis.as_ref())?;
+    let pages_before = status_pages(&processes);
     sleep(load.measured);
     let figures = services.figures()?;
+    check_polls(pages_before, status_pages(&processes), load.measured)?;
     let after = read(&processes, &services, redis.as_ref())?;
     let memory = processes.iter().map(Process::memory_kb).collect::<io::Result<Vec<_>>>()?;
     let mb = |kb: u64| count(kb) * 1024.0 / 1e6;
@@ -98,6 +100,24 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
         machine_busy: busy / (busy + count(after.machine.1 - before.machine.1)),
         figures,
     })
+}
+
+/// Counts the status pages that all processes have answered; `None` if they are not asked for any.
+fn status_pages(processes: &[Process]) -> Option<u64> {
+    processes.iter().map(Process::status_pages).sum()
+}
+
+/// Checks that the status was shown for at least half of the measured time: a round without its
+/// polls would show that they cost nothing.
+fn check_polls(before: Option<u64>, after: Option<u64>, measured: Duration) -> io::Result<()> {
+    let Some(pages) = before.zip(after).map(|(before, after)| after - before) else {
+        return Ok(());
+    };
+    if pages < measured.as_secs() / 2 {
+        let text = format!("{pages} status pages were answered in {} s", measured.as_secs());
+        return Err(io::Error::other(text));
+    }
+    Ok(())
 }
 
 fn read(
