@@ -117,15 +117,6 @@ def particulars(checks):
     checks.expect("a service in another namespace, on its pods' port", egress(production, 9090) == tickets)
     cidrs = [[{"ipBlock": {"cidr": "10.20.0.0/24"}}, {"ipBlock": {"cidr": "10.20.1.0/24"}}]]
     checks.expect("AWS only where it is said to be", egress(production, 443) == cidrs)
-    alert = of_kind(production, "PrometheusRule")[0]["spec"]["groups"]
-    source = yaml.safe_load((CHART / "files/alerts.yaml").read_text())["groups"]
-    checks.expect("PrometheusRule: the alerts of files/alerts.yaml", alert == source)
-    linked = of_kind(rendered("production", "--set", "prometheusRule.runbookBaseUrl=https://git.example.com/main/"), "PrometheusRule")
-    annotations = [rule["annotations"] for group in linked[0]["spec"]["groups"] for rule in group["rules"]]
-    links = [one.get("runbook_url", "") for one in annotations]
-    whole = all(link.startswith("https://git.example.com/main/docs/runbook.md#") for link in links)
-    checks.expect("runbookBaseUrl: each alert has a link", links and whole, str(links))
-    checks.expect("runbookBaseUrl: no alert has a path", not any("runbook" in one for one in annotations))
     everything = rendered("everything")
     checks.expect("fullnameOverride", of_kind(everything, "ScaledObject")[0]["metadata"]["name"] == "tickets-worker-scaler")
     checks.expect("an address in the cluster", egress(everything, 8443) == [[{"ipBlock": {"cidr": "10.1.2.3/32"}}]])

@@ -3,6 +3,7 @@
 import sys
 
 import chart
+import monitoring
 import rejects
 import supply
 import variables
@@ -11,7 +12,7 @@ from harness import Checks
 
 def main():
     checks = Checks()
-    for module in (chart, rejects, variables, supply):
+    for module in (chart, monitoring, rejects, variables, supply):
         before = checks.passed, checks.failed
         module.run(checks)
         print(f"{module.__name__}: {checks.passed - before[0]} held, {checks.failed - before[1]} did not")

@@ -92,13 +92,26 @@ def sqs_trigger(trigger, documents):
 
 
 def alerts(documents):
-    """Alerts on KEDA's metrics name the ScaledObject of this release; with another name they never fire."""
+    """Alerts look at this release: at its series, and, in KEDA's metrics, at its ScaledObject; with another name they never fire."""
     scaled = {one["metadata"]["name"] for one in of_kind(documents, "ScaledObject")}
     for document in of_kind(documents, "PrometheusRule"):
-        rules = [rule["expr"] for group in document["spec"]["groups"] for rule in group["rules"]]
-        for name in [name for expr in rules for name in re.findall(r'scaledObject="([^"]*)"', expr)]:
-            if scaled and name not in scaled:
-                yield f"PrometheusRule: asks for ScaledObject {name}"
+        rules = [rule for group in document["spec"]["groups"] for rule in group["rules"]]
+        for expr in [rule["expr"] for rule in rules]:
+            for name in re.findall(r'scaledObject="([^"]*)"', expr):
+                if scaled and name not in scaled:
+                    yield f"PrometheusRule: asks for ScaledObject {name}"
+            for metric, matchers in re.findall(r"\b((?:worker|sqs)_[a-z_]+)\b(?!:)(\{[^}]*\})?", expr):
+                if "job=~" not in matchers:
+                    yield f"PrometheusRule: {metric} is every release's"
+            for record, matchers in re.findall(r"\b(namespace_job:[\w:]+)(\{[^}]*\})?", expr):
+                if "job=~" not in matchers:
+                    yield f"PrometheusRule: {record} is every release's"
+        names = [rule["alert"] for rule in rules if "alert" in rule]
+        for name in {name for name in names if names.count(name) > 1}:
+            yield f"PrometheusRule: {name} is there twice"
+        for rule in rules:
+            if "alert" in rule and rule["labels"].get("severity") not in ("critical", "warning", "info"):
+                yield f"PrometheusRule: {rule['alert']} has severity {rule['labels'].get('severity')}"
 
 
 def within(selector, labels):

@@ -31,6 +31,10 @@ def rename(mapping, old, new):
     mapping[new] = mapping.pop(old)
 
 
+def alert(documents, of=0):
+    return of_kind(documents, "PrometheusRule")[of]["spec"]["groups"][0]["rules"][0]
+
+
 # The fault, and a part of the finding.
 BROKEN = [
     (lambda d: d.append(copy.deepcopy(d[0])), "is there twice"),
@@ -41,6 +45,11 @@ BROKEN = [
     (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="scaler"), "is named scaler"),
     (lambda d: scaled(d)["scaleTargetRef"].update(name="worker"), "scales worker"),
     (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="other-scaler"), "asks for ScaledObject reservation-worker-scaler"),
+    (lambda d: alert(d).update(expr="sum(worker_events_total) > 0"), "worker_events_total is every release's"),
+    (lambda d: alert(d).update(expr='worker_ready{namespace="tickets"} > 0'), "worker_ready is every release's"),
+    (lambda d: alert(d).update(expr="namespace_job:worker_events_late:ratio5m > 0"), "worker_events_late:ratio5m is every release's"),
+    (lambda d: alert(d)["labels"].pop("severity"), "has severity None"),
+    (lambda d: alert(d).update(alert="ReservationWorkerStuck"), "ReservationWorkerStuck is there twice"),
     (lambda d: scaled(d)["scaleTargetRef"].update(envSourceContainerName="app"), "reads the environment of app"),
     (lambda d: scaled(d).update(minReplicaCount=51), "minReplicaCount is above"),
     (lambda d: scaled(d)["fallback"].update(replicas=51), "fallback.replicas is above"),
