@@ -4,6 +4,7 @@ import sys
 
 import chart
 import monitoring
+import pages
 import rejects
 import supply
 import variables
@@ -12,7 +13,7 @@ from harness import Checks
 
 def main():
     checks = Checks()
-    for module in (chart, monitoring, rejects, variables, supply):
+    for module in (chart, monitoring, pages, rejects, variables, supply):
         before = checks.passed, checks.failed
         module.run(checks)
         print(f"{module.__name__}: {checks.passed - before[0]} held, {checks.failed - before[1]} did not")
