@@ -148,6 +148,29 @@ def dead_letter_queue(checks):
     checks.expect("the dead-letter queue: another exporter's metric", own == 'max(my_queue_depth{queue="q"}) > 5', str(own))
 
 
+def dashboard(checks):
+    """The ConfigMap holds the dashboard as it is; each of its queries looks at the release that is chosen."""
+    whole = json.loads((ROOT / "deploy/grafana/reservation-worker.json").read_text())
+    checks.expect("dashboard: none unless it is wanted", not of_kind(rendered(checks), "ConfigMap"))
+    (found,) = of_kind(rendered(checks, 'dashboard={"enabled":true,"labels":{"grafana_dashboard":"1"}}'), "ConfigMap")
+    checks.expect("dashboard: the sidecar's label", found["metadata"]["labels"].get("grafana_dashboard") == "1")
+    checks.expect("dashboard: in the release's namespace", "namespace" not in found["metadata"])
+    checks.expect("dashboard: whole", {name: json.loads(text) for name, text in found["data"].items()} == {"reservation-worker.json": whole})
+    (other,) = of_kind(rendered(checks, also=("--values", HERE / "values/dashboard.yaml")), "ConfigMap")
+    checks.expect("dashboard: another namespace", other["metadata"]["namespace"] == "monitoring")
+    checks.expect("dashboard: the folder", other["metadata"]["annotations"] == {"grafana_folder": "Tickets"})
+    taken = set()
+    for panel in whole["panels"]:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        checks.expect(f"dashboard: {panel['title']} lies on another panel", not cells & taken and place["x"] + place["w"] <= 24)
+        taken |= cells
+        for expr in [target["expr"] for target in panel.get("targets", [])]:
+            for metric, matchers in re.findall(r"\b((?:worker|sqs|process|keda|kube)_\w+)(\{[^}]*\})?", expr):
+                chosen = "$release" in matchers and "$namespace" in matchers
+                checks.expect(f"dashboard: {panel['title']}: {metric} of every release", chosen, expr)
+
+
 # Series of a release `reservation-worker` in namespace tickets, beside another release and another namespace. Each case: the series,
 # the alert, and whether it fires.
 TICKETS = 'namespace="tickets",job="tickets/reservation-worker",pod="a"'
@@ -211,5 +234,6 @@ def run(checks):
     settings(checks)
     thresholds(checks)
     dead_letter_queue(checks)
+    dashboard(checks)
     evaluated(checks)
     checks.none("every alert set and disabled: rules", rules.findings(rendered(checks, 'alerts.labels={"team":"tickets"}')))

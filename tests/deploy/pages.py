@@ -80,7 +80,7 @@ SHOWN = {
 
 def quoted(path):
     """The YAML blocks of a page that are values of the chart."""
-    return [block for block in re.findall(r"^```yaml\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL) if block.startswith(("config:", "alerts:"))]
+    return [block for block in re.findall(r"^```yaml\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL) if block.startswith(("config:", "alerts:", "dashboard:"))]
 
 
 def run(checks):
@@ -96,6 +96,8 @@ def run(checks):
             checks.expect(f"{page}.md quotes other values than {path.name}", path.read_text().partition("\n")[2] == block)
             code, out, err = template("--values", path)
             checks.expect(f"{path.name} does not do what {page}.md says", code == 0 and does(objects(out)), err)
-    (block,) = quoted(ROOT / "docs/observability.md")
-    given = yaml.safe_load((HERE / "values/alerts.yaml").read_text())["alerts"]
-    checks.expect("docs/observability.md quotes other values than alerts.yaml", yaml.safe_load(block)["alerts"] == given)
+    blocks = quoted(ROOT / "docs/observability.md")
+    checks.expect("docs/observability.md: its blocks of values", len(blocks) == 2)
+    for name, block in zip(("dashboard", "alerts"), blocks):
+        given = yaml.safe_load((HERE / f"values/{name}.yaml").read_text())[name]
+        checks.expect(f"docs/observability.md quotes other values than {name}.yaml", yaml.safe_load(block)[name] == given)

@@ -10,6 +10,9 @@ HEAD = 58
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
 # The titles in the order in which an on-call engineer reads them.
 SHOWN = (
+    "Queue depth",
+    "Pods",
+    "Settled within a minute",
     "Events by outcome",
     "Latency",
     "Age at settlement, and queue lag",

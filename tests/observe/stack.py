@@ -16,6 +16,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from cluster import KEDAS, NAME, NAMESPACE
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 DASHBOARD = os.path.join(ROOT, "deploy/grafana/reservation-worker.json")
 ALERTS = os.path.join(ROOT, "deploy/prometheus/alerts.yaml")
@@ -169,17 +171,22 @@ class Stack:
         answer = fetch(self.endpoint, data, headers)
         return None if answer is None else json.loads(answer)
 
-    def start_prometheus(self, worker_ports, port=None):
-        """A Prometheus that scrapes the workers every second and evaluates the alerts."""
+    def start_prometheus(self, worker_ports, port=None, cluster_port=None):
+        """A Prometheus that scrapes every second and evaluates the rules, with the labels that the Prometheus Operator gives."""
         port = port or free_port()
         config = os.path.join(self.folder, "prometheus.yml")
-        targets = [f"127.0.0.1:{port}" for port in worker_ports]
+        scrapes = [(f"{NAMESPACE}/{NAME}", NAMESPACE, worker_ports)]
+        if cluster_port:
+            scrapes.append((f"{KEDAS}/operator", KEDAS, [cluster_port]))
+        jobs = [
+            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{one}" for one in ports], "labels": {"namespace": namespace}}]}
+            for job, namespace, ports in scrapes
+        ]
         with open(config, "w", encoding="utf-8") as out:
             out.write(
                 "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
                 f"rule_files: [{json.dumps(ALERTS)}]\n"
-                "scrape_configs:\n"
-                f"  - {{job_name: reservation-worker, static_configs: [{{targets: {json.dumps(targets)}}}]}}\n"
+                f"scrape_configs: {json.dumps(jobs)}\n"
             )
         data = os.path.join(self.folder, "prometheus")
         self.prometheus = f"http://127.0.0.1:{port}"
@@ -258,10 +265,16 @@ def panels():
     return dashboard, [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
-def expression(target, range_s):
-    """A panel's query as Grafana sends it, with all values selected."""
-    values = {"$__rate_interval": "5s", "$__range_s": str(range_s), "$__range": f"{range_s}s", "$job": ".*", "$instance": ".*"}
-    expr = target["expr"]
+def expression(expr, range_s):
+    """A query as Grafana sends it, with all values selected."""
+    values = {
+        "$__rate_interval": "5s",
+        "$__range_s": str(range_s),
+        "$__range": f"{range_s}s",
+        "$namespace": ".*",
+        "$release": ".*",
+        "$instance": ".*",
+    }
     for name, value in values.items():
         expr = expr.replace(name, value)
     if "$" in expr:
