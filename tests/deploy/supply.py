@@ -2,22 +2,25 @@
 
 import importlib.util
 import json
+import os
+import pathlib
 import re
 import subprocess
 import sys
+import tarfile
 
 import jsonschema
 import yaml
 
-from harness import CHART, HERE, ROOT
+from harness import CHART, HERE, ROOT, helm, render, worker_container
 
 DEPLOY = ROOT / "deploy"
-PLACEHOLDERS = {"REGION", "ACCOUNT", "QUEUE", "DLQ", "QUEUE_KEY", "DLQ_KEY", "CLUSTER", "OIDC_ID", "NAMESPACE"}
+PLACEHOLDERS = {"REGION", "ACCOUNT", "QUEUE", "DLQ", "QUEUE_KEY", "DLQ_KEY", "CLUSTER", "OIDC_ID", "NAMESPACE", "SERVICE_ACCOUNT"}
 
 # Who may do what by each statement: exactly this.
 WORKER_MAY = {
     "arn:aws:sqs:REGION:ACCOUNT:QUEUE": {
-        "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
+        "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes",
     },
     "arn:aws:sqs:REGION:ACCOUNT:DLQ": {"sqs:SendMessage", "sqs:GetQueueUrl"},
     "arn:aws:kms:REGION:ACCOUNT:key/QUEUE_KEY": {"kms:Decrypt"},
@@ -74,10 +77,10 @@ def iam(checks):
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
     left = set(re.findall(r"\b[A-Z][A-Z_]+\b", done.stdout))
     checks.expect(f"deploy/README.md: its sed leaves {left}", done.returncode == 0 and json.loads(done.stdout) and not left)
-    account = "system:serviceaccount:NAMESPACE:reservation-worker"
+    account = "system:serviceaccount:NAMESPACE:SERVICE_ACCOUNT"
     checks.expect("trust-irsa.json: one service account", f":sub\": \"{account}\"" in json.dumps(policies["trust-irsa.json"]))
     pod_identity = policies["trust-pod-identity.json"]["Statement"][0]["Condition"]["StringEquals"]
-    checks.expect("trust-pod-identity.json: one service account", pod_identity.get("aws:RequestTag/kubernetes-service-account") == "reservation-worker")
+    checks.expect("trust-pod-identity.json: one service account", pod_identity.get("aws:RequestTag/kubernetes-service-account") == "SERVICE_ACCOUNT")
 
 
 def compose(checks):
@@ -185,7 +188,40 @@ def workflow(checks):
     run_by_it = {"test-deploy"} if "make test-deploy" in commands else set()
     run_by_it |= {part for command in commands if command.startswith(".ci/run ") for part in command.split()[1:]}
     checks.none("ci.yml: parts of .ci/run that no job runs", sorted(set(parts) - run_by_it))
-    checks.expect("ci.yml: what is published waits for every other job", set(jobs["images"]["needs"]) == jobs.keys() - {"images"})
+    release = jobs["release"]
+    checks.expect("ci.yml: what is published waits for every other job", set(release["needs"]) == jobs.keys() - {"images", "release"})
+    checks.expect("ci.yml: only a version is published", release["if"] == "startsWith(github.ref, 'refs/tags/v')")
+    for name, job in jobs.items():
+        rights = set(job.get("permissions", {}).values())
+        checks.expect(f"ci.yml: {name} may write", name == "release" or rights <= {"read"})
+        pushes = [step["with"]["push"] for step in job["steps"] if "push" in step.get("with", {})]
+        checks.expect(f"ci.yml: {name} pushes {pushes}", pushes == ([True] if name == "release" else [False] if name == "images" else []))
+    names = "\n".join(step.get("run", "") for step in release["steps"] if "GITHUB_ENV" in step.get("run", ""))
+    checks.expect("ci.yml: an owner in upper case makes no name of an image", names.count("${GITHUB_REPOSITORY_OWNER,,}") == 2)
+    text = (ROOT / ".github/workflows/ci.yml").read_text()
+    whole = [one for one in re.findall(r"\$\{\{ ?github\.repository\w* ?\}\}", text) if "repository" in one]
+    checks.expect(f"ci.yml: {whole} is as it is spelt", not whole)
+
+
+def published_chart(checks):
+    """The chart as it is published: its registry, version and home; without a registry to push to."""
+    scratch = pathlib.Path(os.environ["DEPLOY_SCRATCH"])
+    command = [HERE / "publish", "ghcr.io/acme", "https://github.com/Acme/tickets", "1.2.3"]
+    environment = {**os.environ, "HOME": str(scratch), "DESTINATION": str(scratch)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    package = scratch / "reservation-worker-1.2.3.tgz"
+    checks.expect("publish", done.returncode == 0 and done.stdout.strip() == str(package), done.stderr)
+    code, out, err = helm("show", "chart", package)
+    about = yaml.safe_load(out) if code == 0 else {}
+    wanted = {"version": "1.2.3", "appVersion": "1.2.3", "home": "https://github.com/Acme/tickets", "sources": ["https://github.com/Acme/tickets"]}
+    checks.expect("the published chart: version, home, sources", wanted.items() <= about.items(), str(about) + err)
+    checks.expect("the published chart: its icon", about.get("icon", "").startswith("data:image/svg+xml;base64,"))
+    documents = render(checks, HERE / "values/longest-name.yaml", chart=package)
+    image = worker_container(documents)["image"]
+    checks.expect("the published chart: the image that is published with it", image == "ghcr.io/acme/reservation-worker:v1.2.3", image)
+    with tarfile.open(package) as archive:
+        names = archive.getnames()
+    checks.expect("the published chart: README and examples", {"reservation-worker/README.md", "reservation-worker/examples/irsa.yaml"} <= set(names))
 
 
 def run(checks):
@@ -193,5 +229,6 @@ def run(checks):
     compose(checks)
     dockerfile(checks)
     workflow(checks)
+    published_chart(checks)
     burst(checks)
     links(checks)
