@@ -8,7 +8,10 @@ import yaml
 
 from harness import HERE
 
-KUBERNETES_VERSION = "1.33"
+# The oldest that the chart admits, the one that most clusters have, and the newest that there is a schema of.
+KUBERNETES_VERSIONS = ("1.27", "1.33", kubernetes_validate.latest_version())
+# Kinds that only an example's extraObjects have.
+WITHOUT_SCHEMA = {("external-secrets.io/v1", "ExternalSecret")}
 
 
 def strict(schema):
@@ -53,10 +56,12 @@ def findings(document):
     if key in CRDS:
         errors = CRDS[key].iter_errors(document)
         return [f"{name}: {error.json_path}: {error.message[:200]}" for error in errors]
-    try:
-        kubernetes_validate.validate(document, KUBERNETES_VERSION, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return [f"{name}: {error.path}: {error.message[:200]}"]
-    except kubernetes_validate.SchemaNotFoundError:
-        return [f"{name}: no schema for {key}"]
-    return []
+    found = []
+    for version in KUBERNETES_VERSIONS if key not in WITHOUT_SCHEMA else ():
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            found.append(f"{name}: {error.path}: {error.message[:200]} (Kubernetes {version})")
+        except kubernetes_validate.SchemaNotFoundError:
+            found.append(f"{name}: no schema for {key} (Kubernetes {version})")
+    return found
