@@ -5,14 +5,16 @@ import re
 
 import yaml
 
+import features
 import rules
 import sabotage
 import schemas
-from harness import CHART, HELMS, HERE, ROOT, helm, objects, of_kind, template
+from harness import CHART, HELMS, HERE, ROOT, at_once, helm, kustomize, objects, of_kind, one_of, render, template, worker_container
 
 KINDS_OF_MINIMAL = [
     "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "ScaledObject", "Service", "ServiceAccount", "TriggerAuthentication",
 ]
+VALUE_SETS_MIN = 30
 MONITORS = ("--set", "podMonitor.enabled=true", "--set", "prometheusRule.enabled=true")
 
 
@@ -27,27 +29,39 @@ def text(value):
 
 
 def environment(documents):
-    (container,) = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"]
-    return {one["name"]: one for one in container["env"]}
+    return {one["name"]: one for one in worker_container(documents)["env"]}
 
 
-def value_sets(checks):
-    paths = sorted((HERE / "values").glob("*.yaml"))
-    checks.expect("there are fewer than six sets of values", len(paths) >= 6)
-    for path in [*paths, ROOT / "deploy/k8s.values.yaml"]:
-        code, out, err = template("--values", path)
+def said_of(path, scratch):
+    """What the tools say of a set of values: each helm's rendering, helm's lint, kustomize's reading."""
+    renderings = {name: template("--values", path, helm_name=name) for name in HELMS}
+    folder = scratch / "kustomize" / path.stem
+    folder.mkdir(parents=True)
+    (folder / "all.yaml").write_text(renderings["helm 4"][1])
+    (folder / "kustomization.yaml").write_text("resources: [all.yaml]\n")
+    return path, renderings, helm("lint", "--strict", "--values", path, CHART), kustomize(folder)
+
+
+def value_sets(checks, scratch):
+    paths = [*sorted((HERE / "values").glob("*.yaml")), *features.EXAMPLES, ROOT / "deploy/k8s.values.yaml"]
+    checks.expect(f"{len(paths)} sets of values are too few", len(paths) >= VALUE_SETS_MIN)
+    for path, renderings, lint, kustomized in at_once(lambda path: said_of(path, scratch), paths):
+        code, out, err = renderings.pop("helm 4")
         checks.expect(f"{path.name}: helm template", code == 0, err)
         if code != 0:
             continue
         documents = objects(out)
         checks.none(f"{path.name}: schemas", [found for one in documents for found in schemas.findings(one)])
-        checks.none(f"{path.name}: rules", rules.findings(documents))
+        given = yaml.safe_load(path.read_text())
+        # Probes and a security context are missing where they are taken out on purpose.
+        if "probes" not in given:
+            checks.none(f"{path.name}: rules", rules.findings(documents))
         config_is_taken(checks, path, documents)
-        code, out, err = helm("lint", "--strict", "--values", path, CHART)
-        checks.expect(f"{path.name}: helm lint", code == 0 and "[WARNING]" not in out, out + err)
-        for name in HELMS.keys() - {"helm 4"}:
-            code, other, err = template("--values", path, helm_name=name)
+        checks.expect(f"{path.name}: helm lint", lint[0] == 0 and "[WARNING]" not in lint[1], lint[1] + lint[2])
+        for name, (code, other, err) in renderings.items():
             checks.expect(f"{path.name}: {name} renders something else", code == 0 and objects(other) == documents, err)
+        code, out, err = kustomized
+        checks.expect(f"{path.name}: kubectl kustomize", code == 0 and len(objects(out)) == len(documents), err)
 
 
 def config_is_taken(checks, path, documents):
@@ -68,7 +82,7 @@ def config_is_taken(checks, path, documents):
             checks.expect(f"{path.name}: {name} is {found!r}", found == text(value))
     always = {"OTEL_RESOURCE_ATTRIBUTES", "AWS_REGION", "SHUTDOWN_GRACE", "SERVER_PORT", "INVENTORY_GRPC_ADDR", "RESERVATION_API_BASE"}
     always |= {"IDEMPOTENCY_STORE"} if "idempotencyStoreSecret" in given else set()
-    extra = {one["name"] for one in yaml.safe_load(path.read_text()).get("extraEnv", [])}
+    extra = {one["name"] for one in yaml.safe_load(path.read_text()).get("extraEnv") or []}
     unasked = {name for name in variables if not name.startswith("K8S_")} - always - extra - {variable(key) for key in given}
     checks.expect(f"{path.name}: nobody asked for {unasked}", not unasked)
 
@@ -93,15 +107,14 @@ def documented_command(checks):
         checks.expect(f"OTEL_RESOURCE_ATTRIBUTES: {name}", f"{name}=" in attributes)
     code, out, err = template("--values", HERE / "values/minimal.yaml", *MONITORS)
     checks.expect("the documented command, with monitors", code == 0, err)
-    sabotage.run(checks, objects(out))
+    flavours = ("--set", "networkPolicy.flavour=cilium", "--set", "serviceMonitor.enabled=true")
+    sabotage.run(checks, objects(out), render(checks, HERE / "values/minimal.yaml", *flavours))
 
 
 def particulars(checks):
     """Checks details that only one set of values shows."""
     def rendered(name, *more, release="reservation-worker"):
-        code, out, err = template("--values", HERE / f"values/{name}.yaml", *more, release=release)
-        checks.expect(f"{name}: helm template", code == 0, err)
-        return objects(out)
+        return render(checks, HERE / f"values/{name}.yaml", *more, release=release)
 
     def egress(documents, port):
         return [rule["to"] for rule in of_kind(documents, "NetworkPolicy")[0]["spec"]["egress"] for one in rule["ports"] if one["port"] == port]
@@ -142,6 +155,8 @@ def particulars(checks):
     # Helm reads the logs after it deleted what succeeded, and fails: https://github.com/helm/helm/issues/9098
     policy = pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
     checks.expect("helm test --logs: its pod stays until the next test", policy == "before-hook-creation", policy)
+    replicas = one_of(rendered("no-keda"), "Deployment")["spec"].get("replicas")
+    checks.expect("without KEDA the Deployment says how many pods", replicas == 3, str(replicas))
     notes_say(checks)
 
 
@@ -176,16 +191,18 @@ def right_values_are_taken(checks):
         checks.expect(f"{settings[:60]} is refused", code == 0, err)
 
 
+def notes(*arguments):
+    """Exit code, NOTES.txt and stderr: `helm template` leaves the notes out, a dry run on the client renders them."""
+    code, out, err = helm("install", "reservation-worker", CHART, "--namespace", "tickets", "--dry-run=client", *arguments)
+    return code, out.partition("NOTES:")[2], err
+
+
 def notes_say(checks):
-    """Checks NOTES.txt: `helm template` leaves it out, a dry run on the client renders it."""
-    code, out, err = helm(
-        "install", "reservation-worker", CHART, "--namespace", "tickets", "--dry-run=client", "--values", HERE / "values/minimal.yaml"
-    )
-    checks.expect("NOTES.txt", code == 0 and "helm -n tickets test reservation-worker --logs" in out.partition("NOTES:")[2], err)
-    checks.expect("NOTES.txt: no hole in the text", "<no value>" not in out and "%!" not in out)
-    elsewhere = ("--values", HERE / "values/minimal.yaml", "--set", "existingConfigMap=worker")
-    code, out, err = helm("install", "reservation-worker", CHART, "--namespace", "tickets", "--dry-run=client", *elsewhere)
-    said = "INVENTORY_GRPC_ADDR is inventory:50051, whatever they say" in out.partition("NOTES:")[2]
+    code, text, err = notes("--values", HERE / "values/minimal.yaml")
+    checks.expect("NOTES.txt", code == 0 and "helm -n tickets test reservation-worker --logs" in text, err)
+    checks.expect("NOTES.txt: no hole in the text", "<no value>" not in text and "%!" not in text)
+    code, text, err = notes("--values", HERE / "values/minimal.yaml", "--set", "existingConfigMap=worker")
+    said = "INVENTORY_GRPC_ADDR is inventory:50051, whatever they say" in text
     checks.expect("NOTES.txt: that config's addresses win over an existing ConfigMap's", code == 0 and said, err)
 
 
@@ -204,8 +221,8 @@ def memory_has_room(checks):
     checks.expect("values.yaml: the memory limit", int(limit[:-2]) >= math.ceil(held_mb * 1e6 / 2**20))
 
 
-def run(checks):
-    value_sets(checks)
+def run(checks, scratch):
+    value_sets(checks, scratch)
     documented_command(checks)
     particulars(checks)
     right_values_are_taken(checks)

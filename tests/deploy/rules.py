@@ -5,13 +5,15 @@
 
 import re
 
-from harness import of_kind, pod_specs
+from harness import of_kind, pod_specs, worker_container
 
 # From KEDA's documentation of the aws-sqs-queue scaler, which ignores unknown names.
 SQS_METADATA = {
     "queueURL", "queueURLFromEnv", "queueLength", "activationQueueLength", "awsRegion", "awsEndpoint", "scaleOnInFlight", "scaleOnDelayed",
 }
 GRACE_MARGIN_S = 5
+# KEDA names the HPA keda-hpa-NAME, and labels it with NAME: both end at 63.
+SCALED_OBJECT_NAME_MAX = 54
 SIDE_PATHS = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
 
 
@@ -45,10 +47,12 @@ def names(documents):
 def scaling(documents):
     (deployment,) = of_kind(documents, "Deployment")
     scaled = of_kind(documents, "ScaledObject")
-    if bool(scaled) == ("replicas" in deployment["spec"]):
+    if scaled and "replicas" in deployment["spec"]:
         yield "Deployment: replicas, or a ScaledObject: one of them, as KEDA and Helm would undo each other's number"
     for document in scaled:
         spec = document["spec"]
+        if len(document["metadata"]["name"]) > SCALED_OBJECT_NAME_MAX:
+            yield f"ScaledObject: KEDA's HPA has no room for the name {document['metadata']['name']}"
         if document["metadata"]["name"] != deployment["metadata"]["name"] + "-scaler":
             yield f"ScaledObject: is named {document['metadata']['name']}"
         if spec["scaleTargetRef"]["name"] != deployment["metadata"]["name"]:
@@ -63,8 +67,11 @@ def scaling(documents):
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
         if behavior["scaleDown"]["stabilizationWindowSeconds"] < 300:
             yield "ScaledObject: scales down within five minutes"
-        for trigger in spec["triggers"]:
-            yield from sqs_trigger(trigger, documents)
+        queue, *more = spec["triggers"]
+        yield from sqs_trigger(queue, documents)
+        for trigger in more:
+            if not all(isinstance(value, str) for value in trigger["metadata"].values()):
+                yield f"trigger {trigger['type']}: its metadata are not all strings"
 
 
 def sqs_trigger(trigger, documents):
@@ -83,7 +90,7 @@ def sqs_trigger(trigger, documents):
         yield f"trigger: metadata.scaleOnInFlight is {metadata.get('scaleOnInFlight')!r}"
     if ("queueURL" in metadata) == ("queueURLFromEnv" in metadata):
         yield "trigger: one of queueURL and queueURLFromEnv is needed"
-    (container,) = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"]
+    container = worker_container(documents)
     variables = {one["name"]: one.get("value") for one in container["env"]}
     if "queueURL" in metadata and metadata["queueURL"] != variables.get("SQS_QUEUE_URL"):
         yield "trigger: queueURL is another queue than the worker's"
@@ -134,17 +141,23 @@ def selectors(documents):
             yield f"{what}: its selector does not take the worker's pods"
         if any(within(selector, labels) for labels in tests):
             yield f"{what}: its selector takes the test's pod"
-    for policy in of_kind(documents, "NetworkPolicy"):
+    for policy in of_kind(documents, "ServiceMonitor"):
+        labels = [one["metadata"]["labels"] for one in of_kind(documents, "Service")]
+        if not any(within(policy["spec"]["selector"]["matchLabels"], one) for one in labels):
+            yield "ServiceMonitor: its selector does not take the Service"
+    policies = [(one, "podSelector") for one in of_kind(documents, "NetworkPolicy")]
+    policies += [(one, "endpointSelector") for one in of_kind(documents, "CiliumNetworkPolicy")]
+    for policy, selector in policies:
         for labels in [pod["metadata"]["labels"], *tests]:
-            if not within(policy["spec"]["podSelector"].get("matchLabels"), labels):
-                yield "NetworkPolicy: its selector does not take every pod of the release"
+            if not within(policy["spec"][selector].get("matchLabels"), labels):
+                yield f"{policy['kind']}: its selector does not take every pod of the release"
 
 
 def pods(documents):
     """The worker's pod: ports, probes and the termination grace period."""
     (deployment,) = of_kind(documents, "Deployment")
     spec = deployment["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
+    container = worker_container(documents)
     variables = {one["name"]: one.get("value") for one in container["env"]}
     if spec["terminationGracePeriodSeconds"] < int(variables["SHUTDOWN_GRACE"]) + GRACE_MARGIN_S:
         yield "Deployment: terminationGracePeriodSeconds leaves no margin above SHUTDOWN_GRACE"
@@ -157,6 +170,7 @@ def pods(documents):
             yield f"Deployment: {probe} does not ask {path} on a port that is there"
     targets = [port["targetPort"] for one in of_kind(documents, "Service") for port in one["spec"]["ports"]]
     targets += [end["port"] for one in of_kind(documents, "PodMonitor") for end in one["spec"]["podMetricsEndpoints"]]
+    targets += [end["port"] for one in of_kind(documents, "ServiceMonitor") for end in one["spec"]["endpoints"]]
     for target in targets:
         if target not in ports:
             yield f"port {target} is not the container's"
@@ -170,8 +184,9 @@ def restricted(spec):
     pod = spec.get("securityContext", {})
     if pod.get("seccompProfile", {}).get("type") != "RuntimeDefault":
         yield "seccompProfile is not RuntimeDefault"
-    if not isinstance(pod.get("runAsUser"), int) or pod["runAsUser"] == 0:
-        yield "runAsUser is root, or not said"
+    # Without a number the platform chooses one, as OpenShift does; then the group is its choice too.
+    if pod.get("runAsUser") == 0 or ("runAsUser" in pod) != ("fsGroup" in pod) or pod.get("runAsNonRoot") is not True:
+        yield "runAsUser is root, or may be"
     if any(spec.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")):
         yield "uses the host's namespaces"
     if spec.get("automountServiceAccountToken") is not False:
@@ -182,7 +197,7 @@ def restricted(spec):
     for volume in spec.get("volumes", []):
         if not volume.keys() - {"name"} <= allowed:
             yield f"volume {volume['name']} is of a kind that is not allowed"
-    for container in spec["containers"] + spec.get("initContainers", []):
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
         own = container.get("securityContext", {})
         wanted = {"allowPrivilegeEscalation": False, "privileged": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True}
         for name, value in wanted.items():
@@ -197,7 +212,7 @@ def restricted(spec):
 def environment(container):
     """No variable twice, every value a string, every $(NAME) defined above its use."""
     seen = set()
-    for variable in container["env"]:
+    for variable in container.get("env", []):
         name = variable["name"]
         if name in seen:
             yield f"{name} is set twice"
@@ -234,18 +249,34 @@ def network(documents):
             yield f"NetworkPolicy: the whole Internet on {open_ends}"
         if not any(port["port"] == 53 for rule in spec["egress"] for port in rule.get("ports", [])):
             yield "NetworkPolicy: no DNS"
+    for policy in of_kind(documents, "CiliumNetworkPolicy"):
+        yield from cilium(policy["spec"])
+
+
+def cilium(spec):
+    """A direction that has rules denies what they do not allow; a rule has one kind of peer, and ports."""
+    for direction, way in (("ingress", "from"), ("egress", "to")):
+        if not spec.get(direction):
+            yield f"CiliumNetworkPolicy: no {direction}: what is not allowed is not denied"
+        for index, rule in enumerate(spec.get(direction) or []):
+            where = f"CiliumNetworkPolicy: {direction}[{index}]"
+            peers = [key for key in rule if key.startswith(way) and key != "toPorts"]
+            if len(peers) != 1 or not rule[peers[0]]:
+                yield f"{where} has peers of {len(peers)} kinds"
+            if not rule.get("toPorts") or not all(ports.get("ports") for ports in rule["toPorts"]):
+                yield f"{where} allows every port"
 
 
 def references(documents):
     """Every object that another one names exists."""
-    accounts = {one["metadata"]["name"] for one in of_kind(documents, "ServiceAccount")} | {"default"}
+    accounts = {one["metadata"]["name"] for one in of_kind(documents, "ServiceAccount")}
     for document, _, spec in pod_specs(documents):
-        if spec["serviceAccountName"] not in accounts:
+        if accounts and spec["serviceAccountName"] not in accounts:
             yield f"{document['kind']}: no ServiceAccount {spec['serviceAccountName']}"
     made = {one["metadata"]["name"] for one in of_kind(documents, "TriggerAuthentication")}
     for scaled in of_kind(documents, "ScaledObject"):
         for trigger in scaled["spec"]["triggers"]:
-            if made and trigger["authenticationRef"]["name"] not in made:
+            if made and trigger.get("authenticationRef", {}).get("name") not in made | {None}:
                 yield f"trigger: no TriggerAuthentication {trigger['authenticationRef']['name']}"
     for one in of_kind(documents, "TriggerAuthentication"):
         identity = one["spec"]["podIdentity"]

@@ -41,8 +41,8 @@ BROKEN = [
     (lambda d: of_kind(d, "Service")[0]["metadata"].update(name="my.worker"), "no name for a Service"),
     (lambda d: of_kind(d, "Service")[0]["metadata"]["labels"].update(x="v1-"), "label x: 'v1-' is no value"),
     (lambda d: of_kind(d, "Deployment")[0]["spec"].update(replicas=2), "one of them"),
-    (lambda d: d.remove(of_kind(d, "ScaledObject")[0]), "one of them"),
     (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="scaler"), "is named scaler"),
+    (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="a" * 55), "has no room for the name"),
     (lambda d: scaled(d)["scaleTargetRef"].update(name="worker"), "scales worker"),
     (lambda d: of_kind(d, "ScaledObject")[0]["metadata"].update(name="other-scaler"), "asks for ScaledObject reservation-worker-scaler"),
     (lambda d: alert(d).update(expr="sum(worker_events_total) > 0"), "worker_events_total is every release's"),
@@ -58,6 +58,7 @@ BROKEN = [
         "within five minutes",
     ),
     (lambda d: rename(metadata(d), "scaleOnInFlight", "scaleOnInflight"), "scaleOnInflight is not known"),
+    (lambda d: scaled(d)["triggers"].append({"type": "cron", "metadata": {"desiredReplicas": 5}}), "trigger cron: its metadata"),
     (lambda d: metadata(d).update(scaleOnInFlight="yes"), "scaleOnInFlight is 'yes'"),
     (lambda d: metadata(d).update(queueLength=10), "queueLength is no string"),
     (lambda d: metadata(d).update(activationQueueLength="none"), "activationQueueLength is no number"),
@@ -85,6 +86,7 @@ BROKEN = [
     (lambda d: worker(d)["resources"].pop("limits"), "resources.limits"),
     (lambda d: pod(d)["securityContext"].pop("seccompProfile"), "seccompProfile"),
     (lambda d: pod(d)["securityContext"].update(runAsUser=0), "runAsUser"),
+    (lambda d: pod(d)["securityContext"].pop("runAsUser"), "runAsUser"),
     (lambda d: pod(d).update(hostNetwork=True), "host's namespaces"),
     (lambda d: pod(d).update(automountServiceAccountToken=True), "token for the Kubernetes API"),
     (lambda d: pod(d).update(enableServiceLinks=True), "Services in its environment"),
@@ -101,6 +103,21 @@ BROKEN = [
     (lambda d: of_kind(d, "TriggerAuthentication")[0]["spec"]["podIdentity"].update(roleArn="a"), "exclude each other"),
 ]
 
+# The same for the flavours that only an example has: a CiliumNetworkPolicy and a ServiceMonitor.
+def cilium(documents):
+    return of_kind(documents, "CiliumNetworkPolicy")[0]["spec"]
+
+
+BROKEN_FLAVOURS = [
+    (lambda d: cilium(d)["endpointSelector"]["matchLabels"].update(x="y"), "CiliumNetworkPolicy: its selector"),
+    (lambda d: cilium(d).pop("ingress"), "no ingress: what is not allowed is not denied"),
+    (lambda d: cilium(d)["egress"][0].pop("toEndpoints"), "egress[0] has peers of 0 kinds"),
+    (lambda d: cilium(d)["egress"][0].update(toEntities=["host"]), "egress[0] has peers of 2 kinds"),
+    (lambda d: cilium(d)["egress"][1].pop("toPorts"), "egress[1] allows every port"),
+    (lambda d: of_kind(d, "ServiceMonitor")[0]["spec"]["selector"]["matchLabels"].update(x="y"), "ServiceMonitor: its selector"),
+    (lambda d: of_kind(d, "ServiceMonitor")[0]["spec"]["endpoints"][0].update(port="metrics"), "port metrics is not"),
+]
+
 # The same for the schemas: one fault for Kubernetes' schemas, one for each CRD.
 MISFIT = [
     (lambda d: pod(d).update(terminationGracePeriod=30), "terminationGracePeriod"),
@@ -111,17 +128,23 @@ MISFIT = [
     (lambda d: of_kind(d, "PodMonitor")[0]["spec"]["podMetricsEndpoints"][0].update(interval="often"), "often"),
     (lambda d: of_kind(d, "PrometheusRule")[0]["spec"]["groups"][0]["rules"][0].pop("expr"), "expr"),
 ]
+MISFIT_FLAVOURS = [
+    (lambda d: cilium(d)["egress"][0].update(toEndpoint=[]), "toEndpoint"),
+    (lambda d: of_kind(d, "ServiceMonitor")[0]["spec"]["endpoints"][0].update(interval="often"), "often"),
+]
 
 
-def run(checks, documents):
-    """`documents` are the valid objects of a release with everything enabled."""
-    for break_it, expected in BROKEN:
-        broken = copy.deepcopy(documents)
+def run(checks, documents, flavours):
+    """`documents` are the valid objects of a release with everything enabled; `flavours`, those that take another's place."""
+    for rule, valid in [(one, documents) for one in BROKEN] + [(one, flavours) for one in BROKEN_FLAVOURS]:
+        break_it, expected = rule
+        broken = copy.deepcopy(valid)
         break_it(broken)
         found = rules.findings(broken)
         checks.expect(f"sabotage: nothing says {expected!r}", any(expected in text for text in found), str(found))
-    for break_it, expected in MISFIT:
-        broken = copy.deepcopy(documents)
+    for rule, valid in [(one, documents) for one in MISFIT] + [(one, flavours) for one in MISFIT_FLAVOURS]:
+        break_it, expected = rule
+        broken = copy.deepcopy(valid)
         break_it(broken)
         found = [text for document in broken for text in schemas.findings(document)]
         checks.expect(f"sabotage: no schema says {expected!r}", any(expected in text for text in found), str(found))

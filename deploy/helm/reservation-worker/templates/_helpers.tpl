@@ -4,18 +4,18 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 50 characters, so that the longest suffix ("-scaler") and what controllers append still fit 63. No dots, which a Service's name may not have. */}}
+{{/* 47 characters: the ScaledObject's name has "-scaler" after it, KEDA's HPA "keda-hpa-" before that, and 63 is the most. No dots, which a Service's name may not have. */}}
 {{- define "reservation-worker.fullname" -}}
 {{- $name := include "reservation-worker.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $full .Values.fullnameOverride | replace "." "-" | trunc 50 | trimSuffix "-" -}}
+{{- default $full .Values.fullnameOverride | replace "." "-" | trunc 47 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "reservation-worker.serviceAccountName" -}}
-{{- if .Values.serviceAccount.create -}}
+{{- if (.Values.serviceAccount).create -}}
 {{- default (include "reservation-worker.fullname" .) .Values.serviceAccount.name -}}
 {{- else -}}
-{{- default "default" .Values.serviceAccount.name -}}
+{{- default "default" (.Values.serviceAccount).name -}}
 {{- end -}}
 {{- end -}}
 
@@ -31,18 +31,77 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: worker
 {{- end -}}
 
+{{/* What every object has. commonLabels come last: _validate.tpl refuses the chart's own names there. */}}
 {{- define "reservation-worker.labels" -}}
 {{ include "reservation-worker.selectorLabels" . }}
-app.kubernetes.io/version: {{ default .Chart.AppVersion .Values.image.tag | toString | trunc 63 | trimAll "-_." | quote }}
+app.kubernetes.io/version: {{ include "reservation-worker.tag" . | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The metadata of an object. `root`, `name`; `of`: its block in values, with `labels` and `annotations`. Optional: `namespace`, and
+`labels` and `annotations` of the chart's own. No name is there twice: an object's own wins over one for all.
+*/}}
+{{- define "reservation-worker.metadata" -}}
+{{- $labels := default (include "reservation-worker.labels" .root | fromYaml) .labels -}}
+{{- $annotations := default dict .annotations -}}
+name: {{ .name }}
+{{- with .namespace }}
+namespace: {{ . }}
+{{- end }}
+labels:
+  {{- mergeOverwrite (dict) (default dict .root.Values.commonLabels) $labels (default dict (.of).labels) | toYaml | nindent 2 }}
+{{- with mergeOverwrite (dict) (default dict .root.Values.commonAnnotations) $annotations (default dict (.of).annotations) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The labels of the worker's pods. Neither the chart's version, nor the application's where a digest names the image: a release that
+changes nothing else restarts no pod.
+*/}}
+{{- define "reservation-worker.podLabels" -}}
+{{- $labels := include "reservation-worker.selectorLabels" . | fromYaml -}}
+{{- if not .Values.image.digest -}}
+{{- $_ := set $labels "app.kubernetes.io/version" (include "reservation-worker.tag" . | trunc 63 | trimAll "-_.") -}}
+{{- end -}}
+{{- mergeOverwrite (dict) (default dict .Values.commonLabels) $labels (default dict .Values.podLabels) | toYaml -}}
+{{- end -}}
+
+{{- define "reservation-worker.podAnnotations" -}}
+{{- with mergeOverwrite (dict) (default dict .Values.commonAnnotations) (default dict .Values.podAnnotations) -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The tag that the release's workflow publishes: v and the version. */}}
+{{- define "reservation-worker.tag" -}}
+{{- default (printf "v%s" .Chart.AppVersion) .Values.image.tag -}}
 {{- end -}}
 
 {{- define "reservation-worker.image" -}}
+{{- $registry := default .Values.image.registry (.Values.global).imageRegistry -}}
+{{- $image := list (default "" $registry | trimSuffix "/") .Values.image.repository | compact | join "/" -}}
 {{- if .Values.image.digest -}}
-{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{ $image }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{ $image }}:{{ include "reservation-worker.tag" . }}
+{{- end -}}
+{{- end -}}
+
+{{/* Those of a chart that contains this one, which may be names alone, and this one's. */}}
+{{- define "reservation-worker.imagePullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat (default list (.Values.global).imagePullSecrets) (default list .Values.imagePullSecrets) -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with uniq $secrets -}}
+{{- toYaml . -}}
 {{- end -}}
 {{- end -}}
 
@@ -67,11 +126,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- define "reservation-worker.scaledObjectName" -}}{{ include "reservation-worker.fullname" . }}-scaler{{- end -}}
+
 {{- define "reservation-worker.graceMargin" -}}5{{- end -}}
 
 {{- define "reservation-worker.terminationGracePeriodSeconds" -}}
 {{- $least := add .Values.config.shutdownGrace (include "reservation-worker.graceMargin" .) -}}
 {{- default $least .Values.terminationGracePeriodSeconds | int64 -}}
+{{- end -}}
+
+{{/* How the pods become an AWS role. */}}
+{{- define "reservation-worker.identity" -}}{{- default "none" (.Values.aws).identity -}}{{- end -}}
+
+{{/* Whether variables come from outside the values. */}}
+{{- define "reservation-worker.hasOtherVariables" -}}
+{{- if or .Values.existingConfigMap .Values.existingSecret .Values.extraEnvFrom }}true{{ end -}}
 {{- end -}}
 
 {{/* Whether the Prometheus Operator's objects are wanted: as said, or where the cluster knows them. */}}
@@ -96,6 +165,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- list $pod (default "" .Values.config.otelResourceAttributes) | compact | join "," -}}
 {{- end -}}
 
+{{/* extraEnv comes before config: $(NAME) is filled in from the variables above it only. */}}
 {{- define "reservation-worker.env" -}}
 - name: K8S_POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -103,6 +173,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: K8S_NODE_NAME
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 - name: OTEL_RESOURCE_ATTRIBUTES
   value: {{ include "reservation-worker.resourceAttributes" . | quote }}
 - name: AWS_REGION
@@ -121,9 +194,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   value: {{ include "reservation-worker.text" $value | quote }}
 {{- end }}
 {{- end }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
 {{- define "reservation-worker.envFrom" -}}
@@ -140,9 +210,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Where the Secrets of the services and of the store are mounted: each its folder and its name. */}}
 {{- define "reservation-worker.serviceSecrets" -}}
-{{- with .Values.serviceSecrets -}}
-{{- dict "inventory" .inventory "reservation-api" .reservationApi "idempotency-store" .idempotencyStore | toJson -}}
-{{- end -}}
+{{- $secrets := default dict .Values.serviceSecrets -}}
+{{- dict "inventory" $secrets.inventory "reservation-api" $secrets.reservationApi "idempotency-store" $secrets.idempotencyStore | toJson -}}
 {{- end -}}
 
 {{- define "reservation-worker.volumeMounts" -}}
@@ -167,21 +236,4 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
-{{- end -}}
-
-{{/* What the container may do: nothing but run. Pod Security `restricted` asks for this. */}}
-{{- define "reservation-worker.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-capabilities: {drop: [ALL]}
-privileged: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-{{- end -}}
-
-{{- define "reservation-worker.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
 {{- end -}}

@@ -15,15 +15,24 @@
 {{- default (default "80" (get $known $url.scheme)) $given -}}
 {{- end -}}
 
-{{/* Who a host is, as a list of peers; nothing where a policy cannot name it. */}}
+{{/*
+Who a host is, as a list of peers; nothing where a policy cannot name it. A name of two parts is a Service and its namespace, unless the
+second is a public domain's: then `.svc` says that it is a namespace.
+*/}}
 {{- define "reservation-worker.peerOf" -}}
 {{- if regexMatch "^[0-9]+([.][0-9]+){3}$" . -}}
 - ipBlock: {cidr: {{ . }}/32}
 {{- else if regexMatch "^[a-z0-9-]+$" . -}}
 - podSelector: {}
+{{- else if include "reservation-worker.isPublicName" . -}}
 {{- else if regexMatch "^[a-z0-9-]+[.][a-z0-9-]+([.]svc([.].+)?)?$" . -}}
 - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ splitList "." . | rest | first }}}}
 {{- end -}}
+{{- end -}}
+
+{{/* All domains of two letters are countries', and these are the common ones of more. */}}
+{{- define "reservation-worker.isPublicName" -}}
+{{- if regexMatch "^[a-z0-9-]+[.]([a-z]{2}|app|biz|cloud|com|dev|edu|gov|info|int|mil|net|online|org|site|tech)$" . }}true{{ end -}}
 {{- end -}}
 
 {{/* The peers, by name: what is said in values, and the address it is for; only those that are called. As JSON. */}}
@@ -49,15 +58,37 @@
 {{- toJson $peers -}}
 {{- end -}}
 
-{{/* One egress rule. */}}
-{{- define "reservation-worker.egressRule" -}}
-- to:
-{{- if .said.to }}
-{{ toYaml .said.to | indent 4 }}
-{{- else }}
-{{ include "reservation-worker.host" .address | include "reservation-worker.peerOf" | indent 4 }}
-{{- end }}
-  ports:
-    - protocol: TCP
-      port: {{ if .said.port }}{{ int64 .said.port }}{{ else if .address }}{{ include "reservation-worker.port" .address }}{{ else }}{{ .fallbackPort }}{{ end }}
+{{/* The port that packets to a peer have. */}}
+{{- define "reservation-worker.peerPort" -}}
+{{- if .said.port }}{{ int64 .said.port }}{{ else if .address }}{{ include "reservation-worker.port" .address }}{{ else }}{{ .fallbackPort }}{{ end -}}
+{{- end -}}
+
+{{/* The ways out, whatever the flavour of the policy: `what`, `peers` and `ports`, as Kubernetes spells them. As JSON. */}}
+{{- define "reservation-worker.egress" -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- $https := list (dict "protocol" "TCP" "port" 443) -}}
+{{- $http := list (dict "protocol" "TCP" "port" 80) -}}
+{{- $names := $policy.dns.to -}}
+{{- range $policy.dns.clusterIPs -}}
+{{- $names = append $names (dict "ipBlock" (dict "cidr" (printf "%s/%d" . (contains ":" . | ternary 128 32)))) -}}
+{{- end -}}
+{{- $rules := list (dict "what" "DNS." "peers" $names "ports" (list (dict "protocol" "UDP" "port" 53) (dict "protocol" "TCP" "port" 53))) -}}
+{{- $aws := list -}}
+{{- range $policy.awsCidrs -}}
+{{- $aws = append $aws (dict "ipBlock" (dict "cidr" .)) -}}
+{{- end -}}
+{{- $rules = append $rules (dict "what" "SQS and STS." "peers" $aws "ports" $https) -}}
+{{- $identity := include "reservation-worker.identity" . -}}
+{{- if eq $identity "podIdentity" -}}
+{{- $agent := list (dict "ipBlock" (dict "cidr" "169.254.170.23/32")) (dict "ipBlock" (dict "cidr" "fd00:ec2::23/128")) -}}
+{{- $rules = append $rules (dict "what" "EKS Pod Identity's agent, on the node." "peers" $agent "ports" $http) -}}
+{{- else if eq $identity "node" -}}
+{{- $metadata := list (dict "ipBlock" (dict "cidr" "169.254.169.254/32")) (dict "ipBlock" (dict "cidr" "fd00:ec2::254/128")) -}}
+{{- $rules = append $rules (dict "what" "The instance's metadata, which has the node's role." "peers" $metadata "ports" $http) -}}
+{{- end -}}
+{{- range $name, $peer := include "reservation-worker.peers" . | fromJson -}}
+{{- $to := default (include "reservation-worker.host" $peer.address | include "reservation-worker.peerOf" | fromYamlArray) $peer.said.to -}}
+{{- $rules = append $rules (dict "what" $name "peers" $to "ports" (list (dict "protocol" "TCP" "port" (include "reservation-worker.peerPort" $peer | int64)))) -}}
+{{- end -}}
+{{- toJson $rules -}}
 {{- end -}}

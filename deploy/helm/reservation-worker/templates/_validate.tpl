@@ -5,9 +5,13 @@
 {{- $errors = concat $errors (include "reservation-worker.wrongStore" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongFiles" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongNumbers" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "reservation-worker.wrongResources" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongScaling" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "reservation-worker.wrongIdentity" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongPeers" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "reservation-worker.wrongMonitors" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "reservation-worker.wrongNames" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "reservation-worker.wrongDuplicates" . | fromJsonArray) -}}
 {{- if $errors -}}
 {{- fail (printf "these values cannot work:\n  - %s\n" (join "\n  - " $errors)) -}}
 {{- end -}}
@@ -101,7 +105,7 @@
 {{- if not (or (has $suffix (list "TokenFile" "PasswordFile")) $hasTls $isElsewhere) -}}
 {{- $errors = append $errors (printf "config.%s is set, but config.%s is %q; allowed: %s URL with it" $key $service.address $address (ternary "a rediss://" "an https" $isStore)) -}}
 {{- end -}}
-{{- if and (hasPrefix $folder .) (not (get $.Values.serviceSecrets $prefix)) -}}
+{{- if and (hasPrefix $folder .) (not (get (default dict $.Values.serviceSecrets) $prefix)) -}}
 {{- $errors = append $errors (printf "config.%s is %s, where nothing is mounted; set serviceSecrets.%s to the name of a Secret" $key . $prefix) -}}
 {{- end -}}
 {{- end -}}
@@ -113,23 +117,9 @@
 {{- toJson $errors -}}
 {{- end -}}
 
-{{/* A whole number, or the worker's default. 0 is a number, and for `default` it is none. */}}
+{{/* A whole number, or the worker's default. 0 is a number, and for `default` it is none. `get` says "" of a key that is not there. */}}
 {{- define "reservation-worker.number" -}}
-{{- if kindIs "invalid" .given }}{{ .default }}{{ else }}{{ int64 .given }}{{ end -}}
-{{- end -}}
-
-{{/* MiB in a Kubernetes quantity, rounded down. */}}
-{{- define "reservation-worker.mebibytes" -}}
-{{- $bytes := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "k" 1000 "M" 1000000 "G" 1000000000 "" 1 -}}
-{{- $quantity := toString . -}}
-{{- $unit := regexFind "[A-Za-z]*$" $quantity -}}
-{{- divf (mulf (trimSuffix $unit $quantity | float64) (get $bytes $unit)) 1048576 | floor | int64 -}}
-{{- end -}}
-
-{{/* Of a duration of Prometheus: 500ms, 15s, 1m. */}}
-{{- define "reservation-worker.milliseconds" -}}
-{{- $unit := regexFind "[a-z]+$" . -}}
-{{- mul (trimSuffix $unit . | int64) (get (dict "ms" 1 "s" 1000 "m" 60000) $unit) -}}
+{{- if has (toString .given) (list "" "<nil>") }}{{ .default }}{{ else }}{{ int64 .given }}{{ end -}}
 {{- end -}}
 
 {{- define "reservation-worker.wrongNumbers" -}}
@@ -154,98 +144,16 @@
 {{- $errors = append $errors (printf "config.concurrencyMin is %d; allowed: not above config.workerConcurrency, which is %d" $callsLeast $concurrency) -}}
 {{- end -}}
 {{- range $service, $default := dict "inventory" 2000 "reservation" 5000 -}}
-{{- $target := get $config (printf "%sLatencyTargetMs" $service) -}}
+{{- $target := include "reservation-worker.number" (dict "given" (get $config (printf "%sLatencyTargetMs" $service)) "default" 0) | int64 -}}
 {{- $timeout := include "reservation-worker.number" (dict "given" (get $config (printf "%sTimeoutMs" $service)) "default" $default) | int64 -}}
-{{- if and (not (kindIs "invalid" $target)) (ge (int64 $target) $timeout) -}}
-{{- $errors = append $errors (printf "config.%sLatencyTargetMs is %d; allowed: below config.%sTimeoutMs, which is %d" $service (int64 $target) $service $timeout) -}}
+{{- if ge $target $timeout -}}
+{{- $errors = append $errors (printf "config.%sLatencyTargetMs is %d; allowed: below config.%sTimeoutMs, which is %d" $service $target $service $timeout) -}}
 {{- end -}}
 {{- end -}}
 {{- $base := include "reservation-worker.number" (dict "given" $config.backoffBaseMs "default" 1000) | int64 -}}
 {{- $cap := include "reservation-worker.number" (dict "given" $config.backoffMaxMs "default" 30000) | int64 -}}
 {{- if lt $cap $base -}}
 {{- $errors = append $errors (printf "config.backoffMaxMs is %d; allowed: not below config.backoffBaseMs, which is %d" $cap $base) -}}
-{{- end -}}
-{{- $bodies := include "reservation-worker.number" (dict "given" $config.maxInFlightMb "default" 64) | int64 -}}
-{{- with (.Values.resources.limits).memory -}}
-{{- $limit := include "reservation-worker.mebibytes" . | int64 -}}
-{{- if lt $limit (add $bodies 64) -}}
-{{- $errors = append $errors (printf "resources.limits.memory is %s; allowed: at least config.maxInFlightMb + 64 = %dMi, or the pod is killed when it holds most" (toString .) (add $bodies 64)) -}}
-{{- end -}}
-{{- end -}}
-{{- $interval := include "reservation-worker.milliseconds" .Values.podMonitor.interval | int64 -}}
-{{- if gt (include "reservation-worker.milliseconds" .Values.podMonitor.scrapeTimeout | int64) $interval -}}
-{{- $errors = append $errors (printf "podMonitor.scrapeTimeout is %s; allowed: at most podMonitor.interval, which is %s" .Values.podMonitor.scrapeTimeout .Values.podMonitor.interval) -}}
-{{- end -}}
-{{- range .Values.extraEnv -}}
-{{- $name := .name -}}
-{{- range $key := keys $config -}}
-{{- if eq $name (include "reservation-worker.variable" $key) -}}
-{{- $errors = append $errors (printf "extraEnv sets %s; set config.%s instead" $name $key) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- toJson $errors -}}
-{{- end -}}
-
-{{- define "reservation-worker.wrongScaling" -}}
-{{- $errors := list -}}
-{{- $keda := .Values.keda -}}
-{{- $inFlight := include "reservation-worker.number" (dict "given" .Values.config.maxInFlight "default" 1000) | int64 -}}
-{{- $most := int64 (ternary $keda.maxReplicaCount .Values.replicaCount $keda.enabled) -}}
-{{- if ge (mul $most $inFlight) 120000 -}}
-{{- $errors = append $errors (printf "%d pods times config.maxInFlight %d is %d; allowed: below 120000, SQS's limit of messages in flight" $most $inFlight (mul $most $inFlight)) -}}
-{{- end -}}
-{{- if $keda.enabled -}}
-{{- if lt (int64 $keda.maxReplicaCount) (int64 $keda.minReplicaCount) -}}
-{{- $errors = append $errors (printf "keda.maxReplicaCount is %d; allowed: not below keda.minReplicaCount, which is %d" (int64 $keda.maxReplicaCount) (int64 $keda.minReplicaCount)) -}}
-{{- end -}}
-{{- if gt (int64 $keda.fallback.replicas) (int64 $keda.maxReplicaCount) -}}
-{{- $errors = append $errors (printf "keda.fallback.replicas is %d; allowed: not above keda.maxReplicaCount, which is %d" (int64 $keda.fallback.replicas) (int64 $keda.maxReplicaCount)) -}}
-{{- end -}}
-{{- if and (eq $keda.authentication.identityOwner "workload") (ne .Values.aws.identity "irsa") -}}
-{{- $errors = append $errors (printf "keda.authentication.identityOwner is workload, which works with aws.identity irsa only, not with %s; allowed: keda, or keda.authentication.roleArn" .Values.aws.identity) -}}
-{{- end -}}
-{{- end -}}
-{{- if and (eq .Values.aws.identity "irsa") .Values.serviceAccount.create (not .Values.aws.roleArn) -}}
-{{- $errors = append $errors "aws.identity is irsa: aws.roleArn is required, e.g. arn:aws:iam::123456789012:role/reservation-worker" -}}
-{{- end -}}
-{{- if and (ne .Values.aws.identity "irsa") .Values.aws.roleArn -}}
-{{- $errors = append $errors (printf "aws.roleArn has no effect with aws.identity %s; set aws.identity to irsa, or leave aws.roleArn out" .Values.aws.identity) -}}
-{{- end -}}
-{{- toJson $errors -}}
-{{- end -}}
-
-{{- define "reservation-worker.wrongPeers" -}}
-{{- $errors := list -}}
-{{- if .Values.networkPolicy.enabled -}}
-{{- range $name, $peer := include "reservation-worker.peers" . | fromJson -}}
-{{- $host := include "reservation-worker.host" $peer.address -}}
-{{- if not (or $peer.said.to (include "reservation-worker.peerOf" $host)) -}}
-{{- $why := ternary (printf "a policy cannot name the host %q" $host) "its address is not in the values" (ne $host "") -}}
-{{- $errors = append $errors (printf "networkPolicy.%s.to is required, as %s; e.g. [{ipBlock: {cidr: 10.0.0.0/16}}]" $name $why) -}}
-{{- end -}}
-{{- end -}}
-{{- $key := ternary "awsEndpointUrlSqs" "awsEndpointUrl" (not (empty .Values.config.awsEndpointUrlSqs)) -}}
-{{- with get .Values.config $key -}}
-{{- $port := include "reservation-worker.port" . -}}
-{{- if and (ne $port "443") (not $.Values.networkPolicy.extraEgress) -}}
-{{- $errors = append $errors (printf "SQS is called on port %s, by config.%s; the policy allows 443: name the way in networkPolicy.extraEgress" $port $key) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- toJson $errors -}}
-{{- end -}}
-
-{{- define "reservation-worker.wrongNames" -}}
-{{- $errors := list -}}
-{{- $name := include "reservation-worker.fullname" . -}}
-{{- if and .Values.service.enabled (not (regexMatch "^[a-z]" $name)) -}}
-{{- $errors = append $errors (printf "the Service would be named %s, and such a name begins with a letter; set fullnameOverride, or service.enabled to false" $name) -}}
-{{- end -}}
-{{- range $key := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
-{{- if hasKey $.Values.podLabels $key -}}
-{{- $errors = append $errors (printf "podLabels sets %s, which selectors go by; allowed: other labels" $key) -}}
-{{- end -}}
 {{- end -}}
 {{- toJson $errors -}}
 {{- end -}}
