@@ -149,10 +149,10 @@ test-deploy: ## the Helm chart, manifests, IAM policies and compose file: linted
 test-schemas: debug ## what producers are given, in the hands of its own validators: schemas/ and docs/asyncapi.yaml (needs Python 3 and npm)
 	tests/schemas/run target/debug/reservation-worker
 
-manifests: ## render deploy/k8s from the Helm chart (needs npm, for helm)
+manifests: ## render deploy/k8s and the chart's README from the Helm chart (needs npm, for helm)
 	tests/deploy/manifests
 
-manifests-check: ## fail where deploy/k8s is not what the chart renders
+manifests-check: ## fail where deploy/k8s or the chart's README is not what the chart renders
 	tests/deploy/manifests --check
 
 test-coverage: ## lines of src/ that the tests reach: coverage.html; fails under 85%
