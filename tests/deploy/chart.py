@@ -185,6 +185,13 @@ def right_values_are_taken(checks):
         f"keda.authentication.existing={long_name}",
         "config.otelResourceAttributes=team=tickets\\,site=a%20b",
         "podMonitor.enabled=true,podMonitor.interval=1m,podMonitor.scrapeTimeout=60s",
+        "keda.maxReplicaCount=119,strategy.rollingUpdate.maxSurge=0,strategy.rollingUpdate.maxUnavailable=1",
+        "keda.maxReplicaCount=117,strategy.rollingUpdate.maxSurge=2",
+        "keda.maxReplicaCount=95",
+        "config.workerThreads=2,resources.limits.cpu=2",
+        "config.workerThreads=1,resources.limits.cpu=500m",
+        "resources.requests.cpu=1,resources.requests.memory=768Mi",
+        "resources.limits=null,config.maxInFlightMb=4096",
     ]
     for settings in right:
         code, _, err = template("--values", HERE / "values/minimal.yaml", "--set", settings)

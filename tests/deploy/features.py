@@ -97,6 +97,8 @@ def cilium(documents, given):
     """The node is an entity; namespaces are labels; addresses and pods are rules of their own."""
     spec = one_of(documents, "CiliumNetworkPolicy")["spec"]
     ways = {}
+    # toFQDNs works only where Cilium reads the answers of DNS.
+    learnt = [rule["toPorts"][0]["ports"][0]["port"] for rule in spec["egress"] if rule["toPorts"][0].get("rules") == {"dns": [{"matchPattern": "*"}]}]
     for rule in spec["egress"]:
         (kind,) = rule.keys() - {"toPorts"}
         for port in rule["toPorts"][0]["ports"]:
@@ -112,6 +114,7 @@ def cilium(documents, given):
     metrics = {"matchLabels": {namespace: "monitoring", "k8s:app.kubernetes.io/name": "prometheus"}}
     return (
         not of_kind(documents, "NetworkPolicy")
+        and learnt == ["53", "53"]
         and ways["80"] == [("toEntities", ["host"])]
         and ("toEntities", ["host"]) in ways["53"]
         and ways["4317"] == [("toEndpoints", [collector])]

@@ -67,6 +67,11 @@ def kustomize(folder):
     return tool(KUBECTL, "kustomize", folder)
 
 
+def applied(folder):
+    """What `kubectl apply -f` would send of a folder, as KIND.GROUP/NAME; read by a command that needs no cluster."""
+    return tool(KUBECTL, "label", "--local", "--filename", folder, "read=yes", "--output", "name")
+
+
 def at_once(function, items):
     """The results of `function` for each item, in order; several run at once."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:

@@ -31,7 +31,7 @@
 
 {{/*
 Rules for `peers` and `ports`, `way` being `from` or `to`: one for pods, one for addresses, one for the node, which Cilium keeps apart. On
-the node are EKS Pod Identity's agent and NodeLocal DNSCache.
+the node are EKS Pod Identity's agent and NodeLocal DNSCache. `learnsNames`: Cilium reads the answers, as toFQDNs needs.
 */}}
 {{- define "reservation-worker.ciliumRules" -}}
 {{- $ports := list -}}
@@ -51,6 +51,9 @@ the node are EKS Pod Identity's agent and NodeLocal DNSCache.
 {{- end -}}
 {{- end -}}
 {{- $toPorts := list (dict "ports" $ports) -}}
+{{- if .learnsNames -}}
+{{- $toPorts = list (dict "ports" $ports "rules" (dict "dns" (list (dict "matchPattern" "*")))) -}}
+{{- end -}}
 {{- $rules := list -}}
 {{- range $kind, $peers := dict "Endpoints" $endpoints "CIDRSet" $addresses "Entities" $entities -}}
 {{- if $peers -}}

@@ -49,8 +49,9 @@
 {{/* The pods that a roll-out adds to so many: maxSurge is a number, or a share that is rounded up. */}}
 {{- define "reservation-worker.surge" -}}
 {{- $strategy := default dict .root.Values.strategy -}}
-{{- $surge := toString (default "25%" ($strategy.rollingUpdate).maxSurge) -}}
-{{- if kindIs "float64" ($strategy.rollingUpdate).maxSurge -}}{{- $surge = int64 $strategy.rollingUpdate.maxSurge | toString -}}{{- end -}}
+{{- $given := ($strategy.rollingUpdate).maxSurge -}}
+{{- /* For `default`, 0 would be nothing. */ -}}
+{{- $surge := ternary "25%" (toString $given) (kindIs "invalid" $given) -}}
 {{- if eq (toString $strategy.type) "Recreate" -}}0
 {{- else if hasSuffix "%" $surge -}}
 {{- div (add (mul .pods (trimSuffix "%" $surge | int64)) 99) 100 -}}
