@@ -7,8 +7,11 @@ import yaml
 
 import chart
 import features
+import schemas
 from harness import CHART, HELMS, HERE, ROOT, applied, at_once, kustomize, objects, of_kind, one_of, render, template, worker_container, worker_pod
 
+# Without these there is no worker.
+NEVER_NULL = {"image", "config"}
 # KEDA labels the HPA with the ScaledObject's name, and names it keda-hpa-NAME; both end at 63 characters.
 SCALED_OBJECT_NAME_MAX = 63 - len("keda-hpa-")
 
@@ -142,6 +145,17 @@ def null_blocks(checks):
     kinds = sorted(one["kind"] for one in documents)
     checks.expect("blocks that are null: nothing is made of them", kinds == ["Deployment", "ServiceAccount"], str(kinds))
     checks.expect("blocks that are null: no hole in the text", "Error" not in str(documents) and "<nil>" not in str(documents))
+    every = [key for key in yaml.safe_load((CHART / "values.yaml").read_text()) if key not in NEVER_NULL]
+
+    def without(case):
+        key, helm_name = case
+        return template("--values", HERE / "values/minimal.yaml", "--set", f"{key}=null", helm_name=helm_name)
+
+    cases = [(key, helm_name) for key in every for helm_name in HELMS]
+    for (key, helm_name), (code, out, err) in zip(cases, at_once(without, cases), strict=True):
+        holes = [word for word in ("<nil>", "<no value>", "Error", "%!") if word in out]
+        found = [text for one in objects(out) for text in schemas.findings(one)]
+        checks.expect(f"{helm_name}: {key}=null: {holes} {found}", code == 0 and not holes and not found, err)
 
 
 PARENT = """apiVersion: v2

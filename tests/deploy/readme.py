@@ -21,7 +21,7 @@ that workflow's identity:
 
 ```sh
 cosign verify REGISTRY/charts/reservation-worker:VERSION --certificate-oidc-issuer https://token.actions.githubusercontent.com \\
-  --certificate-identity-regexp '^https://github.com/OWNER/'
+  --certificate-identity-regexp '^https://github.com/OWNER/REPOSITORY/[.]github/workflows/ci[.]yml@refs/tags/v'
 ```
 
 The folder `examples/` has values for single features. Values that cannot work are refused before anything is sent to the cluster.
