@@ -71,7 +71,16 @@ impl Servers {
     ///
     /// The first server that cannot listen on its port.
     pub async fn start(ports: Ports) -> Result<Self, StartError> {
-        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self::start_on(Ipv4Addr::LOCALHOST, ports).await
+    }
+
+    /// Starts all servers on this address.
+    ///
+    /// # Errors
+    ///
+    /// The first server that cannot listen on its port.
+    pub async fn start_on(address: Ipv4Addr, ports: Ports) -> Result<Self, StartError> {
+        let at = |port| SocketAddr::from((address, port));
         let failed = |server, port| move |error| StartError { server, port, error };
         let ledger = Ledger::default();
         let sqs = Sqs::start_on(at(ports.sqs)).await.map_err(failed("SQS", ports.sqs))?;
