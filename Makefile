@@ -18,7 +18,7 @@ mutants_version := 27.1.0
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc docs test test-crash test-integration test-coverage \
-	test-instructions test-soak build-pgo profile test-observe observe test-deploy test-schemas manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-instructions test-soak build-pgo profile test-observe observe test-deploy test-cluster test-schemas manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug faults faults-build mutants soak stores test-stores fmt-check unused licences readme-check
 
 # What `make` alone lists: a group's name, a colon, its targets; groups end with a semicolon.
@@ -145,6 +145,9 @@ observe: debug ## a queue, services, a worker under a small load, and Prometheus
 
 test-deploy: ## the Helm chart, manifests, IAM policies and compose file: linted, rendered, validated (needs Python 3.11 and npm)
 	tests/deploy/run
+
+test-cluster: ## the chart on a real cluster that has KEDA: scaled, rolled out, harmed (CONTEXT=NAME, SANDBOX_IMAGE or SANDBOX_HOST; needs kubectl, Python 3, npm)
+	@tests/cluster/run $(ARGS) || test $$? -eq 3 # left out, and it said so
 
 test-schemas: debug ## what producers are given, in the hands of its own validators: schemas/ and docs/asyncapi.yaml (needs Python 3 and npm)
 	tests/schemas/run target/debug/reservation-worker
