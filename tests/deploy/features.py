@@ -57,8 +57,9 @@ def labels_and_annotations(documents, given):
         "ScaledObject": given["keda"], "TriggerAuthentication": given["keda"]["authentication"], "Pod": given["test"],
     }
     own = all(
-        block.get(part, {}).items() <= one_of(documents, kind)["metadata"][part].items()
+        block.get(part, {}).items() <= one["metadata"][part].items()
         for kind, block in blocks.items()
+        for one in of_kind(documents, kind)
         for part in ("labels", "annotations")
     )
     pods = given["podLabels"].items() <= pod["labels"].items() and given["podAnnotations"].items() <= pod["annotations"].items()
