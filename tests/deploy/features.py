@@ -1,5 +1,7 @@
 """Checks that each file of the chart's `examples/` shows what its first line says."""
 
+import json
+
 import yaml
 
 from harness import CHART, of_kind, one_of, pod_specs, render, worker_container, worker_pod
@@ -170,6 +172,21 @@ def vpc_endpoint(documents, given):
 def cross_account(documents, given):
     login = one_of(documents, "TriggerAuthentication")["spec"]["podIdentity"]
     return login == {"provider": "aws", "roleArn": given["keda"]["authentication"]["roleArn"]}
+
+
+def grafana_dashboard(documents, given):
+    one = one_of(documents, "ConfigMap")
+    labels = given["dashboard"]["labels"].items() <= one["metadata"]["labels"].items()
+    where = one["metadata"]["namespace"] == "monitoring" and one["metadata"]["annotations"] == given["dashboard"]["annotations"]
+    return labels and where and json.loads(one["data"]["reservation-worker.json"])["panels"]
+
+
+def alerts_of_a_team(documents, given):
+    rules = [rule for one in of_kind(documents, "PrometheusRule") for group in one["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    (failing,) = [rule for rule in rules if rule["alert"] == "ReservationWorkerEventsFailing"]
+    whole = all(rule["labels"]["team"] == "tickets" and rule["annotations"]["runbook_url"].startswith(given["alerts"]["runbookUrl"]) for rule in rules)
+    left_out = not {rule["alert"] for rule in rules} & set(given["alerts"]["disabled"])
+    return len(rules) > 10 and whole and left_out and failing["for"] == "10m" and failing["expr"].endswith("> 0.1")
 
 
 def run(checks):

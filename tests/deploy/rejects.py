@@ -131,6 +131,7 @@ WRONG = [
     (["podLabels.app\\.kubernetes\\.io/name=other"], "podLabels sets app.kubernetes.io/name, which is the chart's own; allowed: other labels"),
     (["commonLabels.helm\\.sh/chart=other"], "commonLabels sets helm.sh/chart, which is the chart's own; allowed: other labels"),
     (["podMonitor.labels.app\\.kubernetes\\.io/version=v1"], "podMonitor.labels sets app.kubernetes.io/version"),
+    (["dashboard.labels.app\\.kubernetes\\.io/name=x"], "dashboard.labels sets app.kubernetes.io/name, which is the chart's own"),
     (["extraEnv[0].name=A", "extraEnv[1].name=A"], "extraEnv: A is there twice, or is the chart's own"),
     (["extraEnv[0].name=K8S_POD_NAME"], "extraEnv: K8S_POD_NAME is there twice, or is the chart's own"),
     (["extraEnv[0].name=AWS_REGION"], "extraEnv sets AWS_REGION; set config.awsRegion instead"),

@@ -173,7 +173,7 @@
 {{- end -}}
 {{- $values := .Values -}}
 {{- $labels := dict "commonLabels" $values.commonLabels "podLabels" $values.podLabels "keda.labels" ($values.keda).labels "keda.authentication.labels" (($values.keda).authentication).labels -}}
-{{- range $block := list "deployment" "serviceAccount" "service" "podMonitor" "serviceMonitor" "prometheusRule" "podDisruptionBudget" "networkPolicy" "test" -}}
+{{- range $block := list "deployment" "serviceAccount" "service" "podMonitor" "serviceMonitor" "prometheusRule" "dashboard" "podDisruptionBudget" "networkPolicy" "test" -}}
 {{- $_ := set $labels (printf "%s.labels" $block) (get $values $block | default dict).labels -}}
 {{- end -}}
 {{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" -}}
