@@ -10,8 +10,8 @@ use crate::queue::{Attribute, AttributeValue, Message, MessageId, ReceiptHandle}
 /// Maximum bytes read: ten messages of 1 MiB, each byte of which JSON may write as six.
 pub(super) const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Maximum bytes of a line with `--lines`: one message of 1 MiB, each byte of which JSON may write as
-/// six, and its attributes.
+/// Maximum bytes of a line with `--lines`: one message of 1 MiB, each byte of which JSON may write
+/// as six, and its attributes.
 const LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Maximum length of a message in SQS, in bytes.

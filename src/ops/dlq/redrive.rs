@@ -30,8 +30,8 @@ const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration
 /// it is deleted.
 const LEASE_MIN: Duration = Duration::from_secs(10);
 
-/// Bytes of bodies that are sent at once at most: two of the largest. SQS must have each within 5 s,
-/// so on a slow line more at once would all be cut off, again and again.
+/// Bytes of bodies that are sent at once at most: two of the largest. SQS must have each within
+/// 5 s, so on a slow line more at once would all be cut off, again and again.
 const BYTES_AT_ONCE: u32 = 2 * 1024 * 1024;
 
 /// Letters in hand at most, beside the rate: what is sent in two seconds.
