@@ -231,7 +231,8 @@ async fn a_copy_that_is_too_large_is_sent_with_fewer_attributes() {
     let worker = world.worker().await;
     // The bytes left for attributes, the number of `dlq_` attributes, and whether the message's own
     // is kept.
-    for (left, ours, own) in [(0, 0, false), (200, 5, false), (5_000, 6, true)] {
+    let cases = [(0, 0, false), (60, 1, false), (100, 2, false), (200, 5, false), (5_000, 7, true)];
+    for (left, ours, own) in cases {
         let body = "x".repeat(MESSAGE_BYTES_MAX - left);
         let mut message = NewMessage::new(&body);
         if left > 10 {
@@ -245,7 +246,8 @@ async fn a_copy_that_is_too_large_is_sent_with_fewer_attributes() {
         let names = dead_letter.attributes.keys().filter(|name| name.starts_with("dlq_"));
         assert_eq!(names.count(), ours, "{left}");
         assert_eq!(dead_letter.attributes.contains_key("own"), own, "{left}");
-        assert_eq!(dead_letter.attributes.contains_key("dlq_error"), ours == 6, "{left}");
+        assert_eq!(dead_letter.attributes.contains_key("dlq_error"), ours == 7, "{left}");
+        assert_eq!(dead_letter.attributes.contains_key("dlq_message_id"), ours > 0, "{left}");
     }
     // A dead-letter queue with a smaller limit.
     world.sqs.set_attribute(&world.dlq, "MaximumMessageSize", "1024");
