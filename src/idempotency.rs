@@ -259,8 +259,8 @@ pub trait Store: Send + Sync + 'static {
     /// Checks whether the store can be reached, and returns the notice.
     async fn ping(&self) -> Result<Notice, StoreError>;
 
-    /// Replaces the notice, if its text is still `read`; it then lasts for `lasts`, and an empty one
-    /// ends it. Returns whether it was replaced.
+    /// Replaces the notice, if its text is still `read`. The new one lasts for `lasts`; an empty
+    /// one ends it. Returns whether it was replaced.
     ///
     /// The default is for a store that is not shared: it has no notice.
     async fn post_notice(

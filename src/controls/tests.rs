@@ -136,12 +136,7 @@ impl Store for NoticeBoard {
         Ok(Notice { text: seen, at: SystemTime::now() })
     }
 
-    async fn post_notice(
-        &self,
-        read: &[u8],
-        text: &[u8],
-        _: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn post_notice(&self, read: &[u8], text: &[u8], _: Duration) -> Result<bool, StoreError> {
         let mut kept = self.text.lock().unwrap();
         let is_unchanged = *kept == read;
         if is_unchanged {

@@ -1,10 +1,11 @@
 //! Secrets are shown nowhere: a marker in each variable and in each payload field that may hold
 //! one, and a search for it in all that the worker shows.
 
+mod table;
+
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use reservation_worker::config::{Allowed, VARIABLES};
 use sandbox::redis::{Redis, RedisOptions, is_installed};
 use sandbox::reservation_api::{Reply, ReservationStatus};
 use sandbox::script::Scripted;
@@ -12,70 +13,7 @@ use sandbox::testing::program::{Env, Running, all, env, free_port, run};
 use sandbox::testing::world::{World, eventually, expired};
 use serde_json::{Value, json};
 
-/// What a variable holds.
-#[derive(Clone, Copy, PartialEq)]
-enum Held {
-    /// A URL that may have user and password.
-    Url,
-    /// A URL, of which a right value has neither user nor password.
-    PlainUrl,
-    /// The path of a file with a secret, or with what is nobody else's business.
-    File,
-    /// Headers, which may be a login.
-    Headers,
-}
-
-/// The variables of the table that may hold a secret.
-const SECRETS: &[(&str, Held)] = &[
-    ("SQS_QUEUE_URL", Held::PlainUrl),
-    ("INVENTORY_GRPC_ADDR", Held::PlainUrl),
-    ("RESERVATION_API_BASE", Held::PlainUrl),
-    ("SQS_DLQ_URL", Held::PlainUrl),
-    ("INVENTORY_CA_FILE", Held::File),
-    ("INVENTORY_CLIENT_CERT_FILE", Held::File),
-    ("INVENTORY_KEY_FILE", Held::File),
-    ("INVENTORY_TOKEN_FILE", Held::File),
-    ("RESERVATION_API_CA_FILE", Held::File),
-    ("RESERVATION_API_CLIENT_CERT_FILE", Held::File),
-    ("RESERVATION_API_KEY_FILE", Held::File),
-    ("RESERVATION_API_TOKEN_FILE", Held::File),
-    ("IDEMPOTENCY_STORE", Held::Url),
-    ("IDEMPOTENCY_STORE_PASSWORD_FILE", Held::File),
-    ("IDEMPOTENCY_STORE_CA_FILE", Held::File),
-    ("IDEMPOTENCY_STORE_CLIENT_CERT_FILE", Held::File),
-    ("IDEMPOTENCY_STORE_KEY_FILE", Held::File),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", Held::Url),
-    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Held::Url),
-    ("OTEL_EXPORTER_OTLP_HEADERS", Held::Headers),
-    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", Held::Headers),
-];
-
-/// The free texts of the table that are no secrets, and why. Numbers and words of a fixed set are
-/// none either.
-const NO_SECRETS: &[(&str, &str)] = &[
-    ("IDEMPOTENCY_STORE_AWS_CACHE", "a name, shown to be compared with AWS"),
-    ("IDEMPOTENCY_KEY_PREFIX", "begins each key, by which operators look for them in the store"),
-    ("NO_COLOR", "a switch: any text means yes"),
-    ("OTEL_SDK_DISABLED", "a switch: true or false"),
-    ("OTEL_SERVICE_NAME", "a name, which each trace has"),
-    ("OTEL_RESOURCE_ATTRIBUTES", "names, which each trace has"),
-    ("OTEL_TRACES_SAMPLER_ARG", "a number"),
-    ("OTEL_PROPAGATORS", "words of a fixed set"),
-];
-
-#[test]
-fn every_variable_that_may_hold_a_secret_is_planted() {
-    for variable in VARIABLES {
-        let name = variable.name;
-        let is_planted = SECRETS.iter().any(|(planted, _)| *planted == name);
-        let is_left_out = NO_SECRETS.iter().any(|(left_out, _)| *left_out == name);
-        let is_free_text = matches!(variable.allowed, Allowed::Told(_));
-        assert!(
-            is_free_text == (is_planted != is_left_out) && !(is_planted && is_left_out),
-            "{name}: plant a marker in it, or say why it is no secret"
-        );
-    }
-}
+use self::table::{Held, SECRETS};
 
 /// An environment with markers, and which variable or field each marker is from.
 struct Planted {
@@ -239,10 +177,7 @@ async fn redis_with_user(planted: &mut Planted) -> Redis {
     planted.url("IDEMPOTENCY_STORE", "redis://", &format!("127.0.0.1:{}", redis.port()));
     let [.., (_, user), (_, password)] = planted.markers.as_slice() else { unreachable!() };
     let password = format!(">{password}");
-    redis
-        .command(&["ACL", "SETUSER", user, "on", &password, "~*", "&*", "+@all"])
-        .await
-        .unwrap();
+    redis.command(&["ACL", "SETUSER", user, "on", &password, "~*", "&*", "+@all"]).await.unwrap();
     redis
 }
 
@@ -384,8 +319,7 @@ async fn errors_at_the_start_show_no_secret() {
     planted.variables = first;
     assert_complaints(&planted, names().filter(|name| !is_second(name))).await;
     planted.variables = whole;
-    let CertifiedKey { cert, .. } =
-        generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let CertifiedKey { cert, .. } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     names()
         .filter(|name| name.ends_with("_CERT_FILE"))
         .for_each(|name| planted.path(name, &cert.pem()));

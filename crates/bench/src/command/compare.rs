@@ -1,9 +1,9 @@
 //! `compare ROUNDS LOAD A B`: runs the worker in two ways, in turn, under one load, and shows the
 //! cost of B relative to A.
 //!
-//! A and B are each `PROGRAM[,redis][,status-poll][,NAME=VALUE]...`. PROGRAM is a path, `floor`, `plain`, or
-//! `plain-1`: the plain loop on one thread, which is the cost of the libraries alone. LOAD is a
-//! name of `load::named`. With `status-poll`, `/status` is asked for once a second.
+//! A and B are each `PROGRAM[,redis][,status-poll][,NAME=VALUE]...`. PROGRAM is a path, `floor`,
+//! `plain`, or `plain-1`: the plain loop on one thread, which is the cost of the libraries alone.
+//! LOAD is a name of `load::named`. With `status-poll`, `/status` is asked for once a second.
 
 use std::io::Write;
 use std::path::Path;
