@@ -23,6 +23,7 @@ use self::unreadable::UnreadableNotice;
 use crate::clock::rfc3339;
 use crate::config::LogLevel;
 use crate::metrics::{ControlLever, Metrics};
+use crate::telemetry::CHANGES_TARGET;
 
 /// The longest time that a lever holds.
 pub const HOLDS_MAX: Duration = Duration::from_secs(12 * 3600);
@@ -145,7 +146,7 @@ impl Controls {
     /// Stops receives for `lasts`, in this process.
     pub fn pause(&self, lasts: Duration, reason: String) {
         let lever = Lever::new((), lasts, reason);
-        warn!(
+        warn!(target: CHANGES_TARGET,
             reason = lever.reason,
             until = rfc3339(lever.until),
             "Paused by an operator: no message is received, what is held goes on"
@@ -158,7 +159,7 @@ impl Controls {
     pub fn resume(&self) -> bool {
         let was_paused = self.pulled.borrow().process.pause.is_some();
         if was_paused {
-            warn!("Resumed by an operator");
+            warn!(target: CHANGES_TARGET, "Resumed by an operator");
             self.pulled.send_modify(|pulled| pulled.process.pause = None);
             self.show();
         }
@@ -168,7 +169,7 @@ impl Controls {
     /// Sets the number of workers of this process for `lasts`.
     pub fn set_concurrency(&self, workers: NonZeroUsize, lasts: Duration) {
         let lever = Lever::new(workers, lasts, String::new());
-        warn!(workers, until = rfc3339(lever.until), "Number of workers changed by an operator");
+        warn!(target: CHANGES_TARGET, workers, until = rfc3339(lever.until), "Number of workers changed by an operator");
         self.pulled.send_modify(|pulled| pulled.process.concurrency = Some(lever));
         self.show();
     }
@@ -177,7 +178,7 @@ impl Controls {
     pub fn set_log_level(&self, level: LogLevel, lasts: Duration) {
         let lever = Lever::new(level, lasts, String::new());
         let until = rfc3339(lever.until);
-        warn!(log_level = level.as_str(), until, "Log level changed by an operator");
+        warn!(target: CHANGES_TARGET, log_level = level.as_str(), until, "Log level changed by an operator");
         self.pulled.send_modify(|pulled| pulled.process.log_level = Some(lever));
         self.show();
     }
@@ -194,23 +195,29 @@ impl Controls {
             return;
         }
         match (&before.pause, &levers.pause) {
-            (_, Some(pause)) if before.pause.as_ref() != Some(pause) => warn!(
-                reason = pause.reason,
-                until = rfc3339(pause.until),
-                "Paused by an operator of all workers: no message is received, what is held goes on"
-            ),
-            (Some(_), None) => warn!(
+            (_, Some(pause)) if before.pause.as_ref() != Some(pause) => {
+                warn!(target: CHANGES_TARGET,
+                    reason = pause.reason,
+                    until = rfc3339(pause.until),
+                    "Paused by an operator of all workers: no message is received, what is held goes on"
+                )
+            }
+            (Some(_), None) => warn!(target: CHANGES_TARGET,
                 "The pause of all workers is over: an operator has resumed them, or the store has lost it"
             ),
             (None | Some(_), None | Some(_)) => {}
         }
         match (&before.concurrency, &levers.concurrency) {
-            (_, Some(lever)) if before.concurrency.as_ref() != Some(lever) => warn!(
-                workers = lever.value,
-                until = rfc3339(lever.until),
-                "Number of workers changed by an operator of all workers"
-            ),
-            (Some(_), None) => warn!("Number of workers set back by an operator of all workers"),
+            (_, Some(lever)) if before.concurrency.as_ref() != Some(lever) => {
+                warn!(target: CHANGES_TARGET,
+                    workers = lever.value,
+                    until = rfc3339(lever.until),
+                    "Number of workers changed by an operator of all workers"
+                )
+            }
+            (Some(_), None) => {
+                warn!(target: CHANGES_TARGET, "Number of workers set back by an operator of all workers")
+            }
             (None | Some(_), None | Some(_)) => {}
         }
         self.pulled.send_modify(|pulled| pulled.all = levers);
@@ -332,7 +339,7 @@ impl Controls {
             }
         });
         for (lever, scope) in ended {
-            warn!(
+            warn!(target: CHANGES_TARGET,
                 lever = lever.as_str(),
                 scope = scope.as_str(),
                 "The time of a change is over: it is set back"

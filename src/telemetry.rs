@@ -12,7 +12,8 @@ pub mod trace;
 pub use self::context::TraceParent;
 pub use self::limiter::LogLimiter;
 pub use self::log::{
-    LogError, LogSettings, flush_logs, init_logging, install_panic_hook, set_log_level,
+    CHANGES_TARGET, LogError, LogSettings, flush_logs, init_logging, install_panic_hook,
+    set_log_level,
 };
 pub use self::trace::{
     CallEnd, CallSpan, CallStart, CallStatus, EventSpan, EventStart, QueueSpan, QueueSpans,

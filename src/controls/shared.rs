@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{Controls, Lever, Levers};
 use crate::clock::millis;
 use crate::idempotency::{Notice, Store, StoreError};
+use crate::telemetry::CHANGES_TARGET;
 
 /// The version of the notice. A process ignores a notice of a version that it does not know.
 const VERSION: u32 = 1;
@@ -64,7 +65,7 @@ impl Controls {
             }
             Err(error) => {
                 if self.unreadable().found(&notice.text) {
-                    warn!(
+                    warn!(target: CHANGES_TARGET,
                         error = %error,
                         "What an operator told all workers cannot be read: another version may have written it"
                     );
@@ -143,8 +144,8 @@ impl LeverNotice {
         let Some(until_ms) = ends.into_iter().flatten().max() else {
             return Ok((Vec::new(), Duration::from_millis(1)));
         };
-        let text = serde_json::to_vec(self)
-            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let text =
+            serde_json::to_vec(self).map_err(|error| StoreError::Unreadable(error.to_string()))?;
         Ok((text, Duration::from_millis(until_ms.saturating_sub(now_ms).max(1))))
     }
 

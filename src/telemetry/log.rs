@@ -30,9 +30,9 @@ use crate::metrics::Metrics;
 
 /// The crate whose events are logged at `LOG_LEVEL`. Other crates are logged from `warn` up.
 const OWN_TARGET: &str = "reservation_worker";
-/// The module whose warnings are logged at every level: who lowers the level must still see that a
-/// pause has ended.
-const CONTROLS_TARGET: &str = "reservation_worker::controls";
+/// The target of warnings that are logged at every level: what operators change while the worker
+/// runs. Who lets it log errors only must still see that a pause has ended.
+pub const CHANGES_TARGET: &str = "operator_changes";
 /// Maximum length of a panic message in characters: it may contain a value.
 const PANIC_CHARS_MAX: usize = 256;
 
@@ -131,7 +131,7 @@ fn targets(level: LogLevel) -> Targets {
     let level = level.filter();
     Targets::new()
         .with_target(OWN_TARGET, level)
-        .with_target(CONTROLS_TARGET, level.max(LevelFilter::WARN))
+        .with_target(CHANGES_TARGET, level.max(LevelFilter::WARN))
         .with_default(level.min(LevelFilter::WARN))
 }
 

@@ -51,8 +51,8 @@ fn json(log: impl FnOnce()) -> Sink {
 fn what_operators_change_is_logged_at_every_level() {
     let line = logged(LogLevel::Error, LogFormat::Json, || {
         tracing::warn!("another warning");
-        tracing::warn!(target: "reservation_worker::controls::shared", "a change");
-        tracing::info!(target: "reservation_worker::controls", "no change");
+        tracing::warn!(target: CHANGES_TARGET, "a change");
+        tracing::info!(target: CHANGES_TARGET, "no change");
     });
     assert_eq!(line.json()["msg"], "a change");
 }
