@@ -89,6 +89,8 @@ pub use validate::{SEAT_ID_BYTES_MAX, SEATS_MAX};
 
 use std::fmt;
 
+use crate::memory::allocated;
+
 /// The types of event that the worker handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventType {
@@ -243,7 +245,7 @@ impl Event {
         }
     }
 
-    /// Returns the memory of the event in bytes, without the body that it was read from.
+    /// Returns the memory that the event takes, in bytes, without the body that it was read from.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let trace = self.trace.as_ref();
@@ -257,8 +259,10 @@ impl Event {
             Payload::ReservationExpired(_) => 0,
             Payload::PaymentApproved(payment) | Payload::PaymentFailed(payment) => payment.bytes(),
         };
-        let texts: usize = texts.into_iter().flatten().chain(ids).map(str::len).sum();
-        texts + payment + self.seats().map_or(0, |seats| seats.seat_ids.bytes())
+        let texts = texts.into_iter().flatten().chain(ids);
+        texts.map(|text| allocated(text.len())).sum::<usize>()
+            + payment
+            + self.seats().map_or(0, |seats| seats.seat_ids.bytes())
     }
 
     /// Returns whether the Reservation API must provide the show and the seats to release.
@@ -281,11 +285,11 @@ impl Event {
 }
 
 impl Payment {
-    /// Returns the memory of the text fields in bytes.
+    /// Returns the memory that the text fields take, in bytes.
     fn bytes(&self) -> usize {
         let Self { payment_intent_id, currency, user_id, error_code, error_message, .. } = self;
         let texts = [payment_intent_id, currency, user_id, error_code, error_message];
-        texts.into_iter().flatten().map(|text| text.len()).sum()
+        texts.into_iter().flatten().map(|text| allocated(text.len())).sum()
     }
 }
 

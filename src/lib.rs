@@ -62,6 +62,7 @@ pub mod config;
 pub mod controls;
 pub mod credentials;
 pub mod health;
+mod memory;
 pub mod metrics;
 pub mod retry;
 pub mod telemetry;

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 pub use dead_letter::{DeadLetter, QUEUE as DLQ_QUEUE};
 pub use redrive::{OperatorQueue, QueueCounts, RedriveCopy};
 
+use crate::memory::allocated;
 use crate::metrics::QueueAction;
 pub use crate::metrics::QueueErrorKind;
 
@@ -55,12 +56,14 @@ pub struct Attribute {
 }
 
 impl Attribute {
+    /// Returns the memory that it takes, in bytes.
     fn bytes(&self) -> usize {
         let value = match &self.value {
-            AttributeValue::Text(text) => text.len(),
-            AttributeValue::Binary(bytes) => bytes.len(),
+            AttributeValue::Text(text) => text.capacity(),
+            AttributeValue::Binary(bytes) => bytes.capacity(),
         };
-        size_of::<Self>() + self.name.len() + self.data_type.len() + value
+        let blocks = [self.name.capacity(), self.data_type.capacity(), value];
+        size_of::<Self>() + blocks.into_iter().map(allocated).sum::<usize>()
     }
 }
 
@@ -124,20 +127,25 @@ pub struct Message {
     pub attributes: Vec<Attribute>,
 }
 
+/// Memory beside its texts that a held message takes: job, receipt, their places in the table, the
+/// message id in three places. Measured: 6,000 small events.
+const HELD_BYTES: usize = 2 * 1_024;
+
 /// Attributes that hold the original's id: on our dead-letter copies, and on messages that a
 /// redrive made of those copies.
 const ORIGINAL_ID: [&str; 2] = ["dlq_message_id", "redrive_of"];
 
 impl Message {
-    /// Returns the size in bytes of the body, the attributes and the SQS metadata.
+    /// Returns the memory that the message takes while it is held, in bytes: body, attributes, the
+    /// SQS metadata, and what the worker notes of it.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let Self { id, handle, body, group, trace_header, source_arn, attributes, .. } = self;
+        let Self { handle, body, group, trace_header, source_arn, attributes, .. } = self;
         let group = group.as_ref().map(MessageGroup::name);
-        let system = [group, trace_header.as_deref(), source_arn.as_deref()];
-        let said = [Some(&*id.0), Some(&*handle.0)].into_iter().chain(system);
-        let said: usize = said.flatten().map(str::len).sum();
-        body.len() + said + attributes.iter().map(Attribute::bytes).sum::<usize>()
+        let said = [Some(&*handle.0), group, trace_header.as_deref(), source_arn.as_deref()];
+        let said: usize = said.into_iter().flatten().map(|text| allocated(text.len())).sum();
+        let attributes = attributes.iter().map(Attribute::bytes).sum::<usize>();
+        HELD_BYTES + allocated(body.capacity()) + said + attributes
     }
 
     /// Returns the SQS id of the original message, across any number of copies.

@@ -162,7 +162,7 @@ variables! {
         Allowed::Whole { min: 1, max: 1000, also: "not above WORKER_CONCURRENCY" };
     MAX_IN_FLIGHT: Value("1000"), "messages held at most, counting those that wait; times pods, keep it under SQS's 120,000",
         Allowed::Whole { min: 1, max: 20_000, also: "not below WORKER_CONCURRENCY" };
-    MAX_IN_FLIGHT_MB: Value("64"), "MiB that held messages take at most: bodies, attributes, and what was read out of them", whole(2, 4096);
+    MAX_IN_FLIGHT_MB: Value("64"), "MiB of memory that held messages take at most: bodies, attributes, what was read out of them, and 2 KiB for each", whole(2, 4096);
     WORKER_THREADS: Fallback::Told("1"), "threads of the runtime", whole(1, 64);
     MAX_RETRIES: Value("5"), "retries of an event after its first attempt", whole(0, 10);
     BACKOFF_BASE_MS: Value("1000"), "first backoff, ms; doubles each time, full jitter", whole(1, 30_000);

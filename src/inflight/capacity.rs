@@ -1,10 +1,11 @@
 //! Capacity for messages: reserved before a receive, held until the message is settled.
 //!
 //! Two limits apply together: the number of messages (`MAX_IN_FLIGHT`) and their memory
-//! (`MAX_IN_FLIGHT_MB`), which covers bodies, attributes and the data parsed from them. The size of
-//! a response is not known in advance. So a receive reserves the maximum that SQS can send, 1 MiB
-//! per message, and gives back the unused part. If parsed data needs more than is free, the excess
-//! becomes debt. Usage exceeds the limit by at most what the receives open at that time bring.
+//! (`MAX_IN_FLIGHT_MB`): what bodies, attributes, the data parsed from them and the worker's own
+//! notes take ([`Message::bytes`](crate::queue::Message::bytes)). The size of a response is not
+//! known in advance. So a receive reserves the maximum that SQS can send, 1 MiB per message, and
+//! gives back the unused part. If a message takes more than is free, the excess becomes debt. Usage
+//! exceeds the limit by at most what the receives open at that time bring.
 
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -14,6 +14,7 @@ mod health;
 mod https;
 mod leaving;
 mod log;
+mod memory;
 mod operate;
 mod permissions;
 mod secrets;

@@ -25,7 +25,7 @@ const FLOORS: &[&[&str]] = &[
     &["telemetry", "health", "metrics"],
     &["event", "retry", "config"],
     &["credentials"],
-    &["clock", "escaped"],
+    &["clock", "escaped", "memory"],
 ];
 
 const FILE_LINES_MAX: usize = 400;

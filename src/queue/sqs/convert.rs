@@ -14,6 +14,9 @@ use crate::queue::{Attribute, AttributeValue, Message, MessageGroup, MessageId, 
 /// Maximum visibility timeout of SQS: 12 hours (AWS: `ChangeMessageVisibility`).
 const VISIBILITY_MAX_S: u64 = 12 * 60 * 60;
 
+/// The length from which a body is moved into memory of its own size.
+const COPIED_BYTES_MIN: usize = 4 * 1_024;
+
 /// Converts to whole seconds, rounded up, at most the SQS maximum.
 pub(super) fn whole_seconds(duration: Duration) -> i32 {
     let up = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
@@ -48,7 +51,7 @@ pub(super) fn to_message(mut raw: types::Message, is_fifo: bool) -> Option<Messa
     Some(Message {
         id,
         handle,
-        body: raw.body.unwrap_or_default(),
+        body: raw.body.map(in_its_own_size).unwrap_or_default(),
         receive_count,
         sent_at,
         group: take(MessageSystemAttributeName::MessageGroupId).map(|name| {
@@ -63,6 +66,13 @@ pub(super) fn to_message(mut raw: types::Message, is_fifo: bool) -> Option<Messa
             .filter_map(to_attribute)
             .collect(),
     })
+}
+
+/// Returns a body without unused memory. The SDK reserves the length that the body has in the
+/// response, where each quote is escaped. For a short one, the copy is not worth its cost.
+fn in_its_own_size(body: String) -> String {
+    let is_short = body.len() < COPIED_BYTES_MIN;
+    if is_short || body.capacity() == body.len() { body } else { body.as_str().to_owned() }
 }
 
 fn to_attribute((name, raw): (String, MessageAttributeValue)) -> Option<Attribute> {
@@ -96,6 +106,17 @@ pub(super) fn system_attributes(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_body_takes_no_more_memory_than_it_needs() {
+        for (length, is_moved) in [(100, false), (COPIED_BYTES_MIN, true), (70_000, true)] {
+            let mut body = String::with_capacity(2 * length);
+            body.extend(std::iter::repeat_n('x', length));
+            let raw = types::Message::builder().message_id("m").receipt_handle("h").body(body);
+            let body = to_message(raw.build(), false).expect("it has an id and a handle").body;
+            assert_eq!((body.len(), body.capacity() == length), (length, is_moved));
+        }
+    }
 
     #[test]
     fn seconds_are_rounded_up_and_capped_at_twelve_hours() {

@@ -1,5 +1,6 @@
 //! Messages that take more memory than their bodies: long attributes and thousands of seats.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sandbox::sqs::{Counts, NewMessage};
@@ -40,11 +41,18 @@ pub(super) const CASES: &[Case] = &[Case {
 
 async fn run(setting: Setting) -> Result<Seen, Failed> {
     let share = if setting.is_short { 4 } else { 1 };
-    let attributes = fill(&setting, 800 / share, ATTRIBUTES_BYTES, with_attributes).await?;
+    let bytes = with_blocks(ATTRIBUTES_BYTES);
+    let attributes = fill(&setting, 800 / share, bytes, with_attributes).await?;
     // The body, and parsed seats with four bytes each for their ends.
-    let bytes = SEATS * (8 + 5 + 4);
+    let bytes = with_blocks(SEATS * (8 + 5 + 4));
     let seats = fill(&setting, 1_500 / share, bytes, with_seats).await?;
     Ok(Seen::Held(format!("attributes: {attributes}; seats: {seats}")))
+}
+
+/// Returns the least and the most memory that a message of this length takes: the allocator's
+/// blocks are up to a quarter larger than what is in them.
+const fn with_blocks(bytes: usize) -> RangeInclusive<usize> {
+    bytes..=bytes + bytes / 4
 }
 
 fn with_attributes(event: &Event) -> NewMessage {
@@ -81,7 +89,7 @@ impl Peak {
 async fn fill(
     setting: &Setting,
     events: usize,
-    bytes: usize,
+    bytes: RangeInclusive<usize>,
     message: fn(&Event) -> NewMessage,
 ) -> Result<String, Failed> {
     let mut world = World::start(setting).await?;
@@ -97,9 +105,9 @@ async fn fill(
         world.sent.push(Sent::event(event, message_id));
     }
     let mut worker = world.started().await?;
-    let most = f64::from(u32::try_from((HELD_MB << 20) / bytes).unwrap_or(u32::MAX));
+    let most = f64::from(u32::try_from((HELD_MB << 20) / bytes.start()).unwrap_or(u32::MAX));
     // A receive reserves 1 MiB for each message, so the last MiB may stay unused.
-    let full = (((HELD_MB - 1) << 20) / bytes - 1).min(events);
+    let full = (((HELD_MB - 1) << 20) / bytes.end() - 1).min(events);
     let fills = world.sqs.wait_until(&world.queue, |c: &Counts| c.in_flight >= full, SETTLED_MAX);
     let mut seen = Peak::default();
     let mut fills = std::pin::pin!(fills);
