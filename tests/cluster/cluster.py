@@ -91,7 +91,10 @@ class Cluster:
             with contextlib.suppress(Refused):
                 self.delete(f"/api/v1/namespaces/{namespace}")
         for namespace in self.made:
-            wait_until(f"namespace {namespace} is gone", lambda name=namespace: self.find(f"/api/v1/namespaces/{name}") is None, 300)
+            try:
+                wait_until("it is gone", lambda name=namespace: self.find(f"/api/v1/namespaces/{name}") is None, 300)
+            except TimeoutError as late:
+                print(f"namespace {namespace}: {late}")
         self.proxy.terminate()
         self.proxy.wait()
         self.scratch.cleanup()

@@ -66,7 +66,7 @@ class Sandbox:
 
     def values(self):
         """The chart's values with which the worker and KEDA use only these servers, with keys that nobody checks."""
-        pod = [{"to": [{"podSelector": {"matchLabels": {"app": "sandbox"}}}], "ports": [{"protocol": "TCP", "port": PORTS["sqs"]}]}]
+        peer = {"podSelector": {"matchLabels": {"app": "sandbox"}}} if self.image else {"ipBlock": {"cidr": f"{self.host}/32"}}
         return {
             "config": {
                 "sqsQueueUrl": self.queue_url,
@@ -79,7 +79,7 @@ class Sandbox:
             "existingSecret": "sandbox-keys",
             "aws": {"identity": "none"},
             "keda": {"authentication": {"existing": "sandbox-keys"}},
-            "networkPolicy": {"extraEgress": pod if self.image else []},
+            "networkPolicy": {"extraEgress": [{"to": [peer], "ports": [{"protocol": "TCP", "port": PORTS["sqs"]}]}]},
         }
 
     def ledger(self):
