@@ -125,6 +125,7 @@ def outage(world):
     with Watch(world.worker) as watch:
         with Load(account, 1_500):
             world.worker.wait_for_ready(FULL)
+        account.send(BURST)
         world.sandbox.set(services=False)
         away = watch.now()
         held_before = world.sandbox.left()
