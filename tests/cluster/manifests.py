@@ -68,6 +68,8 @@ def applied(world):
     """`kubectl apply` of deploy/k8s, and a burst."""
     cluster = world.cluster
     world.worker.uninstall()
+    # Pods that leave still answer their last receive, on the same queue.
+    world.worker.wait_for_none()
     namespace = f"{world.worker.namespace}-k8s"
     cluster.create_namespace(namespace)
     create_keys(cluster, namespace)
