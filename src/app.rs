@@ -4,7 +4,8 @@
 //!
 //! 1. The poller starts no further receive. Workers take no further job and finish the one in
 //!    progress.
-//! 2. An open receive is awaited; its messages are handed back at once.
+//! 2. An open receive is awaited; its messages are handed back at once, or after a backoff if they
+//!    came back before.
 //! 3. Every job that no worker is processing is handed back, visible at once or when its backoff
 //!    ends. Not before step 2: the open receive of this process would take the message again and
 //!    raise its receive count.

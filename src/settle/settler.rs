@@ -20,9 +20,14 @@ use crate::inflight::lease_keeper::LeaseEvents;
 use crate::inflight::{InFlight, Job, ParkedAs, Receipt, RemovedJob, log_job};
 use crate::metrics::{DuplicateReason, Metrics, Outcome, Service};
 use crate::outage::{Dependency, Outages};
+use crate::retry::Backoff;
 
 /// Maximum wait in turn after a service refused a call for now. A longer wait uses a timer instead.
 const TURN_MAX: Duration = Duration::from_secs(5);
+
+/// Backoff of a message that was handed back before. Where many processes leave together, each has
+/// a receive open: if all of them handed the message back at once, they would use up its receives.
+const CAME_BACK: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(16) };
 
 /// Carries out verdicts. Cheap to clone.
 #[derive(Clone)]
@@ -162,9 +167,12 @@ impl Settler {
         self.reject_reused_id(job, removed, known).await;
     }
 
-    /// Hands back a message that was not opened, visible at once.
+    /// Hands back a message that was received while the process leaves: visible at once, or after a
+    /// backoff if it was received before.
     pub async fn hand_back_unopened(&self, receipt: Receipt) {
-        self.batches.send(Settlement::Release(receipt, Duration::ZERO)).await;
+        let came_back = receipt.receive_count.checked_sub(2);
+        let after = came_back.map_or(Duration::ZERO, |times| CAME_BACK.bound(times));
+        self.batches.send(Settlement::Release(receipt, after)).await;
     }
 
     /// Hands back a job that is not settled; its message becomes visible after `after`.

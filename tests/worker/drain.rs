@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use reservation_worker::app::AppSettings;
 use reservation_worker::handler::Services;
 use reservation_worker::retry::Backoff;
@@ -10,11 +12,11 @@ use reservation_worker::settle::account::Disposition;
 use sandbox::inventory::Reply as RpcReply;
 use sandbox::reservation_api::Reply as HttpReply;
 use sandbox::script::{Faults, Scripted};
-use sandbox::sqs::MessageState;
+use sandbox::sqs::{MessageState, Outcome};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
-use crate::support::{LIMIT, World, eventually, expired};
+use crate::support::{LIMIT, Worker, World, eventually, expired};
 
 #[tokio::test]
 async fn a_drain_awaits_an_open_receive_and_hands_its_messages_back_at_once() {
@@ -32,6 +34,33 @@ async fn a_drain_awaits_an_open_receive_and_hands_its_messages_back_at_once() {
     assert_eq!(world.hidden_for(&id), [0]);
     assert_eq!(world.sqs.counts(&world.queue).visible, 1);
     assert_eq!(world.ledger.totals().calls, 0);
+}
+
+#[tokio::test]
+async fn workers_that_leave_together_do_not_use_up_a_message_s_receives() {
+    const WORKERS: usize = 20;
+    let world = World::start().await;
+    let mut workers = Vec::new();
+    for _ in 0..WORKERS {
+        let worker = world.worker_with(|settings| settings.wait = Duration::from_secs(6)).await;
+        // The first receive does not wait.
+        eventually("a receive has succeeded", || worker.health.ready().is_ok()).await;
+        eventually("a receive is open", || worker.spy.receives_open() == 1).await;
+        workers.push(worker);
+    }
+    let leaving = join_all(workers.into_iter().map(Worker::drain));
+    // `join!` polls the drains first.
+    let ((), id) = tokio::join!(leaving.map(drop), async { world.send(&expired("evt-1", "a")) });
+    let entries = world.sqs.ledger(&world.queue).entries;
+    let deliveries = entries.iter().filter(|entry| {
+        entry.message_id.as_deref() == Some(&*id)
+            && matches!(entry.outcome, Outcome::Delivered { .. })
+    });
+    let deliveries = deliveries.count();
+    // At once, after 1 s, after 2 s; the next would be after the end of all receives.
+    assert!((1..=4).contains(&deliveries), "{deliveries} deliveries");
+    assert_eq!(world.sqs.counts(&world.queue).total(), 1);
+    assert!(world.dead_letters().is_empty());
 }
 
 #[tokio::test]
