@@ -56,10 +56,10 @@ def the_test(checks):
 
 def memory(checks):
     documents = rendered(checks, "large-store")
-    checks.expect("large-store: its limit", worker_container(documents)["resources"]["limits"]["memory"] == "686Mi")
-    code, _, err = template("--values", HERE / "values/large-store.yaml", "--set", "resources.limits.memory=685Mi")
-    checks.expect("large-store: a Mi less is refused", code != 0 and "= 686Mi" in err, err)
-    shared = ("--set", "resources.limits.memory=576Mi", "--set", "config.idempotencyStore=redis://redis")
+    checks.expect("large-store: its limit", worker_container(documents)["resources"]["limits"]["memory"] == "798Mi")
+    code, _, err = template("--values", HERE / "values/large-store.yaml", "--set", "resources.limits.memory=797Mi")
+    checks.expect("large-store: a Mi less is refused", code != 0 and "= 798Mi" in err, err)
+    shared = ("--set", "resources.limits.memory=688Mi", "--set", "config.idempotencyStore=redis://redis")
     checks.expect("a shared store takes none", template("--values", HERE / "values/large-store.yaml", *shared)[0] == 0)
 
 

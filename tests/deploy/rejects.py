@@ -78,7 +78,7 @@ WRONG = [
         "config.reservationLatencyTargetMs is 300; allowed: below config.reservationTimeoutMs, which is 250",
     ),
     (["config.backoffMaxMs=999"], "config.backoffMaxMs is 999; allowed: not below config.backoffBaseMs, which is 1000"),
-    (["config.maxInFlightMb=1024"], "resources.limits.memory is 768Mi; allowed: at least config.maxInFlightMb + 64 = 1088Mi"),
+    (["config.maxInFlightMb=1024"], "resources.limits.memory is 768Mi; allowed: at least 1.25 times config.maxInFlightMb + 48 = 1328Mi"),
     (["extraEnv[0].name=LOG_LEVEL", "extraEnv[0].value=info"], "extraEnv sets LOG_LEVEL; set config.logLevel instead"),
     (["keda.minReplicaCount=51"], "keda.maxReplicaCount is 50; allowed: not below keda.minReplicaCount, which is 51"),
     (["keda.fallback.replicas=51"], "keda.fallback.replicas is 51; allowed: not above keda.maxReplicaCount, which is 50"),
@@ -94,7 +94,7 @@ WRONG = [
     (["config.workerThreads=2", "resources.limits.cpu=1900m"], "config.workerThreads is 2; allowed: at most resources.limits.cpu, which is 1900m"),
     (
         ["config.idempotencyCapacity=10000000"],
-        "allowed: at least config.maxInFlightMb + 64 + 128 bytes for each event of config.idempotencyCapacity beyond 100000 = 1337Mi",
+        "allowed: at least 1.25 times config.maxInFlightMb + 48 + 128 bytes for each event of config.idempotencyCapacity beyond 100000 = 1337Mi",
     ),
     (["keda.authentication.kind=ClusterTriggerAuthentication"], "allowed only with keda.authentication.existing"),
     (["keda.authentication.kind=Secret"], "'/keda/authentication/kind': value must be one of"),

@@ -24,8 +24,9 @@
 {{- end -}}
 {{- if $limits.memory -}}
 {{- $held := include "reservation-worker.number" (dict "given" $config.maxInFlightMb "default" 64) | int64 -}}
-{{- $least := add $held 64 -}}
-{{- $sum := "config.maxInFlightMb + 64" -}}
+{{- /* The process takes up to a quarter more than what is held: receives and calls under way, and what its allocator keeps. */ -}}
+{{- $least := add (div (add (mul $held 5) 3) 4) 48 -}}
+{{- $sum := "1.25 times config.maxInFlightMb + 48" -}}
 {{- $remembered := include "reservation-worker.number" (dict "given" $config.idempotencyCapacity "default" 100000) | int64 -}}
 {{- if and (gt $remembered 100000) (eq "memory" (include "reservation-worker.store" .)) -}}
 {{- /* 128 bytes each: 64, up to 21 in a table, and as much again while that grows. Rounded up to MiB. */ -}}
