@@ -8,5 +8,5 @@ pub mod results;
 pub mod round;
 pub mod statistics;
 pub mod status_poll;
-mod system;
+pub(crate) mod system;
 pub mod table;

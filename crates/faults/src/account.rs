@@ -152,7 +152,8 @@ enum Why {
 /// Returns whether the service applied the request, now or before, and confirmed it.
 ///
 /// A scripted response to a call without effect confirms nothing.
-pub(crate) fn has_succeeded(call: &Call) -> bool {
+#[must_use]
+pub fn has_succeeded(call: &Call) -> bool {
     let is_made_up = call.fault && !call.applied();
     !is_made_up && is_success(&call.answer)
 }
@@ -321,7 +322,8 @@ impl Account {
 
 /// Returns the id of the message that a dead letter is a copy of. If SQS moved the message, the id
 /// is its own.
-pub(crate) fn original_id(message: &StoredMessage) -> &str {
+#[must_use]
+pub fn original_id(message: &StoredMessage) -> &str {
     message.attributes.get("dlq_message_id").and_then(text).unwrap_or(&message.id)
 }
 

@@ -84,14 +84,18 @@ fn cell(text: &str) -> String {
 pub fn write(path: &Path, cases: &[&str], verdicts: &[Verdict]) -> io::Result<()> {
     let page = std::fs::read_to_string(path)?;
     let table = markdown(cases, &rows(&page, verdicts));
-    std::fs::write(path, put(&page, &table)?)
+    std::fs::write(path, put(&page, (BEGIN, END), &table)?)
 }
 
-fn put(page: &str, table: &str) -> io::Result<String> {
-    let no_place = || io::Error::other(format!("the page has no lines `{BEGIN}` and `{END}`"));
-    let (before, rest) = page.split_once(BEGIN).ok_or_else(no_place)?;
-    let (_, after) = rest.split_once(END).ok_or_else(no_place)?;
-    Ok(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
+/// Returns the page with `table` between its two markers, in place of what was there.
+///
+/// # Errors
+/// If the page has no such markers.
+pub fn put(page: &str, (begin, end): (&str, &str), table: &str) -> io::Result<String> {
+    let no_place = || io::Error::other(format!("the page has no lines `{begin}` and `{end}`"));
+    let (before, rest) = page.split_once(begin).ok_or_else(no_place)?;
+    let (_, after) = rest.split_once(end).ok_or_else(no_place)?;
+    Ok(format!("{before}{begin}\n\n{table}\n{end}{after}"))
 }
 
 #[cfg(test)]
@@ -106,6 +110,7 @@ mod tests {
     #[test]
     fn a_new_table_replaces_the_old_one() {
         let page = format!("# Title\n\n{BEGIN}\nold\n{END}\n\nmore\n");
+        let put = |page: &str, table: &str| put(page, (BEGIN, END), table);
         let new = put(&page, "new\n").unwrap();
         assert_eq!(new, format!("# Title\n\n{BEGIN}\n\nnew\n\n{END}\n\nmore\n"));
         assert_eq!(put(&new, "new\n").unwrap(), new);
@@ -126,7 +131,7 @@ mod tests {
         let held = |figures: &str| Ok(Seen::Held(figures.to_owned()));
         let page = format!("{BEGIN}\n{END}\n");
         let write = |page: &str, verdicts: &[Verdict]| {
-            put(page, &markdown(&["a", "b", "c"], &rows(page, verdicts))).unwrap()
+            put(page, (BEGIN, END), &markdown(&["a", "b", "c"], &rows(page, verdicts))).unwrap()
         };
         let page = write(&page, &[verdict("a", held("first")), verdict("gone", held("stale"))]);
         let failed = verdict("b", Err(Failed("lost".to_owned())));

@@ -196,7 +196,7 @@ fn median(
 }
 
 /// Calls to SQS of any kind per event.
-pub(super) fn sqs_calls(round: &Round) -> f64 {
+pub(crate) fn sqs_calls(round: &Round) -> f64 {
     let f = &round.figures;
     count(f.receives + f.delete_calls + f.change_calls + f.other_calls) / count(f.effects)
 }

@@ -15,7 +15,7 @@ use super::system;
 use crate::services::{Figures, Ports};
 
 /// Maximum time for a program to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Interval between checks whether it has started.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 

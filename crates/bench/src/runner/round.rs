@@ -77,7 +77,8 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
     let memory = processes.iter().map(Process::memory_kb).collect::<io::Result<Vec<_>>>()?;
     let mb = |kb: u64| count(kb) * 1024.0 / 1e6;
     let per_event = |after: Duration, before: Duration| {
-        (after - before).as_secs_f64() * 1e6 / count(figures.effects)
+        // Not below zero where the time of an ended thread was rounded.
+        after.saturating_sub(before).as_secs_f64() * 1e6 / count(figures.effects)
     };
     let events_per_s = count(figures.effects) / figures.elapsed_s;
     let service_s = (figures.rest_us + figures.rpc_us) / 1e6;
@@ -93,7 +94,7 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
         cpu_us: per_event(after.contender, before.contender),
         services_cpu_us: per_event(after.services, before.services),
         redis_cpu_us: per_event(after.redis, before.redis),
-        cores: (after.contender - before.contender).as_secs_f64() / figures.elapsed_s,
+        cores: after.contender.saturating_sub(before.contender).as_secs_f64() / figures.elapsed_s,
         rss_mb: mb(memory.iter().map(|(now, _)| now).sum()),
         rss_peak_mb: mb(memory.iter().map(|(_, peak)| peak).sum()),
         first_effect_ms,

@@ -3,10 +3,18 @@
 use std::fs;
 use std::time::Duration;
 
-/// Returns the CPU time of all living threads, in nanoseconds (`/proc/PID/task/*/schedstat`).
+/// Clock ticks per second in `/proc`, on every architecture that the worker is built for.
+const TICKS_PER_S: u64 = 100;
+
+/// Returns the CPU time of a process.
 ///
-/// Ended threads are not counted; no measured program ends a thread during a measurement.
-pub(super) fn cpu_time(pid: u32) -> Option<Duration> {
+/// That of living threads is exact; that of ended ones, which a JVM has, is known to a clock tick.
+pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
+    Some(living_threads(pid)?.max(all_threads(pid)?))
+}
+
+/// Returns the CPU time of threads that have not ended (`/proc/PID/task/*/schedstat`).
+fn living_threads(pid: u32) -> Option<Duration> {
     let mut total = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
         // The thread may have ended after it was listed.
@@ -16,8 +24,18 @@ pub(super) fn cpu_time(pid: u32) -> Option<Duration> {
     Some(total)
 }
 
+/// Returns the CPU time of all threads, rounded down to a clock tick (`/proc/PID/stat`).
+fn all_threads(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name comes before, and may contain anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split_whitespace().skip(11);
+    let ticks = times.next()?.parse::<u64>().ok()? + times.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_S))
+}
+
 /// Returns the current and the peak memory in kB (`VmRSS`, `VmHWM`).
-pub(super) fn memory_kb(pid: u32) -> Option<(u64, u64)> {
+pub(crate) fn memory_kb(pid: u32) -> Option<(u64, u64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -64,6 +82,23 @@ mod tests {
         assert!(cpu_time(pid).is_none() && memory_kb(pid).is_none());
         let (busy, _) = machine_ticks().expect("/proc/stat is readable");
         assert!(busy > 0);
+    }
+
+    #[test]
+    fn the_time_of_an_ended_thread_counts() {
+        let pid = std::process::id();
+        let before = cpu_time(pid).expect("this process is running");
+        let busy = std::thread::spawn(|| {
+            let used_ns = || -> u64 {
+                let own = fs::read_to_string("/proc/thread-self/schedstat");
+                let text = own.expect("this thread is running");
+                text.split(' ').next().expect("a number").parse().expect("a number")
+            };
+            while used_ns() < 100_000_000 {}
+        });
+        busy.join().expect("the thread does not panic");
+        let used = cpu_time(pid).expect("this process is running").saturating_sub(before);
+        assert!(used >= Duration::from_millis(70), "{used:?}");
     }
 
     struct Busy(Child);

@@ -17,6 +17,8 @@ pub(super) struct Account {
     change_calls: u64,
     other_calls: u64,
     deleted: u64,
+    lost: u64,
+    done_twice: u64,
     rest: Calls,
     rpc: Calls,
     /// Times of effects beyond the service calls, in microseconds: since visible, since received.
@@ -40,11 +42,11 @@ impl Calls {
     }
 }
 
-/// The kinds of SQS calls that are counted separately.
+/// The kinds of SQS calls that are counted separately, each for one message or for a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SqsCall {
-    DeleteMessageBatch,
-    ChangeMessageVisibilityBatch,
+    Delete,
+    ChangeVisibility,
     Other,
 }
 
@@ -61,15 +63,19 @@ pub struct Figures {
     pub received: u64,
     /// Deleted messages.
     pub deleted: u64,
+    /// Messages that were deleted before their last service call.
+    pub lost: u64,
+    /// Last service calls that were repeated after they had succeeded.
+    pub done_twice: u64,
     /// Messages received at any time and not yet deleted.
     pub unsettled: usize,
     /// Calls of `ReceiveMessage`, including empty ones.
     pub receives: u64,
     /// Receives without messages.
     pub receives_empty: u64,
-    /// Calls of `DeleteMessageBatch`.
+    /// Calls of `DeleteMessage` and `DeleteMessageBatch`.
     pub delete_calls: u64,
-    /// Calls of `ChangeMessageVisibilityBatch`.
+    /// Calls of `ChangeMessageVisibility` and `ChangeMessageVisibilityBatch`.
     pub change_calls: u64,
     /// All other calls to SQS.
     pub other_calls: u64,
@@ -118,6 +124,8 @@ impl Default for Account {
             change_calls: 0,
             other_calls: 0,
             deleted: 0,
+            lost: 0,
+            done_twice: 0,
             rest: Calls::default(),
             rpc: Calls::default(),
             since_visible_us: Vec::new(),
@@ -139,14 +147,20 @@ impl Account {
 
     pub(super) fn called(&mut self, call: SqsCall) {
         match call {
-            SqsCall::DeleteMessageBatch => self.delete_calls += 1,
-            SqsCall::ChangeMessageVisibilityBatch => self.change_calls += 1,
+            SqsCall::Delete => self.delete_calls += 1,
+            SqsCall::ChangeVisibility => self.change_calls += 1,
             SqsCall::Other => self.other_calls += 1,
         }
     }
 
-    pub(super) fn deleted(&mut self) {
+    /// Counts a deleted message, and whether its last service call had been made.
+    pub(super) fn deleted(&mut self, is_done: bool) {
         self.deleted += 1;
+        self.lost += u64::from(!is_done);
+    }
+
+    pub(super) fn done_again(&mut self) {
+        self.done_twice += 1;
     }
 
     pub(super) fn rest(&mut self, took: Duration) {
@@ -173,6 +187,8 @@ impl Account {
             first_effect_at_s: self.first_effect_at.and_then(since_1970).map(|d| d.as_secs_f64()),
             received: self.received,
             deleted: self.deleted,
+            lost: self.lost,
+            done_twice: self.done_twice,
             unsettled,
             receives: self.receives,
             receives_empty: self.receives_empty,
@@ -214,7 +230,7 @@ mod tests {
         let mut account = Account::default();
         account.received(0);
         account.received(10);
-        account.called(SqsCall::DeleteMessageBatch);
+        account.called(SqsCall::Delete);
         account.effect(Duration::from_micros(5), Duration::from_micros(3));
         account.rest(Duration::from_millis(5));
         let figures = account.figures(3);

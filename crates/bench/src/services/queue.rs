@@ -33,6 +33,8 @@ struct Held {
     received_at: Instant,
     /// Duration of its service calls so far.
     service: Duration,
+    /// Whether its last service call succeeded.
+    is_done: bool,
 }
 
 /// The queue's messages by number, and the account.
@@ -109,7 +111,7 @@ impl State {
         let count = max.min(self.visible.len());
         let mut taken = Vec::with_capacity(count);
         for (number, visible_at) in self.visible.drain(..count) {
-            let held = Held { visible_at, received_at, service: Duration::ZERO };
+            let held = Held { visible_at, received_at, service: Duration::ZERO, is_done: false };
             self.held.insert(number, held);
             taken.push(number);
         }
@@ -121,8 +123,8 @@ impl State {
 
     /// Deletes a message.
     pub(super) fn delete(&mut self, number: u64) {
-        if self.held.remove(&number).is_some() {
-            self.account.deleted();
+        if let Some(held) = self.held.remove(&number) {
+            self.account.deleted(held.is_done);
         }
     }
 
@@ -131,7 +133,10 @@ impl State {
         // A call for a deleted message is an error; it shows in the count of effects.
         let Some(held) = self.held.get_mut(&number) else { return };
         held.service += took;
-        if last {
+        if last && held.is_done {
+            self.account.done_again();
+        } else if last {
+            held.is_done = true;
             let (since_visible, since_received) =
                 (held.visible_at.elapsed(), held.received_at.elapsed());
             let service = held.service;

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
+use md5::{Digest, Md5};
 
 use super::Answer;
 use super::account::SqsCall;
@@ -28,15 +29,15 @@ pub(super) async fn answer(request: Request<Incoming>, world: &Arc<World>) -> An
     let text = std::str::from_utf8(&body).unwrap_or_default();
     let (status, json) = match target {
         "AmazonSQS.ReceiveMessage" => (StatusCode::OK, receive(text, world).await),
-        "AmazonSQS.DeleteMessageBatch" => {
+        "AmazonSQS.DeleteMessage" | "AmazonSQS.DeleteMessageBatch" => {
             let mut state = world.lock();
-            state.account.called(SqsCall::DeleteMessageBatch);
+            state.account.called(SqsCall::Delete);
             handles(text).for_each(|number| state.delete(number));
             drop(state);
             (StatusCode::OK, batch_done(text))
         }
-        "AmazonSQS.ChangeMessageVisibilityBatch" => {
-            world.lock().account.called(SqsCall::ChangeMessageVisibilityBatch);
+        "AmazonSQS.ChangeMessageVisibility" | "AmazonSQS.ChangeMessageVisibilityBatch" => {
+            world.lock().account.called(SqsCall::ChangeVisibility);
             (StatusCode::OK, batch_done(text))
         }
         "AmazonSQS.GetQueueAttributes" => {
@@ -85,14 +86,25 @@ fn put_message(json: &mut String, run: u32, number: u64, now_ms: u128) {
     } else {
         (
             "payment.approved",
-            r#"\"payment_intent_id\":\"pay_3PqXyZ2eZvKYlo2C\",\"amount\":120000,\"currency\":\"KRW\","#,
+            r#""payment_intent_id":"pay_3PqXyZ2eZvKYlo2C","amount":120000,"currency":"KRW","#,
         )
     };
+    let name = format!("{run}_{number}");
+    let body = format!(
+        r#"{{"id":"evt_{name}","type":"{event_type}","reservation_id":"rsv_{name}","event_id":"evt_2025_1001","ts":"2024-01-01T12:00:00Z","payload":{{{payment}"qty":2,"seat_ids":["A-12","A-13"]}}}}"#
+    );
+    let escaped = body.replace('"', "\\\"");
     write!(
         json,
-        r#"{{"MessageId":"{run:08x}-0000-4000-8000-{number:012x}","ReceiptHandle":"{number:0NUMBER_DIGITS$}{FILLING}","MD5OfBody":"0123456789abcdef0123456789abcdef","Body":"{{\"id\":\"evt_{run}_{number}\",\"type\":\"{event_type}\",\"reservation_id\":\"rsv_{run}_{number}\",\"event_id\":\"evt_2025_1001\",\"ts\":\"2024-01-01T12:00:00Z\",\"payload\":{{{payment}\"qty\":2,\"seat_ids\":[\"A-12\",\"A-13\"]}}}}","Attributes":{{"ApproximateReceiveCount":"1","SentTimestamp":"{now_ms}"}}}}"#
+        r#"{{"MessageId":"{run:08x}-0000-4000-8000-{number:012x}","ReceiptHandle":"{number:0NUMBER_DIGITS$}{FILLING}","MD5OfBody":"{:032x}","Body":"{escaped}","Attributes":{{"ApproximateReceiveCount":"1","SentTimestamp":"{now_ms}"}}}}"#,
+        md5(&body)
     )
     .expect("writing to a String never fails");
+}
+
+/// Returns the digest that clients check.
+fn md5(body: &str) -> u128 {
+    u128::from_be_bytes(Md5::digest(body).into())
 }
 
 /// Returns the number after a key.
@@ -110,7 +122,8 @@ fn handles(json: &str) -> impl Iterator<Item = u64> {
         .filter_map(|rest| rest.get(..NUMBER_DIGITS)?.parse().ok())
 }
 
-/// Returns a response in which every entry succeeded.
+/// Returns a response in which every entry succeeded; without entries it also fits a call for one
+/// message.
 fn batch_done(json: &str) -> String {
     let mut done = String::with_capacity(256);
     done.push_str("{\"Successful\":[");
@@ -137,12 +150,18 @@ mod tests {
             let event: serde_json::Value = serde_json::from_str(body).expect("JSON");
             assert_eq!(event["reservation_id"], format!("rsv_7_{number}"));
             assert_eq!(event["payload"]["seat_ids"].as_array().map(Vec::len), Some(2));
+            assert_eq!(message["MD5OfBody"], format!("{:032x}", md5(body)));
             let entry = format!(
                 r#"{{"Entries":[{{"Id":"0","ReceiptHandle":{}}}]}}"#,
                 message["ReceiptHandle"]
             );
             assert_eq!(handles(&entry).collect::<Vec<_>>(), [number]);
         }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_rfc_1321() {
+        assert_eq!(format!("{:032x}", md5("abc")), "900150983cd24fb0d6963f7d28e17f72");
     }
 
     #[test]

@@ -12,6 +12,8 @@ const ENTRIES_MAX: usize = 500_000;
 /// Everything that happened to a queue since it was created.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
+    /// Requests for this queue that its permissions allowed, of any action.
+    pub requests: u64,
     /// Accepted messages, without deduplicated ones.
     pub sent: u64,
     /// FIFO sends that returned an earlier message id.

@@ -160,6 +160,7 @@ impl Call<'_> {
         let Some(queue) = queue.and_then(|url| world.queue_mut(url)) else {
             return (tokio::time::Duration::ZERO, None);
         };
+        queue.ledger.requests += 1;
         let (latency, fault) = queue.faults.call(self.action);
         if let Some(fault) = fault {
             queue.book(now, self.action, None, None, Outcome::Fault(fault.kind()));

@@ -94,6 +94,7 @@ async fn the_ledger_records_every_action() {
     }
     let ledger = sqs.ledger(&url);
     assert_eq!((ledger.sent, ledger.receives, ledger.receives_empty), (1, 3, 1));
+    assert_eq!(ledger.requests, 7);
     assert_eq!(
         (ledger.delivered, ledger.visibility_extended, ledger.visibility_to_zero),
         (2, 1, 1)
