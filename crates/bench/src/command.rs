@@ -3,6 +3,7 @@
 
 mod compare;
 mod instructions;
+mod peers;
 mod services;
 mod table;
 mod train;
@@ -40,9 +41,11 @@ pub fn run() -> Result<ExitCode, Failure> {
         ["instructions", rest @ ..] => return instructions::compare(rest),
         ["pure", name, times] => instructions::repeat(name, times)?,
         ["table", rest @ ..] => return table::run(rest),
+        ["peers", rest @ ..] => return peers::run(rest),
         ["train", rest @ ..] => train::train(rest)?,
         _ => {
-            let all = "table, compare, instructions, pure, train, services, floor, plain, plain-1";
+            let all =
+                "table, compare, peers, instructions, pure, train, services, floor, plain, plain-1";
             return Err(format!("one of: {all}").into());
         }
     }

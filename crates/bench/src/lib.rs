@@ -2,11 +2,13 @@
 //!
 //! [`services`] are cheap servers in place of SQS, the Reservation API and the Inventory service;
 //! [`floor`] and [`plain`] are two yardsticks; [`runner`] runs them in turn. [`pure`] is separate:
-//! it has the parts of the worker that only compute.
+//! it has the parts of the worker that only compute. [`peers`] runs the worker beside other
+//! programs, under good and bad loads.
 
 pub mod clock;
 pub mod command;
 pub mod floor;
+pub mod peers;
 pub mod plain;
 pub mod pure;
 pub mod runner;

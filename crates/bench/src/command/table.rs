@@ -53,8 +53,8 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
     Ok(if options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Returns the worker's own version text.
-fn version(worker: &Path) -> Result<String, Failure> {
+/// Returns a program's own version text.
+pub(super) fn version(worker: &Path) -> Result<String, Failure> {
     let output = Command::new(worker).arg("--version").output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -84,7 +84,8 @@ fn options(words: &[&str]) -> Result<Options, Failure> {
     Ok(options)
 }
 
-fn processor() -> String {
+/// Returns the processor's name.
+pub(super) fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("model name"));
     line.map_or_else(
