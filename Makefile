@@ -10,6 +10,7 @@ SEEDS ?= 100000
 RUNS ?= 100000
 
 tools := $(CURDIR)/.tools
+peers := crates/bench/peers
 deny_version := 0.20.2
 machete_version := 0.9.2
 cyclonedx_version := 0.5.9
@@ -130,6 +131,16 @@ bench-full: bench-build ## the same, medians of five interleaved rounds: writes 
 test-instructions: ## instructions of the parts that only compute, beside those accepted (needs valgrind; ARGS=--accept to accept them)
 	$(CARGO) build --locked --release --package reservation-worker-bench
 	target/release/bench instructions $(ARGS)
+
+bench-peers: ROUNDS ?= 3
+bench-peers: SECONDS ?= 20
+bench-peers: bench-build peers-build ## the worker beside other libraries, under good loads and faults: writes into docs/performance.md (needs Node 20, npm, Java 17, Maven; ROUNDS=3, ARGS="--peer NAME=PROGRAM" for more)
+	target/release/bench peers --worker $(WORKER) --rounds $(ROUNDS) --seconds $(SECONDS) \
+		--peer sqs-consumer=$(peers)/node/run --peer "Spring Cloud AWS=$(peers)/spring/run" --out docs/performance.md $(ARGS)
+
+peers-build:
+	npm ci --silent --ignore-scripts --prefix $(peers)/node
+	mvn --quiet --batch-mode --file $(peers)/spring/pom.xml package
 
 bench-build: build
 	$(CARGO) build --locked --release --package reservation-worker-bench
