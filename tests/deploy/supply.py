@@ -170,13 +170,16 @@ def links(checks):
 def dockerfile(checks):
     """The image's build has all manifests of the workspace: cargo reads them even for members it does not build."""
     manifest = (ROOT / "Cargo.toml").read_text()
-    members = re.search(r"^members = \[(.*)\]", manifest, re.MULTILINE).group(1)
+    members = set(re.findall(r'"([^"]+)"', re.search(r"^members = \[(.*)\]", manifest, re.MULTILINE).group(1))) - {"."}
     dockerfile, ignored = (ROOT / "Dockerfile").read_text(), (ROOT / ".dockerignore").read_text()
     for test in re.findall(r'^\[\[test\]\]\nname = "([^"]+)"', manifest, re.MULTILINE):
         checks.expect(f"Dockerfile: tests/{test}/main.rs has no placeholder", f"tests/{test}/main.rs" in dockerfile)
-    for member in set(re.findall(r'"([^"]+)"', members)) - {"."}:
+    for member in members:
         checks.expect(f"Dockerfile: {member}/Cargo.toml is not copied", f"COPY {member}/Cargo.toml" in dockerfile)
         checks.expect(f".dockerignore: {member}/Cargo.toml is left out", f"!{member}/Cargo.toml" in ignored)
+    sandbox = (DEPLOY / "compose/sandbox.Dockerfile.dockerignore").read_text().split()
+    for folder in {member.split("/")[0] for member in members} | {"src", "proto", "tests"}:
+        checks.expect(f"sandbox.Dockerfile.dockerignore: {folder} is left out", f"!{folder}" in sandbox)
 
 
 def workflow(checks):
