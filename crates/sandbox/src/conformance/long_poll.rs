@@ -128,6 +128,7 @@ pub async fn closed_connection_takes_no_message(target: &Target) {
     assert_eq!(bodies(&queue.receive(10, 10).await), ["x"]);
     match target.kind {
         Kind::Embedded => assert_took(since, Duration::ZERO, WAKE_MAX),
-        Kind::LocalStack => assert_took(since, Duration::from_secs(1), Duration::from_secs(5)),
+        // At once if the dropped receive had not arrived yet.
+        Kind::LocalStack => assert_took(since, Duration::ZERO, Duration::from_secs(5)),
     }
 }
