@@ -68,10 +68,10 @@ vet: ## compile everything without producing binaries
 lint: ## clippy, warnings denied
 	$(CARGO) clippy --locked --workspace --all-targets --features simulation,fuzzing -- -D warnings
 
-# Named in `debug` and `doc`, `--examples` makes cargo choose the features that tests and clippy need too: so crates are compiled
-# once for `run`, `demo`, `sandbox` and `test`, and checked once for `lint` and `doc`.
+# The feature and `--examples` are what tests need too: so all is compiled once for `run`, `demo`, `sandbox` and `test`, and crates
+# are checked once for `lint` and `doc`. A fail point that is not set does nothing.
 debug:
-	$(CARGO) build --locked --workspace --bins --examples
+	$(CARGO) build --locked --workspace --features simulation --bins --examples
 
 doc: ## the code's documentation, warnings denied: target/doc
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --workspace --no-deps --lib --bins --examples --document-private-items

@@ -12,7 +12,7 @@ use sandbox::testing::program::{Env, env, program, scrape};
 use sandbox::testing::world::{LIMIT, World, eventually, expired};
 
 /// Enough events to fill a pipe and the worker's log buffer several times at level debug.
-const EVENTS: usize = 3_000;
+const EVENTS: usize = 1_500;
 
 fn start(variables: &Env, stdout: Stdio) -> Child {
     let mut command = Command::new(program());

@@ -124,11 +124,17 @@ impl World {
     }
 }
 
-/// Checks a condition every few milliseconds until it holds.
+/// The longest time between two looks at a condition.
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(40);
+
+/// Checks a condition until it holds: every few milliseconds at first, then more rarely.
 pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let looking = async {
+        let mut pause = Duration::from_millis(5);
         while !holds() {
-            sleep(Duration::from_millis(5)).await;
+            sleep(pause).await;
+            // A look at all metrics is not cheap, and dozens of tests wait at once.
+            pause = (pause * 6 / 5).min(LOOK_EVERY_MAX);
         }
     };
     assert!(timeout(LIMIT, looking).await.is_ok(), "not in time: {what}");

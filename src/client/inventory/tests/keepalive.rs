@@ -50,7 +50,7 @@ async fn a_silent_connection_is_replaced_when_calls_are_made() {
 #[tokio::test(start_paused = true)]
 async fn a_working_connection_is_kept() {
     let (each, pause) = (Duration::from_secs(2), Duration::from_secs(3));
-    assert_eq!(kept_for(Manner::Serves, each, Duration::from_millis(500)).await, HOUR);
+    assert_eq!(kept_for(Manner::Serves, each, pause).await, HOUR);
     assert_eq!(
         kept_for(Manner::Stalls, HOUR, pause).await,
         HOUR,
