@@ -8,4 +8,4 @@ pub mod good;
 pub mod page;
 pub mod peer;
 pub mod row;
-mod scene;
+pub(crate) mod scene;

@@ -1,5 +1,5 @@
-//! `services SERVICE_US (refilled VISIBLE | rate PER_S | idle)`: runs the servers as a process of
-//! their own.
+//! `services SERVICE_US (refilled VISIBLE | rate PER_S | burst MESSAGES | idle)`: runs the servers
+//! as a process of their own.
 //!
 //! The first line of output has their ports. Each input line is a command, `mark` or `figures`, and
 //! gets one line of JSON as response. The process ends when its input ends.
@@ -42,8 +42,14 @@ fn settings(words: &[&str]) -> Result<Settings, Failure> {
     let (service_us, source) = match words {
         [service, "refilled", visible] => (service, Source::Refilled { visible: visible.parse()? }),
         [service, "rate", per_s] => (service, Source::Rate { per_s: per_s.parse()? }),
+        [service, "burst", messages] => (service, Source::Burst { messages: messages.parse()? }),
         [service, "idle"] => (service, Source::Idle),
-        _ => return Err("services SERVICE_US (refilled VISIBLE | rate PER_S | idle)".into()),
+        _ => {
+            return Err(
+                "services SERVICE_US (refilled VISIBLE | rate PER_S | burst MESSAGES | idle)"
+                    .into(),
+            );
+        }
     };
     Ok(Settings { service: Duration::from_micros(service_us.parse()?), source })
 }

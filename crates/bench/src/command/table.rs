@@ -1,8 +1,8 @@
 //! Measures the worker, the floor and the plain loop under every load, and writes the table.
 //!
-//! `table [--worker PROGRAM] [--rounds N] [--quick] [--only WORD] [--out FILE] [--check]`. With
-//! `--check`, the exit code is 1 if a budget is missed. `--only` runs the rows with that word in
-//! the name of their load or contender.
+//! `table [--worker PROGRAM] [--rounds N] [--quick] [--only WORD] [--logs FOLDER] [--out FILE]
+//! [--check]`. With `--check`, the exit code is 1 if a budget is missed. `--only` runs the rows with
+//! that word in the name of their load, contender or trial.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,14 @@ use crate::runner::plan::{self, Programs};
 use crate::runner::results::Results;
 use crate::runner::round::Round;
 use crate::runner::table::{Setting, page};
+use crate::trials::{Trial, Tried};
 
 struct Options {
     worker: PathBuf,
     rounds: usize,
     quick: bool,
     only: Option<String>,
+    logs: PathBuf,
     out: Option<PathBuf>,
     check: bool,
 }
@@ -28,14 +30,17 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
     let options = options(words)?;
     let programs = Programs { worker: options.worker.clone(), own: std::env::current_exe()? };
     let mut rows = plan::rows(&programs, options.quick);
+    let mut trials = Trial::ALL.to_vec();
     if let Some(word) = &options.only {
         rows.retain(|row| row.load.name.contains(word) || row.contender.name.contains(word));
+        trials.retain(|trial| trial.name().contains(word));
     }
     let seen = |round: &Round| {
         // A closed pipe is not a failure.
         let _ = show(round);
     };
     let results = Results(plan::run(&rows, options.rounds, &programs.own, seen)?);
+    let tried = tried(&trials, &options)?;
     let setting = Setting {
         rounds: options.rounds,
         version: version(&options.worker)?,
@@ -43,14 +48,31 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
         cores: std::thread::available_parallelism()?.get(),
         processor: processor(),
     };
-    let page = page(&results, &setting);
+    let page = page(&results, &tried, &setting);
     match &options.out {
         Some(file) => std::fs::write(file, &page)?,
         None => std::io::stdout().write_all(page.as_bytes())?,
     }
-    let missed = budgets(&results).into_iter().filter(|budget| !budget.holds()).count();
+    let missed = budgets(&results, &tried, setting.is_profiled())
+        .into_iter()
+        .filter(|budget| !budget.holds())
+        .count();
     writeln!(std::io::stdout(), "{missed} budgets missed")?;
     Ok(if options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs each trial once.
+fn tried(trials: &[Trial], options: &Options) -> Result<Vec<(Trial, Tried)>, Failure> {
+    std::fs::create_dir_all(&options.logs)?;
+    let worker = std::fs::canonicalize(&options.worker)?;
+    let run = |trial: &Trial| {
+        let named = |failed| format!("{}: {failed}", trial.name());
+        let tried = trial.run(&worker, &options.logs).map_err(named)?;
+        let Tried { measured, possible, .. } = &tried;
+        writeln!(std::io::stdout(), "{}: {measured:.1} of {possible:.1}", trial.name())?;
+        Ok((*trial, tried))
+    };
+    trials.iter().map(run).collect()
 }
 
 /// Returns a program's own version text.
@@ -65,6 +87,7 @@ fn options(words: &[&str]) -> Result<Options, Failure> {
         rounds: 1,
         quick: false,
         only: None,
+        logs: PathBuf::from("target/trials"),
         out: None,
         check: false,
     };
@@ -76,6 +99,7 @@ fn options(words: &[&str]) -> Result<Options, Failure> {
             "--rounds" => options.rounds = value()?.parse()?,
             "--quick" => options.quick = true,
             "--only" => options.only = Some(value()?.to_owned()),
+            "--logs" => options.logs = value()?.into(),
             "--out" => options.out = Some(value()?.into()),
             "--check" => options.check = true,
             other => return Err(format!("unknown argument: {other}").into()),

@@ -189,7 +189,7 @@ async fn away(mut scene: Scene, lasts: Duration) -> Result<Outcome, Failed> {
 }
 
 /// Measures from `warm_up` after the first effect until `lasts` is over or so many effects exist.
-async fn measured(
+pub(crate) async fn measured(
     scene: &Scene,
     warm_up: Duration,
     lasts: Duration,
@@ -215,7 +215,7 @@ async fn measured(
 }
 
 /// Waits for the rest, and adds what became of all events.
-async fn settled(scene: &Scene, measured: Outcome) -> Result<Outcome, Failed> {
+pub(crate) async fn settled(scene: &Scene, measured: Outcome) -> Result<Outcome, Failed> {
     let world = &scene.world;
     // What is left after that counts as left.
     world.sqs.wait_until(&world.queue, |counts| counts.total() == 0, PATIENCE).await;
@@ -244,7 +244,7 @@ async fn since_cure(scene: &Scene, cured_at: Instant) -> Result<Outcome, Failed>
     Ok(Outcome { last_s, first_effect_ms: None, ..outcome })
 }
 
-async fn first_effect_ms(scene: &Scene) -> Result<f64, Failed> {
+pub(crate) async fn first_effect_ms(scene: &Scene) -> Result<f64, Failed> {
     let has_begun = |ledger: &Ledger| ledger.totals().effects > 0;
     let begun = scene.world.ledger.wait_until(has_begun, PATIENCE).await;
     ensure(begun, || format!("no effect; its last lines:\n{}", scene.last_lines()))?;
@@ -255,7 +255,7 @@ async fn first_effect_ms(scene: &Scene) -> Result<f64, Failed> {
 }
 
 /// Returns when an event had its last effect; none while it lacks one.
-fn done_at(world: &World, sent: &Sent) -> Option<Instant> {
+pub(crate) fn done_at(world: &World, sent: &Sent) -> Option<Instant> {
     let event = sent.event.as_ref()?;
     let calls = world.ledger.calls_for(&event.reservation);
     let effects: Vec<Instant> =

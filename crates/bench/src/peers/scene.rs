@@ -16,8 +16,8 @@ const RECEIVES_MAX: u32 = 10;
 const LINES: usize = 5;
 
 /// The world, the processes that run in it, and what an ended one has used.
-pub(super) struct Scene {
-    pub(super) world: World,
+pub(crate) struct Scene {
+    pub(crate) world: World,
     running: Vec<Started>,
     started_at: Option<Instant>,
     cpu_of_ended: Duration,
@@ -25,16 +25,16 @@ pub(super) struct Scene {
 }
 
 /// Counts so far.
-pub(super) struct Reading {
-    pub(super) at: Instant,
-    pub(super) effects: u64,
-    pub(super) sqs_calls: u64,
-    pub(super) cpu: Duration,
+pub(crate) struct Reading {
+    pub(crate) at: Instant,
+    pub(crate) effects: u64,
+    pub(crate) sqs_calls: u64,
+    pub(crate) cpu: Duration,
 }
 
 impl Scene {
     /// Starts the world. The programs get the worker's defaults, and reach all servers directly.
-    pub(super) async fn new(peer: &Peer, setting: &Setting<'_>) -> Result<Self, Failed> {
+    pub(crate) async fn new(peer: &Peer, setting: &Setting<'_>) -> Result<Self, Failed> {
         let program = peer.program.clone();
         let folder = setting.folder.to_owned();
         let setting = world::Setting { program, folder, is_short: false };
@@ -53,26 +53,26 @@ impl Scene {
     }
 
     /// Lets new processes reach both services through proxies, which can refuse.
-    pub(super) fn use_proxies(&mut self) {
+    pub(crate) fn use_proxies(&mut self) {
         let world = &mut self.world;
         world.set("RESERVATION_API_BASE", format!("http://{}", world.to_api.addr()));
         world.set("INVENTORY_GRPC_ADDR", world.to_inventory.addr());
     }
 
     /// Starts a process.
-    pub(super) fn start(&mut self) -> Result<(), Failed> {
+    pub(crate) fn start(&mut self) -> Result<(), Failed> {
         self.started_at.get_or_insert_with(Instant::now);
         self.running.push(self.world.worker()?);
         Ok(())
     }
 
     /// Returns when the first process was started.
-    pub(super) fn started_at(&self) -> Instant {
+    pub(crate) fn started_at(&self) -> Instant {
         self.started_at.expect("every row starts a process first")
     }
 
     /// Ends all processes with SIGKILL.
-    pub(super) async fn kill(&mut self) -> Result<(), Failed> {
+    pub(crate) async fn kill(&mut self) -> Result<(), Failed> {
         self.cpu_of_ended = self.cpu()?;
         self.peak_kb_of_ended = self.peak_kb()?;
         for mut process in self.running.drain(..) {
@@ -82,7 +82,7 @@ impl Scene {
     }
 
     /// Returns the counts so far.
-    pub(super) fn reading(&self) -> Result<Reading, Failed> {
+    pub(crate) fn reading(&self) -> Result<Reading, Failed> {
         Ok(Reading {
             at: Instant::now(),
             effects: self.world.ledger.totals().effects,
@@ -93,12 +93,12 @@ impl Scene {
     }
 
     /// Returns the peak memory of all processes in MB.
-    pub(super) fn rss_peak_mb(&self) -> Result<f64, Failed> {
+    pub(crate) fn rss_peak_mb(&self) -> Result<f64, Failed> {
         Ok(count(self.peak_kb()?) * 1024.0 / 1e6)
     }
 
     /// Returns the last lines of the first process.
-    pub(super) fn last_lines(&self) -> String {
+    pub(crate) fn last_lines(&self) -> String {
         self.running.first().map_or_else(String::new, |process| process.last_lines(LINES))
     }
 

@@ -18,6 +18,8 @@ use crate::services::{Figures, Ports};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Interval between checks whether it has started.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Interval between checks whether all events are done.
+const LOOK_RARELY: Duration = Duration::from_millis(250);
 
 /// A program that can be run.
 #[derive(Clone, Debug)]
@@ -219,6 +221,26 @@ impl ServicesProcess {
     pub fn figures(&mut self) -> io::Result<Figures> {
         writeln!(self.commands, "figures")?;
         read_line(&mut self.answers)
+    }
+
+    /// Waits until this many events have taken effect, and returns the account.
+    ///
+    /// # Errors
+    /// If they have not within `lasts`.
+    pub fn all_done(&mut self, events: usize, lasts: Duration) -> io::Result<Figures> {
+        let since = Instant::now();
+        loop {
+            let figures = self.figures()?;
+            if usize::try_from(figures.effects).is_ok_and(|effects| effects >= events) {
+                return Ok(figures);
+            }
+            if since.elapsed() > lasts {
+                let text = format!("{} of {events} events took effect", figures.effects);
+                return Err(io::Error::other(text));
+            }
+            // An account is not free, and its times do not depend on when it is asked for.
+            std::thread::sleep(LOOK_RARELY);
+        }
     }
 
     /// Waits for the first effect and returns its time in seconds since 1970.

@@ -47,6 +47,9 @@ impl Load {
                 arguments.extend(["refilled".to_owned(), visible.to_string()]);
             }
             Source::Rate { per_s } => arguments.extend(["rate".to_owned(), per_s.to_string()]),
+            Source::Burst { messages } => {
+                arguments.extend(["burst".to_owned(), messages.to_string()]);
+            }
             Source::Idle => arguments.push("idle".to_owned()),
         }
         arguments
@@ -80,6 +83,13 @@ impl Load {
             "backlog-1000" => backlog("backlog-1000", 1_000),
             "backlog-10000" => backlog("backlog-10000", 10_000),
             "backlog-100000" => backlog("backlog-100000", 100_000),
+            "burst-10000" => Self {
+                source: Source::Burst { messages: 10_000 },
+                warm_up: Duration::ZERO,
+                // At most; it ends with the last event.
+                measured: Duration::from_secs(60),
+                ..saturated("burst-10000")
+            },
             "processes-2" => shared("processes-2", 2),
             "processes-3" => shared("processes-3", 3),
             "processes-4" => shared("processes-4", 4),

@@ -69,6 +69,7 @@ pub fn rows(programs: &Programs, quick: bool) -> Vec<Row> {
     for name in ["backlog-1000", "backlog-10000", "backlog-100000"] {
         rows.push(row(programs.contender(WORKER), name));
     }
+    rows.extend([WORKER, FLOOR, PLAIN].map(|who| row(programs.contender(who), "burst-10000")));
     for name in ["rate-500", "saturated-20"] {
         let mut with_redis = programs.contender(WITH_REDIS);
         with_redis.has_redis = true;

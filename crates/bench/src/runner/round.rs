@@ -19,7 +19,7 @@ pub struct Round {
     pub contender: String,
     /// The name of the load.
     pub load: &'static str,
-    /// Events per second.
+    /// Events per second; of a burst, from the start of the contender to the last effect.
     pub events_per_s: f64,
     /// Share of the throughput that the services' measured times allow at this concurrency. Not a
     /// number if the services take no time.
@@ -61,17 +61,26 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
     let ports = services.ports;
     let start = || contender.start(load, ports, redis.as_ref());
     let processes = (0..load.processes).map(|_| start()).collect::<io::Result<Vec<_>>>()?;
+    let mut before = read(&processes, &services, redis.as_ref())?;
     let first_effect_ms = if load.source == Source::Idle {
         0.0
     } else {
         since_start_ms(&processes, services.first_effect()?)
     };
-    sleep(load.warm_up);
-    services.mark()?;
-    let before = read(&processes, &services, redis.as_ref())?;
+    let is_burst = matches!(load.source, Source::Burst { .. });
+    // Of a burst all counts, from the start.
+    if !is_burst {
+        sleep(load.warm_up);
+        services.mark()?;
+        before = read(&processes, &services, redis.as_ref())?;
+    }
     let pages_before = status_pages(&processes);
-    sleep(load.measured);
-    let figures = services.figures()?;
+    let figures = if let Source::Burst { messages } = load.source {
+        services.all_done(messages, load.measured)?
+    } else {
+        sleep(load.measured);
+        services.figures()?
+    };
     check_polls(pages_before, status_pages(&processes), load.measured)?;
     let after = read(&processes, &services, redis.as_ref())?;
     let memory = processes.iter().map(Process::memory_kb).collect::<io::Result<Vec<_>>>()?;
@@ -80,7 +89,11 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
         // Not below zero where the time of an ended thread was rounded.
         after.saturating_sub(before).as_secs_f64() * 1e6 / count(figures.effects)
     };
-    let events_per_s = count(figures.effects) / figures.elapsed_s;
+    let elapsed_s = match figures.last_effect_at_s {
+        Some(last) if is_burst => since_start_ms(&processes, last) / 1e3,
+        _ => figures.elapsed_s,
+    };
+    let events_per_s = count(figures.effects) / elapsed_s;
     let service_s = (figures.rest_us + figures.rpc_us) / 1e6;
     let at_once = count(
         u64::try_from(load.concurrency * load.processes).expect("the product is a few thousand"),
@@ -94,7 +107,7 @@ pub fn run(contender: &Contender, load: &Load, own: &Path) -> io::Result<Round> 
         cpu_us: per_event(after.contender, before.contender),
         services_cpu_us: per_event(after.services, before.services),
         redis_cpu_us: per_event(after.redis, before.redis),
-        cores: after.contender.saturating_sub(before.contender).as_secs_f64() / figures.elapsed_s,
+        cores: after.contender.saturating_sub(before.contender).as_secs_f64() / elapsed_s,
         rss_mb: mb(memory.iter().map(|(now, _)| now).sum()),
         rss_peak_mb: mb(memory.iter().map(|(_, peak)| peak).sum()),
         first_effect_ms,
@@ -134,8 +147,8 @@ fn read(
     })
 }
 
-fn since_start_ms(processes: &[Process], first_effect_at_s: f64) -> f64 {
+fn since_start_ms(processes: &[Process], effect_at_s: f64) -> f64 {
     let first = processes.iter().map(|process| process.started_at).min();
     let started = first.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    (first_effect_at_s - started.unwrap_or_default().as_secs_f64()) * 1e3
+    (effect_at_s - started.unwrap_or_default().as_secs_f64()) * 1e3
 }

@@ -8,6 +8,7 @@ use super::results::Results;
 use super::round::Round;
 use super::statistics::Summary;
 use crate::services::{Spread, count};
+use crate::trials::{Trial, Tried};
 
 /// Facts about the measurement and the machine.
 #[derive(Clone, Debug)]
@@ -24,11 +25,22 @@ pub struct Setting {
     pub processor: String,
 }
 
+impl Setting {
+    /// Returns whether the worker is laid out by a profile.
+    #[must_use]
+    pub fn is_profiled(&self) -> bool {
+        self.version.contains("profile-guided")
+    }
+}
+
 const HEAD: &str = "| load | who | events/s | of the limit | CPU µs/event | × floor | spread | added p50 / p99 / p99.9 ms | SQS calls an event: receive + delete + change | RSS, peak MB | first effect ms | services' CPU µs/event |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+
+/// Each is run once, and fails where an event is lost, done twice, dead-lettered or left.
+const TRIALS: &str = "Each once. Every event took effect once, or the row would have failed.\n\n| name | what is done, and what is measured | measured | possible | refused |\n| --- | --- | ---: | ---: | ---: |";
 
 /// Formats the page.
 #[must_use]
-pub fn page(results: &Results, setting: &Setting) -> String {
+pub fn page(results: &Results, tried: &[(Trial, Tried)], setting: &Setting) -> String {
     let mut page = String::new();
     let mut put = |text: std::fmt::Arguments<'_>| {
         page.write_fmt(text).expect("writing to a String never fails");
@@ -48,10 +60,21 @@ pub fn page(results: &Results, setting: &Setting) -> String {
     for (contender, load) in results.rows() {
         put(format_args!("{}\n", line(results, contender, load)));
     }
+    if !tried.is_empty() {
+        put(format_args!("\n## Services with a limit, or back after an outage\n\n{TRIALS}\n"));
+    }
+    for (trial, Tried { measured, possible, refused, .. }) in tried {
+        put(format_args!(
+            "| {} | {} | {measured:.1} | {possible:.1} | {:.1} % |\n",
+            trial.name(),
+            trial.about(),
+            refused * 100.0
+        ));
+    }
     put(format_args!(
         "\n## Budgets\n\n| figure | budget | measured | |\n| --- | --- | ---: | --- |\n"
     ));
-    for budget in budgets(results) {
+    for budget in budgets(results, tried, setting.is_profiled()) {
         put(format_args!("{budget}\n"));
     }
     page

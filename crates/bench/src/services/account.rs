@@ -10,6 +10,7 @@ pub(super) struct Account {
     marked_at: Instant,
     /// Since the start, not since the mark.
     first_effect_at: Option<SystemTime>,
+    last_effect_at: Option<SystemTime>,
     receives: u64,
     receives_empty: u64,
     received: u64,
@@ -59,6 +60,8 @@ pub struct Figures {
     pub effects: u64,
     /// Time of the first effect since the start, in seconds since 1970.
     pub first_effect_at_s: Option<f64>,
+    /// Time of the last effect since the mark, in seconds since 1970.
+    pub last_effect_at_s: Option<f64>,
     /// Received messages.
     pub received: u64,
     /// Deleted messages.
@@ -117,6 +120,7 @@ impl Default for Account {
         Self {
             marked_at: Instant::now(),
             first_effect_at: None,
+            last_effect_at: None,
             receives: 0,
             receives_empty: 0,
             received: 0,
@@ -174,17 +178,22 @@ impl Account {
     }
 
     pub(super) fn effect(&mut self, since_visible: Duration, since_received: Duration) {
-        self.first_effect_at.get_or_insert_with(SystemTime::now);
+        let now = SystemTime::now();
+        self.first_effect_at.get_or_insert(now);
+        self.last_effect_at = Some(now);
         self.since_visible_us.push(micros(since_visible));
         self.since_received_us.push(micros(since_received));
     }
 
     pub(super) fn figures(&self, unsettled: usize) -> Figures {
-        let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
+        let since_1970_s = |at: SystemTime| {
+            at.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
+        };
         Figures {
             elapsed_s: self.marked_at.elapsed().as_secs_f64(),
             effects: u64::try_from(self.since_visible_us.len()).expect("usize fits into u64"),
-            first_effect_at_s: self.first_effect_at.and_then(since_1970).map(|d| d.as_secs_f64()),
+            first_effect_at_s: self.first_effect_at.and_then(since_1970_s),
+            last_effect_at_s: self.last_effect_at.and_then(since_1970_s),
             received: self.received,
             deleted: self.deleted,
             lost: self.lost,

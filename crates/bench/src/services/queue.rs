@@ -22,6 +22,11 @@ pub enum Source {
         /// Messages per second.
         per_s: u32,
     },
+    /// This number of messages, all visible from the start.
+    Burst {
+        /// The number of messages.
+        messages: usize,
+    },
     /// No messages.
     Idle,
 }
@@ -65,8 +70,8 @@ impl World {
             held: HashMap::new(),
             account: Account::default(),
         };
-        if let Source::Refilled { visible } = source {
-            (0..visible).for_each(|_| state.add());
+        if let Source::Refilled { visible: messages } | Source::Burst { messages } = source {
+            (0..messages).for_each(|_| state.add());
         }
         Self { state: Mutex::new(state), arrived: Notify::new(), run: std::process::id() }
     }
