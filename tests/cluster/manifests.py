@@ -34,7 +34,7 @@ def replaced(world, folder):
     replacements = {
         "https://sqs.ap-northeast-2.amazonaws.com/123456789012/reservations": config["sqsQueueUrl"],
         "ap-northeast-2": config["awsRegion"],
-        "reservation-worker:v1.0.0": f"{image['repository']}:{image['tag']}",
+        "reservation-worker:v0.1.0": f"{image['repository']}:{image['tag']}",
         "http://reservation-api:8080": config["reservationApiBase"],
         "inventory:50051": config["inventoryGrpcAddr"],
     }

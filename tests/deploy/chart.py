@@ -90,7 +90,7 @@ def config_is_taken(checks, path, documents):
 def documented_command(checks):
     """Checks the README's command: its release, its two values, and the names from the issue."""
     url = "https://sqs.ap-northeast-2.amazonaws.com/123456789012/reservations"
-    code, out, err = template("--set", "image.tag=v1.0.0", "--set", f"config.sqsQueueUrl={url}")
+    code, out, err = template("--set", "image.tag=v0.1.0", "--set", f"config.sqsQueueUrl={url}")
     checks.expect("the documented command", code == 0, err)
     documents = objects(out)
     kinds = sorted(one["kind"] for one in documents)

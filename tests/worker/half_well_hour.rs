@@ -22,7 +22,6 @@ use reservation_worker::queue::{
     BatchAnswer, DeadLetter, EntryError, Message, MessageId, Permission, Queue, QueueError,
     QueueErrorKind, ReceiptHandle,
 };
-use reservation_worker::settle::account::MessageAccount;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{expired, limits, settings, untraced};
@@ -38,6 +37,7 @@ enum How {
     Hangs,
     EveryEntry,
 }
+const FAILURES: [How; 3] = [How::Denied, How::Hangs, How::EveryEntry];
 
 struct Stored {
     body: String,
@@ -286,12 +286,11 @@ impl Engine {
     }
 
     /// Each event was handled once, and none was redriven by SQS.
-    async fn all_went_well(self, events: usize) -> Arc<MessageAccount> {
+    async fn all_went_well(self, events: usize) {
         assert_eq!(self.queue.count(|stored| stored.is_redriven), 0, "in the dead-letter queue");
         assert_eq!(self.api.done.load(Ordering::SeqCst), events);
         let account = self.app.drain(Instant::now() + 20 * SECOND).await;
         assert!(account.balances(), "{account:?}");
-        account
     }
 
     fn fails(&self, action: QueueAction) -> bool {
@@ -299,13 +298,10 @@ impl Engine {
     }
 }
 
-/// How an action fails: in each way in CI, else in one, as each is an hour of an engine's work.
-fn failures<const N: usize, T: Copy>(all: [T; N]) -> impl Iterator<Item = T> {
-    let count = if std::env::var_os("CI").is_some() { N } else { 1 };
-    all.into_iter().take(count)
+/// In CI all, else the first: each is an hour of an engine's work.
+fn failures<T, const N: usize>(all: [T; N]) -> impl Iterator<Item = T> {
+    all.into_iter().take(if std::env::var_os("CI").is_some() { N } else { 1 })
 }
-
-const FAILURES: [How; 3] = [How::Denied, How::Hangs, How::EveryEntry];
 
 #[tokio::test(start_paused = true)]
 async fn without_extensions_an_outage_of_an_hour_dead_letters_no_event() {
@@ -344,7 +340,6 @@ async fn events_are_handled_while_extensions_fail_and_after_the_repair() {
 async fn messages_that_cannot_be_deleted_are_held_up_to_the_limit_and_deleted_later() {
     for how in failures(FAILURES) {
         let engine = start(HalfWell::with((0..1_500).map(event)), 30 * SECOND);
-        // Deletes work at first.
         engine.emptied(60 * SECOND).await;
         engine.queue.fail(Some((QueueAction::Delete, how)));
         (1_500..3_500).for_each(|n| engine.queue.send(event(n)));

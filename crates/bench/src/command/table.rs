@@ -1,8 +1,8 @@
 //! Measures the worker, the floor and the plain loop under every load, and writes the table.
 //!
 //! `table [--worker PROGRAM] [--rounds N] [--quick] [--only WORD] [--logs FOLDER] [--out FILE]
-//! [--check]`. With `--check`, the exit code is 1 if a budget is missed. `--only` runs the rows with
-//! that word in the name of their load, contender or trial.
+//! [--check]`. With `--check`, the exit code is 1 if a budget is missed. `--only` runs the rows
+//! with that word in the name of their load, contender or trial.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
