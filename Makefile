@@ -19,7 +19,7 @@ mutants_version := 27.1.0
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build run demo sandbox fmt vet lint doc docs test test-crash test-integration test-coverage \
-	test-instructions test-soak build-pgo profile test-observe observe test-deploy test-cluster test-schemas manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
+	test-instructions test-soak build-pgo profile test-observe observe test-deploy test-cluster test-schemas test-docs manifests manifests-check simulate fuzz dev dev-air docker-build test-docker sbom advisories clean check ci \
 	debug faults faults-build mutants soak stores test-stores fmt-check unused licences readme-check
 
 # What `make` alone lists: a group's name, a colon, its targets; groups end with a semicolon.
@@ -163,6 +163,9 @@ test-cluster: ## the chart on a real cluster that has KEDA: scaled, rolled out, 
 test-schemas: debug ## what producers are given, in the hands of its own validators: schemas/ and docs/asyncapi.yaml (needs Python 3 and npm)
 	tests/schemas/run target/debug/reservation-worker
 
+test-docs: debug ## the commands of README.md, docs/ and the other pages, run as they stand; what they print is what the pages show (needs Python 3, npm, redis-server, jq, man; ARGS=docs/runbook.md for one of them)
+	tests/docs/run $(ARGS)
+
 manifests: ## render deploy/k8s and the chart's README from the Helm chart (needs npm, for helm)
 	tests/deploy/manifests
 
@@ -195,7 +198,7 @@ clean: ## remove what was built (.tools/ stays)
 
 check: fmt-check lint doc unused licences test readme-check ## everything that must hold before a push
 
-ci: ## what CI runs: check, test-instructions, test-crash, test-soak, test-integration, test-observe, test-deploy, test-schemas, test-docker, demo
+ci: ## what CI runs: check, test-instructions, test-crash, test-soak, test-integration, test-observe, test-deploy, test-schemas, test-docs, test-docker, demo
 	.ci/run
 
 fmt-check:
