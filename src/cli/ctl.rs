@@ -25,7 +25,7 @@ pub struct CtlArgs {
     /// What the worker is asked for.
     #[command(subcommand)]
     pub action: CtlAction,
-    /// Every worker that shares the store: pause, resume, concurrency.
+    /// Tells every worker that shares the store; for pause, resume and concurrency.
     #[arg(long, global = true)]
     pub all: bool,
     /// Prints the answer as JSON.

@@ -24,7 +24,7 @@ While a command runs, the messages that it looks at are hidden from others; at i
 are left are shown again. Whatever ends it, nothing is lost: run it again, and it goes on.
 
 Exit codes: 0 done; 1 some failed, or nothing was changed, or redrive, discard or export could not
-look at all; 2 the arguments or the configuration are wrong; 130 interrupted.";
+look at every message; 2 the arguments or the configuration are wrong; 130 interrupted.";
 
 /// Arguments of `dlq`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -86,7 +86,7 @@ enum OriginArg {
 
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 struct OutputArgs {
-    /// Stops after so many.
+    /// Stops after this many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Writes one JSON object a line, and at the end one with the summary.
@@ -175,7 +175,7 @@ struct ExportArgs {
     /// The new file; `-` is standard output.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Stops after so many.
+    /// Stops after this many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Also those of other queues that share the dead-letter queue.

@@ -28,8 +28,8 @@ pub struct EventArgs {
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[command(after_help = "\
 Shows the record, asks, and removes it from the shared store: the next delivery of the event is
-handled from its first step. The services know each step's idempotency key all the same, so what
-took effect does not take effect again for as long as they remember the key.
+handled from its first step. Each step keeps its idempotency key, so what took effect does not take
+effect again for as long as the services remember the key.
 
 An event that a process works on is left alone.
 
