@@ -142,7 +142,7 @@ FREE = [
 
 
 # What comes back while a command runs depends on how fast the worker is, and progress is shown only of what takes long.
-MEANWHILE = re.compile(r"\d+ left alone: sent after this run began|\d+ looked at, \d+ match$")
+MEANWHILE = re.compile(r"\d+ left alone: sent after this run began")
 
 
 def normal(lines):

@@ -1,5 +1,8 @@
 //! `dlq` at a terminal: the question, and the number typed.
 
+use std::time::Duration;
+
+use sandbox::sqs::Action;
 use sandbox::testing::world::{LIMIT, World, eventually};
 use tokio::time::timeout;
 
@@ -59,4 +62,20 @@ async fn ctrl_c_at_the_question_changes_nothing() {
     let mut child = terminal.child;
     let status = timeout(LIMIT, child.wait()).await.unwrap().unwrap();
     assert_eq!((status.code(), world.sqs.counts(&world.dlq).visible), (Some(130), 1));
+}
+
+#[tokio::test]
+async fn the_progress_of_a_slow_show_is_removed_at_the_end() {
+    let world = World::start().await;
+    (0..2).for_each(|n| drop(put(&world, n, "rejected")));
+    let slow = Duration::from_millis(800);
+    world.sqs.faults(&world.dlq).latency(Action::ReceiveMessage, slow, Duration::ZERO);
+    let mut terminal = OnTerminal::start(&["dlq", "show"], &operator(&world));
+    let status = timeout(LIMIT, terminal.child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+    eventually("the line of progress is removed", || {
+        let written = terminal.written.lock().unwrap();
+        written.contains("looked at") && written.ends_with("\r\u{1b}[K")
+    })
+    .await;
 }

@@ -155,7 +155,7 @@ impl Console {
     }
 
     /// Removes the line of progress, so that another one can begin.
-    async fn end_progress(&self) {
+    pub(super) async fn end_progress(&self) {
         if self.has_open_line.swap(false, Ordering::Relaxed) {
             self.write_err("\r\u{1b}[K".to_owned()).await;
         }

@@ -278,7 +278,7 @@ impl Session<'_> {
             DlqCommand::List => {
                 format!("\n{}{matching} of {seen} messages match.\n", table(numbers))
             }
-            DlqCommand::Show if matching > 0 => return,
+            DlqCommand::Show if matching > 0 => return self.console.end_progress().await,
             DlqCommand::Show => format!("None of {seen} messages match.\n"),
             DlqCommand::Redrive { .. } | DlqCommand::Discard { .. } if is_dry => {
                 format!(
