@@ -8,7 +8,7 @@ use std::time::Duration;
 use faults::events::{Event, Kind, crowd};
 use faults::failed::{Failed, ensure};
 use faults::progress::feed;
-use sandbox::ledger::{Answer, Ledger, Service};
+use sandbox::ledger::{Answer, Call, Ledger, Service};
 use sandbox::reservation_api::Reply;
 use sandbox::script::{Capacity, Faults, RateLimit};
 use tokio::time::Instant;
@@ -138,7 +138,7 @@ async fn rate_limit(mut scene: Scene) -> Result<Tried, Failed> {
     scene.world.send_all(crowd("some", usize::try_from(RATE).expect("it is small") * BACKLOG_S));
     scene.start()?;
     let outcome = measured(&scene, WARM_UP, MEASURED, u64::MAX).await?;
-    let refused = refused(&scene.world.ledger);
+    let refused = refused(&scene.world.ledger, Instant::now() - MEASURED);
     scene.world.api.set_rate_limit(None);
     let tried = tried(&scene, outcome.events_per_s, f64::from(RATE)).await?;
     Ok(Tried { refused, ..tried })
@@ -176,12 +176,13 @@ async fn tried(scene: &Scene, measured: Option<f64>, possible: f64) -> Result<Tr
     Ok(Tried { measured: measured.unwrap_or_default(), possible, refused: 0.0, fates })
 }
 
-/// Returns the part of calls to the Reservation API that were answered 429.
-fn refused(ledger: &Ledger) -> f64 {
+/// Returns the part of calls to the Reservation API since then that were answered 429.
+fn refused(ledger: &Ledger, since: Instant) -> f64 {
     let calls = ledger.calls();
     let mut all = 0;
     let mut refused = 0;
-    for call in calls.iter().filter(|call| call.service == Service::ReservationApi) {
+    let is_counted = |call: &&Call| call.service == Service::ReservationApi && call.at >= since;
+    for call in calls.iter().filter(is_counted) {
         all += 1;
         refused += u64::from(call.answer == Answer::Http(429));
     }
