@@ -1,5 +1,6 @@
 //! Two contradicting events about one reservation, in either order and at the same time.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sandbox::inventory::HoldState;
@@ -7,7 +8,7 @@ use sandbox::ledger::Effect;
 use sandbox::redis::RedisOptions;
 use sandbox::reservation_api::ReservationStatus;
 
-use crate::account::{Account, Expected};
+use crate::account::{Account, Expected, original_id};
 use crate::case::{Case, Seen};
 use crate::events::{Event, Kind};
 use crate::failed::{Failed, ensure};
@@ -66,10 +67,12 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     for mut worker in running {
         worker.leave(LIMIT).await?;
     }
+    // A copy whose answer came too late, on a busy machine, is sent again.
     let letters = world.sqs.peek_all(&world.dlq);
+    let set_aside = letters.iter().map(original_id).collect::<HashSet<_>>().len();
     let given_back = pairs.len() - sold;
-    ensure(letters.len() == given_back, || {
-        format!("{} payments set aside, {given_back} without a seat", letters.len())
+    ensure(set_aside == given_back, || {
+        format!("{set_aside} payments set aside, {given_back} without a seat")
     })?;
     Ok(Seen::Held(format!(
         "{} pairs: {sold} sold and kept, {given_back} payments set aside as money_without_seat; {} deliveries, {} calls",
