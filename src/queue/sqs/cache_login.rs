@@ -19,6 +19,8 @@ use aws_smithy_runtime_api::client::identity::Identity;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::error::words;
@@ -44,8 +46,44 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 /// Credentials and the time at which they were there.
 type FoundCredentials = Result<(Credentials, SystemTime), String>;
 
-/// A lookup of credentials, under way or done.
+/// What a lookup of credentials finds; all callers share it.
 type CredentialsLookup = Shared<BoxFuture<'static, FoundCredentials>>;
+
+/// A lookup of credentials, under way or done, with its task.
+struct LookupTask {
+    found: CredentialsLookup,
+    /// Ends the lookup when it is dropped.
+    _task: JoinSet<()>,
+}
+
+impl LookupTask {
+    /// Starts a lookup.
+    ///
+    /// # Panics
+    /// If called outside a Tokio runtime.
+    fn start(provider: Option<SharedCredentialsProvider>) -> Self {
+        let (sender, found) = oneshot::channel::<FoundCredentials>();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            // The receiver lives as long as the task.
+            let _ = sender.send(fetched(provider).await);
+        });
+        let found = found.map(|found| {
+            found.unwrap_or_else(|_| Err("the lookup of credentials broke off".to_owned()))
+        });
+        Self { found: found.boxed().shared(), _task: task }
+    }
+
+    /// Whether its credentials are still good, or it is under way, or nobody was told of its error.
+    fn is_usable(&self) -> bool {
+        let was_told = self.found.peek().is_some();
+        match self.found.clone().now_or_never() {
+            None => true,
+            Some(Ok((credentials, since))) => are_good(&credentials, since, SystemTime::now()),
+            Some(Err(_)) => !was_told,
+        }
+    }
+}
 
 /// The login to a cache of AWS.
 pub struct CacheLogin {
@@ -53,7 +91,7 @@ pub struct CacheLogin {
     region: String,
     cache: AwsCache,
     user: String,
-    lookup: Mutex<Option<CredentialsLookup>>,
+    lookup: Mutex<Option<LookupTask>>,
 }
 
 impl CacheLogin {
@@ -78,20 +116,16 @@ impl CacheLogin {
         let _ = self.lookup().await;
     }
 
-    /// Returns the lookup under way, or the last one if its credentials are still good, or begins
-    /// a new one.
+    /// Returns the lookup under way, or the last one if it is still usable, or begins a new one.
     ///
-    /// It belongs to no caller: if one gives up, the next one goes on with it.
+    /// It has a task of its own: if a caller gives up, it goes on, and the next caller gets what it
+    /// found.
     fn lookup(&self) -> CredentialsLookup {
         let mut lookup = self.lookup.lock().unwrap_or_else(PoisonError::into_inner);
-        let usable = lookup.as_ref().filter(|lookup| match lookup.peek() {
-            None => true,
-            Some(Ok((credentials, since))) => are_good(credentials, *since, SystemTime::now()),
-            Some(Err(_)) => false,
-        });
+        let usable = lookup.as_ref().filter(|lookup| lookup.is_usable());
         match usable {
-            Some(lookup) => lookup.clone(),
-            None => lookup.insert(fetched(self.provider.clone()).boxed().shared()).clone(),
+            Some(usable) => usable.found.clone(),
+            None => lookup.insert(LookupTask::start(self.provider.clone())).found.clone(),
         }
     }
 }

@@ -162,6 +162,40 @@ async fn a_slow_lookup_is_named_and_goes_on_for_the_next_connection() {
     assert_eq!(provider.asked.load(Ordering::Relaxed), 1);
 }
 
+/// A provider that needs five answers, one after the other, each half a second late.
+#[derive(Clone, Debug, Default)]
+struct Slow {
+    asked: Arc<AtomicU32>,
+}
+
+impl ProvideCredentials for Slow {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Ok(credentials(None, None))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_of_several_steps_goes_on_while_nobody_waits_for_it() {
+    let provider = Slow::default();
+    let cache = cache(AwsCacheService::ElastiCache, "my-cache");
+    let shared = SharedCredentialsProvider::new(provider.clone());
+    let login = CacheLogin::new(Some(shared), "eu-west-1", &cache, "worker");
+    login.password().await.unwrap_err();
+    // The store is looked at every 10 s.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    login.password().await.unwrap();
+    assert_eq!(provider.asked.load(Ordering::Relaxed), 1);
+}
+
 #[tokio::test]
 async fn a_failed_lookup_is_reported_and_repeated() {
     let provider = Held { fails: true, ..Held::default() };
