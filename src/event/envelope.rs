@@ -1,6 +1,6 @@
 //! Reads a message's text down to the innermost object: opens envelopes and keeps their fields.
 //!
-//! `read` checks the fields of the event.
+//! `validate` checks the fields of the event.
 
 use super::context::EnvelopeContext;
 use super::json_object::{self, JsonObject, Key, Node, Value};

@@ -1,6 +1,6 @@
 //! The three identities in an event, and their common rule.
 //!
-//! Each has its own type, so that they cannot be confused. `read` finds them in a body.
+//! Each has its own type, so that they cannot be confused. `validate` finds them in a body.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Reads one JSON object of a body: all fields that an envelope or event may have.
 //!
 //! Types are recorded but not checked, so that one wrong field does not hide the others. The values
-//! borrow from the body. `read` checks the fields.
+//! borrow from the body. `validate` checks the fields.
 //!
 //! The reader is hand-written, not derived, for three reasons: a wrong type is a result and not an
 //! error, so that the field can be named; the depth is limited, so that no body controls the use of

@@ -1,6 +1,6 @@
 //! JSON numbers as text: whether one is whole, and how it is shown.
 //!
-//! `read` checks the ranges.
+//! `validate` checks the ranges.
 
 use std::fmt;
 

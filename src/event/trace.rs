@@ -1,6 +1,6 @@
 //! Parses the W3C `traceparent`, and reads the trace context in a body.
 //!
-//! Telemetry decides which context of a message is used, and how.
+//! The intake decides which context of a message is used, and telemetry how.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Reads an [`Event`] from the innermost object and checks each field.
 //!
-//! `decode` opens the envelopes before this.
+//! `envelope` opens the envelopes before this.
 
 use super::context::EnvelopeContext;
 use super::id::{self, ID_BYTES_MAX, IdError};

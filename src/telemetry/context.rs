@@ -2,7 +2,7 @@
 //! (<https://www.w3.org/TR/trace-context-2/>), SQS's `AWSTraceHeader`
 //! (<https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>),
 //! and W3C `baggage` (<https://www.w3.org/TR/baggage/>). [`crate::event`] parses `traceparent`,
-//! because event bodies contain it too. The worker chooses between them; see [`super::trace`].
+//! because event bodies contain it too. [`crate::intake`] chooses between them.
 //!
 //! All of it is untrusted text: a value that does not match its grammar is treated as absent.
 

@@ -1,6 +1,6 @@
 //! The names of the fields that are read, in both spellings.
 //!
-//! `read` checks the values.
+//! `validate` checks the values.
 
 use serde::Deserialize;
 
