@@ -230,7 +230,7 @@ pub struct ServerConfig {
 pub enum StatusPage {
     /// This machine, by a name of loopback.
     Local,
-    /// Any peer, by an address or a name that the outside world cannot own.
+    /// Any peer whose request names an IP address, `localhost` or a name that ends in `.local`.
     Open,
     /// Nobody.
     Off,

@@ -218,15 +218,16 @@ label! {
 label! {
     /// State of a held message.
     HeldState {
-        /// Received and not started, or waiting for a permit of a service's concurrency limit.
+        /// Received and not started, also while an earlier event of its reservation or message
+        /// group comes first; or waiting for a permit of a service's concurrency limit.
         Buffered => "buffered",
         /// A worker processes it.
         Running => "running",
-        /// Waits for its next attempt, or for an earlier event of its reservation.
+        /// Waits for its next attempt, or for another process that works on its reservation.
         Waiting => "waiting",
         /// Waits for a service that is unavailable.
         Parked => "parked",
-        /// Its delete, release or dead-lettering is in progress.
+        /// Its delete, or its copy to the dead-letter queue, failed and is retried.
         Settling => "settling",
     }
 }

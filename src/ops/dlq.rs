@@ -38,7 +38,7 @@ const HUNG_UP: u8 = 129;
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
 
-/// What the source queue is called in an error, if there is no dead-letter queue.
+/// The error if no dead-letter queue is known.
 const NO_DLQ: &str = "no dead-letter queue is known: set SQS_DLQ_URL, or a redrive policy on the queue; it must be another queue";
 
 /// Runs `dlq` until it is done or a signal ends it, and returns the exit code.

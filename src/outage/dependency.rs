@@ -50,7 +50,7 @@ impl Dependency {
         [Self::ReservationApi, Self::Inventory, Self::ReservationQuery].into_iter().chain(shards)
     }
 
-    /// Returns the name in metrics and logs.
+    /// Returns the service, whose name is the one in metrics and logs.
     #[must_use]
     pub const fn service(self) -> Service {
         match self {

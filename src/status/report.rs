@@ -94,7 +94,7 @@ pub struct BreakerReport {
     pub breaker: &'static str,
     /// Milliseconds in this state.
     pub for_ms: u64,
-    /// Milliseconds until the next probe.
+    /// Milliseconds until the next probe, or until the end of the pause.
     pub next_call_in_ms: Option<u64>,
     /// Calls in flight.
     pub calls: usize,

@@ -196,7 +196,8 @@ impl RetryQueue {
     fn note_sent(&mut self, sent: CopyOutcome, is_closing: bool) -> Vec<Settlement> {
         match sent {
             CopyOutcome::Lost => {
-                // Only a kept copy can lose its receipts, and `copies_due` drops it.
+                // A job can lose its last receipt while it runs. A kept copy does not come here:
+                // `copies_due` drops it.
                 Vec::new()
             }
             CopyOutcome::Done(settlements, was_kept) => {
