@@ -13,7 +13,7 @@ use crate::retry::Backoff;
 
 /// How long a failed delete is repeated, also after Ctrl-C: what is sent and not deleted would be
 /// sent again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pauses between the attempts.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(3) };
@@ -57,7 +57,7 @@ async fn delete_batch(held: &RunState<'_>, ids: &[IdHash]) -> Vec<IdHash> {
         }
         open = again;
         if !open.is_empty() {
-            if began.elapsed() >= PATIENCE {
+            if began.elapsed() >= RETRY_TIMEOUT {
                 kept.extend(open.into_iter().map(|(id, _)| id));
                 break;
             }

@@ -21,7 +21,7 @@ use crate::queue::{MessageGroup, MessageId, OperatorQueue, QueueErrorKind, Redri
 use crate::retry::Backoff;
 
 /// How long an unclear or throttled send is repeated.
-const PATIENCE: Duration = Duration::from_secs(120);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Pauses between the attempts.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
@@ -243,7 +243,7 @@ impl RedriveWork<'_> {
             if matches!(why.kind, QueueErrorKind::Denied | QueueErrorKind::NoSuchQueue) {
                 self.held.fail(format!("the queue cannot be sent to: {why}"));
             }
-            if !can_pass(&why) || began.elapsed() >= PATIENCE {
+            if !can_pass(&why) || began.elapsed() >= RETRY_TIMEOUT {
                 return SendOutcome::Failed(why.to_string());
             }
             let pause = RETRY.delay(failures, &mut fastrand::Rng::new());

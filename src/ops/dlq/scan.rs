@@ -43,7 +43,7 @@ const EMPTY_MAX: u32 = 2;
 const BARREN_MAX: u32 = 20;
 
 /// How long receives may fail in a row, while SQS is throttled or away.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pauses between failed receives.
 const RETRY: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
@@ -227,7 +227,7 @@ impl Scan<'_> {
                 Ok(messages) => return Some(messages),
                 Err(why) => why,
             };
-            if !can_pass(&why) || began.elapsed() >= PATIENCE {
+            if !can_pass(&why) || began.elapsed() >= RETRY_TIMEOUT {
                 self.held.fail(format!("the dead-letter queue cannot be received from: {why}"));
                 return None;
             }
