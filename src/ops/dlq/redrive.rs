@@ -69,7 +69,7 @@ impl Pacer {
 }
 
 /// Returns the permits for the bytes that are sent at once.
-pub(super) fn line() -> Semaphore {
+pub(super) fn send_permits() -> Semaphore {
     Semaphore::new(usize::try_from(BYTES_AT_ONCE).unwrap_or(Semaphore::MAX_PERMITS))
 }
 
@@ -80,7 +80,7 @@ pub(super) struct RedriveWork<'a> {
     pub(super) console: &'a Console,
     pub(super) pacer: Pacer,
     /// A permit for each byte that may be sent now.
-    pub(super) line: Semaphore,
+    pub(super) send_permits: Semaphore,
     pub(super) rate: u32,
 }
 
@@ -260,7 +260,7 @@ impl RedriveWork<'_> {
     async fn turn(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(BYTES_AT_ONCE);
         // Fails only if it is closed, which it never is.
-        let room = self.line.acquire_many(bytes).await.ok();
+        let room = self.send_permits.acquire_many(bytes).await.ok();
         self.pacer.turn().await;
         room
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::console::Console;
 use super::letter::IdHash;
 use super::output::{ExportFile, Save, Show, View};
-use super::redrive::{Pacer, RedriveWork, line};
+use super::redrive::{Pacer, RedriveWork, send_permits};
 use super::scan::{RunState, Scan, Work, lock};
 use super::tally::Numbers;
 use super::{FAILED, INTERRUPTED, SUCCESS, USAGE};
@@ -75,7 +75,7 @@ impl Session<'_> {
                 source: self.source,
                 console: self.console,
                 pacer: Pacer::new(*rate),
-                line: line(),
+                send_permits: send_permits(),
                 rate: *rate,
             }),
             DlqCommand::Discard { .. } | DlqCommand::Export(_) => {
