@@ -264,7 +264,7 @@ impl Pacing {
             return;
         }
         alone.part += (part - alone.part) * LEARNT;
-        self.pace.iter_mut().for_each(|pace| pace.raise_to(RAISE_LEFT_ALONE, now));
+        self.pace.iter_mut().for_each(|pace| pace.raise_by(RAISE_LEFT_ALONE, now));
         alone.windows += 1;
         if now >= alone.until && alone.windows >= LEFT_ALONE_WINDOWS {
             (self.before, self.left_alone) = (count, None);

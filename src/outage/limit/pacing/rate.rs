@@ -157,7 +157,8 @@ impl CallRate {
         since <= (2.0 / self.per_second).max(1.0)
     }
 
-    pub(super) fn raise_to(&mut self, times: f64, now: Instant) {
+    /// Multiplies the rate, up to 1e9 calls/s, and allows another experiment from there.
+    pub(super) fn raise_by(&mut self, times: f64, now: Instant) {
         self.per_second = (self.per_second * times).min(1e9);
         self.peak = self.per_second;
         self.begin_anew(now);
@@ -304,7 +305,7 @@ mod tests {
         }
         rate.helped();
         assert!(!rate.has_sunk(), "the limit was observed here");
-        rate.raise_to(10.0, now);
+        rate.raise_by(10.0, now);
         assert_near(rate.best, 140.0, "the best");
         rate.per_second = 20.0;
         assert!(rate.has_sunk());
