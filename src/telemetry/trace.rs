@@ -95,7 +95,7 @@ pub enum TraceError {
     /// The collector rejected the request or is not reachable. Only [`Tracing::probe`] returns it.
     #[error("{0}")]
     Refused(#[from] opentelemetry_sdk::error::OTelSdkError),
-    /// The collector did not respond to [`Tracing::probe`] within the deadline.
+    /// The collector did not respond to [`Tracing::probe`] within this time.
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
 }
@@ -145,10 +145,10 @@ impl Tracing {
     /// Tests the collector once, with an export request that contains no spans.
     ///
     /// # Errors
-    /// If the collector is not reachable, rejects the request, or exceeds the deadline.
-    pub async fn probe(settings: &TraceSettings, deadline: Duration) -> Result<(), TraceError> {
-        let asked = tokio::time::timeout(deadline, export::probe(settings)).await;
-        asked.map_err(|_| TraceError::NoAnswer(deadline))?
+    /// If the collector is not reachable, rejects the request, or does not answer within `limit`.
+    pub async fn probe(settings: &TraceSettings, limit: Duration) -> Result<(), TraceError> {
+        let asked = tokio::time::timeout(limit, export::probe(settings)).await;
+        asked.map_err(|_| TraceError::NoAnswer(limit))?
     }
 
     /// Creates disabled tracing: no spans, but events still have trace ids to log and propagate.
@@ -191,17 +191,17 @@ impl Tracing {
         self.0.propagators.trace_context
     }
 
-    /// Exports the remaining spans and stops the export, within the deadline. Spans that end later
+    /// Exports the remaining spans and stops the export, within `limit`. Spans that end later
     /// are lost. A second call does nothing.
     ///
-    /// If the future is dropped, the flush continues in the background until its deadline.
-    pub async fn shutdown(&self, deadline: Duration) {
+    /// If the future is dropped, the flush continues in the background, until `limit` is over.
+    pub async fn shutdown(&self, limit: Duration) {
         if self.0.exporting.is_none() {
             return;
         }
         let inner = Arc::clone(&self.0);
         let flush = tokio::task::spawn_blocking(move || {
-            inner.exporting.as_ref().map(|exporting| exporting.shutdown(deadline))
+            inner.exporting.as_ref().map(|exporting| exporting.shutdown(limit))
         });
         if let Ok(Some(Err(error))) = flush.await {
             tracing::warn!(error = %error, "Spans were left unsent");

@@ -77,11 +77,9 @@ impl Exporting {
         }
     }
 
-    /// Exports the remaining spans and stops the thread. Blocks until then, or until the deadline.
-    pub(super) fn shutdown(&self, deadline: Duration) -> OTelSdkResult {
-        self.processor
-            .as_ref()
-            .map_or(Ok(()), |processor| processor.shutdown_with_timeout(deadline))
+    /// Exports the remaining spans and stops the thread. Blocks until then, for at most `limit`.
+    pub(super) fn shutdown(&self, limit: Duration) -> OTelSdkResult {
+        self.processor.as_ref().map_or(Ok(()), |processor| processor.shutdown_with_timeout(limit))
     }
 }
 
