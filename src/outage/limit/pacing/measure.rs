@@ -123,7 +123,8 @@ pub(super) struct Measure {
 
 impl Measure {
     pub(super) fn let_in(&mut self) {
-        self.let_in += 1;
+        // A service that refuses nothing is counted for as long as the process runs.
+        self.let_in = self.let_in.saturating_add(1);
     }
 
     pub(super) fn refused(&mut self, at: Instant) {
@@ -141,7 +142,7 @@ impl Measure {
     }
 
     fn are_few(&self, let_in: u32) -> bool {
-        self.refused >= FEW_REFUSED * let_in
+        self.refused >= FEW_REFUSED.saturating_mul(let_in)
     }
 
     /// Returns the accepted calls/s, if enough was counted. The next measurement begins at its end.
@@ -200,5 +201,14 @@ mod tests {
         ] {
             assert_eq!(count(ours).is_more_than(allowed), is_more, "{ours:?} and {allowed}");
         }
+    }
+
+    #[test]
+    fn the_accepted_calls_of_a_service_that_refuses_none_do_not_overflow() {
+        let now = Instant::now();
+        let mut measure = Measure { let_in: u32::MAX, from: Some(now), ..Measure::default() };
+        measure.let_in();
+        measure.refused(now);
+        assert_eq!(measure.to, Some((now, u32::MAX)));
     }
 }
