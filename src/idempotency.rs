@@ -202,6 +202,11 @@ impl Notice {
 /// Remembers events by id. Implementations apply a timeout to each operation.
 ///
 /// Cancel-safety: if a future is dropped, it is not known whether the operation took place.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] if it is not known whether the operation took place,
+/// [`StoreError::Unreadable`] if a later version wrote the record. What only the owner of a claim
+/// may do returns [`StoreError::NotOwner`] if another token has the record or its lane.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Claims an event, and its lane if it has one.

@@ -143,8 +143,8 @@ impl InFlight {
     }
 
     /// Hands out the job of a key from the channel.
-    /// Returns `None` if the job left the table (handed back, or lease lost) after the key was
-    /// sent.
+    /// Returns `None` if the job left the table (handed back, or lease lost), or gave way to an
+    /// earlier one, after the key was sent.
     pub fn start(&self, key: JobKey) -> Option<Box<Job>> {
         let mut state = self.lock();
         self.send_spilled(&mut state);

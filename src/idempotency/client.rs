@@ -54,7 +54,7 @@ impl IdempotencyClient {
     /// Calls [`Store::renew`].
     ///
     /// # Errors
-    /// Any [`StoreError`] except [`StoreError::Unreadable`].
+    /// Any [`StoreError`].
     pub async fn renew(
         &self,
         key: RecordKey<'_>,

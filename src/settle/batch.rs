@@ -101,7 +101,7 @@ impl Batches {
 
     /// Hands in a settlement.
     /// Waits only if SQS is so slow that the channel holds as many settlements as messages may be
-    /// held.
+    /// held. If the future is dropped meanwhile, the message is not settled: SQS delivers it again.
     pub async fn send(&self, settlement: Settlement) {
         let receipts = match &settlement {
             Settlement::Delete(..) | Settlement::Release(..) => 1,

@@ -40,6 +40,9 @@ pub struct Redrive {
 
 impl SqsQueue {
     /// Reads the queue's attributes from SQS.
+    ///
+    /// # Errors
+    /// If SQS does not answer, or denies it.
     pub async fn attributes(&self) -> Result<QueueAttributes, QueueError> {
         let answer = self
             .client

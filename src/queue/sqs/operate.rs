@@ -27,6 +27,9 @@ const ASKED_FOR: [MessageSystemAttributeName; 5] = [
 
 impl SqsQueue {
     /// Returns the dead-letter queue as a queue to work on, or `None` if there is none.
+    ///
+    /// # Errors
+    /// If it could not be looked up.
     pub async fn dead_letters(&self) -> Result<Option<Self>, QueueError> {
         let Some(target) = self.target().await? else { return Ok(None) };
         Ok(Some(Self {

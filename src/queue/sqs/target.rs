@@ -39,6 +39,9 @@ struct FoundTarget {
 
 impl SqsQueue {
     /// Returns the URL of the dead-letter queue, or `None` if there is none. For logs and reports.
+    ///
+    /// # Errors
+    /// If it could not be looked up.
     pub async fn dead_letter_url(&self) -> Result<Option<String>, QueueError> {
         Ok(self.target().await?.map(|target| target.url))
     }
