@@ -28,9 +28,6 @@ use crate::telemetry::CHANGES_TARGET;
 /// The longest time that a lever holds.
 pub const HOLDS_MAX: Duration = Duration::from_secs(12 * 3600);
 
-/// How long a log level holds, if nothing else is said: debug lines fill disks.
-pub const LOG_LEVEL_HOLDS: Duration = Duration::from_secs(15 * 60);
-
 /// The maximum length of a reason, in characters.
 pub const REASON_CHARS_MAX: usize = 200;
 

