@@ -329,12 +329,6 @@ impl HeldGuard {
         self.gauges[state.index()].inc();
         self.state = state;
     }
-
-    /// Returns the current state.
-    #[must_use]
-    pub fn state(&self) -> HeldState {
-        self.state
-    }
 }
 
 impl Drop for HeldGuard {
