@@ -109,7 +109,9 @@ impl ControlParts {
 
     async fn change_all(&self, change: SharedChange) -> Result<(), String> {
         let changed = self.controls.change_all(&self.store, change).await;
-        changed.map_err(|error| format!("--all needs a shared store (IDEMPOTENCY_STORE): {error}"))
+        changed.map_err(|error| {
+            format!("--all needs a shared store (IDEMPOTENCY_STORE) that can be reached: {error}")
+        })
     }
 
     fn log_level(&self, level: &str, for_s: NonZeroU64) -> Result<ControlResponse, String> {
