@@ -233,8 +233,9 @@ pub(super) async fn within<T>(
         TimeShare::Most => left * 2 / 3,
         TimeShare::All => left,
     };
-    timeout(share.clamp(CALL_MIN, CALL_MAX).min(left), call).await.unwrap_or_else(|_elapsed| {
-        let detail = "no answer in its share of the time that is left".to_owned();
+    let limit = share.clamp(CALL_MIN, CALL_MAX).min(left);
+    timeout(limit, call).await.unwrap_or_else(|_elapsed| {
+        let detail = format!("no answer within {} ms", limit.as_millis());
         Err(QueueError { kind: QueueErrorKind::Timeout, detail })
     })
 }
