@@ -195,7 +195,7 @@ impl RedisConnector {
             None => {
                 // The peer may have disappeared silently: only a new connection shows it.
                 self.doubt(&link, link.connection.failures_max());
-                Err(self.silent("has not answered"))
+                Err(self.silent("has not answered", OPERATION_TIMEOUT))
             }
         }
     }
@@ -206,7 +206,7 @@ impl RedisConnector {
         let asked = timeout_at(Instant::now() + OPERATION_TIMEOUT, self.open(&certificates));
         match asked.await {
             Ok(opened) => opened.map(|(_, info)| info),
-            Err(_) => Err(self.silent("could not be connected to")),
+            Err(_) => Err(self.silent("could not be connected to", OPERATION_TIMEOUT)),
         }
     }
 
@@ -216,7 +216,7 @@ impl RedisConnector {
             return Ok(if self.is_due(&link) { self.renewed(link).await } else { link });
         }
         let came = Instant::now();
-        let late = |_| self.silent("could not be connected to");
+        let late = |_| self.silent("could not be connected to", OPERATION_TIMEOUT);
         let mut failure = timeout_at(deadline, self.connecting.lock()).await.map_err(late)?;
         if let Some(link) = self.current().clone() {
             return Ok(link);
@@ -258,7 +258,7 @@ impl RedisConnector {
             return old;
         }
         let deadline = Instant::now() + RENEWAL_TIMEOUT;
-        let late = |_| self.silent("could not be connected to");
+        let late = |_| self.silent("could not be connected to", RENEWAL_TIMEOUT);
         match timeout_at(deadline, self.connect()).await.map_err(late).flatten() {
             Ok(link) => {
                 *failure = None;
@@ -360,8 +360,8 @@ impl RedisConnector {
         }
     }
 
-    fn silent(&self, what: &str) -> StoreError {
-        let limit_ms = OPERATION_TIMEOUT.as_millis();
+    fn silent(&self, what: &str, limit: Duration) -> StoreError {
+        let limit_ms = limit.as_millis();
         StoreError::unavailable(format!("Redis at {} {what} within {limit_ms} ms", self.server))
     }
 
