@@ -1,5 +1,4 @@
-//! The operators' commands, one file each: what a person types while the workers run, or while they
-//! do not.
+//! The operators' commands, one file each.
 //!
 //! Each reads only its part of the configuration, and writes to standard output what it has found;
 //! questions, progress and errors go to standard error.

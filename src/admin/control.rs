@@ -136,7 +136,7 @@ impl ControlServer {
 }
 
 async fn connection(stream: UnixStream, parts: Arc<ControlParts>, refusals: Arc<LogLimiter>) {
-    // The client left, or was too slow: it sees that, and nobody else needs to.
+    // An error means that the client left or was too slow, which it sees itself.
     let _ = answer(stream, &parts, &refusals).await;
 }
 

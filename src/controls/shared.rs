@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 /// The maximum length of a notice: two levers and a reason.
 const NOTICE_BYTES_MAX: usize = 4 * 1024;
 
-/// Attempts at a change, each of which another process may forestall. Operators are few.
+/// Attempts at a change: another process may make one between the read and the write.
 const TRIES_MAX: u32 = 20;
 
 /// The notice as it is stored.
@@ -86,7 +86,7 @@ impl Controls {
     ) -> Result<(), StoreError> {
         for _ in 0..TRIES_MAX {
             let notice = store.ping().await?;
-            // A notice that cannot be read is replaced: an operator wants to be obeyed.
+            // A notice that cannot be read is replaced: otherwise nothing could be changed.
             let mut stored = read(&notice).unwrap_or_default();
             stored.change(&change, unix_ms(notice.at));
             let (text, lasts) = stored.to_text(unix_ms(notice.at))?;

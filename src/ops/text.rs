@@ -1,5 +1,5 @@
-//! What came from outside, written so that a terminal takes it for text: bodies, ids and stored
-//! records may hold control characters, and others that move or hide what stands around them.
+//! Writes values from outside so that a terminal shows them as text: bodies, ids and stored records
+//! may hold control characters, and others that move or hide the text around them.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -67,8 +67,8 @@ pub fn ask(port: u16, request: &ControlRequest) -> Result<ControlResponse, Contr
     Ok(serde_json::from_slice(&answer)?)
 }
 
-/// Checks that the socket belongs to this user or to root. Root believes every user: the worker has
-/// one of its own.
+/// Checks that the socket belongs to this user or to root. For root it may belong to any user: the
+/// worker runs as one of its own.
 #[cfg(target_os = "linux")]
 fn check_server(stream: &UnixStream, port: u16) -> Result<(), ControlError> {
     let server = rustix::net::sockopt::socket_peercred(stream).map_err(io::Error::from)?.uid;

@@ -18,7 +18,7 @@ use super::{RedisStore, reply};
 use crate::event::EventId;
 use crate::idempotency::{StoreError, StoredToken};
 
-/// Keys of a page, about. A server answers nobody else meanwhile, for a millisecond.
+/// Approximate keys of a page. Reading one keeps a server busy for about a millisecond.
 const PAGE_KEYS: u32 = 1_000;
 
 /// Records of a cluster that are read at once.

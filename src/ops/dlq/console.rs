@@ -1,7 +1,7 @@
 //! Where a command writes, and whether there is a person to ask.
 //!
 //! Writes are made in threads of their own. A reader that does not read (a pager, a full pipe)
-//! holds up who waits for the write, and neither the extensions of what is held nor a signal.
+//! blocks only the caller of the write, not the extensions of held messages or a signal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::Arc;

@@ -43,7 +43,7 @@ fn escaped(text: &str, most: usize) -> String {
     out
 }
 
-/// Formats one line of JSON, in which a terminal finds nothing to obey.
+/// Formats one line of JSON without characters that control a terminal.
 pub(super) fn json_line(value: &Value) -> String {
     json(value) + "\n"
 }

@@ -74,13 +74,13 @@ impl LookupTask {
         Self { found: found.boxed().shared(), _task: task }
     }
 
-    /// Whether its credentials are still good, or it is under way, or nobody was told of its error.
+    /// Whether its credentials are still good, or it is under way, or its error is still unread.
     fn is_usable(&self) -> bool {
-        let was_told = self.found.peek().is_some();
+        let was_read = self.found.peek().is_some();
         match self.found.clone().now_or_never() {
             None => true,
             Some(Ok((credentials, since))) => are_good(&credentials, since, SystemTime::now()),
-            Some(Err(_)) => !was_told,
+            Some(Err(_)) => !was_read,
         }
     }
 }
