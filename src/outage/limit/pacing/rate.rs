@@ -46,8 +46,8 @@ const RECENT: u32 = 100;
 const RECENT_LASTS: Duration = Duration::from_secs(1);
 
 /// Bounds of the wait until a call may begin: at least one timer step.
-const LOOK_MIN: Duration = Duration::from_millis(1);
-const LOOK_MAX: Duration = Duration::from_secs(10);
+const WAIT_MIN: Duration = Duration::from_millis(1);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Burst: the calls of this duration may begin together, and at least one.
 const BURST: Duration = Duration::from_millis(20);
@@ -112,7 +112,7 @@ impl CallRate {
             return None;
         }
         let wait = Duration::try_from_secs_f64((calls - self.tokens) / self.per_second);
-        Some(now + wait.unwrap_or(LOOK_MAX).clamp(LOOK_MIN, LOOK_MAX))
+        Some(now + wait.unwrap_or(WAIT_MAX).clamp(WAIT_MIN, WAIT_MAX))
     }
 
     /// Records the beginning of a call.
