@@ -143,17 +143,18 @@ impl Session<'_> {
             () = self.progress(scan.held) => {}
             () = self.tell_denial(denial.clone()) => {}
         }
-        if let Some(why) = denial.borrow_and_update().as_ref() {
-            self.tell_denied(why).await;
+        let denied = denial.borrow_and_update().clone();
+        if let Some(why) = denied {
+            self.tell_denied(&why).await;
         }
     }
 
     /// Tells as soon as it is known that visibility may not be changed; never ends.
     async fn tell_denial(&self, mut denial: watch::Receiver<Option<QueueError>>) {
-        if let Ok(why) = denial.wait_for(Option::is_some).await
-            && let Some(why) = why.as_ref()
-        {
-            self.tell_denied(why).await;
+        // A clone: while the value is borrowed, whoever notes the next denial blocks the thread.
+        let denied = denial.wait_for(Option::is_some).await.ok().and_then(|why| (*why).clone());
+        if let Some(why) = denied {
+            self.tell_denied(&why).await;
         }
         std::future::pending().await
     }

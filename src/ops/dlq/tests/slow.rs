@@ -100,20 +100,24 @@ impl Write for Pager {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_is_held_is_extended_while_nobody_reads_the_output() {
-    let dlq = FakeQueue::new(false, letters(3, "rejected"));
-    let (pager, stop) = (Pager::default(), CancellationToken::new());
-    let out = Box::new(pager.clone());
-    let console = Console::new(out, Box::new(Written::default()), true, stop.clone());
+/// Lists letters whose output nobody reads, for longer than a lease; then calls `meanwhile`, and
+/// reads it. Returns the exit code.
+async fn list_unread(
+    dlq: &FakeQueue,
+    pager: &Pager,
+    err: impl Write + Send + 'static,
+    meanwhile: impl FnOnce(),
+) -> u8 {
+    let stop = CancellationToken::new();
+    let console = Console::new(Box::new(pager.clone()), Box::new(err), true, stop.clone());
     let selection = Selection::default();
     let listing = Session {
         command: &DlqCommand::List,
         selection: &selection,
         console: &console,
-        source: &dlq,
+        source: dlq,
         queue_name: "events",
-        dlq: &dlq,
+        dlq,
         stop: &stop,
         is_denial_told: AtomicBool::new(false),
     };
@@ -129,10 +133,36 @@ async fn what_is_held_is_extended_while_nobody_reads_the_output() {
             yield_now().await;
         }
         assert!(pager.is_waited_for.load(Ordering::Relaxed), "it is not read meanwhile");
-        assert_eq!(dlq.visible().len(), 0, "what is held is not shown to others");
+        meanwhile();
         *lock(&pager.may_read.0) = true;
         pager.may_read.1.notify_all();
     };
     let (code, ()) = tokio::join!(listing.run(), watching);
+    code
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_extended_while_nobody_reads_the_output() {
+    let dlq = FakeQueue::new(false, letters(3, "rejected"));
+    let is_hidden = || assert_eq!(dlq.visible().len(), 0, "what is held is not shown to others");
+    let code = list_unread(&dlq, &Pager::default(), Written::default(), is_hidden).await;
     assert_eq!((code, dlq.visible().len()), (SUCCESS, 3));
+}
+
+#[test]
+fn a_denial_that_nobody_reads_does_not_stop_the_run() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    // A thread of its own: a run that waits for its own lock never ends.
+    std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut dlq = FakeQueue::new(false, letters(3, "rejected"));
+            dlq.is_visibility_denied = true;
+            let pager = Pager::default();
+            list_unread(&dlq, &pager, pager.clone(), || {}).await;
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(TRUE_TIME_MAX).expect("the second denial waits for the first to be read");
 }
