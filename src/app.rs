@@ -239,7 +239,7 @@ impl App {
             tokio::select! {
                 biased;
                 Some(ended) = self.poller.join_next() => break ("poller", ended),
-                Some(ended) = self.keepers.join_next() => break ("lease keeper", ended),
+                Some(ended) = self.keepers.join_next() => break ("keepers", ended),
                 Some(ended) = self.batcher.join_next() => break ("batches", ended),
                 workers = self.controls.concurrency_other_than(self.workers_chosen) => {
                     self.resize(workers);
@@ -269,7 +269,7 @@ impl App {
         self.stop.cancel();
         self.finish_work(finish_by).await;
         self.stop_keepers.cancel();
-        end(&mut self.keepers, finish_by + FLUSH_RESERVE / 2, "lease keeper").await;
+        end(&mut self.keepers, finish_by + FLUSH_RESERVE / 2, "keepers").await;
         for (receipt, after) in self.inflight.end_extensions() {
             self.settler.batches.send(Settlement::Release(receipt, after)).await;
         }

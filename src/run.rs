@@ -1,15 +1,17 @@
 //! The command that runs the worker: builds the parts, serves the admin port, waits for a signal.
 
+mod advice;
 mod operators;
 mod store;
 
+use std::future::pending;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use url::Url;
@@ -27,12 +29,14 @@ use crate::idempotency::redis::BadUrl;
 use crate::idempotency::{IdempotencyClient, ProcessId};
 use crate::metrics::Metrics;
 use crate::outage::{OutageSettings, Outages};
-use crate::queue::sqs::{AwsError, QueueAttributes, SqsQueue, SqsSettings};
+use crate::queue::sqs::{AwsError, SqsQueue, SqsSettings};
 use crate::retry::Backoff;
 use crate::settle::{DeadLetterReason, RetryPolicy};
 use crate::signals::Signals;
 use crate::telemetry::{Sampling, TraceError, TraceSettings, Tracing};
 
+pub use self::advice::advice;
+use self::advice::advise;
 use self::operators::OperatorAccess;
 pub(crate) use self::store::{SharedStore, shared_store};
 use self::store::{store, store_name};
@@ -45,11 +49,6 @@ const FIRST_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// The part of the shutdown time that is reserved for the admin port and the spans.
 const SPANS_RESERVE: Duration = Duration::from_millis(750);
-
-/// The `maxReceiveCount` below which the worker warns.
-///
-/// Each crash, rollout and early return of a message uses one receive.
-const RECEIVES_WISE_MIN: u32 = 10;
 
 /// The reasons why the worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +98,14 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     let tracing = Tracing::new(&trace_settings(config), Arc::clone(&metrics))?;
     metrics.limits(config.worker.concurrency.get(), config.worker.max_in_flight.get());
     let health = Arc::new(Health::new());
-    let queue = Arc::new(sqs_queue(&config.sqs, &config.aws).await?);
+    // Without a region in the configuration, this asks the network and may wait for answers.
+    let queue = tokio::select! {
+        queue = sqs_queue(&config.sqs, &config.aws) => Arc::new(queue?),
+        why = signals.first() => {
+            info!(reason = why, "Leaving before the first receive");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let services = services(config, &queue, Arc::clone(&metrics), Arc::clone(&health))?;
 
     let controls = Arc::new(Controls::new(Arc::clone(&metrics)));
@@ -123,10 +129,11 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     let mut app = App::start(parts, settings(config));
     let access =
         OperatorAccess { config, app: &app, health: &health, outages, metrics, controls, store };
-    access.serve(&mut side, admin_port, stop_admin_port.clone());
+    let mut admin = access.serve(&mut side, admin_port, stop_admin_port.clone());
     let (why, code) = tokio::select! {
         signal = signals.first() => (signal, ExitCode::SUCCESS),
         task = app.broken() => (task, ExitCode::FAILURE),
+        task = panicked(&mut side) => (task, ExitCode::FAILURE),
     };
     let deadline = Instant::now() + config.shutdown_grace;
     info!(reason = why, grace_s = config.shutdown_grace.as_secs(), "Leaving");
@@ -138,7 +145,20 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
     app.drain(deadline.checked_sub(SPANS_RESERVE).unwrap_or(deadline)).await;
     tracing.shutdown(deadline.saturating_duration_since(Instant::now())).await;
     stop_admin_port.cancel();
+    // A response in progress ends within a second; a failed task was logged.
+    let _ = timeout_at(deadline, admin.join_next()).await;
     Ok(code)
+}
+
+/// Waits until one of the tasks panics, and returns what they are. Cancel-safe.
+async fn panicked(tasks: &mut JoinSet<()>) -> &'static str {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            error!(error = %error, "A task for operators ended that never should: leaving");
+            return "a task for operators";
+        }
+    }
+    pending().await
 }
 
 /// Logs the hint on a terminal; writes it to standard error if the log level hides it.
@@ -178,52 +198,6 @@ fn log_start(config: &Config, queue: &SqsQueue) {
         process = %ProcessId::own(),
         "Worker started"
     );
-}
-
-/// Logs advice about the queue at startup, and finds the dead-letter queue before the first poison.
-///
-/// Polling does not wait for this.
-async fn advise(queue: Arc<SqsQueue>, has_dlq_url: bool) {
-    match queue.attributes().await {
-        Ok(attributes) => {
-            let dlq_retention = queue.dead_letter_retention().await;
-            advice(&attributes, has_dlq_url, dlq_retention).iter().for_each(|line| warn!("{line}"));
-        }
-        Err(error) => warn!(error = %error, "The queue's attributes could not be read"),
-    }
-    if let Err(error) = queue.dead_letter_url().await {
-        warn!(error = %error, "The dead-letter queue could not be found yet");
-    }
-}
-
-/// Returns warnings about unwise settings of a queue, one line each.
-#[must_use]
-pub fn advice(
-    attributes: &QueueAttributes,
-    has_dlq_url: bool,
-    dlq_retention: Option<Duration>,
-) -> Vec<String> {
-    let mut lines = Vec::new();
-    match &attributes.redrive {
-        None if !has_dlq_url => lines.push(
-            "The queue has no dead-letter queue: poison is never deleted and comes back until its retention ends; set a redrive policy, or SQS_DLQ_URL".to_owned(),
-        ),
-        Some(redrive) if redrive.max_receive_count < RECEIVES_WISE_MIN => lines.push(format!(
-            "The queue's maxReceiveCount is {}: each crash, roll-out and hand-back spends a receive; {RECEIVES_WISE_MIN} or more is wise",
-            redrive.max_receive_count
-        )),
-        None | Some(_) => {}
-    }
-    if let Some(kept) = dlq_retention
-        && kept < attributes.retention
-    {
-        lines.push(format!(
-            "The dead-letter queue keeps messages for {} s, the queue for {} s: a message that SQS moves keeps its age, and may be gone before anybody looks; the dead-letter queue's retention should be the longer one",
-            kept.as_secs(),
-            attributes.retention.as_secs()
-        ));
-    }
-    lines
 }
 
 /// Builds the clients, the store and their metrics.
@@ -347,45 +321,5 @@ pub fn trace_settings(config: &Config) -> TraceSettings {
             parent_based: telemetry.sampler.is_parent_based,
         },
         propagators: telemetry.propagators,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::queue::sqs::Redrive;
-
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    fn attributes(max_receive_count: Option<u32>) -> QueueAttributes {
-        QueueAttributes {
-            arn: None,
-            message_bytes_max: 1_048_576,
-            visibility: Duration::from_secs(30),
-            retention: 4 * DAY,
-            visible: 0,
-            in_flight: 0,
-            redrive: max_receive_count.map(|max_receive_count| Redrive {
-                target_arn: "arn:aws:sqs:r:1:dlq".to_owned(),
-                max_receive_count,
-            }),
-        }
-    }
-
-    #[test]
-    fn a_well_configured_queue_gets_no_advice() {
-        assert_eq!(advice(&attributes(Some(10)), false, Some(14 * DAY)), [""; 0]);
-        assert_eq!(advice(&attributes(None), true, None), [""; 0], "SQS_DLQ_URL is set");
-    }
-
-    #[test]
-    fn each_unfavourable_setting_gets_advice() {
-        let only = |lines: Vec<String>, what: &str| {
-            assert!(lines.len() == 1 && lines[0].contains(what), "{what}: {lines:?}");
-        };
-        only(advice(&attributes(None), false, None), "no dead-letter queue");
-        only(advice(&attributes(Some(9)), false, None), "maxReceiveCount is 9");
-        only(advice(&attributes(Some(10)), false, Some(DAY)), "retention should be the longer one");
-        assert_eq!(advice(&attributes(Some(3)), true, Some(DAY)).len(), 2);
     }
 }

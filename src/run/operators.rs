@@ -29,13 +29,14 @@ pub(super) struct OperatorAccess<'a> {
 }
 
 impl OperatorAccess<'_> {
-    /// Starts the tasks that show it, on `tasks`.
+    /// Starts the tasks that show it, on `tasks`. Returns the task of the admin port, which ends at
+    /// `stop`.
     pub(super) fn serve(
         self,
         tasks: &mut JoinSet<()>,
         admin_port: AdminServer,
         stop: CancellationToken,
-    ) {
+    ) -> JoinSet<()> {
         let Self { config, app, health, outages, metrics, controls, store } = self;
         let (inflight, failures) = app.shown();
         let status = Arc::new(Status::new(StatusSources {
@@ -62,7 +63,9 @@ impl OperatorAccess<'_> {
         let health = Arc::clone(health);
         let status_page = config.server.status_page;
         let routes = Routes { metrics, health, controls, status, status_page };
-        tasks.spawn(admin_port.serve(routes, stop));
+        let mut admin = JoinSet::new();
+        admin.spawn(admin_port.serve(routes, stop));
+        admin
     }
 }
 

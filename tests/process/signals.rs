@@ -48,6 +48,24 @@ async fn after_a_signal_the_worker_exits_with_0_and_logs_its_account_last() {
 }
 
 #[tokio::test]
+async fn a_signal_before_the_region_is_known_ends_the_start() {
+    let world = World::start().await;
+    // Like an instance's metadata service that accepts connections and answers nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut variables = env(&world);
+    variables.remove("AWS_REGION");
+    variables.insert("AWS_EC2_METADATA_DISABLED", "false".to_owned());
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    variables.insert("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint);
+    let mut worker = Running::start(&variables);
+    let _asked = tokio::time::timeout(LIMIT, silent.accept()).await.unwrap().unwrap();
+    worker.process.terminate();
+    assert_eq!(worker.exit_code().await, Some(0));
+    assert_eq!(last_line(&worker)["msg"], "Leaving before the first receive", "{}", worker.log());
+    assert_eq!(world.sqs.ledger(&world.queue).requests, 0);
+}
+
+#[tokio::test]
 async fn running_events_are_finished_after_a_signal() {
     let world = World::start().await;
     let slow = Scripted::<Reply>::normal().delayed(Duration::from_secs(2));
