@@ -81,7 +81,12 @@ impl InstrumentedQueue {
             Ok(_) => CallResult::Ok,
             Err(error) => result_of(error.kind),
         };
-        self.metrics.call(call, result, started_at.elapsed());
+        // Without a dead-letter queue, SQS was not called.
+        let is_uncalled =
+            matches!(&answer, Err(error) if error.kind == QueueErrorKind::NoDeadLetterQueue);
+        if !is_uncalled {
+            self.metrics.call(call, result, started_at.elapsed());
+        }
         answer
     }
 }

@@ -8,7 +8,7 @@ use sandbox::script::Scripted;
 use sandbox::sqs::{Action, AttributeValue, ErrorCode, Fault, NewMessage, QueueSpec, Redrive};
 use serde_json::json;
 
-use crate::support::{World, event, eventually, expired, settings};
+use crate::support::{World, event, eventually, expired, metrics_text, settings};
 
 const TRACE_HEADER: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1";
 
@@ -95,6 +95,10 @@ async fn without_a_dead_letter_queue_poison_is_hidden_for_hours() {
     eventually("the other event is handled", || world.methods("a").len() == 2).await;
     eventually("only the poison is left", || world.sqs.counts(&world.queue).total() == 1).await;
     assert_eq!(world.sqs.peek_all(&world.queue)[0].body, "not json");
+    let text = metrics_text(&worker.metrics);
+    let is_send = |line: &&str| line.starts_with("worker_calls_total{method=\"SendMessage\"");
+    let sends: Vec<&str> = text.lines().filter(is_send).collect();
+    assert!(!sends.is_empty() && sends.iter().all(|line| line.ends_with(" 0")), "{sends:?}");
     worker.finish(&world).await;
 }
 
