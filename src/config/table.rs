@@ -212,7 +212,7 @@ variables! {
     SHUTDOWN_GRACE: Value("25"), "seconds for the whole exit",
         Allowed::Whole { min: 3, max: 900, also: "at least SQS_WAIT_TIME + 3" };
     SERVER_PORT: Value("8040"), "admin port: metrics, health and the status page", whole(1, 65_535);
-    STATUS_PAGE: Value("local"), "who may see /status: this machine, any peer by an address, or nobody", OneOf(&["local", "open", "off"]);
+    STATUS_PAGE: Value("local"), "who may see /status: this machine, whoever calls the port by an IP address, or nobody", OneOf(&["local", "open", "off"]);
     LOG_LEVEL: Value("info"), "the least severe log lines that are written", OneOf(&["debug", "info", "warn", "error"]);
     LOG_FORMAT: Fallback::Told("json, or pretty on a terminal"), "how log lines look", OneOf(&["json", "pretty"]);
     NO_COLOR: Fallback::Told("colours on a terminal"), "switches colours off in pretty logs", Told("any text");
