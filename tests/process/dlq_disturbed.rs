@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use sandbox::process::Process;
+use sandbox::process::{Process, interrupt};
 use sandbox::sqs::{Action, ErrorCode, Fault};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
@@ -124,8 +124,7 @@ async fn ctrl_c_ends_a_command_whose_output_nobody_reads() {
     let mut child = command.spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
     out.read_u8().await.unwrap();
-    let id = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
+    interrupt(&child);
     let status = timeout(LIMIT, child.wait()).await.expect("it ends").unwrap();
     assert_eq!(status.code(), Some(130));
     all_visible(&world, &world.dlq, 1);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandbox::process::interrupt;
 use sandbox::sqs::Action;
 use sandbox::testing::world::{LIMIT, World, eventually};
 use tokio::time::timeout;
@@ -56,9 +57,7 @@ async fn ctrl_c_at_the_question_changes_nothing() {
     let arguments = ["dlq", "discard", "--all", "--without-copy"];
     let terminal = OnTerminal::start(&arguments, &operator(&world));
     eventually("it asks", || terminal.has_written("Type 1 to discard it: ")).await;
-    let pid = terminal.child.id().unwrap().to_string();
-    let kill = std::process::Command::new("/bin/kill").args(["-INT", &pid]).status().unwrap();
-    assert!(kill.success());
+    interrupt(&terminal.child);
     let mut child = terminal.child;
     let status = timeout(LIMIT, child.wait()).await.unwrap().unwrap();
     assert_eq!((status.code(), world.sqs.counts(&world.dlq).visible), (Some(130), 1));

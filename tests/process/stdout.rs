@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use sandbox::process::terminate;
 use sandbox::testing::log_schema::assert_log_fits;
 use sandbox::testing::program::{Env, env, program, scrape};
 use sandbox::testing::world::{LIMIT, World, eventually, expired};
@@ -32,8 +33,7 @@ async fn dropped_lines(port: u16) -> u64 {
 
 /// Sends SIGTERM and waits for the exit.
 async fn leave(mut worker: Child) -> Option<i32> {
-    let pid = worker.id().unwrap().to_string();
-    assert!(Command::new("/bin/kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    terminate(&worker);
     timeout(LIMIT, worker.wait()).await.expect("the worker exits").unwrap().code()
 }
 

@@ -77,14 +77,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // After the child has been waited for, its id may belong to another process.
-        if self.child.id().is_none() {
-            return;
-        }
-        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            // Fails only if the process has ended, which `wait` reports.
-            let _ = kill_process(pid, signal);
-        }
+        send(&self.child, signal);
     }
 
     /// Waits for the exit. Cancel-safe.
@@ -113,6 +106,25 @@ impl Process {
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+}
+
+/// Sends SIGTERM to a child.
+pub fn terminate(child: &Child) {
+    send(child, Signal::TERM);
+}
+
+/// Sends SIGINT to a child.
+pub fn interrupt(child: &Child) {
+    send(child, Signal::INT);
+}
+
+fn send(child: &Child, signal: Signal) {
+    // After the child has been waited for, its id may belong to another process.
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // Fails only if the process has ended, which waiting for it reports.
+        let _ = kill_process(pid, signal);
     }
 }
 

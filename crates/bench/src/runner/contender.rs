@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
 use super::load::Load;
@@ -145,7 +146,8 @@ impl Process {
     /// # Errors
     /// If the exit code is not 0.
     pub fn leave(mut self) -> io::Result<()> {
-        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
+        kill_process(pid, Signal::TERM)?;
         let status = self.child.wait()?;
         if status.success() {
             return Ok(());
