@@ -57,7 +57,7 @@ const SEEDS: u64 = 2;
 const SEEDS_LONG: u64 = 1;
 
 /// Outside CI, one in this many scenarios is tried.
-const SHARE_OF_SCENARIOS: usize = 3;
+const SHARE_OF_SCENARIOS: usize = 4;
 
 /// Outside CI, one in this many sabotages is tried: they test this simulation, not the engine.
 const SHARE: usize = 5;

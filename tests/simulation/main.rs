@@ -65,7 +65,7 @@ const SEEDS: u64 = 1_000;
 const SEEDS_HALF_WELL: u64 = 300;
 
 /// Outside CI (`CI` is not set), one in this many seeds and sabotages is tried.
-const SHARE: u64 = 10;
+const SHARE: u64 = 15;
 
 /// The share that is tried here: 1 in this many.
 fn share() -> u64 {

@@ -21,8 +21,10 @@ fn client_builder() -> ClientBuilder {
     Client::builder()
 }
 
+/// The test's client: to build one takes longer than a call. Each test has a thread of its own.
 fn client() -> Client {
-    client_builder().build().unwrap()
+    thread_local!(static CLIENT: Client = client_builder().build().unwrap());
+    CLIENT.with(Client::clone)
 }
 
 pub(super) fn patch(api: &ReservationApi, id: &str, key: &str, status: &str) -> RequestBuilder {

@@ -8,7 +8,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(3_600);
-const MARGIN: Duration = Duration::from_millis(50);
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Returns how long a connection to such a host is kept; at most one hour.
 ///
@@ -26,7 +26,7 @@ async fn kept_for(manner: Manner, each: Duration, pause: Duration) -> Duration {
     });
     let is_given_up = async {
         while network.attempts(1) < 2 {
-            sleep(Duration::from_millis(20)).await;
+            sleep(MARGIN / 2).await;
         }
     };
     let _ = timeout(HOUR, is_given_up).await;
