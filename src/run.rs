@@ -110,8 +110,8 @@ pub async fn run(config: &Config, metrics: Arc<Metrics>) -> Result<ExitCode, Sta
 
     let controls = Arc::new(Controls::new(Arc::clone(&metrics)));
     let stop_admin_port = CancellationToken::new();
-    let mut side = JoinSet::new();
-    side.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
+    let (mut side, mut advice) = (JoinSet::new(), JoinSet::new());
+    advice.spawn(advise(Arc::clone(&queue), config.sqs.dlq_url.is_some()));
     if matches!(config.idempotency.store, IdempotencyStore::Redis(_)) {
         // What all workers were told counts from the first receive on.
         let first_look = services.idempotency.look(|notice| controls.apply_notice(notice));
@@ -321,5 +321,20 @@ pub fn trace_settings(config: &Config) -> TraceSettings {
             parent_based: telemetry.sampler.is_parent_based,
         },
         propagators: telemetry.propagators,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_noticed_and_one_that_ends_is_not() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        let none = timeout(Duration::from_millis(20), panicked(&mut tasks)).await;
+        assert!(none.is_err(), "a task that ended is no failure");
+        tasks.spawn(async { panic!("on purpose") });
+        assert_eq!(panicked(&mut tasks).await, "a task for operators");
     }
 }

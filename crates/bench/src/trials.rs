@@ -59,8 +59,6 @@ pub struct Tried {
     pub possible: f64,
     /// The part of calls to the Reservation API that it refused.
     pub refused: f64,
-    /// What became of the events.
-    pub fates: Fates,
 }
 
 impl Trial {
@@ -173,7 +171,7 @@ async fn tried(scene: &Scene, measured: Option<f64>, possible: f64) -> Result<Tr
     let fates = settled(scene, Outcome::default()).await?.fates;
     let Fates { lost, done_twice, dead_lettered, left, .. } = fates;
     ensure(lost + done_twice + dead_lettered + left == 0, || format!("{fates:?}"))?;
-    Ok(Tried { measured: measured.unwrap_or_default(), possible, refused: 0.0, fates })
+    Ok(Tried { measured: measured.unwrap_or_default(), possible, refused: 0.0 })
 }
 
 /// Returns the part of calls to the Reservation API since then that were answered 429.

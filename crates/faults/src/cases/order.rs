@@ -67,9 +67,13 @@ async fn run(setting: Setting) -> Result<Seen, Failed> {
     for mut worker in running {
         worker.leave(LIMIT).await?;
     }
-    // A copy whose answer came too late, on a busy machine, is sent again.
     let letters = world.sqs.peek_all(&world.dlq);
-    let set_aside = letters.iter().map(original_id).collect::<HashSet<_>>().len();
+    // The short form runs beside other tests: a copy whose answer comes too late is sent again.
+    let set_aside = if setting.is_short {
+        letters.iter().map(original_id).collect::<HashSet<_>>().len()
+    } else {
+        letters.len()
+    };
     let given_back = pairs.len() - sold;
     ensure(set_aside == given_back, || {
         format!("{set_aside} payments set aside, {given_back} without a seat")
